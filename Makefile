@@ -1,0 +1,29 @@
+# `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
+.PHONY: serve test check setup format lock clean help
+.DEFAULT_GOAL := help
+
+CONFIG ?= deploy/serve/local.yaml
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the locked requirements
+	@deploy/setup.sh
+
+serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
+	@exec .venv/bin/mistral-serve up $(CONFIG)
+
+test: check ## format, lint and type checks, then all tests
+	@exec .venv/bin/python -m pytest
+
+check: setup ## format, lint and type checks only
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
+
+format: setup ## rewrite the code in the project's format
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+lock: setup ## resolve deploy/requirements/*.in into the locks
+	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh
+
+clean: ## remove the environment and caches of this folder
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""How the application gets onto a machine or a cluster."""

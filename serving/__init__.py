@@ -1,0 +1,1 @@
+"""The application that Ray Serve runs: router, engines, and what they share."""

@@ -1,0 +1,1 @@
+"""The Engine deployment: a vLLM replica and its HTTP port."""

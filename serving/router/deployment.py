@@ -1,0 +1,101 @@
+"""The Router deployment: the relay on a port of its own, told by Ray Serve which replicas live."""
+
+import asyncio
+import socket
+from typing import Any, cast
+
+import uvicorn
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serving.config import RouterConfig
+from serving.engine_token import engine_token
+from serving.router import feed
+from serving.router.app import RouterApp
+from serving.router.directory import Directory, Model
+from serving.router.relay import Relay
+
+_CLOSE_S = 10
+
+
+def options(config: RouterConfig) -> dict[str, Any]:
+    """Serve's options for the router."""
+    return {
+        "num_replicas": config.replicas,
+        "ray_actor_options": {"num_cpus": config.cpus},
+        "graceful_shutdown_timeout_s": config.drain_timeout_s + _CLOSE_S,
+        "graceful_shutdown_wait_loop_s": 1,
+        "health_check_period_s": 2,
+        "health_check_timeout_s": 30,
+    }
+
+
+class Router:
+    """Serves `RouterApp` on the configured host and port."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self,
+        config: RouterConfig,
+        aliases: dict[str, tuple[str, ...]],
+        engines: dict[str, DeploymentHandle[Any]],
+    ) -> None:
+        self._drain_timeout_s = config.drain_timeout_s
+        self._draining = False
+        models = [Model(model_id, aliases[model_id]) for model_id in engines]
+        directory = Directory(models, config.connect_timeout_s)
+        loop = asyncio.get_running_loop()
+
+        def updater(model_id: str) -> feed.Listener:
+            return lambda infos: loop.call_soon_threadsafe(directory.update, model_id, infos)
+
+        for model_id, handle in engines.items():
+            feed.subscribe(handle, updater(model_id))
+        relay = Relay(
+            directory,
+            engine_token(),
+            max_body_bytes=int(config.max_body_mib * 1024 * 1024),
+            replica_hold_off_s=config.replica_hold_off_s,
+            startup_s=config.startup_s,
+        )
+        app = RouterApp(directory, relay, lambda: self._draining)
+        self._server = uvicorn.Server(server_config(app))
+        sock = listening_socket(config.host, config.port)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+
+    async def check_health(self) -> None:
+        if self._serving.done():
+            raise RuntimeError("the router's HTTP server ended")
+
+    async def __del__(self) -> None:
+        self._draining = True
+        self._server.should_exit = True
+        await asyncio.wait([self._serving], timeout=self._drain_timeout_s)
+
+
+def server_config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        lifespan="off",
+        ws="none",
+        interface="asgi3",
+        access_log=False,
+        log_level="critical",
+        server_header=False,
+        backlog=4096,
+        timeout_keep_alive=75,
+    )
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bound so that the routers of one node, the old and the new of a rollout too, share the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind((host, port))
+    return sock
+
+
+Deployment = cast(serve.Deployment, serve.deployment(Router))

@@ -1,0 +1,85 @@
+"""The models that the router serves and the replicas that are up for each."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.placement import ReplicaLoad, least_tokens
+from serving.router.upstream import ConnectionPool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """What an engine publishes of itself as replica metadata."""
+
+    replica_id: str
+    host: str
+    port: int
+    max_model_len: int
+
+    @classmethod
+    def from_metadata(cls, replica_id: str, metadata: Mapping[str, Any]) -> "ReplicaInfo":
+        return cls(replica_id, metadata["host"], metadata["port"], metadata["max_model_len"])
+
+
+class Replica:
+    """A live engine replica as the router sees it."""
+
+    def __init__(self, info: ReplicaInfo, connect_timeout_s: float) -> None:
+        self.info = info
+        self.id_header = (b"x-replica", info.replica_id.encode())
+        self.load = ReplicaLoad()
+        self.pool = ConnectionPool(info.host, info.port, connect_timeout_s)
+        self.failed_at_s = float("-inf")
+
+
+@dataclass(slots=True)
+class Model:
+    """A model of this application: its names and its live replicas."""
+
+    model_id: str
+    aliases: tuple[str, ...] = ()
+    replicas: list[Replica] = field(default_factory=list)
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The context length in tokens; None until a replica was up."""
+        return self.replicas[0].info.max_model_len if self.replicas else None
+
+    def place(self, tried: Iterable[Replica], now_s: float, hold_off_s: float) -> Replica | None:
+        """The live replica to send the next request to, or None.
+
+        One that failed within `hold_off_s` is taken only if there is no other.
+        """
+        candidates = [r for r in self.replicas if r not in tried]
+        healthy = [r for r in candidates if now_s - r.failed_at_s >= hold_off_s]
+        candidates = healthy or candidates
+        if not candidates:
+            return None
+        return candidates[least_tokens([r.load for r in candidates])]
+
+
+class Directory:
+    """Models by id and alias. Updated by push: `update` is told the live replicas of a model."""
+
+    def __init__(self, models: Iterable[Model], connect_timeout_s: float) -> None:
+        self.models = {model.model_id: model for model in models}
+        self._by_name = dict(self.models)
+        for model in self.models.values():
+            for alias in model.aliases:
+                self._by_name[alias] = model
+        self._connect_timeout_s = connect_timeout_s
+
+    def find(self, name: str) -> Model | None:
+        return self._by_name.get(name)
+
+    def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
+        """Replaces the live replicas of a model; those that stay keep their load and connections."""
+        model = self.models[model_id]
+        known = {replica.info: replica for replica in model.replicas}
+        model.replicas = [
+            known.pop(info) if info in known else Replica(info, self._connect_timeout_s)
+            for info in infos
+        ]
+        for gone in known.values():
+            gone.pool.close()

@@ -1,0 +1,122 @@
+"""Errors that a client sees, in OpenAI's shape."""
+
+import json
+
+
+class ApiError(Exception):
+    """An answer that is an error: an HTTP status and OpenAI's error object.
+
+    `retry_after_s` and `allow` become the headers of those names. The message says what to do and never
+    holds anything of the request but the names that it used.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        allow: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.allow = allow
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"content-type", b"application/json")]
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        if self.allow is not None:
+            headers.append((b"allow", self.allow.encode()))
+        return headers
+
+    def body(self) -> bytes:
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return json.dumps({"error": error}).encode()
+
+    def event(self) -> bytes:
+        """The error as a server-sent event, for a stream that has already begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+def unknown_model(model: str, known: list[str]) -> ApiError:
+    return ApiError(
+        404,
+        f"The model '{model[:200]}' does not exist. Models here: {', '.join(known)}.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def no_replica(model: str, retry_after_s: int) -> ApiError:
+    return ApiError(
+        503,
+        f"No replica of '{model}' is up yet. Try again in about {retry_after_s} s.",
+        type="service_unavailable_error",
+        code="no_replica",
+        retry_after_s=retry_after_s,
+    )
+
+
+def replicas_failed(model: str, retry_after_s: int) -> ApiError:
+    return ApiError(
+        503,
+        f"Each replica of '{model}' failed to take the request. Try again in {retry_after_s} s.",
+        type="service_unavailable_error",
+        code="replicas_failed",
+        retry_after_s=retry_after_s,
+    )
+
+
+def stream_broken() -> ApiError:
+    return ApiError(
+        502,
+        "The replica that was answering failed. The answer above is incomplete; send the request "
+        "again.",
+        type="server_error",
+        code="replica_failed",
+    )
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    return ApiError(
+        413,
+        f"The request body is larger than {limit_bytes} bytes, the limit of this service.",
+        code="request_too_large",
+    )
+
+
+def not_found(method: str, path: str) -> ApiError:
+    return ApiError(404, f"There is no {method} {path[:200]} here.", code="not_found")
+
+
+def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
+    return ApiError(
+        405,
+        f"{method} is not possible on {path[:200]}; use {allow}.",
+        code="method_not_allowed",
+        allow=allow,
+    )
+
+
+def internal_error() -> ApiError:
+    return ApiError(
+        500,
+        "The router failed on this request. Its log has the reason under this x-request-id.",
+        type="server_error",
+        code="internal_error",
+    )

@@ -1,0 +1,27 @@
+"""Ray Serve's pushes of who is alive, handed to the router's directory."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from serving.router.directory import ReplicaInfo
+
+Listener = Callable[[list[ReplicaInfo]], object]
+
+# The handle is kept because Serve's updates end with it.
+_subscriptions: dict[str, tuple[DeploymentHandle[Any], Listener]] = {}
+
+
+def subscribe(handle: DeploymentHandle[Any], listener: Listener) -> None:
+    """Has `listener` called, in Serve's own thread, with the running replicas of the handle's
+    deployment: soon for those of now, then at each change.
+    """
+    _subscriptions[handle.deployment_name] = (handle, listener)
+    handle.options()  # Starts the updates; a handle is passive until its first use.
+
+
+def publish(deployment_name: str, replicas: list[ReplicaInfo]) -> None:
+    """Passes the running replicas of a deployment to its subscriber in this process."""
+    _, listener = _subscriptions[deployment_name]
+    listener(replicas)

@@ -1,0 +1,186 @@
+"""HTTP/1.1 connections from the router to the engines: one request at a time on each, kept open."""
+
+import asyncio
+
+import httptools
+
+_READ_AHEAD_BYTES = 256 * 1024
+
+
+class UpstreamError(Exception):
+    """The connection to the engine failed: refused, reset, or closed before the answer's end."""
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection to an engine.
+
+    `request` sends a request and returns when the answer's head is in; `read` then gives
+    the body piece by piece, each piece as it came off the wire, and `b""` at its end.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.reusable = False
+        self._parser: httptools.HttpResponseParser
+        self._transport: asyncio.Transport
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._paused = False
+        self._head_done = False
+        self._done = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def request(self, head: bytes, body: bytes) -> None:
+        """Sends `head` (request line and headers, blank line included) and `body`.
+
+        Returns when `status` and `headers` of the answer are known; raises UpstreamError.
+        """
+        self.status = 0
+        self.headers = []
+        self.reusable = False
+        self._head_done = self._done = False
+        self._parser = httptools.HttpResponseParser(self)
+        if self._error is None:
+            self._transport.write(head + body if len(body) < 65536 else head)
+            if len(body) >= 65536:
+                self._transport.write(body)
+        while not self._head_done:
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, `b""` at its end. Raises UpstreamError if it breaks off."""
+        while not self._body:
+            if self._done:
+                return b""
+            await self._wait()
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._body_bytes = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return body
+
+    def abort(self) -> None:
+        """Closes the connection at once: the engine aborts what it was generating for it."""
+        self._fail(UpstreamError("the request was given up"))
+        self._transport.abort()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: UpstreamError) -> None:
+        if self._error is None:
+            self._error = error
+        self.reusable = False
+        self._wake()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, AttributeError):
+            # AttributeError: bytes although nothing was asked.
+            self._fail(UpstreamError("the engine's answer is not HTTP"))
+            self._transport.abort()
+            return
+        if self._body_bytes > _READ_AHEAD_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(UpstreamError("the engine closed the connection"))
+
+    # httptools.HttpResponseParser
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self._head_done = self.status >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        if not self._head_done:
+            self.headers = []
+            return
+        self._done = True
+        self.reusable = self._parser.should_keep_alive()
+
+
+class ConnectionPool:
+    """Connections to one engine address; of the idle ones, the last used is used first."""
+
+    def __init__(self, host: str, port: int, connect_timeout_s: float) -> None:
+        self._host = host
+        self._port = port
+        self._connect_timeout_s = connect_timeout_s
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    async def request(self, head: bytes, body: bytes) -> Connection:
+        """Sends a request on an idle connection or a new one, and returns it with the answer's head
+        in. The caller gives it back with `release`. Raises UpstreamError.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                try:
+                    return await self._send(connection, head, body)
+                except UpstreamError:
+                    # The engine may have closed it just then; a new one tells.
+                    continue
+        return await self._send(await self._connect(), head, body)
+
+    def release(self, connection: Connection) -> None:
+        """Takes a connection back: kept if its answer was read to the end, else closed."""
+        if connection.reusable and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        """Closes the idle connections, and those in use when they are released."""
+        self._closed = True
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(Connection, self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            raise UpstreamError(f"no connection to the engine: {error or 'timed out'}") from error
+        return connection
+
+    @staticmethod
+    async def _send(connection: Connection, head: bytes, body: bytes) -> Connection:
+        try:
+            await connection.request(head, body)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection

@@ -1,0 +1,137 @@
+"""A stand-in for an engine: speaks enough of vLLM's chat endpoint for speed and fault tests.
+
+`max_tokens` is the number of tokens of the answer; `python -m tests.stand_in_engine --help`
+lists what can be set. tests/e2e holds it to the real engine by a contract test.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+from typing import Any
+
+import httptools
+import msgspec
+import uvloop
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+_decode = msgspec.json.decode
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def stream_event(request_id: str, model: str, text: str, finish_reason: str | None) -> bytes:
+    """One server-sent event of a streamed chat completion, as vLLM words it."""
+    delta = {"content": text} if finish_reason is None else {}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    event = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": model,
+        "choices": [choice],
+    }
+    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+
+
+class StandInEngine(asyncio.Protocol):
+    """One connection. Class attributes are the behaviour; `requests` counts over all connections."""
+
+    interval_s = 0.0
+    answer_bytes = 1000
+    requests = 0
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport
+        self.parser = httptools.HttpRequestParser(self)
+        self.body: list[bytes] = []
+        self.request_id = ""
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-request-id":
+            self.request_id = value.decode()
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        type(self).requests += 1
+        request = _decode(b"".join(self.body))
+        self.body.clear()
+        if request.get("stream"):
+            self.task = asyncio.get_running_loop().create_task(self.stream(request))
+        else:
+            self.transport.write(self.answer(request))
+
+    def answer(self, request: dict[str, Any]) -> bytes:
+        body = json.dumps(
+            {
+                "id": f"chatcmpl-{self.request_id}",
+                "object": "chat.completion",
+                "created": 1,
+                "model": request.get("model"),
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": "x" * self.answer_bytes},
+                        "finish_reason": "stop",
+                    }
+                ],
+            }
+        ).encode()
+        return b"%bcontent-length: %d\r\n\r\n%b" % (
+            _HEAD % b"application/json",
+            len(body),
+            body,
+        )
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        model = request.get("model", "")
+        token = _chunk(stream_event(self.request_id, model, "word ", None))
+        write = self.transport.write
+        write(_HEAD % b"text/event-stream; charset=utf-8" + _CHUNKED)
+        for _ in range(request.get("max_tokens", 16)):
+            write(token)
+            await asyncio.sleep(self.interval_s)
+        write(
+            _chunk(stream_event(self.request_id, model, "", "stop")) + _chunk(b"data: [DONE]\n\n")
+        )
+        write(b"0\r\n\r\n")
+
+
+async def serve(port: int = 0, behaviour: type[StandInEngine] = StandInEngine) -> asyncio.Server:
+    """A listening stand-in on 127.0.0.1; its port is `server.sockets[0].getsockname()[1]`."""
+    return await asyncio.get_running_loop().create_server(behaviour, "127.0.0.1", port)
+
+
+async def _main(port: int) -> None:
+    server = await serve(port)
+    sock: socket.socket = server.sockets[0]
+    print(json.dumps({"port": sock.getsockname()[1], "pid": os.getpid()}), flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--interval-s", type=float, default=0.0, help="time between tokens")
+    parser.add_argument("--answer-bytes", type=int, default=1000, help="of an unstreamed answer")
+    args = parser.parse_args()
+    StandInEngine.interval_s = args.interval_s
+    StandInEngine.answer_bytes = args.answer_bytes
+    uvloop.run(_main(args.port))
