@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock clean help
+.PHONY: serve test check setup format lock bench-relay clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -21,6 +21,9 @@ check: setup ## format, lint and type checks only
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+bench-relay: setup ## what the router adds to a request, in time and CPU
+	@exec .venv/bin/python -m tests.bench.relay
 
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh

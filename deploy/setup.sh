@@ -47,7 +47,7 @@ count=$(cat $locks/cpu.txt $locks/dev.txt | grep -c ==)
 say "installing $count locked packages"
 pip install --no-deps --progress-bar off -r $locks/cpu.txt -r $locks/dev.txt 2>&1 | tee .venv/install.log |
     awk -v count="$count" '
-        /^(Collecting|Requirement already)/ { if (++n % 20 == 0) print "    fetched " n " of " count }
+        /^(Collecting|Processing)/ { if (++n % 20 == 0) print "    fetched " n " of " count }
         /^Installing collected/ { print "    fetched all, unpacking (about half a minute)" }
         /^ERROR/ { print }
         { fflush() }' >&2 ||

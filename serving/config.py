@@ -12,7 +12,7 @@ from serving.catalogue import CatalogueEntry
 
 
 class ConfigError(Exception):
-    """A config file that cannot be used; the message names the file, the field and what it allows."""
+    """A config file that cannot be used. The message names file, field and what is allowed."""
 
 
 class Section(BaseModel):

@@ -15,12 +15,13 @@ import httptools
 import msgspec
 import uvloop
 
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
-_CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 _decode = msgspec.json.decode
 
 
-def _chunk(data: bytes) -> bytes:
+def chunk(data: bytes) -> bytes:
+    """`data` as a chunk of HTTP's chunked transfer coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -39,7 +40,7 @@ def stream_event(request_id: str, model: str, text: str, finish_reason: str | No
 
 
 class StandInEngine(asyncio.Protocol):
-    """One connection. Class attributes are the behaviour; `requests` counts over all connections."""
+    """One connection. Class attributes are the behaviour; `requests` counts over all of them."""
 
     interval_s = 0.0
     answer_bytes = 1000
@@ -73,6 +74,9 @@ class StandInEngine(asyncio.Protocol):
         type(self).requests += 1
         request = _decode(b"".join(self.body))
         self.body.clear()
+        self.respond(request)
+
+    def respond(self, request: dict[str, Any]) -> None:
         if request.get("stream"):
             self.task = asyncio.get_running_loop().create_task(self.stream(request))
         else:
@@ -95,22 +99,20 @@ class StandInEngine(asyncio.Protocol):
             }
         ).encode()
         return b"%bcontent-length: %d\r\n\r\n%b" % (
-            _HEAD % b"application/json",
+            OK_HEAD % b"application/json",
             len(body),
             body,
         )
 
     async def stream(self, request: dict[str, Any]) -> None:
         model = request.get("model", "")
-        token = _chunk(stream_event(self.request_id, model, "word ", None))
+        token = chunk(stream_event(self.request_id, model, "word ", None))
         write = self.transport.write
-        write(_HEAD % b"text/event-stream; charset=utf-8" + _CHUNKED)
+        write(OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED)
         for _ in range(request.get("max_tokens", 16)):
             write(token)
             await asyncio.sleep(self.interval_s)
-        write(
-            _chunk(stream_event(self.request_id, model, "", "stop")) + _chunk(b"data: [DONE]\n\n")
-        )
+        write(chunk(stream_event(self.request_id, model, "", "stop")) + chunk(b"data: [DONE]\n\n"))
         write(b"0\r\n\r\n")
 
 

@@ -21,6 +21,8 @@ class CatalogueEntry(BaseModel):
     weights: str
     """A Hugging Face repository id, a folder, or "embedded"."""
     accelerator: Literal["cpu", "gpu"]
+    host_memory_gib: float = Field(gt=0)
+    """Main memory of a replica, all its processes together."""
     tensor_parallel_size: int = Field(ge=1, default=1)
     pipeline_parallel_size: int = Field(ge=1, default=1)
     vllm_args: dict[str, Any] = {}

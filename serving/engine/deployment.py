@@ -12,6 +12,7 @@ from serving.catalogue import EMBEDDED, CatalogueEntry
 from serving.engine.gate import Gate
 from serving.engine_token import engine_token
 
+_START_TRIES = 3
 _CLOSE_S = 30
 """Of a replica's graceful shutdown, what ending vLLM may take after the drain."""
 
@@ -32,6 +33,7 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
         },
         "placement_group_bundles": [bundle] * entry.pipeline_parallel_size,
         "placement_group_strategy": "STRICT_SPREAD",
+        "max_constructor_retry_count": _START_TRIES,
         "graceful_shutdown_timeout_s": drain_timeout_s + _CLOSE_S,
         "graceful_shutdown_wait_loop_s": 1,
         "health_check_period_s": 2,

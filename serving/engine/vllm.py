@@ -5,7 +5,7 @@ import json
 import socket
 import types
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import uvicorn
 import vllm
@@ -40,8 +40,14 @@ def flags(vllm_args: Mapping[str, Any]) -> list[str]:
     return argv
 
 
-def _parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
+def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
+    """vLLM's own reading of its flags. Raises ValueError for one that it does not take."""
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
+
     parser = make_arg_parser(FlexibleArgumentParser())
+    parser.error = refuse
     args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
     validate_parsed_serve_args(args)
     return args
@@ -51,7 +57,7 @@ class VllmServer:
     """An AsyncLLM in this process and vLLM's own OpenAI application over it."""
 
     def __init__(self, vllm_args: Mapping[str, Any], served_names: list[str]) -> None:
-        self._args = _parse(vllm_args, served_names)
+        self._args = parse(vllm_args, served_names)
         self._engine: AsyncLLM
         self._server: uvicorn.Server
         self._serving: asyncio.Task[None]
@@ -115,7 +121,7 @@ def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
     """Runs the workers of a pipeline stage on a node that is not the replica's first, until they
     end. `vllm_args` are the replica's, with this stage's `node-rank`.
     """
-    args = _parse(vllm_args, ["stage"])
+    args = parse(vllm_args, ["stage"])
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(headless=True)
     executor = MultiprocExecutor(config, monitor_workers=False)
     executor.start_worker_monitor(inline=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class ReplicaLoad:
-    """Work that was sent to a replica and is not finished: booked when placed, released at its end."""
+    """Unfinished work of a replica: booked when a request is placed, released at its end."""
 
     requests: int = 0
     tokens: int = 0

@@ -89,7 +89,7 @@ def server_config(app: Any) -> uvicorn.Config:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Bound so that the routers of one node, the old and the new of a rollout too, share the port."""
+    """Bound so that routers on one node share the port, also the old and new of a rollout."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

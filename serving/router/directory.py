@@ -74,7 +74,7 @@ class Directory:
         return self._by_name.get(name)
 
     def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
-        """Replaces the live replicas of a model; those that stay keep their load and connections."""
+        """Replaces the live replicas of a model; who stays keeps its load and connections."""
         model = self.models[model_id]
         known = {replica.info: replica for replica in model.replicas}
         model.replicas = [

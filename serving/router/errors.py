@@ -6,8 +6,8 @@ import json
 class ApiError(Exception):
     """An answer that is an error: an HTTP status and OpenAI's error object.
 
-    `retry_after_s` and `allow` become the headers of those names. The message says what to do and never
-    holds anything of the request but the names that it used.
+    `retry_after_s` and `allow` become the headers of those names. The message says what to do
+    and never holds anything of the request but the names that it used.
     """
 
     def __init__(

@@ -201,6 +201,8 @@ class Relay:
         except UpstreamError as error:
             log.warning("replica %s: stream broken: %s", replica.info.replica_id, error)
             event = errors.stream_broken().event()
+            if not chunk.endswith(b"\n\n"):
+                event = b"\n\n" + event
             await send({"type": "http.response.body", "body": event, "more_body": True})
             return
         await send({"type": "http.response.body"})

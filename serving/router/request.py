@@ -23,15 +23,16 @@ class RequestFields(msgspec.Struct):
     def work_tokens(self, body_bytes: int) -> int:
         """Tokens to book on a replica for this request: prompt by size, plus expected answer."""
         limit = self.max_completion_tokens or self.max_tokens or self.max_output_tokens
-        output = min(limit or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
-        return body_bytes // BYTES_PER_TOKEN + output
+        if limit is None or not 0 < limit < EXPECTED_OUTPUT_TOKENS:
+            limit = EXPECTED_OUTPUT_TOKENS
+        return body_bytes // BYTES_PER_TOKEN + limit
 
 
 _decode = msgspec.json.Decoder(RequestFields).decode
 
 
 def parse(body: bytes) -> RequestFields:
-    """The fields of a JSON body. Raises ApiError 400 for what is not a JSON object of such fields."""
+    """The fields of a JSON body. Raises ApiError 400 if it is not an object with such fields."""
     try:
         return _decode(body)
     except msgspec.ValidationError as error:
@@ -40,3 +41,5 @@ def parse(body: bytes) -> RequestFields:
         raise ApiError(
             400, f"The request body is not valid JSON: {error}.", code="invalid_json"
         ) from None
+    except RecursionError:
+        raise ApiError(400, "The request body is nested too deeply.", code="invalid_json") from None

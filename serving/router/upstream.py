@@ -21,7 +21,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.reusable = False
+        self._keep_alive = False
         self._parser: httptools.HttpResponseParser
         self._transport: asyncio.Transport
         self._body: list[bytes] = []
@@ -32,6 +32,11 @@ class Connection(asyncio.Protocol):
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def reusable(self) -> bool:
+        """Whether it can take another request: nothing of the last answer is still to be read."""
+        return self._keep_alive and not self._body
+
     async def request(self, head: bytes, body: bytes) -> None:
         """Sends `head` (request line and headers, blank line included) and `body`.
 
@@ -39,7 +44,7 @@ class Connection(asyncio.Protocol):
         """
         self.status = 0
         self.headers = []
-        self.reusable = False
+        self._keep_alive = False
         self._head_done = self._done = False
         self._parser = httptools.HttpResponseParser(self)
         if self._error is None:
@@ -84,7 +89,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: UpstreamError) -> None:
         if self._error is None:
             self._error = error
-        self.reusable = False
+        self._keep_alive = False
         self._wake()
 
     # asyncio.Protocol
@@ -126,7 +131,7 @@ class Connection(asyncio.Protocol):
             self.headers = []
             return
         self._done = True
-        self.reusable = self._parser.should_keep_alive()
+        self._keep_alive = self._parser.should_keep_alive()
 
 
 class ConnectionPool:
@@ -149,8 +154,7 @@ class ConnectionPool:
                 try:
                     return await self._send(connection, head, body)
                 except UpstreamError:
-                    # The engine may have closed it just then; a new one tells.
-                    continue
+                    break  # The engine may have closed it just then; a new one tells.
         return await self._send(await self._connect(), head, body)
 
     def release(self, connection: Connection) -> None:
@@ -173,7 +177,9 @@ class ConnectionPool:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(Connection, self._host, self._port)
         except (OSError, TimeoutError) as error:
-            raise UpstreamError(f"no connection to the engine: {error or 'timed out'}") from error
+            raise UpstreamError(
+                f"no connection to the engine: {str(error) or 'timed out'}"
+            ) from error
         return connection
 
     @staticmethod

@@ -1,0 +1,21 @@
+"""The `mistral-serve` command."""
+
+import typer
+
+from serving.cli.chat import chat
+from serving.cli.down import down
+from serving.cli.status import status
+from serving.cli.up import up
+
+app = typer.Typer(
+    help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up, status, chat, down):
+    app.command()(command)
+
+
+def main() -> None:
+    app()

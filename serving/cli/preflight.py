@@ -1,0 +1,94 @@
+"""What must hold on this machine before anything is started."""
+
+import errno
+import math
+import socket
+from pathlib import Path
+
+import psutil
+
+from serving.config import AppConfig, ModelConfig
+
+_GIB = 1024**3
+_RAY_AND_ROUTER_GIB = 1.5
+
+
+class PreflightError(Exception):
+    """Something is missing here; the message says what and what to do."""
+
+
+def check(config: AppConfig) -> None:
+    """Raises PreflightError if the service cannot start on this machine."""
+    check_port(config.router.host, config.router.port)
+    check_gpus(config)
+    check_memory(config)
+    check_vllm_args(config)
+
+
+def check_port(host: str, port: int) -> None:
+    # A plain bind: it fails where another service shares its port as the routers do.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PreflightError(
+                    f"Port {port} on {host} is taken. Stop what uses it (`ss -ltnp` names it; "
+                    "`mistral-serve down` stops an earlier service) or set router.port."
+                ) from None
+            raise PreflightError(
+                f"The router cannot listen on {host}:{port}: {error.strerror}. "
+                "Set router.host and router.port."
+            ) from None
+
+
+def check_gpus(config: AppConfig) -> None:
+    need = sum(_gpus(model) * model.replicas for model in config.models)
+    have = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if need > have:
+        raise PreflightError(
+            f"These models need {need} GPUs and this machine has {have}. Lower replicas or "
+            "tensor_parallel_size, or try deploy/serve/local.yaml, which needs none."
+        )
+
+
+def check_memory(config: AppConfig) -> None:
+    need_gib = _RAY_AND_ROUTER_GIB + sum(
+        model.entry().host_memory_gib * model.replicas for model in config.models
+    )
+    free_gib = psutil.virtual_memory().available / _GIB
+    if need_gib > free_gib:
+        raise PreflightError(
+            f"About {need_gib:.1f} GiB of memory are needed and {free_gib:.1f} GiB are free. "
+            "Stop other programs or lower replicas in the config."
+        )
+
+
+def check_vllm_args(config: AppConfig) -> None:
+    for index, model in enumerate(config.models):
+        if model.vllm_args:
+            from serving.engine import vllm  # takes seconds to import
+
+            entry = model.entry()
+            try:
+                vllm.parse({"model": entry.weights, **entry.vllm_args}, [entry.id])
+            except ValueError as error:
+                raise PreflightError(f"models.{index}.vllm_args: {error}") from None
+
+
+def cpus_needed(config: AppConfig) -> int:
+    """Ray CPUs that all replicas of `config` take together."""
+    engines = sum(
+        model.cpus * model.replicas * model.entry().pipeline_parallel_size
+        for model in config.models
+    )
+    return math.ceil(config.router.cpus * config.router.replicas + engines)
+
+
+def _gpus(model: ModelConfig) -> int:
+    entry = model.entry()
+    if entry.accelerator != "gpu":
+        return 0
+    return entry.tensor_parallel_size * entry.pipeline_parallel_size

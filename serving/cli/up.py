@@ -1,0 +1,163 @@
+"""`mistral-serve up`: the whole service on this machine, until Ctrl-C."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from serving.catalogue import EMBEDDED
+from serving.cli import pidfile, preflight
+from serving.cli.local_ray import local_ray
+from serving.config import AppConfig, ConfigError, load
+
+_REPORT_EVERY_S = 10
+_RUNNING: Any = "RUNNING"  # ReplicaState is a str that Ray does not export
+
+
+class StartError(Exception):
+    """The application did not come up; the message is Ray Serve's reason."""
+
+
+class Progress:
+    """Lines on stderr, each with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"{time.monotonic() - self._start_s:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def up(
+    config_file: Annotated[
+        Path, typer.Argument(help="A Ray Serve config file of this application.")
+    ] = Path("deploy/serve/local.yaml"),
+) -> None:
+    """Start Ray and the application of CONFIG_FILE here, and serve until Ctrl-C."""
+    say = Progress()
+    stop = threading.Event()
+    try:
+        config = load(config_file)
+        preflight.check(config)
+        prepare_weights(config, say)
+        with pidfile.noted(config.router.port):
+            run(config, say, stop)
+    except (ConfigError, preflight.PreflightError, StartError) as error:
+        print(f"mistral-serve: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        say("stopped before it was ready")
+        raise typer.Exit(130) from None
+
+
+def prepare_weights(config: AppConfig, say: Progress) -> None:
+    """Trains the embedded model if a model of `config` uses it and it is not in the cache."""
+    if any(model.entry().weights == EMBEDDED for model in config.models):
+        from serving.tiny import ensure_tiny_model
+
+        say(f"embedded model: {ensure_tiny_model()}")
+
+
+def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
+    signal.signal(signal.SIGTERM, interrupt)
+    say("starting Ray")
+    with local_ray(preflight.cpus_needed(config)) as logs:
+        from serving import app
+
+        start(config, say, app.NAME)
+        announce(config, say, logs)
+        stop_on_signal(stop)
+        stop.wait()
+        say("stopping: running answers are finished first (Ctrl-C again to stop at once)")
+        drain(say, app.NAME)
+    say("stopped")
+
+
+def start(config: AppConfig, say: Progress, name: str) -> None:
+    """Deploys the application and waits until it runs. Raises StartError."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    from serving.app import build
+
+    for model in config.models:
+        say(f"starting {model.replicas} x {model.entry().id}")
+    target = serve.RunTarget(build(config), name=name, route_prefix=None)
+    serve.run_many([target], wait_for_applications_running=False)
+    reported, reported_at_s = "", 0.0
+    while True:
+        application = serve.status().applications[name]
+        report = ", ".join(
+            f"{deployment} {overview.replica_states.get(_RUNNING, 0)} of "
+            f"{sum(overview.replica_states.values())} up"
+            for deployment, overview in application.deployments.items()
+        )
+        if report != reported or time.monotonic() - reported_at_s >= _REPORT_EVERY_S:
+            say(report)
+            reported, reported_at_s = report, time.monotonic()
+        if application.status == ApplicationStatus.RUNNING:
+            return
+        if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            raise StartError(reason(application))
+        time.sleep(0.5)
+
+
+def reason(application: object) -> str:
+    """What Ray Serve says of a failed start, the deployments' own messages first."""
+    deployments = getattr(application, "deployments", {})
+    messages = [overview.message for overview in deployments.values() if overview.message]
+    return "\n".join(messages) or str(getattr(application, "message", application))
+
+
+def announce(config: AppConfig, say: Progress, logs: Path) -> None:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.router.host, config.router.host)
+    url = f"http://{host}:{config.router.port}"
+    entry = config.models[0].entry()
+    body = json.dumps(
+        {
+            "model": entry.aliases[0] if entry.aliases else entry.id,
+            "messages": [{"role": "user", "content": "Hello"}],
+        }
+    )
+    say(f"logs: {logs}")
+    say(f"ready: {url}")
+    print(
+        f"\nTry it:\n  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"    -d '{body}'\nor:\n  .venv/bin/mistral-serve chat 'Hello' --url {url}\n\n"
+        "Ctrl-C stops it.\n",
+        flush=True,
+    )
+
+
+def stop_on_signal(stop: threading.Event) -> None:
+    """The first SIGINT or SIGTERM sets `stop`; the second interrupts."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            interrupt(number, frame)
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def drain(say: Progress, name: str) -> None:
+    """Has the replicas finish their answers and end."""
+    from ray import serve
+
+    try:
+        serve.delete(name, _blocking=False)
+        while name in serve.status().applications:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        say("stopping at once")

@@ -1,0 +1,203 @@
+"""What the router adds to a request: latency, and its own CPU time per request and per chunk.
+
+`python -m tests.bench.relay` puts the same load on a stand-in engine directly, through the
+router, and through a relay that only copies bytes, each in a process of its own, on loopback only.
+The three take turns in each round, and what is reported of a case are medians over the rounds, so
+that a noisy neighbour hits all alike. Linux only.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from serving.router.upstream import ConnectionPool
+from tests.bench import relay_report
+from tests.bench.relay_process import HOST, MODEL, Server, engine, relay
+from tests.bench.relay_report import Case, Measured, Run
+
+PATH = "/v1/chat/completions"
+CONCURRENCIES = (1, 16, 100)
+INTERVAL_S = 0.01
+RUN_LIMIT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one answer came in. `first_s` is when its first bytes were there."""
+
+    first_s: float
+    whole_s: float
+    body_bytes: int
+    reads: int
+
+
+def cases() -> list[Case]:
+    """The unstreamed 1 kB cases come first: the streamed ones are compared with them."""
+    counts = {
+        ("1 kB", 900, 0): (1000, 3000, 3000),
+        ("220 kB", 220_000, 0): (200, 400, 400),
+        ("64 chunks", 900, 64): (1, 16, 100),
+        ("200 chunks", 900, 200): (1, 16, 100),
+    }
+    return [
+        Case(name, prompt_bytes, chunks, concurrency, requests)
+        for (name, prompt_bytes, chunks), per_concurrency in counts.items()
+        for concurrency, requests in zip(CONCURRENCIES, per_concurrency, strict=True)
+    ]
+
+
+def request_of(case: Case) -> tuple[bytes, bytes]:
+    """Head and body of the requests of a case, all the same."""
+    message = {"role": "user", "content": "x" * case.prompt_bytes}
+    fields: dict[str, Any] = {"model": MODEL, "messages": [message]}
+    if case.chunks:
+        fields |= {"stream": True, "max_tokens": case.chunks}
+    body = json.dumps(fields).encode()
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nhost: bench\r\nuser-agent: bench\r\naccept: */*\r\n"
+        "authorization: Bearer EMPTY\r\ncontent-type: application/json\r\n"
+        f"x-request-id: bench\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode(), body
+
+
+async def ask(pool: ConnectionPool, head: bytes, body: bytes) -> Answer:
+    began_s = time.perf_counter()
+    connection = await pool.request(head, body)
+    try:
+        if connection.status != 200:
+            raise RuntimeError(f"answered with status {connection.status}")
+        piece = await connection.read()
+        first_s = time.perf_counter() - began_s
+        body_bytes = reads = 0
+        while piece:
+            body_bytes += len(piece)
+            reads += 1
+            piece = await connection.read()
+        return Answer(first_s, time.perf_counter() - began_s, body_bytes, reads)
+    finally:
+        pool.release(connection)
+
+
+async def whole_answer(server: Server, case: Case) -> bytes:
+    pool = ConnectionPool(HOST, server.port, RUN_LIMIT_S)
+    connection = await pool.request(*request_of(case))
+    pieces = []
+    while piece := await connection.read():
+        pieces.append(piece)
+    pool.release(connection)
+    pool.close()
+    return b"".join(pieces)
+
+
+async def answer_bytes(case: Case, servers: Mapping[str, Server]) -> int:
+    """The size of the right answer. Raises RuntimeError if a relay's answer is not the engine's."""
+    async with asyncio.timeout(RUN_LIMIT_S):
+        answers = await asyncio.gather(*(whole_answer(s, case) for s in servers.values()))
+    if case.chunks and answers[0].count(b"data: ") != case.chunks + 2:
+        raise RuntimeError(f"the engine did not stream {case.chunks} chunks, a stop and [DONE]")
+    for name, answer in zip(servers, answers, strict=True):
+        if answer != answers[0]:
+            raise RuntimeError(f"{name} does not pass the answer on as it is")
+    return len(answers[0])
+
+
+async def load(pool: ConnectionPool, case: Case, requests: int) -> list[Answer]:
+    """Sends `requests` of the case, `case.concurrency` at a time, the next as one is answered."""
+    head, body = request_of(case)
+    answers: list[Answer] = []
+    left = requests
+
+    async def client() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            answers.append(await ask(pool, head, body))
+
+    async with asyncio.timeout(RUN_LIMIT_S), asyncio.TaskGroup() as clients:
+        for _ in range(case.concurrency):
+            clients.create_task(client())
+    return answers
+
+
+async def run(server: Server, case: Case, right_bytes: int) -> Run:
+    """One measured load, after as many unmeasured requests as it takes to open all connections."""
+    pool = ConnectionPool(HOST, server.port, RUN_LIMIT_S)
+    try:
+        await load(pool, case.unstreamed(), 2 * case.concurrency)
+        cpu_s = server.cpu_s()
+        answers = await load(pool, case, case.requests)
+        cpu_s = server.cpu_s() - cpu_s
+    finally:
+        pool.close()
+    wrong = [answer for answer in answers if answer.body_bytes != right_bytes]
+    if wrong or len(answers) != case.requests:
+        raise RuntimeError(f"{case}: {len(wrong)} of {len(answers)} answers are not complete")
+    waits_s = sorted(a.first_s if case.chunks else a.whole_s for a in answers)
+    return Run(
+        p50_s=statistics.median(waits_s),
+        p99_s=waits_s[math.ceil(0.99 * len(waits_s)) - 1],
+        whole_p50_s=statistics.median(answer.whole_s for answer in answers),
+        cpu_s=cpu_s / case.requests,
+        reads=statistics.fmean(answer.reads for answer in answers),
+    )
+
+
+async def measure(servers: Mapping[str, Server], rounds: int, limit_s: float) -> Measured:
+    """At most `rounds` rounds over all cases; none is begun that would end after `limit_s`."""
+    began_s = time.monotonic()
+    sizes = {
+        case.name: await answer_bytes(case, servers) for case in cases()[:: len(CONCURRENCIES)]
+    }
+    measured: Measured = {case: {name: [] for name in servers} for case in cases()}
+    longest_s = 0.0
+    for _ in range(rounds):
+        round_began_s = time.monotonic()
+        if round_began_s - began_s + longest_s > limit_s:
+            break
+        for case, runs in measured.items():
+            for name, server in servers.items():
+                runs[name].append(await run(server, case, sizes[case.name]))
+        longest_s = max(longest_s, time.monotonic() - round_began_s)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit-s", type=float, default=170, help="begin no round that ends later")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="another checkout, whose router takes turns too"
+    )
+    args = parser.parse_args()
+    console = Console()
+    with contextlib.ExitStack() as processes:
+        direct = processes.enter_context(engine(INTERVAL_S))
+        servers = {
+            "direct": direct,
+            "router": processes.enter_context(relay("router", direct)),
+            "bare": processes.enter_context(relay("bare", direct)),
+        }
+        if args.against is not None:
+            servers["against"] = processes.enter_context(relay("router", direct, args.against))
+        with console.status(f"measuring, at most {args.limit_s:.0f} s"):
+            measured = uvloop.run(measure(servers, args.rounds, args.limit_s))
+    relay_report.show(console, measured, INTERVAL_S)
+    if args.json is not None:
+        args.json.write_text(json.dumps(relay_report.as_json(measured, INTERVAL_S), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Starts the real thing as a user does, and looks at it from outside."""
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[2]
+LOCAL_CONFIG = ROOT / "deploy/serve/local.yaml"
+COMMAND = Path(sys.executable).with_name("mistral-serve")
+MODEL = "mistral-serve/tiny-mistral-small-3.2"
+
+_READY_TIMEOUT_S = 300
+_TOKEN_SCRIPT = """
+import ray
+ray.init(address="{address}", log_to_driver=False, logging_level="error")
+from serving.engine_token import engine_token
+print(engine_token())
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """The first true value of `condition`; fails the test after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+def write_config(path: Path, port: int, **model: Any) -> Path:
+    """The local config with another port, and `model` over its model's settings."""
+    document = yaml.safe_load(LOCAL_CONFIG.read_text())
+    args = document["applications"][0]["args"]
+    args["router"]["port"] = port
+    args["models"][0] |= model
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@dataclass
+class Service:
+    """A running `mistral-serve up`."""
+
+    url: str
+    process: subprocess.Popen[str]
+    auth_token: str
+    output: list[str] = field(default_factory=list)
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The command and all that it started."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of everything that the service writes."""
+        logs = next(line for line in self.output if "logs: " in line)
+        return Path(logs.split("logs: ")[1].strip()).parents[1]
+
+    def replicas(self) -> list[dict[str, Any]]:
+        replicas: list[dict[str, Any]] = httpx.get(f"{self.url}/-/replicas").json()[MODEL]
+        return replicas
+
+    def engine_token(self) -> str:
+        """The secret between router and engines, read out of Ray as only its owner can."""
+        gcs = next(p for p in self.processes if "gcs_server" in p.name())
+        port = next(c.laddr.port for c in gcs.net_connections("tcp") if c.status == "LISTEN")
+        raylet = next(p for p in self.processes if p.name() == "raylet")
+        node_ip = next(
+            arg.split("=")[1] for arg in raylet.cmdline() if arg.startswith("--node_ip_address=")
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", _TOKEN_SCRIPT.format(address=f"{node_ip}:{port}")],
+            env=environment(self.auth_token),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return result.stdout.split()[-1]
+
+    def interrupt(self) -> str:
+        """Ctrl-C, and the output until the command has ended."""
+        self.process.send_signal(signal.SIGINT)
+        rest, _ = self.process.communicate(timeout=120)
+        self.output += rest.splitlines()
+        return "\n".join(self.output)
+
+
+def environment(auth_token: str) -> dict[str, str]:
+    return {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": auth_token}
+
+
+@contextlib.contextmanager
+def running(config: Path, *command: str | Path) -> Iterator[Service]:
+    """`mistral-serve up CONFIG` from its ready line on; ended at exit if it still runs."""
+    auth_token = secrets.token_hex(32)
+    process = subprocess.Popen(
+        [*(command or (COMMAND, "up")), config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment(auth_token),
+    )
+    service = Service("", process, auth_token)
+    try:
+        _read_until_ready(service)
+        yield service
+    finally:
+        if process.poll() is None:
+            processes = service.processes
+            service.interrupt()
+            _, alive = psutil.wait_procs(processes, timeout=30)
+            for left in alive:
+                left.kill()
+
+
+def _read_until_ready(service: Service) -> None:
+    assert service.process.stdout is not None
+    deadline_s = time.monotonic() + _READY_TIMEOUT_S
+    for line in service.process.stdout:
+        service.output.append(line.rstrip("\n"))
+        if match := re.search(r"ready: (\S+)", line):
+            service.url = match[1]
+        if "Ctrl-C stops it" in line:
+            return
+        assert time.monotonic() < deadline_s, "\n".join(service.output)
+    raise AssertionError("it ended before it was ready:\n" + "\n".join(service.output))

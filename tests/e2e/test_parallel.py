@@ -1,0 +1,41 @@
+"""A replica over several workers and nodes."""
+
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import openai
+import pytest
+
+from tests.e2e.service import MODEL, ROOT, environment, free_port
+
+PROMPT = "Count from 1 to 20."
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="vLLM compiles here and there is no g++")
+def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
+    client: openai.OpenAI,
+) -> None:
+    """Two stages of two workers each answer as one worker does, each stage on its own node."""
+    temp_dir = tempfile.mkdtemp(prefix="nodes-", dir="/tmp")
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.two_nodes", temp_dir, str(free_port()), PROMPT],
+            cwd=ROOT,
+            env=environment(secrets.token_hex(32)),
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+    finally:
+        shutil.rmtree(temp_dir, ignore_errors=True)
+    report = json.loads(result.stdout.strip().splitlines()[-1])
+    assert len(report["nodes"]) == len(set(report["nodes"])) == 2
+    alone = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": PROMPT}], temperature=0
+    )
+    assert report["answer"] == alone.choices[0].message.content

@@ -1,0 +1,91 @@
+"""What the whole service does beside answering: engines' ports, memory, clients that leave."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.service import MODEL, Service, wait_for
+
+ENDLESS = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
+    "temperature": 0,
+    "stream": True,
+}
+GIB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def engines(service: Service) -> Iterator[list[httpx.Client]]:
+    """Clients of the engines' own ports, with the token that only the cluster knows."""
+    headers = {"authorization": f"Bearer {service.engine_token()}"}
+    clients = [
+        httpx.Client(base_url=f"http://{replica['address']}", headers=headers)
+        for replica in service.replicas()
+    ]
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def running_requests(engine: httpx.Client) -> float:
+    """How many requests vLLM itself says that it runs."""
+    metrics = engine.get("/metrics").text
+    match = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", metrics, re.MULTILINE)
+    assert match is not None
+    return float(match[1])
+
+
+def test_a_client_that_leaves_frees_its_engine_within_a_second(
+    http: httpx.Client, service: Service, engines: list[httpx.Client]
+) -> None:
+    def running() -> float:
+        return sum(map(running_requests, engines))
+
+    with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
+        lines = response.iter_lines()
+        for _ in range(10):
+            next(lines)
+        assert running() == 1
+    wait_for(lambda: running() == 0, 1, "vLLM aborts the request")
+    assert all(replica["requests_in_flight"] == 0 for replica in service.replicas())
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/version", "/docs"])
+def test_an_engine_tells_nothing_without_the_token(service: Service, path: str) -> None:
+    for replica in service.replicas():
+        for headers in ({}, {"authorization": "Bearer EMPTY"}):
+            response = httpx.get(f"http://{replica['address']}{path}", headers=headers)
+            assert response.status_code == 401
+            assert response.content == b""
+
+
+def test_the_service_listens_on_loopback_only(service: Service) -> None:
+    http_ports = {int(service.url.rsplit(":", 1)[1])}
+    http_ports |= {int(replica["address"].rsplit(":", 1)[1]) for replica in service.replicas()}
+    listening = {
+        connection.laddr.port: connection.laddr.ip
+        for process in service.processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in http_ports
+    }
+    assert listening == dict.fromkeys(http_ports, "127.0.0.1")
+
+
+def test_every_response_names_its_request_and_replica(http: httpx.Client, service: Service) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
+    response = http.post("/v1/chat/completions", json=body, headers={"x-request-id": "mine-1"})
+    assert response.headers["x-request-id"] == "mine-1"
+    assert response.headers["x-replica"] in {r["replica"] for r in service.replicas()}
+    for path in ("/v1/models", "/health", "/version", "/nowhere"):
+        assert http.get(path).headers["x-request-id"]
+
+
+def test_two_replicas_router_and_ray_fit_in_12_gib(service: Service) -> None:
+    # Proportional: a page that processes share counts once.
+    used = sum(process.memory_full_info().pss for process in service.processes)
+    print(f"memory of the whole service: {used / GIB:.2f} GiB")
+    assert used < 12 * GIB

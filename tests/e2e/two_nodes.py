@@ -1,0 +1,93 @@
+"""Serves the embedded model on a Ray cluster of two nodes, both on this machine, and prints one
+JSON line: the placement of the replica's bundles and the answer to a prompt.
+
+Run by test_parallel.py, in a process of its own so that its Ray stays apart.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
+
+from serving import app
+from serving.config import AppConfig
+
+_START_TIMEOUT_S = 300
+
+
+def main(temp_dir: str, port: int, prompt: str) -> None:
+    # One worker thread each: four workers share a few cores.
+    node: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 * 1024 * 1024}
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={**node, "include_dashboard": False, "temp_dir": temp_dir},
+    )
+    cluster.add_node(**node)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        serve.start(proxy_location="Disabled")
+        config = AppConfig.model_validate(
+            {
+                "router": {"host": "127.0.0.1", "port": port, "cpus": 0.1},
+                "models": [
+                    {
+                        "model": "tiny-mistral-small-3.2",
+                        "cpus": 1,
+                        "tensor_parallel_size": 2,
+                        "pipeline_parallel_size": 2,
+                        # vLLM 0.32 on a CPU sets up pipeline stages only while compiling.
+                        "vllm_args": {"enforce-eager": False},
+                    }
+                ],
+            }
+        )
+        target = serve.RunTarget(app.build(config), name=app.NAME, route_prefix=None)
+        serve.run_many([target], wait_for_applications_running=False)
+        wait_until_running()
+        print(json.dumps({"nodes": stage_nodes(), "answer": ask(port, prompt)}), flush=True)
+        serve.delete(app.NAME)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def wait_until_running() -> None:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while (status := serve.status().applications[app.NAME]).status != "RUNNING":
+        if status.status == "DEPLOY_FAILED" or time.monotonic() > deadline_s:
+            raise SystemExit(f"{status.status}: {status.message} {status.deployments}")
+        time.sleep(0.5)
+
+
+def stage_nodes() -> list[str]:
+    """The node of each bundle of the engine's placement group."""
+    (group,) = (
+        group
+        for group in placement_group_table().values()
+        if group["state"] == "CREATED" and "Engine" in group["name"]
+    )
+    return list(group["bundles_to_node_id"].values())
+
+
+def ask(port: int, prompt: str) -> Any:
+    body = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": 0,
+    }
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    response = httpx.post(url, json=body, timeout=120).raise_for_status()
+    return response.json()["choices"][0]["message"]["content"]
+
+
+if __name__ == "__main__":
+    os.environ["TMPDIR"] = sys.argv[1]
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

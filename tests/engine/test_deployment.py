@@ -1,0 +1,31 @@
+"""What an engine asks of Ray Serve."""
+
+from serving import catalogue
+from serving.engine import deployment
+
+MISTRAL_SMALL = catalogue.load("mistral-small-3.2-24b-instruct-2506")
+TINY = catalogue.load("tiny-mistral-small-3.2")
+
+
+def test_a_tensor_parallel_group_is_one_bundle() -> None:
+    options = deployment.options(MISTRAL_SMALL, cpus=4, drain_timeout_s=600)
+    assert options["placement_group_bundles"] == [{"CPU": 4, "GPU": 2}]
+    assert options["ray_actor_options"]["num_gpus"] == 2
+
+
+def test_pipeline_stages_are_bundles_on_different_nodes() -> None:
+    entry = MISTRAL_SMALL.model_copy(update={"pipeline_parallel_size": 3})
+    options = deployment.options(entry, cpus=4, drain_timeout_s=600)
+    assert options["placement_group_bundles"] == [{"CPU": 4, "GPU": 2}] * 3
+    assert options["placement_group_strategy"] == "STRICT_SPREAD"
+
+
+def test_a_cpu_engine_is_one_bundle_of_cpus() -> None:
+    options = deployment.options(TINY, cpus=0.5, drain_timeout_s=60)
+    assert options["placement_group_bundles"] == [{"CPU": 0.5}]
+    assert options["ray_actor_options"]["num_gpus"] == 0
+
+
+def test_serve_waits_longer_than_the_drain() -> None:
+    options = deployment.options(TINY, cpus=1, drain_timeout_s=600)
+    assert options["graceful_shutdown_timeout_s"] > 600

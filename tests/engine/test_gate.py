@@ -1,0 +1,226 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from serving.engine.gate import Gate
+from tests.eventually import eventually
+
+TOKEN = "a-token"
+AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+UNAUTHORIZED = [
+    {},
+    {"authorization": ""},
+    {"authorization": "Bearer"},
+    {"authorization": "Bearer "},
+    {"authorization": "Bearer a-toke"},
+    {"authorization": "Bearer a-token2"},
+    {"authorization": "bearer a-token"},
+    {"authorization": "Basic a-token"},
+    {"authorization": TOKEN},
+    {"authorization": b"Bearer \xff\xfe"},
+    {"x-api-key": TOKEN},
+]
+
+
+@dataclass
+class Engine:
+    """An application behind a gate. A request to /slow is answered once `finish` is set."""
+
+    dead: bool = False
+    dies_of_bugs: bool = False
+    status: int = 200
+    requests: int = 0
+    finish: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        routes = [
+            Route("/slow", self.slow, methods=["GET", "POST"]),
+            Route("/stream", self.stream),
+            Route("/broken", self.broken),
+            Route("/{path:path}", self.fast, methods=["GET", "POST"]),
+        ]
+        self.gate = Gate(Starlette(routes=routes), TOKEN, lambda: self.dead)
+        transport = httpx.ASGITransport(self.gate, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://engine", verify=False)
+
+    async def fast(self, request: Request) -> Response:
+        self.requests += 1
+        return PlainTextResponse("answer", self.status, headers={"x-of-engine": "yes"})
+
+    async def slow(self, request: Request) -> Response:
+        self.requests += 1
+        await self.finish.wait()
+        return PlainTextResponse("answer", self.status)
+
+    async def stream(self, request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"a"
+            await self.finish.wait()
+            yield b"b"
+
+        return StreamingResponse(pieces())
+
+    async def broken(self, request: Request) -> Response:
+        self.dead = self.dies_of_bugs
+        raise RuntimeError("a bug")
+
+    async def get(self, path: str = "/") -> httpx.Response:
+        return await self.http.get(path, headers=AUTHORIZED)
+
+    async def begin(self, path: str = "/slow") -> asyncio.Task[httpx.Response]:
+        """A request that is inside, and stays there until `finish`."""
+        inside = self.gate.in_flight
+        answer = asyncio.create_task(self.get(path))
+        await eventually(lambda: self.gate.in_flight == inside + 1)
+        return answer
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine()
+    yield engine
+    await engine.http.aclose()
+    assert engine.gate.in_flight == 0
+
+
+def assert_unavailable(response: httpx.Response, why: str) -> None:
+    assert response.status_code == 503
+    assert response.headers["x-engine-unavailable"] == why
+    assert response.content == b""
+
+
+async def test_the_token_lets_a_request_in_and_its_answer_out(engine: Engine) -> None:
+    response = await engine.get()
+    assert (response.status_code, response.text) == (200, "answer")
+    assert response.headers["x-of-engine"] == "yes"
+
+
+@pytest.mark.parametrize("headers", UNAUTHORIZED)
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/v1/models", "/slow", "/nowhere"])
+async def test_without_the_token_nothing_is_said_of_what_is_here(
+    engine: Engine, path: str, headers: dict[str, Any]
+) -> None:
+    for method in ("GET", "POST", "OPTIONS"):
+        response = await engine.http.request(method, path, headers=headers)
+        assert response.status_code == 401
+        assert response.content == b""
+        assert dict(response.headers) == {"www-authenticate": "Bearer", "content-length": "0"}
+    assert engine.requests == 0
+
+
+async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
+    engine: Engine,
+) -> None:
+    engine.dead = True
+    assert (await engine.http.get("/")).status_code == 401
+    await engine.gate.drain(timeout_s=0)
+    assert (await engine.http.get("/")).status_code == 401
+
+
+async def test_while_draining_no_request_comes_in(engine: Engine) -> None:
+    assert await engine.gate.drain(timeout_s=5) == 0
+    assert_unavailable(await engine.get(), "draining")
+    assert engine.requests == 0
+
+
+async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
+    answers = [await engine.begin("/slow"), await engine.begin("/stream")]
+    drained = asyncio.create_task(engine.gate.drain(timeout_s=5))
+    await asyncio.sleep(0)
+    assert_unavailable(await engine.get(), "draining")
+    assert not drained.done()
+    engine.finish.set()
+    assert [(await answer).text for answer in answers] == ["answer", "ab"]
+    assert await drained == 0
+
+
+async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) -> None:
+    answers = [await engine.begin(), await engine.begin()]
+    assert await engine.gate.drain(timeout_s=0.01) == 2
+    engine.finish.set()
+    assert [(await answer).status_code for answer in answers] == [200, 200]
+    assert await engine.gate.drain(timeout_s=5) == 0
+
+
+async def test_a_client_that_leaves_is_no_longer_waited_for(engine: Engine) -> None:
+    answer = await engine.begin()
+    drained = asyncio.create_task(engine.gate.drain(timeout_s=5))
+    await asyncio.sleep(0)
+    answer.cancel()
+    assert await drained == 0
+
+
+async def test_a_dead_engine_is_asked_nothing(engine: Engine) -> None:
+    engine.dead = True
+    assert_unavailable(await engine.get(), "dead")
+    assert engine.requests == 0
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_request_inside_when_the_engine_dies_may_be_sent_elsewhere(
+    engine: Engine, status: int
+) -> None:
+    answer = await engine.begin()
+    engine.dead = True
+    engine.status = status
+    engine.finish.set()
+    assert_unavailable(await answer, "dead")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_answer_that_a_dead_engine_still_gave_stands(engine: Engine, status: int) -> None:
+    answer = await engine.begin()
+    engine.dead = True
+    engine.status = status
+    engine.finish.set()
+    assert ((await answer).status_code, (await answer).text) == (status, "answer")
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_an_exception_is_an_error_that_another_replica_may_repair_if_the_engine_is_dead(
+    engine: Engine, dead: bool
+) -> None:
+    engine.dies_of_bugs = dead
+    response = await engine.get("/broken")
+    if dead:
+        assert_unavailable(response, "dead")
+    else:
+        assert response.status_code == 500
+        assert "x-engine-unavailable" not in response.headers
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_live_engines_error_is_left_as_it_is(engine: Engine, status: int) -> None:
+    engine.status = status
+    response = await engine.get()
+    assert (response.status_code, response.text) == (status, "answer")
+    assert "x-engine-unavailable" not in response.headers
+
+
+async def test_a_stream_that_began_before_the_death_is_not_answered_twice(engine: Engine) -> None:
+    answer = await engine.begin("/stream")
+    engine.dead = True
+    engine.finish.set()
+    assert (await answer).text == "ab"
+
+
+async def test_what_is_no_request_passes() -> None:
+    """The application's own startup, which brings no token."""
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    await Gate(app, TOKEN, lambda: True)({"type": "lifespan"}, unused, unused)
+    assert seen == ["lifespan"]

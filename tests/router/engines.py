@@ -1,0 +1,219 @@
+"""Engines for the router's tests: stand-ins that keep what they are sent, and some with a fault.
+
+Each subclass is an engine with a state of its own; an instance is one connection to it.
+"""
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from tests.stand_in_engine import CHUNKED, OK_HEAD, StandInEngine, chunk
+
+STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nx-engine-unavailable: draining\r\n"
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came in."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        return dict(self.headers).get(name)
+
+
+class Engine(StandInEngine):
+    """Answers as the stand-in does, and keeps what it received."""
+
+    listens = True
+    received: list[Received]
+    connections: set["Engine"]
+    accepted: int
+
+    def __init_subclass__(cls) -> None:
+        cls.requests = 0
+        cls.received = []
+        cls.connections = set()
+        cls.accepted = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        type(self).accepted += 1
+        self.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.connections.discard(self)
+        self.closed.set()
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self.headers.append((name, value))
+
+    def on_message_complete(self) -> None:
+        self.received.append(Received(self.target, self.headers, b"".join(self.body)))
+        self.target, self.headers = b"", []
+        super().on_message_complete()
+
+    def reset(self) -> None:
+        """Closes the connection with a TCP reset."""
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+E = TypeVar("E", bound=Engine)
+
+
+def fresh(behaviour: type[E]) -> type[E]:
+    """A new engine of that behaviour."""
+    return cast(type[E], type(behaviour.__name__, (behaviour,), {}))
+
+
+class Steered(Engine):
+    """Leaves each request to the test: `asked` gives the connection that it came on."""
+
+    _asked: asyncio.Queue["Steered"]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._asked = asyncio.Queue()
+
+    @classmethod
+    async def asked(cls) -> "Steered":
+        async with asyncio.timeout(5):
+            return await cls._asked.get()
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.request = request
+        self._asked.put_nowait(self)
+
+    def proceed(self) -> None:
+        """Answers as the stand-in does."""
+        super().respond(self.request)
+
+    def begin_stream(self, *events: bytes) -> None:
+        self.transport.write(STREAM_HEAD + b"".join(map(chunk, events)))
+
+    def send(self, data: bytes) -> None:
+        self.transport.write(chunk(data))
+
+    def end_stream(self) -> None:
+        self.transport.write(b"0\r\n\r\n")
+
+
+class Refuses(Engine):
+    listens = False
+
+
+class ResetsBeforeHead(Engine):
+    def respond(self, request: dict[str, Any]) -> None:
+        self.reset()
+
+
+class ResetsAfterHead(Engine):
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(_head_of(request))
+        self.reset()
+
+
+class ClosesAfterHead(Engine):
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(_head_of(request))
+        self.transport.close()
+
+
+class IsUnavailable(Engine):
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
+
+
+class IsUnavailableAndSaysWhy(Engine):
+    """The answer's body, which nobody reads, must not reach the next client."""
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(UNAVAILABLE + b"content-length: 8\r\n\r\ndraining")
+
+
+class TalksNoHttp(Engine):
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+class ClosesIdleConnections(Engine):
+    """Closes each connection after its first answer, unannounced."""
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(self.answer(request))
+        self.transport.close()
+
+
+class ClosesOnSecondRequest(Engine):
+    """What a close that crosses the next request looks like to the router."""
+
+    answered = False
+
+    def respond(self, request: dict[str, Any]) -> None:
+        if self.answered:
+            self.reset()
+        else:
+            self.answered = True
+            super().respond(request)
+
+
+class Endless(Engine):
+    """Streams as fast as it is read, without end. `sent_bytes` counts what the kernel took."""
+
+    sent_bytes = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        event = chunk(b"data: " + b"x" * 65536 + b"\n\n")
+        self.transport.write(STREAM_HEAD)
+        while True:
+            await self.writable.wait()
+            self.transport.write(event)
+            type(self).sent_bytes += len(event)
+            await asyncio.sleep(0)
+
+
+def _head_of(request: dict[str, Any]) -> bytes:
+    if request.get("stream"):
+        return STREAM_HEAD
+    return OK_HEAD % b"application/json" + b"content-length: 100\r\n\r\n"
+
+
+BEFORE_FIRST_BYTE = [
+    Refuses,
+    ResetsBeforeHead,
+    ResetsAfterHead,
+    ClosesAfterHead,
+    IsUnavailable,
+    IsUnavailableAndSaysWhy,
+    TalksNoHttp,
+]
+"""Each fails before the client has a byte of the answer."""

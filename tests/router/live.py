@@ -1,0 +1,161 @@
+"""A router on a loopback port, in the test's own event loop, with engines of the test's choice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx
+import uvicorn
+from openai import AsyncOpenAI
+
+from serving.router.app import RouterApp
+from serving.router.deployment import listening_socket, server_config
+from serving.router.directory import Directory, Model, ReplicaInfo
+from serving.router.relay import Relay
+from tests.eventually import eventually
+from tests.router.engines import Engine, Steered, fresh
+from tests.stand_in_engine import serve
+
+CHAT = "/v1/chat/completions"
+MODEL = "mistral-test/small"
+ALIAS = "small"
+TOKEN = "the-engines-token"
+MAX_BODY_BYTES = 200_000
+MAX_MODEL_LEN = 8192
+HOLD_OFF_S = 1000
+STARTUP_S = 60
+_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+@dataclass
+class LiveRouter:
+    """`engines[i]` stands behind `replica-i` of the first model."""
+
+    url: str
+    http: httpx.AsyncClient
+    directory: Directory
+    engines: Sequence[type[Engine]]
+    infos: list[ReplicaInfo]
+    draining: bool = False
+
+    @cached_property
+    def openai(self) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="the-clients-key", max_retries=0)
+
+    async def asked(self, engine: int = 0) -> Steered:
+        """Waits until that engine is asked for something; gives the connection."""
+        steered = self.engines[engine]
+        assert issubclass(steered, Steered)
+        return await steered.asked()
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        if "openai" in vars(self):
+            await self.openai.close()
+
+    async def chat(
+        self, headers: dict[str, str | bytes] | None = None, **fields: Any
+    ) -> httpx.Response:
+        return await self.http.post(CHAT, json={"model": MODEL} | fields, headers=raw_headers(headers))
+
+    async def open_stream(self, **fields: Any) -> httpx.Response:
+        """Returns when the answer's head is in; the body is still to be read."""
+        fields = {"model": MODEL, "stream": True} | fields
+        return await self.http.send(self.http.build_request("POST", CHAT, json=fields), stream=True)
+
+    async def loads(self) -> list[tuple[int, int]]:
+        """Requests and tokens in flight of each replica of the first model, as the router says."""
+        replicas = next(iter((await self.http.get("/-/replicas")).json().values()))
+        return [(r["requests_in_flight"], r["tokens_in_flight"]) for r in replicas]
+
+
+def raw_headers(headers: dict[str, str | bytes] | None) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in (headers or {}).items()
+    ]
+
+
+@asynccontextmanager
+async def running_engine(engine: type[Engine]) -> AsyncIterator[int]:
+    """Serves `engine`; gives its port."""
+    server = await serve(behaviour=engine)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        if not engine.listens:
+            server.close()
+        yield port
+    finally:
+        server.close()
+        for connection in list(engine.connections):
+            connection.transport.abort()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def _listening(app: RouterApp) -> AsyncIterator[str]:
+    """Serves `app` as the deployment does, but for uvicorn's loop, whose end takes 0.2 s."""
+    config = server_config(app)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    sock = listening_socket("127.0.0.1", 0)
+    await server.startup(sockets=[sock])
+    await server.on_tick(0)
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        await eventually(lambda: not server.server_state.connections)
+        await eventually(lambda: not server.server_state.tasks)
+    finally:
+        for listener in server.servers:
+            listener.close()
+            await listener.wait_closed()
+
+
+@asynccontextmanager
+async def running_router(
+    *behaviours: type[Engine],
+    models: Sequence[Model] | None = None,
+    hold_off_s: float = HOLD_OFF_S,
+    connect_timeout_s: float = 2,
+) -> AsyncIterator[LiveRouter]:
+    """A router with an engine of each behaviour. On exit nothing may be left of any request."""
+    models = models or [Model(MODEL, (ALIAS,))]
+    engines = [fresh(behaviour) for behaviour in behaviours]
+    directory = Directory(models, connect_timeout_s)
+    relay = Relay(
+        directory,
+        TOKEN,
+        max_body_bytes=MAX_BODY_BYTES,
+        replica_hold_off_s=hold_off_s,
+        startup_s=STARTUP_S,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
+        infos = [
+            ReplicaInfo(f"replica-{i}", "127.0.0.1", port, MAX_MODEL_LEN)
+            for i, port in enumerate(ports)
+        ]
+        directory.update(models[0].model_id, infos)
+        replicas = list(models[0].replicas)
+        router: LiveRouter
+        app = RouterApp(directory, relay, lambda: router.draining)
+        url = await stack.enter_async_context(_listening(app))
+        http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
+        router = LiveRouter(url, http, directory, engines, infos)
+        stack.push_async_callback(router.close)
+        yield router
+        await router.close()
+        await eventually(lambda: relay.requests_in_flight == 0)
+        assert [(r.load.requests, r.load.tokens) for r in replicas] == [(0, 0)] * len(replicas)
+        for model in models:
+            directory.update(model.model_id, [])
+        await eventually(lambda: not any(engine.connections for engine in engines))
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+StartRouter = Callable[..., Awaitable[LiveRouter]]

@@ -1,0 +1,228 @@
+import importlib.metadata
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from serving.router.app import RELAYED
+from serving.router.directory import Model
+from tests.router.engines import Engine, Refuses
+from tests.router.live import (
+    ALIAS,
+    CHAT,
+    MAX_BODY_BYTES,
+    MAX_MODEL_LEN,
+    MODEL,
+    STARTUP_S,
+    LiveRouter,
+    StartRouter,
+    raw_headers,
+)
+
+HOSTILE_IDS = [b"x" * 129, b"with space", b"with\ttab", b"\xc3\xa9t\xc3\xa9", b""]
+OTHER = Model("mistral-test/large")
+
+
+def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The error object of a response that must be one, in OpenAI's shape."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+async def test_models_are_listed_with_aliases_and_context_length(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Engine, models=[Model(MODEL, (ALIAS,)), OTHER])
+    listed = (await router.http.get("/v1/models")).json()
+    assert listed["object"] == "list"
+    assert [m["id"] for m in listed["data"]] == [MODEL, OTHER.model_id]
+    assert [m["aliases"] for m in listed["data"]] == [[ALIAS], []]
+    assert [m["max_model_len"] for m in listed["data"]] == [MAX_MODEL_LEN, None]
+
+
+async def test_the_openai_client_lists_and_gets_models(router: LiveRouter) -> None:
+    assert [m.id async for m in router.openai.models.list()] == [MODEL]
+    assert (await router.openai.models.retrieve(MODEL)).id == MODEL
+
+
+@pytest.mark.parametrize("name", [MODEL, MODEL.replace("/", "%2F"), ALIAS])
+async def test_a_model_is_found_by_its_id_with_a_slash_and_by_alias(
+    router: LiveRouter, name: str
+) -> None:
+    response = await router.http.get(f"/v1/models/{name}")
+    assert response.status_code == 200
+    assert response.json()["id"] == MODEL
+
+
+async def test_an_unknown_model_is_a_404_that_lists_the_known_ones(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Engine, models=[Model(MODEL, (ALIAS,)), OTHER])
+    for response in (await router.http.get("/v1/models/gpt"), await router.chat(model="gpt")):
+        error = error_of(response, 404)
+        assert error["code"] == "model_not_found"
+        assert error["param"] == "model"
+        for name in ("gpt", MODEL, OTHER.model_id):
+            assert name in error["message"]
+
+
+async def test_health_follows_the_replicas(router: LiveRouter) -> None:
+    assert (await router.http.get("/health")).status_code == 200
+    router.directory.update(MODEL, [])
+    down = await router.http.get("/health")
+    assert error_of(down, 503)["code"] == "no_replica"
+    assert down.headers["retry-after"] == str(STARTUP_S)
+    router.directory.update(MODEL, router.infos)
+    assert (await router.http.get("/health")).status_code == 200
+
+
+async def test_one_model_with_a_replica_is_healthy_enough(start_router: StartRouter) -> None:
+    router = await start_router(Engine, models=[Model(MODEL), OTHER])
+    assert (await router.http.get("/health")).status_code == 200
+
+
+async def test_healthz_follows_the_router_and_not_the_replicas(start_router: StartRouter) -> None:
+    router = await start_router()
+    assert (await router.http.get("/-/healthz")).status_code == 200
+    router.draining = True
+    response = await router.http.get("/-/healthz")
+    assert (response.status_code, response.text) == (503, "draining")
+
+
+async def test_version_names_what_matters_for_a_bug_report(router: LiveRouter) -> None:
+    versions = (await router.http.get("/version")).json()
+    assert set(versions) == {"version", "mistral-serve", "ray", "mistral-common"}
+    assert versions["ray"] == importlib.metadata.version("ray")
+
+
+async def test_replicas_are_listed_with_their_addresses(start_router: StartRouter) -> None:
+    router = await start_router(Engine, Engine, models=[Model(MODEL), OTHER])
+    listed = (await router.http.get("/-/replicas")).json()
+    assert listed == {
+        MODEL: [
+            {
+                "replica": info.replica_id,
+                "address": f"{info.host}:{info.port}",
+                "requests_in_flight": 0,
+                "tokens_in_flight": 0,
+            }
+            for info in router.infos
+        ],
+        OTHER.model_id: [],
+    }
+
+
+@pytest.mark.parametrize("path", sorted(RELAYED))
+async def test_each_relayed_path_reaches_the_engine_by_post_only(
+    router: LiveRouter, path: str
+) -> None:
+    assert (await router.http.post(path, json={"model": MODEL})).status_code == 200
+    for method in ("GET", "PUT", "DELETE"):
+        refused = await router.http.request(method, path)
+        assert error_of(refused, 405)["code"] == "method_not_allowed"
+        assert refused.headers["allow"] == "POST"
+    assert [request.target.decode() for request in router.engines[0].received] == [path]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", f"/v1/models/{MODEL}", "/health", "/version"])
+async def test_the_routers_own_paths_are_for_get_only(router: LiveRouter, path: str) -> None:
+    refused = await router.http.post(path, json={})
+    assert error_of(refused, 405)["code"] == "method_not_allowed"
+    assert refused.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/metrics", "/docs", "/v1/embeddings", "/load_lora"])
+async def test_what_is_not_there_is_a_404_and_never_reaches_an_engine(
+    router: LiveRouter, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        error = error_of(await router.http.request(method, path), 404)
+        assert error["code"] == "not_found"
+        assert f"{method} {path}" in error["message"]
+    assert router.engines[0].requests == 0
+
+
+async def each_kind_of_answer(
+    router: LiveRouter, headers: dict[str, str | bytes] | None = None
+) -> list[httpx.Response]:
+    """Answers of engines, of the router, and errors: all with the same request headers."""
+    raw = raw_headers(headers)
+    get, post = router.http.get, router.http.post
+    answers = [
+        await router.chat(headers),
+        await router.chat(headers, stream=True),
+        await get("/v1/models", headers=raw),
+        await get(f"/v1/models/{MODEL}", headers=raw),
+        await get("/health", headers=raw),
+        await router.chat(headers, model="unknown"),
+        await post(CHAT, content=b"{", headers=raw),
+        await post(CHAT, content=bytes(MAX_BODY_BYTES + 1), headers=raw),
+        await get(CHAT, headers=raw),
+        await get("/nowhere", headers=raw),
+    ]
+    router.directory.update(MODEL, [])
+    answers += [await router.chat(headers), await get("/health", headers=raw)]
+    assert [a.status_code for a in answers] == [
+        *(200, 200, 200, 200, 200),
+        *(404, 400, 413, 405, 404),
+        *(503, 503),
+    ]
+    return answers
+
+
+async def test_each_answer_echoes_the_clients_request_id(router: LiveRouter) -> None:
+    for answer in await each_kind_of_answer(router, {"x-request-id": "client-7!~"}):
+        assert answer.headers.get_list("x-request-id") == ["client-7!~"]
+
+
+async def test_each_answer_has_an_id_of_its_own_where_the_client_sent_none(
+    router: LiveRouter,
+) -> None:
+    answers = await each_kind_of_answer(router)
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert all(len(request_id) == 32 for request_id in ids)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_IDS)
+async def test_a_hostile_request_id_is_replaced(router: LiveRouter, hostile: bytes) -> None:
+    for answer in await each_kind_of_answer(router, {"x-request-id": hostile}):
+        (request_id,) = answer.headers.get_list("x-request-id")
+        assert len(request_id) == 32 and request_id.isalnum()
+    assert {len(r.header(b"x-request-id") or b"") for r in router.engines[0].received} == {32}
+
+
+async def test_the_longest_id_that_is_taken_has_128_bytes(router: LiveRouter) -> None:
+    answer = await router.chat({"x-request-id": "x" * 128})
+    assert answer.headers["x-request-id"] == "x" * 128
+
+
+async def test_errors_are_what_the_openai_client_expects(start_router: StartRouter) -> None:
+    router = await start_router(Refuses)
+    create = router.openai.chat.completions.create
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await create(model="gpt", messages=[])
+    assert unknown.value.code == "model_not_found"
+    assert unknown.value.param == "model"
+    with pytest.raises(openai.BadRequestError) as invalid:
+        await create(model=MODEL, messages=[], extra_body={"max_tokens": "many"})
+    assert invalid.value.code == "invalid_value"
+    with pytest.raises(openai.APIStatusError) as large:
+        await create(model="x" * MAX_BODY_BYTES, messages=[])
+    assert large.value.status_code == 413
+    with pytest.raises(openai.InternalServerError) as down:
+        await create(model=MODEL, messages=[])
+    assert down.value.code == "replicas_failed"
+    assert down.value.type == "service_unavailable_error"
+
+
+async def test_the_body_of_health_is_empty_and_of_errors_is_json(router: LiveRouter) -> None:
+    assert (await router.http.get("/health")).content == b""
+    missing = await router.http.get("/nowhere")
+    assert int(missing.headers["content-length"]) == len(missing.content)
+    assert json.loads(missing.content)

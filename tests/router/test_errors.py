@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from serving.router import errors
+from serving.router.errors import ApiError
+
+EACH = [
+    errors.unknown_model("a", ["b", "c"]),
+    errors.no_replica("m", 60),
+    errors.replicas_failed("m", 5),
+    errors.stream_broken(),
+    errors.body_too_large(100),
+    errors.not_found("GET", "/a"),
+    errors.method_not_allowed("GET", "/a", "POST"),
+    errors.internal_error(),
+]
+
+
+@pytest.mark.parametrize("error", EACH, ids=lambda e: str(e.code))
+def test_the_body_is_openais_error_object(error: ApiError) -> None:
+    assert json.loads(error.body()) == {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+    assert error.message and error.type and error.code
+    assert (b"content-type", b"application/json") in error.headers
+
+
+def test_a_later_try_and_the_right_method_are_headers() -> None:
+    assert (b"retry-after", b"60") in errors.no_replica("m", 60).headers
+    assert (b"retry-after", b"5") in errors.replicas_failed("m", 5).headers
+    assert (b"allow", b"POST") in errors.method_not_allowed("GET", "/a", "POST").headers
+
+
+def test_no_other_headers_are_sent() -> None:
+    assert errors.internal_error().headers == [(b"content-type", b"application/json")]
+
+
+def test_as_an_event_it_is_one_line_of_data() -> None:
+    error = ApiError(500, "two\n\nlines")
+    assert error.event() == b"data: " + error.body() + b"\n\n"
+    assert b"\n" not in error.body()
+
+
+def test_names_that_a_client_made_up_are_cut() -> None:
+    assert len(errors.unknown_model("x" * 100_000, ["m"]).message) < 300
+    assert len(errors.not_found("GET", "/" + "x" * 100_000).message) < 300
+    assert len(errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300

@@ -1,0 +1,222 @@
+"""The connections to engines, as the relay uses them."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from serving.router.upstream import Connection, ConnectionPool, UpstreamError
+from tests.eventually import eventually
+from tests.router.engines import (
+    ClosesOnSecondRequest,
+    E,
+    Engine,
+    IsUnavailableAndSaysWhy,
+    Refuses,
+    ResetsBeforeHead,
+    Steered,
+    TalksNoHttp,
+    fresh,
+)
+from tests.router.live import running_engine
+from tests.stand_in_engine import OK_HEAD
+
+BODY = b'{"model": "m"}'
+HEAD = b"POST / HTTP/1.1\r\nhost: engine\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+
+
+@asynccontextmanager
+async def connected(
+    behaviour: type[E],
+) -> AsyncIterator[tuple[ConnectionPool, type[E]]]:
+    """A pool of connections to an engine of that behaviour."""
+    engine = fresh(behaviour)
+    async with running_engine(engine) as port:
+        pool = ConnectionPool("127.0.0.1", port, connect_timeout_s=2)
+        yield pool, engine
+        pool.close()
+
+
+async def answer_of(pool: ConnectionPool) -> bytes:
+    connection = await pool.request(HEAD, BODY)
+    answer = await rest_of(connection)
+    pool.release(connection)
+    return answer
+
+
+async def rest_of(connection: Connection) -> bytes:
+    answer = b""
+    while piece := await connection.read():
+        answer += piece
+    return answer
+
+
+async def test_requests_one_after_the_other_share_a_connection() -> None:
+    async with connected(Engine) as (pool, engine):
+        answers = [await answer_of(pool) for _ in range(3)]
+        assert len(set(answers)) == 1 and answers[0]
+        assert engine.accepted == 1
+
+
+async def test_requests_at_once_have_a_connection_each_and_the_last_used_is_used_first() -> None:
+    async with connected(Engine) as (pool, engine):
+        connections = [await pool.request(HEAD, BODY) for _ in range(3)]
+        for connection in connections:
+            await rest_of(connection)
+            pool.release(connection)
+        assert engine.accepted == 3
+        assert await pool.request(HEAD, BODY) is connections[-1]
+
+
+async def test_a_body_of_many_reads_arrives_whole() -> None:
+    body = b'{"x": "' + b"y" * 1_000_000 + b'"}'
+    head = HEAD.replace(b"%d" % len(BODY), b"%d" % len(body))
+    async with connected(Engine) as (pool, engine):
+        await rest_of(await pool.request(head, body))
+        assert engine.received[0].body == body
+
+
+@pytest.mark.parametrize("fault", [Refuses, ResetsBeforeHead, TalksNoHttp])
+async def test_a_fault_before_the_head_is_an_error(fault: type[Engine]) -> None:
+    async with connected(fault) as (pool, engine):
+        with pytest.raises(UpstreamError):
+            await pool.request(HEAD, BODY)
+        await eventually(lambda: not engine.connections)
+
+
+async def test_a_request_is_repeated_once_on_a_new_connection_after_a_kept_one_failed() -> None:
+    """Not on each kept connection: a request that ends connections would end them all."""
+    async with connected(ClosesOnSecondRequest) as (pool, engine):
+        connections = [await pool.request(HEAD, BODY) for _ in range(5)]
+        for connection in connections:
+            await rest_of(connection)
+            pool.release(connection)
+        assert await answer_of(pool)
+        assert engine.requests == 5 + 2
+        assert engine.accepted == 5 + 1
+
+
+async def test_a_connection_whose_answer_was_not_read_is_not_used_again() -> None:
+    async with connected(IsUnavailableAndSaysWhy) as (pool, engine):
+        connection = await pool.request(HEAD, BODY)
+        assert connection.status == 503
+        await eventually(lambda: connection._done)
+        pool.release(connection)
+        await eventually(lambda: not engine.connections)
+        connection = await pool.request(HEAD, BODY)
+        assert await rest_of(connection) == b"draining"
+        pool.release(connection)
+        assert engine.accepted == 2
+
+
+async def test_a_connection_whose_answer_is_still_coming_is_closed_on_release() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream(b"a")
+        connection = await request
+        assert await connection.read() == b"a"
+        pool.release(connection)
+        await upstream.closed.wait()
+
+
+async def test_an_engine_that_asks_to_close_is_obeyed() -> None:
+    async with connected(Steered) as (pool, engine):
+        for n in (1, 2):
+            request = asyncio.create_task(pool.request(HEAD, BODY))
+            upstream = await engine.asked()
+            head = OK_HEAD % b"text/plain" + b"connection: close\r\ncontent-length: 2\r\n\r\n"
+            upstream.transport.write(head + b"ok")
+            connection = await request
+            assert await rest_of(connection) == b"ok"
+            pool.release(connection)
+            assert engine.accepted == n
+
+
+async def test_interim_responses_are_passed_over() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.transport.write(b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n")
+        upstream.transport.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok")
+        connection = await request
+        assert connection.status == 202
+        assert connection.headers == [(b"content-length", b"2")]
+        assert await rest_of(connection) == b"ok"
+
+
+async def test_what_came_before_the_break_is_read_before_the_error() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream(b"a", b"b")
+        upstream.transport.close()
+        connection = await request
+        await eventually(lambda: connection._error)
+        assert await connection.read() == b"ab"
+        with pytest.raises(UpstreamError):
+            await connection.read()
+
+
+async def test_reading_pauses_while_too_much_lies_unread() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream()
+        sent = bytes(16 * 1024 * 1024)
+        upstream.send(sent)
+        upstream.end_stream()
+        connection = await request
+        await eventually(lambda: not connection._transport.is_reading())
+        assert len(connection._body) > 1
+        assert sum(map(len, connection._body)) < 1024 * 1024
+        assert await rest_of(connection) == sent
+        assert connection.reusable
+        pool.release(connection)
+        assert engine.accepted == 1
+
+
+async def test_a_closed_pool_closes_idle_connections_now_and_others_when_released() -> None:
+    async with connected(Engine) as (pool, engine):
+        idle, busy = [await pool.request(HEAD, BODY) for _ in range(2)]
+        for connection in (idle, busy):
+            await rest_of(connection)
+        pool.release(idle)
+        pool.close()
+        await eventually(lambda: len(engine.connections) == 1)
+        pool.release(busy)
+        await eventually(lambda: not engine.connections)
+
+
+async def test_a_request_given_up_closes_its_connection() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        await upstream.closed.wait()
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port that answers no connection, as that of a node that is gone."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(2):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_a_node_that_does_not_answer_is_an_error_after_the_timeout() -> None:
+    with full_backlog() as port:
+        pool = ConnectionPool("127.0.0.1", port, connect_timeout_s=0.05)
+        with pytest.raises(UpstreamError, match="timed out"):
+            await pool.request(HEAD, BODY)

@@ -1,0 +1,186 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving import catalogue
+from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, load
+
+TINY = "tiny-mistral-small-3.2"
+SMALL = "mistral-small-3.2-24b-instruct-2506"
+SERVE = Path(__file__).parent.parent / "deploy" / "serve"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "serve.yaml"
+
+
+def write(path: Path, args: Any) -> None:
+    path.write_text(yaml.safe_dump({"applications": [{"name": "mistral", "args": args}]}))
+
+
+def refusal(path: Path) -> str:
+    """The message with which `load` refuses the file, which it must name."""
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("file", sorted(SERVE.glob("*.yaml")), ids=lambda file: file.name)
+def test_each_config_of_deploy_is_valid(file: Path) -> None:
+    assert load(file).models
+
+
+def test_what_is_not_set_has_a_default(path: Path) -> None:
+    write(path, {"models": [{"model": TINY}]})
+    config = load(path)
+    assert config == AppConfig(models=(ModelConfig(model=TINY),))
+    assert config.router == RouterConfig()
+
+
+def test_settings_are_read(path: Path) -> None:
+    write(path, {"router": {"port": 1, "drain_timeout_s": 7.5}, "models": [{"model": TINY}]})
+    router = load(path).router
+    assert (router.port, router.drain_timeout_s) == (1, 7.5)
+
+
+def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
+    ours = ModelConfig(
+        model=SMALL,
+        aliases=("extra",),
+        tensor_parallel_size=4,
+        vllm_args={"max-model-len": 1000, "tool-call-parser": "other"},
+    )
+    entry, ours_entry = catalogue.load(SMALL), ours.entry()
+    assert ours_entry.aliases == (*entry.aliases, "extra")
+    assert ours_entry.tensor_parallel_size == 4
+    assert ours_entry.pipeline_parallel_size == entry.pipeline_parallel_size
+    assert ours_entry.vllm_args == entry.vllm_args | ours.vllm_args
+    assert ModelConfig(model=SMALL).entry() == entry
+
+
+@pytest.mark.parametrize(
+    ("args", "where", "allowed"),
+    [
+        ({"router": {"prot": 1}}, "router.prot", list(RouterConfig.model_fields)),
+        ({"models": [{"modle": TINY}]}, "models.0.modle", list(ModelConfig.model_fields)),
+        ({"routers": {}}, "routers", ["router", "models"]),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_known_ones(
+    path: Path, args: dict[str, Any], where: str, allowed: list[str]
+) -> None:
+    write(path, {"models": [{"model": TINY}]} | args)
+    assert f"args.{where}: unknown field; allowed are: {', '.join(allowed)}\n" in (
+        refusal(path) + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("router", "says"),
+    [
+        ({"port": "http"}, r"router\.port: .*valid integer.* \(got 'http'\)"),
+        ({"port": 0}, r"router\.port: .*greater than or equal to 1 \(got 0\)"),
+        ({"port": 65536}, r"router\.port: .*less than or equal to 65535 \(got 65536\)"),
+        ({"replicas": 1.5}, r"router\.replicas: .*valid integer.* \(got 1\.5\)"),
+        ({"max_body_mib": 0}, r"router\.max_body_mib: .*greater than 0 \(got 0\)"),
+        ({"drain_timeout_s": -1}, r"router\.drain_timeout_s: .*equal to 0 \(got -1\)"),
+        ({"host": None}, r"router\.host: .*valid string \(got None\)"),
+        ([1], r"router: .*RouterConfig \(got \[1\]\)"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(path: Path, router: Any, says: str) -> None:
+    write(path, {"router": router, "models": [{"model": TINY}]})
+    assert re.fullmatch(r"applications\[0\]\.args\." + says, refusal(path))
+
+
+def test_all_mistakes_are_told_at_once(path: Path) -> None:
+    write(path, {"router": {"port": 0, "cpus": 0}, "models": [{"model": TINY, "replicas": 0}]})
+    message = refusal(path)
+    for field in ("router.port", "router.cpus", "models.0.replicas"):
+        assert f"applications[0].args.{field}: Input should be" in message
+
+
+def test_an_unknown_model_is_refused_with_the_catalogues(path: Path) -> None:
+    write(path, {"models": [{"model": TINY}, {"model": "gpt"}]})
+    message = refusal(path)
+    assert message.startswith("applications[0].args.models.1: unknown model 'gpt'")
+    assert all(name in message for name in catalogue.names())
+
+
+@pytest.mark.parametrize("models", [[], None, "tiny", {"model": TINY}])
+def test_models_must_be_a_list_of_at_least_one(path: Path, models: Any) -> None:
+    write(path, {"models": models})
+    assert refusal(path).startswith("applications[0].args.models: ")
+
+
+def test_models_must_be_given(path: Path) -> None:
+    write(path, {"router": {}})
+    assert refusal(path) == "applications[0].args.models: Field required"
+
+
+@pytest.mark.parametrize("alias", ["mistral-small", catalogue.load(SMALL).id])
+def test_a_name_may_stand_for_one_model_only(path: Path, alias: str) -> None:
+    write(path, {"models": [{"model": SMALL}, {"model": TINY, "aliases": [alias]}]})
+    message = refusal(path)
+    assert message.startswith("applications[0].args: ")
+    for name in (alias, catalogue.load(SMALL).id, catalogue.load(TINY).id):
+        assert f"{name}" in message
+
+
+def test_a_model_may_be_given_once_only(path: Path) -> None:
+    write(path, {"models": [{"model": TINY}, {"model": TINY}]})
+    assert catalogue.load(TINY).id in refusal(path)
+
+
+def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
+    assert refusal(path) == "No such file or directory"
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == "Is a directory"
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\tkey: 1", "a: \x00"])
+def test_what_is_not_yaml_is_refused(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert refusal(path).startswith("not YAML: ")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        "text",
+        [],
+        {},
+        {"applications": None},
+        {"applications": []},
+        {"applications": ["mistral"]},
+        {"applications": [{"name": "mistral"}]},
+        {"applications": [{"args": {}}, {"args": {}}]},
+    ],
+    ids=str,
+)
+def test_what_is_no_serve_config_of_one_application_is_refused(path: Path, document: Any) -> None:
+    path.write_text(yaml.safe_dump(document))
+    message = refusal(path)
+    assert "one application with its settings under applications[0].args" in message
+    assert "deploy/serve/local.yaml" in message
+
+
+@pytest.mark.parametrize("args", [None, [], "text"])
+def test_settings_must_be_a_mapping(path: Path, args: Any) -> None:
+    write(path, args)
+    assert refusal(path).startswith("applications[0].args: ")
+
+
+def test_a_config_does_not_change_once_loaded(path: Path) -> None:
+    write(path, {"models": [{"model": TINY}]})
+    with pytest.raises(ValueError, match="frozen"):
+        load(path).router.port = 1
