@@ -2,10 +2,10 @@
 config file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry
@@ -87,7 +87,14 @@ class AppConfig(Section):
     """One application: a router and the models behind it."""
 
     router: RouterConfig = RouterConfig()
-    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    models: tuple[ModelConfig, ...]
+
+    @field_validator("models")
+    @classmethod
+    def _at_least_one(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        if not models:
+            raise ValueError("at least one model is needed")
+        return models
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "AppConfig":
@@ -97,8 +104,8 @@ class AppConfig(Section):
             for name in (entry.id, *entry.aliases):
                 if name in seen:
                     raise ValueError(
-                        f"'{name}' names both {seen[name]} and {entry.id}; a name may stand for "
-                        "one model only"
+                        f"the name '{name}' stands twice, for {seen[name]} and for {entry.id}; "
+                        "each id and alias may stand once"
                     )
                 seen[name] = entry.id
         return self
@@ -110,7 +117,7 @@ def load(path: Path) -> AppConfig:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     try:
         (application,) = document["applications"]

@@ -1,5 +1,6 @@
 """`mistral-serve down`: stops a service that `mistral-serve up` started here."""
 
+import time
 from typing import Annotated
 
 import psutil
@@ -18,9 +19,18 @@ def down(
         print(f"No `mistral-serve up` is running for port {port}.")
         raise typer.Exit(1)
     process.terminate()
-    try:
-        process.wait(timeout_s)
-    except psutil.TimeoutExpired:
-        print(f"It still runs after {timeout_s:.0f} s (process {process.pid}).")
-        raise typer.Exit(1) from None
+    deadline_s = time.monotonic() + timeout_s
+    while runs(process):
+        if time.monotonic() > deadline_s:
+            print(f"It still runs after {timeout_s:.0f} s (process {process.pid}).")
+            raise typer.Exit(1)
+        time.sleep(0.1)
     print("Stopped.")
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        # A zombie has ended; only its parent has not asked yet.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

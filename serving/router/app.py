@@ -52,7 +52,8 @@ def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], 
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
-    versions = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    versions = {"version": vllm_version()}  # as vLLM has it
+    versions |= {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
 
     def card(model: Model) -> dict[str, Any]:
         return {
@@ -91,7 +92,7 @@ def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], 
 
     @api.get("/version")
     async def get_version() -> dict[str, str]:
-        return {"version": vllm_version(), **versions}
+        return versions
 
     @api.get("/-/replicas")
     async def replicas() -> dict[str, Any]:

@@ -167,9 +167,7 @@ class Relay:
         connection: Connection | None = None
         try:
             connection = await replica.pool.request(head, body)
-            if connection.status == 503 and any(
-                name == ENGINE_UNAVAILABLE for name, _ in connection.headers
-            ):
+            if took_nothing(connection):
                 return False
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             headers += (id_header, replica.id_header)
@@ -251,6 +249,14 @@ async def send_error(send: Send, error: ApiError, id_header: tuple[bytes, bytes]
     body = error.body()
     headers = [*error.headers, (b"content-length", b"%d" % len(body)), id_header]
     await send_response(send, error.status, headers, body)
+
+
+def took_nothing(connection: Connection) -> bool:
+    """The engine refused: it is not available, or (401) not of this router's cluster any more."""
+    return connection.status == 401 or (
+        connection.status == 503
+        and any(name == ENGINE_UNAVAILABLE for name, _ in connection.headers)
+    )
 
 
 def is_event_stream(headers: Headers) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import openai
 import pytest
@@ -21,11 +22,12 @@ def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
 ) -> None:
     """Two stages of two workers each answer as one worker does, each stage on its own node."""
     temp_dir = tempfile.mkdtemp(prefix="nodes-", dir="/tmp")
+    Path(temp_dir, "ray").mkdir()  # where Ray's clusters of several nodes note their address
     try:
         result = subprocess.run(
-            [sys.executable, "-m", "tests.e2e.two_nodes", temp_dir, str(free_port()), PROMPT],
+            [sys.executable, "-m", "tests.e2e.two_nodes", str(free_port()), PROMPT],
             cwd=ROOT,
-            env=environment(secrets.token_hex(32)),
+            env={**environment(secrets.token_hex(32)), "TMPDIR": temp_dir},
             capture_output=True,
             text=True,
             timeout=400,

@@ -6,7 +6,6 @@ Run by test_parallel.py, in a process of its own so that its Ray stays apart.
 
 import json
 import logging
-import os
 import sys
 import time
 from typing import Any
@@ -23,12 +22,12 @@ from serving.config import AppConfig
 _START_TIMEOUT_S = 300
 
 
-def main(temp_dir: str, port: int, prompt: str) -> None:
+def main(port: int, prompt: str) -> None:
     # One worker thread each: four workers share a few cores.
     node: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 * 1024 * 1024}
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={**node, "include_dashboard": False, "temp_dir": temp_dir},
+        head_node_args={**node, "include_dashboard": False},
     )
     cluster.add_node(**node)
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -89,5 +88,4 @@ def ask(port: int, prompt: str) -> Any:
 
 
 if __name__ == "__main__":
-    os.environ["TMPDIR"] = sys.argv[1]
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), sys.argv[2])

@@ -48,8 +48,10 @@ class Engine:
             Route("/{path:path}", self.fast, methods=["GET", "POST"]),
         ]
         self.gate = Gate(Starlette(routes=routes), TOKEN, lambda: self.dead)
-        transport = httpx.ASGITransport(self.gate, raise_app_exceptions=False)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://engine", verify=False)
+        self.transport = httpx.ASGITransport(self.gate)
+        self.http = httpx.AsyncClient(
+            transport=self.transport, base_url="http://engine", verify=False
+        )
 
     async def fast(self, request: Request) -> Response:
         self.requests += 1
@@ -126,20 +128,21 @@ async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
 
 
 async def test_while_draining_no_request_comes_in(engine: Engine) -> None:
-    assert await engine.gate.drain(timeout_s=5) == 0
+    assert await engine.gate.drain(timeout_s=3600) == 0
     assert_unavailable(await engine.get(), "draining")
     assert engine.requests == 0
 
 
 async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
     answers = [await engine.begin("/slow"), await engine.begin("/stream")]
-    drained = asyncio.create_task(engine.gate.drain(timeout_s=5))
+    drained = asyncio.create_task(engine.gate.drain(timeout_s=3600))
     await asyncio.sleep(0)
     assert_unavailable(await engine.get(), "draining")
     assert not drained.done()
     engine.finish.set()
     assert [(await answer).text for answer in answers] == ["answer", "ab"]
-    assert await drained == 0
+    async with asyncio.timeout(5):
+        assert await drained == 0
 
 
 async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) -> None:
@@ -147,15 +150,16 @@ async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) 
     assert await engine.gate.drain(timeout_s=0.01) == 2
     engine.finish.set()
     assert [(await answer).status_code for answer in answers] == [200, 200]
-    assert await engine.gate.drain(timeout_s=5) == 0
+    assert await engine.gate.drain(timeout_s=3600) == 0
 
 
 async def test_a_client_that_leaves_is_no_longer_waited_for(engine: Engine) -> None:
     answer = await engine.begin()
-    drained = asyncio.create_task(engine.gate.drain(timeout_s=5))
+    drained = asyncio.create_task(engine.gate.drain(timeout_s=3600))
     await asyncio.sleep(0)
     answer.cancel()
-    assert await drained == 0
+    async with asyncio.timeout(5):
+        assert await drained == 0
 
 
 async def test_a_dead_engine_is_asked_nothing(engine: Engine) -> None:
@@ -189,6 +193,7 @@ async def test_an_exception_is_an_error_that_another_replica_may_repair_if_the_e
     engine: Engine, dead: bool
 ) -> None:
     engine.dies_of_bugs = dead
+    engine.transport.raise_app_exceptions = False
     response = await engine.get("/broken")
     if dead:
         assert_unavailable(response, "dead")

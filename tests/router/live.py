@@ -60,7 +60,9 @@ class LiveRouter:
     async def chat(
         self, headers: dict[str, str | bytes] | None = None, **fields: Any
     ) -> httpx.Response:
-        return await self.http.post(CHAT, json={"model": MODEL} | fields, headers=raw_headers(headers))
+        return await self.http.post(
+            CHAT, json={"model": MODEL} | fields, headers=raw_headers(headers)
+        )
 
     async def open_stream(self, **fields: Any) -> httpx.Response:
         """Returns when the answer's head is in; the body is still to be read."""

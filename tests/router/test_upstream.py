@@ -71,6 +71,20 @@ async def test_requests_at_once_have_a_connection_each_and_the_last_used_is_used
         assert await pool.request(HEAD, BODY) is connections[-1]
 
 
+async def test_a_kept_connection_that_was_closed_is_passed_over() -> None:
+    async with connected(Engine) as (pool, engine):
+        connections = [await pool.request(HEAD, BODY) for _ in range(2)]
+        for connection in connections:
+            await rest_of(connection)
+            pool.release(connection)
+        port = connections[-1]._transport.get_extra_info("sockname")[1]
+        for upstream in engine.connections:
+            if upstream.transport.get_extra_info("peername")[1] == port:
+                upstream.transport.close()
+        await eventually(lambda: connections[-1]._error)
+        assert await pool.request(HEAD, BODY) is connections[0]
+
+
 async def test_a_body_of_many_reads_arrives_whole() -> None:
     body = b'{"x": "' + b"y" * 1_000_000 + b'"}'
     head = HEAD.replace(b"%d" % len(BODY), b"%d" % len(body))
