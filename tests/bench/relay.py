@@ -155,14 +155,14 @@ async def run(server: Server, case: Case, right_bytes: int) -> Run:
 
 
 async def measure(servers: Mapping[str, Server], rounds: int, limit_s: float) -> Measured:
-    """At most `rounds` rounds over all cases; none is begun that would end after `limit_s`."""
+    """At most `rounds` rounds over all cases; no second one that would end past `limit_s`."""
     began_s = time.monotonic()
     sizes = {
         case.name: await answer_bytes(case, servers) for case in cases()[:: len(CONCURRENCIES)]
     }
     measured: Measured = {case: {name: [] for name in servers} for case in cases()}
     longest_s = 0.0
-    for _ in range(rounds):
+    for _ in range(max(1, rounds)):
         round_began_s = time.monotonic()
         if round_began_s - began_s + longest_s > limit_s:
             break

@@ -59,23 +59,22 @@ def relay(kind: str, upstream: Server, checkout: Path = _ROOT) -> Iterator[Serve
 def _server(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
     """Runs a module that prints its port and pid; killed on leaving, and if this process dies."""
     libc = ctypes.CDLL(None)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", module, *args],
         cwd=cwd,
         stdout=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
-    try:
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], _START_S)
-        line = process.stdout.readline() if ready else b""
-        if not line:
-            raise RuntimeError(f"{module} {' '.join(args)} did not start")
-        yield Server(**json.loads(line))
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready, _, _ = select.select([process.stdout], [], [], _START_S)
+            line = process.stdout.readline() if ready else b""
+            if not line:
+                raise RuntimeError(f"{module} {' '.join(args)} did not start")
+            yield Server(**json.loads(line))
+        finally:
+            process.kill()
 
 
 class Pipe(asyncio.Protocol):

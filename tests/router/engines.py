@@ -149,6 +149,13 @@ class IsUnavailableAndSaysWhy(Engine):
         self.transport.write(UNAVAILABLE + b"content-length: 8\r\n\r\ndraining")
 
 
+class IsOfAnotherCluster(Engine):
+    """Does not know this router's token."""
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+
+
 class TalksNoHttp(Engine):
     def respond(self, request: dict[str, Any]) -> None:
         self.transport.write(b"SSH-2.0-OpenSSH_9.6\r\n")
@@ -214,6 +221,7 @@ BEFORE_FIRST_BYTE = [
     ClosesAfterHead,
     IsUnavailable,
     IsUnavailableAndSaysWhy,
+    IsOfAnotherCluster,
     TalksNoHttp,
 ]
 """Each fails before the client has a byte of the answer."""

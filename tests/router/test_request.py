@@ -9,6 +9,10 @@ def test_the_fields_are_read_and_all_else_is_left_alone() -> None:
     assert fields == RequestFields(model="m", max_tokens=7)
 
 
+def test_numbers_are_read_as_leniently_as_vllm_reads_them() -> None:
+    assert parse(b'{"max_tokens": "16"}') == parse(b'{"max_tokens": 16.0}')
+
+
 def test_null_fields_count_as_absent() -> None:
     assert parse(b'{"model": null, "max_tokens": null}') == RequestFields()
 
