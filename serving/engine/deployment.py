@@ -52,6 +52,7 @@ class Engine:
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._stages: list[Any] = []
+        self._gate: Gate | None = None
         vllm_args = self._vllm_args(entry)
         self._server = VllmServer(vllm_args, [entry.id, *entry.aliases])
         for rank in range(1, entry.pipeline_parallel_size):
@@ -94,6 +95,8 @@ class Engine:
             raise RuntimeError("a pipeline stage of this replica ended")
 
     async def __del__(self) -> None:
+        if self._gate is None:
+            return  # It never came up, and vLLM ends what it started.
         await self._gate.drain(self._drain_timeout_s)
         await self._server.close()
 

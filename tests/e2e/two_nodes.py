@@ -1,5 +1,7 @@
-"""Serves the embedded model on a Ray cluster of two nodes, both on this machine, and prints one
-JSON line: the placement of the replica's bundles and the answer to a prompt.
+"""Serves the embedded model on a Ray cluster of two nodes, both on this machine: first tensor
+parallel, then pipeline parallel. Prints a JSON line for each: the nodes of the replica's bundles
+and the answer to a prompt. (vLLM 0.32 cannot have both at once across nodes on CPUs: it counts one
+CPU worker to a node.)
 
 Run by test_parallel.py, in a process of its own so that its Ray stays apart.
 """
@@ -21,9 +23,14 @@ from serving.config import AppConfig
 
 _START_TIMEOUT_S = 300
 
+SHAPES: list[dict[str, Any]] = [
+    {"tensor_parallel_size": 2},
+    # vLLM 0.32 on a CPU sets up pipeline stages only while compiling.
+    {"pipeline_parallel_size": 2, "vllm_args": {"enforce-eager": False}},
+]
+
 
 def main(port: int, prompt: str) -> None:
-    # One worker thread each: four workers share a few cores.
     node: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 * 1024 * 1024}
     cluster = Cluster(
         initialize_head=True,
@@ -33,29 +40,24 @@ def main(port: int, prompt: str) -> None:
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         serve.start(proxy_location="Disabled")
-        config = AppConfig.model_validate(
-            {
-                "router": {"host": "127.0.0.1", "port": port, "cpus": 0.1},
-                "models": [
-                    {
-                        "model": "tiny-mistral-small-3.2",
-                        "cpus": 1,
-                        "tensor_parallel_size": 2,
-                        "pipeline_parallel_size": 2,
-                        # vLLM 0.32 on a CPU sets up pipeline stages only while compiling.
-                        "vllm_args": {"enforce-eager": False},
-                    }
-                ],
-            }
-        )
-        target = serve.RunTarget(app.build(config), name=app.NAME, route_prefix=None)
-        serve.run_many([target], wait_for_applications_running=False)
-        wait_until_running()
-        print(json.dumps({"nodes": stage_nodes(), "answer": ask(port, prompt)}), flush=True)
-        serve.delete(app.NAME)
+        for shape in SHAPES:
+            target = serve.RunTarget(app.build(config(port, shape)), app.NAME, None)
+            serve.run_many([target], wait_for_applications_running=False)
+            wait_until_running()
+            print(json.dumps({"nodes": stage_nodes(), "answer": ask(port, prompt)}), flush=True)
+            serve.delete(app.NAME)
     finally:
         ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def config(port: int, shape: dict[str, Any]) -> AppConfig:
+    return AppConfig.model_validate(
+        {
+            "router": {"host": "127.0.0.1", "port": port, "cpus": 0.1},
+            "models": [{"model": "tiny-mistral-small-3.2", "cpus": 1, **shape}],
+        }
+    )
 
 
 def wait_until_running() -> None:
