@@ -17,6 +17,9 @@ import uvloop
 
 OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+WORD = "word "
+DONE = b"data: [DONE]\n\n"
+FINGERPRINT = "vllm-0.32.0-stand-in"
 _decode = msgspec.json.decode
 
 
@@ -25,18 +28,50 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def stream_event(request_id: str, model: str, text: str, finish_reason: str | None) -> bytes:
-    """One server-sent event of a streamed chat completion, as vLLM words it."""
-    delta = {"content": text} if finish_reason is None else {}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    event = {
+def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
+    """The server-sent events of a streamed chat completion as vLLM words them: the first, which
+    has no text, one of a token, and the one of the last token.
+    """
+    head = {
         "id": f"chatcmpl-{request_id}",
         "object": "chat.completion.chunk",
         "created": 1,
         "model": model,
-        "choices": [choice],
     }
+
+    def event(delta: dict[str, str], finish_reason: str | None = None, **fields: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return server_sent(head | {"choices": [choice | fields]})
+
+    first = event({"role": "assistant", "content": ""})
+    token = event({"content": WORD}, token_ids=None)
+    return first, token, event({"content": WORD}, "stop", stop_reason=None, token_ids=None)
+
+
+def usage_event(request_id: str, model: str, tokens: int) -> bytes:
+    return server_sent(
+        {
+            "id": f"chatcmpl-{request_id}",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": model,
+            "choices": [],
+            "usage": usage(tokens),
+            "system_fingerprint": FINGERPRINT,
+        }
+    )
+
+
+def server_sent(event: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+
+
+def usage(completion_tokens: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": 5,
+        "total_tokens": 5 + completion_tokens,
+        "completion_tokens": completion_tokens,
+    }
 
 
 class StandInEngine(asyncio.Protocol):
@@ -83,21 +118,18 @@ class StandInEngine(asyncio.Protocol):
             self.transport.write(self.answer(request))
 
     def answer(self, request: dict[str, Any]) -> bytes:
-        body = json.dumps(
-            {
-                "id": f"chatcmpl-{self.request_id}",
-                "object": "chat.completion",
-                "created": 1,
-                "model": request.get("model"),
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": "x" * self.answer_bytes},
-                        "finish_reason": "stop",
-                    }
-                ],
-            }
-        ).encode()
+        message: dict[str, Any] = {"role": "assistant", "content": "x" * self.answer_bytes}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+        answer = {
+            "id": f"chatcmpl-{self.request_id}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": request.get("model"),
+            "choices": [choice],
+            "system_fingerprint": FINGERPRINT,
+            "usage": usage(16),
+        }
+        body = json.dumps(answer).encode()
         return b"%bcontent-length: %d\r\n\r\n%b" % (
             OK_HEAD % b"application/json",
             len(body),
@@ -105,14 +137,18 @@ class StandInEngine(asyncio.Protocol):
         )
 
     async def stream(self, request: dict[str, Any]) -> None:
-        model = request.get("model", "")
-        token = chunk(stream_event(self.request_id, model, "word ", None))
+        tokens = request.get("max_tokens", 16)
+        names = self.request_id, request.get("model", "")
+        first, token, last = map(chunk, stream_events(*names))
         write = self.transport.write
-        write(OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED)
-        for _ in range(request.get("max_tokens", 16)):
+        write(OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED + first)
+        for _ in range(tokens - 1):
             write(token)
             await asyncio.sleep(self.interval_s)
-        write(chunk(stream_event(self.request_id, model, "", "stop")) + chunk(b"data: [DONE]\n\n"))
+        write(last)
+        if (request.get("stream_options") or {}).get("include_usage"):
+            write(chunk(usage_event(*names, tokens)))
+        write(chunk(DONE))
         write(b"0\r\n\r\n")
 
 

@@ -1,20 +1,13 @@
 """Images for requests, as data URLs."""
 
-import base64
-import io
+import numpy as np
 
-from PIL import Image
-
-
-def solid(color: str, size: tuple[int, int] = (56, 56)) -> str:
-    return data_url(Image.new("RGB", size, color))
+from serving.tiny.images import COLOURS, png_data_url, solid_image
 
 
-def noise(size: tuple[int, int] = (112, 84)) -> str:
-    return data_url(Image.effect_noise(size, 60).convert("RGB"))
+def solid(colour: str) -> str:
+    return png_data_url(solid_image(COLOURS[colour][0], 56, 56))
 
 
-def data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def noise() -> str:
+    return png_data_url(np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8))

@@ -23,15 +23,15 @@ from tests.router.live import (
     StartRouter,
 )
 from tests.router.test_app import error_of
-from tests.stand_in_engine import OK_HEAD, stream_event
+from tests.stand_in_engine import DONE, OK_HEAD, WORD, stream_events
 
 EVENTS = [b'data: {"n":%d}\n\n' % n for n in range(3)]
 
 
 def whole_stream(request_id: str, model: str, tokens: int) -> bytes:
     """The body of a stand-in's stream."""
-    token = stream_event(request_id, model, "word ", None)
-    return token * tokens + stream_event(request_id, model, "", "stop") + b"data: [DONE]\n\n"
+    first, token, last = stream_events(request_id, model)
+    return first + token * (tokens - 1) + last + DONE
 
 
 async def test_the_request_body_reaches_the_engine_byte_for_byte(router: LiveRouter) -> None:
@@ -117,7 +117,7 @@ async def test_the_openai_client_reads_a_stream_to_its_end(router: LiveRouter) -
         model=ALIAS, messages=[{"role": "user", "content": "hi"}], max_tokens=5, stream=True
     )
     texts = [chunk.choices[0].delta.content async for chunk in stream]
-    assert texts == ["word "] * 5 + [None]
+    assert texts == ["", *[WORD] * 5]
 
 
 async def test_a_hundred_streams_at_once_each_get_their_own_bytes(

@@ -22,7 +22,7 @@ from tests.router.engines import (
 from tests.router.live import CHAT, HOLD_OFF_S, MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
 from tests.router.test_relay import EVENTS, whole_stream
-from tests.stand_in_engine import OK_HEAD, stream_event
+from tests.stand_in_engine import OK_HEAD, WORD, stream_events
 
 each_fault = pytest.mark.parametrize("fault", BEFORE_FIRST_BYTE)
 streamed_or_not = pytest.mark.parametrize("stream", [False, True])
@@ -152,9 +152,10 @@ async def test_the_openai_client_raises_on_a_broken_stream(start_router: StartRo
     request = router.openai.chat.completions.create(model=MODEL, messages=[], stream=True)
     answer = asyncio.create_task(request)
     connection = await router.asked()
-    connection.begin_stream(stream_event("id", MODEL, "a word", None))
+    _, token, _ = stream_events("id", MODEL)
+    connection.begin_stream(token)
     stream = await answer
-    assert (await anext(stream)).choices[0].delta.content == "a word"
+    assert (await anext(stream)).choices[0].delta.content == WORD
     connection.reset()
     with pytest.raises(openai.APIError, match="incomplete"):
         await anext(stream)

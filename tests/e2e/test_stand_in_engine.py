@@ -1,0 +1,72 @@
+"""Holds the stand-in engine of the speed and fault tests to what the real one sends."""
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvloop
+
+from tests import stand_in_engine
+from tests.e2e.service import Service
+
+BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[str]:
+    """Its URL."""
+    loop = uvloop.new_event_loop()
+    server = loop.run_until_complete(stand_in_engine.serve())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def shape(value: Any) -> Any:
+    """The keys and types of a JSON value."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return type(value).__name__
+
+
+def answered(value: Any) -> Any:
+    """Without what the engine left out of this answer."""
+    if isinstance(value, dict):
+        return {key: answered(item) for key, item in value.items() if item is not None}
+    return [answered(item) for item in value] if isinstance(value, list) else value
+
+
+def test_an_unstreamed_answer_has_the_same_fields(service: Service, stand_in: str) -> None:
+    real, imitated = (
+        httpx.post(f"{url}/v1/chat/completions", json=BODY, timeout=60)
+        for url in (service.url, stand_in)
+    )
+    assert real.headers["content-type"] == imitated.headers["content-type"]
+    assert shape(answered(real.json())) == shape(answered(imitated.json()))
+    assert imitated.json().keys() <= real.json().keys()
+
+
+def events(url: str) -> tuple[str, list[Any]]:
+    """The content type, and the shape of each event that differs from the one before."""
+    response = httpx.post(f"{url}/v1/chat/completions", json=STREAM, timeout=60)
+    *data, end = response.text.split("\n\n")
+    assert end == ""
+    shapes = [
+        line if line == "data: [DONE]" else shape(json.loads(line.removeprefix("data: ")))
+        for line in data
+    ]
+    return response.headers["content-type"], [s for s, _ in itertools.groupby(shapes)]
+
+
+def test_a_stream_has_the_same_events_in_the_same_order(service: Service, stand_in: str) -> None:
+    assert events(service.url) == events(stand_in)
