@@ -39,13 +39,15 @@ def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
         "model": model,
     }
 
-    def event(delta: dict[str, str], finish_reason: str | None = None, **fields: Any) -> bytes:
+    def choices(delta: dict[str, str], finish_reason: str | None, **fields: Any) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return server_sent(head | {"choices": [choice | fields]})
+        return head | {"choices": [choice | fields]}
 
-    first = event({"role": "assistant", "content": ""})
-    token = event({"content": WORD}, token_ids=None)
-    return first, token, event({"content": WORD}, "stop", stop_reason=None, token_ids=None)
+    first = choices({"role": "assistant", "content": ""}, None)
+    first |= {"prompt_token_ids": None, "prompt_text": None}
+    token = choices({"content": WORD}, None, token_ids=None)
+    last = choices({"content": WORD}, "stop", stop_reason=None, token_ids=None)
+    return server_sent(first), server_sent(token), server_sent(last)
 
 
 def usage_event(request_id: str, model: str, tokens: int) -> bytes:

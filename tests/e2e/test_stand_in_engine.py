@@ -13,7 +13,11 @@ import uvloop
 from tests import stand_in_engine
 from tests.e2e.service import Service
 
-BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+BODY = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "Count from 1 to 50."}],
+    "temperature": 0,
+}
 STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
 
 
