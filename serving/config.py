@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry, CatalogueFile
-from serving.catalogue.entry import check_gpu, check_vllm_args
+from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import USABLE_GIB
 from serving.section import Section, explain, wrong
 
@@ -46,6 +46,7 @@ _OVER_THE_ENTRY = (
     "gpu",
     "tensor_parallel_size",
     "pipeline_parallel_size",
+    "model_impl",
 )
 
 
@@ -82,6 +83,8 @@ class ModelConfig(Section):
     """GPUs of one node that hold a layer together."""
     pipeline_parallel_size: int | None = Field(ge=1, default=None)
     """Nodes that the layers are spread over."""
+    model_impl: ModelImpl | None = None
+    """Whose code of the network vLLM runs, if not the entry's."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Flags of `vllm serve` without their dashes, over the entry's."""
     host: str | None = None

@@ -57,6 +57,7 @@ def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
         context_tokens=1000,
         gpu="L40S",
         revision="c0ffee",
+        model_impl="transformers",
         vllm_args={"seed": 1, "tool-call-parser": "other"},
     )
     entry, ours_entry = catalogue.load(SMALL), ours.entry()
@@ -64,6 +65,7 @@ def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
     assert ours_entry.tensor_parallel_size == 4
     assert ours_entry.pipeline_parallel_size == entry.pipeline_parallel_size
     assert (ours_entry.context_tokens, ours_entry.gpu) == (1000, "L40S")
+    assert (entry.model_impl, ours_entry.model_impl) == ("auto", "transformers")
     assert (ours_entry.weights, ours_entry.revision) == (entry.weights, "c0ffee")
     assert ours_entry.vllm_args == entry.vllm_args | ours.vllm_args
     assert ModelConfig(model=SMALL).entry() == entry

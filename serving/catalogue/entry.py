@@ -19,6 +19,8 @@ from serving.section import Section, explain, wrong
 EMBEDDED = "embedded"
 """As `weights`: the tiny model that this package trains itself."""
 
+ModelImpl = Literal["auto", "vllm", "transformers"]
+
 _FIELD_OF_FLAG = {
     "gpu-memory-utilization": "gpu_memory_utilization",
     "kv-cache-dtype": "kv_cache_dtype",
@@ -88,7 +90,7 @@ class Variant(Section):
     host_memory_gib: float | None = Field(gt=0, default=None)
     weights_dtype: WeightsDtype | None = None
     kv_cache_dtype: KvCacheDtype | None = None
-    model_impl: Literal["auto", "vllm", "transformers"] | None = None
+    model_impl: ModelImpl | None = None
     verified: bool | None = None
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Over the entry's, flag by flag."""
@@ -146,7 +148,8 @@ class CatalogueEntry(Section):
     weights_dtype: WeightsDtype = "bf16"
     kv_cache_dtype: KvCacheDtype = "auto"
 
-    model_impl: Literal["auto", "vllm", "transformers"] = "auto"
+    model_impl: ModelImpl = "auto"
+    """Whose code of the network vLLM runs; Transformers reads weights in Hugging Face's format."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Further flags of `vllm serve` without their dashes."""
     env: dict[str, str] = Field(default_factory=dict)

@@ -28,4 +28,8 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
         flags["gpu-memory-utilization"] = entry.gpu_memory_utilization
     if entry.model_impl != "auto":
         flags["model-impl"] = entry.model_impl
-    return flags | entry.vllm_args
+    flags |= entry.vllm_args
+    if entry.model_impl == "transformers":
+        # Transformers knows no Mistral format. "auto" would take consolidated files over its own.
+        flags |= {"config-format": "hf", "load-format": "hf"}
+    return flags

@@ -48,7 +48,7 @@ def test_the_default_of_max_tokens_does_not_become_vllms_cap() -> None:
         ({"image_limit": 4}, "limit-mm-per-prompt", {"image": 4}),
         ({"kv_cache_dtype": "fp8"}, "kv-cache-dtype", "fp8"),
         ({"gpu_memory_utilization": 0.95}, "gpu-memory-utilization", 0.95),
-        ({"model_impl": "transformers"}, "model-impl", "transformers"),
+        ({"model_impl": "vllm"}, "model-impl", "vllm"),
         ({"vllm_args": {"seed": 1}}, "seed", 1),
     ],
 )
@@ -67,6 +67,16 @@ def test_a_tokenizer_from_elsewhere_never_takes_the_weights_commit() -> None:
     assert (elsewhere["tokenizer"], elsewhere["tokenizer-revision"]) == ("c/d", "main")
     pinned = flags(tokenizer_repository="c/d", tokenizer_revision="f00d")
     assert pinned["tokenizer-revision"] == "f00d"
+
+
+def test_transformers_gets_weights_in_its_own_format() -> None:
+    ours = flags(
+        model_impl="transformers",
+        vllm_args={"tokenizer-mode": "mistral", "config-format": "mistral"},
+    )
+    assert ours["model-impl"] == "transformers"
+    assert ours["config-format"] == ours["load-format"] == "hf"
+    assert ours["tokenizer-mode"] == "mistral"
 
 
 def test_vllm_args_have_the_last_word() -> None:
