@@ -5,7 +5,7 @@ import re
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from serving.config import AppConfig
+from serving.config import AppConfig, ConfigError
 from serving.engine import deployment as engine
 from serving.router import deployment as router
 
@@ -14,11 +14,15 @@ NAME = "mistral"
 
 
 def build(config: AppConfig) -> Application:
-    """The application of `config`: an Engine deployment for each model, and the Router."""
+    """The application of `config`: an Engine deployment for each model, and the Router. Raises
+    ConfigError.
+    """
     engines = {}
     aliases = {}
     for model in config.models:
         entry = model.entry()
+        if entry.kind != "vllm":
+            raise ConfigError(f"{entry.id}: models of kind {entry.kind} are not served yet")
         engines[entry.id] = engine.Deployment.options(
             name=deployment_name(entry.id),
             num_replicas=model.replicas,

@@ -2,21 +2,20 @@
 config file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from serving import catalogue
-from serving.catalogue import CatalogueEntry
+from serving.catalogue import CatalogueEntry, CatalogueFile
+from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
+from serving.catalogue.gpus import USABLE_GIB
+from serving.section import Section, explain, wrong
 
 
 class ConfigError(Exception):
     """A config file that cannot be used. The message names file, field and what is allowed."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RouterConfig(Section):
@@ -40,47 +39,122 @@ class RouterConfig(Section):
     """A stopping router waits this long for its answers to end."""
 
 
+_OVER_THE_ENTRY = (
+    "weights",
+    "revision",
+    "context_tokens",
+    "gpu",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "model_impl",
+)
+
+
 class ModelConfig(Section):
     """A model to serve: an entry of the catalogue, and what differs from it."""
 
     model: str
-    """Name of the catalogue entry."""
+    """Name of the catalogue entry, or path of a YAML file of the same form: relative to the config
+    file, or to the working directory where Ray Serve reads the config."""
+    variant: str | None = None
+    """For other hardware or with other weights, as `mistral-serve models` lists them."""
     aliases: tuple[str, ...] = ()
     """Further names that requests may use, beside the entry's own."""
+    weights: str | None = None
+    """A folder or repository with the same weights, in place of the entry's."""
+    revision: str | None = None
+    """Commit of the weights' repository."""
+    context_tokens: int | None = Field(ge=1, default=None)
+    """Of a request's prompt and answer together."""
+    default_system_prompt: bool = False
+    """Give requests without a system prompt the one that the model's makers recommend."""
+    reasoning: Literal["content", "separate"] = "content"
+    """Whether thoughts stay in an answer's content or have a field of their own, `reasoning`."""
+    loop_guard: bool = True
+    """End answers that repeat themselves without end."""
+    allowed_image_domains: tuple[str, ...] = ()
+    """Hosts that images are fetched from; any public one if none is given."""
     replicas: int = Field(ge=1, default=1)
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
+    gpu: str | float | None = None
+    """Type of the GPUs, or the usable memory of one in GiB, if not the entry's."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs of one node that hold a layer together."""
     pipeline_parallel_size: int | None = Field(ge=1, default=None)
     """Nodes that the layers are spread over."""
-    vllm_args: dict[str, Any] = {}
+    model_impl: ModelImpl | None = None
+    """Whose code of the network vLLM runs, if not the entry's."""
+    vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Flags of `vllm serve` without their dashes, over the entry's."""
     host: str | None = None
     """Address that the engines listen on; each node's own address in the cluster if not set."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """A stopping replica waits this long for its answers to end."""
 
-    @model_validator(mode="after")
-    def _known(self) -> "ModelConfig":
-        if self.model not in catalogue.names():
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str, info: ValidationInfo) -> str:
+        if model.endswith((".yaml", ".yml")):
+            model = str((info.context or Path()) / model)
+            catalogue.read_path(Path(model))
+        elif model not in catalogue.names():
             raise ValueError(
-                f"unknown model '{self.model}'; the catalogue has: {', '.join(catalogue.names())}"
+                f"unknown model '{model}'; the catalogue has: {', '.join(catalogue.names())}; "
+                "a model of your own is the path of its .yaml file"
+            )
+        return model
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_is_known(cls, gpu: str | float | None) -> str | float | None:
+        return check_gpu(gpu)
+
+    @model_validator(mode="after")
+    def _fits_its_gpus(self) -> "ModelConfig":
+        variants = self.file().variants
+        if self.variant is not None and self.variant not in variants:
+            raise wrong(
+                "variant",
+                f"unknown variant '{self.variant}' of {self.model}; "
+                f"it has: {', '.join(variants) or 'none'}",
+            )
+        check_vllm_args(self.vllm_args)
+        entry = self.entry()
+        memory = entry.memory()
+        if memory and not memory.fits:
+            raise wrong(
+                "context_tokens",
+                f"{entry.context_tokens} tokens do not fit the memory of {memory.gpus} x "
+                f"{entry.gpu}:\n" + "\n".join(memory.lines()) + "\nLower context_tokens, take "
+                "another variant or more GPUs (tensor_parallel_size), or set gpu to the type that "
+                f"you have: {', '.join(USABLE_GIB)}, or its usable memory in GiB.",
             )
         return self
 
+    @property
+    def own_file(self) -> bool:
+        """The model is not of the catalogue but of a file of the user's."""
+        return self.model.endswith((".yaml", ".yml"))
+
+    def file(self) -> CatalogueFile:
+        return (
+            catalogue.read_path(Path(self.model)) if self.own_file else catalogue.read(self.model)
+        )
+
     def entry(self) -> CatalogueEntry:
         """The catalogue entry with this model's differences applied."""
-        entry = catalogue.load(self.model)
-        return entry.model_copy(
-            update={
-                "aliases": (*entry.aliases, *self.aliases),
-                "tensor_parallel_size": self.tensor_parallel_size or entry.tensor_parallel_size,
-                "pipeline_parallel_size": self.pipeline_parallel_size
-                or entry.pipeline_parallel_size,
-                "vllm_args": {**entry.vllm_args, **self.vllm_args},
-            }
-        )
+        entry = self.file().entry(self.variant)
+        update: dict[str, Any] = {
+            "aliases": (*entry.aliases, *self.aliases),
+            "vllm_args": {**entry.vllm_args, **self.vllm_args},
+        }
+        if self.weights is not None:
+            update["revision"] = None  # the entry's is of another repository
+        for field in _OVER_THE_ENTRY:
+            if (value := getattr(self, field)) is not None:
+                update[field] = value
+        return entry.model_copy(update=update)
 
 
 class AppConfig(Section):
@@ -128,28 +202,11 @@ def load(path: Path) -> AppConfig:
             "deploy/serve/local.yaml shows the form"
         ) from None
     try:
-        return AppConfig.model_validate(args)
+        return AppConfig.model_validate(args, context=path.parent)
     except ValidationError as error:
-        raise ConfigError(_explain(path, error)) from None
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            section = _section_of(problem["loc"])
-            message = f"unknown field; allowed are: {', '.join(section.model_fields)}"
-        elif problem["type"] not in ("missing", "value_error"):
-            message += f" (got {problem['input']!r})"
-        lines.append(f"{path}: applications[0].args.{field}: {message}".replace("args.:", "args:"))
-    return "\n".join(lines)
-
-
-def _section_of(location: tuple[int | str, ...]) -> type[Section]:
-    if location[0] == "router" and len(location) > 1:
-        return RouterConfig
-    if location[0] == "models" and len(location) > 2:
-        return ModelConfig
-    return AppConfig
+        raise ConfigError(
+            "\n".join(
+                ".".join(filter(None, (f"{path}: applications[0].args", field))) + f": {message}"
+                for field, message in explain(error, AppConfig)
+            )
+        ) from None

@@ -54,14 +54,130 @@ def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
         model=SMALL,
         aliases=("extra",),
         tensor_parallel_size=4,
-        vllm_args={"max-model-len": 1000, "tool-call-parser": "other"},
+        context_tokens=1000,
+        gpu="L40S",
+        revision="c0ffee",
+        model_impl="transformers",
+        vllm_args={"seed": 1, "tool-call-parser": "other"},
     )
     entry, ours_entry = catalogue.load(SMALL), ours.entry()
     assert ours_entry.aliases == (*entry.aliases, "extra")
     assert ours_entry.tensor_parallel_size == 4
     assert ours_entry.pipeline_parallel_size == entry.pipeline_parallel_size
+    assert (ours_entry.context_tokens, ours_entry.gpu) == (1000, "L40S")
+    assert (entry.model_impl, ours_entry.model_impl) == ("auto", "transformers")
+    assert (ours_entry.weights, ours_entry.revision) == (entry.weights, "c0ffee")
     assert ours_entry.vllm_args == entry.vllm_args | ours.vllm_args
     assert ModelConfig(model=SMALL).entry() == entry
+
+
+def test_a_variant_is_the_entrys_with_the_settings_over_it() -> None:
+    ours = ModelConfig(model=SMALL, variant="int4", context_tokens=16384)
+    int4 = catalogue.load(SMALL, "int4")
+    assert ours.entry() == int4.model_copy(update={"context_tokens": 16384})
+
+
+def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
+    entry = ModelConfig(model=SMALL, weights="/models/small").entry()
+    assert (entry.weights, entry.revision) == ("/models/small", None)
+    pinned = ModelConfig(model=SMALL, weights="me/small", revision="c0ffee").entry()
+    assert (pinned.weights, pinned.revision) == ("me/small", "c0ffee")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "says"),
+    [
+        ({"variant": "int3"}, "variant", "unknown variant 'int3' of .*: bf16-tp2, bf16-tp1, fp8, "),
+        ({"gpu": "H1000"}, "gpu", "unknown GPU type 'H1000'; known are A10G, "),
+        ({"gpu": 0.0}, "gpu", "above 0"),
+        ({"vllm_args": {"max-model-len": 1}}, "vllm_args", "not set here but as context_tokens"),
+        ({"reasoning": "yes"}, "reasoning", "'content' or 'separate' .got 'yes'."),
+        ({"pipeline_parallel_size": 41}, "", "41 pipeline stages for 40 layers"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_its_field(
+    path: Path, settings: dict[str, Any], field: str, says: str
+) -> None:
+    write(path, {"models": [{"model": SMALL} | settings]})
+    place = f"applications[0].args.models.0.{field}".rstrip(".")
+    assert re.match(f"{re.escape(place)}: .*{says}", refusal(path))
+
+
+def test_what_does_not_fit_its_gpus_is_refused_with_the_sum(path: Path) -> None:
+    write(path, {"models": [{"model": SMALL, "gpu": "RTX-4090"}]})
+    first, *lines, advice = refusal(path).splitlines()
+    assert first == (
+        "applications[0].args.models.0.context_tokens: "
+        "131072 tokens do not fit the memory of 2 x RTX-4090:"
+    )
+    assert "44.7 GiB in bf16 on 2 GPUs" in "".join(lines)
+    assert "does not hold a context of 131,072" in lines[-1]
+    assert "context_tokens" in advice and "L40S" in advice
+
+
+@pytest.mark.parametrize(
+    ("settings", "fits"),
+    [
+        ({"gpu": "A100-40GB"}, True),
+        ({"gpu": "A100-40GB", "variant": "bf16-tp1"}, False),
+        ({"gpu": "RTX-4090", "variant": "int4"}, True),
+        ({"gpu": "RTX-4090", "variant": "int4", "context_tokens": 65536}, False),
+        ({"gpu": "RTX-4090", "tensor_parallel_size": 4}, True),
+        ({"gpu": "L40S", "variant": "fp8"}, False),
+        ({"gpu": "L40S", "variant": "fp8", "context_tokens": 65536}, True),
+        ({"gpu": 24, "variant": "fp8", "context_tokens": 1024}, False),
+        ({"gpu": 32, "variant": "fp8", "context_tokens": 1024}, True),
+    ],
+    ids=str,
+)
+def test_variant_context_and_gpu_are_taken_together(
+    path: Path, settings: dict[str, Any], fits: bool
+) -> None:
+    write(path, {"models": [{"model": SMALL} | settings]})
+    if fits:
+        assert load(path).models
+    else:
+        assert "context_tokens: " in refusal(path)
+
+
+def own_model(folder: Path, text: str = "") -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(
+        "id: me/mine\nweights: /models/mine\ntokenizer: v7\ncontext_tokens: 1000\n"
+        "sampling: {temperature: 0}\n" + text
+    )
+    return file
+
+
+def test_a_model_of_ones_own_is_a_file_beside_the_config(path: Path) -> None:
+    own_model(path.parent)
+    write(path, {"models": [{"model": "mine.yaml", "aliases": ["x"]}]})
+    (model,) = load(path).models
+    assert model.own_file
+    assert (model.entry().id, model.entry().aliases) == ("me/mine", ("x",))
+
+
+def test_without_a_config_file_its_path_is_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = AppConfig.model_validate({"models": [{"model": "mine.yaml"}]})
+    assert config.models[0].entry().id == "me/mine"
+
+
+def test_its_mistakes_are_told_with_both_files(path: Path) -> None:
+    own = own_model(path.parent, "image_limits: 3\n")
+    write(path, {"models": [{"model": "mine.yaml"}]})
+    assert refusal(path).startswith(
+        f"applications[0].args.models.0.model: {own}: image_limits: unknown field; allowed are: id,"
+    )
+
+
+def test_a_missing_file_is_told(path: Path) -> None:
+    write(path, {"models": [{"model": "none.yaml"}]})
+    missing = path.parent / "none.yaml"
+    assert refusal(path).endswith(f"models.0.model: {missing}: No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +225,7 @@ def test_all_mistakes_are_told_at_once(path: Path) -> None:
 def test_an_unknown_model_is_refused_with_the_catalogues(path: Path) -> None:
     write(path, {"models": [{"model": TINY}, {"model": "gpt"}]})
     message = refusal(path)
-    assert message.startswith("applications[0].args.models.1: unknown model 'gpt'")
+    assert message.startswith("applications[0].args.models.1.model: unknown model 'gpt'")
     assert all(name in message for name in catalogue.names())
 
 

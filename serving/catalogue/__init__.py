@@ -1,32 +1,39 @@
 """The models that can be served: one YAML file each, beside this module."""
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError
 
-EMBEDDED = "embedded"
-"""As `weights`: the tiny model that this package trains itself."""
+from serving.catalogue.entry import (
+    EMBEDDED,
+    CatalogueEntry,
+    CatalogueFile,
+    LoopGuard,
+    Sampling,
+    Variant,
+)
+from serving.section import explain
+
+__all__ = [
+    "EMBEDDED",
+    "CatalogueEntry",
+    "CatalogueError",
+    "CatalogueFile",
+    "LoopGuard",
+    "Sampling",
+    "Variant",
+    "load",
+    "names",
+    "read",
+    "read_path",
+]
 
 
-class CatalogueEntry(BaseModel):
-    """How a model is served. `vllm_args` are flags of `vllm serve` without their dashes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(min_length=1)
-    aliases: tuple[str, ...] = ()
-    weights: str
-    """A Hugging Face repository id, a folder, or "embedded"."""
-    accelerator: Literal["cpu", "gpu"]
-    host_memory_gib: float = Field(gt=0)
-    """Main memory of a replica, all its processes together."""
-    tensor_parallel_size: int = Field(ge=1, default=1)
-    pipeline_parallel_size: int = Field(ge=1, default=1)
-    vllm_args: dict[str, Any] = {}
-    env: dict[str, str] = {}
+class CatalogueError(ValueError):
+    """A model's YAML file that cannot be used. The message names file, field, what is allowed."""
 
 
 def names() -> list[str]:
@@ -35,9 +42,35 @@ def names() -> list[str]:
     return sorted(Path(f.name).stem for f in files if f.name.endswith(".yaml"))
 
 
-def load(name: str) -> CatalogueEntry:
-    """The entry of that name. Raises KeyError if there is none."""
+@cache
+def read(name: str) -> CatalogueFile:
+    """The file of that name. Raises KeyError if there is none."""
     if name not in names():
         raise KeyError(name)
-    text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return CatalogueEntry.model_validate(yaml.safe_load(text))
+    return _parse(f"{name}.yaml", resources.files(__name__).joinpath(f"{name}.yaml").read_bytes())
+
+
+def read_path(path: Path) -> CatalogueFile:
+    """A user's own file of the same form. Raises CatalogueError."""
+    try:
+        return _parse(str(path), path.read_bytes())
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror or error}") from None
+
+
+def load(name: str, variant: str | None = None) -> CatalogueEntry:
+    """The entry of that name in a variant, the default one if none is named. Raises KeyError."""
+    return read(name).entry(variant)
+
+
+def _parse(file: str, text: bytes) -> CatalogueFile:
+    try:
+        return CatalogueFile.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{file}: not YAML: {error}") from None
+    except ValidationError as error:
+        mistakes = (
+            f"{file}: {field}: {message}" if field else f"{file}: {message}"
+            for field, message in explain(error, CatalogueFile)
+        )
+        raise CatalogueError("\n".join(mistakes)) from None

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from serving.catalogue import CatalogueEntry
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import AppConfig, ModelConfig
 
 _GIB = 1024**3
@@ -45,7 +47,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_gpus(config: AppConfig) -> None:
-    need = sum(_gpus(model) * model.replicas for model in config.models)
+    need = sum(_gpus(entry) * model.replicas for model, entry in _engines(config))
     have = len(list(Path("/dev").glob("nvidia[0-9]*")))
     if need > have:
         raise PreflightError(
@@ -56,7 +58,7 @@ def check_gpus(config: AppConfig) -> None:
 
 def check_memory(config: AppConfig) -> None:
     need_gib = _RAY_AND_ROUTER_GIB + sum(
-        model.entry().host_memory_gib * model.replicas for model in config.models
+        entry.host_memory_gib * model.replicas for model, entry in _engines(config)
     )
     free_gib = psutil.virtual_memory().available / _GIB
     if need_gib > free_gib:
@@ -68,12 +70,12 @@ def check_memory(config: AppConfig) -> None:
 
 def check_vllm_args(config: AppConfig) -> None:
     for index, model in enumerate(config.models):
-        if model.vllm_args:
+        entry = model.entry()
+        if entry.kind == "vllm" and (model.vllm_args or model.own_file):
             from serving.engine import vllm  # takes seconds to import
 
-            entry = model.entry()
             try:
-                vllm.parse({"model": entry.weights, **entry.vllm_args}, [entry.id])
+                vllm.parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id])
             except ValueError as error:
                 raise PreflightError(f"models.{index}.vllm_args: {error}") from None
 
@@ -81,14 +83,19 @@ def check_vllm_args(config: AppConfig) -> None:
 def cpus_needed(config: AppConfig) -> int:
     """Ray CPUs that all replicas of `config` take together."""
     engines = sum(
-        model.cpus * model.replicas * model.entry().pipeline_parallel_size
-        for model in config.models
+        model.cpus * model.replicas * entry.pipeline_parallel_size
+        for model, entry in _engines(config)
     )
     return math.ceil(config.router.cpus * config.router.replicas + engines)
 
 
-def _gpus(model: ModelConfig) -> int:
-    entry = model.entry()
+def _engines(config: AppConfig) -> list[tuple[ModelConfig, CatalogueEntry]]:
+    """The models that run here, with their entries."""
+    models = ((model, model.entry()) for model in config.models)
+    return [(model, entry) for model, entry in models if entry.kind == "vllm"]
+
+
+def _gpus(entry: CatalogueEntry) -> int:
     if entry.accelerator != "gpu":
         return 0
     return entry.tensor_parallel_size * entry.pipeline_parallel_size

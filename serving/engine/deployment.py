@@ -9,6 +9,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving.catalogue import EMBEDDED, CatalogueEntry
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.gate import Gate
 from serving.engine_token import engine_token
 
@@ -69,7 +70,7 @@ class Engine:
             "model": weights_location(entry),
             "tensor-parallel-size": entry.tensor_parallel_size,
             "distributed-executor-backend": "mp",
-            **entry.vllm_args,
+            **vllm_flags(entry),
         }
         if entry.pipeline_parallel_size > 1:
             args |= {

@@ -3,6 +3,8 @@
 import pytest
 
 from serving import catalogue
+from serving.catalogue.memory import VLLM_GPU_MEMORY_UTILIZATION
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import vllm
 
 
@@ -15,24 +17,18 @@ def test_flags_are_spelt_as_vllm_serve_takes_them() -> None:
     ]
 
 
-def test_mistral_small_3_2_has_the_flags_of_its_model_card() -> None:
-    entry = catalogue.load("mistral-small-3.2-24b-instruct-2506")
-    assert entry.tensor_parallel_size == 2
-    assert vllm.flags(entry.vllm_args) == [
-        "--tokenizer-mode=mistral",
-        "--config-format=mistral",
-        "--load-format=mistral",
-        "--tool-call-parser=mistral",
-        "--enable-auto-tool-choice",
-        '--limit-mm-per-prompt={"image": 10}',
-    ]
-
-
 @pytest.mark.parametrize("name", catalogue.names())
-def test_vllm_accepts_the_flags_of_every_entry(name: str) -> None:
-    entry = catalogue.load(name)
-    args = vllm.parse({"model": entry.weights, **entry.vllm_args}, [entry.id, *entry.aliases])
-    assert args.served_model_name == [entry.id, *entry.aliases]
+def test_vllm_accepts_the_flags_of_every_variant(name: str) -> None:
+    for variant in catalogue.read(name).variants or [None]:
+        entry = catalogue.load(name, variant)
+        args = vllm.parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id, *entry.aliases])
+        assert args.served_model_name == [entry.id, *entry.aliases]
+        assert args.max_model_len == entry.context_tokens
+
+
+def test_the_memory_sum_has_vllms_default_share_of_a_gpu() -> None:
+    args = vllm.parse({"model": "m"}, ["m"])
+    assert args.gpu_memory_utilization == VLLM_GPU_MEMORY_UTILIZATION
 
 
 @pytest.mark.parametrize("args", [{"tensor-paralel": 2}, {"max-model-len": "long"}])

@@ -1,0 +1,231 @@
+"""What the catalogue says of a model, and of its variants for other hardware."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from serving.catalogue.gpus import USABLE_GIB, usable_gib
+from serving.catalogue.memory import (
+    VLLM_GPU_MEMORY_UTILIZATION,
+    KvCacheDtype,
+    MemorySum,
+    Network,
+    WeightsDtype,
+    memory_sum,
+)
+from serving.section import Section, explain, wrong
+
+EMBEDDED = "embedded"
+"""As `weights`: the tiny model that this package trains itself."""
+
+ModelImpl = Literal["auto", "vllm", "transformers"]
+
+_FIELD_OF_FLAG = {
+    "gpu-memory-utilization": "gpu_memory_utilization",
+    "kv-cache-dtype": "kv_cache_dtype",
+    "limit-mm-per-prompt": "image_limit",
+    "max-model-len": "context_tokens",
+    "model": "weights",
+    "model-impl": "model_impl",
+    "pipeline-parallel-size": "pipeline_parallel_size",
+    "revision": "revision",
+    "tensor-parallel-size": "tensor_parallel_size",
+    "tokenizer": "tokenizer_repository",
+    "tokenizer-revision": "tokenizer_revision",
+}
+"""Flags of vLLM that other parts of the service depend on."""
+
+
+class Sampling(Section):
+    """What a request gets that does not say it."""
+
+    temperature: float = Field(ge=0, le=2)
+    top_p: float | None = Field(gt=0, le=1, default=None)
+    max_tokens: int | None = Field(ge=1, default=None)
+    """Not given to vLLM, whose `max_new_tokens` would cap what the client asks for."""
+
+
+class LoopGuard(Section):
+    """When an answer counts as a loop: it ends with the same tokens, again and again."""
+
+    max_pattern_tokens: int = Field(ge=1, default=64)
+    min_pattern_tokens: int = Field(ge=1, default=1)
+    min_count: int = Field(ge=2, default=8)
+    """Repetitions in a row."""
+
+
+def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
+    """Raises the error of a section for a flag that has a field of its own."""
+    for flag in vllm_args:
+        if field := _FIELD_OF_FLAG.get(flag):
+            raise wrong("vllm_args", f"'{flag}' is not set here but as {field}")
+
+
+def check_gpu(gpu: str | float | None) -> str | float | None:
+    """Raises ValueError for a GPU that the memory sum cannot be made for."""
+    if isinstance(gpu, str) and gpu not in USABLE_GIB:
+        raise ValueError(
+            f"unknown GPU type '{gpu}'; known are {', '.join(USABLE_GIB)}, and of any other the "
+            "usable memory in GiB"
+        )
+    if isinstance(gpu, int | float) and gpu <= 0:
+        raise ValueError(f"the usable memory of a GPU in GiB is above 0 (got {gpu})")
+    return gpu
+
+
+class Variant(Section):
+    """What differs from the entry on other hardware or with other weights."""
+
+    weights: str | None = None
+    revision: str | None = None
+    tokenizer_repository: str | None = None
+    tokenizer_revision: str | None = None
+    context_tokens: int | None = Field(ge=1, default=None)
+    image_limit: int | None = Field(ge=0, default=None)
+    gpu: str | float | None = None
+    tensor_parallel_size: int | None = Field(ge=1, default=None)
+    pipeline_parallel_size: int | None = Field(ge=1, default=None)
+    gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
+    host_memory_gib: float | None = Field(gt=0, default=None)
+    weights_dtype: WeightsDtype | None = None
+    kv_cache_dtype: KvCacheDtype | None = None
+    model_impl: ModelImpl | None = None
+    verified: bool | None = None
+    vllm_args: dict[str, Any] = Field(default_factory=dict)
+    """Over the entry's, flag by flag."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Over the entry's, name by name."""
+
+
+class CatalogueEntry(Section):
+    """How a model is served, in one of its variants."""
+
+    id: str = Field(min_length=1)
+    """The Hugging Face repository's, which the model cards' clients send."""
+    aliases: tuple[str, ...] = ()
+    kind: Literal["vllm", "openai"] = "vllm"
+    """Served by a vLLM of ours, or by an OpenAI server that runs elsewhere."""
+    base_url: str | None = None
+    """Kind openai: where that server is, such as http://ollama:11434/v1."""
+    api_key_env: str | None = None
+    """Kind openai: the environment variable with its key, if it asks for one."""
+
+    weights: str = ""
+    """A Hugging Face repository id, a folder, or "embedded"."""
+    revision: str | None = None
+    """Commit of the weights' repository; what its main branch has at the time if not set."""
+    tokenizer_repository: str | None = None
+    """Where the tokenizer's files are, if not with the weights."""
+    tokenizer_revision: str | None = None
+    tokenizer: Literal["v7", "v11", "v13"]
+    """Version in its tekken.json."""
+
+    sampling: Sampling
+    context_tokens: int = Field(ge=1)
+    """Of a request's prompt and answer together."""
+    image_limit: int = Field(ge=0, default=0)
+    """Images in a request; 0: text only."""
+    system_prompt: str | None = None
+    """Template of the default one with {name}, {today} and {yesterday}; other braces stand for
+    themselves. If not set, the SYSTEM_PROMPT.txt beside the weights is."""
+    reasoning: bool = False
+    """The model writes its thoughts between <think> and </think>."""
+    loop_guard: LoopGuard | None = LoopGuard()
+
+    accelerator: Literal["cpu", "gpu"] = "gpu"
+    gpu: str | float | None = None
+    """Type of its GPUs, or the usable memory of one in GiB: what the memory sum is made for."""
+    tensor_parallel_size: int = Field(ge=1, default=1)
+    pipeline_parallel_size: int = Field(ge=1, default=1)
+    gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
+    """Share of a GPU's memory that vLLM takes; vLLM's own default if not set."""
+    host_memory_gib: float = Field(gt=0, default=16)
+    """Main memory of a replica, all its processes together."""
+
+    network: Network | None = None
+    """The shape that the memory sum is made of; without it there is none."""
+    weights_dtype: WeightsDtype = "bf16"
+    kv_cache_dtype: KvCacheDtype = "auto"
+
+    model_impl: ModelImpl = "auto"
+    """Whose code of the network vLLM runs; Transformers reads weights in Hugging Face's format."""
+    vllm_args: dict[str, Any] = Field(default_factory=dict)
+    """Further flags of `vllm serve` without their dashes."""
+    env: dict[str, str] = Field(default_factory=dict)
+
+    variant: str | None = None
+    """Name of the variant that this is."""
+    verified: bool = False
+    """This project has run it on the hardware that it is for."""
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_is_known(cls, gpu: str | float | None) -> str | float | None:
+        return check_gpu(gpu)
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> "CatalogueEntry":
+        if self.kind == "vllm":
+            if not self.weights:
+                raise wrong("weights", "a model of kind vllm needs a repository id or a folder")
+            for field in ("base_url", "api_key_env"):
+                if getattr(self, field) is not None:
+                    raise wrong(field, "only a model of kind openai has one")
+        elif self.base_url is None or not self.base_url.startswith(("http://", "https://")):
+            raise wrong("base_url", "a model of kind openai needs an http:// or https:// URL")
+        elif self.weights:
+            raise wrong("weights", "the server at base_url has them; a model of kind vllm has some")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "CatalogueEntry":
+        check_vllm_args(self.vllm_args)
+        return self
+
+    def memory(self) -> MemorySum | None:
+        """On its GPUs; None for a model without `network` or `gpu`."""
+        if self.kind != "vllm" or self.network is None or self.gpu is None:
+            return None
+        return memory_sum(
+            self.network,
+            weights_dtype=self.weights_dtype,
+            kv_cache_dtype=self.kv_cache_dtype,
+            context_tokens=self.context_tokens,
+            gpu=self.gpu,
+            gpu_gib=usable_gib(self.gpu),
+            tensor_parallel_size=self.tensor_parallel_size,
+            pipeline_parallel_size=self.pipeline_parallel_size,
+            utilization=self.gpu_memory_utilization or VLLM_GPU_MEMORY_UTILIZATION,
+        )
+
+
+class CatalogueFile(CatalogueEntry):
+    """A YAML file of the catalogue: an entry, and its variants, the default one first."""
+
+    variants: dict[str, Variant] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _variants_are_valid(self) -> "CatalogueFile":
+        for name in self.variants:
+            try:
+                self.entry(name)
+            except ValidationError as error:
+                field, message = explain(error, CatalogueEntry)[0]
+                raise wrong(f"variants.{name}.{field}", message) from None
+        return self
+
+    def entry(self, variant: str | None = None) -> CatalogueEntry:
+        """The entry in that variant, or the default one. Raises KeyError if there is none of that
+        name.
+        """
+        name = variant if variant is not None else next(iter(self.variants), None)
+        own = self.model_dump(exclude={"variants"}, exclude_unset=True)
+        if name is None:
+            return CatalogueEntry.model_validate(own)
+        changed = self.variants[name].model_dump(exclude_unset=True)
+        if "weights" in changed:
+            changed = {"revision": None} | changed  # the entry's is of another repository
+        for field in ("vllm_args", "env"):
+            changed[field] = {**getattr(self, field), **changed.get(field, {})}
+        return CatalogueEntry.model_validate({**own, **changed, "variant": name})

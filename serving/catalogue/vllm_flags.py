@@ -1,0 +1,35 @@
+"""An entry as flags of `vllm serve`."""
+
+from typing import Any
+
+from serving.catalogue.entry import CatalogueEntry
+
+
+def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
+    """All of the entry's flags but those of its place: `--model` and parallelism."""
+    flags: dict[str, Any] = {
+        "max-model-len": entry.context_tokens,
+        "override-generation-config": entry.sampling.model_dump(
+            include={"temperature", "top_p"}, exclude_none=True
+        ),
+    }
+    if entry.revision:
+        flags["revision"] = entry.revision
+    if entry.tokenizer_repository:
+        flags["tokenizer"] = entry.tokenizer_repository
+        # Without it vLLM looks for the weights' commit in the tokenizer's repository.
+        flags["tokenizer-revision"] = entry.tokenizer_revision or "main"
+    # A text model refuses the flag; one with a vision encoder would reserve memory without it.
+    if entry.image_limit or (entry.network and entry.network.vision):
+        flags["limit-mm-per-prompt"] = {"image": entry.image_limit}
+    if entry.kv_cache_dtype != "auto":
+        flags["kv-cache-dtype"] = entry.kv_cache_dtype
+    if entry.gpu_memory_utilization:
+        flags["gpu-memory-utilization"] = entry.gpu_memory_utilization
+    if entry.model_impl != "auto":
+        flags["model-impl"] = entry.model_impl
+    flags |= entry.vllm_args
+    if entry.model_impl == "transformers":
+        # Transformers knows no Mistral format. "auto" would take consolidated files over its own.
+        flags |= {"config-format": "hf", "load-format": "hf"}
+    return flags

@@ -1,0 +1,126 @@
+"""`mistral-serve models`: the catalogue as a table."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serving import catalogue
+from serving.catalogue import CatalogueEntry, CatalogueError, CatalogueFile
+from serving.cli.client import fail
+
+_PIPED_WIDTH = 1000
+"""Characters: wide enough that no cell is cut or wrapped."""
+_COLUMNS = {
+    "variant": "left",
+    "GPUs": "left",
+    "context": "right",
+    "weights GiB": "right",
+    "KV tokens": "right",
+    "contexts": "right",
+    "revision": "left",
+    "run by us": "left",
+}
+
+
+def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Show the memory sums of this entry, or of a YAML file of yours."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All facts, as JSON.")] = False,
+) -> None:
+    """List the models that can be served, and what each variant needs."""
+    files = [read(model)] if model else [catalogue.read(name) for name in catalogue.names()]
+    if as_json:
+        print(json.dumps([facts(entry) for file in files for entry in entries_of(file)], indent=2))
+        return
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    console = Console(width=width, highlight=False, soft_wrap=width is not None)
+    for file in files:
+        entries = entries_of(file)
+        console.print(f"{file.id}  (also {', '.join(file.aliases) or 'under no other name'})")
+        console.print(table(entries))
+        for entry in entries if model else []:
+            console.print(f"\n{entry.variant or entry.id}", *sum_lines(entry), sep="\n")
+        console.print()
+    if model is None:
+        console.print(
+            "The first variant of a model is its default. A config's `model` is the last part of "
+            "the id, in lower case.\nKV tokens are estimates, good to about 10 %, and contexts the "
+            "requests of full length that they hold;\n`mistral-serve models MODEL` shows the sums."
+        )
+
+
+def entries_of(file: CatalogueFile) -> list[CatalogueEntry]:
+    """In all its variants."""
+    return [file.entry(variant) for variant in file.variants or [None]]
+
+
+def read(model: str) -> CatalogueFile:
+    try:
+        if model.endswith((".yaml", ".yml")):
+            return catalogue.read_path(Path(model))
+        return catalogue.read(model)
+    except CatalogueError as error:
+        raise fail(str(error)) from None
+    except KeyError:
+        known = ", ".join(catalogue.names())
+        raise fail(f"unknown model '{model}'; the catalogue has: {known}") from None
+
+
+def table(entries: list[CatalogueEntry]) -> Table:
+    result = Table(box=None, pad_edge=False, collapse_padding=True)
+    for name, justify in _COLUMNS.items():
+        result.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for entry in entries:
+        memory = entry.memory()
+        result.add_row(
+            entry.variant or "-",
+            gpus(entry),
+            f"{entry.context_tokens:,}",
+            f"{memory.weights_gib:.1f}" if memory else "-",
+            f"{memory.kv_tokens:,}" if memory else "-",
+            f"{memory.full_contexts:.1f}" if memory else "-",
+            revision(entry),
+            "verified" if entry.verified else "unverified",
+        )
+    return result
+
+
+def gpus(entry: CatalogueEntry) -> str:
+    if entry.kind == "openai":
+        return str(entry.base_url)
+    if entry.accelerator == "cpu":
+        return "none (CPU)"
+    gpu = f"{entry.gpu:g} GiB" if isinstance(entry.gpu, int | float) else entry.gpu or "GPU"
+    return f"{entry.tensor_parallel_size * entry.pipeline_parallel_size} x {gpu}"
+
+
+def revision(entry: CatalogueEntry) -> str:
+    if entry.kind == "openai" or entry.weights == catalogue.EMBEDDED:
+        return "-"
+    return entry.revision[:7] if entry.revision else "unpinned"
+
+
+def sum_lines(entry: CatalogueEntry) -> list[str]:
+    """Where the weights are from, and the memory sum."""
+    memory = entry.memory()
+    lines = memory.lines() if memory else ["no memory sum: it has no network or no gpu"]
+    return [f"{entry.weights or entry.base_url}, revision {entry.revision or 'unpinned'}", *lines]
+
+
+def facts(entry: CatalogueEntry) -> dict[str, Any]:
+    memory = entry.memory()
+    return entry.model_dump(mode="json") | {
+        "gpus": memory.gpus if memory else None,
+        "weights_gib": round(memory.weights_gib, 2) if memory else None,
+        "kv_tokens": memory.kv_tokens if memory else None,
+        "full_contexts": round(memory.full_contexts, 2) if memory else None,
+        "fits": memory.fits if memory else None,
+        "memory_sum": memory.lines() if memory else None,
+    }

@@ -1,0 +1,52 @@
+"""Sections of YAML files, and how their mistakes are told: the field and what is allowed."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A part of a YAML file: unknown fields are refused, and nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def wrong(field: str, message: str) -> PydanticCustomError:
+    """For a section's own validators to raise: `field` of that section is to blame."""
+    return PydanticCustomError("field", "{message}", {"field": field, "message": message})
+
+
+def explain(error: ValidationError, section: type[Section]) -> list[tuple[str, str]]:
+    """Each mistake of a `section` as its field, dotted and empty for the section itself, and a
+    message.
+    """
+    return [_explain(problem, section) for problem in error.errors()]
+
+
+def _explain(problem: Any, section: type[Section]) -> tuple[str, str]:
+    location = list(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "field":
+        location.append(problem["ctx"]["field"])
+    elif problem["type"] == "extra_forbidden":
+        allowed = _section_of(location[:-1], section).model_fields
+        message = f"unknown field; allowed are: {', '.join(allowed)}"
+    elif problem["type"] not in ("missing", "value_error"):
+        message += f" (got {problem['input']!r})"
+    return ".".join(str(part) for part in location), message
+
+
+def _section_of(location: list[Any], section: type[Section]) -> type[Section]:
+    for part in location:
+        field = section.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            section = _section_in(field.annotation) or section
+    return section
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field's type is or holds."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

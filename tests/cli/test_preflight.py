@@ -1,0 +1,54 @@
+"""What this machine must have before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.cli import preflight
+from serving.config import AppConfig, ModelConfig, RouterConfig
+
+OWN = "tokenizer: v7\ncontext_tokens: 1000\nsampling: {temperature: 0}\n"
+NOWHERE_GIB = 1e6
+
+
+def config(*models: ModelConfig) -> AppConfig:
+    return AppConfig(router=RouterConfig(cpus=1, replicas=2), models=models)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> ModelConfig:
+    """A model that runs elsewhere."""
+    file = tmp_path / "remote.yaml"
+    file.write_text(
+        f"id: me/remote\nkind: openai\nbase_url: http://ollama\nhost_memory_gib: {NOWHERE_GIB}\n"
+        + OWN
+    )
+    return ModelConfig(model=str(file), replicas=3, vllm_args={"no-such-flag": 1})
+
+
+def test_a_model_that_runs_elsewhere_needs_nothing_here(remote: ModelConfig) -> None:
+    preflight.check_gpus(config(remote))
+    preflight.check_memory(config(remote))
+    preflight.check_vllm_args(config(remote))
+    assert preflight.cpus_needed(config(remote)) == 2
+
+
+def test_gpus_are_counted_over_replicas_and_stages() -> None:
+    large = ModelConfig(
+        model="mistral-small-3.2-24b-instruct-2506",
+        replicas=100,
+        pipeline_parallel_size=2,
+    )
+    with pytest.raises(preflight.PreflightError, match="need 400 GPUs"):
+        preflight.check_gpus(config(large))
+
+
+@pytest.mark.parametrize("where", ["file", "config"])
+def test_a_flag_that_vllm_does_not_take_is_refused(tmp_path: Path, where: str) -> None:
+    file = tmp_path / "mine.yaml"
+    flags = "vllm_args: {no-such-flag: 1}\n"
+    file.write_text("id: me/mine\nweights: me/mine\n" + OWN + (flags if where == "file" else ""))
+    ours = {"no-such-flag": 1} if where == "config" else {}
+    model = ModelConfig(model=str(file), vllm_args=ours)
+    with pytest.raises(preflight.PreflightError, match=r"models\.0\.vllm_args: .*no-such-flag"):
+        preflight.check_vllm_args(config(model))
