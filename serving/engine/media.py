@@ -280,10 +280,16 @@ def _explain(error: Exception) -> str:
 
 
 def _shown(url: str) -> str:
-    """How messages name an image: neither a data URL's data nor a query, which may be signed."""
+    """How messages name an image. No data, and neither query nor credentials, which are secrets
+    of the client; no path, which vLLM would take for one of this machine and cut out.
+    """
     if url[:5].lower() == "data:":
         return "The image in a data URL"
-    short = url.partition("?")[0].partition("#")[0]
-    if "@" in short or not short.isprintable():
+    try:
+        parsed = URL(url)
+        host, name = parsed.raw_host, parsed.raw_name
+    except ValueError:
         return "An image"
-    return f"The image {short[:200]}"
+    if not host:
+        return "An image"
+    return f"The image {name[:80]} from {host[:80]}" if name else f"The image from {host[:80]}"

@@ -135,7 +135,7 @@ def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
     try:
         return _images.get({})[chunk.get_url()].media
     except KeyError:
-        raise ValueError("An image of this request was not loaded.") from None
+        raise ValueError("An image of this request has no URL to load it from.") from None
 
 
 def load_images_safely() -> None:
