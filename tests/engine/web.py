@@ -60,7 +60,7 @@ class Web:
     port: int
     routes: dict[str, bytes | Handler] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
-    connections: set[asyncio.Task[None] | None] = field(default_factory=set)
+    connections: set[asyncio.Task[Any]] = field(default_factory=set)
     """Those that are open."""
 
     def url(self, path: str, host: str = "images.test", scheme: str = "http") -> str:
@@ -77,6 +77,7 @@ class Web:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        assert task is not None
         self.connections.add(task)
         try:
             await self._serve(reader, writer)
@@ -101,10 +102,9 @@ class Web:
             await writer.drain()
 
     async def close(self) -> None:
-        tasks = [task for task in self.connections if task is not None]
-        for task in tasks:
+        for task in self.connections:
             task.cancel()
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*self.connections)
 
 
 def public_here(address: IPAddress) -> bool:
@@ -113,18 +113,26 @@ def public_here(address: IPAddress) -> bool:
 
 @contextlib.asynccontextmanager
 async def running_web(tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
-    with socket.create_server((PUBLIC, 0)) as public:
-        web = Web(public.getsockname()[1])
-        private = socket.create_server((PRIVATE, web.port))
-        servers = [
-            await asyncio.start_server(web.serve, sock=sock, ssl=tls) for sock in (public, private)
-        ]
+    public, private = sockets_of_one_port()
+    web = Web(public.getsockname()[1])
+    servers = [
+        await asyncio.start_server(web.serve, sock=sock, ssl=tls) for sock in (public, private)
+    ]
+    try:
+        yield web
+    finally:
+        for server in servers:
+            server.close()
+        await web.close()
+
+
+def sockets_of_one_port() -> tuple[socket.socket, socket.socket]:
+    while True:
+        public = socket.create_server((PUBLIC, 0))
         try:
-            yield web
-        finally:
-            for server in servers:
-                server.close()
-            await web.close()
+            return public, socket.create_server((PRIVATE, public.getsockname()[1]))
+        except OSError:  # something else has the port there
+            public.close()
 
 
 class Names(AbstractResolver):
