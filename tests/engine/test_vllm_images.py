@@ -17,7 +17,7 @@ from vllm.renderers import mistral as vllm_mistral
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine import vllm as engine
-from serving.engine.media import MediaError
+from serving.engine.image_file import MediaError
 
 TURNED = 6
 """EXIF: the camera was held upright; the picture is to be shown turned by 90 degrees."""

@@ -11,11 +11,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from serving.engine.image_file import MediaError
 from serving.engine.media import ImageFetcher
 from serving.engine.public_address import IPAddress, is_public
 
@@ -105,6 +107,17 @@ class Web:
         for task in self.connections:
             task.cancel()
         await asyncio.gather(*self.connections)
+
+
+async def load(fetcher: ImageFetcher, url: str) -> bytes:
+    return await fetcher.load(url, bytes)
+
+
+async def refused(fetcher: ImageFetcher, url: str) -> str:
+    """The reason that the client is given."""
+    with pytest.raises(MediaError) as error:
+        await load(fetcher, url)
+    return str(error.value)
 
 
 def public_here(address: IPAddress) -> bool:
