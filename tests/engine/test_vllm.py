@@ -9,12 +9,20 @@ from serving.engine import vllm
 
 
 def test_flags_are_spelt_as_vllm_serve_takes_them() -> None:
-    assert vllm.flags({"a": True, "b": False, "c": {"image": 10}, "d": 2}) == [
+    assert vllm.flags({"a": True, "b": False, "c": {"image": 10}, "d": ["x", "y"], "e": 2}) == [
         "--a",
         "--no-b",
         '--c={"image": 10}',
-        "--d=2",
+        "--d",
+        "x",
+        "y",
+        "--e=2",
     ]
+
+
+def test_vllm_reads_a_list_as_a_list() -> None:
+    args = vllm.parse({"allowed-media-domains": ["a.test", "*.b.test"], "model": "m"}, ["m"])
+    assert args.allowed_media_domains == ["a.test", "*.b.test"]
 
 
 @pytest.mark.parametrize("name", catalogue.names())

@@ -1,0 +1,59 @@
+"""Which files are images that this service decodes. They come from anyone: a few bytes must not
+cost much memory or time."""
+
+import io
+import re
+
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+"""Image formats, by Pillow's names: OpenAI's four."""
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""The start of a segment: two bytes that stand nowhere in the data of a scan."""
+_JPEG_SCANS = 100
+"""A decoder goes over the whole picture for each scan, however short: 20 ms at 50 million pixels,
+and 20 MiB hold a quarter of a million of them. Encoders write some ten."""
+
+
+class MediaError(ValueError):
+    """An image that is not taken. The message is for the client: it says which image and why,
+    and nothing about this network.
+    """
+
+
+def check_image(data: bytes, max_pixels: int) -> None:
+    """Raises MediaError unless `data` begins as an image in one of FORMATS does, of at most
+    `max_pixels`.
+    """
+    if data.startswith(_JPEG_START):
+        _check_scans(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise _too_many_pixels(max_pixels) from None
+    except Exception:  # hostile bytes make a decoder raise anything
+        raise MediaError("it is not a PNG, JPEG, WebP or GIF image") from None
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+
+
+def _check_scans(jpeg: bytes) -> None:
+    # Of the picture itself; not of a thumbnail, nor of what a camera appends after its end.
+    scans, at = 0, len(_JPEG_START)
+    while marker := _JPEG_MARKER.search(jpeg, at):
+        at = marker.end()
+        kind = jpeg[at - 1]
+        if kind == _JPEG_END:
+            return
+        scans += kind == _JPEG_SCAN
+        if scans > _JPEG_SCANS:
+            raise MediaError(f"it has more than {_JPEG_SCANS} scans")
+        at += int.from_bytes(jpeg[at : at + 2], "big")
+
+
+def _too_many_pixels(max_pixels: int) -> MediaError:
+    return MediaError(f"it has more than {max_pixels:,} pixels")

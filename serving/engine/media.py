@@ -1,0 +1,258 @@
+"""Loads the images that requests name, and lets no request reach anything that is not public."""
+
+import asyncio
+import binascii
+import socket
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from ssl import SSLContext
+from typing import TypeVar
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from serving.engine.image_file import MediaError, check_image
+from serving.engine.public_address import IPAddress, is_public
+
+T = TypeVar("T")
+
+_HEADERS = {"User-Agent": "mistral-serve", "Accept": "image/*", "Accept-Encoding": "identity"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 65536
+# Threads of their own: a slow name server or a flood of large images must not hold up what else
+# the process has to do. The second number also bounds how many images are decoded at a time.
+_RESOLVING = ThreadPoolExecutor(32, "image-dns")
+_DECODING = ThreadPoolExecutor(4, "image-decode")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may cost."""
+
+    max_bytes: int = 20 * 2**20
+    """As it is transferred; decoded from base64 for a data URL."""
+    max_pixels: int = 50_000_000
+    """Above the 48 million of today's phone cameras; 200 MB when decoded."""
+    max_redirects: int = 5
+    timeout_s: float = 10
+    """From the name's look-up to the last byte, redirects and all."""
+
+
+class ImageFetcher:
+    """Loads http, https and data URLs.
+
+    - The address that a socket is about to connect to is what gets checked, for each redirect
+      again: nothing that DNS answers before or after can change it. TLS still verifies the host's
+      name.
+    - `allowed_domains`: names of hosts, exact or as "*.example.com" (its subdomains, not itself);
+      empty allows every public host. It does not make a private address reachable.
+    - Proxies and credentials of the environment are ignored: behind a proxy, the address checked
+      here would not be the one that it connects to.
+
+    `is_allowed`, `ports`, `resolver` and `tls` are what a test replaces.
+    """
+
+    def __init__(
+        self,
+        allowed_domains: Iterable[str] = (),
+        *,
+        limits: Limits = Limits(),
+        is_allowed: Callable[[IPAddress], bool] = is_public,
+        ports: frozenset[int] = frozenset({80, 443}),
+        resolver: AbstractResolver | None = None,
+        tls: SSLContext | None = None,
+    ) -> None:
+        self._allowed_domains = tuple(domain.lower() for domain in allowed_domains)
+        self._limits = limits
+        self._is_allowed = is_allowed
+        self._ports = ports
+        self._resolver = resolver or Resolver()
+        self._tls = tls
+
+    async def load(self, url: str, decode: Callable[[bytes], T]) -> T:
+        """`decode` of the image's bytes, in a thread. The bytes are those of a picture within the
+        limits in one of FORMATS, as far as its header tells. Raises MediaError.
+        """
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, _DECODING)
+        try:
+            if url[:5].lower() == "data:":
+                data = await in_thread(self._data, url)
+            else:
+                data = await self._fetch(url)
+            await in_thread(check_image, data, self._limits.max_pixels)
+        except MediaError as error:
+            raise MediaError(f"{_shown(url)} cannot be used: {error}.") from None
+        try:
+            return await in_thread(decode, data)
+        except Exception:  # hostile bytes make a decoder raise anything
+            raise MediaError(f"{_shown(url)} cannot be used: it is damaged.") from None
+
+    def _data(self, url: str) -> bytes:
+        head, comma, text = url[5:].partition(",")
+        media_type, *parameters = (part.strip().lower() for part in head.split(";"))
+        if not comma or "base64" not in parameters[-1:]:
+            raise MediaError("a data URL must have the form data:image/png;base64,…")
+        _check_type(media_type)
+        if len(text) * 3 // 4 > self._limits.max_bytes + 2:
+            raise self._too_large()
+        try:
+            return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+        except ValueError:
+            raise MediaError("its base64 is malformed") from None
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await self._follow(self._checked(url))
+        except MediaError:
+            raise
+        except TimeoutError:
+            raise MediaError(f"it took longer than {self._limits.timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise MediaError(_explain(error)) from None
+
+    async def _follow(self, url: URL) -> bytes:
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            socket_factory=self._socket,
+            use_dns_cache=False,
+            ssl=self._tls or True,
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=False,
+        ) as session:
+            for _ in range(self._limits.max_redirects + 1):
+                async with session.get(url, allow_redirects=False) as response:
+                    location = response.headers.get("Location")
+                    if response.status not in _REDIRECTS or location is None:
+                        return await self._read(response)
+                url = self._checked(location, url)
+        raise MediaError(f"it is behind more than {self._limits.max_redirects} redirects")
+
+    def _checked(self, text: str, base: URL | None = None) -> URL:
+        try:
+            url = URL(text) if base is None else base.join(URL(text))
+            host, port = url.raw_host, url.port
+        except ValueError:
+            raise MediaError("its URL is malformed") from None
+        where, schemes = "its URL", "http, https or data"
+        if base is not None:
+            where, schemes = "the URL that it redirects to", "http or https"
+        if url.scheme not in ("http", "https") or not host:
+            raise MediaError(f"{where} is not an {schemes} URL")
+        if url.raw_user is not None or url.raw_password is not None:
+            raise MediaError(f"{where} holds credentials")
+        if port not in self._ports:
+            raise MediaError(f"{where} names a port other than 80 and 443")
+        if self._allowed_domains and not self._in_allowed_domains(host.rstrip(".")):
+            raise MediaError(f"this service takes no images from the host of {where}")
+        return url
+
+    def _in_allowed_domains(self, host: str) -> bool:
+        return any(
+            host.endswith(domain[1:]) if domain.startswith("*.") else host == domain
+            for domain in self._allowed_domains
+        )
+
+    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if not self._is_allowed(ip_address(address[0])):
+            raise _NotAllowed
+        return socket.socket(family, kind, protocol)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.status != 200:
+            raise MediaError(f"its server answered with status {response.status}")
+        _check_type(response.content_type)
+        if (response.content_length or 0) > self._limits.max_bytes:
+            raise self._too_large()
+        data = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            data += chunk
+            if len(data) > self._limits.max_bytes:
+                raise self._too_large()
+        return bytes(data)
+
+    def _too_large(self) -> MediaError:
+        return MediaError(f"it is larger than {self._limits.max_bytes / 2**20:g} MiB")
+
+
+class Resolver(AbstractResolver):
+    """The operating system's look-up, in threads of its own."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        look_up = partial(
+            socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+        )
+        infos = await asyncio.get_running_loop().run_in_executor(_RESOLVING, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=found,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for found, _, protocol, _, address in infos
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _check_type(media_type: str) -> None:
+    # Object stores that were not told a type send "octet-stream"; what the bytes are is looked at
+    # in any case.
+    if media_type and not media_type.startswith("image/") and "octet-stream" not in media_type:
+        raise MediaError(f"its content type is {media_type[:80]}, not an image's")
+
+
+class _NotAllowed(OSError):
+    pass
+
+
+def _explain(error: Exception) -> str:
+    match error:
+        case (
+            aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorError(os_error=_NotAllowed())
+        ):
+            # One text for both: a client must not learn which names exist in this network.
+            return "its host has no public address"
+        case aiohttp.ClientSSLError():
+            return "its server's TLS certificate or protocol is not acceptable"
+        case aiohttp.ClientConnectionError():
+            return "its server cannot be reached"
+        case aiohttp.ClientPayloadError():
+            return "its server broke off the transfer"
+        case aiohttp.InvalidURL() | UnicodeError():
+            return "its URL is malformed"
+        case _:
+            return "its server gave no valid answer"
+
+
+def _shown(url: str) -> str:
+    """How messages name an image. No data, and neither query nor credentials, which are secrets
+    of the client; no path, which vLLM would take for one of this machine and cut out.
+    """
+    if url[:5].lower() == "data:":
+        return "The image in a data URL"
+    try:
+        parsed = URL(url)
+        host, name = parsed.raw_host, parsed.raw_name
+    except ValueError:
+        return "An image"
+    if not host:
+        return "An image"
+    return f"The image {name[:80]} from {host[:80]}" if name else f"The image from {host[:80]}"

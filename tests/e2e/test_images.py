@@ -1,0 +1,49 @@
+"""Images by URL, as a client of the whole service gets them."""
+
+import base64
+import io
+
+import openai
+import pytest
+from PIL import Image
+
+from serving.tiny import documents
+from tests.e2e.images import solid
+from tests.e2e.service import MODEL
+
+
+def ask(client: openai.OpenAI, *urls: str) -> str:
+    message = documents.image_message("What color is this image?", *urls)
+    answer = client.chat.completions.create(model=MODEL, messages=[message], temperature=0)  # type: ignore[list-item]
+    return answer.choices[0].message.content or ""
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("file:///etc/passwd", "is not an http, https or data URL"),
+        ("http://127.0.0.1/a.png", "no public address"),
+        ("http://169.254.169.254/latest/meta-data/", "no public address"),
+        ("http://[::ffff:10.0.0.1]/a.png", "no public address"),
+        ("http://localhost/a.png", "no public address"),
+        ("http://images.invalid/a.png", "no public address"),
+        ("http://images.invalid:8080/a.png", "port"),
+        ("data:image/png;base64,@@@@", "base64 is malformed"),
+        ("data:image/png,hello", "must have the form"),
+        ("data:image/png;base64,aGVsbG8=", "is not a PNG"),
+    ],
+)
+def test_an_image_that_is_not_taken_is_a_400_with_the_reason(
+    client: openai.OpenAI, url: str, reason: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=reason):
+        ask(client, solid("red"), url)
+
+
+def test_a_photo_that_was_taken_upright(client: openai.OpenAI) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    buffer = io.BytesIO()
+    Image.new("RGB", (280, 56), "red").save(buffer, "JPEG", exif=exif)
+    url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    assert "red" in ask(client, url)

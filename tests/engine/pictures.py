@@ -1,0 +1,20 @@
+"""Image files and data URLs."""
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+
+
+def encoded(format: str = "PNG", size: tuple[int, int] = (3, 2), **kwargs: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "red").save(buffer, format, **kwargs)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, head: str = "image/png;base64") -> str:
+    return f"data:{head},{base64.b64encode(data).decode()}"
+
+
+PNG = encoded()

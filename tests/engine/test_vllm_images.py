@@ -1,0 +1,146 @@
+"""Images inside vLLM: the engine's fetcher loads them, and nothing else does."""
+
+import asyncio
+import base64
+import contextlib
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import mistral_common.tokens.tokenizers.image as mistral_image
+import pytest
+import vllm.envs
+from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURL, ImageURLChunk
+from PIL import Image
+from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
+from vllm.renderers import mistral as vllm_mistral
+from vllm.renderers.registry import RENDERER_REGISTRY
+
+from serving.engine import vllm as engine
+from serving.engine.image_file import MediaError
+
+TURNED = 6
+"""EXIF: the camera was held upright; the picture is to be shown turned by 90 degrees."""
+
+
+def photo(size: tuple[int, int], orientation: int = 1) -> str:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "red").save(buffer, "JPEG", exif=exif)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(autouse=True)
+def images_loaded_safely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_MEDIA_CONNECTOR", raising=False)
+    monkeypatch.setattr(mistral_image, "image_from_chunk", mistral_image.image_from_chunk)
+    renderers = dict(RENDERER_REGISTRY.renderers)
+    monkeypatch.setattr(RENDERER_REGISTRY, "renderers", renderers)
+    engine.load_images_safely()
+
+
+@pytest.fixture
+def connector() -> Any:
+    """As vLLM makes one for each request; the local path is what must have no effect."""
+    return MEDIA_CONNECTOR_REGISTRY.load(
+        vllm.envs.VLLM_MEDIA_CONNECTOR,
+        media_io_kwargs=None,
+        allowed_local_media_path="/",
+        allowed_media_domains=["example.com"],
+    )
+
+
+def encode(url: str) -> Any:
+    """mistral_common's tokens of an image."""
+    config = mistral_image.ImageConfig(14, 1540, 2)
+    ids = mistral_image.SpecialImageIDs(img=10, img_break=12, img_end=13)
+    encoder = mistral_image.ImageEncoder(config, ids)
+    return encoder(ImageURLChunk(image_url=ImageURL(url=url))).tokens
+
+
+def test_vllm_uses_the_engines_connector_and_renderer(connector: Any) -> None:
+    assert type(connector) is engine.ImageConnector
+    assert RENDERER_REGISTRY.load_renderer_cls("mistral") is engine.ImageRenderer
+
+
+def test_an_image_is_what_vllm_takes_for_one(connector: Any) -> None:
+    image = connector.fetch_image(photo((56, 28)))
+    assert isinstance(image.media, Image.Image)
+    assert (image.media.mode, image.media.size) == ("RGB", (56, 28))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("file:///etc/hostname", "is not an http, https or data URL"),
+        ("http://127.0.0.1/a.png", "takes no images from"),
+        ("data:image/png;base64,AAAA", "is not a PNG"),
+        (photo((280, 56))[:-40], "damaged"),
+    ],
+)
+async def test_refusals_are_value_errors_which_vllm_answers_400(
+    connector: Any, url: str, reason: str
+) -> None:
+    with pytest.raises(MediaError, match=reason) as error:
+        await connector.fetch_image_async(url)
+    assert isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("media", ["video", "audio"])
+async def test_other_media_come_by_the_same_fetcher(connector: Any, media: str) -> None:
+    with contextlib.suppress(ImportError), pytest.raises(MediaError):
+        await getattr(connector, f"fetch_{media}_async")("file:///etc/hostname")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "http://127.0.0.1/", photo((8, 8))])
+def test_the_tokenizer_loads_no_image_by_itself(url: str) -> None:
+    with pytest.raises(ValueError, match="no URL to load it from"):
+        encode(url)
+
+
+def test_the_tokenizer_still_takes_an_image_that_it_is_given() -> None:
+    image = Image.new("RGB", (28, 28))
+    assert mistral_image.image_from_chunk(ImageChunk(image=image)) is image
+
+
+class Renderer(engine.ImageRenderer):
+    """With vLLM's two steps, loading and tokenizing, for a request of one URL."""
+
+    def __init__(self) -> None:
+        self._executor = None
+        self._apply_chat_template_async = self._apply_in_context
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    """A photo that was taken upright has tokens for the turned picture."""
+
+    def render(self: Any, url: str, params: Any) -> Any:
+        connector.fetch_image(url)
+        return encode(url)
+
+    async def render_async(self: Any, url: str, params: Any) -> Any:
+        await asyncio.gather(connector.fetch_image_async(url))
+        return await self._apply_chat_template_async(None, url)
+
+    monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages", render)
+    monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages_async", render_async)
+    monkeypatch.setattr(engine, "safe_apply_chat_template", lambda _, url: encode(url))
+    url, params = photo((280, 56), TURNED), SimpleNamespace()
+    if sync:
+        tokens = await asyncio.to_thread(Renderer().render_messages, url, params)
+    else:
+        tokens = await Renderer().render_messages_async(url, params)
+    assert len(tokens) == 10 * (2 + 1)
+    with pytest.raises(ValueError, match="no URL to load it from"):
+        encode(url)  # the request is over
+
+
+def test_vllm_renders_a_chat_in_the_two_steps_that_the_renderer_counts_on() -> None:
+    names = vllm_mistral.MistralRenderer.render_messages_async.__code__.co_names
+    assert {"parse_chat_messages_async", "_apply_chat_template_async"} <= set(names)
+    names = vllm_mistral.MistralRenderer.render_messages.__code__.co_names
+    assert {"parse_chat_messages", "safe_apply_chat_template"} <= set(names)
