@@ -2,6 +2,7 @@
 
 import typer
 
+from serving.cli.batch import batch
 from serving.cli.chat import chat
 from serving.cli.down import down
 from serving.cli.status import status
@@ -13,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, down):
+for command in (up, status, chat, batch, down):
     app.command()(command)
 
 
