@@ -40,9 +40,12 @@ def index(file: BinaryIO, name: str) -> dict[str, int]:
 
 
 def read_at(file: BinaryIO, offset: int) -> Request:
-    """The request that `index` found there. Raises ValueError if the file has changed since."""
+    """The request that `index` found there. Raises InputError if the file has changed since."""
     file.seek(offset)
-    return parse_request(file.readline(MAX_LINE_BYTES))
+    try:
+        return parse_request(file.readline(MAX_LINE_BYTES))
+    except ValueError:
+        raise InputError("the input was changed while the batch ran: run it again") from None
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:

@@ -96,7 +96,7 @@ class Runner:
 
     async def run(self, requests: Iterator[Request], concurrency: int) -> None:
         """Returns when every request is recorded or the run has stopped. Raises OSError if an
-        answer cannot be written, ValueError if the input has changed.
+        answer cannot be written, and what `requests` raises.
         """
         self._tally.started_s = time.monotonic()
         sync = asyncio.create_task(self._sync_regularly())
@@ -104,7 +104,7 @@ class Runner:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(concurrency):
                     workers.create_task(self._work(requests))
-        except* (OSError, ValueError) as group:
+        except* Exception as group:
             raise first(group) from None
         finally:
             sync.cancel()

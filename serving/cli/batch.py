@@ -7,12 +7,13 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from serving.batch import requests
+from serving.batch.lines import Request
 from serving.batch.requests import InputError
 from serving.batch.results import Results, ResultsError, failures_path
 from serving.batch.runner import Runner, ServiceError, check_service, connect
@@ -63,14 +64,13 @@ def batch(
     Exits with 0 if all lines are answered, 1 if some failed, 2 if it could
     not run or stopped.
     """
-    # SIGTERM ends it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sigterm_is_ctrl_c()
     try:
         api_key = key_from(api_key_env)
         own = own_service(config, model)
-        url_given = context.get_parameter_source("url").name == "COMMANDLINE"  # type: ignore[union-attr]
-        if own is not None and url_given:
-            raise ServiceError("--url is for a running service, --config and --model start one")
+        given = context.get_parameter_source("url")
+        if own is not None and given is not None and given.name == "COMMANDLINE":
+            raise ConfigError("--url is for a running service, --config and --model start one")
         with source.open("rb") as file:
             check_paths(source, out)
             offsets = requests.index(file, str(source))
@@ -83,9 +83,12 @@ def batch(
                 ]
                 stopped = None
                 if left:
+                    lines = (requests.read_at(file, offset) for offset in left)
+                    concurrency = min(concurrency, len(left))
                     with running(own, url) as base_url:
-                        run = ask(base_url, api_key, file, left, results, tally, concurrency, tries)
-                        stopped = asyncio.run(run)
+                        stopped = asyncio.run(
+                            ask(base_url, api_key, lines, results, tally, concurrency, tries)
+                        )
     except KeyboardInterrupt:
         raise fail("interrupted; the same command goes on from here", INTERRUPTED) from None
     except OSError as error:
@@ -109,25 +112,27 @@ def batch(
 async def ask(
     url: str,
     api_key: str | None,
-    file: BinaryIO,
-    offsets: list[int],
+    lines: Iterator[Request],
     results: Results,
     tally: Tally,
     concurrency: int,
     tries: int,
 ) -> str | None:
-    """Sends the requests at `offsets` of `file`; gives the reason if it stopped before the end."""
+    """Has the service at `url` answer `lines`; gives the reason if it stopped before the end."""
     async with connect(url, api_key, concurrency) as client:
         await check_service(client)
         runner = Runner(client, results, tally, tries=tries)
         shown = asyncio.create_task(show(tally))
         try:
-            lines = (requests.read_at(file, offset) for offset in offsets)
-            await runner.run(lines, min(concurrency, len(offsets)))
+            await runner.run(lines, concurrency)
         finally:
             shown.cancel()
             await asyncio.gather(shown, return_exceptions=True)
     return runner.stopped
+
+
+def sigterm_is_ctrl_c() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def key_from(variable: str | None) -> str | None:
@@ -135,7 +140,7 @@ def key_from(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ServiceError(f"the environment variable {variable} of --api-key-env is not set")
+        raise ConfigError(f"the environment variable {variable} of --api-key-env is not set")
     return key
 
 
@@ -175,6 +180,7 @@ def running(own: AppConfig | None, url: str) -> Iterator[str]:
     preflight.check(own)
     prepare_weights(own, say)
     with service(own, say):
+        sigterm_is_ctrl_c()  # Ray has put a handler of its own there
         say("ready")
         yield f"http://127.0.0.1:{own.router.port}"
         say("stopping the service")

@@ -86,7 +86,9 @@ class _Connection(StandInEngine):
 class StandInService:
     """`asked` has the prompts in the order in which they came, `keys` what authorised them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, script: Script, models: Reply) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, script: Script, models: Reply, port: int
+    ) -> None:
         self._loop = loop
         self._server: asyncio.Server | None = None
         self._behaviour = type("_", (_Connection,), {"service": self})
@@ -95,7 +97,7 @@ class StandInService:
         self.asked: list[str] = []
         self.keys: set[str] = set()
         self.connections: set[_Connection] = set()
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -121,12 +123,14 @@ class StandInService:
 
 
 @contextlib.contextmanager
-def serving(script: Script | None = None, models: Reply | None = None) -> Iterator[StandInService]:
-    """`models` is the reply to GET /v1/models."""
+def serving(
+    script: Script | None = None, models: Reply | None = None, port: int = 0
+) -> Iterator[StandInService]:
+    """`models` is the reply to GET /v1/models; without `port` it is a free one."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    service = StandInService(loop, script or {}, models or Reply(body=b'{"data": []}'))
+    service = StandInService(loop, script or {}, models or Reply(body=b'{"data": []}'), port)
     try:
         service.live()
         yield service

@@ -15,6 +15,14 @@ def test_an_index_finds_each_request_again() -> None:
         assert requests.read_at(file, offsets[custom_id]).custom_id == custom_id
 
 
+def test_a_file_that_changes_meanwhile_is_told() -> None:
+    file = io.BytesIO(request_line("a") + request_line("b"))
+    offsets = requests.index(file, "in.jsonl")
+    file.truncate(offsets["b"])
+    with pytest.raises(InputError, match="the input was changed"):
+        requests.read_at(file, offsets["b"])
+
+
 def test_the_last_line_needs_no_end() -> None:
     assert list(requests.index(io.BytesIO(request_line("a").rstrip()), "in.jsonl")) == ["a"]
 

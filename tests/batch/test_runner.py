@@ -1,12 +1,13 @@
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.batch import lines, retry
+from serving.batch.requests import InputError
 from serving.batch.results import Results
 from serving.batch.runner import Runner, ServiceError, check_service, connect
 from serving.batch.tally import Tally
@@ -225,6 +226,18 @@ async def test_an_output_that_cannot_be_written_ends_the_run(
     monkeypatch.setattr(Results, "append", full)
     with serving() as service, pytest.raises(OSError, match="No space left"):
         await Run(service, tmp_path, ["a", "b", "c"])()
+
+
+async def test_an_input_that_cannot_be_read_on_ends_the_run(tmp_path: Path) -> None:
+    def requests() -> Iterator[lines.Request]:
+        yield lines.parse_request(request_line("a"))
+        raise InputError("changed")
+
+    with serving() as service, Results(tmp_path / "out.jsonl", ["a"]) as results:
+        async with connect(service.url, None, 2) as client:
+            runner = Runner(client, results, Tally(2), tries=1)
+            with pytest.raises(InputError, match="changed"):
+                await runner.run(requests(), 2)
 
 
 async def test_a_service_is_checked_before_the_first_line() -> None:
