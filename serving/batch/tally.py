@@ -50,14 +50,10 @@ class Tally:
         """One line: how far, how fast, how long still, and what it waits for."""
         elapsed_s = max(now_s - self.started_s, 1e-9)
         lines_per_s = (self.answered + self.failed) / elapsed_s
-        parts = [
-            f"{self.done:,} of {self.total:,} lines",
-            f"{self.all_failed:,} failed",
-            f"{lines_per_s:,.1f} lines/s",
-            f"{self.tokens / elapsed_s:,.0f} tokens/s",
-        ]
-        if lines_per_s:
+        parts = [f"{self.done:,} of {self.total:,} lines", f"{self.all_failed:,} failed"]
+        if lines_per_s and self.done < self.total:
             parts.append(f"{duration((self.total - self.done) / lines_per_s)} left")
+        parts += [f"{lines_per_s:,.1f} lines/s", f"{self.tokens / elapsed_s:,.0f} tokens/s"]
         if self.waiting:
             parts.append(f"{self.waiting} to try again ({self.trouble[:80]})")
         return ", ".join(parts)

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from serving.batch.tally import Tally
 
@@ -15,15 +16,17 @@ _LINE_EVERY_S = 10
 async def show(tally: Tally) -> None:
     """Shows `tally` on stderr as it changes, until cancelled."""
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         await _show_bar(tally, console)
     else:
         await _show_lines(tally, console)
 
 
 async def _show_bar(tally: Tally, console: Console) -> None:
-    columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=console) as progress:
+    rest_of_line = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    text = TextColumn("{task.description}", markup=False, table_column=rest_of_line)
+    columns = BarColumn(20), text
+    with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("", total=tally.total)
 
         def update() -> None:

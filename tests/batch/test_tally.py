@@ -10,12 +10,18 @@ def test_a_report_tells_how_far_how_fast_and_how_long_still() -> None:
     tally.count_failure("a", "why")
     assert (tally.done, tally.all_answered, tally.all_failed) == (2001, 1999, 2)
     assert tally.report(now_s=150) == (
-        "2,001 of 10,000 lines, 2 failed, 20.0 lines/s, 400 tokens/s, 7 min left"
+        "2,001 of 10,000 lines, 2 failed, 7 min left, 20.0 lines/s, 400 tokens/s"
     )
 
 
 def test_nothing_is_promised_before_a_first_answer() -> None:
     assert Tally(total=5).report(now_s=0) == "0 of 5 lines, 0 failed, 0.0 lines/s, 0 tokens/s"
+
+
+def test_nothing_is_left_at_the_end() -> None:
+    tally = Tally(total=1)
+    tally.count_answer(tokens=3)
+    assert tally.report(now_s=1) == "1 of 1 lines, 0 failed, 1.0 lines/s, 3 tokens/s"
 
 
 def test_waiting_lines_and_their_reason_are_shown() -> None:
