@@ -2,6 +2,7 @@
 
 import typer
 
+from serving.cli.batch import batch
 from serving.cli.chat import chat
 from serving.cli.down import down
 from serving.cli.models import models
@@ -14,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, models, down):
+for command in (up, status, chat, batch, models, down):
     app.command()(command)
 
 

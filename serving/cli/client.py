@@ -9,10 +9,10 @@ Url = Annotated[str, typer.Option(help="Where the service is.", envvar="MISTRAL_
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-def fail(message: str) -> typer.Exit:
+def fail(message: str, code: int = 1) -> typer.Exit:
     """Prints `mistral-serve: message` on stderr; the caller raises what is returned."""
     typer.echo(f"mistral-serve: {message}", err=True)
-    return typer.Exit(1)
+    return typer.Exit(code)
 
 
 def unreachable(url: str) -> typer.Exit:

@@ -1,10 +1,12 @@
 """`mistral-serve up`: the whole service on this machine, until Ctrl-C."""
 
+import contextlib
 import json
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -66,17 +68,27 @@ def prepare_weights(config: AppConfig, say: Progress) -> None:
 
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, interrupt)
+    with service(config, say) as logs:
+        announce(config, say, logs)
+        stop_on_signal(stop)
+        stop.wait()
+        say("stopping: running answers are finished first (Ctrl-C again to stop at once)")
+    say("stopped")
+
+
+@contextlib.contextmanager
+def service(config: AppConfig, say: Progress) -> Iterator[Path]:
+    """The application of `config` and its Ray while the context is open; gives the folder of
+    their logs. At its end the running answers are finished, and after an error they are not.
+    Raises StartError.
+    """
     say("starting Ray")
     with local_ray(preflight.cpus_needed(config)) as logs:
         from serving import app
 
         start(config, say, app.NAME)
-        announce(config, say, logs)
-        stop_on_signal(stop)
-        stop.wait()
-        say("stopping: running answers are finished first (Ctrl-C again to stop at once)")
+        yield logs
         drain(say, app.NAME)
-    say("stopped")
 
 
 def start(config: AppConfig, say: Progress, name: str) -> None:

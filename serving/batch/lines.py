@@ -1,0 +1,153 @@
+"""OpenAI's batch file format: one request a line in, one answer a line out."""
+
+import json
+import uuid
+from typing import Any
+
+import msgspec
+
+URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+
+ANSWER_PREFIX = b'{"id":"batch_req_'
+"""How each line that `Answer.encode` gives begins."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A line of the input. `body` is kept as it was written."""
+
+    custom_id: str
+    method: str
+    url: str
+    body: msgspec.Raw
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What the service answered; `body` as it came."""
+
+    status_code: int
+    request_id: str
+    body: msgspec.Raw
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A line of the output, with either a response or an error."""
+
+    id: str
+    custom_id: str
+    response: Response | None
+    error: Error | None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.response is not None and 200 <= self.response.status_code < 300
+
+    def encode(self) -> bytes:
+        """The line, with its end."""
+        return msgspec.json.encode(self) + b"\n"
+
+
+class _Body(msgspec.Struct):
+    stream: Any = None
+
+
+class _Usage(msgspec.Struct):
+    completion_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Completion(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_decode_request = msgspec.json.Decoder(Request).decode
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+
+
+def parse_request(line: bytes) -> Request:
+    """The request of a line. Raises ValueError with what is wrong."""
+    request: Request = _checked(line, _decode_request)
+    if not request.custom_id:
+        raise ValueError("`custom_id` is empty")
+    if request.method != "POST":
+        raise ValueError(f"`method` must be POST, not '{request.method[:20]}'")
+    if request.url not in URLS:
+        raise ValueError(f"`url` must be one of {', '.join(URLS)}, not '{request.url[:100]}'")
+    try:
+        body = _decode_body(request.body)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"`body`: {error}") from None
+    if body.stream not in (None, False):
+        raise ValueError("`body.stream` must be absent or false: answers go to a file whole")
+    return request
+
+
+def parse_answer(line: bytes) -> Answer:
+    """The answer of a line. Raises ValueError with what is wrong."""
+    answer: Answer = _checked(line, _decode_answer)
+    return answer
+
+
+def _checked(line: bytes, decode: Any) -> Any:
+    try:
+        line.decode()  # msgspec checks no bytes of what it skips
+        return decode(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def answered(custom_id: str, status_code: int, request_id: str, body: bytes) -> Answer:
+    """The line for a service's answer. `body` must be JSON; see `output_tokens`."""
+    # JSON has line breaks only between its tokens.
+    one_line = msgspec.Raw(body.replace(b"\n", b" ").replace(b"\r", b" "))
+    return Answer(_new_id(), custom_id, Response(status_code, request_id, one_line), None)
+
+
+def failed(custom_id: str, code: str, message: str) -> Answer:
+    """The line for a request that got no answer."""
+    return Answer(_new_id(), custom_id, None, Error(code, message))
+
+
+def _new_id() -> str:
+    return f"batch_req_{uuid.uuid4().hex}"
+
+
+def output_tokens(body: bytes) -> int:
+    """Tokens that the model wrote, 0 if the body does not say. Raises ValueError if the body is
+    not a JSON object.
+    """
+    usage = _checked(body, _decode_completion).usage
+    return max(usage.completion_tokens, usage.output_tokens) if usage else 0
+
+
+def error_message(body: bytes) -> str:
+    """What an error's body says, in one line."""
+    try:
+        document = json.loads(body)
+        message = document.get("error", document)
+        text = str(message["message"] if isinstance(message, dict) else message)
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        text = body[:1000].decode(errors="replace")
+    return " ".join(text.split())[:500]
+
+
+def error_body(body: bytes) -> bytes:
+    """`body` if it is a JSON object, else OpenAI's error object around its text."""
+    try:
+        output_tokens(body)
+        return body
+    except ValueError:
+        error = {"message": error_message(body), "type": "invalid_request_error"}
+        return msgspec.json.encode({"error": error | {"param": None, "code": None}})

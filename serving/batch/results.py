@@ -1,0 +1,145 @@
+"""The output files: what is done, in a form that survives a kill at any moment.
+
+Answers go to OUT and failures to a file beside it, as whole lines in the order in which they come;
+each custom_id stands in one of the two. A line goes to the kernel in one piece as soon as it is
+there, so it outlives a killed process; what may be cut is the last line, and the next run removes
+it and asks again. `sync` brings the lines to the disk: what a crash of the machine takes is at
+most the lines since the last one, and they are asked again as well.
+"""
+
+import fcntl
+import os
+from collections.abc import Container, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from serving.batch.lines import ANSWER_PREFIX, Answer, parse_answer
+from serving.batch.requests import read_lines
+
+
+class ResultsError(Exception):
+    """Output files that cannot be used; the message says which, why, and what to do."""
+
+
+def failures_path(out: Path) -> Path:
+    """Where the failed lines of a run into `out` go: out.jsonl has out.errors.jsonl."""
+    return out.with_name(f"{out.stem}.errors{out.suffix}")
+
+
+class Results:
+    """The output files of one run, locked against a second one while it is open.
+
+    `answered` and `failed` are the custom_ids that need not be asked again: those with an answer,
+    and those that the service refused for good. Lines that ran out of tries are taken out of the
+    failures, to be asked again. Raises ResultsError, also for lines that are not of `known`, the
+    input's custom_ids: they would be another input's output.
+    """
+
+    def __init__(self, out: Path, known: Container[str]) -> None:
+        self.out = out
+        self.failures = failures_path(out)
+        self._known = known
+        self._failures_fd: int | None = None
+        try:
+            self._out_fd = _open(out)
+            try:
+                self._lock()
+                self.answered = {answer.custom_id for _, answer in self._read(out)}
+                self.failed = self._keep_permanent_failures()
+            except BaseException:
+                os.close(self._out_fd)
+                raise
+        except OSError as error:
+            raise ResultsError(f"{error.filename or out}: {error.strerror}") from None
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.sync()
+        finally:
+            for fd in self._fds():
+                os.close(fd)
+
+    def append(self, answer: Answer) -> None:
+        """Writes the line where it belongs. Raises OSError, of a full disk for one."""
+        if answer.succeeded:
+            fd = self._out_fd
+        else:
+            if self._failures_fd is None:
+                self._failures_fd = _open(self.failures)
+            fd = self._failures_fd
+        line = memoryview(answer.encode())
+        while line:
+            line = line[os.write(fd, line) :]
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk."""
+        for fd in self._fds():
+            os.fdatasync(fd)
+
+    def _fds(self) -> list[int]:
+        return [fd for fd in (self._out_fd, self._failures_fd) if fd is not None]
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._out_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultsError(f"{self.out}: another run is writing to it") from None
+
+    def _read(self, path: Path) -> Iterator[tuple[bytes, Answer]]:
+        """The lines of an output file; a last one that a crash cut short is removed from it."""
+        with path.open("rb") as file:
+            for number, offset, line in read_lines(file):
+                where = f"{path}:{number}"
+                if not line.endswith(b"\n") and _may_be_cut_answer(line):
+                    os.truncate(path, offset)
+                    return
+                try:
+                    answer = parse_answer(line)
+                except ValueError as error:
+                    raise ResultsError(
+                        f"{where}: not a line of a batch's output ({error}). Name another output "
+                        "file, or remove that line."
+                    ) from None
+                if answer.custom_id not in self._known:
+                    raise ResultsError(
+                        f"{where}: the input has no custom_id '{answer.custom_id[:100]}': this is "
+                        "the output of another input. Name another output file."
+                    )
+                yield line, answer
+
+    def _keep_permanent_failures(self) -> set[str]:
+        """Rewrites the failures without those that are worth another try."""
+        if not self.failures.exists():
+            return set()
+        kept: set[str] = set()
+        rewritten = self.failures.with_name(self.failures.name + ".tmp")
+        with rewritten.open("wb") as file:
+            for line, answer in self._read(self.failures):
+                if answer.error is None:
+                    kept.add(answer.custom_id)
+                    file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        rewritten.replace(self.failures)
+        if not kept:
+            self.failures.unlink()
+        return kept
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _may_be_cut_answer(line: bytes) -> bool:
+    """Whether `line` is the beginning of a line of ours, or of zeros that a crash of the machine
+    leaves in some file systems.
+    """
+    return line[: len(ANSWER_PREFIX)] == ANSWER_PREFIX[: len(line)] or not line.strip(b"\0")

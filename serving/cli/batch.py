@@ -1,0 +1,198 @@
+"""`mistral-serve batch`: a file of requests, answered into a file."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from serving.batch import requests
+from serving.batch.lines import Request
+from serving.batch.requests import InputError
+from serving.batch.results import Results, ResultsError, failures_path
+from serving.batch.runner import Runner, ServiceError, check_service, connect
+from serving.batch.tally import Tally
+from serving.cli import preflight
+from serving.cli.batch_progress import show
+from serving.cli.client import DEFAULT_URL, Url, fail
+from serving.cli.up import Progress, StartError, prepare_weights, service
+from serving.config import AppConfig, ConfigError, ModelConfig, load
+
+SOME_FAILED = 1
+NOT_RUN = 2
+INTERRUPTED = 130
+
+
+def batch(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Requests, one a line.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go.")],
+    url: Url = DEFAULT_URL,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the API key.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Start the service of this Serve config here, for the run.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start this model of the catalogue here, for the run.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    tries: Annotated[int, typer.Option(min=1, help="Tries of a line before it fails.")] = 10,
+) -> None:
+    """Answer the requests of the file IN into the file OUT, in OpenAI's format.
+
+    IN is checked as a whole first. Answers come in the order in which they
+    are ready; custom_id tells which is whose. Lines that failed go to a file
+    beside OUT: out.errors.jsonl for out.jsonl.
+
+    After an interruption of any kind the same command goes on where it
+    stopped: what is answered is not asked again. Nor are lines that the
+    service refused (4xx), unless the errors' file is removed. Lines that ran
+    out of tries are tried again.
+
+    429, 5xx and broken connections are tried again after 1, 2, 4 … 60 seconds,
+    or when Retry-After says: ten tries take four minutes or more. If nothing
+    is answered in that time, the run stops.
+
+    Exits with 0 if all lines are answered, 1 if some failed, 2 if it could
+    not run or stopped.
+    """
+    sigterm_is_ctrl_c()
+    try:
+        api_key = key_from(api_key_env)
+        own = own_service(config, model)
+        given = context.get_parameter_source("url")
+        if own is not None and given is not None and given.name == "COMMANDLINE":
+            raise ConfigError("--url is for a running service, --config and --model start one")
+        with source.open("rb") as file:
+            check_paths(source, out)
+            offsets = requests.index(file, str(source))
+            with Results(out, offsets) as results:
+                tally = Tally(len(offsets), len(results.answered), len(results.failed))
+                left = [
+                    offset
+                    for custom_id, offset in offsets.items()
+                    if custom_id not in results.answered and custom_id not in results.failed
+                ]
+                stopped = None
+                if left:
+                    lines = (requests.read_at(file, offset) for offset in left)
+                    concurrency = min(concurrency, len(left))
+                    with running(own, url) as base_url:
+                        stopped = asyncio.run(
+                            ask(base_url, api_key, lines, results, tally, concurrency, tries)
+                        )
+    except KeyboardInterrupt:
+        raise fail("interrupted; the same command goes on from here", INTERRUPTED) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror}", NOT_RUN) from None
+    except (
+        InputError,
+        ResultsError,
+        ServiceError,
+        ConfigError,
+        preflight.PreflightError,
+        StartError,
+    ) as error:
+        raise fail(str(error), NOT_RUN) from None
+    summarise(tally, out)
+    if stopped is not None:
+        raise fail(f"stopped: {stopped}\nThe same command goes on from here.", NOT_RUN)
+    if tally.all_failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+async def ask(
+    url: str,
+    api_key: str | None,
+    lines: Iterator[Request],
+    results: Results,
+    tally: Tally,
+    concurrency: int,
+    tries: int,
+) -> str | None:
+    """Has the service at `url` answer `lines`; gives the reason if it stopped before the end."""
+    async with connect(url, api_key, concurrency) as client:
+        await check_service(client)
+        runner = Runner(client, results, tally, tries=tries)
+        shown = asyncio.create_task(show(tally))
+        try:
+            await runner.run(lines, concurrency)
+        finally:
+            shown.cancel()
+            await asyncio.gather(shown, return_exceptions=True)
+    return runner.stopped
+
+
+def sigterm_is_ctrl_c() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def key_from(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"the environment variable {variable} of --api-key-env is not set")
+    return key
+
+
+def own_service(config_file: Path | None, model: str | None) -> AppConfig | None:
+    """The service to start, on a free port of this machine; None without either option."""
+    if config_file is not None and model is not None:
+        raise ConfigError("--config and --model each say what to start: give one of them")
+    if config_file is not None:
+        config = load(config_file)
+    elif model is not None:
+        try:
+            config = AppConfig(models=(ModelConfig(model=model, host="127.0.0.1"),))
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"--model: {message}") from None
+    else:
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    router = config.router.model_copy(update={"host": "127.0.0.1", "port": port})
+    return config.model_copy(update={"router": router})
+
+
+def check_paths(source: Path, out: Path) -> None:
+    for path in (out, failures_path(out)):
+        if path.exists() and path.samefile(source):
+            raise ResultsError(f"{source} is the input: name another output file")
+
+
+@contextlib.contextmanager
+def running(own: AppConfig | None, url: str) -> Iterator[str]:
+    """The address of the service to ask; one of its own runs as long as the context is open."""
+    if own is None:
+        yield url
+        return
+    say = Progress()
+    preflight.check(own)
+    prepare_weights(own, say)
+    with service(own, say):
+        sigterm_is_ctrl_c()  # Ray has put a handler of its own there
+        say("ready")
+        yield f"http://127.0.0.1:{own.router.port}"
+        say("stopping the service")
+    say("stopped")
+
+
+def summarise(tally: Tally, out: Path) -> None:
+    typer.echo(f"{out}: {tally.all_answered:,} of {tally.total:,} lines answered", err=True)
+    if not tally.all_failed:
+        return
+    typer.echo(f"{failures_path(out)}: {tally.all_failed:,} failed", err=True)
+    for failure in tally.failures:
+        typer.echo(f"  {failure}", err=True)
+    if tally.failed > len(tally.failures):
+        typer.echo(f"  and {tally.failed - len(tally.failures):,} more", err=True)
