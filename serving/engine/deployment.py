@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving.catalogue import EMBEDDED, CatalogueEntry
 from serving.engine.gate import Gate
+from serving.engine.loop_guard import LoopGuard
 from serving.engine_token import engine_token
 
 _START_TRIES = 3
@@ -53,7 +54,7 @@ class Engine:
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._stages: list[Any] = []
         vllm_args = self._vllm_args(entry)
-        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases])
+        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases], LoopGuard())
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
