@@ -71,7 +71,7 @@ def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
 
 
 def client(server: Server) -> httpx.Client:
-    headers = {"authorization": f"Bearer {TOKEN}"}
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
     return httpx.Client(base_url=f"http://{HOST}:{server.port}", headers=headers, timeout=120)
 
 
