@@ -149,6 +149,10 @@ class ModelConfig(Section):
             "aliases": (*entry.aliases, *self.aliases),
             "vllm_args": {**entry.vllm_args, **self.vllm_args},
         }
+        if self.allowed_image_domains:
+            update["vllm_args"]["allowed-media-domains"] = list(self.allowed_image_domains)
+        if not self.loop_guard:
+            update["loop_guard"] = None
         if self.weights is not None:
             update["revision"] = None  # the entry's is of another repository
         for field in _OVER_THE_ENTRY:

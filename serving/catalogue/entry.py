@@ -22,6 +22,7 @@ EMBEDDED = "embedded"
 ModelImpl = Literal["auto", "vllm", "transformers"]
 
 _FIELD_OF_FLAG = {
+    "allowed-media-domains": "allowed_image_domains",
     "gpu-memory-utilization": "gpu_memory_utilization",
     "kv-cache-dtype": "kv_cache_dtype",
     "limit-mm-per-prompt": "image_limit",
@@ -47,12 +48,25 @@ class Sampling(Section):
 
 
 class LoopGuard(Section):
-    """When an answer counts as a loop: it ends with the same tokens, again and again."""
+    """When an answer counts as a loop: it ends in at least `min_count` repeats of one pattern of at
+    most `max_pattern_tokens` tokens; a pattern shorter than `min_pattern_tokens` must repeat for as
+    long as one of that length.
 
-    max_pattern_tokens: int = Field(ge=1, default=64)
-    min_pattern_tokens: int = Field(ge=1, default=1)
-    min_count: int = Field(ge=2, default=8)
-    """Repetitions in a row."""
+    With the defaults a loop of up to 8 tokens is stopped within 192, one of 20 tokens after 480.
+    Patterns without words may go on for 16 times as long.
+    """
+
+    max_pattern_tokens: int = Field(ge=1, default=256)
+    min_pattern_tokens: int = Field(ge=1, default=7)
+    min_count: int = Field(ge=2, default=24)
+
+    @model_validator(mode="after")
+    def _shortest_is_not_above_longest(self) -> "LoopGuard":
+        if self.min_pattern_tokens > self.max_pattern_tokens:
+            raise wrong(
+                "min_pattern_tokens", f"at most max_pattern_tokens, {self.max_pattern_tokens}"
+            )
+        return self
 
 
 def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:

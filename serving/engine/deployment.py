@@ -55,7 +55,7 @@ class Engine:
         self._stages: list[Any] = []
         self._gate: Gate | None = None
         vllm_args = self._vllm_args(entry)
-        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases])
+        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases], entry.loop_guard)
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))

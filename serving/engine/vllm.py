@@ -1,30 +1,39 @@
 """Everything the project uses of vLLM 0.32. A vLLM upgrade touches this file."""
 
 import asyncio
+import functools
 import json
 import os
 import socket
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, NoReturn, cast
 
+import httpx
 import mistral_common.tokens.tokenizers.image as mistral_image
 import uvicorn
 import vllm
 from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
+from prometheus_client import Counter
 from vllm import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.envs import enable_envs_cache
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
+from vllm.parser.engine import streaming_parser_engine
 from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
+from serving.catalogue import LoopGuard
+from serving.engine.loop_guard import STOP_REASON, LoopDetector
 from serving.engine.media import ImageFetcher
 
 VERSION: str = vllm.__version__
@@ -32,6 +41,17 @@ VERSION: str = vllm.__version__
 _KEEP_ALIVE_S = 24 * 3600
 """The router closes connections that it no longer needs; an engine that closed one first could
 do so just as a request arrives on it."""
+
+_KEPT_DROP_INFOS = 8
+"""A Mistral model needs one; a parser that made its configuration anew for each request would
+need ever more."""
+
+LOOP_STOPS = Counter(
+    "mistral_serve_loop_stops",
+    "Answers that were stopped because they repeated themselves for ever.",
+    ["model_name"],
+)
+"""In the default registry, which vLLM's own /metrics shows."""
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -145,21 +165,99 @@ def load_images_safely() -> None:
     mistral_image.image_from_chunk = _image_from_chunk
 
 
+@functools.cache
+def keep_drop_info() -> None:
+    """Keeps what vLLM's parsers know of a tokenizer's special tokens, from one request to the next.
+
+    vLLM makes a parser two or three times a request, and each compiles a regular expression for
+    each of the tokenizer's 1,000 special tokens, on the event loop. What comes out depends on the
+    parser's configuration and the tokenizer alone and is only read.
+    """
+    build = streaming_parser_engine._build_drop_info
+    kept: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
+
+    def kept_drop_info(config: Any, tokenizer: Any) -> Any:
+        # By identity, as neither can be compared; both are held, so no id comes again.
+        key = id(config), id(tokenizer)
+        if key not in kept:
+            if len(kept) == _KEPT_DROP_INFOS:
+                kept.clear()
+            kept[key] = config, tokenizer, build(config, tokenizer)
+        return kept[key][-1]
+
+    streaming_parser_engine._build_drop_info = kept_drop_info
+
+
+def guard_detokenizers(guard: LoopGuard) -> None:
+    """Lets every answer of this process end as at a stop string when it is a loop.
+
+    vLLM's own `repetition_detection` has one count for patterns of all lengths, and would cut good
+    tables and matrices or let loops go on. Not guarded is a request with `repetition_detection` of
+    its own (with a `max_pattern_size` of 0: with none at all), and one with `ignore_eos`, which
+    wants its length.
+    """
+    make = IncrementalDetokenizer.from_new_request
+
+    def make_guarded(tokenizer: Any, request: Any) -> Any:
+        detokenizer, params = make(tokenizer, request), request.sampling_params
+        if tokenizer is None or params.ignore_eos or params.repetition_detection is not None:
+            return detokenizer
+        detector = LoopDetector(guard, lambda token_id: tokenizer.decode([token_id]))
+        unguarded = detokenizer.update
+
+        def update(new_token_ids: Sequence[int], stop_terminated: bool) -> str | None:
+            stop_string: str | None = unguarded(new_token_ids, stop_terminated)
+            loops = detector.add(new_token_ids) and not stop_terminated
+            if loops and detokenizer.num_output_tokens() >= params.min_tokens:
+                return stop_string or STOP_REASON
+            return stop_string
+
+        detokenizer.update = update
+        return detokenizer
+
+    IncrementalDetokenizer.from_new_request = staticmethod(make_guarded)
+
+
+class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
+    """vLLM's engine client, which every endpoint of its application generates with."""
+
+    async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """As vLLM's. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
+        an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
+        """
+        async with aclosing(super().generate(*args, **kwargs)) as outputs:
+            async for output in outputs:
+                for choice in output.outputs:
+                    if choice.stop_reason == STOP_REASON:
+                        choice.finish_reason = "length"
+                        LOOP_STOPS.labels(self.model_config.served_model_name).inc()
+                yield output
+
+
 class VllmServer:
     """An AsyncLLM in this process and vLLM's own OpenAI application over it."""
 
-    def __init__(self, vllm_args: Mapping[str, Any], served_names: list[str]) -> None:
+    def __init__(
+        self,
+        vllm_args: Mapping[str, Any],
+        served_names: list[str],
+        loop_guard: LoopGuard | None = None,
+    ) -> None:
         self._args = parse(vllm_args, served_names)
         load_images_safely()
+        self._loop_guard = loop_guard
         self._engine: AsyncLLM
         self._server: uvicorn.Server
         self._serving: asyncio.Task[None]
 
     async def start(self) -> ASGIApp:
         """Loads the model. Returns vLLM's application; raises what vLLM raises."""
+        keep_drop_info()
+        if self._loop_guard is not None:
+            guard_detokenizers(self._loop_guard)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
-        self._engine = AsyncLLM.from_vllm_config(
+        self._engine = Llm.from_vllm_config(
             vllm_config=config,
             enable_log_requests=engine_args.enable_log_requests,
             disable_log_stats=engine_args.disable_log_stats,
@@ -170,7 +268,19 @@ class VllmServer:
         await init_app_state(self._engine, app.state, self._args, tasks)
         # vLLM's error handler asks the server to exit when the engine is dead.
         app.state.server = types.SimpleNamespace()
+        enable_envs_cache()
+        await self._warm_up(app)
         return cast(ASGIApp, app)
+
+    async def _warm_up(self, app: Any) -> None:
+        """One request, whose answer does not matter. Where tools are parsed the first request
+        builds the tokenizer's tables for grammars: seconds of this event loop, and again of the
+        engine's process.
+        """
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+            await client.post("/v1/chat/completions", json=body)
 
     async def listen(self, app: ASGIApp, sock: socket.socket) -> None:
         """Serves `app` (vLLM's, wrapped or not) on a bound socket until `close`."""

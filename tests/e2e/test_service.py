@@ -13,6 +13,7 @@ ENDLESS = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
     "temperature": 0,
+    "ignore_eos": True,  # no loop guard
     "stream": True,
 }
 GIB = 1024**3

@@ -1,0 +1,65 @@
+"""Sees that an answer repeats itself for ever, from its token ids alone."""
+
+from collections.abc import Callable, Sequence
+
+from serving.catalogue import LoopGuard
+
+STOP_REASON = "repetition_detected"
+"""The `stop_reason` of an answer that was stopped; vLLM's own word."""
+
+_TOKEN_BYTES = 4
+_WORDLESS_FACTOR = 16
+_LAST_SYMBOL = "\u259f"
+"""The last of the box drawing and block characters. Emoji, and scripts of many letters, follow."""
+
+
+def is_wordless(text: str) -> bool:
+    """Whether a pattern is of symbols and digits, with no two different letters and no emoji. Zeros
+    and rules fill good tables, matrices and encoded data; nothing is full of blanks alone.
+    """
+    letters = {c for c in text if c.isalpha()}
+    return len(letters) < 2 and max(text, default="") <= _LAST_SYMBOL and not text.isspace()
+
+
+class LoopDetector:
+    """Watches one answer. `text_of` gives the text of a token, and is asked of suspects only."""
+
+    def __init__(self, guard: LoopGuard, text_of: Callable[[int], str]) -> None:
+        self._guard = guard
+        self._text_of = text_of
+        self._ids = bytearray()
+        self._probe = _TOKEN_BYTES * min(8, guard.min_pattern_tokens * (guard.min_count - 1))
+        self._window = _TOKEN_BYTES * guard.max_pattern_tokens + self._probe
+        self._shortest_run = _TOKEN_BYTES * guard.min_pattern_tokens * guard.min_count
+
+    def add(self, token_ids: Sequence[int]) -> bool:
+        """Whether the answer loops at any of these next tokens."""
+        return any(self._add(token_id) for token_id in token_ids)
+
+    def _add(self, token_id: int) -> bool:
+        ids = self._ids
+        ids += token_id.to_bytes(_TOKEN_BYTES, "little")
+        end = len(ids)
+        if end < self._shortest_run:
+            return False
+        # In a loop the last few tokens were there before, one pattern ago. They rarely were.
+        begin = end - self._probe
+        probe, low = ids[begin:], max(0, end - self._window)
+        at = ids.rfind(probe, low, end - _TOKEN_BYTES)
+        while at >= 0:
+            pattern, unaligned = divmod(begin - at, _TOKEN_BYTES)
+            if not unaligned and self._repeats(pattern):
+                return not self._wordless(pattern) or self._repeats(pattern, _WORDLESS_FACTOR)
+            at = ids.rfind(probe, low, at + self._probe - 1)
+        return False
+
+    def _repeats(self, pattern: int, factor: int = 1) -> bool:
+        """Whether the answer ends in a long enough run of a pattern of that many tokens."""
+        guard, ids = self._guard, self._ids
+        run = max(pattern, guard.min_pattern_tokens) * guard.min_count * factor * _TOKEN_BYTES
+        begin = len(ids) - run
+        return begin >= 0 and ids.startswith(ids[begin + pattern * _TOKEN_BYTES :], begin)
+
+    def _wordless(self, pattern: int) -> bool:
+        tail = memoryview(self._ids)[-pattern * _TOKEN_BYTES :].cast("I")
+        return is_wordless("".join(self._text_of(token_id) for token_id in set(tail)))

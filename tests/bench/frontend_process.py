@@ -1,0 +1,143 @@
+"""The servers of the front-end benchmark, each in a process group of its own.
+
+`python -m tests.bench.frontend_process FLAGS PORT` is the program of ours: what an Engine replica
+starts, without Ray around it.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvloop
+
+from tests.bench.relay_process import HOST, MODEL, Server
+
+TOKEN = "bench"
+CARD_FLAGS: dict[str, Any] = {
+    "tokenizer-mode": "mistral",
+    "config-format": "mistral",
+    "load-format": "mistral",
+    "limit-mm-per-prompt": {"image": 10},
+}
+"""Of the model card's "Serve" section, less what parses tools."""
+TOOL_FLAGS: dict[str, Any] = {"tool-call-parser": "mistral", "enable-auto-tool-choice": True}
+SMALL_FLAGS: dict[str, Any] = {
+    "max-model-len": 8192,
+    "enforce-eager": True,
+    "kv-cache-memory-bytes": 64 << 20,
+    "override-generation-config": {"temperature": 0.0},
+}
+"""What a small CPU needs; the same for all servers."""
+
+_ROOT = Path(__file__).parents[2]
+_START_S = 240
+_STOP_S = 10
+_PR_SET_PDEATHSIG = 1
+_ENV = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+
+
+@contextlib.contextmanager
+def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
+    """vLLM's own API server. It listens once it has started: see `wait_until_ready`."""
+    argv = [
+        f"--{name}" if value is True else f"--{name}={_text(value)}"
+        for name, value in flags.items()
+    ]
+    port = _free_port()
+    argv += ["--served-model-name", MODEL, "--host", HOST, "--port", str(port)]
+    with _running(port, log, "vllm.entrypoints.openai.api_server", *argv) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
+    """The vLLM of an engine, its application and its gate."""
+    port = _free_port()
+    with _running(
+        port, log, "tests.bench.frontend_process", json.dumps(flags), str(port)
+    ) as server:
+        yield server
+
+
+def client(server: Server) -> httpx.Client:
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    return httpx.Client(base_url=f"http://{HOST}:{server.port}", headers=headers, timeout=120)
+
+
+def wait_until_ready(servers: dict[str, Server]) -> None:
+    """Raises RuntimeError if one has ended or takes too long."""
+    end_s = time.monotonic() + _START_S
+    for name, server in servers.items():
+        with client(server) as http:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if http.get("/health").status_code == 200:
+                        break
+                if not Path(f"/proc/{server.pid}").exists() or time.monotonic() > end_s:
+                    raise RuntimeError(f"{name} did not start")
+                time.sleep(0.5)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _running(port: int, log: Path, module: str, *args: str) -> Iterator[Server]:
+    libc = ctypes.CDLL(None)
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", module, *args],
+            cwd=_ROOT,
+            env={**os.environ, **_ENV},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+        ) as process,
+    ):
+        try:
+            yield Server(port, process.pid)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_S)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _serve(flags: dict[str, Any], port: int) -> None:
+    # Here, because the load generator need not load vLLM.
+    from serving.catalogue import LoopGuard
+    from serving.engine.gate import Gate
+    from serving.engine.vllm import VllmServer
+
+    server = VllmServer(flags, [MODEL], LoopGuard())
+    app = await server.start()
+    sock = socket.create_server((HOST, port), backlog=2048)
+    await server.listen(Gate(app, TOKEN, lambda: server.dead), sock)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
+    await server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(json.loads(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,268 @@
+"""What is changed of vLLM: that it does the same as before, and that it is still what we know."""
+
+import hashlib
+import inspect
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.parser.engine import streaming_parser_engine
+from vllm.parser.engine.incremental_lexer import IncrementalLexer, LexerShape
+from vllm.parser.engine.streaming_parser_engine import StreamingParserEngine
+from vllm.parser.mistral import mistral_config
+from vllm.parser.parser_manager import ParserManager
+from vllm.sampling_params import RepetitionDetectionParams, SamplingParams
+from vllm.tokenizers.mistral import MistralTokenizer
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.output_processor import OutputProcessor
+
+from serving.catalogue import LoopGuard
+from serving.engine import vllm
+from serving.engine.loop_guard import STOP_REASON
+from serving.tiny.spec import TinySpec
+from serving.tiny.tokenizer import write_tokenizer
+
+BUILD = streaming_parser_engine._build_drop_info
+
+READ_ONLY = "its result and a LexerShape must depend on its arguments alone and never be changed"
+STOPS = "a string from a detokenizer's update must still end the answer and abort the request"
+KNOWN = {
+    streaming_parser_engine._build_drop_info: (READ_ONLY, "e13a901a28652bfa"),
+    StreamingParserEngine.__init__: (READ_ONLY, "9a1018ace5979674"),
+    LexerShape: (READ_ONLY, "d45e956324c2f54c"),
+    IncrementalLexer.__init__: (READ_ONLY, "e686e96442792b25"),
+    mistral_config.__wrapped__: ("it must be made once, not for each request", "917960477bc38329"),
+    IncrementalDetokenizer.from_new_request: (STOPS, "1d887a3f62554239"),
+    BaseIncrementalDetokenizer.update: (STOPS, "ab88e88b47aeb0cc"),
+    OutputProcessor.process_outputs: (STOPS, "9e116796002e75f2"),
+    AsyncLLM.generate: (
+        "every endpoint must generate with it, and nothing else",
+        "5bd0ee90459b0e29",
+    ),
+}
+"""What our changes rely on in vLLM 0.32: what must hold, and the source's digest when it did."""
+
+
+@pytest.mark.parametrize("thing", KNOWN, ids=lambda thing: thing.__qualname__)
+def test_vllm_is_as_our_changes_to_it_need_it(thing: Callable[..., Any]) -> None:
+    what, known = KNOWN[thing]
+    digest = hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
+    assert digest == known, (
+        f"vLLM {vllm.VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
+        f" serving/engine/vllm.py relies. Check that {what}; then its digest here is {digest}"
+    )
+
+
+@pytest.fixture(scope="module", params=["v7", "v11"])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(TinySpec(tokenizer_version=request.param), folder)
+    return MistralTokenizer.from_pretrained(str(folder))
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The tokenizers for which vLLM's own function was called, with what it gives kept."""
+    calls: list[Any] = []
+    build = streaming_parser_engine._build_drop_info
+
+    def counted(config: Any, tokenizer: Any) -> Any:
+        calls.append(tokenizer)
+        return build(config, tokenizer)
+
+    monkeypatch.setattr(streaming_parser_engine, "_build_drop_info", counted)
+    vllm.keep_drop_info.__wrapped__()
+    return calls
+
+
+ANSWERS = [
+    "Plain text < with [ brackets ] and {braces}.",
+    "<think>\nHm.\n</think>\nAn answer.",
+    '[TOOL_CALLS]f[ARGS]{"a": [1, "}"]}[TOOL_CALLS]g[ARGS]{}',
+    "Before[TOOL_CALLS]f{}",
+    '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]',
+    "<s>[INST]dropped[/INST]</s> and <SPECIAL_99> kept",
+    "[TOOL_CAL",
+]
+
+
+def parsed(tokenizer: Any, answer: str, step: int) -> list[str]:
+    """The deltas of an answer that comes `step` characters at a time."""
+    cls = ParserManager.get_parser("mistral", None, True, "m")
+    parser = cls(tokenizer, None)
+    request = ChatCompletionRequest(messages=[{"role": "user", "content": "?"}], tools=None)
+    deltas = []
+    for begin in range(0, len(answer), step):
+        text = answer[begin : begin + step]
+        last = begin + step >= len(answer)
+        delta = parser.parse_delta(
+            text, tokenizer.encode(text, add_special_tokens=False), request, [1], finished=last
+        )
+        if delta is not None:
+            for call in delta.tool_calls:
+                call.id = None  # random
+            deltas.append(delta.model_dump_json())
+    return deltas
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_is_parsed_as_without_what_is_kept(
+    tokenizer: Any, answer: str, step: int, request: pytest.FixtureRequest
+) -> None:
+    before = parsed(tokenizer, answer, step)
+    builds = request.getfixturevalue("builds")
+    assert [parsed(tokenizer, answer, step) for _ in range(3)] == [before] * 3
+    assert len(builds) == 1
+
+
+def test_what_is_kept_is_what_vllm_builds(tokenizer: Any, builds: list[Any]) -> None:
+    config = mistral_config(reasoning_encoding="text")
+    kept, again = (streaming_parser_engine._build_drop_info(config, tokenizer) for _ in range(2))
+    assert kept is again
+    built = BUILD(config, tokenizer)
+    assert kept.extra_token_ids == built.extra_token_ids
+    for name in LexerShape.__slots__:
+        ours, theirs = getattr(kept.lexer_shape, name), getattr(built.lexer_shape, name)
+        if name == "literals_by_first":
+            ours, theirs = ({c: set(of_c) for c, of_c in d.items()} for d in (ours, theirs))
+        elif name == "literal_strings":
+            ours, theirs = set(ours), set(theirs)
+        elif name == "terminals":
+            ours, theirs = (
+                {(t.name, t.literal, t.pattern.pattern) for t in ts} for ts in (ours, theirs)
+            )
+        assert ours == theirs, name
+
+
+def test_each_tokenizer_and_each_configuration_has_its_own(
+    tokenizer: Any, builds: list[Any]
+) -> None:
+    other = SimpleNamespace(all_special_tokens=["<a>"], all_special_ids=[1])
+    configs = [mistral_config(reasoning_encoding=e) for e in ("text", "none")]
+    for _ in range(3):
+        for config in configs:
+            info = streaming_parser_engine._build_drop_info(config, tokenizer)
+            assert len(info.extra_token_ids) > 900
+            of_other = streaming_parser_engine._build_drop_info(config, other)
+            assert list(of_other.extra_token_ids) == [1]
+    assert len(builds) == 4
+
+
+def test_configurations_made_anew_do_not_pile_up(builds: list[Any]) -> None:
+    tokenizer = SimpleNamespace(all_special_tokens=["<a>"], all_special_ids=[1])
+    for _ in range(100):
+        config = mistral_config.__wrapped__(reasoning_encoding="none")
+        streaming_parser_engine._build_drop_info(config, tokenizer)
+    kept = inspect.getclosurevars(streaming_parser_engine._build_drop_info).nonlocals["kept"]
+    assert len(kept) <= 8
+
+
+GUARD = LoopGuard(max_pattern_tokens=8, min_pattern_tokens=1, min_count=6)
+
+
+def detokenized(tokenizer: Any, text: str, **params: Any) -> tuple[str, str | None]:
+    """An answer's text, token by token, to its end or to a stop; and why it stopped."""
+    request = SimpleNamespace(
+        prompt_token_ids=[1], prompt_embeds=None, sampling_params=SamplingParams(**params)
+    )
+    detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
+    for token_id in tokenizer.encode(text, add_special_tokens=False):
+        if stop := detokenizer.update([token_id], False):
+            return detokenizer.output_text, stop
+    return detokenizer.output_text, None
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    unguarded = IncrementalDetokenizer.__dict__["from_new_request"]
+    monkeypatch.setattr(IncrementalDetokenizer, "from_new_request", unguarded)
+    make = IncrementalDetokenizer.from_new_request
+    vllm.guard_detokenizers(GUARD)
+    assert IncrementalDetokenizer.from_new_request is not make
+
+
+LOOP = " ok" * 50
+
+
+def test_a_loop_ends_like_at_a_stop_string(guarded: None, tokenizer: Any) -> None:
+    text, stop = detokenized(tokenizer, LOOP)
+    assert stop == STOP_REASON
+    assert 6 <= text.count("ok") < 10
+
+
+def test_other_text_and_stop_strings_are_as_before(guarded: None, tokenizer: Any) -> None:
+    text = "Some text, 你好 and 😀, that does not repeat itself."
+    assert detokenized(tokenizer, text) == (text, None)
+    assert detokenized(tokenizer, "one two three", stop=["two"]) == ("one ", "two")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"ignore_eos": True},
+        {"repetition_detection": RepetitionDetectionParams()},
+        {"repetition_detection": RepetitionDetectionParams(4, 1, 100)},
+    ],
+)
+def test_a_request_is_not_guarded_that_does_not_want_it(
+    guarded: None, tokenizer: Any, params: dict[str, Any]
+) -> None:
+    assert detokenized(tokenizer, LOOP, **params) == (LOOP, None)
+
+
+def test_min_tokens_are_let_through_first(guarded: None, tokenizer: Any) -> None:
+    text, stop = detokenized(tokenizer, LOOP, min_tokens=30, max_tokens=100)
+    assert stop == STOP_REASON
+    assert len(tokenizer.encode(text, add_special_tokens=False)) == 30
+
+
+def test_an_answer_that_ended_by_itself_was_no_loop(guarded: None, tokenizer: Any) -> None:
+    request = SimpleNamespace(
+        prompt_token_ids=[1], prompt_embeds=None, sampling_params=SamplingParams()
+    )
+    detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
+    ids = tokenizer.encode(LOOP, add_special_tokens=False)
+    assert detokenizer.update([*ids, tokenizer.eos_token_id], True) is None
+
+
+async def test_a_stopped_loop_ends_with_length_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = [("stop", STOP_REASON), ("repetition", STOP_REASON), ("stop", None), ("stop", "END")]
+
+    async def generate(self: AsyncLLM, *args: Any) -> AsyncIterator[Any]:
+        assert args == ("prompt",)
+        for reason, stop in [(None, None), *ends]:
+            choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
+            yield SimpleNamespace(outputs=[choice])
+
+    monkeypatch.setattr(AsyncLLM, "generate", generate)
+    llm = vllm.Llm.__new__(vllm.Llm)
+    llm.model_config = SimpleNamespace(served_model_name="test-model")
+    counted = vllm.LOOP_STOPS.labels("test-model")
+    before = counted._value.get()
+    outputs = [output async for output in llm.generate("prompt")]
+    assert [(o.outputs[0].finish_reason, o.outputs[0].stop_reason) for o in outputs] == [
+        (None, None),
+        ("length", STOP_REASON),
+        ("length", STOP_REASON),
+        ("stop", None),
+        ("stop", "END"),
+    ]
+    assert counted._value.get() - before == 2
+    assert all(line.startswith("mistral_serve_loop_stops") for line in exposed("test-model"))
+
+
+def exposed(model: str) -> list[str]:
+    """The lines about a model in the registry that vLLM's /metrics shows."""
+    from prometheus_client import generate_latest
+    from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+    text = generate_latest(get_prometheus_registry()).decode()
+    lines = [line for line in text.splitlines() if f'model_name="{model}"' in line]
+    assert lines
+    return lines
