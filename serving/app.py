@@ -5,8 +5,10 @@ import re
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from serving.config import AppConfig
+from serving.catalogue import CatalogueEntry
+from serving.config import AppConfig, ModelConfig
 from serving.engine import deployment as engine
+from serving.mistral import ModelRules
 from serving.router import deployment as router
 
 NAME = "mistral"
@@ -17,6 +19,7 @@ def build(config: AppConfig) -> Application:
     """The application of `config`: an Engine deployment for each model, and the Router."""
     engines = {}
     aliases = {}
+    model_rules = {}
     for model in config.models:
         entry = model.entry()
         engines[entry.id] = engine.Deployment.options(
@@ -28,8 +31,20 @@ def build(config: AppConfig) -> Application:
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
         aliases[entry.id] = entry.aliases
+        model_rules[entry.id] = rules(entry, model)
     return router.Deployment.options(name="Router", **router.options(config.router)).bind(
-        config.router, aliases, engines
+        config.router, aliases, model_rules, engines
+    )
+
+
+def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
+    """What the router must know of a model to normalise its requests."""
+    images = entry.vllm_args.get("limit-mm-per-prompt", {}).get("image", 0)
+    return ModelRules(
+        model_id=entry.id,
+        tokenizer="v11",
+        context_tokens=entry.vllm_args.get("max-model-len", 131072),
+        image_limit=images,
     )
 
 

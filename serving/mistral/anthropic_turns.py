@@ -1,0 +1,36 @@
+"""The messages of Anthropic's API, /v1/messages, which vLLM turns into a chat's."""
+
+from serving.mistral.draft import Draft, Fields
+
+
+def drop_thinking_and_empty_turns(draft: Draft) -> None:
+    """Thinking blocks of earlier turns, which tokenizers before v13 refuse and Anthropic's API does
+    not show to the model either; and assistant's turns that say nothing, which all refuse."""
+    kept = []
+    for message in draft.objects("messages"):
+        if message.get("role") == "assistant":
+            if draft.rules.tokenizer != "v13":
+                _drop_thinking(message, draft)
+            if _is_empty(message):
+                continue
+        kept.append(message)
+    draft.replace("messages", kept)
+
+
+def _drop_thinking(message: Fields, draft: Draft) -> None:
+    content = message.get("content")
+    if type(content) is not list:
+        return
+    blocks = [b for b in content if type(b) is not dict or b.get("type") != "thinking"]
+    if len(blocks) < len(content):
+        message["content"] = blocks
+        draft.changed = True
+
+
+def _is_empty(message: Fields) -> bool:
+    content = message.get("content")
+    if type(content) is list:
+        return all(
+            type(b) is dict and b.get("type") == "text" and b.get("text") == "" for b in content
+        )
+    return content == ""
