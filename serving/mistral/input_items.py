@@ -10,24 +10,20 @@ from serving.mistral.turns import LATE_SYSTEM_WARNING
 _JOIN = "\n\n"
 """What mistral-common puts between two texts of one message."""
 
-_ROLES = {
-    "function_call": "assistant",
-    "custom_tool_call": "assistant",
-    "function_call_output": "tool",
-    "custom_tool_call_output": "tool",
-}
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 def normalise_items(draft: Draft) -> None:
     """Roles and contents of the items, and their order."""
     front: list[Fields] = []
     rest: list[Fields] = []
-    previous = "system"
+    previous: Any = "system"
     for item in draft.objects("input"):
         if item.get("type") == "reasoning" and draft.rules.tokenizer != "v13":
             continue  # OpenAI's API does not show it to the model either, but in a tool's turn
         _plain_contents(item, draft)
-        role = _ROLES.get(item.get("type", "message"), item.get("role"))
+        role = _role(item)
         if role == "assistant" and _is_empty(item):
             continue
         if role == "system" and (not rest or previous in ("assistant", "tool")):
@@ -36,8 +32,15 @@ def normalise_items(draft: Draft) -> None:
                 draft.warn(LATE_SYSTEM_WARNING)
         else:
             rest.append(item)
-            previous = role or "user"
+            previous = role
     draft.replace("input", [*front, *rest])
+
+
+def _role(item: Fields) -> Any:
+    """The role of the chat message that vLLM makes of the item."""
+    if item.get("type") in _CALLS:
+        return "assistant"
+    return "tool" if item.get("type") in _RESULTS else item.get("role")
 
 
 def _plain_contents(item: Fields, draft: Draft) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from serving.mistral.draft import Draft, objects_in
 from serving.mistral.rules import InvalidRequest
 
-_EFFORTS_REFUSED = frozenset({"minimal", "low", "medium", "xhigh", "max"})
+_EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
 """Of the levels that OpenAI and Anthropic know, those that vLLM refuses. It takes "none" and
 "high", without any effect before tokenizer v15."""
 

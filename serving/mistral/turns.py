@@ -75,19 +75,20 @@ def reasoning_of_earlier_turns(draft: Draft) -> None:
 
 
 def _take_reasoning(message: Fields) -> str | None:
-    """Removes the reasoning from a message. None: it had none of a kind that is refused."""
-    thoughts = [message.pop(key, None) for key in ("reasoning", "reasoning_content")]
-    found = [thought for thought in thoughts if type(thought) is str]
+    """Removes the reasoning from a message. None: there is nothing to remove."""
+    thoughts = []
+    for key in ("reasoning", "reasoning_content"):
+        if message.get(key) is not None:
+            thoughts.append(_text_of(message.pop(key)))
     content = message.get("content")
     if type(content) is list:
-        parts = [part for part in objects_in(content) if part.get("type") == "thinking"]
-        if parts:
-            message["content"] = [part for part in content if part not in parts]
-            thoughts += parts
-            found += [_text_of(part.get("thinking")) for part in parts]
-    if not any(thought is not None for thought in thoughts):
+        for part in objects_in(content):
+            if part.get("type") == "thinking":
+                thoughts.append(_text_of(part.get("thinking")))
+                message["content"] = [p for p in message["content"] if p is not part]
+    if not thoughts:
         return None
-    return "\n".join(dict.fromkeys(thought for thought in found if thought))
+    return "\n".join(dict.fromkeys(thought for thought in thoughts if thought))
 
 
 def _text_of(thinking: Any) -> str:
