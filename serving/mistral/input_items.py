@@ -74,7 +74,7 @@ def _joined(content: Any) -> str | None:
     for part in content:
         if type(part) is not dict:
             return None
-        if part.get("type") == "input_image":
+        if part.get("type") in ("input_image", "image_url"):
             raise InvalidRequest(
                 "Images cannot be sent to /v1/responses of this model; send them to "
                 "/v1/chat/completions.",

@@ -73,8 +73,9 @@ def test_reasoning_and_empty_answers_are_left_out() -> None:
     assert (kept, done.changed) == ([USER, USER], True)
 
 
-def test_an_image_is_sent_elsewhere() -> None:
-    image = {"type": "input_image", "image_url": "https://example.com/cat.png"}
+@pytest.mark.parametrize("kind", ["input_image", "image_url"])
+def test_an_image_is_sent_elsewhere(kind: str) -> None:
+    image = {"type": kind, "image_url": "https://example.com/cat.png"}
     with pytest.raises(InvalidRequest, match="/v1/chat/completions"):
         normalised({"role": "user", "content": [image]})
 
