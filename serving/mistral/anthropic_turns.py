@@ -1,6 +1,7 @@
 """The messages of Anthropic's API, /v1/messages, which vLLM turns into a chat's."""
 
 from serving.mistral.draft import Draft, Fields
+from serving.mistral.turns import is_empty
 
 
 def drop_thinking_and_empty_turns(draft: Draft) -> None:
@@ -11,7 +12,7 @@ def drop_thinking_and_empty_turns(draft: Draft) -> None:
         if message.get("role") == "assistant":
             if draft.rules.tokenizer != "v13":
                 _drop_thinking(message, draft)
-            if _is_empty(message):
+            if is_empty(message):
                 continue
         kept.append(message)
     draft.replace("messages", kept)
@@ -25,12 +26,3 @@ def _drop_thinking(message: Fields, draft: Draft) -> None:
     if len(blocks) < len(content):
         message["content"] = blocks
         draft.changed = True
-
-
-def _is_empty(message: Fields) -> bool:
-    content = message.get("content")
-    if type(content) is list:
-        return all(
-            type(b) is dict and b.get("type") == "text" and b.get("text") == "" for b in content
-        )
-    return content == ""
