@@ -23,6 +23,7 @@ format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
 bench-relay: setup ## what the router adds to a request, in time and CPU
+	@.venv/bin/python -m tests.bench.relay_normalise
 	@exec .venv/bin/python -m tests.bench.relay
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do

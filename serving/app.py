@@ -5,8 +5,11 @@ import re
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from serving.config import AppConfig, ConfigError
+from serving.catalogue import CatalogueEntry
+from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
+from serving.config import AppConfig, ConfigError, ModelConfig
 from serving.engine import deployment as engine
+from serving.mistral import ModelRules
 from serving.router import deployment as router
 
 NAME = "mistral"
@@ -19,6 +22,7 @@ def build(config: AppConfig) -> Application:
     """
     engines = {}
     aliases = {}
+    model_rules = {}
     for model in config.models:
         entry = model.entry()
         if entry.kind != "vllm":
@@ -32,8 +36,27 @@ def build(config: AppConfig) -> Application:
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
         aliases[entry.id] = entry.aliases
+        model_rules[entry.id] = rules(entry, model)
     return router.Deployment.options(name="Router", **router.options(config.router)).bind(
-        config.router, aliases, engines
+        config.router, aliases, model_rules, engines
+    )
+
+
+def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
+    """What the router must know of a model to normalise its requests. Raises ConfigError."""
+    try:
+        system_prompt = default_system_prompt(entry) if model.default_system_prompt else None
+    except SystemPromptError as error:
+        raise ConfigError(str(error)) from None
+    return ModelRules(
+        model_id=entry.id,
+        tokenizer=entry.tokenizer,
+        context_tokens=entry.context_tokens,
+        max_tokens=entry.sampling.max_tokens,
+        image_limit=entry.image_limit,
+        system_prompt=system_prompt,
+        thinks=entry.reasoning,
+        reasoning=model.reasoning,
     )
 
 

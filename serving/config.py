@@ -2,7 +2,7 @@
 config file."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -11,6 +11,7 @@ from serving import catalogue
 from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import USABLE_GIB
+from serving.mistral.rules import Reasoning
 from serving.section import Section, explain, wrong
 
 
@@ -68,7 +69,7 @@ class ModelConfig(Section):
     """Of a request's prompt and answer together."""
     default_system_prompt: bool = False
     """Give requests without a system prompt the one that the model's makers recommend."""
-    reasoning: Literal["content", "separate"] = "content"
+    reasoning: Reasoning = "content"
     """Whether thoughts stay in an answer's content or have a field of their own, `reasoning`."""
     loop_guard: bool = True
     """End answers that repeat themselves without end."""

@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.config import RouterConfig
 from serving.engine_token import engine_token
+from serving.mistral import ModelRules
 from serving.router import feed
 from serving.router.app import RouterApp
 from serving.router.directory import Directory, Model
@@ -37,11 +38,12 @@ class Router:
         self,
         config: RouterConfig,
         aliases: dict[str, tuple[str, ...]],
+        rules: dict[str, ModelRules],
         engines: dict[str, DeploymentHandle[Any]],
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        models = [Model(model_id, aliases[model_id]) for model_id in engines]
+        models = [Model(model_id, aliases[model_id], rules.get(model_id)) for model_id in engines]
         directory = Directory(models, config.connect_timeout_s)
         loop = asyncio.get_running_loop()
 

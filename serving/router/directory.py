@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.mistral import ModelRules
 from serving.placement import ReplicaLoad, least_tokens
 from serving.router.upstream import ConnectionPool
 
@@ -35,10 +36,12 @@ class Replica:
 
 @dataclass(slots=True)
 class Model:
-    """A model of this application: its names and its live replicas."""
+    """A model of this application: its names, its rules and its live replicas."""
 
     model_id: str
     aliases: tuple[str, ...] = ()
+    rules: ModelRules | None = None
+    """None: requests to it pass as they are."""
     replicas: list[Replica] = field(default_factory=list)
 
     @property

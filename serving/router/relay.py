@@ -5,19 +5,25 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from serving.router import errors
 from serving.router.directory import Directory, Model, Replica
 from serving.router.errors import ApiError
-from serving.router.request import parse
+from serving.router.request import (
+    EngineRequest,
+    Headers,
+    decode,
+    engine_request,
+    routing_fields,
+)
 from serving.router.upstream import Connection, UpstreamError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 """On a 503 of an engine that took nothing of the request (it drains, or vLLM died)."""
@@ -38,6 +44,20 @@ _REQUEST_ID_BYTES = 128
 
 class ClientGoneError(Exception):
     """The client closed its connection before the answer was complete."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request on its way to a replica of `model`, and the client that waits for the answer."""
+
+    model: Model
+    head: bytes
+    request: EngineRequest
+    work_tokens: int
+    headers: Headers
+    """Of the answer, beside the engine's own."""
+    receive: Receive
+    send: Send
 
 
 class Relay:
@@ -65,12 +85,7 @@ class Relay:
         self.requests_in_flight += 1
         try:
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            fields = parse(body)
-            model = self._model(fields.model)
-            head = self._head(scope, request_id, len(body))
-            await self._relay(
-                model, head, body, fields.work_tokens(len(body)), id_header, receive, send
-            )
+            await self._relay(self._exchange(scope, body, request_id, receive, send))
         except ApiError as error:
             await send_error(send, error, id_header)
         except ClientGoneError:
@@ -80,6 +95,24 @@ class Relay:
             await send_error(send, errors.internal_error(), id_header)
         finally:
             self.requests_in_flight -= 1
+
+    def _exchange(
+        self, scope: Scope, raw: bytes, request_id: bytes, receive: Receive, send: Send
+    ) -> Exchange:
+        """Reads the body and makes of it what the model's engines need. Raises ApiError."""
+        body = decode(raw)
+        fields = routing_fields(body)
+        model = self._model(fields.model)
+        request = engine_request(scope["path"], raw, body, model.rules)
+        return Exchange(
+            model=model,
+            head=self._head(scope, request_id, len(request.body)),
+            request=request,
+            work_tokens=fields.work_tokens(len(raw)),
+            headers=[(b"x-request-id", request_id), *request.headers],
+            receive=receive,
+            send=send,
+        )
 
     def _model(self, name: str | None) -> Model:
         models = self._directory.models
@@ -111,17 +144,9 @@ class Relay:
         lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, body_bytes))
         return b"".join(lines)
 
-    async def _relay(
-        self,
-        model: Model,
-        head: bytes,
-        body: bytes,
-        tokens: int,
-        id_header: tuple[bytes, bytes],
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        watch = asyncio.ensure_future(disconnected(receive))
+    async def _relay(self, exchange: Exchange) -> None:
+        """Asks one replica after the other until the client has an answer."""
+        watch = asyncio.ensure_future(disconnected(exchange.receive))
         this_task = asyncio.current_task()
         assert this_task is not None
         watch.add_done_callback(lambda _: this_task.cancel() if not finished else None)
@@ -129,16 +154,16 @@ class Relay:
         tried: list[Replica] = []
         try:
             while True:
-                replica = model.place(tried, time.monotonic(), self._replica_hold_off_s)
+                replica = exchange.model.place(tried, time.monotonic(), self._replica_hold_off_s)
                 if replica is None:
-                    raise self._unplaced(model, tried)
+                    raise self._unplaced(exchange.model, tried)
                 tried.append(replica)
-                replica.load.book(tokens)
+                replica.load.book(exchange.work_tokens)
                 try:
-                    if await self._attempt(replica, head, body, id_header, send):
+                    if await self._attempt(replica, exchange):
                         return
                 finally:
-                    replica.load.release(tokens)
+                    replica.load.release(exchange.work_tokens)
                 replica.failed_at_s = time.monotonic()
         except asyncio.CancelledError:
             if watch.done():
@@ -153,29 +178,21 @@ class Relay:
             return errors.replicas_failed(model.model_id, max(1, int(self._replica_hold_off_s)))
         return errors.no_replica(model.model_id, self.startup_s)
 
-    async def _attempt(
-        self,
-        replica: Replica,
-        head: bytes,
-        body: bytes,
-        id_header: tuple[bytes, bytes],
-        send: Send,
-    ) -> bool:
+    async def _attempt(self, replica: Replica, exchange: Exchange) -> bool:
         """Sends the request to `replica`. True: the client has an answer; False: it has no byte of
         one, and another replica may be asked.
         """
         connection: Connection | None = None
         try:
-            connection = await replica.pool.request(head, body)
+            connection = await replica.pool.request(exchange.head, exchange.request.body)
             if took_nothing(connection):
                 return False
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
-            headers += (id_header, replica.id_header)
+            headers += (*exchange.headers, replica.id_header)
             if is_event_stream(headers):
-                await self._stream(connection, headers, replica, send)
+                await self._stream(connection, headers, replica, exchange)
             else:
-                whole = await read_all(connection)
-                await send_response(send, connection.status, headers, whole)
+                await self._whole(connection, headers, exchange)
             return True
         except UpstreamError as error:
             log.warning("replica %s: %s", replica.info.replica_id, error)
@@ -184,26 +201,37 @@ class Relay:
             if connection is not None:
                 replica.pool.release(connection)
 
+    async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
+        body = await read_all(connection)
+        if exchange.request.answer is not None:
+            body = exchange.request.answer.whole(body, connection.status)
+            headers = [header for header in headers if header[0] != b"content-length"]
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send_response(exchange.send, connection.status, headers, body)
+
     async def _stream(
-        self, connection: Connection, headers: Headers, replica: Replica, send: Send
+        self, connection: Connection, headers: Headers, replica: Replica, exchange: Exchange
     ) -> None:
         """Passes the stream on. If it breaks, the client gets an error event and then a connection
         that closes without the stream's proper end, so that it cannot look complete.
         """
+        answer, send = exchange.request.answer, exchange.send
         chunk = await connection.read()
         await send({"type": "http.response.start", "status": connection.status, "headers": headers})
         try:
             while chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                body = chunk if answer is None else answer.feed(chunk)
+                if body:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
                 chunk = await connection.read()
         except UpstreamError as error:
             log.warning("replica %s: stream broken: %s", replica.info.replica_id, error)
             event = errors.stream_broken().event()
-            if not chunk.endswith(b"\n\n"):
+            if answer is None and not chunk.endswith(b"\n\n"):
                 event = b"\n\n" + event
             await send({"type": "http.response.body", "body": event, "more_body": True})
             return
-        await send({"type": "http.response.body"})
+        await send({"type": "http.response.body", "body": b"" if answer is None else answer.end()})
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:

@@ -1,7 +1,13 @@
-"""The few fields of a request that routing needs."""
+"""A request's body as the router reads it: once, and for nothing but what it needs."""
+
+import datetime
+import json
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
+from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
 from serving.router.errors import ApiError
 
 BYTES_PER_TOKEN = 4
@@ -11,9 +17,11 @@ EXPECTED_OUTPUT_TOKENS = 512
 """Booked for an answer when the client's limit is absent or higher: clients send the whole
 context length as `max_tokens` and mean "no limit" (the model cards' own examples do)."""
 
+Headers = list[tuple[bytes, bytes]]
 
-class RequestFields(msgspec.Struct):
-    """What is read of a request's JSON body; all else passes through unread."""
+
+class RoutingFields(msgspec.Struct):
+    """What routing needs of a request, whatever its endpoint."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -28,19 +36,75 @@ class RequestFields(msgspec.Struct):
         return body_bytes // BYTES_PER_TOKEN + limit
 
 
-# As lenient as vLLM, which takes "16" for 16.
-_decode = msgspec.json.Decoder(RequestFields, strict=False).decode
+@dataclass(slots=True)
+class EngineRequest:
+    """The body that an engine is sent, and what its answer needs on the way back."""
+
+    body: bytes
+    headers: Headers = field(default_factory=list)
+    """Of the answer: what was done to the request."""
+    answer: Answer | None = None
+    """None: the answer passes byte for byte."""
 
 
-def parse(body: bytes) -> RequestFields:
-    """The fields of a JSON body. Raises ApiError 400 if it is not an object with such fields."""
+_decode = msgspec.json.Decoder().decode
+
+
+def decode(body: bytes) -> Any:
+    """The JSON in `body`. Raises ApiError 400 if it is none."""
     try:
-        return _decode(body)
-    except msgspec.ValidationError as error:
-        raise ApiError(400, f"The request is not valid: {error}.", code="invalid_value") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:
+            return _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _decode_leniently(body, error)
+    except RecursionError:
+        raise ApiError(400, "The request body is nested too deeply.", code="invalid_json") from None
+
+
+def _decode_leniently(body: bytes, error: Exception) -> Any:
+    """What the engines' own parser takes beyond the standard: half a surrogate pair, NaN."""
+    try:
+        return json.loads(body)
+    except ValueError:
         raise ApiError(
             400, f"The request body is not valid JSON: {error}.", code="invalid_json"
         ) from None
-    except RecursionError:
-        raise ApiError(400, "The request body is nested too deeply.", code="invalid_json") from None
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(body).encode()
+
+
+def routing_fields(body: Any) -> RoutingFields:
+    """The fields that routing needs. Raises ApiError 400 if `body` is no object or has others of
+    these names. As lenient as vLLM, which takes "16" for 16.
+    """
+    try:
+        return msgspec.convert(body, RoutingFields, strict=False)
+    except msgspec.ValidationError as error:
+        raise ApiError(400, f"The request is not valid: {error}.", code="invalid_value") from None
+
+
+def engine_request(
+    path: str, raw: bytes, body: dict[str, Any], rules: ModelRules | None
+) -> EngineRequest:
+    """The request as the engine of a model with these rules needs it; `raw` itself if it needs no
+    change. `body` is what `decode` made of `raw`, and is used up. Raises ApiError 400.
+    """
+    if rules is None:
+        return EngineRequest(raw)
+    try:
+        done = normalise(path, body, rules, datetime.date.today())
+    except InvalidRequest as error:
+        raise ApiError(400, error.message, code=error.code, param=error.param) from None
+    request = EngineRequest(encode(body) if done.changed else raw)
+    if done.max_tokens_clamped is not None:
+        request.headers.append((b"x-max-tokens-clamped", b"%d" % done.max_tokens_clamped))
+    if done.warnings:
+        request.headers.append((b"x-request-warnings", "; ".join(done.warnings).encode()))
+    if done.answer:
+        request.answer = Answer(done.answer)
+    return request

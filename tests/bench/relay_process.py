@@ -138,12 +138,14 @@ async def _serve_router(engine_port: int) -> None:
     # Here, because the load generator need not load Ray.
     import uvicorn
 
+    from serving.mistral import ModelRules
     from serving.router.app import RouterApp
     from serving.router.deployment import listening_socket, server_config
     from serving.router.directory import Directory, Model, ReplicaInfo
     from serving.router.relay import Relay
 
-    directory = Directory([Model(MODEL)], connect_timeout_s=5)
+    rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
+    directory = Directory([Model(MODEL, rules=rules)], connect_timeout_s=5)
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
     relay = Relay(directory, "token", max_body_bytes=64 << 20, replica_hold_off_s=5, startup_s=60)
     app = RouterApp(directory, relay, is_draining=lambda: False)

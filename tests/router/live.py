@@ -12,6 +12,7 @@ import httpx
 import uvicorn
 from openai import AsyncOpenAI
 
+from serving.mistral import ModelRules
 from serving.router.app import RouterApp
 from serving.router.deployment import listening_socket, server_config
 from serving.router.directory import Directory, Model, ReplicaInfo
@@ -26,6 +27,7 @@ ALIAS = "small"
 TOKEN = "the-engines-token"
 MAX_BODY_BYTES = 200_000
 MAX_MODEL_LEN = 8192
+RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
 HOLD_OFF_S = 1000
 STARTUP_S = 60
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -126,7 +128,7 @@ async def running_router(
     connect_timeout_s: float = 2,
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
-    models = models or [Model(MODEL, (ALIAS,))]
+    models = models or [Model(MODEL, (ALIAS,), RULES)]
     engines = [fresh(behaviour) for behaviour in behaviours]
     directory = Directory(models, connect_timeout_s)
     relay = Relay(

@@ -191,7 +191,7 @@ async def test_no_model_is_an_error_where_there_are_two(start_router: StartRoute
     [
         (b"", "invalid_json"),
         (b'{"model": ', "invalid_json"),
-        (b"[" * 100_000, "invalid_value"),
+        (b"[" * 100_000, "invalid_json"),
         (b'{"a":' + b"[" * 100_000, "invalid_json"),
         (b'["an array"]', "invalid_value"),
         (b'{"model": 5}', "invalid_value"),

@@ -1,0 +1,147 @@
+"""What must be done to an answer before the client gets it. Most answers need nothing."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from serving.mistral.draft import objects_in
+from serving.mistral.reasoning import ThinkSplitter
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.encode
+_EVENT_END = re.compile(rb"\r?\n\r?\n")
+_ID = re.compile(rb'"([0-9A-Za-z]{9})"')
+_ID_ANYWHERE = re.compile(rb"(?<![0-9A-Za-z])[0-9A-Za-z]{9}(?![0-9A-Za-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """How the answers to a request differ from the engine's."""
+
+    separate_reasoning: bool = False
+    """`<think>` text moves from `content` to `reasoning`."""
+    named_tool: bool = False
+    """A tool was chosen by name: vLLM ends such a call with "stop" instead of "tool_calls"."""
+    original_ids: dict[str, str] = field(default_factory=dict)
+    """The client's tool call ids by those that the engine was sent."""
+
+    def __bool__(self) -> bool:
+        return self.separate_reasoning or self.named_tool or bool(self.original_ids)
+
+
+class Answer:
+    """One answer to a request, streamed or not: a stream and the whole give the same text."""
+
+    def __init__(self, rules: AnswerRules) -> None:
+        self._rules = rules
+        self._reads_choices = rules.separate_reasoning or rules.named_tool
+        self._ids = {
+            new.encode(): json.dumps(original)[1:-1].encode()
+            for new, original in rules.original_ids.items()
+        }
+        self._rest = b""
+        self._splitters: dict[Any, ThinkSplitter] = {}
+        self._called: set[Any] = set()
+
+    def whole(self, body: bytes, status: int) -> bytes:
+        """The answer to a request that did not ask for a stream, or an error's body."""
+        if status >= 400:
+            return _ID_ANYWHERE.sub(self._original, body) if self._ids else body
+        body = self._with_original_ids(body)
+        if not self._reads_choices:
+            return body
+        answer = _object(body)
+        changed = False
+        for choice in objects_in(answer.get("choices")):
+            changed |= self._choice(choice, choice.get("message"), is_delta=False)
+        return _encode(answer) if changed else body
+
+    def feed(self, piece: bytes) -> bytes:
+        """What is complete of a stream of server-sent events with its next piece."""
+        data = self._rest + piece
+        events = []
+        begin = 0
+        # An event's end may have begun in the last three bytes before this piece.
+        for end in _EVENT_END.finditer(data, max(0, len(self._rest) - 3)):
+            events.append(self._event(data[begin : end.end()]))
+            begin = end.end()
+        self._rest = data[begin:]
+        return b"".join(events)
+
+    def end(self) -> bytes:
+        """What is left when the stream has ended: nothing, if it ended as it should."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _event(self, event: bytes) -> bytes:
+        event = self._with_original_ids(event)
+        if not self._reads_choices or not event.startswith(b"data: {"):
+            return event
+        chunk = _object(event[6:])
+        changed = False
+        for choice in objects_in(chunk.get("choices")):
+            changed |= self._choice(choice, choice.get("delta"), is_delta=True)
+        return b"data: " + _encode(chunk) + b"\n\n" if changed else event
+
+    def _choice(self, choice: dict[str, Any], message: Any, is_delta: bool) -> bool:
+        """Puts a choice right, of a whole answer or of a chunk. True: it was changed."""
+        if type(message) is not dict:
+            return False
+        index = choice.get("index")
+        finished = not is_delta or choice.get("finish_reason") is not None
+        changed = False
+        if self._rules.separate_reasoning:
+            changed = self._separate(index, message, finished, is_delta)
+        if self._rules.named_tool:
+            if message.get("tool_calls"):
+                self._called.add(index)
+            if choice.get("finish_reason") == "stop" and index in self._called:
+                choice["finish_reason"] = "tool_calls"
+                changed = True
+        return changed
+
+    def _separate(
+        self, index: Any, message: dict[str, Any], finished: bool, is_delta: bool
+    ) -> bool:
+        splitter = self._splitters.setdefault(index, ThinkSplitter())
+        text = message.get("content")
+        if type(text) is not str:  # null, beside a tool call
+            text = ""
+        if not text and not finished:
+            return False
+        reasoning, content = splitter.feed(text)
+        if finished:
+            last_reasoning, last_content = splitter.finish()
+            reasoning += last_reasoning
+            content += last_content
+        if content == text and not reasoning:
+            return False
+        if content or not is_delta:
+            message["content"] = content
+        else:
+            message.pop("content", None)
+        if reasoning:
+            message["reasoning"] = reasoning
+        return True
+
+    def _with_original_ids(self, body: bytes) -> bytes:
+        """Ids are mapped back where they are a whole string: not in what the model says, which
+        comes in other pieces if it is streamed."""
+        if not self._ids:
+            return body
+        return _ID.sub(lambda found: b'"' + self._ids.get(found[1], found[1]) + b'"', body)
+
+    def _original(self, found: re.Match[bytes]) -> bytes:
+        return self._ids.get(found[0], found[0])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`; an empty one if it holds anything else."""
+    try:
+        value = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return value if type(value) is dict else {}

@@ -1,0 +1,28 @@
+"""The messages of Anthropic's API, /v1/messages, which vLLM turns into a chat's."""
+
+from serving.mistral.draft import Draft, Fields
+from serving.mistral.turns import is_empty
+
+
+def drop_thinking_and_empty_turns(draft: Draft) -> None:
+    """Thinking blocks of earlier turns, which tokenizers before v13 refuse and Anthropic's API does
+    not show to the model either; and assistant's turns that say nothing, which all refuse."""
+    kept = []
+    for message in draft.objects("messages"):
+        if message.get("role") == "assistant":
+            if draft.rules.tokenizer != "v13":
+                _drop_thinking(message, draft)
+            if is_empty(message):
+                continue
+        kept.append(message)
+    draft.replace("messages", kept)
+
+
+def _drop_thinking(message: Fields, draft: Draft) -> None:
+    content = message.get("content")
+    if type(content) is not list:
+        return
+    blocks = [b for b in content if type(b) is not dict or b.get("type") != "thinking"]
+    if len(blocks) < len(content):
+        message["content"] = blocks
+        draft.changed = True

@@ -1,0 +1,42 @@
+"""How many images a model takes in a request."""
+
+from collections.abc import Callable
+
+from serving.mistral.draft import Draft, Fields, objects_in
+from serving.mistral.rules import InvalidRequest
+
+_TYPES = ("image_url", "input_image", "image")  # chat completions', responses', Anthropic's
+
+
+def limit(field: str) -> Callable[[Draft], None]:
+    """The rule that refuses more images than the model takes, before an engine fetches any."""
+
+    def rule(draft: Draft) -> None:
+        images = sum(count(message) for message in draft.objects(field))
+        if images and draft.rules.image_limit == 0:
+            raise InvalidRequest(
+                f"'{draft.rules.model_id}' is a text model: it takes no images.",
+                param=field,
+                code="images_not_supported",
+            )
+        if images > draft.rules.image_limit:
+            raise InvalidRequest(
+                f"At most {draft.rules.image_limit} images may be in one request to "
+                f"'{draft.rules.model_id}', those of earlier turns included; this one has "
+                f"{images}.",
+                param=field,
+                code="too_many_images",
+            )
+
+    return rule
+
+
+def count(message: Fields) -> int:
+    """The images in a message's content; Anthropic's tool results have content of their own."""
+    content = message.get("content")
+    if type(content) is not list:
+        return 0
+    return sum(
+        1 if part.get("type") in _TYPES else count(part) if "content" in part else 0
+        for part in objects_in(content)
+    )

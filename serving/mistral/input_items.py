@@ -1,0 +1,92 @@
+"""The input items of /v1/responses, which vLLM turns into chat messages: not all that OpenAI's
+clients send survives that with a Mistral tokenizer."""
+
+from typing import Any
+
+from serving.mistral.draft import Draft, Fields
+from serving.mistral.rules import InvalidRequest
+from serving.mistral.turns import LATE_SYSTEM_WARNING
+
+_JOIN = "\n\n"
+"""What mistral-common puts between two texts of one message."""
+
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
+
+
+def normalise_items(draft: Draft) -> None:
+    """Roles and contents of the items, and their order."""
+    front: list[Fields] = []
+    rest: list[Fields] = []
+    previous: Any = "system"
+    for item in draft.objects("input"):
+        if item.get("type") == "reasoning" and draft.rules.tokenizer != "v13":
+            continue  # OpenAI's API does not show it to the model either, but in a tool's turn
+        _plain_contents(item, draft)
+        role = _role(item)
+        if role == "assistant" and _is_empty(item):
+            continue
+        if role == "system" and (not rest or previous in ("assistant", "tool")):
+            front.append(item)
+            if rest:
+                draft.warn(LATE_SYSTEM_WARNING)
+        else:
+            rest.append(item)
+            previous = role
+    draft.replace("input", [*front, *rest])
+
+
+def _role(item: Fields) -> Any:
+    """The role of the chat message that vLLM makes of the item."""
+    if item.get("type") in _CALLS:
+        return "assistant"
+    return "tool" if item.get("type") in _RESULTS else item.get("role")
+
+
+def _plain_contents(item: Fields, draft: Draft) -> None:
+    if item.get("role") == "developer":
+        item["role"] = "system"
+        draft.changed = True
+    for key in ("content", "output"):
+        text = _joined(item.get(key))
+        if text is not None and not (key == "content" and _is_output_message(item)):
+            item[key] = text
+            draft.changed = True
+
+
+def _is_output_message(item: Fields) -> bool:
+    """An answer of this API as it was, of which vLLM reads the one text."""
+    content = item["content"]
+    return (
+        item.get("type") == "message"
+        and item.get("role") == "assistant"
+        and len(content) == 1
+        and content[0].get("type") == "output_text"
+    )
+
+
+def _joined(content: Any) -> str | None:
+    """The text of a list of text parts, whose types the tokenizer does not know; None of anything
+    else. Raises InvalidRequest for an image, which has no form that this API lets through."""
+    if type(content) is not list:
+        return None
+    texts = []
+    for part in content:
+        if type(part) is not dict:
+            return None
+        if part.get("type") in ("input_image", "image_url"):
+            raise InvalidRequest(
+                "Images cannot be sent to /v1/responses of this model; send them to "
+                "/v1/chat/completions.",
+                param="input",
+                code="images_not_supported",
+            )
+        text = part.get("refusal" if part.get("type") == "refusal" else "text")
+        if type(text) is not str:
+            return None
+        texts.append(text)
+    return _JOIN.join(text for text in texts if text)
+
+
+def _is_empty(item: Fields) -> bool:
+    return item.get("type", "message") == "message" and item.get("content") in (None, "", [])

@@ -1,0 +1,115 @@
+"""A request as the client wrote it, made into one that the model's tokenizer takes."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from serving.mistral import (
+    anthropic_turns,
+    images,
+    input_items,
+    options,
+    system_prompt,
+    tool_ids,
+    turns,
+)
+from serving.mistral.answer import AnswerRules
+from serving.mistral.draft import Draft
+from serving.mistral.rules import ModelRules
+
+Rule = Callable[[Draft], None]
+
+_TOOLS: tuple[Rule, ...] = (
+    options.drop_empty_tools,
+    options.name_tool_choice,
+    options.drop_tools_if_none_may_be_called,
+)
+_CHAT: tuple[Rule, ...] = (
+    options.refuse_chat_template,
+    options.drop_template_arguments,
+    options.drop_reasoning_effort,
+    options.take_reasoning_format,
+    options.allow_false_as_repetition_detection,
+    options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
+    options.default_max_tokens("max_tokens", "max_completion_tokens"),
+    *_TOOLS,
+    images.limit("messages"),
+    turns.developer_is_system,
+    turns.image_urls_and_refusals,
+    turns.tool_results,
+    turns.reasoning_of_earlier_turns,
+    turns.drop_empty_turns,
+    turns.move_late_system_messages,
+    tool_ids.rewrite("messages", tool_ids.in_chat_message),
+    system_prompt.add_message,
+)
+_ANTHROPIC: tuple[Rule, ...] = (
+    options.drop_template_arguments,
+    options.drop_anthropic_thinking,
+    options.clamp_max_tokens("max_tokens"),
+    options.drop_tools_if_none_may_be_called,
+    images.limit("messages"),
+    anthropic_turns.drop_thinking_and_empty_turns,
+    tool_ids.rewrite("messages", tool_ids.in_anthropic_message),
+    system_prompt.add_field("system", "messages"),
+)
+_RESPONSES: tuple[Rule, ...] = (
+    options.clamp_max_tokens("max_output_tokens"),
+    options.default_max_tokens("max_output_tokens"),
+    options.drop_tools_if_none_may_be_called,
+    images.limit("input"),
+    input_items.normalise_items,
+    tool_ids.rewrite("input", tool_ids.in_response_item),
+    system_prompt.add_field("instructions", "input"),
+)
+RULES: dict[str, tuple[Rule, ...]] = {
+    "/v1/chat/completions": _CHAT,
+    "/tokenize": _CHAT,
+    "/v1/completions": (
+        options.allow_false_as_repetition_detection,
+        options.clamp_max_tokens("max_tokens"),
+    ),
+    "/v1/responses": _RESPONSES,
+    "/v1/messages": _ANTHROPIC,
+    "/v1/messages/count_tokens": _ANTHROPIC,
+}
+"""The rules of each endpoint, in the order in which they are applied. A chat and the tokens that
+/tokenize counts for it are the same prompt because they have the same rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """What became of a request."""
+
+    changed: bool
+    """If not, the client's own bytes are the request."""
+    warnings: tuple[str, ...]
+    """What was left out or moved, and would not have been by a service of OpenAI's."""
+    max_tokens_clamped: int | None
+    """The limit that the engine is sent instead of a higher one."""
+    answer: AnswerRules
+
+
+def normalise(
+    endpoint: str, body: dict[str, Any], rules: ModelRules, today: datetime.date
+) -> Normalised:
+    """Applies the rules of `endpoint` (its path) to `body`, in place: a request that the tokenizer
+    accepts stays as it is, and applying them twice is applying them once. Raises InvalidRequest.
+
+    `body` may be any JSON object; what is wrong with it beyond the rules is left to the engine.
+    """
+    draft = Draft(body, rules, today)
+    for rule in RULES.get(endpoint, ()):
+        rule(draft)
+    chat = endpoint == "/v1/chat/completions"
+    return Normalised(
+        changed=draft.changed,
+        warnings=tuple(draft.warnings),
+        max_tokens_clamped=draft.max_tokens_clamped,
+        answer=AnswerRules(
+            separate_reasoning=chat and draft.reasoning == "separate",
+            named_tool=chat and draft.named_tool,
+            original_ids=draft.answer_ids,
+        ),
+    )

@@ -1,0 +1,137 @@
+"""Options of a request that the engine would refuse or misunderstand with a Mistral tokenizer."""
+
+from collections.abc import Callable
+
+from serving.mistral.draft import Draft, objects_in
+from serving.mistral.rules import InvalidRequest
+
+_EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
+"""Of the levels that OpenAI and Anthropic know, those that vLLM refuses. It takes "none" and
+"high", without any effect before tokenizer v15."""
+
+_EFFORT_WARNING = "the reasoning effort has no effect on this model and was left out"
+
+
+def clamp_max_tokens(*names: str) -> Callable[[Draft], None]:
+    """The rule that bounds those fields by the context length.
+
+    vLLM refuses a limit above the context length and bounds one that equals it by what the
+    prompt leaves, so that clients which mean "no limit" (the model cards send 131072) are served.
+    """
+
+    def clamp(draft: Draft) -> None:
+        limit = draft.rules.context_tokens
+        for name in names:
+            value = draft.fields.get(name)
+            if type(value) is str and value.isdecimal() and len(value) < 20:
+                value = int(value)
+            if isinstance(value, int | float) and value > limit:
+                draft.set(name, limit)
+                draft.max_tokens_clamped = limit
+
+    return clamp
+
+
+def default_max_tokens(*names: str) -> Callable[[Draft], None]:
+    """The rule that sets the first of those fields if none is there and the model has a limit below
+    its context length. vLLM has no default of its own that would not also cap its clients' limits.
+    """
+
+    def set_default(draft: Draft) -> None:
+        limit = draft.rules.max_tokens
+        if limit is None or limit >= draft.rules.context_tokens:
+            return
+        if all(draft.fields.get(name) is None for name in names):
+            draft.set(names[0], limit)
+
+    return set_default
+
+
+def refuse_chat_template(draft: Draft) -> None:
+    """A template of the client's own asks for another prompt than the tokenizer can make; to serve
+    the request without it would change its meaning."""
+    if draft.fields.get("chat_template") is not None:
+        raise InvalidRequest(
+            "Prompts of this model are made by Mistral's tokenizer, which takes no chat template. "
+            "Leave chat_template out, or send a finished prompt to /v1/completions.",
+            param="chat_template",
+            code="unsupported_parameter",
+        )
+
+
+def drop_template_arguments(draft: Draft) -> None:
+    """Arguments of chat templates (`enable_thinking` and the like, documents): Mistral's tokenizer
+    has no template that could read them."""
+    for name in ("chat_template_kwargs", "documents"):
+        if draft.fields.get(name) is not None:
+            draft.drop(name)
+            draft.warn(f"{name} has no effect on this model and was left out")
+
+
+def drop_reasoning_effort(draft: Draft) -> None:
+    """Drops levels that vLLM refuses: with the tokenizers here all levels give the same prompt."""
+    if draft.fields.get("reasoning_effort") in _EFFORTS_REFUSED:
+        draft.drop("reasoning_effort")
+        draft.warn(_EFFORT_WARNING)
+
+
+def drop_anthropic_thinking(draft: Draft) -> None:
+    """`thinking` and `output_config.effort`: vLLM makes a reasoning effort or a budget of them that
+    it then refuses."""
+    for thinking in objects_in([draft.fields.get("thinking")]):
+        if thinking.get("type") in ("enabled", "disabled"):
+            draft.drop("thinking")
+            draft.warn("thinking has no effect on this model and was left out")
+    for config in objects_in([draft.fields.get("output_config")]):
+        if config.get("effort") in _EFFORTS_REFUSED:
+            del config["effort"]
+            draft.changed = True
+            draft.warn(_EFFORT_WARNING)
+
+
+def drop_empty_tools(draft: Draft) -> None:
+    """vLLM refuses an empty list of tools and a choice between none; clients send both."""
+    if draft.fields.get("tools") == []:
+        draft.drop("tools")
+    if draft.fields.get("tools") is None and draft.fields.get("tool_choice") in ("auto", "none"):
+        draft.drop("tool_choice")
+
+
+def name_tool_choice(draft: Draft) -> None:
+    """Mistral's "any" is OpenAI's "required". Remembers whether a tool is chosen by name."""
+    choice = draft.fields.get("tool_choice")
+    if choice == "any":
+        draft.set("tool_choice", "required")
+    draft.named_tool = type(choice) is dict
+
+
+def drop_tools_if_none_may_be_called(draft: Draft) -> None:
+    """With tokenizer v7 vLLM does not keep the model from calling a tool in spite of the choice
+    "none", and its raw [TOOL_CALLS] would be the answer. Without tools in the prompt it cannot.
+    From v11 on a grammar prevents calls, and the tools stay in the prompt."""
+    choice = draft.fields.get("tool_choice")
+    if draft.rules.tokenizer == "v7" and (choice == "none" or choice == {"type": "none"}):
+        draft.drop("tools", "tool_choice", "parallel_tool_calls")
+
+
+def take_reasoning_format(draft: Draft) -> None:
+    """`reasoning_format` is this service's own field, which the engine does not know."""
+    if "reasoning_format" not in draft.fields:
+        return
+    value = draft.fields["reasoning_format"]
+    draft.drop("reasoning_format")
+    if value == "content" or value == "separate":
+        draft.reasoning = value
+    elif value is not None:
+        raise InvalidRequest(
+            'reasoning_format is "content" (the <think> text stays in the answer) or "separate" '
+            "(it comes in the field reasoning).",
+            param="reasoning_format",
+            code="invalid_value",
+        )
+
+
+def allow_false_as_repetition_detection(draft: Draft) -> None:
+    """`false` switches the loop guard off as null does; vLLM itself takes null or its settings."""
+    if draft.fields.get("repetition_detection") is False:
+        draft.set("repetition_detection", None)

@@ -1,0 +1,64 @@
+"""Magistral's `<think>` text, told from the answer after it."""
+
+_OPEN = "<think>"
+_CLOSE = "</think>"
+
+BEFORE, INSIDE, AFTER = range(3)
+
+
+def tagged(reasoning: str) -> str:
+    """The reasoning as the model writes it before an answer; what `ThinkSplitter` takes apart."""
+    return f"{_OPEN}\n{reasoning}\n{_CLOSE}\n"
+
+
+class ThinkSplitter:
+    """Splits an answer into reasoning and content as it comes, wherever it is cut.
+
+    The first `<think>` begins the reasoning and the first `</think>` after it ends it; a newline
+    inside each tag and the white space before the answer belong to neither. Text before
+    `<think>`, and all of an answer without it, is content. An answer that ends inside is all
+    reasoning.
+    """
+
+    __slots__ = ("_held", "_state", "_trim")
+
+    def __init__(self) -> None:
+        self._state = BEFORE
+        self._held = ""  # may be the beginning of a tag
+        self._trim = False
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Reasoning and content of the next piece of the answer."""
+        text = self._held + text
+        self._held = reasoning = content = ""
+        if self._state == BEFORE:
+            content, found, text = text.partition(_OPEN)
+            if not found:
+                return "", self._hold_back(content, _OPEN)
+            self._state, self._trim = INSIDE, True
+        if self._state == INSIDE:
+            if self._trim and text:
+                text = text.removeprefix("\n")
+                self._trim = False
+            reasoning, found, text = text.partition(_CLOSE)
+            if not found:
+                return self._hold_back(reasoning, "\n" + _CLOSE, _CLOSE), content
+            reasoning = reasoning.removesuffix("\n")
+            self._state, self._trim = AFTER, True
+        if self._trim:
+            text = text.lstrip()
+            self._trim = not text
+        return reasoning, content + text
+
+    def finish(self) -> tuple[str, str]:
+        """Reasoning and content that were held back: the answer has ended."""
+        held, self._held = self._held, ""
+        return (held, "") if self._state == INSIDE else ("", held)
+
+    def _hold_back(self, text: str, *tags: str) -> str:
+        """The text without an end of it that may be the beginning of a tag; that is kept."""
+        for length in range(min(len(tags[0]) - 1, len(text)), 0, -1):
+            if any(tag.startswith(text[-length:]) for tag in tags):
+                self._held = text[-length:]
+                return text[:-length]
+        return text

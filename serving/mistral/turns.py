@@ -1,0 +1,158 @@
+"""The messages of a chat: roles, empty turns, reasoning of earlier turns, parts of contents."""
+
+import re
+from typing import Any
+
+from serving.mistral import reasoning
+from serving.mistral.draft import Draft, Fields, objects_in
+
+_FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
+
+LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
+REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was left out"
+
+
+def developer_is_system(draft: Draft) -> None:
+    """OpenAI's newer name for the role."""
+    for message in draft.objects("messages"):
+        if message.get("role") == "developer":
+            message["role"] = "system"
+            draft.changed = True
+
+
+def image_urls_and_refusals(draft: Draft) -> None:
+    """Parts that vLLM does not know: `"image_url": "https://…"`, as Mistral's own API takes it, and
+    an assistant's refusal, which is a text."""
+    for message in draft.objects("messages"):
+        if type(message.get("content")) is not list:
+            continue
+        for part in objects_in(message["content"]):
+            if type(part.get("image_url")) is str and part.get("type") == "image_url":
+                part["image_url"] = {"url": part["image_url"]}
+                draft.changed = True
+            elif part.get("type") == "refusal" and type(part.get("refusal")) is str:
+                part["type"], part["text"] = "text", part.pop("refusal")
+                draft.changed = True
+
+
+def tool_results(draft: Draft) -> None:
+    """A result without content is an empty one. The name of the function is no part of the prompt
+    of any tokenizer here, but one that the tokenizer does not like is an error."""
+    for message in draft.objects("messages"):
+        if message.get("role") != "tool":
+            continue
+        if message.get("content") is None:
+            message["content"] = ""
+            draft.changed = True
+        name = message.get("name")
+        if type(name) is str and not _FUNCTION_NAME(name):
+            del message["name"]
+            draft.changed = True
+
+
+def reasoning_of_earlier_turns(draft: Draft) -> None:
+    """`reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13 refuse.
+
+    For a model that reasons it goes back to where the model wrote it, as `<think>` text before
+    the answer: Magistral's card leaves it to the client whether the next turn sees it, and a
+    client that sends it wants it seen. Other models never saw such text: it is left out.
+    """
+    if draft.rules.tokenizer == "v13":
+        return
+    for message in draft.objects("messages"):
+        if message.get("role") != "assistant":
+            continue
+        thought = _take_reasoning(message)
+        if thought is None:
+            continue
+        draft.changed = True
+        if not thought:
+            continue
+        if draft.rules.thinks:
+            message["content"] = _with_reasoning(thought, message.get("content"))
+        else:
+            draft.warn(REASONING_WARNING)
+
+
+def _take_reasoning(message: Fields) -> str | None:
+    """Removes the reasoning from a message. None: there is nothing to remove."""
+    thoughts = []
+    for key in ("reasoning", "reasoning_content"):
+        if message.get(key) is not None:
+            thoughts.append(_text_of(message.pop(key)))
+    content = message.get("content")
+    if type(content) is list:
+        for part in objects_in(content):
+            if part.get("type") == "thinking":
+                thoughts.append(_text_of(part.get("thinking")))
+                message["content"] = [p for p in message["content"] if p is not part]
+    if not thoughts:
+        return None
+    return "\n".join(dict.fromkeys(thought for thought in thoughts if thought))
+
+
+def _text_of(thinking: Any) -> str:
+    """Mistral's own API has a list of text parts here, mistral-common a string."""
+    if type(thinking) is str:
+        return thinking
+    texts = (part.get("text") for part in objects_in(thinking))
+    return "".join(text for text in texts if type(text) is str)
+
+
+def _with_reasoning(thought: str, content: Any) -> Any:
+    head = reasoning.tagged(thought)
+    if type(content) is list:
+        first = content[0] if content else None
+        if type(first) is dict and type(first.get("text")) is str:
+            return [{**first, "text": head + first["text"]}, *content[1:]]
+        return [{"type": "text", "text": head}, *content]
+    return head + content if type(content) is str else head
+
+
+def is_empty(message: Fields) -> bool:
+    """An assistant's turn that says nothing and calls nothing."""
+    if message.get("role") != "assistant" or message.get("tool_calls"):
+        return False
+    content = message.get("content")
+    if type(content) is list:
+        return all(
+            type(part) is dict and part.get("type") == "text" and part.get("text") == ""
+            for part in content
+        )
+    return content is None or content == ""
+
+
+def drop_empty_turns(draft: Draft) -> None:
+    """An assistant's turn with content missing, null or "" and no tool call, which each tokenizer
+    refuses; such turns are what an answer that was all reasoning, or was stopped at once, leaves.
+    Beside tool calls all three are accepted, and give the same prompt.
+
+    Turns of the same role that come to stand together are joined by the tokenizer.
+    """
+    messages = draft.objects("messages")
+    if any(is_empty(message) for message in messages):
+        continues = draft.fields.get("continue_final_message") is True
+        kept = [m for m in messages if not is_empty(m) or (continues and m is messages[-1])]
+        draft.replace("messages", kept)
+
+
+def move_late_system_messages(draft: Draft) -> None:
+    """A system message right after an assistant's or a tool's, which each tokenizer refuses, moves
+    up to the system messages at the beginning."""
+    messages = draft.objects("messages")
+    if not any(message.get("role") == "system" for message in messages[1:]):
+        return
+    front: list[Fields] = []
+    rest: list[Fields] = []
+    role: Any = "system"
+    for message in messages:
+        previous, role = role, message.get("role")
+        at_front = role == "system" and not rest
+        if at_front or (role == "system" and previous in ("assistant", "tool")):
+            front.append(message)
+            role = previous
+        else:
+            rest.append(message)
+    if [*front, *rest] != messages:
+        draft.set("messages", [*front, *rest])
+        draft.warn(LATE_SYSTEM_WARNING)

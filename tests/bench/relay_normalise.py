@@ -1,0 +1,93 @@
+"""What reading and normalising a request costs the router: CPU time in microseconds per request.
+
+`python -m tests.bench.relay_normalise` takes the least of many repetitions of each step in this
+process, so that other load hardly shows: `fields` is what routing alone needs (four fields, the
+rest skipped), `unchanged` is the whole way of a request that the tokenizer takes as it is,
+`rewritten` that of one with tool call ids of another service and a limit above the context.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from serving.mistral import ModelRules
+from serving.router.request import RoutingFields, decode, engine_request, routing_fields
+
+CHAT = "/v1/chat/completions"
+RULES = ModelRules("bench", "v11", context_tokens=131072, image_limit=10)
+REPETITIONS = 300
+
+
+def conversation(text_bytes: int, messages: int, tools: int, tool_id: str) -> dict[str, Any]:
+    """A chat of so many messages with as much text in all; every fourth one is a tool's result."""
+    text = ("The quick brown fox jumps over it.\n" * (text_bytes // messages // 35 + 1))[
+        : text_bytes // messages
+    ]
+    call = {"id": tool_id, "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    turns = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": tool_id, "content": text},
+        {"role": "assistant", "content": text},
+    ]
+    properties = {name: {"type": "string", "description": "x" * 60} for name in ("a", "b", "c")}
+    parameters = {"type": "object", "properties": properties, "required": ["a"]}
+    function = {"name": "f", "description": "y" * 100, "parameters": parameters}
+    body: dict[str, Any] = {
+        "model": "bench",
+        "messages": [turns[i % 4] for i in range(messages)],
+        "temperature": 0.15,
+        "max_tokens": 131072,
+    }
+    if tools:
+        body["tools"] = [{"type": "function", "function": function}] * tools
+    return body
+
+
+CASES = {
+    "1 kB, 1 message": (900, 1, 0),
+    "20 kB, 20 messages, 8 tools": (14_000, 20, 8),
+    "220 kB, 1 message": (220_000, 1, 0),
+    "220 kB, 20 messages, 8 tools": (215_000, 20, 8),
+}
+
+
+def microseconds(step: Callable[[], object]) -> float:
+    best = float("inf")
+    for _ in range(REPETITIONS):
+        began = time.perf_counter()
+        step()
+        best = min(best, time.perf_counter() - began)
+    return 1e6 * best
+
+
+def through(raw: bytes) -> bytes:
+    body = decode(raw)
+    routing_fields(body)
+    return engine_request(CHAT, raw, body, RULES).body
+
+
+def main() -> None:
+    fields = msgspec.json.Decoder(RoutingFields, strict=False).decode
+    table = Table("request", "bytes", "fields µs", "unchanged µs", "rewritten µs")
+    for name, (text_bytes, messages, tools) in CASES.items():
+        plain = json.dumps(conversation(text_bytes, messages, tools, "abcdefghi")).encode()
+        foreign = conversation(text_bytes, messages, tools, "call_8Yx2LmN4pQrStUvW")
+        rewritten = json.dumps(foreign | {"max_tokens": 200_000}).encode()
+        assert through(plain) is plain and through(rewritten) != rewritten
+        figures = (
+            microseconds(lambda raw=plain: fields(raw)),  # type: ignore[misc]
+            microseconds(lambda raw=plain: through(raw)),  # type: ignore[misc]
+            microseconds(lambda raw=rewritten: through(raw)),  # type: ignore[misc]
+        )
+        table.add_row(name, str(len(plain)), *(f"{figure:.1f}" for figure in figures))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

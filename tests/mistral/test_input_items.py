@@ -1,0 +1,88 @@
+import datetime
+from typing import Any
+
+import pytest
+
+from serving.mistral import InvalidRequest, Normalised, normalise
+from serving.mistral.turns import LATE_SYSTEM_WARNING
+from tests.mistral.tokenizers import rules
+
+TODAY = datetime.date(2026, 3, 1)
+USER = {"role": "user", "content": "Hello"}
+ANSWER = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Hi.", "annotations": []}],
+}
+CALL = {"type": "function_call", "call_id": "abcdefghi", "name": "f", "arguments": "{}"}
+
+
+def normalised(*items: dict[str, Any]) -> tuple[Any, Normalised]:
+    body = {"input": list(items)}
+    done = normalise("/v1/responses", body, rules(), TODAY)
+    return body["input"], done
+
+
+def output(value: Any) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": "abcdefghi", "output": value}
+
+
+@pytest.mark.parametrize(
+    "items", [[USER], [USER, ANSWER, USER], [USER, CALL, output("42")], [{"role": "system"}, USER]]
+)
+def test_what_vllm_takes_stays(items: list[dict[str, Any]]) -> None:
+    given = [dict(item) for item in items]
+    kept, done = normalised(*given)
+    assert (kept, done.changed) == (items, False)
+
+
+def test_a_string_stays() -> None:
+    body = {"input": "Hello"}
+    assert not normalise("/v1/responses", body, rules(), TODAY).changed
+
+
+def test_texts_in_parts_become_one_text() -> None:
+    parts = [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]
+    kept, _ = normalised({"type": "message", "role": "user", "content": parts})
+    assert kept[0]["content"] == "a\n\nb"
+    assert normalised(USER, CALL, output(parts))[0][2]["output"] == "a\n\nb"
+
+
+def test_an_answer_of_several_texts_keeps_them_all() -> None:
+    text = {"type": "output_text", "text": "a", "annotations": []}
+    refusal = {"type": "refusal", "refusal": "b"}
+    kept, _ = normalised(USER, {**ANSWER, "content": [text, refusal]}, USER)
+    assert kept[1]["content"] == "a\n\nb"
+
+
+def test_roles() -> None:
+    late = {"role": "developer", "content": "late"}
+    kept, done = normalised({"role": "developer", "content": "first"}, USER, CALL, late, output(""))
+    system = [{"role": "system", "content": text} for text in ("first", "late")]
+    assert kept == [*system, USER, CALL, output("")]
+    assert done.warnings == (LATE_SYSTEM_WARNING,)
+
+
+def test_reasoning_and_empty_answers_are_left_out() -> None:
+    reasoning = {"type": "reasoning", "summary": [], "content": []}
+    kept, done = normalised(
+        USER, reasoning, {"type": "message", "role": "assistant", "content": []}, USER
+    )
+    assert (kept, done.changed) == ([USER, USER], True)
+
+
+@pytest.mark.parametrize("kind", ["input_image", "image_url"])
+def test_an_image_is_sent_elsewhere(kind: str) -> None:
+    image = {"type": kind, "image_url": "https://example.com/cat.png"}
+    with pytest.raises(InvalidRequest, match="/v1/chat/completions"):
+        normalised({"role": "user", "content": [image]})
+
+
+@pytest.mark.parametrize(
+    "junk", [{"content": [5]}, {"content": [{"type": "input_file"}]}, {"content": 5}, {}]
+)
+def test_what_is_no_text_is_left_to_the_engine(junk: dict[str, Any]) -> None:
+    kept, done = normalised({"role": "user", **junk})
+    assert (kept, done.changed) == ([{"role": "user", **junk}], False)

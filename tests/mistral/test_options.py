@@ -1,0 +1,166 @@
+import datetime
+from typing import Any
+
+import pytest
+
+from serving.mistral import InvalidRequest, ModelRules, Normalised, normalise
+from tests.mistral.tokenizers import rules
+
+TODAY = datetime.date(2026, 3, 1)
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def normalised(
+    endpoint: str, model: ModelRules | None = None, /, **fields: Any
+) -> tuple[dict[str, Any], Normalised]:
+    done = normalise(endpoint, fields, model or rules(), TODAY)
+    return fields, done
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [
+        (CHAT, "max_tokens"),
+        (CHAT, "max_completion_tokens"),
+        ("/v1/completions", "max_tokens"),
+        (RESPONSES, "max_output_tokens"),
+        (MESSAGES, "max_tokens"),
+    ],
+)
+@pytest.mark.parametrize("limit", [1001, 131072, "131072", 1e9])
+def test_a_limit_above_the_context_is_the_context(endpoint: str, field: str, limit: Any) -> None:
+    body, done = normalised(endpoint, **{field: limit})
+    assert body == {field: 1000}
+    assert done.max_tokens_clamped == 1000
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 0, -1, None, "7", "many", True, [], float("nan")])
+def test_any_other_limit_is_the_clients(limit: Any) -> None:
+    body, done = normalised(CHAT, max_tokens=limit)
+    assert body["max_tokens"] is limit
+    assert (done.changed, done.max_tokens_clamped) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"), [(CHAT, "max_tokens"), (RESPONSES, "max_output_tokens")]
+)
+def test_a_request_without_a_limit_gets_the_models(endpoint: str, field: str) -> None:
+    body, _ = normalised(endpoint, rules(max_tokens=500))
+    assert body == {field: 500}
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_the_models_limit_is_not_over_the_clients(field: str) -> None:
+    body, done = normalised(CHAT, rules(max_tokens=500), **{field: 700})
+    assert (body, done.changed) == ({field: 700}, False)
+
+
+def test_a_models_limit_of_its_whole_context_changes_nothing() -> None:
+    body, done = normalised(CHAT, rules(max_tokens=1000))
+    assert (body, done.changed) == ({}, False)
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, "/tokenize"])
+def test_a_chat_template_is_refused(endpoint: str) -> None:
+    with pytest.raises(InvalidRequest, match="no chat template") as raised:
+        normalised(endpoint, chat_template="{{ messages }}")
+    assert raised.value.param == "chat_template"
+
+
+@pytest.mark.parametrize("name", ["chat_template_kwargs", "documents"])
+@pytest.mark.parametrize("value", [{}, {"enable_thinking": False}, [{"text": "x"}]])
+def test_what_only_a_template_could_read_is_dropped_and_told(name: str, value: Any) -> None:
+    body, done = normalised(CHAT, **{name: value})
+    assert body == {}
+    (warning,) = done.warnings
+    assert name in warning and "enable_thinking" not in warning
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"chat_template": None},
+        {"chat_template_kwargs": None},
+        {"add_generation_prompt": True},
+        {"add_special_tokens": False},
+        {"parallel_tool_calls": False},
+        {"reasoning_effort": "none"},
+        {"reasoning_effort": "high"},
+        {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
+        {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True},
+        {"repetition_detection": {"max_pattern_size": 3, "min_count": 9}},
+        {"repetition_detection": None},
+    ],
+)
+def test_what_vllm_takes_stays(harmless: dict[str, Any]) -> None:
+    body, done = normalised(CHAT, **harmless)
+    assert body == harmless
+    assert (done.changed, done.warnings) == (False, ())
+
+
+@pytest.mark.parametrize("effort", ["minimal", "low", "medium", "xhigh", "max"])
+def test_efforts_that_vllm_refuses_are_dropped_and_told(effort: str) -> None:
+    body, done = normalised(CHAT, reasoning_effort=effort)
+    assert body == {} and len(done.warnings) == 1
+    body, done = normalised(MESSAGES, output_config={"effort": effort, "x": 1})
+    assert body == {"output_config": {"x": 1}} and len(done.warnings) == 1
+
+
+def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
+    assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
+
+
+@pytest.mark.parametrize("kind", ["enabled", "disabled"])
+def test_anthropics_thinking_is_dropped_and_told(kind: str) -> None:
+    body, done = normalised(MESSAGES, thinking={"type": kind, "budget_tokens": 2000})
+    assert body == {} and len(done.warnings) == 1
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
+def test_no_tools_and_a_choice_between_them(choice: dict[str, Any]) -> None:
+    assert normalised(CHAT, tools=[], **choice)[0] == {}
+    assert normalised(CHAT, tools=None, **choice)[0] == {"tools": None}
+
+
+def test_a_required_call_without_tools_is_left_to_the_engine() -> None:
+    assert normalised(CHAT, tool_choice="required")[0] == {"tool_choice": "required"}
+
+
+def test_mistrals_any_is_openais_required() -> None:
+    assert normalised(CHAT, tools=[TOOL], tool_choice="any")[0]["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "choice"), [(CHAT, "none"), (RESPONSES, "none"), (MESSAGES, {"type": "none"})]
+)
+def test_no_call_is_kept_by_v7_only_without_tools(endpoint: str, choice: Any) -> None:
+    body = {"tools": [TOOL], "tool_choice": choice}
+    assert normalised(endpoint, rules("v7"), **body)[0] == {}
+    assert normalised(endpoint, rules("v11"), **body)[0] == body
+
+
+def test_a_tool_chosen_by_name_is_remembered_for_the_answer() -> None:
+    choice = {"type": "function", "function": {"name": "f"}}
+    _, done = normalised(CHAT, tools=[TOOL], tool_choice=choice)
+    assert done.answer.named_tool and not done.changed
+    assert not normalised(CHAT, tools=[TOOL], tool_choice="auto")[1].answer
+
+
+@pytest.mark.parametrize("default", ["content", "separate"])
+@pytest.mark.parametrize("asked", ["content", "separate", None])
+def test_reasoning_comes_where_the_request_or_else_the_model_says(
+    default: Any, asked: str | None
+) -> None:
+    body, done = normalised(CHAT, rules(reasoning=default), reasoning_format=asked)
+    assert body == {}
+    assert done.answer.separate_reasoning == ((asked or default) == "separate")
+
+
+def test_a_reasoning_format_that_there_is_not() -> None:
+    with pytest.raises(InvalidRequest, match="separate"):
+        normalised(CHAT, reasoning_format="hidden")
+
+
+def test_false_switches_the_loop_guard_off_as_null_does() -> None:
+    assert normalised(CHAT, repetition_detection=False)[0] == {"repetition_detection": None}

@@ -1,0 +1,158 @@
+"""Requests that are normalised on their way, and answers that are put right on theirs."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from serving.mistral.normalise import RULES
+from serving.router.app import RELAYED
+from tests.router.engines import Engine, IsUnavailable, Refuses, Steered
+from tests.router.live import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
+from tests.router.test_app import error_of
+from tests.stand_in_engine import OK_HEAD
+
+DONE = b"data: [DONE]\n\n"
+CALL = {"id": "call_1-2", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+FOREIGN_IDS: list[Any] = [
+    {"role": "user", "content": "?"},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_1-2", "content": "42"},
+]
+
+
+def chunk_event(finish_reason: str | None = None, **delta: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+def sent(router: LiveRouter, engine: int = 0) -> Any:
+    return json.loads(router.engines[engine].received[0].body)
+
+
+async def test_the_engine_is_sent_the_normalised_body_with_its_length(router: LiveRouter) -> None:
+    response = await router.chat(max_tokens=131072, messages=FOREIGN_IDS)
+    assert response.status_code == 200
+    (received,) = router.engines[0].received
+    assert received.header(b"content-length") == b"%d" % len(received.body)
+    body = sent(router)
+    assert body["max_tokens"] == MAX_MODEL_LEN
+    assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
+    assert body["messages"][2]["tool_call_id"] != "call_1-2"
+
+
+async def test_the_client_is_told_what_was_done(router: LiveRouter) -> None:
+    response = await router.chat(max_tokens=131072, chat_template_kwargs={"a": "a secret"})
+    assert response.headers["x-max-tokens-clamped"] == str(MAX_MODEL_LEN)
+    assert "chat_template_kwargs" in response.headers["x-request-warnings"]
+    assert "secret" not in response.headers["x-request-warnings"]
+    plain = await router.chat(max_tokens=5)
+    assert not {"x-max-tokens-clamped", "x-request-warnings"} & set(plain.headers)
+
+
+@pytest.mark.parametrize("first", [Refuses, IsUnavailable])
+async def test_another_replica_gets_the_same_body(
+    start_router: StartRouter, first: type[Engine]
+) -> None:
+    router = await start_router(first, Engine)
+    response = await router.chat(max_tokens=131072)
+    assert response.headers["x-replica"] == "replica-1"
+    assert sent(router, 1)["max_tokens"] == MAX_MODEL_LEN
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"chat_template": "{{ a secret }}"}, "chat_template"),
+        ({"reasoning_format": "a secret"}, "reasoning_format"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}] * 2}]}, "messages"),
+    ],
+)
+async def test_what_cannot_be_meant_is_a_400_before_any_engine(
+    router: LiveRouter, fields: dict[str, Any], param: str
+) -> None:
+    error = error_of(await router.chat(**fields), 400)
+    assert error["param"] == param and "secret" not in error["message"]
+    assert router.engines[0].requests == 0
+
+
+async def test_separated_reasoning_of_a_whole_answer(start_router: StartRouter) -> None:
+    router = await start_router(Steered)
+    answer = asyncio.create_task(router.chat(reasoning_format="separate"))
+    connection = await router.asked()
+    message = {"role": "assistant", "content": "<think>\n3+4\n</think>\nSeven."}
+    body = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
+    connection.transport.write(
+        OK_HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+    response = await answer
+    message = response.json()["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == ("3+4", "Seven.")
+    assert response.headers["content-length"] == str(len(response.content))
+    assert "reasoning_format" not in sent(router)
+
+
+async def test_separated_reasoning_of_a_stream_comes_event_by_event(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Steered)
+    answer = asyncio.create_task(router.open_stream(reasoning_format="separate"))
+    connection = await router.asked()
+    connection.begin_stream(chunk_event(role="assistant", content=""))
+    chunks = (await answer).aiter_raw()
+    assert await anext(chunks) == chunk_event(role="assistant", content="")
+    thought, text = chunk_event(content="<think>so"), chunk_event(content="</think>Seven.")
+    connection.send(thought[:20])
+    connection.send(thought[20:])
+    assert json.loads((await anext(chunks))[6:])["choices"][0]["delta"] == {"reasoning": "so"}
+    connection.send(text + DONE[:3])
+    assert json.loads((await anext(chunks))[6:])["choices"][0]["delta"] == {"content": "Seven."}
+    connection.send(DONE[3:])
+    assert await anext(chunks) == DONE
+    connection.end_stream()
+    assert [chunk async for chunk in chunks] == []
+
+
+async def test_a_stream_that_breaks_in_an_event_ends_with_the_error_alone(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Steered)
+    answer = asyncio.create_task(router.open_stream(reasoning_format="separate"))
+    connection = await router.asked()
+    connection.begin_stream(chunk_event(content="Seven."), b'data: {"half an')
+    response = await answer
+    chunks = response.aiter_raw()
+    assert await anext(chunks) == chunk_event(content="Seven.")
+    connection.transport.close()
+    last = await anext(chunks)
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "replica_failed"
+    await response.aclose()
+
+
+async def test_an_engines_error_speaks_of_the_clients_ids(start_router: StartRouter) -> None:
+    router = await start_router(Steered)
+    answer = asyncio.create_task(router.chat(messages=FOREIGN_IDS))
+    connection = await router.asked()
+    new_id = connection.request["messages"][2]["tool_call_id"]
+    body = json.dumps({"error": {"message": f"Unexpected tool call id {new_id}"}}).encode()
+    connection.transport.write(
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+    assert error_of_engine(await answer) == "Unexpected tool call id call_1-2"
+
+
+def error_of_engine(response: Any) -> str:
+    assert response.status_code == 400
+    return str(response.json()["error"]["message"])
+
+
+async def test_an_endpoint_without_rules_passes_byte_for_byte(router: LiveRouter) -> None:
+    body = b'{"model": "%b", "chat_template": "x", "max_tokens": 99999}' % MODEL.encode()
+    assert (await router.http.post("/detokenize", content=body)).status_code == 200
+    assert router.engines[0].received[0].body == body
+
+
+def test_every_path_with_rules_is_one_that_the_router_relays() -> None:
+    assert set(RULES) < RELAYED
