@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 EMBEDDED = "embedded"
-"""As `weights`: the tiny model that this package trains itself."""
+"""As `weights`: a tiny model that this package trains itself; `embedded:2501` names another of
+`serving.tiny.PRESETS` than the first."""
 
 
 class CatalogueEntry(BaseModel):
@@ -19,7 +20,7 @@ class CatalogueEntry(BaseModel):
     id: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
     weights: str
-    """A Hugging Face repository id, a folder, or "embedded"."""
+    """A Hugging Face repository id, a folder, or "embedded" (or "embedded:" and a preset)."""
     accelerator: Literal["cpu", "gpu"]
     host_memory_gib: float = Field(gt=0)
     """Main memory of a replica, all its processes together."""
@@ -27,6 +28,12 @@ class CatalogueEntry(BaseModel):
     pipeline_parallel_size: int = Field(ge=1, default=1)
     vllm_args: dict[str, Any] = {}
     env: dict[str, str] = {}
+
+    @property
+    def embedded(self) -> str | None:
+        """The preset of `serving.tiny` that `weights` names; None for weights from elsewhere."""
+        kind, _, preset = self.weights.partition(":")
+        return (preset or "3.2") if kind == EMBEDDED else None
 
 
 def names() -> list[str]:

@@ -3,6 +3,7 @@
 import typer
 
 from serving.cli.chat import chat
+from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.status import status
 from serving.cli.up import up
@@ -13,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, down):
+for command in (up, status, chat, conformance, down):
     app.command()(command)
 
 

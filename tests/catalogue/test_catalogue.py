@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry
+from serving.tiny import PRESETS
 
 ENTRY = {"id": "a/b", "weights": "a/b", "accelerator": "gpu", "host_memory_gib": 1}
 
@@ -17,7 +18,7 @@ def test_the_names_are_sorted_and_hold_the_models_of_the_readme() -> None:
 def test_each_entry_is_valid_and_found_under_its_files_name(name: str) -> None:
     entry = catalogue.load(name)
     assert entry.id.rsplit("/", 1)[-1].lower() == name
-    assert (entry.weights == catalogue.EMBEDDED) == (entry.accelerator == "cpu")
+    assert (entry.embedded in PRESETS) == (entry.accelerator == "cpu")
 
 
 def test_no_two_entries_share_an_id_or_an_alias() -> None:
@@ -62,3 +63,12 @@ def test_an_entry_does_not_change_once_loaded() -> None:
     entry = CatalogueEntry.model_validate(ENTRY)
     with pytest.raises(ValidationError):
         entry.id = "other"
+
+
+@pytest.mark.parametrize(
+    ("weights", "preset"),
+    [("embedded", "3.2"), ("embedded:2501", "2501"), ("a/b", None), ("/models/embedded", None)],
+)
+def test_embedded_weights_name_a_preset(weights: str, preset: str | None) -> None:
+    entry = CatalogueEntry.model_validate(ENTRY | {"weights": weights})
+    assert entry.embedded == preset
