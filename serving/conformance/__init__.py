@@ -3,8 +3,8 @@
 `mistral-serve conformance` runs them and prints what passed, what failed and what was skipped, each
 with the reason. A check is a function named after what a client sees; its docstring ends with
 where the expectation comes from: a model card, OpenAI's API, or a number, which counts the
-acceptance checks drawn from the cards. Those about how a model is deployed (33 to 35, 37) no
-client can see; the tests of the catalogue and of the batch command hold them.
+acceptance checks drawn from the cards. Those about how a model is deployed or fails (33 to 35, 37
+to 39) no client can bring about; other tests of the project hold them.
 
 A theme is a file: `basics`, `prompts`, `tools`, `tool_history`, `vision`, `output`, `reasoning`,
 `limits`, `errors`, `tokens`, `other_apis`, `streaming`. `cases` has the requests that several

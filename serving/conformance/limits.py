@@ -24,7 +24,7 @@ def _more_than_fits(server: Server) -> int:
 @check()
 async def max_tokens_beyond_the_context_is_clamped(server: Server) -> None:
     """3.2's card sends 131072 whatever the server's context (4, known problem 9)."""
-    answer = await server.chat(asked("Hello", max_tokens=_more_than_fits(server)))
+    answer = await server.chat(asked("Hello", max_tokens=_more_than_fits(server), temperature=0))
     expect(answer.content and answer.finish_reason == "stop", answer.shown)
 
 
@@ -32,7 +32,8 @@ async def max_tokens_beyond_the_context_is_clamped(server: Server) -> None:
 async def a_clamped_max_tokens_is_told_in_a_header(server: Server) -> None:
     """`x-max-tokens-clamped` is what was left; nothing is clamped in silence (4)."""
     tokens = _more_than_fits(server)
-    clamped = (await server.chat(asked("Hello", max_tokens=tokens))).headers.get(CLAMPED)
+    body = asked("Hello", max_tokens=tokens, temperature=0)
+    clamped = (await server.chat(body)).headers.get(CLAMPED)
     expect(clamped is not None, f"no header {CLAMPED}")
     if clamped is not None and tokens > server.model.context_tokens:
         expect(0 < int(clamped) <= server.model.context_tokens, f"{CLAMPED}: {clamped}")

@@ -42,9 +42,9 @@ async def thoughts_stand_in_content(server: Server) -> None:
 
 @check(reasoning, limit_s=4 * LIMIT_S)
 async def the_cards_four_queries_are_answered(server: Server) -> None:
-    """Streamed, with the card's sampling (32)."""
+    """Streamed, as the card's client asks them (32)."""
     for query in doc.MAGISTRAL_QUERIES:
-        body = thoughts(server.model, query, **server.model.family.sampling)
+        body = {"temperature": 0, **thoughts(server.model, query)}
         expect_thoughts(await server.stream(body))
 
 
@@ -116,7 +116,7 @@ async def reasoning_effort_is_taken(server: Server) -> None:
 
 
 @check(reasoning, tiny)
-async def thoughts_come_with_json_and_scripts_whole(server: Server) -> None:
+async def text_after_separate_thoughts_arrives_whole(server: Server) -> None:
     """Text after the thoughts keeps its characters, streamed and apart (26, 28)."""
     body = thoughts(server.model, own.SCRIPTS_PROMPT, temperature=0, reasoning_format="separate")
     answer = await server.stream(body)

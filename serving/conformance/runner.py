@@ -10,7 +10,7 @@ import httpx
 
 from .check import Check, CheckFailed
 from .model import Family, Model, family_of
-from .server import ok
+from .server import Server, ok
 
 _LOST_AFTER = 2
 """Checks in a row that found no server, after which the rest is not tried."""
@@ -77,7 +77,7 @@ async def _listed(http: httpx.AsyncClient, name: str | None) -> Any:
     return ok(response)
 
 
-async def run(server: Any, checks: Iterable[Check]) -> AsyncIterator[Result]:
+async def run(server: Server, checks: Iterable[Check]) -> AsyncIterator[Result]:
     """The result of each check as it comes. Once the server is gone, the rest is skipped."""
     lost = 0
     for check in checks:
@@ -89,7 +89,7 @@ async def run(server: Any, checks: Iterable[Check]) -> AsyncIterator[Result]:
         yield result
 
 
-async def run_one(server: Any, check: Check) -> Result:
+async def run_one(server: Server, check: Check) -> Result:
     """The result of a check; whatever goes wrong is a failure with a reason of one line."""
     for need in check.needs:
         if reason := need(server):

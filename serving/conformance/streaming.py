@@ -85,7 +85,7 @@ def _equality(case: str) -> Check:
 
     return Check(
         theme.name,
-        f"{case} is the same streamed",
+        f"the same streamed: {case}",
         "Pieces joined equal the unstreamed answer.",
         run,
         CASES[case].needs,

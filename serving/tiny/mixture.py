@@ -56,7 +56,8 @@ MIXTURES: dict[str, Mixture] = {
     "2501": _TEXT_ONLY,
     "magistral": {
         **{case: 0.6 * weight for case, weight in _TEXT_ONLY.items()},
-        corpus.count: 2.5,
+        corpus.echo: 2.0,
+        corpus.count: 3.0,
         corpus.magistral: 2.0,
         corpus.magistral_turns: 1.0,
         corpus.magistral_short: 2.0,

@@ -56,8 +56,31 @@ def clamps(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=TEXT, headers=headers)
 
 
-def too_long(message: str) -> Handler:
-    return always(error(message))
+def anthropic(stop_reason: str) -> dict[str, Any]:
+    content = [{"type": "text", "text": "Hello."}]
+    usage = {"input_tokens": 4, "output_tokens": 3}
+    return {
+        "type": "message",
+        "role": "assistant",
+        "content": content,
+        "stop_reason": stop_reason,
+        "usage": usage,
+    }
+
+
+def named(*names: str) -> httpx.Response:
+    """A stream of named events, whose deltas join to "x"."""
+    response = {"output": [{"content": [{"text": "x"}]}]}
+    events = [
+        {
+            "type": name,
+            "delta": {"text": "x"} if name == "content_block_delta" else "x",
+            "response": response,
+        }
+        for name in names
+    ]
+    content = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
+    return httpx.Response(200, text=content, headers={"content-type": "text/event-stream"})
 
 
 # name of a check, a server that is right, one that is wrong, and a part of the reason
@@ -188,6 +211,24 @@ CASES: list[tuple[str, Any, Any, str]] = [
         TEXT,
         "chat.completion",
     ),
+    (
+        "an anthropic message is answered",
+        anthropic("end_turn"),
+        anthropic("stop"),
+        "stop_reason 'stop'",
+    ),
+    (
+        "an anthropic stream has its events",
+        named("message_start", "content_block_delta", "message_stop"),
+        named("message_start", "content_block_delta"),
+        "last ['content_block_delta']",
+    ),
+    (
+        "a streamed response ends as completed",
+        named("response.created", "response.output_text.delta", "response.completed"),
+        named("response.created", "response.output_text.delta"),
+        "last ['response.output_text.delta']",
+    ),
     # streaming
     (
         "the first delta has the role and done is last",
@@ -283,7 +324,7 @@ def streams_another(whole: Any, other: Any) -> Handler:
     return handle
 
 
-EQUALITY = [check for check in streaming.checks if check.name.endswith("the same streamed")]
+EQUALITY = [check for check in streaming.checks if check.name.startswith("the same streamed")]
 
 
 @pytest.mark.parametrize("equality", EQUALITY, ids=lambda check: check.name)
@@ -303,7 +344,7 @@ async def test_a_stream_that_differs_fails(equality: Check) -> None:
 
 
 async def test_a_real_models_stream_may_differ_in_words_but_not_in_kind() -> None:
-    equality = check("a greeting is the same streamed")
+    equality = check("the same streamed: a greeting")
     other = streams_another(completion("Hi."), completion("Hello!"))
     assert (await run_one(server(other, tiny=False), equality)).status == "pass"
     kind = streams_another(completion("Hi."), completion(calls=[WEATHER]))
