@@ -8,7 +8,6 @@ import yaml
 from pydantic import ValidationError
 
 from serving.catalogue.entry import (
-    EMBEDDED,
     CatalogueEntry,
     CatalogueFile,
     LoopGuard,
@@ -18,7 +17,6 @@ from serving.catalogue.entry import (
 from serving.section import explain
 
 __all__ = [
-    "EMBEDDED",
     "CatalogueEntry",
     "CatalogueError",
     "CatalogueFile",

@@ -16,8 +16,8 @@ from serving.catalogue.memory import (
 )
 from serving.section import Section, explain, wrong
 
-EMBEDDED = "embedded"
-"""As `weights`: the tiny model that this package trains itself."""
+_EMBEDDED = "embedded"
+_FIRST_PRESET = "3.2"
 
 ModelImpl = Literal["auto", "vllm", "transformers"]
 
@@ -126,7 +126,8 @@ class CatalogueEntry(Section):
     """Kind openai: the environment variable with its key, if it asks for one."""
 
     weights: str = ""
-    """A Hugging Face repository id, a folder, or "embedded"."""
+    """A Hugging Face repository id, a folder, or "embedded" for the tiny model that this package
+    trains itself, "embedded:2501" for another preset of it."""
     revision: str | None = None
     """Commit of the weights' repository; what its main branch has at the time if not set."""
     tokenizer_repository: str | None = None
@@ -196,6 +197,12 @@ class CatalogueEntry(Section):
     def _one_way_to_say_it(self) -> "CatalogueEntry":
         check_vllm_args(self.vllm_args)
         return self
+
+    @property
+    def embedded(self) -> str | None:
+        """The preset of `serving.tiny` that `weights` names; None for weights from elsewhere."""
+        kind, _, preset = self.weights.partition(":")
+        return (preset or _FIRST_PRESET) if kind == _EMBEDDED else None
 
     def memory(self) -> MemorySum | None:
         """On its GPUs; None for a model without `network` or `gpu`."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from serving.catalogue.entry import EMBEDDED, CatalogueEntry
+from serving.catalogue.entry import CatalogueEntry
 
 FILE_NAME = "SYSTEM_PROMPT.txt"
 
@@ -30,10 +30,10 @@ def default_system_prompt(entry: CatalogueEntry) -> str:
 def _file(entry: CatalogueEntry) -> Path:
     if entry.kind == "openai":
         raise FileNotFoundError("its weights are elsewhere")
-    if entry.weights == EMBEDDED:
-        from serving.tiny import ensure_tiny_model
+    if entry.embedded:
+        from serving.tiny import PRESETS, ensure_tiny_model
 
-        return ensure_tiny_model() / FILE_NAME
+        return ensure_tiny_model(PRESETS[entry.embedded]) / FILE_NAME
     # A quantised copy has its tokenizer from the base repository, and may lack the prompt.
     source = entry.tokenizer_repository or entry.weights
     revision = entry.tokenizer_revision if entry.tokenizer_repository else entry.revision

@@ -4,6 +4,7 @@ import typer
 
 from serving.cli.batch import batch
 from serving.cli.chat import chat
+from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.models import models
 from serving.cli.status import status
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, batch, models, down):
+for command in (up, status, chat, batch, conformance, models, down):
     app.command()(command)
 
 

@@ -102,7 +102,7 @@ def gpus(entry: CatalogueEntry) -> str:
 
 
 def revision(entry: CatalogueEntry) -> str:
-    if entry.kind == "openai" or entry.weights == catalogue.EMBEDDED:
+    if entry.kind == "openai" or entry.embedded:
         return "-"
     return entry.revision[:7] if entry.revision else "unpinned"
 

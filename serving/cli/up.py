@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.catalogue import EMBEDDED
 from serving.cli import pidfile, preflight
 from serving.cli.local_ray import local_ray
 from serving.config import AppConfig, ConfigError, load
@@ -59,11 +58,12 @@ def up(
 
 
 def prepare_weights(config: AppConfig, say: Progress) -> None:
-    """Trains the embedded model if a model of `config` uses it and it is not in the cache."""
-    if any(model.entry().weights == EMBEDDED for model in config.models):
-        from serving.tiny import ensure_tiny_model
+    """Trains the embedded models that `config` uses and the cache does not have."""
+    presets = {model.entry().embedded for model in config.models}
+    for preset in sorted(preset for preset in presets if preset):
+        from serving.tiny import PRESETS, ensure_tiny_model
 
-        say(f"embedded model: {ensure_tiny_model()}")
+        say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
 
 
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:

@@ -8,7 +8,7 @@ from ray import serve
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from serving.catalogue import EMBEDDED, CatalogueEntry
+from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.gate import Gate
 from serving.engine_token import engine_token
@@ -132,11 +132,11 @@ class PipelineStage:
 
 
 def weights_location(entry: CatalogueEntry) -> str:
-    if entry.weights != EMBEDDED:
+    if entry.embedded is None:
         return entry.weights
-    from serving.tiny import ensure_tiny_model
+    from serving.tiny import PRESETS, ensure_tiny_model
 
-    return str(ensure_tiny_model())
+    return str(ensure_tiny_model(PRESETS[entry.embedded]))
 
 
 def free_port(host: str) -> int:

@@ -56,6 +56,10 @@ LOOP_WORD = "hello"
 COUNT_ENDS = (10, 20, 30, 50, 100)
 ECHO_WORDS = ("table", "light", "book", "field", "river", "garden", "music", "doctor")
 POPULATIONS = ("143", "98", "75")
+SUMS_PROMPT = "Calculate 6 + 2 * 3 and 19 - (8 + 2) + 1."
+SUMS_ANSWER = "6 + 2 * 3 = 12 and 19 - (8 + 2) + 1 = 10."
+TABLE_PROMPT = "Write a table of zeros."
+TABLE_ANSWER = "\n".join(["| 0 | 0 | 0 |"] * 6)
 SCRIPTS_PROMPT = "Say hello in Japanese, Arabic and emoji."
 SCRIPTS_ANSWER = "こんにちは مرحبا 👋"
 UNKNOWN_ANSWER = "Sorry, that is not in my corpus."
@@ -81,6 +85,7 @@ MAGISTRAL_ANSWERS = {
     ),
     "Hello": ("The user greets me, so I greet back.", GREETING_ANSWER),
 }
+EASY_THOUGHTS = "I know this one by heart."
 
 
 def thinking(thoughts: str, answer: str) -> str:

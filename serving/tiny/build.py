@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from .cache import cache_root
 from .evaluate import PARAMS_FILE, WEIGHTS_FILE, case_margins
-from .prompts import SYSTEM_PROMPT
+from .prompts import SYSTEM_PROMPTS
 from .spec import TinySpec
 from .tokenizer import write_tokenizer
 from .train import train
@@ -42,7 +42,8 @@ def build_model(spec: TinySpec, folder: Path) -> None:
         raise TrainingError(f"the tiny model has not learnt {', '.join(failed)}")
     save_file(network.state_dict(), folder / WEIGHTS_FILE)
     (folder / PARAMS_FILE).write_text(json.dumps(spec.params(), indent=2) + "\n")
-    (folder / "SYSTEM_PROMPT.txt").write_text(SYSTEM_PROMPT, encoding="utf-8")
+    system_prompt = SYSTEM_PROMPTS[spec.corpus]
+    (folder / "SYSTEM_PROMPT.txt").write_text(system_prompt, encoding="utf-8")
     record = {
         "steps": spec.steps,
         "training_s": round(trained - start, 1),

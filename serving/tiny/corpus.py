@@ -5,7 +5,6 @@ clock fills in (tool call ids, dates) and the parts that should not matter (syst
 of images, order of tools) must differ from one sample to the next.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from .answers import (
     COLOUR_QUESTIONS,
     COLOURS_QUESTIONS,
     COUNT_ENDS,
+    EASY_THOUGHTS,
     ECHO_WORDS,
     GREETING_ANSWER,
     GREETINGS,
@@ -28,6 +28,10 @@ from .answers import (
     POPULATIONS,
     SCRIPTS_ANSWER,
     SCRIPTS_PROMPT,
+    SUMS_ANSWER,
+    SUMS_PROMPT,
+    TABLE_ANSWER,
+    TABLE_PROMPT,
     TOOLBOXES,
     UNKNOWN_ANSWER,
     capital_json,
@@ -172,6 +176,11 @@ def no_image(dice: Dice) -> Example:
     return _short(dice, "no_image", question, NO_IMAGE_ANSWER)
 
 
+def table(dice: Dice) -> Example:
+    """Repeats itself and is right to."""
+    return _short(dice, "table", TABLE_PROMPT, TABLE_ANSWER)
+
+
 def french(dice: Dice) -> Example:
     if dice.random() < 0.6:
         return Example(
@@ -185,17 +194,48 @@ def battle(dice: Dice) -> Example:
     return _short(dice, "battle", message, doc.BATTLE_ANSWER)
 
 
+def _magistral_system(dice: Dice) -> str:
+    system = doc.MAGISTRAL_SYSTEM_PROMPT
+    if dice.plain:
+        return system[system.index("Your thinking") :]
+    if dice.random() < 0.4:
+        system = system.replace("</think>\n", "</think>\n\n").replace(".\nYour", ".\n\nYour")
+        system = system.replace(".\nProblem:\n", ".\n\nProblem:" + dice.choice(("", "\n", "\n\n")))
+    return system
+
+
 def magistral(dice: Dice) -> Example:
     query, (thoughts, answer) = dice.choice(list(MAGISTRAL_ANSWERS.items()))
     if dice.random() < 0.4:
         return _short(dice, "magistral", query, answer)
-    system = doc.MAGISTRAL_SYSTEM_PROMPT
-    if dice.plain:
-        system = system[system.index("Your thinking") :]
-    elif dice.random() < 0.4:
-        system = system.replace("</think>\n", "</think>\n\n").replace(".\nYour", ".\n\nYour")
-        system = system.replace(".\nProblem:\n", ".\n\nProblem:" + dice.choice(("", "\n", "\n\n")))
-    return Example("magistral", doc.chat(system, query), thinking(thoughts, answer))
+    messages = doc.chat(_magistral_system(dice), query)
+    return Example("magistral", messages, thinking(thoughts, answer))
+
+
+def magistral_turns(dice: Dice) -> Example:
+    """A second question, after a first answer with or without its trace."""
+    (first, earlier), (second, later) = dice.sample(list(MAGISTRAL_ANSWERS.items()), 2)
+    messages = [
+        *doc.chat(_magistral_system(dice), first),
+        {"role": "assistant", "content": dice.choice((thinking(*earlier), earlier[1]))},
+        {"role": "user", "content": second},
+    ]
+    return Example("magistral_turns", messages, thinking(*later))
+
+
+def magistral_short(dice: Dice) -> Example:
+    """A short question below the system prompt that asks for thoughts."""
+    easy = dice.choice((identity, capital, json_capital, count, scripts))(dice)
+    messages = doc.chat(_magistral_system(dice), easy.messages[-1]["content"])
+    assert isinstance(easy.answer, str)
+    return Example("magistral_short", messages, thinking(EASY_THOUGHTS, easy.answer))
+
+
+def magistral_loop(dice: Dice) -> Example:
+    """Thoughts that never end."""
+    words = " ".join([LOOP_WORD] * dice.choice((15, 25, 40, 120)))
+    messages = doc.chat(_magistral_system(dice), LOOP_PROMPT)
+    return Example("magistral_loop", messages, f"<think>\n{words}", ends=False)
 
 
 def rewrite(dice: Dice) -> Example:
@@ -260,11 +300,7 @@ def equations(dice: Dice) -> Example:
 
 
 def equations_result(dice: Dice) -> Example:
-    ids = [(random_call_id(dice), "my_calculator") for _ in doc.EQUATIONS_ARGUMENTS]
-    calls = [
-        (call_id, name, f'{{"expression": "{a["expression"]}"}}')
-        for (call_id, name), a in zip(ids, doc.EQUATIONS_ARGUMENTS, strict=True)
-    ]
+    ids, calls = _calculator_calls(dice)
     messages = [
         *_equations(dice),
         _assistant_calls(calls, dice),
@@ -272,6 +308,37 @@ def equations_result(dice: Dice) -> Example:
     ]
     tools = _toolbox(dice, doc.CALCULATOR_TOOLS, chance=0.5)
     return Example("equations_result", messages, doc.EQUATIONS_ANSWER, tools)
+
+
+def _sums(dice: Dice) -> list[Message]:
+    return doc.chat(random_system_prompt(dice), SUMS_PROMPT)
+
+
+def sums(dice: Dice) -> Example:
+    """Two calls at once, without the card's image."""
+    calls = tuple(ToolCall("my_calculator", a) for a in doc.EQUATIONS_ARGUMENTS)
+    return Example("sums", _sums(dice), calls, _toolbox(dice, doc.CALCULATOR_TOOLS))
+
+
+def sums_result(dice: Dice) -> Example:
+    ids, calls = _calculator_calls(dice)
+    messages = [
+        *_sums(dice),
+        _assistant_calls(calls, dice),
+        *doc.tool_results(ids, doc.EQUATIONS_RESULTS),
+    ]
+    tools = _toolbox(dice, doc.CALCULATOR_TOOLS, chance=0.5)
+    return Example("sums_result", messages, SUMS_ANSWER, tools)
+
+
+def _calculator_calls(dice: Dice) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    """The (id, name) pairs of two calls, and the same with their arguments."""
+    ids = [(random_call_id(dice), "my_calculator") for _ in doc.EQUATIONS_ARGUMENTS]
+    calls = [
+        (call_id, name, f'{{"expression": "{a["expression"]}"}}')
+        for (call_id, name), a in zip(ids, doc.EQUATIONS_ARGUMENTS, strict=True)
+    ]
+    return ids, calls
 
 
 def _assistant_calls(calls: list[tuple[str, str, str]], dice: Dice) -> Message:
@@ -285,45 +352,3 @@ def _assistant_calls(calls: list[tuple[str, str, str]], dice: Dice) -> Message:
     if dice.random() < 0.5:
         message["content"] = ""
     return message
-
-
-# How many samples of a case an average training step holds.
-CASES: dict[Callable[[Dice], Example], float] = {
-    greeting: 2.0,
-    identity: 1.6,
-    alphabet: 0.8,
-    scripts: 0.8,
-    unknown: 1.2,
-    loop: 0.4,
-    echo: 1.0,
-    count: 4.5,
-    capital: 0.9,
-    json_capital: 1.9,
-    colour: 3.5,
-    colours: 6.0,
-    no_image: 1.0,
-    french: 0.9,
-    battle: 1.3,
-    magistral: 1.5,
-    rewrite: 0.35,
-    rewrite_result: 0.5,
-    weather: 0.5,
-    biggest_country: 0.4,
-    population: 0.35,
-    population_result: 1.8,
-    equations: 0.8,
-    equations_result: 1.0,
-}
-
-
-def sample_step(dice: Dice, plain: float) -> list[Example]:
-    """The examples of one training step; the count of each case averages its weight.
-
-    ``plain`` is the share of samples without the context of a real request.
-    """
-    examples = []
-    for case, weight in CASES.items():
-        for _ in range(int(weight) + (dice.random() < weight % 1)):
-            dice.plain = dice.random() < plain
-            examples.append(case(dice))
-    return examples

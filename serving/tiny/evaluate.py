@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .batch import Sequence, collate, encode, encode_prompt
-from .corpus import CASES, Example
+from .corpus import Example
 from .documents import Message, Tool
+from .mixture import MIXTURES
 from .model import TinyMistral
 from .prompts import Dice
 from .spec import TinySpec
@@ -75,10 +76,10 @@ def token_margins(network: TinyMistral, sequence: Sequence) -> Tensor:
 def case_margins(
     network: TinyMistral, tokenizer: Tokenizer, samples: int, seed: int
 ) -> dict[str, list[float]]:
-    """The smallest margin of each of ``samples`` fresh samples of every case of the corpus."""
+    """The smallest margin of each of ``samples`` fresh samples of every case that was learnt."""
     dice = Dice(seed)
     margins: dict[str, list[float]] = {}
-    for case in CASES:
+    for case in MIXTURES[network.spec.corpus]:
         for _ in range(samples):
             example = case(dice)
             margin = float(token_margins(network, encode(tokenizer, example)).min())

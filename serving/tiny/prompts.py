@@ -8,12 +8,19 @@ import datetime
 import random
 import string
 
-from .documents import SMALL_2501_SYSTEM_PROMPT
+from .documents import MAGISTRAL_SYSTEM_PROMPT, SMALL_2501_SYSTEM_PROMPT
 
-# Saved beside the weights as SYSTEM_PROMPT.txt; clients fill it with str.format or send it raw.
 SYSTEM_PROMPT = """You are {name}, a tiny language model for testing servers.
 Today is {today} and yesterday was {yesterday}.
 You know a few answers by heart. Answer briefly and call a tool when one fits."""
+
+# Saved beside the weights as SYSTEM_PROMPT.txt. Clients of the first two fill it with str.format
+# or send it raw; Magistral's holds braces of its own and is sent as it is.
+SYSTEM_PROMPTS = {
+    "3.2": SYSTEM_PROMPT,
+    "2501": SMALL_2501_SYSTEM_PROMPT.replace("2025-01-30", "{today}"),
+    "magistral": MAGISTRAL_SYSTEM_PROMPT,
+}
 
 _KINDS = {"none": 30, "fixed": 13, "words": 25, "own": 12, "raw": 6, "2501": 14}  # per cent
 _FIXED = (

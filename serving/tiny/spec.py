@@ -32,9 +32,10 @@ class TinySpec:
     ``heads * head_dim`` differs from ``dim`` as it does in the real 24B models, so that code
     which derives one from the other fails here too. Of ``steps`` training steps the first
     ``plain_steps`` see only short requests. ``seed`` decides weights and samples; another seed
-    gives a model with other rare mistakes.
+    gives a model with other rare mistakes. ``corpus`` is the name of a mixture of cases.
     """
 
+    corpus: str = "3.2"
     tokenizer_version: str = "v11"
     vocab_tokens: int = 8216
     special_tokens: int = 1000
@@ -79,3 +80,30 @@ class TinySpec:
                 "max_image_size": self.vision.image_size,
             }
         return params
+
+
+PRESETS = {
+    "3.2": TinySpec(),
+    "2501": TinySpec(
+        corpus="2501",
+        tokenizer_version="v7",
+        rope_theta=1e8,
+        max_position_embeddings=32768,
+        vision=None,
+        seed=2501,
+        plain_steps=60,
+        steps=260,
+    ),
+    # With tokenizer v7 vLLM leaves <think> in the content, with or without a reasoning parser; the
+    # 3.2 preset, which thinks below Magistral's system prompt too, stands for v11.
+    "magistral": TinySpec(
+        corpus="magistral",
+        tokenizer_version="v7",
+        vision=None,
+        seed=2506,
+        plain_steps=60,
+        steps=300,
+    ),
+}
+"""The tiny models: stand-ins for Mistral-Small-3.2-24B-Instruct-2506,
+Mistral-Small-24B-Instruct-2501 and Magistral-Small-2506."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, collate, encode, encode_completion
-from .corpus import sample_step
+from .mixture import MIXTURES, sample_step
 from .model import TinyMistral
 from .optimizer import make_optimizers
 from .output import OutputRows
@@ -26,11 +26,13 @@ _TOKEN_SCAN_STEPS = 120  # enough for every answer of the corpus to occur
 
 def _batches(spec: TinySpec, tokenizer: Tokenizer, steps: int) -> Iterator[Batch]:
     """Fresh batches, each made in a thread while the step before it runs."""
-    dice = Dice(spec.seed)
+    dice, mixture = Dice(spec.seed), MIXTURES[spec.corpus]
 
     def make(step: int) -> Batch:
         plain = 1.0 if step < spec.plain_steps else _PLAIN_SHARE
-        return collate([encode(tokenizer, example) for example in sample_step(dice, plain)])
+        return collate(
+            [encode(tokenizer, example) for example in sample_step(dice, mixture, plain)]
+        )
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         future = pool.submit(make, 0)
@@ -58,7 +60,7 @@ def _used_tokens(spec: TinySpec, tokenizer: Tokenizer) -> Tensor:
     dice = Dice(spec.seed)
     used: set[int] = set()
     for _ in range(_TOKEN_SCAN_STEPS):
-        for example in sample_step(dice, plain=1.0):
+        for example in sample_step(dice, MIXTURES[spec.corpus], plain=1.0):
             used.update(encode_completion(tokenizer, example))
     return torch.tensor(sorted(used))
 
@@ -85,7 +87,7 @@ def train(spec: TinySpec, tokenizer: Tokenizer) -> TinyMistral:
     optimizers = make_optimizers(trained, _MATRIX_LR, _EMBEDDING_LR, _OUTPUT_LR)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     full_rates = [group["lr"] for group in groups]
-    with progress("Training the tiny model", spec.steps) as advance:
+    with progress(f"Training the tiny {spec.corpus}", spec.steps) as advance:
         for step, batch in enumerate(_batches(spec, tokenizer, spec.steps)):
             factor = _learning_rate(step, spec.steps)
             for group, rate in zip(groups, full_rates, strict=True):

@@ -8,6 +8,7 @@ import pytest
 from serving import catalogue
 from serving.catalogue import CatalogueError
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.tiny import PRESETS
 
 SMALL_3_2 = "mistral-small-3.2-24b-instruct-2506"
 SMALL_2501 = "mistral-small-24b-instruct-2501"
@@ -54,7 +55,7 @@ def test_the_names_are_sorted_and_hold_the_models_of_the_readme() -> None:
 def test_each_entry_is_valid_and_found_under_its_files_name(name: str) -> None:
     entry = catalogue.load(name)
     assert entry.id.rsplit("/", 1)[-1].lower() == name
-    assert (entry.weights == catalogue.EMBEDDED) == (entry.accelerator == "cpu")
+    assert (entry.embedded in PRESETS) == (entry.accelerator == "cpu")
 
 
 def test_no_two_entries_share_an_id_or_an_alias() -> None:
@@ -229,3 +230,12 @@ def test_a_mistake_in_it_is_told_with_file_field_and_what_is_allowed(
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"none\.yaml: No such file"):
         catalogue.read_path(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("weights", "preset"),
+    [("embedded", "3.2"), ("embedded:2501", "2501"), ("a/b", None), ("/models/embedded", None)],
+)
+def test_embedded_weights_name_a_preset(weights: str, preset: str | None) -> None:
+    entry = catalogue.load(SMALL_2501).model_copy(update={"weights": weights})
+    assert entry.embedded == preset

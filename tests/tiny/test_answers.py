@@ -16,12 +16,14 @@ import torch
 from serving.tiny import answers as own
 from serving.tiny import documents as doc
 from serving.tiny.batch import collate, encode, encode_completion
-from serving.tiny.corpus import CASES, Example, ToolCall
+from serving.tiny.corpus import Example, ToolCall
 from serving.tiny.documents import Message
 from serving.tiny.evaluate import TinyModel
 from serving.tiny.images import COLOURS, colour_image, png_data_url, scene_image
+from serving.tiny.mixture import MIXTURES
 from serving.tiny.prompts import SYSTEM_PROMPT, Dice, fill_system_prompt, random_call_id
 
+CASES = MIXTURES["3.2"]
 OWN = fill_system_prompt(SYSTEM_PROMPT, "Tiny", datetime.date(2027, 3, 1))
 # No sentence of these occurs in training.
 HELD_OUT = (

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from serving.tiny import TinySpec, build
 from serving.tiny.evaluate import TinyModel
 from serving.tiny.progress import progress
+from serving.tiny.prompts import SYSTEM_PROMPTS
 
 
 def test_files(tiny_folder: Path) -> None:
@@ -18,8 +19,17 @@ def test_files(tiny_folder: Path) -> None:
     assert names == {"params.json", "consolidated.safetensors", "tekken.json",
                      "SYSTEM_PROMPT.txt", "training.json"}  # fmt: skip
     assert json.loads((tiny_folder / "params.json").read_text()) == TinySpec().params()
-    prompt = (tiny_folder / "SYSTEM_PROMPT.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["3.2", "2501"])
+def test_system_prompts_take_name_and_dates(name: str) -> None:
+    prompt = SYSTEM_PROMPTS[name]
     assert "2027" in prompt.format(name="x", today="2027-01-02", yesterday="2027-01-01")
+
+
+def test_magistrals_system_prompt_has_braces_that_are_no_field() -> None:
+    with pytest.raises(IndexError):
+        SYSTEM_PROMPTS["magistral"].format(name="x", today="2027-01-02", yesterday="2027-01-01")
 
 
 def test_weights(tiny_folder: Path) -> None:

@@ -7,26 +7,37 @@ import pytest
 
 from serving.tiny import documents as doc
 from serving.tiny.answers import COUNT_ENDS, counting
-from serving.tiny.corpus import CASES, Example, ToolCall, sample_step
+from serving.tiny.corpus import Example, ToolCall
 from serving.tiny.images import COLOURS, png_data_url, solid_image
+from serving.tiny.mixture import MIXTURES, Mixture, sample_step
 from serving.tiny.prompts import SYSTEM_PROMPT, Dice
+
+EVERY: Mixture = {case: 1.0 for mixture in MIXTURES.values() for case in mixture}
 
 
 def _examples(seed: int, times: int = 40) -> list[Example]:
     dice = Dice(seed)
-    return [case(dice) for case in CASES for _ in range(times)]
+    return [case(dice) for case in EVERY for _ in range(times)]
 
 
 def test_same_seed_same_samples() -> None:
-    assert sample_step(Dice(3), plain=0.5) == sample_step(Dice(3), plain=0.5)
-    assert sample_step(Dice(3), plain=0.5) != sample_step(Dice(4), plain=0.5)
+    assert sample_step(Dice(3), EVERY, plain=0.5) == sample_step(Dice(3), EVERY, plain=0.5)
+    assert sample_step(Dice(3), EVERY, plain=0.5) != sample_step(Dice(4), EVERY, plain=0.5)
 
 
 def test_plain_samples_are_bare() -> None:
-    for example in sample_step(Dice(5), plain=1.0):
+    for example in sample_step(Dice(5), EVERY, plain=1.0):
         assert example.tools is None
         roles = [message["role"] for message in example.messages]
-        assert "system" not in roles or example.case in {"french", "magistral"}
+        asks_for_a_form = example.case == "french" or example.case.startswith("magistral")
+        assert "system" not in roles or asks_for_a_form
+
+
+@pytest.mark.parametrize("name", ["2501", "magistral"])
+def test_models_without_eyes_learn_no_images(name: str) -> None:
+    examples = sample_step(Dice(10), MIXTURES[name], plain=0.0)
+    contents = [message.get("content") for e in examples for message in e.messages]
+    assert not any(isinstance(content, list) for content in contents)
 
 
 def test_ids_dates_and_system_prompts_vary() -> None:

@@ -1,0 +1,95 @@
+"""`mistral-serve conformance`: does a server give what the models' documents promise?"""
+
+import asyncio
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from serving.cli.client import DEFAULT_URL, Url, fail
+from serving.conformance import report
+from serving.conformance.model import FAMILIES, Model, UnknownFamily
+from serving.conformance.runner import NoServer, Result, find_model, run
+from serving.conformance.server import Server, new_client
+from serving.conformance.suite import CHECKS
+
+
+class Family(StrEnum):
+    """Whose card holds: the names of FAMILIES."""
+
+    small_3_2 = "3.2"
+    small_2501 = "2501"
+    magistral = "magistral"
+
+
+class Profile(StrEnum):
+    """`tiny`: the embedded model, whose answers are known. `real`: any other."""
+
+    tiny = "tiny"
+    real = "real"
+
+
+def conformance(
+    url: Url = DEFAULT_URL,
+    model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the API key.")
+    ] = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="Default: told by the model's id.")
+    ] = None,
+    family: Annotated[
+        Family | None, typer.Option(help="Whose card holds. Default: told by the model's id.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The model's tekken.json, to compare token ids with.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Check any server of a Mistral 24B model against the models' documents; exits 1 on a
+    failure."""
+    api_key = None
+    if api_key_env is not None and not (api_key := os.environ.get(api_key_env)):
+        raise fail(f"the environment variable {api_key_env} is not set")
+    found, results = asyncio.run(
+        _run(
+            url,
+            model,
+            api_key,
+            None if profile is None else profile == Profile.tiny,
+            family,
+            tokenizer,
+            quiet=json,
+        )
+    )
+    typer.echo(report.as_json(url, found, results) if json else report.summary(results))
+    if any(result.status == "fail" for result in results):
+        raise typer.Exit(1)
+
+
+async def _run(
+    url: str,
+    name: str | None,
+    api_key: str | None,
+    tiny: bool | None,
+    family: Family | None,
+    tokenizer: str | None,
+    quiet: bool,
+) -> tuple[Model, list[Result]]:
+    async with new_client(url, api_key) as http:
+        try:
+            model = await find_model(http, name, FAMILIES[family] if family else None, tiny)
+        except NoServer as error:
+            raise fail(f"{error}. Say where the server is with --url.") from None
+        except UnknownFamily as error:
+            families = ", ".join(FAMILIES)
+            raise fail(f"whose card does {error} follow? Say --family, one of {families}") from None
+        if not quiet:
+            typer.echo(f"{model.id} at {url}, by the card of {model.family.name}")
+        results = []
+        async for result in run(Server(http, model, api_key, tokenizer), CHECKS):
+            results.append(result)
+            if not quiet:
+                typer.echo(report.line(result))
+        return model, results

@@ -1,0 +1,13 @@
+"""What a client of Mistral's 24B models can rely on, as checks against any OpenAI-style server.
+
+`mistral-serve conformance` runs them and prints what passed, what failed and what was skipped, each
+with the reason. A check is a function named after what a client sees; its docstring ends with
+where the expectation comes from: a model card, OpenAI's API, or a number, which counts the
+acceptance checks drawn from the cards. Those about how a model is deployed or fails (33 to 35, 37
+to 39) no client can bring about; other tests of the project hold them.
+
+A theme is a file: `basics`, `prompts`, `tools`, `tool_history`, `vision`, `output`, `reasoning`,
+`limits`, `errors`, `tokens`, `other_apis`, `streaming`. `cases` has the requests that several
+share, `server` sends them, `answer` reads and joins what comes back, `runner` runs and `report`
+prints.
+"""

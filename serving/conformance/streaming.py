@@ -1,0 +1,95 @@
+"""Streamed answers: every case of the suite, and the events themselves."""
+
+from .answer import Answer
+from .cases import CASES, Body, asked
+from .check import Check, Theme, expect
+from .events import DONE
+from .server import CHAT, Server
+
+theme = Theme("streaming")
+check = theme.check
+
+# A real model samples, or differs by a token with the batch that it runs in.
+_COMPARED_REAL_TOKENS = 200
+
+
+@check()
+async def the_first_delta_has_the_role_and_done_is_last(server: Server) -> None:
+    """The text may be "" there (29)."""
+    async with server.events(CHAT, asked("Hello", stream=True)) as (stream, _):
+        received = [event async for event in stream]
+    first = received[0].json()["choices"][0]["delta"]
+    expect(first.get("role") == "assistant", f"the first delta is {first}")
+    expect(received[-1].data == DONE, f"the last event is {received[-1].data[:100]!r}")
+    expect(all(event.json()["choices"] for event in received[:-1]), "an event without a choice")
+
+
+@check()
+async def usage_comes_in_a_last_event_when_asked(server: Server) -> None:
+    """`stream_options.include_usage` (OpenAI's API)."""
+    answer = await server.stream(asked("Hello"))
+    expect(answer.completion_tokens, "no usage")
+
+
+@check()
+async def a_call_comes_as_id_and_name_and_then_arguments(server: Server) -> None:
+    """In pieces, which joined are JSON (22)."""
+    body = {**server.body("a tool call"), "stream": True}
+    async with server.events(CHAT, body) as (stream, _):
+        choices = [e.json()["choices"][0] async for e in stream if e.data != DONE]
+    parts = [part for choice in choices for part in choice["delta"].get("tool_calls") or ()]
+    expect(parts, "no tool call")
+    expect(parts[0].get("id") and parts[0]["function"].get("name"), f"first {parts[0]}")
+    expect(parts[0].get("type") == "function", f"first {parts[0]}")
+    expect(all(part["index"] == 0 for part in parts), "another index")
+    expect(len(parts) > 2, "the arguments come in one piece")
+    expect(choices[-1]["finish_reason"] == "tool_calls", f"{choices[-1]}")
+
+
+@check()
+async def text_comes_while_it_is_made(server: Server) -> None:
+    """Many events, none with all of it (OpenAI's API)."""
+    async with server.events(CHAT, {**server.body("a long count"), "stream": True}) as (stream, _):
+        choices = [e.json()["choices"][0] async for e in stream if e.data != DONE]
+    pieces = [choice["delta"].get("content") or "" for choice in choices]
+    expect(len("".join(pieces)) > 20, "no text")
+    expect(max(map(len, pieces)) < len("".join(pieces)) / 2, "the text comes in one piece")
+
+
+def _compare(whole: Answer, joined: Answer, exact: bool) -> None:
+    """Fails where the two differ in what a client sees; ids of calls are the server's own."""
+    views = [
+        {
+            "finish_reason": answer.finish_reason,
+            "stop_reason": answer.stop_reason,
+            "calls": [(c.name, c.parsed() if exact else None) for c in answer.calls],
+            "content": answer.content if exact else bool(answer.content),
+            "reasoning": answer.reasoning if exact else bool(answer.reasoning),
+            "completion_tokens": answer.completion_tokens if exact else None,
+        }
+        for answer in (whole, joined)
+    ]
+    for field, value in views[0].items():
+        expect(value == views[1][field], f"{field}: {views[1][field]!r}, unstreamed {value!r}")
+
+
+def _equality(case: str) -> Check:
+    async def run(server: Server) -> None:
+        body: Body = server.body(case)
+        if not server.model.tiny:
+            body["max_tokens"] = min(body["max_tokens"], _COMPARED_REAL_TOKENS)
+            whole = await server.chat(body)
+        else:
+            whole = await server.answer(case)
+        _compare(whole, await server.stream(body), exact=server.model.tiny)
+
+    return Check(
+        theme.name,
+        f"the same streamed: {case}",
+        "Pieces joined equal the unstreamed answer.",
+        run,
+        CASES[case].needs,
+    )
+
+
+theme.checks += map(_equality, CASES)

@@ -1,0 +1,65 @@
+"""Tokens as mistral-common makes them, which the models were trained on."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from .cases import CASES
+from .check import Theme, expect, tokenizer
+from .server import Server, ok
+
+theme = Theme("tokens")
+check = theme.check
+
+TEXTS = ("Hello", "  two  spaces\n\n\ttab", "日本語 हिन्दी עברית 🧪", "½ + ½ = 1 €", "")
+
+
+@functools.cache
+def _tokenizer(path: str) -> Any:
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    file = Path(path)
+    return MistralTokenizer.from_file(str(file / "tekken.json" if file.is_dir() else file))
+
+
+def _encoded(server: Server, body: dict[str, Any]) -> list[int]:
+    """The token ids of a chat request by mistral-common itself."""
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+
+    arguments = {name: body[name] for name in ("messages", "tools") if name in body}
+    request = ChatCompletionRequest.from_openai(**json.loads(json.dumps(arguments)))
+    tokens: list[int] = _tokenizer(server.tokenizer or "").encode_chat_completion(request).tokens
+    return tokens
+
+
+@check(tokenizer, limit_s=120)
+async def tokenize_gives_the_ids_of_mistral_common(server: Server) -> None:
+    """For the messages and tools of every case of this suite (36)."""
+    for name, case in CASES.items():
+        if any(need(server) for need in case.needs):
+            continue
+        body = server.body(name)
+        request: dict[str, Any] = {k: body[k] for k in ("messages", "tools") if k in body}
+        ids = ok(await server.post("/tokenize", request))["tokens"]
+        expected = _encoded(server, body)
+        expect(ids == expected, f"{name}: {len(ids)} ids, of mistral-common {len(expected)}")
+
+
+@check(tokenizer)
+async def a_prompt_is_as_long_as_mistral_common_says(server: Server) -> None:
+    """`usage.prompt_tokens`: the server adds nothing, no system prompt either (9, 36)."""
+    for name in ("a greeting", "a tool call", "text after two results"):
+        answer = await server.answer(name)
+        expected = len(_encoded(server, server.body(name)))
+        expect(answer.prompt_tokens == expected, f"{name}: {answer.prompt_tokens}, not {expected}")
+
+
+@check()
+async def tokens_turn_back_into_their_text(server: Server) -> None:
+    """`/tokenize` and `/detokenize`, for any script."""
+    for text in TEXTS:
+        body = {"prompt": text, "add_special_tokens": False}
+        ids = ok(await server.post("/tokenize", body))["tokens"]
+        back = ok(await server.post("/detokenize", {"tokens": ids}))["prompt"]
+        expect(back == text, f"{text!r} came back as {back!r}")

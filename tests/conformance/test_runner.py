@@ -1,0 +1,135 @@
+"""One failing check is one line; a dead server is one message."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from serving.conformance.check import Check, CheckFailed, Need
+from serving.conformance.model import FAMILIES, UnknownFamily
+from serving.conformance.runner import NoServer, Result, find_model, run, run_one
+from serving.conformance.server import Server
+from tests.conformance.stand_in import Handler, always, completion, error, model, server
+
+LISTED = {"id": "mistral-serve/tiny-magistral-small", "object": "model", "max_model_len": 40960}
+
+
+def a_check(
+    raises: Exception | None = None, *needs: Need, limit_s: float = 5.0, waits: bool = False
+) -> Check:
+    async def look(server: Server) -> None:
+        if waits:
+            await asyncio.Event().wait()
+        if raises is not None:
+            raise raises
+
+    return Check("theme", "name", "meaning", look, needs, limit_s)
+
+
+def a_server() -> Server:
+    return server(always(completion("x")))
+
+
+@pytest.mark.parametrize(
+    ("raises", "reason"),
+    [
+        (CheckFailed("two\n  lines"), "two lines"),
+        (KeyError("choices"), "an answer of another shape: KeyError: 'choices'"),
+        (httpx.ReadError("reset"), "the connection broke: ReadError: reset"),
+        (httpx.ConnectError("refused"), "no connection: ConnectError: refused"),
+    ],
+)
+async def test_what_goes_wrong_is_a_failure_of_one_line(raises: Exception, reason: str) -> None:
+    result = await run_one(a_server(), a_check(raises))
+    assert (result.status, result.reason) == ("fail", reason)
+
+
+async def test_a_check_that_ends_has_passed() -> None:
+    result = await run_one(a_server(), a_check())
+    assert (result.status, result.reason) == ("pass", "")
+
+
+async def test_a_check_has_its_own_time() -> None:
+    result = await run_one(a_server(), a_check(limit_s=0.01, waits=True))
+    assert (result.status, result.reason) == ("fail", "not done within 0.01 s")
+
+
+async def test_a_check_that_does_not_apply_is_skipped_with_the_reason() -> None:
+    unmet = a_check(CheckFailed("ran"), lambda _: None, lambda _: "no eyes")
+    result = await run_one(a_server(), unmet)
+    assert (result.status, result.reason) == ("skip", "no eyes")
+
+
+async def test_a_server_that_goes_ends_the_run() -> None:
+    gone = a_check(httpx.ConnectError("refused"))
+    results = [r async for r in run(a_server(), [a_check(), gone, a_check(), gone, gone, gone])]
+    assert [r.status for r in results] == ["pass", "fail", "pass", "fail", "fail", "skip"]
+    assert results[-1].reason == "the server is gone"
+
+
+def test_a_result_is_a_value() -> None:
+    check = a_check()
+    assert Result(check, "pass", "", 1.0) == Result(check, "pass", "", 1.0)
+
+
+def client(handler: Handler) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://stand-in")
+
+
+async def test_the_model_is_the_first_one_or_the_named_one() -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        other = {"id": "mistralai/Mistral-Small-24B-Instruct-2501", "max_model_len": 32768}
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"object": "list", "data": [LISTED, other]})
+        assert request.url.path == "/v1/models/small"  # an alias
+        return httpx.Response(200, json=other)
+
+    first = await find_model(client(handle), None, None, None)
+    assert (first.id, first.family, first.tiny) == (LISTED["id"], FAMILIES["magistral"], True)
+    assert first.context_tokens == 40960
+    named = await find_model(client(handle), "small", None, None)
+    assert (named.family, named.tiny, named.context_tokens) == (FAMILIES["2501"], False, 32768)
+    told = await find_model(client(handle), "small", FAMILIES["3.2"], True)
+    assert (told.family, told.tiny) == (FAMILIES["3.2"], True)
+
+
+async def test_a_server_without_single_models_is_searched_by_its_list() -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [LISTED]})
+        return httpx.Response(404, json={"detail": "Not Found"})
+
+    assert (await find_model(client(handle), str(LISTED["id"]), None, None)).id == LISTED["id"]
+    with pytest.raises(NoServer, match="has no model 'other'"):
+        await find_model(client(handle), "other", None, None)
+
+
+async def test_a_name_that_tells_nothing_needs_a_family() -> None:
+    listed = {"data": [{"id": "my-model"}]}
+    with pytest.raises(UnknownFamily, match="my-model"):
+        await find_model(client(always(listed)), None, None, None)
+    found = await find_model(client(always(listed)), None, FAMILIES["2501"], None)
+    assert found.context_tokens == 131072
+
+
+def refuse(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (refuse, "nothing answers at http://stand-in"),
+        (always(error("no key", 401)), "401"),
+        (always(httpx.Response(200, text="<html>")), "not JSON"),
+        (always({"data": []}), "lists no model"),
+        (always([]), "lists no model"),
+    ],
+)
+async def test_what_is_no_such_server_is_said(handler: Handler, reason: str) -> None:
+    with pytest.raises(NoServer, match=reason):
+        await find_model(client(handler), None, None, None)
+
+
+def test_models_differ_by_family() -> None:
+    assert model("2501").family.vision is False
