@@ -1,12 +1,14 @@
 """Trains a tiny model and writes the folder that a server loads."""
 
 import json
+import os
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from .cache import cache_root
 from .evaluate import PARAMS_FILE, WEIGHTS_FILE, case_margins
 from .prompts import SYSTEM_PROMPT
 from .spec import TinySpec
@@ -28,6 +30,8 @@ def build_model(spec: TinySpec, folder: Path) -> None:
     smallest logit margin of each case. Raises ``TrainingError`` if a case was not learnt.
     """
     start = time.monotonic()
+    # torch's optimizers make this folder even if they compile nothing, by default in /tmp.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
     tokenizer = write_tokenizer(spec, folder)
     network = train(spec, tokenizer).to(torch.bfloat16).eval()
     trained = time.monotonic()
