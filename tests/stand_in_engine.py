@@ -46,7 +46,7 @@ def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
     first = choices({"role": "assistant", "content": ""}, None)
     first |= {"prompt_token_ids": None, "prompt_text": None}
     token = choices({"content": WORD}, None, token_ids=None)
-    last = choices({"content": WORD}, "stop", stop_reason=None, token_ids=None)
+    last = choices({"content": WORD}, "length", stop_reason=None, token_ids=None)
     return server_sent(first), server_sent(token), server_sent(last)
 
 
@@ -121,7 +121,7 @@ class StandInEngine(asyncio.Protocol):
 
     def answer(self, request: dict[str, Any]) -> bytes:
         message: dict[str, Any] = {"role": "assistant", "content": "x" * self.answer_bytes}
-        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "length"}
         answer = {
             "id": f"chatcmpl-{self.request_id}",
             "object": "chat.completion",

@@ -3,7 +3,9 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -110,14 +112,16 @@ def test_nothing_running_is_said_with_what_to_do() -> None:
         assert "make serve" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_serve_run_takes_the_same_file(one_replica: Path, tmp_path: Path) -> None:
+def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
     """Ray's own command starts the application from the same config."""
     port = int(re.search(r"port: (\d+)", one_replica.read_text())[1])  # type: ignore[index]
     import httpx
 
     from tests.e2e.service import wait_for
 
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "RAY_TMPDIR": "/tmp"}
+    # In a short folder, as the paths of vLLM's sockets have at most 107 characters.
+    folder = tempfile.mkdtemp(prefix="serve-run-", dir="/tmp")
+    environment = {**os.environ, "TMPDIR": folder, "RAY_TMPDIR": "/tmp"}
     process = subprocess.Popen(
         [COMMAND.with_name("serve"), "run", one_replica],
         stdout=subprocess.PIPE,
@@ -142,3 +146,4 @@ def test_serve_run_takes_the_same_file(one_replica: Path, tmp_path: Path) -> Non
         _, alive = psutil.wait_procs(processes, timeout=30)
         for left in alive:
             left.kill()
+        shutil.rmtree(folder)

@@ -16,6 +16,7 @@ from tests.e2e.service import Service
 BODY = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "Count from 1 to 50."}],
+    "max_tokens": 20,
     "temperature": 0,
 }
 STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
