@@ -11,6 +11,8 @@ from serving.config import AppConfig, ConfigError, ModelConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
 from serving.router import deployment as router
+from serving.router.backend import Backend
+from serving.router.directory import Model
 
 NAME = "mistral"
 """The application's name in the config files."""
@@ -21,12 +23,12 @@ def build(config: AppConfig) -> Application:
     ConfigError.
     """
     engines = {}
-    aliases = {}
-    model_rules = {}
+    models = []
     for model in config.models:
         entry = model.entry()
-        if entry.kind != "vllm":
-            raise ConfigError(f"{entry.id}: models of kind {entry.kind} are not served yet")
+        models.append(Model(entry.id, entry.aliases, rules(entry, model), backend(entry)))
+        if entry.kind == "openai":
+            continue
         engines[entry.id] = engine.Deployment.options(
             name=deployment_name(entry.id),
             num_replicas=model.replicas,
@@ -35,10 +37,8 @@ def build(config: AppConfig) -> Application:
             ),
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
-        aliases[entry.id] = entry.aliases
-        model_rules[entry.id] = rules(entry, model)
     return router.Deployment.options(name="Router", **router.options(config.router)).bind(
-        config.router, aliases, model_rules, engines
+        config.router, models, engines
     )
 
 
@@ -57,6 +57,16 @@ def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
         system_prompt=system_prompt,
         thinks=entry.reasoning,
         reasoning=model.reasoning,
+        # vLLM has them as its flags.
+        sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
+    )
+
+
+def backend(entry: CatalogueEntry) -> Backend | None:
+    if entry.base_url is None:
+        return None
+    return Backend(
+        entry.base_url, entry.upstream_model or entry.id, entry.context_tokens, entry.api_key_env
     )
 
 

@@ -21,17 +21,6 @@ def test_shipped_configs_are_valid_for_ray_serve_and_for_us(file: Path) -> None:
     app.build(config.load(file))
 
 
-def test_a_model_that_runs_elsewhere_is_refused_for_now(tmp_path: Path) -> None:
-    file = tmp_path / "ollama.yaml"
-    file.write_text(
-        "id: me/ollama\nkind: openai\nbase_url: http://localhost:11434/v1\ntokenizer: v7\n"
-        "context_tokens: 1000\nsampling: {temperature: 0}\n"
-    )
-    models = (config.ModelConfig(model=str(file)),)
-    with pytest.raises(config.ConfigError, match="me/ollama: models of kind openai"):
-        app.build(config.AppConfig(models=models))
-
-
 @pytest.mark.parametrize(
     ("model_id", "name"),
     [

@@ -46,6 +46,10 @@ class Sampling(Section):
     max_tokens: int | None = Field(ge=1, default=None)
     """Not given to vLLM, whose `max_new_tokens` would cap what the client asks for."""
 
+    def defaults(self) -> dict[str, float]:
+        """Of the fields of a request that a server may set without any harm to its client."""
+        return self.model_dump(include={"temperature", "top_p"}, exclude_none=True)
+
 
 class LoopGuard(Section):
     """When an answer counts as a loop: it ends in at least `min_count` repeats of one pattern of at
@@ -122,8 +126,10 @@ class CatalogueEntry(Section):
     """Served by a vLLM of ours, or by an OpenAI server that runs elsewhere."""
     base_url: str | None = None
     """Kind openai: where that server is, such as http://ollama:11434/v1."""
+    upstream_model: str | None = None
+    """Kind openai: what that server calls the model, if not by the id."""
     api_key_env: str | None = None
-    """Kind openai: the environment variable with its key, if it asks for one."""
+    """Kind openai: the routers' environment variable with its key, if it asks for one."""
 
     weights: str = ""
     """A Hugging Face repository id, a folder, or "embedded" for the tiny model that this package
@@ -184,7 +190,7 @@ class CatalogueEntry(Section):
         if self.kind == "vllm":
             if not self.weights:
                 raise wrong("weights", "a model of kind vllm needs a repository id or a folder")
-            for field in ("base_url", "api_key_env"):
+            for field in ("base_url", "upstream_model", "api_key_env"):
                 if getattr(self, field) is not None:
                     raise wrong(field, "only a model of kind openai has one")
         elif self.base_url is None or not self.base_url.startswith(("http://", "https://")):

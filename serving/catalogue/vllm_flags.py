@@ -9,9 +9,7 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
     """All of the entry's flags but those of its place: `--model` and parallelism."""
     flags: dict[str, Any] = {
         "max-model-len": entry.context_tokens,
-        "override-generation-config": entry.sampling.model_dump(
-            include={"temperature", "top_p"}, exclude_none=True
-        ),
+        "override-generation-config": entry.sampling.defaults(),
     }
     if entry.revision:
         flags["revision"] = entry.revision

@@ -87,8 +87,12 @@ async def a_loop_of_a_text_completion_is_stopped(server: Server) -> None:
 
 @check(tiny)
 async def the_loop_guard_can_be_turned_off(server: Server) -> None:
-    """`repetition_detection: null` in a request (27)."""
-    body = {**server.body("a loop"), "max_tokens": 250, "repetition_detection": None}
+    """`repetition_detection` without any pattern in a request (27)."""
+    body = {
+        **server.body("a loop"),
+        "max_tokens": 250,
+        "repetition_detection": {"max_pattern_size": 0},
+    }
     answer = await server.chat(body)
     expect(answer.completion_tokens == 250, f"stopped after {answer.completion_tokens} tokens")
     expect(answer.finish_reason == "length", answer.shown)

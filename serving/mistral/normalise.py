@@ -31,6 +31,7 @@ _CHAT: tuple[Rule, ...] = (
     options.drop_reasoning_effort,
     options.take_reasoning_format,
     options.allow_false_as_repetition_detection,
+    options.default_sampling,
     options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
     options.default_max_tokens("max_tokens", "max_completion_tokens"),
     *_TOOLS,
@@ -47,6 +48,7 @@ _CHAT: tuple[Rule, ...] = (
 _ANTHROPIC: tuple[Rule, ...] = (
     options.drop_template_arguments,
     options.drop_anthropic_thinking,
+    options.default_sampling,
     options.clamp_max_tokens("max_tokens"),
     options.drop_tools_if_none_may_be_called,
     images.limit("messages"),
@@ -55,6 +57,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     system_prompt.add_field("system", "messages"),
 )
 _RESPONSES: tuple[Rule, ...] = (
+    options.default_sampling,
     options.clamp_max_tokens("max_output_tokens"),
     options.default_max_tokens("max_output_tokens"),
     options.drop_tools_if_none_may_be_called,
@@ -68,6 +71,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "/tokenize": _CHAT,
     "/v1/completions": (
         options.allow_false_as_repetition_detection,
+        options.default_sampling,
         options.clamp_max_tokens("max_tokens"),
     ),
     "/v1/responses": _RESPONSES,

@@ -47,6 +47,12 @@ def default_max_tokens(*names: str) -> Callable[[Draft], None]:
     return set_default
 
 
+def default_sampling(draft: Draft) -> None:
+    for name, value in draft.rules.sampling.items():
+        if draft.fields.get(name) is None:
+            draft.set(name, value)
+
+
 def refuse_chat_template(draft: Draft) -> None:
     """A template of the client's own asks for another prompt than the tokenizer can make; to serve
     the request without it would change its meaning."""
@@ -132,6 +138,7 @@ def take_reasoning_format(draft: Draft) -> None:
 
 
 def allow_false_as_repetition_detection(draft: Draft) -> None:
-    """`false` switches the loop guard off as null does; vLLM itself takes null or its settings."""
+    """`false` switches the loop guard off, as settings without any pattern do; vLLM takes no more
+    than settings."""
     if draft.fields.get("repetition_detection") is False:
-        draft.set("repetition_detection", None)
+        draft.set("repetition_detection", {"max_pattern_size": 0})

@@ -1,6 +1,7 @@
 """What normalisation knows of a model, and how it refuses a request."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Reasoning = Literal["content", "separate"]
@@ -22,6 +23,8 @@ class ModelRules:
     """Of an answer, for requests that set no limit; None: what the context leaves."""
     system_prompt: str | None = None
     """Template of the system prompt for requests that bring none; None to add none."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Defaults for requests, where the engine has none of its own."""
     thinks: bool = False
     """Whether the model writes `<think>…</think>` before its answers."""
     reasoning: Reasoning = "content"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -10,9 +11,9 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.config import RouterConfig
 from serving.engine_token import engine_token
-from serving.mistral import ModelRules
 from serving.router import feed
 from serving.router.app import RouterApp
+from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory, Model
 from serving.router.relay import Relay
 
@@ -37,13 +38,11 @@ class Router:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
         config: RouterConfig,
-        aliases: dict[str, tuple[str, ...]],
-        rules: dict[str, ModelRules],
+        models: list[Model],
         engines: dict[str, DeploymentHandle[Any]],
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        models = [Model(model_id, aliases[model_id], rules.get(model_id)) for model_id in engines]
         directory = Directory(models, config.connect_timeout_s)
         loop = asyncio.get_running_loop()
 
@@ -52,6 +51,12 @@ class Router:
 
         for model_id, handle in engines.items():
             feed.subscribe(handle, updater(model_id))
+        watches = [
+            BackendHealth(model.backend, partial(directory.update, model.model_id))
+            for model in models
+            if model.backend is not None
+        ]
+        self._watching = [asyncio.create_task(watch.run()) for watch in watches]
         relay = Relay(
             directory,
             engine_token(),
@@ -67,6 +72,9 @@ class Router:
     async def check_health(self) -> None:
         if self._serving.done():
             raise RuntimeError("the router's HTTP server ended")
+        for watching in self._watching:
+            if watching.done():
+                watching.result()
 
     async def __del__(self) -> None:
         self._draining = True

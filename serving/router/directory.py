@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.mistral import ModelRules
 from serving.placement import ReplicaLoad, least_tokens
+from serving.router.backend import Backend
 from serving.router.upstream import ConnectionPool
 
 
@@ -17,6 +18,7 @@ class ReplicaInfo:
     host: str
     port: int
     max_model_len: int
+    tls: bool = False
 
     @classmethod
     def from_metadata(cls, replica_id: str, metadata: Mapping[str, Any]) -> "ReplicaInfo":
@@ -30,7 +32,7 @@ class Replica:
         self.info = info
         self.id_header = (b"x-replica", info.replica_id.encode())
         self.load = ReplicaLoad()
-        self.pool = ConnectionPool(info.host, info.port, connect_timeout_s)
+        self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         self.failed_at_s = float("-inf")
 
 
@@ -42,6 +44,8 @@ class Model:
     aliases: tuple[str, ...] = ()
     rules: ModelRules | None = None
     """None: requests to it pass as they are."""
+    backend: Backend | None = None
+    """The server that has it, if that is none of our engines."""
     replicas: list[Replica] = field(default_factory=list)
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.router import errors
+from serving.router.backend import Backend
 from serving.router.directory import Directory, Model, Replica
 from serving.router.errors import ApiError
 from serving.router.request import (
@@ -103,10 +104,10 @@ class Relay:
         body = decode(raw)
         fields = routing_fields(body)
         model = self._model(fields.model)
-        request = engine_request(scope["path"], raw, body, model.rules)
+        request = engine_request(scope["path"], raw, body, model)
         return Exchange(
             model=model,
-            head=self._head(scope, request_id, len(request.body)),
+            head=self._head(scope, request_id, len(request.body), model.backend),
             request=request,
             work_tokens=fields.work_tokens(len(raw)),
             headers=[(b"x-request-id", request_id), *request.headers],
@@ -130,17 +131,23 @@ class Relay:
             raise errors.unknown_model(name, list(models))
         return model
 
-    def _head(self, scope: Scope, request_id: bytes, body_bytes: int) -> bytes:
+    def _head(
+        self, scope: Scope, request_id: bytes, body_bytes: int, backend: Backend | None
+    ) -> bytes:
         path: bytes = scope["raw_path"]
+        host, authorization = b"engine", self._authorization
+        if backend is not None:
+            path, host = backend.path(scope["path"]), backend.host_header
+            authorization = backend.authorization
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
-        lines = [b"%b %b HTTP/1.1\r\nhost: engine\r\n" % (scope["method"].encode(), path)]
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
         lines += [
             b"%b: %b\r\n" % (name, value)
             for name, value in scope["headers"]
             if name not in _REQUEST_HEADERS_DROPPED
         ]
-        lines.append(self._authorization)
+        lines.append(authorization)
         lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, body_bytes))
         return b"".join(lines)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
+from serving.mistral import Answer, InvalidRequest, normalise
+from serving.router.directory import Model
 from serving.router.errors import ApiError
 
 BYTES_PER_TOKEN = 4
@@ -88,19 +89,20 @@ def routing_fields(body: Any) -> RoutingFields:
         raise ApiError(400, f"The request is not valid: {error}.", code="invalid_value") from None
 
 
-def engine_request(
-    path: str, raw: bytes, body: dict[str, Any], rules: ModelRules | None
-) -> EngineRequest:
-    """The request as the engine of a model with these rules needs it; `raw` itself if it needs no
-    change. `body` is what `decode` made of `raw`, and is used up. Raises ApiError 400.
+def engine_request(path: str, raw: bytes, body: dict[str, Any], model: Model) -> EngineRequest:
+    """The request as the engines of `model` need it; `raw` itself if it needs no change. `body` is
+    what `decode` made of `raw`, and is used up. Raises ApiError 400.
     """
-    if rules is None:
-        return EngineRequest(raw)
+    renamed = model.backend is not None and body.get("model") != model.backend.model
+    if model.backend is not None and renamed:
+        body["model"] = model.backend.model
+    if model.rules is None:
+        return EngineRequest(encode(body) if renamed else raw)
     try:
-        done = normalise(path, body, rules, datetime.date.today())
+        done = normalise(path, body, model.rules, datetime.date.today())
     except InvalidRequest as error:
         raise ApiError(400, error.message, code=error.code, param=error.param) from None
-    request = EngineRequest(encode(body) if done.changed else raw)
+    request = EngineRequest(encode(body) if done.changed or renamed else raw)
     if done.max_tokens_clamped is not None:
         request.headers.append((b"x-max-tokens-clamped", b"%d" % done.max_tokens_clamped))
     if done.warnings:

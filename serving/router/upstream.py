@@ -1,6 +1,7 @@
 """HTTP/1.1 connections from the router to the engines: one request at a time on each, kept open."""
 
 import asyncio
+import ssl
 
 import httptools
 
@@ -137,9 +138,10 @@ class Connection(asyncio.Protocol):
 class ConnectionPool:
     """Connections to one engine address; of the idle ones, the last used is used first."""
 
-    def __init__(self, host: str, port: int, connect_timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, connect_timeout_s: float, tls: bool = False) -> None:
         self._host = host
         self._port = port
+        self._tls = ssl.create_default_context() if tls else None
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[Connection] = []
         self._closed = False
@@ -175,7 +177,9 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(Connection, self._host, self._port)
+                _, connection = await loop.create_connection(
+                    Connection, self._host, self._port, ssl=self._tls
+                )
         except (OSError, TimeoutError) as error:
             raise UpstreamError(
                 f"no connection to the engine: {str(error) or 'timed out'}"

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.mistral import ModelRules
+from serving.router.directory import Model
 from serving.router.request import RoutingFields, decode, engine_request, routing_fields
 
 CHAT = "/v1/chat/completions"
-RULES = ModelRules("bench", "v11", context_tokens=131072, image_limit=10)
+BENCHED = Model("bench", rules=ModelRules("bench", "v11", context_tokens=131072, image_limit=10))
 REPETITIONS = 300
 
 
@@ -69,7 +70,7 @@ def microseconds(step: Callable[[], object]) -> float:
 def through(raw: bytes) -> bytes:
     body = decode(raw)
     routing_fields(body)
-    return engine_request(CHAT, raw, body, RULES).body
+    return engine_request(CHAT, raw, body, BENCHED).body
 
 
 def main() -> None:

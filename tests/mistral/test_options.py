@@ -163,4 +163,6 @@ def test_a_reasoning_format_that_there_is_not() -> None:
 
 
 def test_false_switches_the_loop_guard_off_as_null_does() -> None:
-    assert normalised(CHAT, repetition_detection=False)[0] == {"repetition_detection": None}
+    assert normalised(CHAT, repetition_detection=False)[0] == {
+        "repetition_detection": {"max_pattern_size": 0}
+    }

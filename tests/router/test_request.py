@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import ModelRules
+from serving.router.directory import Model
 from serving.router.errors import ApiError
 from serving.router.request import (
     EXPECTED_OUTPUT_TOKENS,
@@ -22,9 +23,9 @@ def fields_of(body: bytes) -> RoutingFields:
     return routing_fields(decode(body))
 
 
-def to_engine(body: dict[str, Any], rules: ModelRules | None = RULES) -> Any:
+def to_engine(body: dict[str, Any], rules: ModelRules | None = RULES, **facts: Any) -> Any:
     raw = json.dumps(body).encode()
-    return engine_request(CHAT, raw, decode(raw), rules)
+    return engine_request(CHAT, raw, decode(raw), Model("mistral-test/small", rules=rules, **facts))
 
 
 def test_the_fields_are_read_and_all_else_is_left_alone() -> None:
@@ -70,7 +71,7 @@ def test_the_error_keeps_what_the_client_wrote_to_itself() -> None:
 @pytest.mark.parametrize("body", [b'{"x": "a\\ud800"}', b'{"x": 1e400}', b"\xef\xbb\xbf{}"])
 def test_json_that_the_engines_take_beyond_the_standard_is_taken(body: bytes) -> None:
     raw = body
-    assert engine_request(CHAT, raw, decode(raw), RULES).body is raw
+    assert engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES)).body is raw
 
 
 def test_half_a_surrogate_pair_survives_a_change_elsewhere() -> None:
@@ -101,7 +102,7 @@ def test_max_completion_tokens_wins_over_the_deprecated_max_tokens() -> None:
 
 def test_a_request_that_needs_nothing_is_sent_as_the_very_bytes_that_came() -> None:
     raw = b' {"messages" : [{"role":"user","content":"caf\\u00e9"}], "temperature":1.50 } '
-    request = engine_request(CHAT, raw, decode(raw), RULES)
+    request = engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES))
     assert request.body is raw
     assert (request.headers, request.answer) == ([], None)
 
