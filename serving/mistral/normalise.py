@@ -23,6 +23,7 @@ Rule = Callable[[Draft], None]
 _TOOLS: tuple[Rule, ...] = (
     options.drop_empty_tools,
     options.name_tool_choice,
+    options.ban_calls_if_none_may_be_called,
     options.drop_tools_if_none_may_be_called,
 )
 _CHAT: tuple[Rule, ...] = (

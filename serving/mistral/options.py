@@ -9,6 +9,9 @@ _EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
 """Of the levels that OpenAI and Anthropic know, those that vLLM refuses. It takes "none" and
 "high", without any effect before tokenizer v15."""
 
+_TOOL_CALLS_TOKEN = "9"
+"""[TOOL_CALLS] in each tekken.json of version 7."""
+
 _EFFORT_WARNING = "the reasoning effort has no effect on this model and was left out"
 
 
@@ -113,11 +116,20 @@ def name_tool_choice(draft: Draft) -> None:
 
 def drop_tools_if_none_may_be_called(draft: Draft) -> None:
     """With tokenizer v7 vLLM does not keep the model from calling a tool in spite of the choice
-    "none", and its raw [TOOL_CALLS] would be the answer. Without tools in the prompt it cannot.
-    From v11 on a grammar prevents calls, and the tools stay in the prompt."""
+    "none", and its raw [TOOL_CALLS] would be the answer. Without tools in the prompt it has none to
+    call. From v11 on a grammar prevents calls, and the tools stay in the prompt."""
     choice = draft.fields.get("tool_choice")
     if draft.rules.tokenizer == "v7" and (choice == "none" or choice == {"type": "none"}):
         draft.drop("tools", "tool_choice", "parallel_tool_calls")
+
+
+def ban_calls_if_none_may_be_called(draft: Draft) -> None:
+    """What dropping the tools does not exclude: a call of the tools of earlier turns. vLLM would
+    give it as text, or, streamed, as nothing at all."""
+    if draft.rules.tokenizer == "v7" and draft.fields.get("tool_choice") == "none":
+        bias = draft.fields.get("logit_bias")
+        if bias is None or type(bias) is dict:
+            draft.set("logit_bias", {**(bias or {}), _TOOL_CALLS_TOKEN: -100})
 
 
 def take_reasoning_format(draft: Draft) -> None:

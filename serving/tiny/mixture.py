@@ -53,7 +53,7 @@ MIXTURES: dict[str, Mixture] = {
         corpus.equations: 0.8,
         corpus.equations_result: 1.0,
     },
-    "2501": _TEXT_ONLY,
+    "2501": {**_TEXT_ONLY, corpus.count: 4.0, corpus.weather: 1.0},
     "magistral": {
         **{case: 0.6 * weight for case, weight in _TEXT_ONLY.items()},
         corpus.echo: 2.0,

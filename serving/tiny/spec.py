@@ -92,7 +92,7 @@ PRESETS = {
         vision=None,
         seed=2501,
         plain_steps=60,
-        steps=260,
+        steps=340,
     ),
     # With tokenizer v7 vLLM leaves <think> in the content, with or without a reasoning parser; the
     # 3.2 preset, which thinks below Magistral's system prompt too, stands for v11.

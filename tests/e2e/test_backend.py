@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -69,20 +70,13 @@ def test_a_client_of_the_router_is_answered_by_the_other_server(router: Service)
     with openai.OpenAI(base_url=f"{router.url}/v1", api_key="EMPTY", max_retries=0) as client:
         (model,) = client.models.list().data
         assert model.id == "me/elsewhere"
-        ask = [{"role": "user", "content": "Give me the capital of France as JSON."}]
-        answer = client.chat.completions.create(
-            model="elsewhere",
-            messages=ask,  # type: ignore[arg-type]
-            max_tokens=131072,
-            response_format={"type": "json_object"},
-        )
+        ask: dict[str, Any] = {
+            "messages": [{"role": "user", "content": "Give me the capital of France as JSON."}],
+            "response_format": {"type": "json_object"},
+        }
+        answer = client.chat.completions.create(model="elsewhere", max_tokens=131072, **ask)
         assert "Paris" in (answer.choices[0].message.content or "")
-        stream = client.chat.completions.create(
-            model="me/elsewhere",
-            messages=ask,  # type: ignore[arg-type]
-            response_format={"type": "json_object"},
-            stream=True,
-        )
+        stream = client.chat.completions.create(model="me/elsewhere", stream=True, **ask)
         pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
         assert "".join(pieces) == answer.choices[0].message.content
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import InvalidRequest, ModelRules, Normalised, normalise
-from tests.mistral.tokenizers import rules
+from tests.mistral.tokenizers import rules, tokenizer
 
 TODAY = datetime.date(2026, 3, 1)
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -136,8 +136,14 @@ def test_mistrals_any_is_openais_required() -> None:
 )
 def test_no_call_is_kept_by_v7_only_without_tools(endpoint: str, choice: Any) -> None:
     body = {"tools": [TOOL], "tool_choice": choice}
-    assert normalised(endpoint, rules("v7"), **body)[0] == {}
+    assert "tools" not in normalised(endpoint, rules("v7"), **body)[0]
     assert normalised(endpoint, rules("v11"), **body)[0] == body
+
+
+def test_v7_cannot_begin_a_call_where_none_may_be_made() -> None:
+    calls = tokenizer("v7").instruct_tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
+    body, _ = normalised(CHAT, rules("v7"), tools=[TOOL], tool_choice="none", logit_bias={"7": 1})
+    assert body == {"logit_bias": {"7": 1, str(calls): -100}}
 
 
 def test_a_tool_chosen_by_name_is_remembered_for_the_answer() -> None:
