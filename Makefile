@@ -1,11 +1,11 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock bench-relay bench-frontend clean help
+.PHONY: serve test check setup format lock bench-relay bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the locked requirements
 	@deploy/setup.sh
@@ -28,6 +28,9 @@ bench-relay: setup ## what the router adds to a request, in time and CPU
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend
+
+bench-conformance: setup ## the conformance suite on this service and on plain vLLM
+	@exec .venv/bin/python -m tests.bench.conformance
 
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh

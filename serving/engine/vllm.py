@@ -22,9 +22,11 @@ from vllm import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.envs import enable_envs_cache
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 from vllm.parser.engine import streaming_parser_engine
+from vllm.parser.mistral import MistralParser
 from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -45,6 +47,8 @@ do so just as a request arrives on it."""
 _KEPT_DROP_INFOS = 8
 """A Mistral model needs one; a parser that made its configuration anew for each request would
 need ever more."""
+
+_TOOL_CALLS = "[TOOL_CALLS]"
 
 LOOP_STOPS = Counter(
     "mistral_serve_loop_stops",
@@ -188,6 +192,37 @@ def keep_drop_info() -> None:
     streaming_parser_engine._build_drop_info = kept_drop_info
 
 
+@functools.cache
+def keep_grammars_to_what_needs_them() -> None:
+    """Lets text be generated without a grammar where no tool may be called.
+
+    vLLM's Mistral parser makes a grammar for each request, with a matcher compiled in two processes
+    and a mask of the vocabulary for each token. For free text it excludes control tokens, of which
+    one alone does harm: a bias keeps the model from beginning a tool call.
+    """
+    adjust = MistralParser.adjust_request
+
+    def adjust_request(parser: Any, request: Any) -> Any:
+        tokenizer = parser.model_tokenizer
+        if is_free_text(request) and getattr(tokenizer, "supports_grammar", False):
+            calls = tokenizer.get_vocab()[_TOOL_CALLS]
+            request.logit_bias = {**(request.logit_bias or {}), str(calls): -100.0}
+            return request
+        return adjust(parser, request)
+
+    MistralParser.adjust_request = adjust_request
+
+
+def is_free_text(request: Any) -> bool:
+    """Whether nothing restricts a chat completion's answer, and it may call no tool."""
+    return (
+        isinstance(request, ChatCompletionRequest)
+        and request.structured_outputs is None
+        and (request.response_format is None or request.response_format.type == "text")
+        and (not request.tools or request.tool_choice == "none")
+    )
+
+
 def guard_detokenizers(guard: LoopGuard) -> None:
     """Lets every answer of this process end as at a stop string when it is a loop.
 
@@ -253,6 +288,7 @@ class VllmServer:
     async def start(self) -> ASGIApp:
         """Loads the model. Returns vLLM's application; raises what vLLM raises."""
         keep_drop_info()
+        keep_grammars_to_what_needs_them()
         if self._loop_guard is not None:
             guard_detokenizers(self._loop_guard)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)

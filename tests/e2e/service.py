@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ def write_config(path: Path, port: int, **model: Any) -> Path:
     args = document["applications"][0]["args"]
     args["router"]["port"] = port
     args["models"][0] |= model
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def write_models_config(path: Path, port: int, models: Iterable[str]) -> Path:
+    """The local config with these models of the catalogue, a replica each."""
+    document = yaml.safe_load(LOCAL_CONFIG.read_text())
+    args = document["applications"][0]["args"]
+    args["router"]["port"] = port
+    model = args["models"][0] | {"aliases": [], "replicas": 1}
+    args["models"] = [model | {"model": name} for name in models]
     path.write_text(yaml.safe_dump(document))
     return path
 

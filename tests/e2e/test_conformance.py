@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from serving import catalogue
 from serving.tiny import PRESETS, ensure_tiny_model
-from tests.e2e.service import COMMAND, LOCAL_CONFIG, Service, free_port, running
+from tests.e2e.service import COMMAND, Service, free_port, running, write_models_config
 
 MODELS = [name for name in catalogue.names() if catalogue.load(name).embedded]
 SKIPPED = {
@@ -26,13 +25,8 @@ SKIPPED = {
 @pytest.fixture(scope="module")
 def three_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service of all embedded models, a replica each."""
-    document = yaml.safe_load(LOCAL_CONFIG.read_text())
-    args = document["applications"][0]["args"]
-    args["router"]["port"] = free_port()
-    model = args["models"][0] | {"aliases": [], "replicas": 1}
-    args["models"] = [model | {"model": name} for name in MODELS]
-    config: Path = tmp_path_factory.mktemp("three-models") / "three.yaml"
-    config.write_text(yaml.safe_dump(document))
+    path = tmp_path_factory.mktemp("three-models") / "three.yaml"
+    config = write_models_config(path, free_port(), MODELS)
     with running(config) as service:
         yield service
 

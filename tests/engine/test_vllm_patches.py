@@ -11,7 +11,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser.engine import streaming_parser_engine
 from vllm.parser.engine.incremental_lexer import IncrementalLexer, LexerShape
 from vllm.parser.engine.streaming_parser_engine import StreamingParserEngine
-from vllm.parser.mistral import mistral_config
+from vllm.parser.mistral import MistralParser, mistral_config
 from vllm.parser.parser_manager import ParserManager
 from vllm.sampling_params import RepetitionDetectionParams, SamplingParams
 from vllm.tokenizers.mistral import MistralTokenizer
@@ -35,6 +35,10 @@ KNOWN = {
     LexerShape: (READ_ONLY, "d45e956324c2f54c"),
     IncrementalLexer.__init__: (READ_ONLY, "e686e96442792b25"),
     mistral_config.__wrapped__: ("it must be made once, not for each request", "917960477bc38329"),
+    MistralParser.adjust_request: (
+        "for free text it must do no more than to make a grammar of text",
+        "8de1a730cf05e517",
+    ),
     IncrementalDetokenizer.from_new_request: (STOPS, "1d887a3f62554239"),
     BaseIncrementalDetokenizer.update: (STOPS, "ab88e88b47aeb0cc"),
     OutputProcessor.process_outputs: (STOPS, "9e116796002e75f2"),
@@ -159,6 +163,70 @@ def test_configurations_made_anew_do_not_pile_up(builds: list[Any]) -> None:
         streaming_parser_engine._build_drop_info(config, tokenizer)
     kept = inspect.getclosurevars(streaming_parser_engine._build_drop_info).nonlocals["kept"]
     assert len(kept) <= 8
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def adjusted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., Any]:
+    """What becomes of a request with these fields, with our change and without."""
+    changes = [MistralParser.adjust_request]
+    monkeypatch.setattr(MistralParser, "adjust_request", changes[0])
+    vllm.keep_grammars_to_what_needs_them.__wrapped__()
+    changes.append(MistralParser.adjust_request)
+
+    def both(**fields: Any) -> list[Any]:
+        requests = []
+        for adjust in reversed(changes):
+            request = ChatCompletionRequest(
+                messages=[{"role": "user", "content": "?"}], request_id="1", **fields
+            )
+            parser = ParserManager.get_parser("mistral", None, True, "m")(tokenizer, request.tools)
+            monkeypatch.setattr(MistralParser, "adjust_request", adjust)
+            requests.append(parser.adjust_request(request))
+        return requests
+
+    return both
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tools": [TOOL], "tool_choice": "none"},
+        {"response_format": {"type": "text"}},
+        {"logit_bias": {"7": 1.0}},
+    ],
+)
+def test_free_text_has_no_grammar_and_no_calls(
+    adjusted: Callable[..., Any], tokenizer: Any, fields: dict[str, Any]
+) -> None:
+    ours, theirs = adjusted(**fields)
+    if not tokenizer.supports_grammar:
+        assert ours == theirs
+        return
+    assert "body: content\n" in theirs.structured_outputs.grammar
+    assert ours.structured_outputs is None
+    calls = tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
+    assert ours.logit_bias == {**fields.get("logit_bias", {}), str(calls): -100.0}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [TOOL]},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a+"}},
+    ],
+)
+def test_what_needs_a_grammar_has_vllms(
+    adjusted: Callable[..., Any], fields: dict[str, Any]
+) -> None:
+    ours, theirs = adjusted(**fields)
+    assert ours == theirs
+    assert ours.structured_outputs == theirs.structured_outputs
 
 
 GUARD = LoopGuard(max_pattern_tokens=8, min_pattern_tokens=1, min_count=6)
