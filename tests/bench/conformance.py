@@ -6,7 +6,6 @@ vLLM, started with the model cards' flags, does not pass.
 
 import argparse
 import contextlib
-import datetime
 import json
 import subprocess
 import tempfile
@@ -105,8 +104,7 @@ def main() -> None:
         theirs = {family: vllm(folder, family) for family in MODELS}
     for name, fact in machine().items():
         print(f"{name}: {fact}")
-    print(f"date: {datetime.date.today()}\n")
-    print("\n".join([*table(ours, theirs), "", *gains(ours, theirs)]))
+    print("", *table(ours, theirs), "", *gains(ours, theirs), sep="\n")
     if args.json is not None:
         args.json.write_text(json.dumps({"service": ours, "vLLM": theirs}, indent=1))
 
