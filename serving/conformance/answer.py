@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .check import CheckFailed, expect
+from .expect import CheckFailed, expect
 
 FINISH_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")

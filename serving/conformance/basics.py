@@ -6,7 +6,9 @@ from serving.tiny import answers as own
 from serving.tiny import documents as doc
 
 from .cases import CUT_TOKENS, asked
-from .check import Theme, api_key, expect, no_api_key, tiny
+from .check import Theme
+from .expect import expect
+from .needs import api_key, no_api_key, tiny
 from .server import CHAT, Server, ok, refused
 
 theme = Theme("basics")

@@ -7,8 +7,8 @@ from typing import Any
 from serving.tiny import answers as own
 from serving.tiny import documents as doc
 
-from .check import Need, reasoning, tiny, vision
 from .model import Model
+from .needs import Need, reasoning, tiny, vision
 from .pictures import COLOURS, picture
 
 Body = dict[str, Any]

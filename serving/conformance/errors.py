@@ -3,7 +3,8 @@
 from typing import Any
 
 from .cases import asked
-from .check import Theme, expect
+from .check import Theme
+from .expect import expect
 from .server import CHAT, Server, refused
 
 theme = Theme("errors")

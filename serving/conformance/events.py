@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from .check import CheckFailed, expect
+from .expect import CheckFailed, expect
 
 DONE = "[DONE]"
 

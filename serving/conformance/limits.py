@@ -7,7 +7,9 @@ from serving.tiny import documents as doc
 
 from .answer import Answer
 from .cases import LOOP_TOKENS, asked
-from .check import Theme, expect, tiny
+from .check import Theme
+from .expect import expect
+from .needs import tiny
 from .server import CHAT, Server, ok
 
 theme = Theme("limits")

@@ -3,7 +3,8 @@
 from serving.tiny import documents as doc
 
 from .cases import asked
-from .check import Theme, expect
+from .check import Theme
+from .expect import expect
 from .server import Server, ok
 
 theme = Theme("other APIs")

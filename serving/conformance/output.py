@@ -2,7 +2,8 @@
 
 from .answer import parsed
 from .cases import asked
-from .check import Theme, expect
+from .check import Theme
+from .expect import expect
 from .server import Server
 
 theme = Theme("output")

@@ -7,7 +7,9 @@ from serving.tiny import documents as doc
 from serving.tiny.prompts import SYSTEM_PROMPTS, fill_system_prompt
 
 from .cases import asked
-from .check import Theme, expect, tiny
+from .check import Theme
+from .expect import expect
+from .needs import tiny
 from .server import Server
 
 theme = Theme("prompts")

@@ -5,7 +5,9 @@ from serving.tiny import documents as doc
 
 from .answer import Answer
 from .cases import CUT_TOKENS, asked, thoughts
-from .check import Theme, expect, reasoning, tiny
+from .check import Theme
+from .expect import expect
+from .needs import reasoning, tiny
 from .server import Server
 
 theme = Theme("reasoning")

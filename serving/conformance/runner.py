@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import httpx
 
-from .check import Check, CheckFailed
+from .check import Check
+from .expect import CheckFailed
 from .model import Family, Model, family_of
 from .server import Server, ok
 

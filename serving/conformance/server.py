@@ -8,8 +8,8 @@ import httpx
 
 from .answer import Answer, join, parsed, read
 from .cases import body_of
-from .check import CheckFailed, expect
 from .events import DONE, Event, events
+from .expect import CheckFailed, expect
 from .model import Model
 
 CHAT = "/v1/chat/completions"

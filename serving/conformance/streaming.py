@@ -2,8 +2,9 @@
 
 from .answer import Answer
 from .cases import CASES, Body, asked
-from .check import Check, Theme, expect
+from .check import Check, Theme
 from .events import DONE
+from .expect import expect
 from .server import CHAT, Server
 
 theme = Theme("streaming")

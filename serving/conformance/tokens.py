@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .cases import CASES
-from .check import Theme, expect, tokenizer
+from .check import Theme
+from .expect import expect
+from .needs import tokenizer
 from .server import Server, ok
 
 theme = Theme("tokens")

@@ -6,7 +6,8 @@ from serving.tiny import answers as own
 from serving.tiny import documents as doc
 
 from .cases import asked, two_results
-from .check import Theme, expect
+from .check import Theme
+from .expect import expect
 from .server import Server
 from .tools import WEATHER, expect_calls
 

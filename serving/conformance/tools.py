@@ -6,7 +6,9 @@ from serving.tiny import documents as doc
 
 from .answer import Answer
 from .cases import asked
-from .check import Theme, expect, tiny, vision
+from .check import Theme
+from .expect import expect
+from .needs import tiny, vision
 from .server import Server
 
 theme = Theme("tools")

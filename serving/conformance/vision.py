@@ -5,7 +5,9 @@ import asyncio
 from serving.tiny import documents as doc
 
 from .cases import asked, image_question
-from .check import Theme, expect, real, text_only, tiny, vision
+from .check import Theme
+from .expect import expect
+from .needs import real, text_only, tiny, vision
 from .pictures import COLOURS, picture
 from .server import CHAT, Server, refused, shown
 

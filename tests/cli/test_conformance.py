@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import app
-from serving.conformance.check import Check, CheckFailed, Theme, reasoning
+from serving.conformance.check import Check, Theme
+from serving.conformance.expect import CheckFailed
+from serving.conformance.needs import reasoning
 from serving.conformance.server import Server, new_client
 
 LISTED = {"data": [{"id": "mistral-serve/tiny-mistral-small-3.2", "max_model_len": 131072}]}

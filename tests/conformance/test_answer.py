@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from serving.conformance.answer import Answer, join, read
-from serving.conformance.check import CheckFailed
+from serving.conformance.expect import CheckFailed
 from tests.conformance.stand_in import call, chunk, chunks, completion
 
 WHOLES = [

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serving.conformance.check import CheckFailed
 from serving.conformance.events import Event, events
+from serving.conformance.expect import CheckFailed
 
 STREAM = (
     'data: {"a": "こんにちは 👋"}\n\n: keep-alive\n\nevent: x\r\ndata: 1\r\n\r\ndata: [DONE]\n\n'

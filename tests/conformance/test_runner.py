@@ -5,8 +5,10 @@ import asyncio
 import httpx
 import pytest
 
-from serving.conformance.check import Check, CheckFailed, Need
+from serving.conformance.check import Check
+from serving.conformance.expect import CheckFailed
 from serving.conformance.model import FAMILIES, UnknownFamily
+from serving.conformance.needs import Need
 from serving.conformance.runner import NoServer, Result, find_model, run, run_one
 from serving.conformance.server import Server
 from tests.conformance.stand_in import Handler, always, completion, error, model, server

@@ -1,0 +1,11 @@
+"""How a check fails."""
+
+
+class CheckFailed(Exception):
+    """The server did something that a client cannot live with; the message says what."""
+
+
+def expect(condition: object, otherwise: str) -> None:
+    """Fails the check with `otherwise` unless `condition` is true."""
+    if not condition:
+        raise CheckFailed(otherwise)
