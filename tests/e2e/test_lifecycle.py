@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -128,6 +129,8 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        # Ignored where the tests run in the background of a shell, and so by Ray's command too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
 
@@ -141,9 +144,12 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
         wait_for(healthy, 240, "the application answers")
     finally:
         processes = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(2)
-        process.communicate(timeout=60)
-        _, alive = psutil.wait_procs(processes, timeout=30)
-        for left in alive:
-            left.kill()
-        shutil.rmtree(folder)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            _, alive = psutil.wait_procs(processes, timeout=30)
+            process.kill()
+            for left in alive:
+                left.kill()
+            shutil.rmtree(folder)
