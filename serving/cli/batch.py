@@ -64,7 +64,7 @@ def batch(
     Exits with 0 if all lines are answered, 1 if some failed, 2 if it could
     not run or stopped.
     """
-    sigterm_is_ctrl_c()
+    heed_signals()
     try:
         api_key = key_from(api_key_env)
         own = own_service(config, model)
@@ -131,7 +131,9 @@ async def ask(
     return runner.stopped
 
 
-def sigterm_is_ctrl_c() -> None:
+def heed_signals() -> None:
+    """SIGTERM is as Ctrl-C, which counts in the background of a shell too, where it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
@@ -180,7 +182,7 @@ def running(own: AppConfig | None, url: str) -> Iterator[str]:
     preflight.check(own)
     prepare_weights(own, say)
     with service(own, say):
-        sigterm_is_ctrl_c()  # Ray has put a handler of its own there
+        heed_signals()  # Ray has put a handler of its own there
         say("ready")
         yield f"http://127.0.0.1:{own.router.port}"
         say("stopping the service")

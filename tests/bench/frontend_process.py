@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -102,11 +103,12 @@ def _free_port() -> int:
 def _running(port: int, log: Path, module: str, *args: str) -> Iterator[Server]:
     libc = ctypes.CDLL(None)
     with (
+        tempfile.TemporaryDirectory(prefix="vllm-") as sockets,  # vLLM leaves them behind
         log.open("wb") as output,
         subprocess.Popen(
             [sys.executable, "-m", module, *args],
             cwd=_ROOT,
-            env={**os.environ, **_ENV},
+            env={**os.environ, **_ENV, "TMPDIR": sockets},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -117,10 +119,21 @@ def _running(port: int, log: Path, module: str, *args: str) -> Iterator[Server]:
             yield Server(port, process.pid)
         finally:
             process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_S)
+            _wait_for_group(process)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Its last process removes the shared memory that the others left."""
+    end_s = time.monotonic() + _STOP_S
+    while time.monotonic() < end_s:
+        leader.poll()
+        try:
+            os.killpg(leader.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
 
 
 async def _serve(flags: dict[str, Any], port: int) -> None:
