@@ -48,6 +48,9 @@ _KEPT_DROP_INFOS = 8
 """A Mistral model needs one; a parser that made its configuration anew for each request would
 need ever more."""
 
+_SHUTDOWN_S = 15
+"""vLLM's own 5 are too few on a busy machine: processes that it kills leave shared memory behind."""
+
 _TOOL_CALLS = "[TOOL_CALLS]"
 
 LOOP_STOPS = Counter(
@@ -353,7 +356,7 @@ class VllmServer:
         self._server.should_exit = True
         self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
-        await asyncio.to_thread(self._engine.shutdown)
+        await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
 
 
 def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
