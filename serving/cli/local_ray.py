@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -45,9 +46,22 @@ def local_ray(cpus: int) -> Iterator[Path]:
         yield folder / "session_latest" / "logs"
     finally:
         processes = psutil.Process().children(recursive=True)
+        shared = shared_memory(processes)
         ray.shutdown()
         end(processes)
+        for path in shared:
+            path.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def shared_memory(processes: list[psutil.Process]) -> set[Path]:
+    """What these processes have in /dev/shm, where Python's leave it if they are killed."""
+    paths: set[Path] = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            paths.update(map(Path, re.findall(r"/dev/shm/(?:psm_|sem\.mp-)[\w-]+", maps)))
+    return paths
 
 
 def end(processes: list[psutil.Process]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from contextvars import ContextVar, copy_context
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, NoReturn, cast
 
 import httpx
@@ -49,7 +50,7 @@ _KEPT_DROP_INFOS = 8
 need ever more."""
 
 _SHUTDOWN_S = 15
-"""vLLM's own 5 are too few on a busy machine: processes that it kills leave shared memory behind."""
+"""After it vLLM kills its processes; its own 5 are too few on a busy machine."""
 
 _TOOL_CALLS = "[TOOL_CALLS]"
 
@@ -357,6 +358,14 @@ class VllmServer:
         self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
+        await asyncio.to_thread(remove_shared_memory)
+
+
+def remove_shared_memory() -> None:
+    """Removes what processes of vLLM that were killed have left in /dev/shm. Python's tracker of
+    such things would do so a little after this process has ended, but Ray kills it then.
+    """
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:

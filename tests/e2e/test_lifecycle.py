@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.service import COMMAND, LOCAL_CONFIG, free_port, running, write_config
+from serving.cli.local_ray import shared_memory
+from tests.e2e.service import COMMAND, LOCAL_CONFIG, free_port, running, wait_for, write_config
 
 
 @pytest.fixture
@@ -57,6 +58,28 @@ def test_ctrl_c_leaves_no_process_no_port_and_no_file(one_replica: Path) -> None
         assert output.rstrip().endswith("stopped")
     assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
     assert temporary_files() <= files
+
+
+def test_ctrl_c_before_it_is_ready_leaves_nothing_either(one_replica: Path) -> None:
+    files = temporary_files()
+    process = subprocess.Popen(
+        [COMMAND, "up", one_replica],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        wait_for(lambda: shared_memory(psutil.Process(process.pid).children(True)), 240, "vLLM")
+        processes = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "stopped before it was ready" in stderr and "Traceback" not in stderr
+        assert [p for p in processes if p.is_running()] == []
+        assert temporary_files() <= files
+    finally:
+        process.kill()
 
 
 def test_down_stops_what_up_started(one_replica: Path) -> None:
@@ -117,8 +140,6 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
     """Ray's own command starts the application from the same config."""
     port = int(re.search(r"port: (\d+)", one_replica.read_text())[1])  # type: ignore[index]
     import httpx
-
-    from tests.e2e.service import wait_for
 
     # In a short folder, as the paths of vLLM's sockets have at most 107 characters.
     folder = tempfile.mkdtemp(prefix="serve-run-", dir="/tmp")
