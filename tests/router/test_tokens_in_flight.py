@@ -1,6 +1,6 @@
 import pytest
 
-from serving.placement import ReplicaLoad, least_tokens
+from serving.router.tokens_in_flight import ReplicaLoad, least_tokens
 
 
 def loads(*requests_and_tokens: tuple[int, int]) -> list[ReplicaLoad]:
