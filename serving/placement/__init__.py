@@ -1,5 +1,7 @@
 """Which replica a request goes to. Pure: no I/O, no clock, no Ray."""
 
+from serving.placement.events import Ended, Event, FirstToken, Placed
+from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.least_tokens import LeastTokens
 from serving.placement.load import Booking, ReplicaLoad
@@ -15,8 +17,13 @@ from serving.placement.work import Work
 
 __all__ = [
     "Booking",
+    "Ended",
+    "Event",
+    "FirstToken",
+    "Fleet",
     "LeastCost",
     "LeastTokens",
+    "Placed",
     "Policy",
     "PowerOfTwo",
     "Prefix",

@@ -65,8 +65,9 @@ class ReplicaLoad:
         self._prefilling: dict[Booking, None] = {}
         """In the order of booking, which is the engine's."""
         self._first_began_s = 0.0
-        self._shared: dict[int, int] = {}
-        """Requests by the last block of the cached prefix that they were booked with."""
+        self._shared: dict[int, tuple[int, int]] = {}
+        """By the last block of the cached prefix that they were booked with: requests, and the
+        tokens of that prefix."""
         self._decoding_context_tokens = 0
         self._context_token_s = 0.0
         self._context_token_s_at = 0.0
@@ -76,9 +77,10 @@ class ReplicaLoad:
         """Of all prompts and expected answers that are not finished."""
         return self.context_tokens
 
-    def book(self, work: Work, cached_tokens: int, now_s: float) -> "Booking":
-        """Books a request of which so many tokens are cached here."""
-        return Booking(self, work, cached_tokens, now_s)
+    def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
+        """Books a request of which so many tokens are cached here. `learn`: the times of its events
+        are exact enough to learn the rates from."""
+        return Booking(self, work, cached_tokens, now_s, learn)
 
     def prefill_ms(self, now_s: float) -> float:
         """Until the prefill that is booked will be done. What the first in line has spent counts;
@@ -143,19 +145,26 @@ class ReplicaLoad:
         del self._prefilling[booking]
         self.prefill_tokens -= booking.prefill_tokens
 
-    def _share(self, block: int, tokens: int) -> None:
-        sharing = self._shared.get(block, 0)
-        self._shared[block] = sharing + 1
-        if not sharing:
+    def _share(self, block: int | None, tokens: int) -> None:
+        """One more has these tokens, which end with that block; None: none has the same."""
+        if block is None:
             self.kv_tokens += tokens
+            return
+        sharing, held = self._shared.get(block, (0, tokens))
+        self._shared[block] = (sharing + 1, held)
+        if not sharing:
+            self.kv_tokens += held
 
-    def _unshare(self, block: int, tokens: int) -> None:
-        sharing = self._shared[block] - 1
-        if sharing:
-            self._shared[block] = sharing
+    def _unshare(self, block: int | None, tokens: int) -> None:
+        if block is None:
+            self.kv_tokens -= tokens
+            return
+        sharing, held = self._shared[block]
+        if sharing > 1:
+            self._shared[block] = (sharing - 1, held)
         else:
             del self._shared[block]
-            self.kv_tokens -= tokens
+            self.kv_tokens -= held
 
     def _decode(self, sequences: int, context_tokens: int, now_s: float) -> None:
         self._integrate(now_s)
@@ -180,7 +189,7 @@ class Booking:
         "_context_token_s",
         "_ended",
         "_first_token_s",
-        "_fits",
+        "_learn",
         "_output_tokens",
         "_prompt_tokens",
         "_shared_block",
@@ -189,7 +198,9 @@ class Booking:
         "streamed",
     )
 
-    def __init__(self, load: ReplicaLoad, work: Work, cached_tokens: int, now_s: float) -> None:
+    def __init__(
+        self, load: ReplicaLoad, work: Work, cached_tokens: int, now_s: float, learn: bool
+    ) -> None:
         self.load = load
         self.streamed = work.streamed
         self._cached_tokens = min(cached_tokens, work.prompt_tokens)
@@ -200,7 +211,8 @@ class Booking:
         self._ended = False
         self._context_token_s = 0.0
         self._shared_block = _shared_block(work, cached_tokens)
-        self._fits = load.has_room(work, cached_tokens)
+        # What waits for room says nothing of the rate.
+        self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
         load._share(self._shared_block, self._cached_tokens)
         load._add_prefill(self, now_s)
@@ -228,7 +240,7 @@ class Booking:
                     break
                 if not ahead.streamed:
                     ahead.first_token(now_s)
-            if self._fits:
+            if self._learn:
                 tokens = self._ahead_tokens + self.prefill_tokens
                 load.rates.observe_first_token(tokens, 1000 * (now_s - self._booked_s))
         load._end_prefill(self, now_s)
@@ -248,7 +260,7 @@ class Booking:
         else:
             load._decode(-1, -self._context_tokens, now_s)
             seconds = now_s - self._first_token_s
-            if self.streamed and output_tokens is not None and output_tokens > 1 and seconds > 0:
+            if self._learn and output_tokens is not None and output_tokens > 1 and seconds > 0:
                 context_tokens = (load._context_token_s - self._context_token_s) / seconds
                 load.rates.observe_steps(context_tokens, 1000 * seconds / (output_tokens - 1))
         load._unshare(self._shared_block, self._cached_tokens)
@@ -258,7 +270,7 @@ class Booking:
         load.output_tokens -= self._output_tokens
 
 
-def _shared_block(work: Work, cached_tokens: int) -> int:
-    """The block where what is cached of the prompt ends; 0 for nothing."""
+def _shared_block(work: Work, cached_tokens: int) -> int | None:
+    """The block where what is cached of the prompt ends."""
     index = bisect_right(work.prefix.ends_tokens, cached_tokens)
-    return work.prefix.hashes[index - 1] if index else 0
+    return work.prefix.hashes[index - 1] if index else None

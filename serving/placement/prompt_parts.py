@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any
 
@@ -45,9 +46,16 @@ def prompt_parts(endpoint: str, body: dict[str, Any], tools_first: bool) -> list
     the last one. A conversation with tools then shares no more with its next turn than what comes
     before that message: there, as in the engine.
     """
-    if endpoint == "/v1/completions":
-        return _completion(body.get("prompt"))
     parts: list[Part] = []
+    with suppress(RecursionError):
+        _prompt(parts, endpoint, body, tools_first)
+    return parts
+
+
+def _prompt(parts: list[Part], endpoint: str, body: dict[str, Any], tools_first: bool) -> None:
+    if endpoint == "/v1/completions":
+        _completion(parts, body.get("prompt"))
+        return
     if endpoint == "/v1/responses":
         _content(parts, Kind.SYSTEM, body.get("instructions"))
         turns = body.get("input")
@@ -65,21 +73,19 @@ def prompt_parts(endpoint: str, body: dict[str, Any], tools_first: bool) -> list
             parts.append((Kind.TOOLS, _encoded(tools)))
         if type(turn) is dict:
             _turn(parts, turn)
-    return parts
 
 
-def _completion(prompt: Any) -> list[Part]:
+def _completion(parts: list[Part], prompt: Any) -> None:
     """A text, the ids of its tokens, or a list of either."""
     if type(prompt) is str:
-        return [(Kind.TEXT, prompt)]
-    if type(prompt) is not list or not prompt:
-        return []
-    if type(prompt[0]) is int:
-        try:
-            return [(Kind.TOKEN_IDS, array("I", prompt).tobytes())]
-        except (TypeError, OverflowError):
-            return []
-    return [part for one in prompt if type(one) is not list or one for part in _completion(one)]
+        parts.append((Kind.TEXT, prompt))
+    elif type(prompt) is list and prompt:
+        if type(prompt[0]) is int:
+            with suppress(TypeError, OverflowError):
+                parts.append((Kind.TOKEN_IDS, array("I", prompt).tobytes()))
+        else:
+            for one in prompt:
+                _completion(parts, one)
 
 
 def _tools_position(turns: list[Any], tools_first: bool) -> int:

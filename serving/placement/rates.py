@@ -1,7 +1,7 @@
 """How fast a replica works, as learnt from what the router sees of it."""
 
-_DECAY = 0.98
-"""What an observation weighs after each later one: about the last 50 count."""
+_DECAY = 0.95
+"""What an observation weighs after each later one: about the last 20 count."""
 
 _OUTLIER = 3.0
 """An observation counts as at most so many times what was expected, and at least 1/3 of it: a
@@ -9,8 +9,9 @@ stall moves little, a wrong first guess is still put right within some tens."""
 
 _LEAST_SCALE = 0.01
 
-_SAME_SCALE = 1.0
-_FIRST_GUESS = 0.05
+_TOGETHER = 0.02
+_TO_FIRST_GUESS = 0.002
+"""In observations: what it weighs that the two scales are equal, and that they are 1."""
 
 
 class _Line:
@@ -29,20 +30,22 @@ class _Line:
 
     def observe(self, x: float, ms: float) -> None:
         guess = self._fixed0 + self._each0 * x
-        u = self._fixed0 / guess
-        v = 1 - u
-        expected = (self.fixed + self.each * x) / guess
-        y = min(max(ms / guess, expected / _OUTLIER), expected * _OUTLIER)
+        expected = self.fixed + self.each * x
+        y = min(max(ms / expected, 1 / _OUTLIER), _OUTLIER)
+        u = self._fixed0 / expected
+        v = self._each0 * x / expected
         self._uu = _DECAY * self._uu + u * u
         self._uv = _DECAY * self._uv + u * v
         self._vv = _DECAY * self._vv + v * v
         self._uy = _DECAY * self._uy + u * y
         self._vy = _DECAY * self._vy + v * y
-        # Normal equations, with both scales pulled together and, weakly, to 1.
-        a = self._uu + _SAME_SCALE + _FIRST_GUESS
-        b = self._uv - _SAME_SCALE
-        c = self._vv + _SAME_SCALE + _FIRST_GUESS
-        p, q = self._uy + _FIRST_GUESS, self._vy + _FIRST_GUESS
+        # Normal equations of the two scales, with these pulled together and, weakly, to 1.
+        unit = (guess / expected) ** 2
+        together, to_one = _TOGETHER * unit, _TO_FIRST_GUESS * unit
+        a = self._uu + together + to_one
+        b = self._uv - together
+        c = self._vv + together + to_one
+        p, q = self._uy + to_one, self._vy + to_one
         determinant = a * c - b * b
         self.fixed = self._fixed0 * max(_LEAST_SCALE, (p * c - q * b) / determinant)
         self.each = self._each0 * max(_LEAST_SCALE, (q * a - p * b) / determinant)
