@@ -1,6 +1,6 @@
 """A request of a simulated load, and what became of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serving.placement.prefix import Prefix
 
@@ -25,7 +25,9 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """Times are None until they come; `cached_tokens` is what the engine found in its cache."""
+    """Times are None until they come; `cached_tokens` is what the engine found in its cache, and
+    `expected_cached_tokens` what the router thought it would.
+    """
 
     request: Request
     sent_s: float
@@ -33,7 +35,8 @@ class Outcome:
     cached_tokens: int = 0
     first_token_s: float | None = None
     end_s: float | None = None
-    preemptions: int = field(default=0)
+    preemptions: int = 0
+    expected_cached_tokens: int = 0
 
     @property
     def ttft_s(self) -> float | None:

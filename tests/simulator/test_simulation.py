@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.load import ReplicaLoad
 from serving.placement.policy import Policy
@@ -9,7 +10,6 @@ from serving.placement.round_robin import RoundRobin
 from serving.placement.work import Work
 from serving.simulator.gpus import mistral_small
 from serving.simulator.result import Result
-from serving.simulator.router import Router
 from serving.simulator.simulation import Simulation
 from serving.simulator.workload import Arrival, sessions, shared_prefixes
 
@@ -33,25 +33,31 @@ def simulate(
     routers: int = 1,
     lag_s: float | None = None,
     joins_s: Sequence[float] = (),
-) -> tuple[Result, list[Router]]:
-    made: list[Router] = []
+) -> tuple[Result, list[Fleet]]:
+    fleets: list[Fleet] = []
 
-    def new_router() -> Router:
-        made.append(Router(policy(), 500))
-        return made[-1]
+    def new_fleet() -> Fleet:
+        fleets.append(Fleet(policy()))
+        return fleets[-1]
 
     simulation = Simulation(
-        SPEC, replicas, new_router, routers=routers, lag_s=lag_s, joins_s=joins_s
+        SPEC,
+        replicas,
+        new_fleet,
+        output_tokens=500,
+        routers=routers,
+        lag_s=lag_s,
+        joins_s=joins_s,
     )
-    return simulation.run(arrivals), made
+    return simulation.run(arrivals), fleets
 
 
 def test_every_request_ends_and_every_booking_is_released() -> None:
-    result, (router,) = simulate(shared_prefixes(200, 10.0), RoundRobin)
+    result, (fleet,) = simulate(shared_prefixes(200, 10.0), RoundRobin)
     assert len(result.outcomes) == 200
     assert all(outcome.end_s is not None for outcome in result.outcomes)
     assert [outcome.replica for outcome in result.outcomes[:5]] == [0, 1, 2, 3, 0]
-    for load in router.loads:
+    for load in fleet.loads.values():
         assert (load.requests, load.prefill_tokens, load.decoding, load.kv_tokens) == (0, 0, 0, 0)
 
 
@@ -85,8 +91,8 @@ def test_a_replica_that_joins_gets_work_at_once() -> None:
 @pytest.mark.parametrize("lag_s", [0.0, 0.02])
 def test_routers_that_share_know_of_each_other_and_release_alike(lag_s: float) -> None:
     arrivals = shared_prefixes(300, 10.0)
-    shared, routers = simulate(arrivals, LeastCost, routers=3, lag_s=lag_s)
+    shared, fleets = simulate(arrivals, LeastCost, routers=3, lag_s=lag_s)
     apart, _ = simulate(arrivals, LeastCost, routers=3, lag_s=None)
     assert shared.summary().hit_rate > apart.summary().hit_rate + 0.05
-    for router in routers:
-        assert [load.requests for load in router.loads] == [0, 0, 0, 0]
+    for fleet in fleets:
+        assert [load.requests for load in fleet.loads.values()] == [0, 0, 0, 0]
