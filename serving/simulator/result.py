@@ -32,7 +32,8 @@ class Slo:
 class Summary:
     """Rates are per second of the time in which requests were sent; goodput counts all that were
     sent. `spread`: the coefficient of variation of the replicas' requests in flight, seen by each
-    arrival, on average. `balance`: busy time of the busiest replica over the mean.
+    arrival, on average. `balance`: busy time of the busiest replica over the mean. Follow-ups are
+    the turns after an answer.
     """
 
     requests: int
@@ -43,9 +44,11 @@ class Summary:
     ttft_p99_s: float
     itl_p99_s: float
     hit_rate: float
+    follow_up_hit_rate: float
     spread: float
     balance: float
     preemptions: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Result:
         histogram: Counter[int] = Counter()
         for engine in self.engines:
             histogram.update(engine.itl_histogram)
-        prompt_tokens = sum(outcome.request.prompt_tokens for outcome in self.outcomes)
+        follow_ups = [o for o in self.outcomes if o.request.prefix.answer is not None]
         busy_s = [engine.busy_s for engine in self.engines]
         return Summary(
             requests=len(self.outcomes),
@@ -75,13 +78,21 @@ class Result:
             ttft_p50_s=quantile(ttfts_s, 0.5),
             ttft_p99_s=quantile(ttfts_s, 0.99),
             itl_p99_s=histogram_quantile_s(histogram, 0.99),
-            hit_rate=sum(outcome.cached_tokens for outcome in self.outcomes) / prompt_tokens,
+            hit_rate=hit_rate(self.outcomes),
+            follow_up_hit_rate=hit_rate(follow_ups),
             spread=self.spread,
             balance=max(busy_s) * len(busy_s) / max(sum(busy_s), 1e-9),
             preemptions=sum(outcome.preemptions for outcome in self.outcomes),
+            refused=sum(outcome.end_s is None for outcome in self.outcomes),
         )
 
 
 def quantile(values: Sequence[float], q: float) -> float:
     """Of sorted values, the smallest with a share of at least `q` at or below it."""
     return values[max(math.ceil(q * len(values)) - 1, 0)]
+
+
+def hit_rate(outcomes: Sequence[Outcome]) -> float:
+    """Prompt tokens that the engines had cached over all; 0 of no requests."""
+    tokens = sum(outcome.request.prompt_tokens for outcome in outcomes)
+    return sum(outcome.cached_tokens for outcome in outcomes) / max(tokens, 1)

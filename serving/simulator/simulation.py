@@ -55,7 +55,7 @@ class Simulation:
             self._at(join_s, self._add_replica)
 
     def run(self, arrivals: Iterable[Arrival]) -> Result:
-        """All requests to their end. Call it once."""
+        """All requests to their end, but those that the engines refuse. Call it once."""
         for arrival in arrivals:
             self._at(arrival.at_s, partial(self._send, arrival.request))
         while self._events:
@@ -84,12 +84,16 @@ class Simulation:
         replica = self._replicas[placed.replica_id]
         outcome = Outcome(request, now_s, replica, expected_cached_tokens=placed.cached_tokens)
         self._outcomes.append(outcome)
+        engine = self._engines[replica]
+        before_s = engine.next_s
+        try:
+            engine.submit(outcome, now_s)
+        except ValueError:
+            self._tell(Ended(placed.request), router, now_s)
+            return
         self._placed[id(outcome)] = router, placed.request
         self._outstanding[replica] += 1
         self._spread_sum += _variation(self._outstanding)
-        engine = self._engines[replica]
-        before_s = engine.next_s
-        engine.submit(outcome, now_s)
         if engine.next_s is not None and engine.next_s != before_s:
             self._at(engine.next_s, partial(self._advance, engine))
 

@@ -123,28 +123,5 @@ def faster(arrivals: Sequence[Arrival], times: float) -> list[Arrival]:
     return [Arrival(arrival.at_s / times, arrival.request) for arrival in arrivals]
 
 
-def infinite_cache_share(arrivals: Sequence[Arrival], block_tokens: int = 16) -> float:
-    """The hit rate of one cache that never forgets and knows each prompt and answer at once: cached
-    prompt tokens over all prompt tokens.
-    """
-    seen: set[int] = set()
-    cached = total = 0
-    for arrival in arrivals:
-        turn: Request | None = arrival.request
-        while turn is not None:
-            prefix = turn.prefix
-            hit = 0
-            for key, end_tokens in zip(prefix.hashes, prefix.ends_tokens, strict=True):
-                if key not in seen:
-                    break
-                hit = end_tokens
-            seen.update(prefix.hashes)
-            seen.add(turn.answer_hash)
-            cached += min(hit, prefix.tokens - 1) // block_tokens * block_tokens
-            total += prefix.tokens
-            turn = turn.next_turn
-    return cached / total if total else 0.0
-
-
 def _around(mean: int, rng: random.Random) -> int:
     return max(1, round(rng.expovariate(1 / mean)))

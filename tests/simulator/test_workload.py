@@ -1,12 +1,9 @@
 import pytest
 
-from serving.simulator.request import Request
 from serving.simulator.workload import (
-    Arrival,
     PromptMaker,
     answered,
     faster,
-    infinite_cache_share,
     sessions,
     shared_prefixes,
 )
@@ -62,11 +59,3 @@ def test_a_load_is_the_same_each_time() -> None:
 def test_a_load_can_be_sent_faster() -> None:
     arrivals = shared_prefixes(20, 1.0)
     assert faster(arrivals, 4.0)[-1].at_s == arrivals[-1].at_s / 4
-
-
-def test_the_infinite_cache_knows_all_but_what_is_new_and_the_last_token() -> None:
-    maker = PromptMaker()
-    prompt = maker.extend(None, 1600)
-    once, again = Request(prompt, 10, -1), Request(prompt, 10, -2)
-    assert infinite_cache_share([Arrival(0.0, once)]) == 0
-    assert infinite_cache_share([Arrival(0.0, once), Arrival(1.0, again)]) == 1584 / 3200
