@@ -1,7 +1,8 @@
 """What is booked on a replica."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
+from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
@@ -20,8 +21,8 @@ class ReplicaLoad:
         "_context_token_s_at",
         "_decoding_context_tokens",
         "_first_began_s",
+        "_held",
         "_prefilling",
-        "_shared",
         "booked_s",
         "context_tokens",
         "decoding",
@@ -54,8 +55,7 @@ class ReplicaLoad:
         self.decoding = 0
         """Sequences past their first token."""
         self.kv_tokens = 0
-        """Of the KV cache that the requests need until their ends; what they share is counted
-        once where they were booked with the same cached prefix."""
+        """Of the KV cache that the requests need until their ends; what they share counts once."""
         self.context_tokens = 0
         """Of all prompts and expected answers: what the attention of a decode step reads."""
         self.output_tokens = 0
@@ -65,9 +65,8 @@ class ReplicaLoad:
         self._prefilling: dict[Booking, None] = {}
         """In the order of booking, which is the engine's."""
         self._first_began_s = 0.0
-        self._shared: dict[int, tuple[int, int]] = {}
-        """By the last block of the cached prefix that they were booked with: requests, and the
-        tokens of that prefix."""
+        self._held: dict[int, int] = {}
+        """Blocks of the prompts, and how many requests have each."""
         self._decoding_context_tokens = 0
         self._context_token_s = 0.0
         self._context_token_s_at = 0.0
@@ -99,9 +98,15 @@ class ReplicaLoad:
         return behind_ms + abs(needs_ms - spent_ms)
 
     def kv_tokens_of(self, work: Work, cached_tokens: int) -> int:
-        """What the request would add to `kv_tokens`."""
-        shared = _shared_block(work, cached_tokens) in self._shared
-        return work.prompt_tokens + work.output_tokens - (cached_tokens if shared else 0)
+        """What the request, of which so many tokens are cached here, would add to `kv_tokens`."""
+        tokens = max(work.prompt_tokens, work.prefix.tokens) + work.output_tokens
+        if not cached_tokens or not self._held:
+            return tokens
+        hashes, ends_tokens = work.prefix.hashes, work.prefix.ends_tokens
+        cached = range(bisect_right(ends_tokens, cached_tokens))
+        # Who has a block has all before it.
+        held = bisect_left(cached, True, key=lambda i: hashes[i] not in self._held)
+        return tokens - ends_tokens[held - 1] if held else tokens
 
     def has_room(self, work: Work, cached_tokens: int) -> bool:
         """Whether the request can run at once, beside all that is booked."""
@@ -145,26 +150,25 @@ class ReplicaLoad:
         del self._prefilling[booking]
         self.prefill_tokens -= booking.prefill_tokens
 
-    def _share(self, block: int | None, tokens: int) -> None:
-        """One more has these tokens, which end with that block; None: none has the same."""
-        if block is None:
-            self.kv_tokens += tokens
-            return
-        sharing, held = self._shared.get(block, (0, tokens))
-        self._shared[block] = (sharing + 1, held)
-        if not sharing:
-            self.kv_tokens += held
+    def _hold(self, prefix: Prefix) -> None:
+        held, previous_end = self._held, 0
+        for block, end in zip(prefix.hashes, prefix.ends_tokens, strict=True):
+            users = held.get(block, 0)
+            held[block] = users + 1
+            if not users:
+                self.kv_tokens += end - previous_end
+            previous_end = end
 
-    def _unshare(self, block: int | None, tokens: int) -> None:
-        if block is None:
-            self.kv_tokens -= tokens
-            return
-        sharing, held = self._shared[block]
-        if sharing > 1:
-            self._shared[block] = (sharing - 1, held)
-        else:
-            del self._shared[block]
-            self.kv_tokens -= held
+    def _let_go(self, prefix: Prefix) -> None:
+        held, previous_end = self._held, 0
+        for block, end in zip(prefix.hashes, prefix.ends_tokens, strict=True):
+            users = held[block] - 1
+            if users:
+                held[block] = users
+            else:
+                del held[block]
+                self.kv_tokens -= end - previous_end
+            previous_end = end
 
     def _decode(self, sequences: int, context_tokens: int, now_s: float) -> None:
         self._integrate(now_s)
@@ -185,14 +189,14 @@ class Booking:
     __slots__ = (
         "_ahead_tokens",
         "_booked_s",
-        "_cached_tokens",
         "_context_token_s",
         "_ended",
         "_first_token_s",
         "_learn",
         "_output_tokens",
+        "_own_tokens",
+        "_prefix",
         "_prompt_tokens",
-        "_shared_block",
         "load",
         "prefill_tokens",
         "streamed",
@@ -203,21 +207,23 @@ class Booking:
     ) -> None:
         self.load = load
         self.streamed = work.streamed
-        self._cached_tokens = min(cached_tokens, work.prompt_tokens)
-        self.prefill_tokens = work.prompt_tokens - self._cached_tokens
+        self.prefill_tokens = max(work.prompt_tokens - cached_tokens, 0)
+        self._prefix = work.prefix
         self._prompt_tokens, self._output_tokens = work.prompt_tokens, work.output_tokens
         self._booked_s = now_s
         self._first_token_s: float | None = None
         self._ended = False
         self._context_token_s = 0.0
-        self._shared_block = _shared_block(work, cached_tokens)
+        in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
+        self._own_tokens = max(work.prompt_tokens, work.prefix.tokens) - in_blocks
+        self._own_tokens += work.output_tokens
         # What waits for room says nothing of the rate.
         self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
-        load._share(self._shared_block, self._cached_tokens)
+        load._hold(self._prefix)
         load._add_prefill(self, now_s)
         load.requests += 1
-        load.kv_tokens += self.prefill_tokens + self._output_tokens
+        load.kv_tokens += self._own_tokens
         load.context_tokens += self._context_tokens
         load.output_tokens += self._output_tokens
         load.booked_s = now_s
@@ -263,14 +269,8 @@ class Booking:
             if self._learn and output_tokens is not None and output_tokens > 1 and seconds > 0:
                 context_tokens = (load._context_token_s - self._context_token_s) / seconds
                 load.rates.observe_steps(context_tokens, 1000 * seconds / (output_tokens - 1))
-        load._unshare(self._shared_block, self._cached_tokens)
+        load._let_go(self._prefix)
         load.requests -= 1
-        load.kv_tokens -= self.prefill_tokens + self._output_tokens
+        load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens
         load.output_tokens -= self._output_tokens
-
-
-def _shared_block(work: Work, cached_tokens: int) -> int | None:
-    """The block where what is cached of the prompt ends."""
-    index = bisect_right(work.prefix.ends_tokens, cached_tokens)
-    return work.prefix.hashes[index - 1] if index else None

@@ -19,8 +19,8 @@ def choose(asked: Work, loads: list[ReplicaLoad], *cached: int, now_s: float = 0
 
 def decode(load: ReplicaLoad, count: int, prompt_tokens: int = 2000) -> None:
     for _ in range(count):
-        booking = load.book(work(prompt_tokens=prompt_tokens, output_tokens=300), 0, now_s=0.0)
-        booking.first_token(0.0)
+        asked = work(prompt_tokens=prompt_tokens, output_tokens=300)
+        load.book(asked, 0, now_s=0.0, learn=False).first_token(0.0)
 
 
 def test_none_to_choose_from_is_an_error() -> None:
@@ -62,7 +62,7 @@ def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
         loads = replicas(2, kv_capacity_tokens=kv_capacity_tokens)
         for _ in range(4):
             long_answer = work(prompt_tokens=34_000, output_tokens=2000)
-            loads[0].book(long_answer, 0, now_s=0.0).first_token(0.0)
+            loads[0].book(long_answer, 0, now_s=0.0, learn=False).first_token(0.0)
         assert choose(asked, loads, 12_000, 0) == expected
 
 

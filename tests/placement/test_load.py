@@ -161,17 +161,23 @@ def test_steps_are_learnt_from_the_context_that_decoded_meanwhile() -> None:
     assert load.rates.step_ms_per_context_token == pytest.approx(2e-3, rel=0.1)
 
 
-def test_a_shared_prefix_takes_its_place_once() -> None:
-    load = replica(kv_capacity_tokens=1000)
-    first = load.book(work(1, 2, 3, output_tokens=50), 200, now_s=0.0)
-    asked = work(1, 2, 4, output_tokens=50)
-    assert load.kv_tokens_of(asked, 200) == 150
-    second = load.book(asked, 200, now_s=0.0)
-    assert (load.kv_tokens, load.context_tokens) == (500, 700)
-    assert load.kv_tokens_of(work(7, 8, 9, output_tokens=50), 200) == 350, "another prefix"
-    first.end(1.0)
-    assert load.kv_tokens == 350
-    second.end(1.0)
+def test_what_requests_share_takes_its_place_once() -> None:
+    load = replica()
+    bookings = [load.book(work(1, 2, 3, output_tokens=50), 0, now_s=0.0)]
+    asked = work(1, 2, 4, 5, output_tokens=50)
+    assert load.kv_tokens_of(asked, 200) == 250
+    bookings.append(load.book(asked, 200, now_s=0.0))
+    assert (load.kv_tokens, load.context_tokens) == (600, 800)
+    deeper = work(1, 2, 4, 5, 6, output_tokens=50)
+    assert load.kv_tokens_of(deeper, 400) == 150, "shared with the second, not with the first"
+    bookings.append(load.book(deeper, 400, now_s=0.0))
+    assert load.kv_tokens == 750
+    assert load.kv_tokens_of(work(7, 8, output_tokens=50), 200) == 250, "cached, but not in use"
+    bookings[1].end(1.0)
+    assert load.kv_tokens == 700
+    bookings[0].end(1.0)
+    assert load.kv_tokens == 550
+    bookings[2].end(1.0)
     assert load.kv_tokens == 0
 
 
