@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from serving.simulator.engine import Engine, histogram_quantile_s
 from serving.simulator.request import Outcome
@@ -36,7 +36,7 @@ class Summary:
     the turns after an answer.
     """
 
-    requests: int
+    requests: float
     offered_per_s: float
     goodput_per_s: float
     good_share: float
@@ -47,8 +47,8 @@ class Summary:
     follow_up_hit_rate: float
     spread: float
     balance: float
-    preemptions: int
-    refused: int
+    preemptions: float
+    refused: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +96,9 @@ def hit_rate(outcomes: Sequence[Outcome]) -> float:
     """Prompt tokens that the engines had cached over all; 0 of no requests."""
     tokens = sum(outcome.request.prompt_tokens for outcome in outcomes)
     return sum(outcome.cached_tokens for outcome in outcomes) / max(tokens, 1)
+
+
+def mean(summaries: Sequence[Summary]) -> Summary:
+    """Of each figure."""
+    rows = [astuple(summary) for summary in summaries]
+    return Summary(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))

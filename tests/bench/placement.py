@@ -9,10 +9,10 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +28,7 @@ from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.gpus import mistral_small
 from serving.simulator.mooncake import read_trace
-from serving.simulator.result import Summary
+from serving.simulator.result import Summary, mean
 from serving.simulator.simulation import Simulation
 from serving.simulator.workload import Arrival
 from tests.bench import placement_report
@@ -49,7 +49,7 @@ SPEC = mistral_small(gpus=2)
 
 OURS = "least cost"
 POLICIES: dict[str, Callable[[], Policy]] = {
-    OURS: lambda: LeastCost(stall_weight=0.1, decode_weight=0.1, near=0.1),
+    OURS: lambda: LeastCost(first_token_weight=10, decode_weight=1, near=0.1),
     "smg cache_aware": CacheAware,
     "llm-d affinity": lambda: AffinityFilter(SPEC.step_time.prefill_tokens_per_s),
     "Dynamo": DynamoCost,
@@ -71,6 +71,7 @@ class Run:
     load: str
     rate: float
     policy: str
+    seed: int = 0
     routers: int = 1
     lag_s: float | None = None
     joins_s: tuple[float, ...] = ()
@@ -81,37 +82,53 @@ class Ladder:
     load: str
     title: str
     rates: tuple[float, ...]
-    policies: Sequence[str] = tuple(POLICIES)
+    seeds: int = 1
+    """How many times each is run with other random numbers. What is shown are the means."""
 
     def runs(self) -> Iterator[Run]:
         for rate in self.rates:
-            for policy in self.policies:
-                yield Run(self.load, rate, policy)
+            for policy in POLICIES:
+                for seed in range(self.seeds):
+                    yield Run(self.load, rate, policy, seed)
+
+    def means(self, summaries: Mapping[Run, Summary]) -> dict[tuple[float, str], Summary]:
+        """By rate and policy."""
+        return {
+            (rate, policy): mean(
+                [summaries[Run(self.load, rate, policy, seed)] for seed in range(self.seeds)]
+            )
+            for rate in self.rates
+            for policy in POLICIES
+        }
 
 
-SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24))
+SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24), seeds=2)
 TRACE = Ladder("mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5))
 SESSIONS = Ladder("sessions", "Sessions of 6 turns, sessions a second", (4, 16))
-HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17))
+HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=2)
 JOIN_S = 60.0
 JOIN = Run("shared", 14, OURS, joins_s=(JOIN_S,))
 ROUTERS = [
     Run("sessions", 16, OURS),
-    *(Run("sessions", 16, OURS, n, lag_s) for n in (4, 8) for lag_s in (0.01, 0.1, None)),
+    *(
+        Run("sessions", 16, OURS, routers=n, lag_s=lag_s)
+        for n in (4, 8)
+        for lag_s in (0.01, 0.1, None)
+    ),
 ]
 OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "mooncake": 343}
 """What the routers expect of an answer: the mean of the load."""
 
 
-@cache
-def arrivals(load: str, rate: float, trace: Path, limit: int) -> list[Arrival]:
+@lru_cache(maxsize=2)
+def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list[Arrival]:
     match load:
         case "shared":
-            return workload.shared_prefixes(3000, rate)
+            return workload.shared_prefixes(3000, rate, seed=seed)
         case "hot":
-            return workload.shared_prefixes(3000, rate, hot_share=0.5)
+            return workload.shared_prefixes(3000, rate, hot_share=0.5, seed=seed)
         case "sessions":
-            return workload.sessions(1000, rate)
+            return workload.sessions(1000, rate, seed=seed)
         case _:
             return workload.faster(read_trace(trace, limit), rate)
 
@@ -127,7 +144,7 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
         lag_s=run.lag_s,
         joins_s=run.joins_s,
     )
-    result = simulation.run(arrivals(run.load, run.rate, trace, limit))
+    result = simulation.run(arrivals(run.load, run.rate, run.seed, trace, limit))
     if run.joins_s:
         after = [o for o in result.outcomes if o.sent_s > run.joins_s[0]]
         result = dataclasses.replace(result, outcomes=after[:100])
@@ -171,15 +188,17 @@ def main() -> None:
     for ladder in ladders:
         ceilings = {}
         for rate in ladder.rates:
-            sent = arrivals(ladder.load, rate, trace, args.requests)
+            sent = arrivals(ladder.load, rate, 0, trace, args.requests)
             ceilings[rate] = (
                 hit_rate_ceiling(sent),
                 hit_rate_ceiling(sent, REPLICAS * SPEC.kv_cache_tokens),
             )
-        placement_report.show_ladder(console, ladder, summaries, ceilings)
+        placement_report.show_ladder(console, ladder, ladder.means(summaries), ceilings)
     placement_report.show_join(console, shown[JOIN], REPLICAS)
     placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
-    placement_report.show_targets(console, OURS, ladders, summaries)
+    placement_report.show_targets(
+        console, OURS, [(ladder, ladder.means(summaries)) for ladder in ladders]
+    )
     measured = args.traces / "llmservingsim"
     if measured.exists():
         placement_report.show_validation(

@@ -12,7 +12,8 @@ from tests.bench.relay_report import new_table
 if TYPE_CHECKING:
     from tests.bench.placement import Ladder, Run
 
-    Summaries = Mapping[Run, Summary]
+Means = Mapping[tuple[float, str], Summary]
+"""By rate and policy."""
 
 HIT_TARGET = 0.97
 FOLLOW_UP_TARGET = 0.98
@@ -21,16 +22,16 @@ FOLLOW_UP_TARGET = 0.98
 def show_ladder(
     console: Console,
     ladder: "Ladder",
-    summaries: "Summaries",
+    means: Means,
     ceilings: Mapping[float, tuple[float, float]],
 ) -> None:
     """`ceilings` by rate: of an infinite cache, which the hit rates are compared with, and of one
     of all replicas' size.
     """
-    by_run = {(run.rate, run.policy): summaries[run] for run in ladder.runs()}
+    policies = list(dict.fromkeys(policy for _, policy in means))
     for rate in ladder.rates:
         infinite, pooled = ceilings[rate]
-        first = by_run[rate, ladder.policies[0]]
+        first = means[rate, policies[0]]
         table = new_table(
             f"{ladder.title}, {rate:g}: {first.offered_per_s:.1f} requests/s; an infinite cache "
             f"hits {infinite:.1%}, one of all replicas {pooled:.1%}",
@@ -38,8 +39,8 @@ def show_ladder(
             *("good/s", "good", "TTFT p50 s", "p99 s", "ITL p99 ms", "hit", "of ceiling"),
             *("spread", "preempted", "refused"),
         )
-        for policy in ladder.policies:
-            summary = by_run[rate, policy]
+        for policy in policies:
+            summary = means[rate, policy]
             table.add_row(
                 policy,
                 f"{summary.goodput_per_s:.2f}",
@@ -50,8 +51,8 @@ def show_ladder(
                 f"{summary.hit_rate:.1%}",
                 f"{summary.hit_rate / infinite:.1%}",
                 f"{summary.spread:.2f}",
-                str(summary.preemptions),
-                str(summary.refused),
+                f"{summary.preemptions:.0f}",
+                f"{summary.refused:.0f}",
             )
         console.print(table)
 
@@ -88,18 +89,17 @@ def show_routers(console: Console, rows: Sequence[tuple["Run", Summary]]) -> Non
 def show_targets(
     console: Console,
     ours: str,
-    ladders: Sequence["Ladder"],
-    summaries: "Summaries",
+    ladders: Sequence[tuple["Ladder", Means]],
 ) -> None:
     table = new_table(
         "Good requests beside the best peer", "load", "rate", "ours", "best peer", "", "ours/peer"
     )
-    for ladder in ladders:
+    for ladder, means in ladders:
         for rate in ladder.rates:
-            good = {run.policy: summaries[run] for run in ladder.runs() if run.rate == rate}
-            own = good.pop(ours).good_share
-            peer = max(good, key=lambda policy: good[policy].good_share)
-            best = good[peer].good_share
+            good = {policy: mean.good_share for (at, policy), mean in means.items() if at == rate}
+            own = good.pop(ours)
+            peer = max(good, key=lambda policy: good[policy])
+            best = good[peer]
             table.add_row(
                 ladder.load,
                 f"{rate:g}",
