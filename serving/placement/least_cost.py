@@ -9,8 +9,9 @@ from serving.placement.work import Work
 class LeastCost:
     """Where the request costs the least time, its own and that of the others there, in ms:
 
-    - until its first token: the prefill booked there, its own that is not cached, and where the KV
-      cache or the batch is full, the wait for room; times `first_token_weight`;
+    - until its first token: the prefill booked there, and its own that is not cached; times
+      `first_token_weight`;
+    - where the KV cache or the batch is full, the wait for room, of which less is known;
     - what its prefill delays the sequences that decode there: each by all of it;
     - what decoding beside the others costs: a step reads the context of all its sequences, so it
       delays them and they delay it, for each token of its answer; times `decode_weight`.
@@ -53,15 +54,14 @@ class LeastCost:
             prefill_ms = (prompt_tokens - cached) * rates.prefill_ms_per_token
             cost_ms = prefill_ms * (first_token_weight + load.decoding)
             if load.requests:
-                wait_ms = load.prefill_ms(now_s)
+                cost_ms += first_token_weight * load.prefill_ms(now_s)
+                read_tokens = load.context_tokens + load.requests * context_tokens
+                cost_ms += decode_weight * rates.step_ms_per_context_token * read_tokens
                 if (
                     load.kv_tokens + context_tokens > load.kv_capacity_tokens
                     or load.requests >= load.max_sequences
                 ):
-                    wait_ms += load.room_ms(work, cached)
-                read_tokens = load.context_tokens + load.requests * context_tokens
-                cost_ms += first_token_weight * wait_ms
-                cost_ms += decode_weight * rates.step_ms_per_context_token * read_tokens
+                    cost_ms += load.room_ms(work, cached)
             costs_ms.append(cost_ms)
         near_ms = min(costs_ms) * (1 + self.near)
         near = [i for i, cost_ms in enumerate(costs_ms) if cost_ms <= near_ms]

@@ -59,10 +59,11 @@ def prefix_of(
     ends: list[int] = []
     chained = 0
     tokens = 0.0
+    assistant, image, token_ids = Kind.ASSISTANT, Kind.IMAGE, Kind.TOKEN_IDS
     answer_start = answer_end = -1
     in_answer = False
     for kind, text in parts:
-        if (kind is Kind.ASSISTANT) is not in_answer:
+        if (kind is assistant) is not in_answer:
             in_answer = not in_answer
             if in_answer:
                 open_at = len(hashes)
@@ -70,15 +71,15 @@ def prefix_of(
                 answer_start, answer_end = open_at, len(hashes)
         data = text.encode("utf-8", "surrogatepass") if type(text) is str else text
         chained ^= _SALTS[kind]
-        if kind > Kind.TOKEN_IDS:
+        if kind > token_ids:
             tokens += _MARK_TOKENS
-        if kind is Kind.IMAGE:
+        if kind is image:
             chained ^= hash64(data, chained & 0xFFFFFFFF)[0]
             tokens += image_tokens
             hashes.append(chained)
             ends.append(int(tokens))
             continue
-        tokens_per_byte = 0.25 if kind is Kind.TOKEN_IDS else 1 / bytes_per_token
+        tokens_per_byte = 0.25 if kind is token_ids else 1 / bytes_per_token
         start, size = 0, len(data)
         while start < size:
             end = start + (int(tokens) // _GROWTH & ~3)

@@ -88,7 +88,7 @@ def decision_table() -> Table:
         "chain",
         "match",
         "choose",
-        "book",
+        "book, end",
         "touch",
         "all",
         "new: all",
@@ -102,14 +102,14 @@ def decision_table() -> Table:
         work = work_of(chain)
         slot, cached = fleet.decide(chain)
 
-        def book() -> None:
+        def book_and_end() -> None:
             fleet.loads[slot].book(work, cached[slot], 0.2).end(0.2)  # noqa: B023
 
         steps = (
             microseconds(lambda: prefix(request)),  # noqa: B023
             microseconds(lambda: fleet.index.cached_tokens(chain)),  # noqa: B023
             microseconds(lambda: fleet.policy.choose(work, fleet.loads, cached, 0.2)),  # noqa: B023
-            microseconds(book),
+            microseconds(book_and_end),
             microseconds(lambda: fleet.index.touch(slot, chain)),  # noqa: B023
         )
         table.add_row(
