@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock bench-relay bench-frontend bench-conformance clean help
+.PHONY: serve test check setup format lock bench-relay bench-placement bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -25,6 +25,9 @@ format: setup ## rewrite the code in the project's format
 bench-relay: setup ## what the router adds to a request, in time and CPU
 	@.venv/bin/python -m tests.bench.relay_normalise
 	@exec .venv/bin/python -m tests.bench.relay
+
+bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
+	@exec nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend

@@ -1,19 +1,276 @@
 """What is booked on a replica."""
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+
+from serving.placement.prefix import Prefix
+from serving.placement.rates import Rates
+from serving.placement.work import Work
+
+_UNBOUNDED = 1 << 62
 
 
-@dataclass(slots=True)
 class ReplicaLoad:
-    """Unfinished work of a replica: booked when a request is placed, released at its end."""
+    """The unfinished work of a replica: booked at the moment of decision, released at the first
+    token and at the end.
 
-    requests: int = 0
-    tokens: int = 0
+    All tokens are as the router estimates them.
+    """
 
-    def book(self, tokens: int) -> None:
-        self.requests += 1
-        self.tokens += tokens
+    __slots__ = (
+        "_context_token_s",
+        "_context_token_s_at",
+        "_decoding_context_tokens",
+        "_first_began_s",
+        "_held",
+        "_prefilling",
+        "booked_s",
+        "context_tokens",
+        "decoding",
+        "kv_capacity_tokens",
+        "kv_tokens",
+        "max_sequences",
+        "output_tokens",
+        "prefill_tokens",
+        "rates",
+        "replica_id",
+        "requests",
+    )
 
-    def release(self, tokens: int) -> None:
-        self.requests -= 1
-        self.tokens -= tokens
+    def __init__(
+        self,
+        replica_id: str = "",
+        kv_capacity_tokens: int = _UNBOUNDED,
+        max_sequences: int = _UNBOUNDED,
+        rates: Rates | None = None,
+    ) -> None:
+        self.replica_id = replica_id
+        self.kv_capacity_tokens = kv_capacity_tokens
+        """That the KV cache holds."""
+        self.max_sequences = max_sequences
+        """That the engine decodes in one batch."""
+        self.rates = rates if rates is not None else Rates()
+        self.requests = 0
+        self.prefill_tokens = 0
+        """Uncached tokens of the prompts that have no first token yet."""
+        self.decoding = 0
+        """Sequences past their first token."""
+        self.kv_tokens = 0
+        """Of the KV cache that the requests need until their ends; what they share counts once."""
+        self.context_tokens = 0
+        """Of all prompts and expected answers: what the attention of a decode step reads."""
+        self.output_tokens = 0
+        """Of the expected answers."""
+        self.booked_s = float("-inf")
+        """When something was booked last."""
+        self._prefilling: dict[Booking, None] = {}
+        """In the order of booking, which is the engine's."""
+        self._first_began_s = 0.0
+        self._held: dict[int, int] = {}
+        """Blocks of the prompts, and how many requests have each."""
+        self._decoding_context_tokens = 0
+        self._context_token_s = 0.0
+        self._context_token_s_at = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Of all prompts and expected answers that are not finished."""
+        return self.context_tokens
+
+    def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
+        """Books a request of which so many tokens are cached here. `learn`: the times of its events
+        are exact enough to learn the rates from."""
+        return Booking(self, work, cached_tokens, now_s, learn)
+
+    def prefill_ms(self, now_s: float) -> float:
+        """Until the prefill that is booked will be done. What the first in line has spent counts;
+        once it is overdue, so does the time by which it is: a replica that hangs costs ever more.
+        """
+        if not self._prefilling:
+            return 0.0
+        first = next(iter(self._prefilling))
+        each_ms = self.rates.prefill_ms_per_token
+        needs_ms = first.prefill_tokens * each_ms + self.rates.overhead_ms
+        spent_ms = 1000 * (now_s - self._first_began_s)
+        if spent_ms > needs_ms and not first.streamed:
+            first.first_token(now_s)
+            return self.prefill_ms(now_s)
+        behind_ms = (self.prefill_tokens - first.prefill_tokens) * each_ms
+        return behind_ms + abs(needs_ms - spent_ms)
+
+    def kv_tokens_of(self, work: Work, cached_tokens: int) -> int:
+        """What the request, of which so many tokens are cached here, would add to `kv_tokens`."""
+        tokens = max(work.prompt_tokens, work.prefix.tokens) + work.output_tokens
+        if not cached_tokens or not self._held:
+            return tokens
+        hashes, ends_tokens = work.prefix.hashes, work.prefix.ends_tokens
+        cached = range(bisect_right(ends_tokens, cached_tokens))
+        # Who has a block has all before it.
+        held = bisect_left(cached, True, key=lambda i: hashes[i] not in self._held)
+        return tokens - ends_tokens[held - 1] if held else tokens
+
+    def has_room(self, work: Work, cached_tokens: int) -> bool:
+        """Whether the request can run at once, beside all that is booked."""
+        return (
+            self.requests < self.max_sequences
+            and self.kv_tokens + self.kv_tokens_of(work, cached_tokens) <= self.kv_capacity_tokens
+        )
+
+    def room_ms(self, work: Work, cached_tokens: int) -> float:
+        """Until requests have ended whose place in the KV cache and the batch this one needs: of as
+        many as the replica can run, all end within the time of one answer."""
+        needed = self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
+        excess = max(
+            (needed - self.kv_capacity_tokens) / self.kv_capacity_tokens,
+            (self.requests + 1 - self.max_sequences) / self.max_sequences,
+        )
+        if excess <= 0 or not self.requests:
+            return 0.0
+        context_tokens = min(self.context_tokens, self.kv_capacity_tokens)
+        steps = self.output_tokens / self.requests
+        return excess * steps * self.rates.step_ms(context_tokens)
+
+    def _waiting_tokens(self, now_s: float) -> float:
+        """Of prefill that the engine has still to do."""
+        if not self._prefilling:
+            return 0.0
+        first = next(iter(self._prefilling))
+        spent_ms = 1000 * (now_s - self._first_began_s)
+        done = spent_ms / self.rates.prefill_ms_per_token
+        return self.prefill_tokens - min(done, first.prefill_tokens)
+
+    def _add_prefill(self, booking: "Booking", now_s: float) -> None:
+        if not self._prefilling:
+            self._first_began_s = now_s
+        self._prefilling[booking] = None
+        self.prefill_tokens += booking.prefill_tokens
+
+    def _end_prefill(self, booking: "Booking", now_s: float) -> None:
+        if next(iter(self._prefilling)) is booking:
+            self._first_began_s = now_s
+        del self._prefilling[booking]
+        self.prefill_tokens -= booking.prefill_tokens
+
+    def _hold(self, prefix: Prefix) -> None:
+        held, previous_end = self._held, 0
+        for block, end in zip(prefix.hashes, prefix.ends_tokens, strict=True):
+            users = held.get(block, 0)
+            held[block] = users + 1
+            if not users:
+                self.kv_tokens += end - previous_end
+            previous_end = end
+
+    def _let_go(self, prefix: Prefix) -> None:
+        held, previous_end = self._held, 0
+        for block, end in zip(prefix.hashes, prefix.ends_tokens, strict=True):
+            users = held[block] - 1
+            if users:
+                held[block] = users
+            else:
+                del held[block]
+                self.kv_tokens -= end - previous_end
+            previous_end = end
+
+    def _decode(self, sequences: int, context_tokens: int, now_s: float) -> None:
+        self._integrate(now_s)
+        self.decoding += sequences
+        self._decoding_context_tokens += context_tokens
+
+    def _integrate(self, now_s: float) -> float:
+        """The time integral of the context being decoded."""
+        self._context_token_s += self._decoding_context_tokens * (now_s - self._context_token_s_at)
+        self._context_token_s_at = now_s
+        return self._context_token_s
+
+
+class Booking:
+    """A request's place on a replica, from the decision to its end. Each of its events counts once;
+    a call for one that has been is ignored."""
+
+    __slots__ = (
+        "_ahead_tokens",
+        "_booked_s",
+        "_context_token_s",
+        "_ended",
+        "_first_token_s",
+        "_learn",
+        "_output_tokens",
+        "_own_tokens",
+        "_prefix",
+        "_prompt_tokens",
+        "load",
+        "prefill_tokens",
+        "streamed",
+    )
+
+    def __init__(
+        self, load: ReplicaLoad, work: Work, cached_tokens: int, now_s: float, learn: bool
+    ) -> None:
+        self.load = load
+        self.streamed = work.streamed
+        self.prefill_tokens = max(work.prompt_tokens - cached_tokens, 0)
+        self._prefix = work.prefix
+        self._prompt_tokens, self._output_tokens = work.prompt_tokens, work.output_tokens
+        self._booked_s = now_s
+        self._first_token_s: float | None = None
+        self._ended = False
+        self._context_token_s = 0.0
+        in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
+        self._own_tokens = max(work.prompt_tokens, work.prefix.tokens) - in_blocks
+        self._own_tokens += work.output_tokens
+        # What waits for room says nothing of the rate.
+        self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
+        self._ahead_tokens = load._waiting_tokens(now_s)
+        load._hold(self._prefix)
+        load._add_prefill(self, now_s)
+        load.requests += 1
+        load.kv_tokens += self._own_tokens
+        load.context_tokens += self._context_tokens
+        load.output_tokens += self._output_tokens
+        load.booked_s = now_s
+
+    @property
+    def _context_tokens(self) -> int:
+        return self._prompt_tokens + self._output_tokens
+
+    def first_token(self, now_s: float) -> None:
+        """The prompt has been read. Its prefill is released, and the time it took is learnt from.
+
+        Prompts that were ahead of it and whose first tokens cannot be seen have been read too.
+        """
+        if self._ended or self._first_token_s is not None:
+            return
+        load = self.load
+        if self.streamed:
+            for ahead in list(load._prefilling):
+                if ahead is self:
+                    break
+                if not ahead.streamed:
+                    ahead.first_token(now_s)
+            if self._learn:
+                tokens = self._ahead_tokens + self.prefill_tokens
+                load.rates.observe_first_token(tokens, 1000 * (now_s - self._booked_s))
+        load._end_prefill(self, now_s)
+        load._decode(1, self._context_tokens, now_s)
+        self._first_token_s = now_s
+        self._context_token_s = load._context_token_s
+
+    def end(self, now_s: float, output_tokens: int | None = None) -> None:
+        """Releases all that is left, however the request ended. `output_tokens`: of an answer that
+        was seen from its first token to its last; the time of a step is learnt from it."""
+        if self._ended:
+            return
+        self._ended = True
+        load = self.load
+        if self._first_token_s is None:
+            load._end_prefill(self, now_s)
+        else:
+            load._decode(-1, -self._context_tokens, now_s)
+            seconds = now_s - self._first_token_s
+            if self._learn and output_tokens is not None and output_tokens > 1 and seconds > 0:
+                context_tokens = (load._context_token_s - self._context_token_s) / seconds
+                load.rates.observe_steps(context_tokens, 1000 * seconds / (output_tokens - 1))
+        load._let_go(self._prefix)
+        load.requests -= 1
+        load.kv_tokens -= self._own_tokens
+        load.context_tokens -= self._context_tokens
+        load.output_tokens -= self._output_tokens

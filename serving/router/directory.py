@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.mistral import ModelRules
-from serving.placement import ReplicaLoad, least_tokens
 from serving.router.backend import Backend
+from serving.router.tokens_in_flight import ReplicaLoad, least_tokens
 from serving.router.upstream import ConnectionPool
 
 

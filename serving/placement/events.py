@@ -1,0 +1,38 @@
+"""What changes a router's knowledge of its replicas, small and plain, so that other routers can
+replay it."""
+
+import msgspec
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
+    """A request was sent to a replica."""
+
+    request: int
+    """Unique among the unfinished ones of the router that placed it."""
+    replica_id: str
+    hashes: list[int]
+    """As in Prefix, as are the next two."""
+    ends_tokens: list[int]
+    answer: tuple[int, int] | None
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    """Expected to be cached there."""
+    streamed: bool = True
+
+
+class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"):
+    """The first token of its answer was seen."""
+
+    request: int
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
+    """It is over, in whatever way."""
+
+    request: int
+    output_tokens: int = 0
+    """Of an answer that is complete; 0: it failed, or the client left."""
+
+
+Event = Placed | FirstToken | Ended

@@ -1,0 +1,109 @@
+"""The replicas of a model as one router knows them."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from serving.placement.events import Ended, Event, FirstToken, Placed
+from serving.placement.load import Booking, ReplicaLoad
+from serving.placement.policy import Policy
+from serving.placement.prefix import Prefix
+from serving.placement.prefix_index import PrefixIndex
+from serving.placement.rates import Rates
+from serving.placement.work import Work
+
+OWN = ""
+"""The source of a router's own events."""
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    booking: Booking
+    replica_id: str
+    prefix: Prefix
+
+
+class Fleet:
+    """Ledger, index and policy of one model. Only events change the former two: a router applies
+    its own and those of others, in the order of each, and so they all know the same.
+    """
+
+    def __init__(self, policy: Policy, first_rates: Callable[[], Rates] = Rates) -> None:
+        self.policy = policy
+        self.loads: dict[str, ReplicaLoad] = {}
+        """By replica id."""
+        self._first_rates = first_rates
+        self._index = PrefixIndex()
+        self._slots: dict[str, int] = {}
+        self._unfinished: dict[str, dict[int, _Unfinished]] = {}
+        self._requests = itertools.count(1)
+
+    def add(self, replica_id: str, kv_capacity_tokens: int, max_sequences: int) -> None:
+        """A replica is up, with nothing cached."""
+        self.loads[replica_id] = ReplicaLoad(
+            replica_id, kv_capacity_tokens, max_sequences, self._first_rates()
+        )
+        self._slots[replica_id] = self._index.add_replica(kv_capacity_tokens)
+
+    def remove(self, replica_id: str) -> None:
+        """It is gone. Events of requests that it had may still come."""
+        del self.loads[replica_id]
+        self._index.remove_replica(self._slots.pop(replica_id))
+
+    def decide(self, work: Work, replica_ids: Iterable[str], now_s: float) -> Placed:
+        """Which of these replicas to send a request to. It is booked by applying the event.
+        Raises ValueError if there is none to choose from."""
+        candidates = list(replica_ids)
+        cached_by_slot = self._index.cached_tokens(work.prefix)
+        loads = [self.loads[replica_id] for replica_id in candidates]
+        cached = [cached_by_slot[self._slots[replica_id]] for replica_id in candidates]
+        chosen = self.policy.choose(work, loads, cached, now_s)
+        return Placed(
+            next(self._requests),
+            candidates[chosen],
+            work.prefix.hashes,
+            work.prefix.ends_tokens,
+            work.prefix.answer,
+            work.prompt_tokens,
+            work.output_tokens,
+            cached[chosen],
+            work.streamed,
+        )
+
+    def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
+        """An event of this router or of the one named `source`. One of a replica or a request that
+        is not known is ignored: it came before this router did, or the replica has gone."""
+        if isinstance(event, Placed):
+            self._place(event, now_s, source)
+        elif isinstance(event, FirstToken):
+            unfinished = self._unfinished.get(source, {}).get(event.request)
+            if unfinished is not None:
+                unfinished.booking.first_token(now_s)
+        else:
+            self._end(event, now_s, source)
+
+    def forget(self, source: str, now_s: float) -> None:
+        """The router of that name is gone, and its requests with it."""
+        for request in list(self._unfinished.get(source, {})):
+            self.apply(Ended(request), now_s, source)
+        self._unfinished.pop(source, None)
+
+    def _place(self, event: Placed, now_s: float, source: str) -> None:
+        load = self.loads.get(event.replica_id)
+        if load is None:
+            return
+        prefix = Prefix(event.hashes, event.ends_tokens, event.prompt_tokens, event.answer)
+        work = Work(prefix, event.prompt_tokens, event.output_tokens, streamed=event.streamed)
+        booking = load.book(work, event.cached_tokens, now_s, learn=source == OWN)
+        self._index.touch(self._slots[event.replica_id], prefix)
+        unfinished = self._unfinished.setdefault(source, {})
+        unfinished[event.request] = _Unfinished(booking, event.replica_id, prefix)
+
+    def _end(self, event: Ended, now_s: float, source: str) -> None:
+        ended = self._unfinished.get(source, {}).pop(event.request, None)
+        if ended is None:
+            return
+        ended.booking.end(now_s, event.output_tokens or None)
+        slot = self._slots.get(ended.replica_id)
+        if slot is not None and event.output_tokens:
+            self._index.touch(slot, ended.prefix, event.output_tokens)

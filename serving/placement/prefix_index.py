@@ -1,0 +1,132 @@
+"""Which replica holds which prefix in its KV cache, as far as the router can tell."""
+
+from collections import OrderedDict
+
+from serving.placement.prefix import Prefix, answer_hash
+
+
+class _Cache:
+    """The blocks of one replica and their tokens, least recently used first."""
+
+    __slots__ = ("blocks", "capacity_tokens", "tokens")
+
+    def __init__(self, capacity_tokens: int) -> None:
+        self.capacity_tokens = capacity_tokens
+        self.blocks: OrderedDict[int, int] = OrderedDict()
+        self.tokens = 0
+
+
+class PrefixIndex:
+    """For each replica, known by its slot, an LRU of blocks that forgets as vLLM's cache does: what
+    was not used for longest goes first, and of one prompt its end.
+
+    Bounded by the capacities of the replicas: about 300 bytes of memory for 64 tokens of each.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[int, int] = {}
+        """For each block the slots that hold it, as bits."""
+        self._caches: list[_Cache | None] = []
+
+    def __len__(self) -> int:
+        """Distinct blocks held."""
+        return len(self._holders)
+
+    def add_replica(self, capacity_tokens: int) -> int:
+        """The slot of a new replica with room for so many tokens: the lowest free one."""
+        cache = _Cache(capacity_tokens)
+        for slot, other in enumerate(self._caches):
+            if other is None:
+                self._caches[slot] = cache
+                return slot
+        self._caches.append(cache)
+        return len(self._caches) - 1
+
+    def remove_replica(self, slot: int) -> None:
+        """Forgets what it holds; its slot may be used again. A replica whose engine started anew is
+        removed and added."""
+        cache = self._at(slot)
+        self._caches[slot] = None
+        for block in cache.blocks:
+            self._drop(block, 1 << slot)
+
+    def cached_tokens(self, prefix: Prefix) -> list[int]:
+        """By slot: how many tokens of the prompt, from its beginning, are cached there."""
+        cached = [0] * len(self._caches)
+        going = (1 << len(cached)) - 1
+        """Slots that hold all blocks so far."""
+        answered = 0
+        """Slots that generated the turn being walked."""
+        holders, ends = self._holders, prefix.ends_tokens
+        start, stop = prefix.answer or (-1, -1)
+        end = 0
+        for index, block in enumerate(prefix.hashes):
+            if index == start:
+                answered = holders.get(answer_hash(prefix.hashes[index - 1]), 0) & going
+            elif index == stop:
+                going |= answered
+                answered = 0
+            holding = holders.get(block, 0) & going
+            if holding != going:
+                left = going ^ holding if end else 0
+                while left:
+                    lowest = left & -left
+                    cached[lowest.bit_length() - 1] = end
+                    left ^= lowest
+                going = holding
+                if not going and not answered:
+                    return cached
+            end = ends[index]
+        going |= answered
+        while going:
+            lowest = going & -going
+            cached[lowest.bit_length() - 1] = end
+            going ^= lowest
+        return cached
+
+    def touch(self, slot: int, prefix: Prefix, answer_tokens: int = 0) -> None:
+        """The replica reads this prompt, or, with `answer_tokens`, has answered it with so many."""
+        cache = self._at(slot)
+        blocks, holders, bit = cache.blocks, self._holders, 1 << slot
+        hashes, ends = prefix.hashes, prefix.ends_tokens
+        if answer_tokens and hashes:
+            self._hold(cache, bit, answer_hash(hashes[-1]), answer_tokens)
+        for index in range(len(hashes) - 1, -1, -1):
+            block = hashes[index]
+            if block in blocks:
+                blocks.move_to_end(block)
+            else:
+                size = ends[index] - ends[index - 1] if index else ends[0]
+                blocks[block] = size
+                cache.tokens += size
+                holders[block] = holders.get(block, 0) | bit
+        if prefix.answer is not None:  # now held as what the client made of it
+            self._forget(cache, bit, answer_hash(hashes[prefix.answer[0] - 1]))
+        while cache.tokens > cache.capacity_tokens:
+            block, size = blocks.popitem(last=False)
+            cache.tokens -= size
+            self._drop(block, bit)
+
+    def _at(self, slot: int) -> _Cache:
+        cache = self._caches[slot]
+        if cache is None:
+            raise KeyError(f"no replica has slot {slot}")
+        return cache
+
+    def _hold(self, cache: _Cache, bit: int, block: int, size: int) -> None:
+        cache.tokens += size - cache.blocks.pop(block, 0)
+        cache.blocks[block] = size
+        self._holders[block] = self._holders.get(block, 0) | bit
+
+    def _forget(self, cache: _Cache, bit: int, block: int) -> None:
+        size = cache.blocks.pop(block, None)
+        if size is not None:
+            cache.tokens -= size
+            self._drop(block, bit)
+
+    def _drop(self, block: int, bit: int) -> None:
+        left = self._holders[block] & ~bit
+        if left:
+            self._holders[block] = left
+        else:
+            del self._holders[block]

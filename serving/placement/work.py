@@ -1,0 +1,20 @@
+"""What a request asks of a replica."""
+
+from dataclasses import dataclass
+
+from serving.placement.prefix import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request before it is placed. `prompt_tokens` is `prefix.tokens` unless something better is
+    known."""
+
+    prefix: Prefix
+    prompt_tokens: int
+    output_tokens: int
+    """What is expected of the answer, not the client's limit."""
+    session: str | None = None
+    """Of the client's own choosing; only policies that go by sessions look at it."""
+    streamed: bool = True
+    """False: the first token will not be seen."""

@@ -1,0 +1,1 @@
+"""Placement and scaling on simulated engines. Pure: no I/O but reading traces, no clock."""

@@ -1,0 +1,50 @@
+"""A request of a simulated load, and what became of it."""
+
+from dataclasses import dataclass
+
+from serving.placement.prefix import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`answer_hash` is the chained hash of prompt and answer: a later turn's prefix goes through
+    it. `next_turn` is sent `think_s` after the answer's end.
+    """
+
+    prefix: Prefix
+    output_tokens: int
+    answer_hash: int
+    session: str | None = None
+    next_turn: "Request | None" = None
+    think_s: float = 0.0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.prefix.tokens
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Times are None until they come; `cached_tokens` is what the engine found in its cache, and
+    `expected_cached_tokens` what the router thought it would.
+    """
+
+    request: Request
+    sent_s: float
+    replica: int
+    cached_tokens: int = 0
+    first_token_s: float | None = None
+    end_s: float | None = None
+    preemptions: int = 0
+    expected_cached_tokens: int = 0
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_token_s is None else self.first_token_s - self.sent_s
+
+    @property
+    def itl_s(self) -> float | None:
+        """The mean time between tokens; None until the end, and of an answer of one token."""
+        if self.end_s is None or self.first_token_s is None or self.request.output_tokens < 2:
+            return None
+        return (self.end_s - self.first_token_s) / (self.request.output_tokens - 1)

@@ -1,0 +1,131 @@
+"""Runs a load through routers and engines in simulated time."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from serving.placement.events import Ended, Event, FirstToken
+from serving.placement.fleet import Fleet
+from serving.placement.work import Work
+from serving.simulator.engine import Engine, EngineSpec
+from serving.simulator.request import Outcome, Request
+from serving.simulator.result import Result
+from serving.simulator.workload import Arrival
+
+
+class Simulation:
+    """`routers` place requests on `replicas` engines, with the live router's own code; a request
+    comes to any router. What happens at one the others learn `lag_s` later, or never if that is
+    None. `joins_s`: when further replicas are there, all empty.
+
+    No router knows an answer's length beforehand: all are expected to have `output_tokens`.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        replicas: int,
+        new_fleet: Callable[[], Fleet],
+        *,
+        output_tokens: int,
+        routers: int = 1,
+        lag_s: float | None = None,
+        joins_s: Iterable[float] = (),
+        seed: int = 0,
+    ) -> None:
+        self._spec = spec
+        self._fleets = [new_fleet() for _ in range(routers)]
+        self._output_tokens = output_tokens
+        self._lag_s = lag_s
+        self._rng = random.Random(seed)
+        self._engines: list[Engine] = []
+        self._replicas: dict[str, int] = {}
+        self._outcomes: list[Outcome] = []
+        self._placed: dict[int, tuple[int, int]] = {}
+        """Router and number of the request, by the outcome's identity."""
+        self._outstanding: list[int] = []
+        self._spread_sum = 0.0
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = itertools.count()
+        for _ in range(replicas):
+            self._add_replica(0.0)
+        for join_s in joins_s:
+            self._at(join_s, self._add_replica)
+
+    def run(self, arrivals: Iterable[Arrival]) -> Result:
+        """All requests to their end, but those that the engines refuse. Call it once."""
+        for arrival in arrivals:
+            self._at(arrival.at_s, partial(self._send, arrival.request))
+        while self._events:
+            now_s, _, event = heapq.heappop(self._events)
+            event(now_s)
+        spread = self._spread_sum / max(len(self._outcomes), 1)
+        return Result(self._outcomes, self._engines, spread)
+
+    def _at(self, time_s: float, event: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (time_s, next(self._order), event))
+
+    def _add_replica(self, now_s: float) -> None:
+        replica_id = f"replica-{len(self._engines)}"
+        self._replicas[replica_id] = len(self._engines)
+        self._engines.append(Engine(self._spec))
+        self._outstanding.append(0)
+        for fleet in self._fleets:
+            fleet.add(replica_id, self._spec.kv_cache_tokens, self._spec.max_num_seqs)
+
+    def _send(self, request: Request, now_s: float) -> None:
+        router = self._rng.randrange(len(self._fleets))
+        fleet = self._fleets[router]
+        work = Work(request.prefix, request.prompt_tokens, self._output_tokens, request.session)
+        placed = fleet.decide(work, fleet.loads, now_s)
+        self._tell(placed, router, now_s)
+        replica = self._replicas[placed.replica_id]
+        outcome = Outcome(request, now_s, replica, expected_cached_tokens=placed.cached_tokens)
+        self._outcomes.append(outcome)
+        engine = self._engines[replica]
+        before_s = engine.next_s
+        try:
+            engine.submit(outcome, now_s)
+        except ValueError:
+            self._tell(Ended(placed.request), router, now_s)
+            return
+        self._placed[id(outcome)] = router, placed.request
+        self._outstanding[replica] += 1
+        self._spread_sum += _variation(self._outstanding)
+        if engine.next_s is not None and engine.next_s != before_s:
+            self._at(engine.next_s, partial(self._advance, engine))
+
+    def _advance(self, engine: Engine, now_s: float) -> None:
+        if engine.next_s != now_s:
+            return
+        firsts, ends = engine.advance(now_s)
+        if engine.next_s is not None:
+            self._at(engine.next_s, partial(self._advance, engine))
+        for outcome in firsts:
+            router, number = self._placed[id(outcome)]
+            self._tell(FirstToken(number), router, now_s)
+        for outcome in ends:
+            router, number = self._placed.pop(id(outcome))
+            request = outcome.request
+            self._tell(Ended(number, request.output_tokens), router, now_s)
+            self._outstanding[outcome.replica] -= 1
+            if request.next_turn is not None:
+                self._at(now_s + request.think_s, partial(self._send, request.next_turn))
+
+    def _tell(self, event: Event, router: int, now_s: float) -> None:
+        self._fleets[router].apply(event, now_s)
+        if self._lag_s is not None and len(self._fleets) > 1:
+            self._at(now_s + self._lag_s, partial(self._tell_others, event, router))
+
+    def _tell_others(self, event: Event, router: int, now_s: float) -> None:
+        for other, fleet in enumerate(self._fleets):
+            if other != router:
+                fleet.apply(event, now_s, source=f"router-{router}")
+
+
+def _variation(values: list[int]) -> float:
+    """The standard deviation over the mean."""
+    mean = sum(values) / len(values)
+    return float((sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5 / mean)

@@ -1,0 +1,83 @@
+"""How long one step of an engine takes."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """A roofline with an overhead: matrix products at the prefill rate or at the speed at which the
+    weights stream, whichever is slower; then attention, which reads the KV cache of each decoding
+    sequence; then what every step costs.
+    """
+
+    prefill_tokens_per_s: float
+    """Of prompts so short that attention costs nothing."""
+    weights_s: float
+    """To stream the weights once."""
+    kv_token_s: float
+    """To read one token of the KV cache."""
+    attention_tokens: float
+    """The context at which a prompt token's attention costs as much as its matrix products."""
+    overhead_s: float = 0.0015
+    """Of every step."""
+    sequence_s: float = 0.0
+    """Of every decoding sequence in a step, beside its attention."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        gpus: int,
+        weight_bytes: float,
+        kv_bytes_per_token: float,
+        flop_per_token: float,
+        flop_per_context_token: float,
+        gpu_flops: float,
+        gpu_bytes_per_s: float,
+        flops_efficiency: float = 0.5,
+        bandwidth_efficiency: float = 0.8,
+    ) -> "StepTime":
+        """From what a model needs and GPUs have, without a fit. The efficiencies are those of
+        measured prefills (Qwen3-32B on two H100s: 50 % of the peak) and of streaming reads.
+        """
+        bytes_per_s = gpus * gpu_bytes_per_s * bandwidth_efficiency
+        return cls(
+            prefill_tokens_per_s=gpus * gpu_flops * flops_efficiency / flop_per_token,
+            weights_s=weight_bytes / bytes_per_s,
+            kv_token_s=kv_bytes_per_token / bytes_per_s,
+            attention_tokens=flop_per_token / flop_per_context_token,
+        )
+
+    def decode_s(self, steps: int, sequences: int, context_tokens: int) -> float:
+        """`steps` steps that only decode; `context_tokens` is what all sequences hold at first."""
+        reads = steps * context_tokens + sequences * steps * (steps - 1) / 2
+        return steps * self._decode_base_s(sequences) + self.kv_token_s * reads
+
+    def decode_steps_in(self, elapsed_s: float, sequences: int, context_tokens: int) -> int:
+        """How many such steps are complete after `elapsed_s`."""
+        growth_s = self.kv_token_s * sequences / 2
+        first_s = self._decode_base_s(sequences) + self.kv_token_s * context_tokens - growth_s
+        root = math.sqrt(first_s * first_s + 4 * growth_s * max(elapsed_s, 0.0))
+        return int(2 * max(elapsed_s, 0.0) / (first_s + root) + 1e-9)
+
+    def mixed_s(
+        self, prefill_tokens: int, prefill_reads: float, sequences: int, context_tokens: int
+    ) -> float:
+        """One step with prefill in it. `prefill_reads`: the context tokens that each of its tokens
+        attends to, summed.
+        """
+        tokens = prefill_tokens + sequences
+        products_s = max(tokens / self.prefill_tokens_per_s, self.weights_s)
+        attention_s = prefill_reads / self.attention_tokens / self.prefill_tokens_per_s
+        return (
+            products_s
+            + attention_s
+            + self.kv_token_s * context_tokens
+            + self.sequence_s * sequences
+            + self.overhead_s
+        )
+
+    def _decode_base_s(self, sequences: int) -> float:
+        products_s = max(sequences / self.prefill_tokens_per_s, self.weights_s)
+        return products_s + self.sequence_s * sequences + self.overhead_s

@@ -1,0 +1,127 @@
+"""Loads: which request is sent when."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from serving.placement.prefix import Prefix
+from serving.simulator.request import Request
+
+STRETCH_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that is sent at a time of its own; later turns follow their answers."""
+
+    at_s: float
+    request: Request
+
+
+class PromptMaker:
+    """Prefixes cut into stretches of 512 tokens, with hashes that no other text has."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def fresh(self) -> int:
+        self._last += 1
+        return self._last
+
+    def extend(self, prefix: Prefix | None, tokens: int) -> Prefix:
+        """`prefix` with `tokens` of new text after it."""
+        prefix = prefix or Prefix([], [], 0)
+        hashes, ends_tokens, end = [*prefix.hashes], [*prefix.ends_tokens], prefix.tokens
+        total = end + tokens
+        while end < total:
+            end = min(end + STRETCH_TOKENS, total)
+            hashes.append(self.fresh())
+            ends_tokens.append(end)
+        return Prefix(hashes, ends_tokens, total, prefix.answer)
+
+
+def answered(request: Request) -> Prefix:
+    """The prompt with its answer after it, as the next turn begins."""
+    prefix = request.prefix
+    total = prefix.tokens + request.output_tokens
+    hashes = [*prefix.hashes, request.answer_hash]
+    ends_tokens = [*prefix.ends_tokens, total]
+    return Prefix(hashes, ends_tokens, total, answer=(len(hashes) - 1, len(hashes)))
+
+
+def shared_prefixes(
+    count: int,
+    per_s: float,
+    *,
+    prefixes: int = 150,
+    users: int = 5,
+    prefix_tokens: int = 6000,
+    question_tokens: int = 1200,
+    output_tokens: int = 1000,
+    hot_share: float = 0.0,
+    seed: int = 0,
+) -> list[Arrival]:
+    """The published load of 150 customers x 5 users: a context per customer, a question per user,
+    each asked again and again in random order. `hot_share` of all requests are of one customer,
+    with new questions.
+    """
+    rng = random.Random(seed)
+    maker = PromptMaker()
+    contexts = [maker.extend(None, prefix_tokens) for _ in range(prefixes)]
+    prompts = [maker.extend(context, question_tokens) for context in contexts for _ in range(users)]
+    requests = []
+    for _ in range(count):
+        hot = rng.random() < hot_share
+        prompt = maker.extend(contexts[0], question_tokens) if hot else rng.choice(prompts)
+        requests.append(Request(prompt, output_tokens, maker.fresh()))
+    return list(poisson(requests, per_s, rng))
+
+
+def sessions(
+    count: int,
+    per_s: float,
+    *,
+    turns: int = 6,
+    system_prompts: int = 8,
+    system_tokens: int = 1500,
+    question_tokens: int = 300,
+    output_tokens: int = 250,
+    think_s: float = 8.0,
+    seed: int = 0,
+) -> list[Arrival]:
+    """`count` conversations; `per_s` of them begin a second. Lengths and pauses are exponential
+    around the means, turns from one to twice the mean. Each answer is a part of the next prompt.
+    """
+    rng = random.Random(seed)
+    maker = PromptMaker()
+    systems = [maker.extend(None, system_tokens) for _ in range(system_prompts)]
+    firsts = []
+    for number in range(count):
+        chain: list[Request] = []
+        prefix = rng.choice(systems)
+        for _ in range(rng.randint(1, 2 * turns - 1)):
+            prompt = maker.extend(prefix, _around(question_tokens, rng))
+            chain.append(
+                Request(prompt, _around(output_tokens, rng), maker.fresh(), session=f"s{number}")
+            )
+            prefix = answered(chain[-1])
+        first = chain.pop()
+        while chain:
+            first = replace(chain.pop(), next_turn=first, think_s=rng.expovariate(1 / think_s))
+        firsts.append(first)
+    return list(poisson(firsts, per_s, rng))
+
+
+def poisson(requests: Iterable[Request], per_s: float, rng: random.Random) -> Iterator[Arrival]:
+    at_s = 0.0
+    for request in requests:
+        at_s += rng.expovariate(per_s)
+        yield Arrival(at_s, request)
+
+
+def faster(arrivals: Sequence[Arrival], times: float) -> list[Arrival]:
+    return [Arrival(arrival.at_s / times, arrival.request) for arrival in arrivals]
+
+
+def _around(mean: int, rng: random.Random) -> int:
+    return max(1, round(rng.expovariate(1 / mean)))

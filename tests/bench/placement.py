@@ -1,0 +1,219 @@
+"""How well the router places requests, beside other routers' rules, in simulated time.
+
+`python -m tests.bench.placement` runs loads from idle to past saturation on 8 simulated replicas of
+a 24B model in BF16, each on two H100s, with each policy; then sessions, a hot prefix, a replica
+that joins, and several routers. The policies see the same ledger and the same index.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from rich.console import Console
+
+from serving.placement.fleet import Fleet
+from serving.placement.least_cost import LeastCost
+from serving.placement.least_tokens import LeastTokens
+from serving.placement.policy import Policy
+from serving.placement.power_of_two import PowerOfTwo
+from serving.placement.rates import Rates
+from serving.placement.round_robin import RoundRobin
+from serving.simulator import workload
+from serving.simulator.ceiling import hit_rate_ceiling
+from serving.simulator.gpus import mistral_small
+from serving.simulator.mooncake import read_trace
+from serving.simulator.result import Summary, mean
+from serving.simulator.simulation import Simulation
+from serving.simulator.workload import Arrival
+from tests.bench import placement_report
+from tests.bench.placement_peers import (
+    AffinityFilter,
+    CacheAware,
+    DynamoCost,
+    LeastPrefill,
+    LMetric,
+    RayPrefix,
+)
+from tests.bench.placement_validation import by_data_sheet, by_step_times, validate
+
+TRACES = Path(__file__).parents[3] / "shared" / "traces"
+MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
+REPLICAS = 8
+SPEC = mistral_small(gpus=2)
+
+OURS = "least cost"
+POLICIES: dict[str, Callable[[], Policy]] = {
+    OURS: lambda: LeastCost(first_token_weight=10, decode_weight=1, near=0.1),
+    "smg cache_aware": CacheAware,
+    "llm-d affinity": lambda: AffinityFilter(SPEC.step_time.prefill_tokens_per_s),
+    "Dynamo": DynamoCost,
+    "Ray prefix": RayPrefix,
+    "LMetric": LMetric,
+    "LPWL": LeastPrefill,
+    "least tokens": LeastTokens,
+    "power of two": PowerOfTwo,
+    "round robin": RoundRobin,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A load at a rate under a policy. `rate` is requests (or sessions) a second, of a trace how
+    many times faster than it was recorded.
+    """
+
+    load: str
+    rate: float
+    policy: str
+    seed: int = 0
+    routers: int = 1
+    lag_s: float | None = None
+    joins_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    load: str
+    title: str
+    rates: tuple[float, ...]
+    seeds: int = 1
+    """How many times each is run with other random numbers. What is shown are the means."""
+
+    def runs(self) -> Iterator[Run]:
+        for rate in self.rates:
+            for policy in POLICIES:
+                for seed in range(self.seeds):
+                    yield Run(self.load, rate, policy, seed)
+
+    def means(self, summaries: Mapping[Run, Summary]) -> dict[tuple[float, str], Summary]:
+        """By rate and policy."""
+        return {
+            (rate, policy): mean(
+                [summaries[Run(self.load, rate, policy, seed)] for seed in range(self.seeds)]
+            )
+            for rate in self.rates
+            for policy in POLICIES
+        }
+
+
+SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24), seeds=2)
+TRACE = Ladder("mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5))
+SESSIONS = Ladder("sessions", "Sessions of 6 turns, sessions a second", (4, 16))
+HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=2)
+JOIN_S = 60.0
+JOIN = Run("shared", 14, OURS, joins_s=(JOIN_S,))
+ROUTERS = [
+    Run("sessions", 16, OURS),
+    *(
+        Run("sessions", 16, OURS, routers=n, lag_s=lag_s)
+        for n in (4, 8)
+        for lag_s in (0.01, 0.1, None)
+    ),
+]
+OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "mooncake": 343}
+"""What the routers expect of an answer: the mean of the load."""
+
+
+@lru_cache(maxsize=2)
+def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list[Arrival]:
+    match load:
+        case "shared":
+            return workload.shared_prefixes(3000, rate, seed=seed)
+        case "hot":
+            return workload.shared_prefixes(3000, rate, hot_share=0.5, seed=seed)
+        case "sessions":
+            return workload.sessions(1000, rate, seed=seed)
+        case _:
+            return workload.faster(read_trace(trace, limit), rate)
+
+
+def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
+    """Of a run in which a replica joins only the next 100 requests count; and its part of these."""
+    simulation = Simulation(
+        SPEC,
+        REPLICAS,
+        lambda: Fleet(POLICIES[run.policy](), first_rates),
+        output_tokens=OUTPUT_TOKENS[run.load],
+        routers=run.routers,
+        lag_s=run.lag_s,
+        joins_s=run.joins_s,
+    )
+    result = simulation.run(arrivals(run.load, run.rate, run.seed, trace, limit))
+    if run.joins_s:
+        after = [o for o in result.outcomes if o.sent_s > run.joins_s[0]]
+        result = dataclasses.replace(result, outcomes=after[:100])
+    joined = sum(outcome.replica >= REPLICAS for outcome in result.outcomes)
+    return result.summary(), joined / len(result.outcomes)
+
+
+def first_rates() -> Rates:
+    """As the catalogue would have them for these GPUs."""
+    step_time = SPEC.step_time
+    return Rates(
+        prefill_tokens_per_s=step_time.prefill_tokens_per_s,
+        step_ms=1000 * (step_time.weights_s + step_time.overhead_s),
+        step_ms_per_context_token=1000 * step_time.kv_token_s,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
+    parser.add_argument("--requests", type=int, default=6000, help="of the trace")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    args = parser.parse_args()
+    console = Console(width=max(Console().width, 130))
+    trace = args.traces / MOONCAKE
+    ladders = [SHARED, HOT, SESSIONS]
+    if trace.exists():
+        ladders.insert(1, TRACE)
+    else:
+        console.print(f"[yellow]skipped: no trace at {trace}[/]")
+    runs = [*(run for ladder in ladders for run in ladder.runs()), JOIN, *ROUTERS]
+    with (
+        ProcessPoolExecutor(args.processes) as pool,
+        console.status(f"{len(runs)} simulated runs"),
+    ):
+        count = len(runs)
+        results = pool.map(simulate, runs, [trace] * count, [args.requests] * count)
+        shown = dict(zip(runs, results, strict=True))
+    summaries = {run: summary for run, (summary, _) in shown.items()}
+    for ladder in ladders:
+        ceilings = {}
+        for rate in ladder.rates:
+            sent = arrivals(ladder.load, rate, 0, trace, args.requests)
+            ceilings[rate] = (
+                hit_rate_ceiling(sent),
+                hit_rate_ceiling(sent, REPLICAS * SPEC.kv_cache_tokens),
+            )
+        placement_report.show_ladder(console, ladder, ladder.means(summaries), ceilings)
+    placement_report.show_join(console, shown[JOIN], REPLICAS)
+    placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
+    placement_report.show_targets(
+        console, OURS, [(ladder, ladder.means(summaries)) for ladder in ladders]
+    )
+    measured = args.traces / "llmservingsim"
+    if measured.exists():
+        placement_report.show_validation(
+            console,
+            {
+                "by data sheet": validate(measured, by_data_sheet()),
+                "by its step times": validate(measured, by_step_times()),
+            },
+        )
+    else:
+        console.print(f"[yellow]skipped: no measured run at {measured}[/]")
+    if args.json is not None:
+        rows = [dataclasses.asdict(r) | dataclasses.asdict(s) for r, s in summaries.items()]
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Other routers' placement, as their sources and papers have it, on our ledger and our index.
+
+They see the same load and the same cached tokens as ours, so that what differs is the rule alone.
+Ties go to one at random.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from serving.placement.load import ReplicaLoad
+from serving.placement.work import Work
+
+_BLOCK_TOKENS = 16
+
+
+class _Peer:
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+
+    def _least(self, candidates: Iterable[int], cost: Callable[[int], float]) -> int:
+        costs = [(cost(i), i) for i in candidates]
+        least = min(costs)[0]
+        return self._random.choice([i for value, i in costs if value == least])
+
+
+class CacheAware(_Peer):
+    """smg's `cache_aware` of 2026-08 with its defaults: the replica with the longest match if that
+    is over half of the prompt, else the least loaded; and the least loaded too if the chosen one
+    has over 32 requests and 10 % more than the mean. (smg-project/smg@f8daa883)
+    """
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        least_loaded = self._least(range(len(loads)), lambda i: loads[i].requests)
+        best = self._least(range(len(loads)), lambda i: -cached_tokens[i])
+        if cached_tokens[best] <= 0.5 * work.prompt_tokens:
+            return least_loaded
+        mean = sum(load.requests for load in loads) / len(loads)
+        requests = loads[best].requests
+        return least_loaded if requests > mean + 32 and requests > 1.1 * mean else best
+
+
+class AffinityFilter(_Peer):
+    """llm-d's `prefix-cache-affinity-filter` with its token load: those with 80 % of the prompt
+    cached, unless the best of them is expected to begin 18 s after the best other; of what is left
+    the fewest uncached tokens in flight. (llm-d/llm-d-router@ebab6879)
+    """
+
+    def __init__(self, prefill_tokens_per_s: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._penalty_tokens = 18 * prefill_tokens_per_s
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        tokens = [load.prefill_tokens for load in loads]
+        sticky = [i for i in range(len(loads)) if cached_tokens[i] >= 0.8 * work.prompt_tokens]
+        others = [i for i in range(len(loads)) if i not in set(sticky)]
+        if not sticky:
+            sticky = others
+        elif others:
+            penalty = min(tokens[i] for i in sticky) - min(tokens[i] for i in others)
+            if penalty > self._penalty_tokens:
+                sticky += others
+        return self._least(sticky, lambda i: tokens[i])
+
+
+class DynamoCost(_Peer):
+    """Dynamo's KV router with its defaults: blocks to prefill, booked and own, less what is cached,
+    plus blocks of all sequences. (ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector)
+    """
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        def cost(i: int) -> float:
+            prefill_tokens = loads[i].prefill_tokens + work.prompt_tokens - cached_tokens[i]
+            kv_tokens = loads[i].kv_tokens + loads[i].kv_tokens_of(work, cached_tokens[i])
+            return prefill_tokens // _BLOCK_TOKENS + kv_tokens // _BLOCK_TOKENS
+
+        return self._least(range(len(loads)), cost)
+
+
+class RayPrefix(_Peer):
+    """Ray Serve LLM's `PrefixCacheAffinityRouter` with its defaults: those with the longest match
+    if that is 10 % of the prompt, else those with the smallest tree; of them the fewest requests.
+    As meant: with direct streaming Ray 2.60 always takes the first.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._tree_tokens: dict[str, int] = defaultdict(int)
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        most = max(cached_tokens)
+        if most >= 0.1 * work.prompt_tokens:
+            candidates = [i for i in range(len(loads)) if cached_tokens[i] == most]
+        else:
+            trees = [self._tree_tokens[load.replica_id] for load in loads]
+            candidates = [i for i in range(len(loads)) if trees[i] == min(trees)]
+        chosen = self._least(candidates, lambda i: loads[i].requests)
+        self._tree_tokens[loads[chosen].replica_id] += work.prompt_tokens - cached_tokens[chosen]
+        return chosen
+
+
+class LMetric(_Peer):
+    """LMetric (arXiv 2603.15202): prefill tokens, booked and own, times the batch that it would
+    make.
+    """
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        def score(i: int) -> float:
+            uncached = max(work.prompt_tokens - cached_tokens[i], 1)
+            return (loads[i].prefill_tokens + uncached) * (loads[i].requests + 1)
+
+        return self._least(range(len(loads)), score)
+
+
+class LeastPrefill(_Peer):
+    """LPWL, found better than LMetric by others: prefill tokens, booked and own."""
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        def tokens(i: int) -> float:
+            return loads[i].prefill_tokens + max(work.prompt_tokens - cached_tokens[i], 0)
+
+        return self._least(range(len(loads)), tokens)

@@ -1,0 +1,137 @@
+"""What the placement benchmark found, as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from serving.simulator.result import Slo, Summary
+from tests.bench.placement_validation import Validation
+from tests.bench.relay_report import new_table
+
+if TYPE_CHECKING:
+    from tests.bench.placement import Ladder, Run
+
+Means = Mapping[tuple[float, str], Summary]
+"""By rate and policy."""
+
+HIT_TARGET = 0.97
+FOLLOW_UP_TARGET = 0.98
+
+
+def show_ladder(
+    console: Console,
+    ladder: "Ladder",
+    means: Means,
+    ceilings: Mapping[float, tuple[float, float]],
+) -> None:
+    """`ceilings` by rate: of an infinite cache, which the hit rates are compared with, and of one
+    of all replicas' size.
+    """
+    policies = list(dict.fromkeys(policy for _, policy in means))
+    for rate in ladder.rates:
+        infinite, pooled = ceilings[rate]
+        first = means[rate, policies[0]]
+        table = new_table(
+            f"{ladder.title}, {rate:g}: {first.offered_per_s:.1f} requests/s; an infinite cache "
+            f"hits {infinite:.1%}, one of all replicas {pooled:.1%}",
+            "policy",
+            *("good/s", "good", "TTFT p50 s", "p99 s", "ITL p99 ms", "hit", "of ceiling"),
+            *("spread", "preempted", "refused"),
+        )
+        for policy in policies:
+            summary = means[rate, policy]
+            table.add_row(
+                policy,
+                f"{summary.goodput_per_s:.2f}",
+                f"{summary.good_share:.1%}",
+                f"{summary.ttft_p50_s:.3f}",
+                f"{summary.ttft_p99_s:.2f}",
+                f"{1000 * summary.itl_p99_s:.0f}",
+                f"{summary.hit_rate:.1%}",
+                f"{summary.hit_rate / infinite:.1%}",
+                f"{summary.spread:.2f}",
+                f"{summary.preemptions:.0f}",
+                f"{summary.refused:.0f}",
+            )
+        console.print(table)
+
+
+def show_join(console: Console, before_and_after: tuple[Summary, float], replicas: int) -> None:
+    summary, share = before_and_after
+    console.print(
+        f"A replica that joins {replicas} others gets {share:.0%} of the next 100 requests (its "
+        f"part would be {1 / (replicas + 1):.0%}); their TTFT p99 is {summary.ttft_p99_s:.2f} s.\n"
+    )
+
+
+def show_routers(console: Console, rows: Sequence[tuple["Run", Summary]]) -> None:
+    table = new_table(
+        "Several routers, sessions",
+        "routers",
+        *("learn of each other", "good", "TTFT p99 s", "hit", "follow-up hit", "of one router's"),
+    )
+    one = rows[0][1].follow_up_hit_rate
+    for run, summary in rows:
+        lag = "never" if run.lag_s is None else f"in {1000 * run.lag_s:.0f} ms"
+        table.add_row(
+            str(run.routers),
+            lag if run.routers > 1 else "",
+            f"{summary.good_share:.1%}",
+            f"{summary.ttft_p99_s:.2f}",
+            f"{summary.hit_rate:.1%}",
+            f"{summary.follow_up_hit_rate:.1%}",
+            f"{summary.follow_up_hit_rate / one:.3f}",
+        )
+    console.print(table)
+
+
+def show_targets(
+    console: Console,
+    ours: str,
+    ladders: Sequence[tuple["Ladder", Means]],
+) -> None:
+    table = new_table(
+        "Good requests beside the best peer", "load", "rate", "ours", "best peer", "", "ours/peer"
+    )
+    for ladder, means in ladders:
+        for rate in ladder.rates:
+            good = {policy: mean.good_share for (at, policy), mean in means.items() if at == rate}
+            own = good.pop(ours)
+            peer = max(good, key=lambda policy: good[policy])
+            best = good[peer]
+            table.add_row(
+                ladder.load,
+                f"{rate:g}",
+                f"{own:.1%}",
+                f"{best:.1%}",
+                peer,
+                f"{own / max(best, 1e-9):.3f}",
+            )
+    console.print(table)
+    slo = Slo()
+    console.print(
+        f"Good: first token within {slo.ttft_s:g} s and at most {1000 * slo.itl_s:g} ms between "
+        "tokens on average, of all requests sent. Spread: coefficient of variation of the "
+        f"replicas' requests in flight. Targets: hits {HIT_TARGET:.0%} of an infinite cache's "
+        f"where there is room for all prefixes, follow-ups of 8 routers {FOLLOW_UP_TARGET:g} of "
+        "one's, goodput at least the best peer's.\n"
+    )
+
+
+def show_validation(console: Console, validations: Mapping[str, Validation]) -> None:
+    table = new_table(
+        "The engine beside a measured one (vLLM 0.19, Qwen3-32B, 2 x RTX PRO 6000, 300 requests)",
+        "",
+        *(f"{name}, s" for name in ("measured", *validations)),
+        *(f"{name}, off" for name in validations),
+    )
+    first = next(iter(validations.values()))
+    for figure, (measured, _) in first.figures.items():
+        table.add_row(
+            figure,
+            f"{measured:.3f}",
+            *(f"{validation.figures[figure][1]:.3f}" for validation in validations.values()),
+            *(f"{validation.error(figure):+.1%}" for validation in validations.values()),
+        )
+    console.print(table)

@@ -1,0 +1,67 @@
+import random
+
+import pytest
+
+from serving.placement import Rates
+
+
+def learnt(tokens_per_s: float, overhead_ms: float, sizes: list[int], noise: float = 0.2) -> Rates:
+    rates, rng = Rates(prefill_tokens_per_s=10_000, overhead_ms=20), random.Random(1)
+    for _ in range(300):
+        tokens = rng.choice(sizes)
+        ms = overhead_ms + 1000 * tokens / tokens_per_s
+        rates.observe_first_token(tokens, ms * rng.uniform(1 - noise, 1 + noise))
+    return rates
+
+
+def test_before_anything_is_seen_the_first_guess_holds() -> None:
+    rates = Rates(10_000, 20, 15, 1e-4)
+    assert rates.prefill_tokens_per_s == pytest.approx(10_000)
+    assert rates.first_token_ms(1000) == pytest.approx(120)
+    assert rates.step_ms(50_000) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("tokens_per_s", [300, 5_000, 22_000, 90_000])
+def test_rate_and_overhead_are_learnt(tokens_per_s: float) -> None:
+    rates = learnt(tokens_per_s, 50, [20, 500, 4000, 16_000])
+    assert rates.prefill_tokens_per_s == pytest.approx(tokens_per_s, rel=0.1)
+    assert rates.first_token_ms(0) == pytest.approx(50, rel=0.25)
+
+
+@pytest.mark.parametrize("tokens_per_s", [300, 5_000, 22_000, 90_000])
+@pytest.mark.parametrize("size", [30, 500, 8000])
+def test_prompts_of_one_size_are_enough_to_predict_that_size(
+    size: int, tokens_per_s: float
+) -> None:
+    rates = learnt(tokens_per_s, 40, [size])
+    assert rates.first_token_ms(size) == pytest.approx(40 + 1000 * size / tokens_per_s, rel=0.1)
+    assert rates.prefill_ms_per_token > 0
+
+
+def test_stalls_and_wrong_expectations_of_the_cache_move_little() -> None:
+    rates, rng = Rates(10_000, 20), random.Random(2)
+    for i in range(400):
+        tokens = rng.choice([500, 4000, 16_000])
+        ms = 20 + tokens / 10
+        if i % 20 == 0:
+            ms = 60_000
+        elif i % 20 == 10:
+            ms = 20
+        rates.observe_first_token(tokens, ms)
+    assert rates.prefill_tokens_per_s == pytest.approx(10_000, rel=0.2)
+
+
+def test_a_replica_that_slows_down_is_noticed_within_some_tens_of_requests() -> None:
+    rates = learnt(10_000, 20, [500, 4000])
+    for _ in range(60):
+        rates.observe_first_token(4000, 20 + 1600)
+    assert rates.first_token_ms(4000) == pytest.approx(1620, rel=0.25)
+
+
+def test_steps_are_learnt_too() -> None:
+    rates, rng = Rates(), random.Random(1)
+    for _ in range(300):
+        context_tokens = rng.randrange(2_000, 140_000)
+        rates.observe_steps(context_tokens, 10 + 1e-4 * context_tokens)
+    assert rates.step_ms(0) == pytest.approx(10, rel=0.1)
+    assert rates.step_ms_per_context_token == pytest.approx(1e-4, rel=0.1)

@@ -1,0 +1,98 @@
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from serving.placement.fleet import Fleet
+from serving.placement.least_cost import LeastCost
+from serving.placement.load import ReplicaLoad
+from serving.placement.policy import Policy
+from serving.placement.round_robin import RoundRobin
+from serving.placement.work import Work
+from serving.simulator.gpus import mistral_small
+from serving.simulator.result import Result
+from serving.simulator.simulation import Simulation
+from serving.simulator.workload import Arrival, sessions, shared_prefixes
+
+SPEC = mistral_small(2)
+
+
+class MostCached:
+    """All to the first replica until something is known to be cached."""
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        return max(range(len(loads)), key=lambda i: cached_tokens[i])
+
+
+def simulate(
+    arrivals: list[Arrival],
+    policy: Callable[[], Policy],
+    *,
+    replicas: int = 4,
+    routers: int = 1,
+    lag_s: float | None = None,
+    joins_s: Sequence[float] = (),
+) -> tuple[Result, list[Fleet]]:
+    fleets: list[Fleet] = []
+
+    def new_fleet() -> Fleet:
+        fleets.append(Fleet(policy()))
+        return fleets[-1]
+
+    simulation = Simulation(
+        SPEC,
+        replicas,
+        new_fleet,
+        output_tokens=500,
+        routers=routers,
+        lag_s=lag_s,
+        joins_s=joins_s,
+    )
+    return simulation.run(arrivals), fleets
+
+
+def test_every_request_ends_and_every_booking_is_released() -> None:
+    result, (fleet,) = simulate(shared_prefixes(200, 10.0), RoundRobin)
+    assert len(result.outcomes) == 200
+    assert all(outcome.end_s is not None for outcome in result.outcomes)
+    assert [outcome.replica for outcome in result.outcomes[:5]] == [0, 1, 2, 3, 0]
+    for load in fleet.loads.values():
+        assert (load.requests, load.prefill_tokens, load.decoding, load.kv_tokens) == (0, 0, 0, 0)
+
+
+def test_the_index_knows_what_the_engines_have_cached() -> None:
+    result, _ = simulate(shared_prefixes(100, 5.0, prefixes=3), MostCached)
+    assert {outcome.replica for outcome in result.outcomes} == {0}
+    assert result.summary().hit_rate > 0.8
+
+
+def test_turns_follow_answers_and_find_them_cached() -> None:
+    result, _ = simulate(sessions(40, 2.0), MostCached)
+    assert len(result.outcomes) > 150
+    ends_s: dict[str | None, float] = {}
+    for outcome in result.outcomes:
+        prefix, session = outcome.request.prefix, outcome.request.session
+        assert outcome.sent_s > ends_s.get(session, 0.0)
+        assert outcome.end_s is not None
+        ends_s[session] = outcome.end_s
+        if prefix.answer is not None:
+            answered_tokens = prefix.ends_tokens[prefix.answer[1] - 1]
+            assert outcome.cached_tokens > answered_tokens - 2 * SPEC.block_tokens
+
+
+def test_a_replica_that_joins_gets_work_at_once() -> None:
+    result, _ = simulate(shared_prefixes(400, 20.0), LeastCost, replicas=2, joins_s=[5.0])
+    after = [outcome for outcome in result.outcomes if outcome.sent_s > 5.0]
+    assert 2 in {outcome.replica for outcome in after[:10]}
+    assert not any(outcome.replica == 2 for outcome in result.outcomes if outcome.sent_s < 5.0)
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.02])
+def test_routers_that_share_know_of_each_other_and_release_alike(lag_s: float) -> None:
+    arrivals = shared_prefixes(300, 10.0)
+    shared, fleets = simulate(arrivals, LeastCost, routers=3, lag_s=lag_s)
+    apart, _ = simulate(arrivals, LeastCost, routers=3, lag_s=None)
+    assert shared.summary().hit_rate > apart.summary().hit_rate + 0.05
+    for fleet in fleets:
+        assert [load.requests for load in fleet.loads.values()] == [0, 0, 0, 0]
