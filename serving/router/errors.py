@@ -82,11 +82,12 @@ def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     )
 
 
-def stream_broken() -> ApiError:
+def stream_broken(why: str) -> ApiError:
+    """`why` nobody went on with the answer."""
     return ApiError(
         502,
-        "The replica that was answering failed. The answer above is incomplete; send the request "
-        "again.",
+        f"The replica that was answering failed, and {why}. The answer above is incomplete; send "
+        "the request again.",
         type="server_error",
         code="replica_failed",
     )

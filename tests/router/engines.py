@@ -65,7 +65,8 @@ class Engine(StandInEngine):
         self.headers.append((name, value))
 
     def on_message_complete(self) -> None:
-        self.received.append(Received(self.target, self.headers, b"".join(self.body)))
+        if self.body:
+            self.received.append(Received(self.target, self.headers, b"".join(self.body)))
         self.target, self.headers = b"", []
         super().on_message_complete()
 
