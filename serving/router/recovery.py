@@ -80,11 +80,17 @@ def obstacle(path: str, body: dict[str, Any]) -> str:
     for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
         if type(body.get(name, 0)) not in (int, type(None)):
             return f"{name} is no number"
-    if path == CHAT and type(body.get("messages")) is not list:
-        return "there are no messages"
+    if path == CHAT and not _ends_with_a_question(body.get("messages")):
+        return "an answer that the client has begun cannot be continued"
     if path == COMPLETIONS and not _is_one_prompt(body.get("prompt")):
         return "answers to several prompts cannot be continued"
     return ""
+
+
+def _ends_with_a_question(messages: Any) -> bool:
+    if type(messages) is not list or not messages or type(messages[-1]) is not dict:
+        return False
+    return messages[-1].get("role") != "assistant"
 
 
 def _is_one_prompt(prompt: Any) -> bool:

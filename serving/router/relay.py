@@ -115,7 +115,9 @@ class Relay:
         model = self._model(fields.model)
         request = engine_request(scope["path"], raw, body, model)
         path = scope["path"]
-        why_not = "no other replica has the model" if model.backend else obstacle(path, body)
+        why_not = "no other replica has the model"
+        if model.backend is None:
+            why_not = obstacle(path, body) if body.get("stream") else "no stream was asked for"
         return Exchange(
             model=model,
             head=self._head(scope, request_id, model.backend),

@@ -154,6 +154,7 @@ async def test_separated_reasoning_goes_on_too(
     ("path", "fields", "says"),
     [
         (CHAT, {"n": 2}, "requests with n "),
+        (CHAT, {"messages": [{"role": "assistant", "content": "a"}]}, "the client has begun"),
         (CHAT, {"logprobs": True}, "requests with logprobs "),
         (CHAT, {"response_format": {"type": "json_object"}}, "structured output"),
         (CHAT, {"structured_outputs": {"regex": "a*"}}, "structured_outputs"),
@@ -272,7 +273,7 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
     ],
 )
 def test_plain_text_has_no_obstacle(fields: dict[str, Any]) -> None:
-    assert obstacle(CHAT, {"messages": [], **fields}) == ""
+    assert obstacle(CHAT, BODIES[CHAT] | fields) == ""
 
 
 def test_other_endpoints_have_one() -> None:
