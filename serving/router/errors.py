@@ -75,7 +75,7 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
 def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,
-        f"Each replica of '{model}' failed to take the request. Try again in {retry_after_s} s.",
+        f"The replicas of '{model}' that were asked failed. Try again in {retry_after_s} s.",
         type="service_unavailable_error",
         code="replicas_failed",
         retry_after_s=retry_after_s,

@@ -218,6 +218,7 @@ class Recovery:
         NotContinuedError.
         """
         if self.obstacle:
+            piece, self._partial = self._partial + piece, b""
             _raise_engine_error(piece)
             self.within_event = not piece.endswith(b"\n\n")
             return piece

@@ -54,7 +54,8 @@ def test_kill_9_of_an_engine_under_streams(
         answers = [pool.submit(streamed, client, BODIES[n % 2], begun[n]) for n in range(STREAMS)]
         for event in begun:
             assert event.wait(60)
-        assert all(replica["requests_in_flight"] for replica in service.replicas())
+        loads = service.replicas()
+        assert all(replica["requests_in_flight"] for replica in loads), loads
         victim.kill()
         psutil.wait_procs([victim], timeout=30)
         got = [answer.result(timeout=120) for answer in answers]

@@ -1,12 +1,13 @@
 """A stream that breaks goes on from another replica, and the client sees one unbroken answer."""
 
 import json
+import random
 from typing import Any
 
 import httpx
 import pytest
 
-from serving.router.recovery import CHAT, COMPLETIONS, obstacle
+from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
 from tests.eventually import eventually
 from tests.router.engines import Engine, IsUnavailable, ResetsAfterHead
 from tests.router.live import MODEL, LiveRouter, StartRouter
@@ -262,6 +263,17 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
     router = await start_router(breaking(3, refuses), Storyteller)
     assert "too long" in (await told(router, CHAT)).text
     assert router.engines[1].requests == 0
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 4096, 1 << 20, 1 << 22])
+@pytest.mark.parametrize(
+    "stream", [random.Random(1).randbytes(3 << 20), b"data: {}\n\n" * 1000, b"x" * (3 << 20)]
+)
+def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
+    stream = stream[: 20_000 * piece_bytes]
+    recovery = Recovery(CHAT, b"{}", obstacle="")
+    pieces = [stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)]
+    assert b"".join(map(recovery.feed, pieces)) + recovery.end() == stream
 
 
 @pytest.mark.parametrize(
