@@ -51,10 +51,11 @@ def process_of(service: Service, address: str, name: str) -> psutil.Process:
     """The process of that name of the replica that listens on `address`."""
     port = int(address.rpartition(":")[-1])
     for process in service.processes:
-        if title(process).startswith("ray::ServeReplica:mistral:Engine"):
-            if port in [c.laddr.port for c in process.net_connections() if c.status == "LISTEN"]:
-                candidates = [process, *process.children(recursive=True)]
-                return next(p for p in candidates if title(p).startswith(name))
+        if not title(process).startswith("ray::ServeReplica:mistral:Engine"):
+            continue
+        if port in [c.laddr.port for c in process.net_connections() if c.status == "LISTEN"]:
+            candidates = [process, *process.children(recursive=True)]
+            return next(p for p in candidates if title(p).startswith(name))
     raise AssertionError(f"nobody listens on {address}")
 
 
