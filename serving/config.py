@@ -33,7 +33,8 @@ class RouterConfig(Section):
     connect_timeout_s: float = Field(gt=0, default=2)
     """For a connection to an engine."""
     replica_hold_off_s: float = Field(ge=0, default=5)
-    """A replica that failed to take a request gets none for this long while there are others."""
+    """A replica that failed gets no request for this long while there are others, then until it is
+    healthy; twice as long each time in a row, up to a minute."""
     startup_s: int = Field(ge=1, default=120)
     """What a first replica is expected to take; the Retry-After while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)

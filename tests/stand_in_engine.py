@@ -108,10 +108,16 @@ class StandInEngine(asyncio.Protocol):
         self.body.append(body)
 
     def on_message_complete(self) -> None:
+        if not self.body:
+            self.be_asked_for_health()
+            return
         type(self).requests += 1
         request = _decode(b"".join(self.body))
         self.body.clear()
         self.respond(request)
+
+    def be_asked_for_health(self) -> None:
+        self.transport.write(OK_HEAD % b"application/json" + b"content-length: 0\r\n\r\n")
 
     def respond(self, request: dict[str, Any]) -> None:
         if request.get("stream"):

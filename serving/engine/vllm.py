@@ -208,22 +208,40 @@ def keep_grammars_to_what_needs_them() -> None:
 
     def adjust_request(parser: Any, request: Any) -> Any:
         tokenizer = parser.model_tokenizer
-        if is_free_text(request) and getattr(tokenizer, "supports_grammar", False):
+        if not getattr(tokenizer, "supports_grammar", False):
+            return adjust(parser, request)
+        if is_free_text(request):
             calls = tokenizer.get_vocab()[_TOOL_CALLS]
             request.logit_bias = {**(request.logit_bias or {}), str(calls): -100.0}
+            return request
+        if goes_on(request):
             return request
         return adjust(parser, request)
 
     MistralParser.adjust_request = adjust_request
 
 
-def is_free_text(request: Any) -> bool:
-    """Whether nothing restricts a chat completion's answer, and it may call no tool."""
+def is_unrestricted(request: Any) -> bool:
+    """Whether no form is asked of a chat completion's text."""
     return (
         isinstance(request, ChatCompletionRequest)
         and request.structured_outputs is None
         and (request.response_format is None or request.response_format.type == "text")
-        and (not request.tools or request.tool_choice == "none")
+    )
+
+
+def is_free_text(request: Any) -> bool:
+    """Whether nothing restricts a chat completion's answer, and it may call no tool."""
+    return is_unrestricted(request) and (not request.tools or request.tool_choice == "none")
+
+
+def goes_on(request: Any) -> bool:
+    """Whether a chat completion goes on with an answer that has begun as text and may call tools.
+    The grammar for that wants some text or a call: it would not let the answer end where it is."""
+    return (
+        is_unrestricted(request)
+        and request.continue_final_message
+        and request.tool_choice in (None, "auto")
     )
 
 

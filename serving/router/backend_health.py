@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from serving.router.backend import Backend
 from serving.router.directory import ReplicaInfo
-from serving.router.upstream import ConnectionPool, UpstreamError
+from serving.router.upstream import ConnectionPool, UpstreamError, ask
 
 _TIMEOUT_S = 10
 _FAILURES_UNTIL_DOWN = 2
@@ -64,16 +64,11 @@ class BackendHealth:
         """What is wrong with the server; empty if nothing is."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                connection = await self._pool.request(self._head, b"")
-                try:
-                    while await connection.read():
-                        pass
-                finally:
-                    self._pool.release(connection)
+                status, _ = await ask(self._pool, self._head, b"")
         except UpstreamError as error:
             return str(error)
         except TimeoutError:
             return f"no answer within {_TIMEOUT_S} s"
-        if connection.status in (401, 403):
-            return f"it answers {connection.status}: api_key_env names the variable with its key"
-        return "" if connection.status == 200 else f"it answers {connection.status}"
+        if status in (401, 403):
+            return f"it answers {status}: api_key_env names the variable with its key"
+        return "" if status == 200 else f"it answers {status}"

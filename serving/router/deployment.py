@@ -16,6 +16,7 @@ from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory, Model
 from serving.router.relay import Relay
+from serving.router.replica_health import HealthCheck
 
 _CLOSE_S = 10
 
@@ -43,7 +44,9 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        directory = Directory(models, config.connect_timeout_s)
+        token = engine_token()
+        check = HealthCheck(token, config.replica_hold_off_s)
+        directory = Directory(models, config.connect_timeout_s, check)
         loop = asyncio.get_running_loop()
 
         def updater(model_id: str) -> feed.Listener:
@@ -59,9 +62,9 @@ class Router:
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
         relay = Relay(
             directory,
-            engine_token(),
+            token,
             max_body_bytes=int(config.max_body_mib * 1024 * 1024),
-            replica_hold_off_s=config.replica_hold_off_s,
+            retry_after_s=max(1, int(config.replica_hold_off_s)),
             startup_s=config.startup_s,
         )
         app = RouterApp(directory, relay, lambda: self._draining)

@@ -6,8 +6,12 @@ from typing import Any
 
 from serving.mistral import ModelRules
 from serving.router.backend import Backend
+from serving.router.replica_health import HealthCheck, ReplicaHealth
 from serving.router.tokens_in_flight import ReplicaLoad, least_tokens
 from serving.router.upstream import ConnectionPool
+
+_PROBE_CONNECT_S = 60
+"""Longer than a probe may take: what is too long is the probe's to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,22 @@ class ReplicaInfo:
 class Replica:
     """A live engine replica as the router sees it."""
 
-    def __init__(self, info: ReplicaInfo, connect_timeout_s: float) -> None:
+    def __init__(
+        self, info: ReplicaInfo, connect_timeout_s: float, check: HealthCheck | None
+    ) -> None:
         self.info = info
         self.id_header = (b"x-replica", info.replica_id.encode())
         self.load = ReplicaLoad()
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
-        self.failed_at_s = float("-inf")
+        probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
+        self.health = ReplicaHealth(
+            info.replica_id, check, probes, lambda: self.load.requests > 0, self.pool.give_up
+        )
+
+    def close(self) -> None:
+        """Sends it no more than what is under way."""
+        self.health.removed()
+        self.pool.close()
 
 
 @dataclass(slots=True)
@@ -53,13 +67,13 @@ class Model:
         """The context length in tokens; None until a replica was up."""
         return self.replicas[0].info.max_model_len if self.replicas else None
 
-    def place(self, tried: Iterable[Replica], now_s: float, hold_off_s: float) -> Replica | None:
+    def place(self, tried: Iterable[Replica]) -> Replica | None:
         """The live replica to send the next request to, or None.
 
-        One that failed within `hold_off_s` is taken only if there is no other.
+        One that is left out for its health is taken only if there is no other.
         """
         candidates = [r for r in self.replicas if r not in tried]
-        healthy = [r for r in candidates if now_s - r.failed_at_s >= hold_off_s]
+        healthy = [r for r in candidates if not r.health.left_out]
         candidates = healthy or candidates
         if not candidates:
             return None
@@ -69,13 +83,16 @@ class Model:
 class Directory:
     """Models by id and alias. Updated by push: `update` is told the live replicas of a model."""
 
-    def __init__(self, models: Iterable[Model], connect_timeout_s: float) -> None:
+    def __init__(
+        self, models: Iterable[Model], connect_timeout_s: float, check: HealthCheck
+    ) -> None:
         self.models = {model.model_id: model for model in models}
         self._by_name = dict(self.models)
         for model in self.models.values():
             for alias in model.aliases:
                 self._by_name[alias] = model
         self._connect_timeout_s = connect_timeout_s
+        self._check = check
 
     def find(self, name: str) -> Model | None:
         return self._by_name.get(name)
@@ -83,10 +100,11 @@ class Directory:
     def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
         """Replaces the live replicas of a model; who stays keeps its load and connections."""
         model = self.models[model_id]
+        check = self._check if model.backend is None else None
         known = {replica.info: replica for replica in model.replicas}
         model.replicas = [
-            known.pop(info) if info in known else Replica(info, self._connect_timeout_s)
+            known.pop(info) if info in known else Replica(info, self._connect_timeout_s, check)
             for info in infos
         ]
         for gone in known.values():
-            gone.pool.close()
+            gone.close()

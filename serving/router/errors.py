@@ -75,18 +75,19 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
 def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,
-        f"Each replica of '{model}' failed to take the request. Try again in {retry_after_s} s.",
+        f"The replicas of '{model}' that were asked failed. Try again in {retry_after_s} s.",
         type="service_unavailable_error",
         code="replicas_failed",
         retry_after_s=retry_after_s,
     )
 
 
-def stream_broken() -> ApiError:
+def stream_broken(why: str) -> ApiError:
+    """`why` nobody went on with the answer."""
     return ApiError(
         502,
-        "The replica that was answering failed. The answer above is incomplete; send the request "
-        "again.",
+        f"The replica that was answering failed, and {why}. The answer above is incomplete; send "
+        "the request again.",
         type="server_error",
         code="replica_failed",
     )

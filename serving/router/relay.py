@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from serving.router import errors
 from serving.router.backend import Backend
 from serving.router.directory import Directory, Model, Replica
 from serving.router.errors import ApiError
+from serving.router.recovery import NotContinuedError, Recovery, obstacle
 from serving.router.request import (
     EngineRequest,
     Headers,
@@ -19,7 +19,8 @@ from serving.router.request import (
     engine_request,
     routing_fields,
 )
-from serving.router.upstream import Connection, UpstreamError
+from serving.router.retry_budget import RetryBudget
+from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
-"""On a 503 of an engine that took nothing of the request (it drains, or vLLM died)."""
+"""On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ _RESPONSE_HEADERS_DROPPED = frozenset(
 )
 _REQUEST_ID_BYTES = 128
 
+_MAX_RETRIES = 3
+"""Of work that a replica had begun: a request that itself makes engines fail must not go round."""
+
 
 class ClientGoneError(Exception):
     """The client closed its connection before the answer was complete."""
@@ -53,12 +57,16 @@ class Exchange:
 
     model: Model
     head: bytes
+    """All of it but the content-length."""
     request: EngineRequest
     work_tokens: int
     headers: Headers
     """Of the answer, beside the engine's own."""
     receive: Receive
     send: Send
+    recovery: Recovery
+    begun: bool = False
+    """The client has the head of the answer."""
 
 
 class Relay:
@@ -70,14 +78,15 @@ class Relay:
         engine_token: str,
         *,
         max_body_bytes: int,
-        replica_hold_off_s: float,
+        retry_after_s: int,
         startup_s: int,
     ) -> None:
         self.requests_in_flight = 0
         self._directory = directory
         self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
         self._max_body_bytes = max_body_bytes
-        self._replica_hold_off_s = replica_hold_off_s
+        self._retry_after_s = retry_after_s
+        self._budget = RetryBudget()
         self.startup_s = startup_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,14 +114,19 @@ class Relay:
         fields = routing_fields(body)
         model = self._model(fields.model)
         request = engine_request(scope["path"], raw, body, model)
+        path = scope["path"]
+        why_not = "no other replica has the model"
+        if model.backend is None:
+            why_not = obstacle(path, body) if body.get("stream") else "no stream was asked for"
         return Exchange(
             model=model,
-            head=self._head(scope, request_id, len(request.body), model.backend),
+            head=self._head(scope, request_id, model.backend),
             request=request,
             work_tokens=fields.work_tokens(len(raw)),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
+            recovery=Recovery(path, request.body, why_not),
         )
 
     def _model(self, name: str | None) -> Model:
@@ -131,9 +145,7 @@ class Relay:
             raise errors.unknown_model(name, list(models))
         return model
 
-    def _head(
-        self, scope: Scope, request_id: bytes, body_bytes: int, backend: Backend | None
-    ) -> bytes:
+    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
         path: bytes = scope["raw_path"]
         host, authorization = b"engine", self._authorization
         if backend is not None:
@@ -148,7 +160,7 @@ class Relay:
             if name not in _REQUEST_HEADERS_DROPPED
         ]
         lines.append(authorization)
-        lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, body_bytes))
+        lines.append(b"x-request-id: %b\r\n" % request_id)
         return b"".join(lines)
 
     async def _relay(self, exchange: Exchange) -> None:
@@ -158,20 +170,8 @@ class Relay:
         assert this_task is not None
         watch.add_done_callback(lambda _: this_task.cancel() if not finished else None)
         finished = False
-        tried: list[Replica] = []
         try:
-            while True:
-                replica = exchange.model.place(tried, time.monotonic(), self._replica_hold_off_s)
-                if replica is None:
-                    raise self._unplaced(exchange.model, tried)
-                tried.append(replica)
-                replica.load.book(exchange.work_tokens)
-                try:
-                    if await self._attempt(replica, exchange):
-                        return
-                finally:
-                    replica.load.release(exchange.work_tokens)
-                replica.failed_at_s = time.monotonic()
+            await self._answer(exchange)
         except asyncio.CancelledError:
             if watch.done():
                 raise ClientGoneError from None
@@ -180,33 +180,78 @@ class Relay:
             finished = True
             watch.cancel()
 
+    async def _answer(self, exchange: Exchange) -> None:
+        """Asks one replica after the other until the client has the whole answer. What cannot be
+        completed ends with an error event, and a connection that closes without its proper end.
+        """
+        self._budget.request()
+        tried: list[Replica] = []
+        retries = 0
+        while (replica := exchange.model.place(tried)) is not None:
+            tried.append(replica)
+            replica.load.book(exchange.work_tokens)
+            replica.health.watch()
+            try:
+                await self._attempt(replica, exchange)
+                replica.health.answered()
+                return
+            except UpstreamError as error:
+                log.warning("replica %s: %s", replica.info.replica_id, error)
+                if not isinstance(error, NotContinuedError):
+                    replica.health.failed()
+                if exchange.begun and await self._ended(exchange):
+                    return
+                if not isinstance(error, NotTakenError):
+                    retries += 1
+                    if retries > _MAX_RETRIES or not self._budget.take():
+                        break
+            finally:
+                replica.load.release(exchange.work_tokens)
+        if not exchange.begun:
+            raise self._unplaced(exchange.model, tried)
+        await self._break_off(exchange, "no other replica could go on with it")
+
     def _unplaced(self, model: Model, tried: list[Replica]) -> ApiError:
         if tried:
-            return errors.replicas_failed(model.model_id, max(1, int(self._replica_hold_off_s)))
+            return errors.replicas_failed(model.model_id, self._retry_after_s)
         return errors.no_replica(model.model_id, self.startup_s)
 
-    async def _attempt(self, replica: Replica, exchange: Exchange) -> bool:
-        """Sends the request to `replica`. True: the client has an answer; False: it has no byte of
-        one, and another replica may be asked.
-        """
-        connection: Connection | None = None
+    async def _attempt(self, replica: Replica, exchange: Exchange) -> None:
+        """Has `replica` answer, or go on with the answer. Raises UpstreamError if another may."""
+        body = exchange.request.body
+        if exchange.begun:
+            questions = exchange.recovery.questions()
+            tokens = [await self._tokens(replica, question) for question in questions]
+            body = exchange.recovery.request_rest(tokens)
+        head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
+        connection = await replica.pool.request(head, body)
         try:
-            connection = await replica.pool.request(exchange.head, exchange.request.body)
-            if took_nothing(connection):
-                return False
+            check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             headers += (*exchange.headers, replica.id_header)
             if is_event_stream(headers):
-                await self._stream(connection, headers, replica, exchange)
+                await self._stream(connection, headers, exchange)
+            elif exchange.begun:
+                raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
             else:
                 await self._whole(connection, headers, exchange)
-            return True
-        except UpstreamError as error:
-            log.warning("replica %s: %s", replica.info.replica_id, error)
-            return False
         finally:
-            if connection is not None:
-                replica.pool.release(connection)
+            replica.pool.release(connection)
+
+    async def _tokens(self, replica: Replica, question: bytes) -> list[int]:
+        """What the engine's /tokenize makes of a text. Raises UpstreamError."""
+        head = b"POST /tokenize HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+        head += b"%bcontent-length: %d\r\n\r\n" % (self._authorization, len(question))
+        connection = await replica.pool.request(head, question)
+        try:
+            check_taken(connection)
+            body = await read_all(connection)
+        finally:
+            replica.pool.release(connection)
+        if connection.status != 200:
+            raise NotContinuedError(f"it answers {connection.status} to /tokenize")
+        tokens: list[int] = decode(body)["tokens"]
+        return tokens
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body = await read_all(connection)
@@ -216,29 +261,43 @@ class Relay:
             headers.append((b"content-length", b"%d" % len(body)))
         await send_response(exchange.send, connection.status, headers, body)
 
-    async def _stream(
-        self, connection: Connection, headers: Headers, replica: Replica, exchange: Exchange
-    ) -> None:
-        """Passes the stream on. If it breaks, the client gets an error event and then a connection
-        that closes without the stream's proper end, so that it cannot look complete.
-        """
-        answer, send = exchange.request.answer, exchange.send
-        chunk = await connection.read()
-        await send({"type": "http.response.start", "status": connection.status, "headers": headers})
-        try:
-            while chunk:
-                body = chunk if answer is None else answer.feed(chunk)
-                if body:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                chunk = await connection.read()
-        except UpstreamError as error:
-            log.warning("replica %s: stream broken: %s", replica.info.replica_id, error)
-            event = errors.stream_broken().event()
-            if answer is None and not chunk.endswith(b"\n\n"):
-                event = b"\n\n" + event
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            return
-        await send({"type": "http.response.body", "body": b"" if answer is None else answer.end()})
+    async def _stream(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
+        """Passes the stream on, from the answer's beginning or from where it stopped."""
+        recovery, answer, send = exchange.recovery, exchange.request.answer, exchange.send
+        start = {"type": "http.response.start", "status": connection.status, "headers": headers}
+        while piece := await connection.read():
+            piece = recovery.feed(piece)
+            if piece and not exchange.begun:
+                await send(start)
+                exchange.begun = True
+            if answer is not None:
+                piece = answer.feed(piece)
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if not exchange.begun:
+            await send(start)
+        await self._end(exchange, recovery.end())
+
+    async def _end(self, exchange: Exchange, rest: bytes) -> None:
+        """Sends `rest` of an engine's stream and ends the answer as complete."""
+        if exchange.request.answer is not None:
+            rest = exchange.request.answer.feed(rest) + exchange.request.answer.end()
+        await exchange.send({"type": "http.response.body", "body": rest})
+
+    async def _ended(self, exchange: Exchange) -> bool:
+        """Ends an answer whose stream broke, unless another replica may go on with it."""
+        missing = exchange.recovery.broken()
+        if missing is not None:
+            await self._end(exchange, missing)
+        elif exchange.recovery.obstacle:
+            await self._break_off(exchange, exchange.recovery.obstacle)
+        return missing is not None or bool(exchange.recovery.obstacle)
+
+    async def _break_off(self, exchange: Exchange, why: str) -> None:
+        event = errors.stream_broken(why).event()
+        if exchange.request.answer is None and exchange.recovery.within_event:
+            event = b"\n\n" + event
+        await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
@@ -263,13 +322,6 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> byt
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def read_all(connection: Connection) -> bytes:
-    pieces = []
-    while piece := await connection.read():
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
 async def disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -286,12 +338,17 @@ async def send_error(send: Send, error: ApiError, id_header: tuple[bytes, bytes]
     await send_response(send, error.status, headers, body)
 
 
-def took_nothing(connection: Connection) -> bool:
-    """The engine refused: it is not available, or (401) not of this router's cluster any more."""
-    return connection.status == 401 or (
-        connection.status == 503
-        and any(name == ENGINE_UNAVAILABLE for name, _ in connection.headers)
-    )
+def check_taken(connection: Connection) -> None:
+    """Raises NotTakenError if the engine let nothing in: it drains, or (401) is not of this
+    router's cluster any more; UpstreamError if it died, perhaps of this request.
+    """
+    if connection.status == 401:
+        raise NotTakenError("the engine is of another cluster")
+    if connection.status == 503:
+        for name, why in connection.headers:
+            if name == ENGINE_UNAVAILABLE:
+                error = UpstreamError if why == b"dead" else NotTakenError
+                raise error(f"the engine is {why.decode()}")
 
 
 def is_event_stream(headers: Headers) -> bool:

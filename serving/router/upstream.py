@@ -12,6 +12,14 @@ class UpstreamError(Exception):
     """The connection to the engine failed: refused, reset, or closed before the answer's end."""
 
 
+class NotTakenError(UpstreamError):
+    """The engine has begun nothing of the request."""
+
+
+class GivenUpError(UpstreamError):
+    """The router itself closed the connection."""
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection to an engine.
 
@@ -69,9 +77,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return body
 
-    def abort(self) -> None:
-        """Closes the connection at once: the engine aborts what it was generating for it."""
-        self._fail(UpstreamError("the request was given up"))
+    def abort(self, reason: str = "the request was given up") -> None:
+        """Closes the connection at once: the engine aborts what it was generating for it, and who
+        waits for its answer gets GivenUpError."""
+        self._fail(GivenUpError(reason))
         self._transport.abort()
 
     async def _wait(self) -> None:
@@ -144,23 +153,36 @@ class ConnectionPool:
         self._tls = ssl.create_default_context() if tls else None
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[Connection] = []
+        self._in_use: set[Connection] = set()
         self._closed = False
 
     async def request(self, head: bytes, body: bytes) -> Connection:
         """Sends a request on an idle connection or a new one, and returns it with the answer's head
-        in. The caller gives it back with `release`. Raises UpstreamError.
+        in. The caller gives it back with `release`. Raises UpstreamError; NotTakenError if no
+        connection could be made.
         """
-        while self._idle:
+        sent = False
+        while self._idle and not sent:
             connection = self._idle.pop()
             if connection.reusable:
+                sent = True
                 try:
                     return await self._send(connection, head, body)
+                except GivenUpError:
+                    raise
                 except UpstreamError:
-                    break  # The engine may have closed it just then; a new one tells.
-        return await self._send(await self._connect(), head, body)
+                    pass  # The engine may have closed it just then; a new one tells.
+        try:
+            connection = await self._connect()
+        except NotTakenError as error:
+            if sent:  # The engine may have died of it.
+                raise UpstreamError(str(error)) from error
+            raise
+        return await self._send(connection, head, body)
 
     def release(self, connection: Connection) -> None:
         """Takes a connection back: kept if its answer was read to the end, else closed."""
+        self._in_use.discard(connection)
         if connection.reusable and not self._closed:
             self._idle.append(connection)
         else:
@@ -173,6 +195,11 @@ class ConnectionPool:
             connection.abort()
         self._idle.clear()
 
+    def give_up(self, reason: str) -> None:
+        """Ends all that is under way with GivenUpError."""
+        for connection in list(self._in_use):
+            connection.abort(reason)
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
@@ -181,16 +208,33 @@ class ConnectionPool:
                     Connection, self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError) as error:
-            raise UpstreamError(
+            raise NotTakenError(
                 f"no connection to the engine: {str(error) or 'timed out'}"
             ) from error
         return connection
 
-    @staticmethod
-    async def _send(connection: Connection, head: bytes, body: bytes) -> Connection:
+    async def _send(self, connection: Connection, head: bytes, body: bytes) -> Connection:
+        self._in_use.add(connection)
         try:
             await connection.request(head, body)
         except BaseException:
+            self._in_use.discard(connection)
             connection.abort()
             raise
         return connection
+
+
+async def ask(pool: ConnectionPool, head: bytes, body: bytes) -> tuple[int, bytes]:
+    """The status and the whole body of an answer. Raises UpstreamError."""
+    connection = await pool.request(head, body)
+    try:
+        return connection.status, await read_all(connection)
+    finally:
+        pool.release(connection)
+
+
+async def read_all(connection: Connection) -> bytes:
+    pieces = []
+    while piece := await connection.read():
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -46,6 +46,13 @@ def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
     return value
 
 
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def write_config(path: Path, port: int, **model: Any) -> Path:
     """The local config with another port, and `model` over its model's settings."""
     document = yaml.safe_load(LOCAL_CONFIG.read_text())

@@ -4,10 +4,9 @@ import concurrent.futures
 import threading
 
 import httpx
-import psutil
 import pytest
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import MODEL, Service, title, wait_for
 
 REQUEST = {
     "model": MODEL,
@@ -52,10 +51,3 @@ def test_kill_9_of_an_engine(service: Service, http: httpx.Client, process_name:
     survivors = before & {replica["replica"] for replica in service.replicas()}
     assert len(survivors) == 1
     assert {answer.headers["x-replica"] for answer in answers} - before
-
-
-def title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""

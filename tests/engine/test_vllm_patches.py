@@ -229,6 +229,15 @@ def test_what_needs_a_grammar_has_vllms(
     assert ours.structured_outputs == theirs.structured_outputs
 
 
+def test_an_answer_that_goes_on_may_end_at_once(
+    adjusted: Callable[..., Any], tokenizer: Any
+) -> None:
+    ours, theirs = adjusted(tools=[TOOL], continue_final_message=True, add_generation_prompt=False)
+    assert ours.structured_outputs is None
+    assert ours.logit_bias is None
+    assert (theirs.structured_outputs is not None) == tokenizer.supports_grammar
+
+
 GUARD = LoopGuard(max_pattern_tokens=8, min_pattern_tokens=1, min_count=6)
 
 

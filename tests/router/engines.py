@@ -45,6 +45,7 @@ class Engine(StandInEngine):
         super().__init__()
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.latest: Received
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,7 +66,9 @@ class Engine(StandInEngine):
         self.headers.append((name, value))
 
     def on_message_complete(self) -> None:
-        self.received.append(Received(self.target, self.headers, b"".join(self.body)))
+        self.latest = Received(self.target, self.headers, b"".join(self.body))
+        if self.body:
+            self.received.append(self.latest)
         self.target, self.headers = b"", []
         super().on_message_complete()
 

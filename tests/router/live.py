@@ -17,6 +17,7 @@ from serving.router.app import RouterApp
 from serving.router.deployment import listening_socket, server_config
 from serving.router.directory import Directory, Model, ReplicaInfo
 from serving.router.relay import Relay
+from serving.router.replica_health import HealthCheck
 from tests.eventually import eventually
 from tests.router.engines import Engine, Steered, fresh
 from tests.stand_in_engine import serve
@@ -30,6 +31,7 @@ MAX_MODEL_LEN = 8192
 RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
 HOLD_OFF_S = 1000
 STARTUP_S = 60
+RETRY_AFTER_S = 7
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
@@ -126,16 +128,19 @@ async def running_router(
     models: Sequence[Model] | None = None,
     hold_off_s: float = HOLD_OFF_S,
     connect_timeout_s: float = 2,
+    check_period_s: float = 0.3,
+    check_timeout_s: float = 2,
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
     engines = [fresh(behaviour) for behaviour in behaviours]
-    directory = Directory(models, connect_timeout_s)
+    check = HealthCheck(TOKEN, hold_off_s, period_s=check_period_s, timeout_s=check_timeout_s)
+    directory = Directory(models, connect_timeout_s, check)
     relay = Relay(
         directory,
         TOKEN,
         max_body_bytes=MAX_BODY_BYTES,
-        replica_hold_off_s=hold_off_s,
+        retry_after_s=RETRY_AFTER_S,
         startup_s=STARTUP_S,
     )
     async with contextlib.AsyncExitStack() as stack:

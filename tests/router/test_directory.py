@@ -1,24 +1,19 @@
 import asyncio
 
-import pytest
-
-from serving.router.directory import Directory, Model, Replica, ReplicaInfo
+from serving.router.directory import Directory, Model, ReplicaInfo
+from serving.router.replica_health import HealthCheck
 from tests.eventually import eventually
 from tests.router.engines import Engine, Steered
 from tests.router.live import MODEL, StartRouter
 
-HOLD_OFF_S = 5
+CHECK = HealthCheck("token", hold_off_s=5)
 INFOS = [ReplicaInfo(f"replica-{i}", "10.0.0.1", 9000 + i, 8192) for i in range(3)]
 
 
 def model_with(replicas: int) -> Model:
     model = Model("m", ("alias",))
-    Directory([model], connect_timeout_s=1).update("m", INFOS[:replicas])
+    Directory([model], 1, CHECK).update("m", INFOS[:replicas])
     return model
-
-
-def placed(model: Model, *tried: Replica, now_s: float = 0) -> Replica | None:
-    return model.place(tried, now_s, HOLD_OFF_S)
 
 
 def test_a_replica_describes_itself_in_its_metadata() -> None:
@@ -28,7 +23,7 @@ def test_a_replica_describes_itself_in_its_metadata() -> None:
 
 def test_a_model_is_found_by_id_and_alias_only() -> None:
     one, other = Model("org/one", ("one", "uno")), Model("two")
-    directory = Directory([one, other], connect_timeout_s=1)
+    directory = Directory([one, other], 1, CHECK)
     assert [directory.find(name) for name in ("org/one", "one", "uno", "two")] == [one] * 3 + [
         other
     ]
@@ -46,58 +41,54 @@ def test_the_least_loaded_replica_is_placed_on() -> None:
     model.replicas[0].load.book(10)
     model.replicas[1].load.book(5)
     model.replicas[2].load.book(20)
-    assert placed(model) is model.replicas[1]
+    assert model.place([]) is model.replicas[1]
 
 
 def test_a_replica_that_was_tried_is_not_tried_again() -> None:
     model = model_with(2)
     first, second = model.replicas
-    assert placed(model) is first
-    assert placed(model, first) is second
-    assert placed(model, first, second) is None
+    assert model.place([]) is first
+    assert model.place([first]) is second
+    assert model.place([first, second]) is None
 
 
 def test_no_replica_is_none() -> None:
-    assert placed(model_with(0)) is None
+    assert model_with(0).place([]) is None
 
 
-@pytest.mark.parametrize(
-    ("after_s", "held_off"), [(0, True), (HOLD_OFF_S - 0.1, True), (HOLD_OFF_S, False)]
-)
-def test_a_failed_replica_is_held_off_for_a_while(after_s: float, held_off: bool) -> None:
+def test_a_replica_left_out_is_not_placed_on() -> None:
     model = model_with(2)
     failed, busy = model.replicas
-    failed.failed_at_s = 100
+    failed.health.left_out = True
     busy.load.book(1000)
-    assert placed(model, now_s=100 + after_s) is (busy if held_off else failed)
+    assert model.place([]) is busy
 
 
-def test_failed_replicas_are_used_when_there_is_no_other() -> None:
+def test_replicas_left_out_are_used_when_there_is_no_other() -> None:
     model = model_with(2)
-    for replica in model.replicas:
-        replica.failed_at_s = 100
     first, second = model.replicas
-    assert placed(model, now_s=100) is first
-    assert placed(model, first, now_s=100) is second
+    first.health.left_out = second.health.left_out = True
+    assert model.place([]) is first
+    assert model.place([first]) is second
 
 
 def test_replicas_that_stay_are_the_same_and_keep_their_load() -> None:
     model = model_with(2)
-    directory = Directory([model], connect_timeout_s=1)
+    directory = Directory([model], 1, CHECK)
     gone, stays = model.replicas
     stays.load.book(7)
-    stays.failed_at_s = 3
+    stays.health.left_out = True
     directory.update("m", [INFOS[2], INFOS[1]])
     new, still = model.replicas
     assert still is stays
-    assert (still.load.tokens, still.failed_at_s) == (7, 3)
+    assert (still.load.tokens, still.health.left_out) == (7, True)
     assert new is not gone
     assert (new.info, new.load.tokens) == (INFOS[2], 0)
 
 
 def test_an_update_changes_its_own_model_only() -> None:
     one, other = Model("one"), Model("other")
-    directory = Directory([one, other], connect_timeout_s=1)
+    directory = Directory([one, other], 1, CHECK)
     directory.update("one", INFOS[:1])
     directory.update("other", INFOS[1:2])
     directory.update("one", [])

@@ -9,7 +9,7 @@ EACH = [
     errors.unknown_model("a", ["b", "c"]),
     errors.no_replica("m", 60),
     errors.replicas_failed("m", 5),
-    errors.stream_broken(),
+    errors.stream_broken("why"),
     errors.body_too_large(100),
     errors.not_found("GET", "/a"),
     errors.method_not_allowed("GET", "/a", "POST"),

@@ -19,7 +19,7 @@ from tests.router.engines import (
     ResetsBeforeHead,
     Steered,
 )
-from tests.router.live import CHAT, HOLD_OFF_S, MODEL, LiveRouter, StartRouter
+from tests.router.live import CHAT, MODEL, RETRY_AFTER_S, LiveRouter, StartRouter
 from tests.router.test_app import error_of
 from tests.router.test_relay import EVENTS, whole_stream
 from tests.stand_in_engine import OK_HEAD, WORD, stream_events
@@ -52,7 +52,7 @@ async def test_when_every_replica_fails_the_client_may_try_later(
     router = await start_router(fault, fault)
     response = await router.chat(stream=stream)
     assert error_of(response, 503)["code"] == "replicas_failed"
-    assert response.headers["retry-after"] == str(HOLD_OFF_S)
+    assert response.headers["retry-after"] == str(RETRY_AFTER_S)
     assert await router.loads() == [(0, 0), (0, 0)]
 
 
@@ -78,8 +78,10 @@ async def test_once_the_hold_off_is_over_a_failed_replica_is_asked_again(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(ResetsBeforeHead, Engine, hold_off_s=0)
+    failing, _ = router.directory.models[MODEL].replicas
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
+        await eventually(lambda: not failing.health.left_out)
     assert router.engines[0].requests == 3
 
 

@@ -1,0 +1,78 @@
+"""A replica dies under streams: each goes on from the other, as if nothing had happened."""
+
+import concurrent.futures
+import threading
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from tests.e2e.service import MODEL, Service, title, wait_for
+
+STREAMS = 8
+BODIES: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "Count from 1 to 100."}]},
+    {
+        "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
+        "max_tokens": 1500,
+        "extra_body": {"repetition_detection": False},
+    },
+]
+"""One that is different at each token, and one that lasts."""
+
+
+def streamed(
+    client: openai.OpenAI, body: dict[str, Any], begun: threading.Event | None = None
+) -> tuple[str, str | None, Any]:
+    """The text of an answer, why it finished, and its usage. Sets `begun` at the first text."""
+    text, finish_reason, usage, ids = "", None, None, set()
+    stream = client.chat.completions.create(
+        model=MODEL,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        **body,
+    )
+    for event in stream:
+        ids.add((event.id, event.created))
+        usage = event.usage or usage
+        for choice in event.choices:
+            text += choice.delta.content or ""
+            finish_reason = choice.finish_reason or finish_reason
+        if begun is not None and len(text) > 10:
+            begun.set()
+    assert len(ids) == 1
+    return text, finish_reason, usage
+
+
+@pytest.mark.parametrize("process_name", ["VLLM::EngineCore"])
+def test_kill_9_of_an_engine_under_streams(
+    service: Service, client: openai.OpenAI, process_name: str
+) -> None:
+    wait_for(lambda: len(service.replicas()) == 2, 180, "both replicas are up")
+    before = {replica["replica"] for replica in service.replicas()}
+    undisturbed = [streamed(client, body) for body in BODIES]
+    victim = next(p for p in service.processes if title(p).startswith(process_name))
+    begun = [threading.Event() for _ in range(STREAMS)]
+    with concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
+        answers = [
+            pool.submit(streamed, client, BODIES[n // 2 % 2], begun[n]) for n in range(STREAMS)
+        ]
+        for event in begun:
+            assert event.wait(60)
+        loads = service.replicas()
+        assert all(replica["requests_in_flight"] for replica in loads), loads
+        victim.kill()
+        psutil.wait_procs([victim], timeout=30)
+        got = [answer.result(timeout=120) for answer in answers]
+    for n, answer in enumerate(got):
+        assert answer == undisturbed[n // 2 % 2]
+    wait_for(
+        lambda: (
+            len(now := {replica["replica"] for replica in service.replicas()}) == 2
+            and now != before
+        ),
+        180,
+        "the replica is replaced",
+    )

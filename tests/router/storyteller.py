@@ -1,0 +1,159 @@
+"""A stand-in engine that tells one story, from wherever it is told to go on, and can break off.
+
+Its tokens are of several widths; the text of some is white space alone. As vLLM it counts tokens,
+keeps back text for stop strings, and strips the spaces at the end of an answer to go on with.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.router.engines import STREAM_HEAD, Engine
+from tests.stand_in_engine import DONE, chunk, server_sent
+
+STORY = [
+    "Once", " upon", " a", " time", ",", "\n", "    ", " in", " Par", "is", " été", " 😀", ".",
+    " There", " was", "  ", " a", " drag", "on", ' "', "Smaug", '"', ":", "\n\n", "{", "}", " end",
+]  # fmt: skip
+PROMPT_TOKENS = 7
+_FIRST_TOKEN = 1000
+_IDS = [_FIRST_TOKEN + n for n in range(len(STORY))]
+
+Fault = Callable[["Storyteller"], None]
+
+
+def tokens_of(text: str) -> list[int]:
+    """Raises AssertionError for a text that does not end at an edge of the story."""
+    ids = []
+    for token, piece in zip(_IDS, STORY, strict=True):
+        if not text:
+            break
+        assert text.startswith(piece), f"{text!r} was not cut at a token's edge"
+        text = text.removeprefix(piece)
+        ids.append(token)
+    return ids
+
+
+class Storyteller(Engine):
+    """`breaks_after` so many tokens of its own it has its `fault`."""
+
+    breaks_after = 1000
+    fault: Fault
+
+    def on_message_complete(self) -> None:
+        if self.target == b"/tokenize":
+            question = json.loads(b"".join(self.body))
+            self.body.clear()
+            self.target, self.headers = b"", []
+            self._answer_json({"tokens": self._tokens(question)})
+        else:
+            super().on_message_complete()
+
+    def _tokens(self, question: dict[str, Any]) -> list[int]:
+        if question["add_special_tokens"]:
+            return list(range(PROMPT_TOKENS))
+        return tokens_of(question["prompt"])
+
+    def _answer_json(self, answer: Any) -> None:
+        body = json.dumps(answer).encode()
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        is_chat = "messages" in request
+        begin = self._told_before(request)
+        end = len(STORY)
+        limit = request.get("max_tokens", None if is_chat else 16)
+        if limit is not None:
+            end = min(end, begin + limit)
+        keeps_back = len(request.get("stop", " ")) - 1
+        self.transport.write(STREAM_HEAD)
+        if is_chat:
+            self._event(request, {"delta": {"role": "assistant", "content": ""}}, None)
+        told, sent = "", 0
+        for n in range(begin, end):
+            if n - begin == self.breaks_after:
+                type(self).fault(self)
+                return
+            told += STORY[n]
+            last = n == end - 1
+            text = told[sent : len(told) if last else max(sent, len(told) - keeps_back)]
+            sent += len(text)
+            finish_reason = None if not last else "length" if limit else "stop"
+            self._event(
+                request, {"delta": {"content": text}} if is_chat else {"text": text}, finish_reason
+            )
+            await asyncio.sleep(0)
+        if (request.get("stream_options") or {}).get("include_usage"):
+            self._usage(request, PROMPT_TOKENS + begin, end - begin)
+        if end - begin == self.breaks_after:
+            type(self).fault(self)
+            return
+        self.transport.write(chunk(DONE) + b"0\r\n\r\n")
+
+    def _told_before(self, request: dict[str, Any]) -> int:
+        """How many tokens of the story stand in the prompt already."""
+        if "messages" not in request:
+            prompt = request["prompt"]
+            return len(set(prompt) & set(_IDS))
+        if not request.get("continue_final_message"):
+            return 0
+        assert request["add_generation_prompt"] is False
+        assert request["messages"][-1]["role"] == "assistant"
+        return len(tokens_of(request["messages"][-1]["content"].rstrip(" ")))
+
+    def _event(
+        self, request: dict[str, Any], choice: dict[str, Any], finish_reason: str | None
+    ) -> None:
+        choice = {"index": 0, **choice, "logprobs": None, "finish_reason": finish_reason}
+        self.write_event(self._head(request) | {"choices": [choice]})
+
+    def _usage(self, request: dict[str, Any], prompt: int, completion: int) -> None:
+        usage = {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt + completion,
+            "completion_tokens": completion,
+        }
+        self.write_event(self._head(request) | {"choices": [], "usage": usage})
+
+    def _head(self, request: dict[str, Any]) -> dict[str, Any]:
+        created = id(type(self))  # another one on each engine
+        return {"id": f"answer-{self.request_id}", "created": created, "model": request["model"]}
+
+    def write_event(self, event: dict[str, Any]) -> None:
+        self.transport.write(chunk(server_sent(event)))
+
+
+def breaking(after: int, fault: Fault) -> type[Storyteller]:
+    return type("Breaking", (Storyteller,), {"breaks_after": after, "fault": staticmethod(fault)})
+
+
+def resets(engine: Storyteller) -> None:
+    engine.reset()
+
+
+def closes(engine: Storyteller) -> None:
+    engine.transport.close()
+
+
+def breaks_within_an_event(engine: Storyteller) -> None:
+    engine.transport.write(chunk(b'data: {"id": "answer", "choices": [{"delta": {"content": "hal'))
+    engine.transport.close()
+
+
+def says_that_it_died(engine: Storyteller) -> None:
+    """As vLLM does."""
+    error = {"message": "EngineCore died", "type": "InternalServerError", "code": 500}
+    engine.write_event({"error": error})
+    engine.transport.write(chunk(DONE) + b"0\r\n\r\n")
+
+
+def hangs(engine: Storyteller) -> None:
+    """This and each later request, on all its connections."""
+    type(engine).be_asked_for_health = lambda _: None  # type: ignore[assignment, method-assign]
+
+
+FAULTS: list[Fault] = [resets, closes, breaks_within_an_event, says_that_it_died, hangs]
