@@ -1,0 +1,177 @@
+"""A fleet in simulated time: replicas whose decode steps take longer the more sequences they run,
+behind an `Admission`, and clients that come back when they are told to."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
+
+CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
+"""Of a 24B model in bf16 on one GPU of 80 GB."""
+STEP_S = 0.0187
+STEP_PER_SEQUENCE_S = 0.00012
+PREFILL_TOKENS_PER_S = 11_000
+
+
+@dataclass
+class Load:
+    kv_tokens: int = 0
+    requests: int = 0
+
+
+@dataclass(eq=False)
+class Job:
+    """A client's request through all of its tries."""
+
+    prompt_tokens: int
+    output_tokens: int
+    arrived_at_s: float
+    priority: int = 5
+    timeout_s: float | None = None
+    returns: bool = True
+    key: int = 0
+    refusals: list[tuple[float, Refusal]] = field(default_factory=list)
+    placed_at_s: float | None = None
+    done_at_s: float | None = None
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(
+            kv_tokens=self.prompt_tokens + self.output_tokens,
+            priority=self.priority,
+            timeout_s=self.timeout_s,
+            key=self.key,
+        )
+
+
+class SimulatedReplica:
+    """All sequences advance by one token a step; a prefill halts the others."""
+
+    def __init__(self) -> None:
+        self.capacity = CAPACITY
+        self.load = Load()
+        self.version = 0
+        self._at_s = 0.0
+        self._steps = 0.0
+        self._prefill_s = 0.0
+        self._ends: list[tuple[float, int, Job, Ticket]] = []
+        self._seen = 0
+
+    def start(self, job: Job, ticket: Ticket, now_s: float) -> None:
+        self.advance(now_s)
+        self.load.requests += 1
+        self.load.kv_tokens += ticket.demand.kv_tokens
+        self._prefill_s += job.prompt_tokens / PREFILL_TOKENS_PER_S
+        self._seen += 1
+        heapq.heappush(self._ends, (self._steps + job.output_tokens, self._seen, job, ticket))
+
+    def advance(self, now_s: float) -> None:
+        elapsed_s = now_s - self._at_s
+        self._at_s = now_s
+        prefill_s = min(elapsed_s, self._prefill_s)
+        self._prefill_s -= prefill_s
+        if self._ends:
+            self._steps += (elapsed_s - prefill_s) / self._step_s
+
+    def next_end_s(self) -> float:
+        return self._at_s + self._prefill_s + max(0, self._ends[0][0] - self._steps) * self._step_s
+
+    def finish(self, now_s: float) -> tuple[Job, Ticket]:
+        self.advance(now_s)
+        _, _, job, ticket = heapq.heappop(self._ends)
+        self.load.requests -= 1
+        self.load.kv_tokens -= ticket.demand.kv_tokens
+        return job, ticket
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._ends)
+
+    @property
+    def _step_s(self) -> float:
+        return STEP_S + STEP_PER_SEQUENCE_S * len(self._ends)
+
+
+class Simulation:
+    """Events in order of time; nothing else moves the clock."""
+
+    def __init__(self, replicas: int, *, max_waiting: int = 10_000, max_wait_s: float = 30) -> None:
+        self.now_s = 0.0
+        self.replicas = [SimulatedReplica() for _ in range(replicas)]
+        self.admission: Admission[SimulatedReplica] = Admission(
+            CAPACITY, max_waiting=max_waiting, max_wait_s=max_wait_s, startup_s=60, now_s=0
+        )
+        self.admission.update(self.replicas, None, 0)
+        self.done: list[Job] = []
+        self.given_up: list[Job] = []
+        self._jobs: dict[Ticket, Job] = {}
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._scheduled = 0
+        self._wake_s = 0.0
+
+    def at(self, at_s: float, event: Callable[[], None]) -> None:
+        self._scheduled += 1
+        heapq.heappush(self._events, (at_s, self._scheduled, event))
+
+    def arrive(self, job: Job) -> None:
+        job.key = job.key or id(job)
+        self.at(job.arrived_at_s, lambda: self._try(job))
+
+    def run(self, until_s: float = 1e9) -> None:
+        while self._events and self._events[0][0] <= until_s:
+            self.now_s, _, event = heapq.heappop(self._events)
+            event()
+            self._settle()
+
+    def leave(self, job: Job) -> None:
+        """The client of a waiting request goes away."""
+        (ticket,) = (ticket for ticket, other in self._jobs.items() if other is job)
+        self.admission.withdraw(ticket)
+        del self._jobs[ticket]
+
+    def _try(self, job: Job) -> None:
+        outcome = self.admission.offer(job.demand, self.now_s)
+        if isinstance(outcome, Refusal):
+            self._refused(job, outcome)
+        else:
+            self._jobs[outcome] = job
+
+    def _refused(self, job: Job, refusal: Refusal) -> None:
+        job.refusals.append((self.now_s, refusal))
+        if refusal.retry_after_s is None or not job.returns:
+            self.given_up.append(job)
+        else:
+            self.at(self.now_s + refusal.retry_after_s, lambda: self._try(job))
+
+    def _settle(self) -> None:
+        for ticket, refusal in self.admission.dismissed(self.now_s):
+            self._refused(self._jobs.pop(ticket), refusal)
+        while (placed := self.admission.next(self.now_s)) is not None:
+            ticket, fitting = placed
+            job = self._jobs.pop(ticket)
+            job.placed_at_s = self.now_s
+            replica = min(fitting, key=lambda r: r.load.kv_tokens)
+            replica.start(job, ticket, self.now_s)
+            self._watch(replica)
+        expiry_s = self.admission.next_expiry_s()
+        if expiry_s is not None and not self.now_s < self._wake_s <= expiry_s:
+            self._wake_s = expiry_s
+            self.at(expiry_s, lambda: None)
+
+    def _watch(self, replica: SimulatedReplica) -> None:
+        replica.version += 1
+        version = replica.version
+
+        def end() -> None:
+            if replica.version != version:
+                return
+            job, ticket = replica.finish(self.now_s)
+            job.done_at_s = self.now_s
+            self.done.append(job)
+            self.admission.end(ticket, True, self.now_s)
+            if replica.busy:
+                self._watch(replica)
+
+        if replica.busy:
+            self.at(replica.next_end_s(), end)
