@@ -302,7 +302,7 @@ class Admission(Generic[R]):
         reserve_s = min(self._max_wait_s, wait_s) * _RESERVE
         if demand.timeout_s is not None:
             reserve_s = min(reserve_s, (demand.timeout_s - demand.service_s) / 2)
-        retry_after_s = min(max(1, math.ceil(wait_s - reserve_s)), _LONGEST_RETRY_S)
+        retry_after_s = min(max(1, math.ceil(wait_s - reserve_s - 1e-6)), _LONGEST_RETRY_S)
         if promise is not None:
             self.promises.keep(promise)
         if demand.key is not None:

@@ -124,11 +124,9 @@ class Simulation:
             event()
             self._settle()
 
-    def leave(self, job: Job) -> None:
-        """The client of a waiting request goes away."""
-        (ticket,) = (ticket for ticket, other in self._jobs.items() if other is job)
-        self.admission.withdraw(ticket)
-        del self._jobs[ticket]
+    def add_replicas(self, number: int) -> None:
+        self.replicas += [SimulatedReplica() for _ in range(number)]
+        self.admission.update(self.replicas, None, self.now_s)
 
     def _try(self, job: Job) -> None:
         outcome = self.admission.offer(job.demand, self.now_s)

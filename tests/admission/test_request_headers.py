@@ -1,4 +1,3 @@
-import httpx
 import openai
 import pytest
 
@@ -39,7 +38,7 @@ def test_what_a_library_sends_instead_of_a_timeout_is_none() -> None:
 
 
 def test_the_timeout_of_openais_client_is_read() -> None:
-    client = openai.OpenAI(api_key="x", timeout=httpx.Timeout(None, read=12))
+    client = openai.OpenAI(api_key="x", timeout=12)
     options = openai._models.FinalRequestOptions(method="post", url="/chat/completions")
     request = client._build_request(options)
     headers = [(name.lower(), value) for name, value in request.headers.raw]
