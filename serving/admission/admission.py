@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from serving.admission.capacity import Capacity, Replica, room_tokens
+from serving.admission.capacity import Capacity, Replica, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
 from serving.admission.line import Line
@@ -171,36 +171,36 @@ class Admission(Generic[R]):
     def _next(self) -> tuple[Ticket, Sequence[R]] | None:
         if not (self.line or self._kept) or not self.replicas:
             return None
-        rooms = [(room_tokens(replica), replica) for replica in self.replicas]
-        if self._kept:
-            for ticket, kept in self._kept.items():
-                if room_tokens(kept) >= ticket.demand.kv_tokens:
-                    return ticket, [kept]
-            rooms = [room for room in rooms if room[1] not in self._kept.values()]
+        rooms = rooms_tokens(self.replicas)
+        for ticket, kept in self._kept.items():
+            at = self.replicas.index(kept)
+            if rooms[at] >= ticket.demand.kv_tokens:
+                return ticket, [kept]
+            rooms[at] = -1
+        roomiest = max(rooms)
         while (first := self.line.first(_ANY)) is not None:
             if self._beyond_allotment(first.share):
                 return None
             tokens = first.demand.kv_tokens
-            fitting = [replica for room, replica in rooms if room >= tokens]
-            if fitting:
-                return first, fitting
+            if roomiest >= tokens:
+                return first, self._with_room(tokens, rooms)
             if first.overtaken < tokens * _BYPASS or len(self._kept) * 2 >= len(self.replicas):
-                return self._bypass(first, rooms)
-            roomiest = max(rooms, key=lambda room: room[0])
-            rooms.remove(roomiest)
+                break
+            at = rooms.index(roomiest)
             self.line.remove(first)
-            self._kept[first] = roomiest[1]
-        return None
-
-    def _bypass(self, first: Ticket, rooms: list[tuple[int, R]]) -> tuple[Ticket, list[R]] | None:
-        """A smaller one that fits where the first does not."""
-        room = max((room for room, _ in rooms), default=-1)
-        ticket = self.line.first(room) if room > 0 else None
-        if ticket is None:
+            self._kept[first] = self.replicas[at]
+            rooms[at] = -1
+            roomiest = max(rooms)
+        if first is None or (smaller := self.line.first(roomiest)) is None:
             return None
-        tokens = ticket.demand.kv_tokens
+        tokens = smaller.demand.kv_tokens
         first.overtaken += tokens
-        return ticket, [replica for room, replica in rooms if room >= tokens]
+        return smaller, self._with_room(tokens, rooms)
+
+    def _with_room(self, tokens: int, rooms: list[int]) -> list[R]:
+        return [
+            replica for replica, room in zip(self.replicas, rooms, strict=True) if room >= tokens
+        ]
 
     def _beyond_allotment(self, share: float) -> bool:
         booked = self.drain.booked
@@ -249,7 +249,7 @@ class Admission(Generic[R]):
 
     def _has_room(self, share: float) -> bool:
         tokens = share * self.capacity.kv_cache_tokens
-        return any(room_tokens(replica) >= tokens for replica in self.replicas)
+        return max(rooms_tokens(self.replicas), default=-1) >= tokens
 
     def _expiry(self, demand: Demand, now_s: float) -> float:
         """When it is to be told that it waits in vain."""

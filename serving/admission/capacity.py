@@ -1,5 +1,6 @@
 """What a replica can take at once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,13 +41,21 @@ class Replica(Protocol):
     def capacity(self) -> Capacity: ...
 
 
-def room_tokens(replica: Replica) -> int:
-    """The KV tokens of a request that fits now; negative if none does. A replica with nothing to
-    do takes any request: the engine knows best whether it can.
+_ANY_TOKENS = UNLIMITED.kv_cache_tokens
+
+
+def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
+    """Of each replica the KV tokens of a request that fits now; -1 if none does. A replica with
+    nothing to do takes any request: the engine knows best whether it can.
     """
-    load, capacity = replica.load, replica.capacity
-    if load.requests == 0:
-        return UNLIMITED.kv_cache_tokens
-    if load.requests >= capacity.max_num_seqs:
-        return -1
-    return capacity.kv_cache_tokens - load.kv_tokens
+    rooms = []
+    for replica in replicas:  # Dozens of them, at each request: so without a call for each.
+        load, capacity = replica.load, replica.capacity
+        requests = load.requests
+        if requests >= capacity.max_num_seqs:
+            rooms.append(-1)
+        elif requests:
+            rooms.append(capacity.kv_cache_tokens - load.kv_tokens)
+        else:
+            rooms.append(_ANY_TOKENS)
+    return rooms

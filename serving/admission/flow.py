@@ -6,27 +6,21 @@ _MEMORY_S = 30.0
 
 
 class Flow:
-    """Parts of a replica per second, by priority."""
+    """Parts of a replica per second, by priority; averaged over the last half minute or so, and 0
+    at the start, so that a first burst is not taken for a lasting flow.
+    """
 
     def __init__(self, priorities: int, now_s: float) -> None:
-        self._sums = [0.0] * priorities
-        self._began_s = now_s - 1.0
+        self._per_s = [0.0] * priorities
         self._now_s = now_s
 
     def add(self, priority: int, share: float, now_s: float) -> None:
-        self._advance(now_s)
-        self._sums[priority] += share
+        kept = math.exp((self._now_s - now_s) / _MEMORY_S)
+        self._per_s = [per_s * kept for per_s in self._per_s]
+        self._now_s = now_s
+        self._per_s[priority] += share / _MEMORY_S
 
     def above_per_s(self, priority: int, now_s: float) -> float:
         """Of all higher priorities together."""
-        above = sum(self._sums[priority + 1 :])
-        if above <= 0:
-            return 0.0
-        # As long as the memory is, or as the flow has been watched.
-        span_s = _MEMORY_S * (1 - math.exp((self._began_s - now_s) / _MEMORY_S))
-        return above * math.exp((self._now_s - now_s) / _MEMORY_S) / span_s
-
-    def _advance(self, now_s: float) -> None:
-        kept = math.exp((self._now_s - now_s) / _MEMORY_S)
-        self._sums = [total * kept for total in self._sums]
-        self._now_s = now_s
+        above = sum(self._per_s[priority + 1 :])
+        return above * math.exp((self._now_s - now_s) / _MEMORY_S) if above else 0.0

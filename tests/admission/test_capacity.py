@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.admission.capacity import Capacity, room_tokens
+from serving.admission.capacity import Capacity, rooms_tokens
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
@@ -22,12 +22,12 @@ def test_a_share_is_of_memory_or_batch_whichever_is_more(kv_tokens: int, share: 
 
 
 def test_room_is_what_the_kv_cache_has_left() -> None:
-    assert room_tokens(Replica(Load(kv_tokens=700, requests=3))) == 300
+    assert rooms_tokens([Replica(Load(kv_tokens=700, requests=3))]) == [300]
 
 
 def test_a_full_batch_has_no_room_however_empty_the_cache() -> None:
-    assert room_tokens(Replica(Load(kv_tokens=4, requests=4))) < 0
+    assert rooms_tokens([Replica(Load(kv_tokens=4, requests=4))])[0] < 0
 
 
 def test_an_idle_replica_takes_a_request_of_any_size() -> None:
-    assert room_tokens(Replica(Load())) > 10**9
+    assert rooms_tokens([Replica(Load())])[0] > 10**9
