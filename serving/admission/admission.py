@@ -5,11 +5,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from serving.admission.allotment import RouterDemand
 from serving.admission.capacity import Capacity, Replica, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
 from serving.admission.line import Line
-from serving.admission.promises import Promise, Promises
+from serving.admission.promises import Kept, Made, Promise, Promises
 from serving.admission.ticket import PRIORITIES, Demand, Reason, Refusal, Ticket
 
 ANSWER_S = 10.0
@@ -62,6 +63,9 @@ class Admission(Generic[R]):
         self.allotment: float | None = None
         """Parts of a replica that this router may have booked, all replicas together, if there are
         other routers; see allotment.py."""
+        self.news: list[Made | Kept] | None = None
+        """For the promises of the other routers to hear, if there are any: then a list, which
+        whoever passes the news on empties."""
         self.line = Line()
         self.promises = Promises()
         self.drain = DrainRate(answer_s, now_s)
@@ -108,7 +112,7 @@ class Admission(Generic[R]):
         if not let_in:
             return self._refuse(demand, None, share, reason, wait_s, promise, now_s)
         if promise is not None:
-            self.promises.keep(promise)
+            self._keep(promise)
         else:
             self._flow.add(demand.priority, share, now_s)
         order = promise.order if promise is not None and promise.order else next(self._orders)
@@ -165,6 +169,12 @@ class Admission(Generic[R]):
             return 0.0
         left_s = self._startup_s - (now_s - self._down_since_s)
         return left_s if left_s > 0 else min(max(-left_s, 1.0), self._startup_s)
+
+    def router_demand(self, router_id: str) -> RouterDemand:
+        """What the other routers are to know of this one."""
+        waiting = sum(self.line.shares) + sum(ticket.share for ticket in self._kept)
+        waiting += self.promises.expected_share(0)
+        return RouterDemand(router_id, self.drain.booked, waiting)
 
     # Placing
 
@@ -304,7 +314,7 @@ class Admission(Generic[R]):
             reserve_s = min(reserve_s, (demand.timeout_s - demand.service_s) / 2)
         retry_after_s = min(max(1, math.ceil(wait_s - reserve_s - 1e-6)), _LONGEST_RETRY_S)
         if promise is not None:
-            self.promises.keep(promise)
+            self._keep(promise)
         if demand.key is not None:
             back_at_s = now_s + retry_after_s
             self.promises.make(
@@ -317,4 +327,12 @@ class Admission(Generic[R]):
                     lapses_at_s=back_at_s + retry_after_s,
                 )
             )
+            if self.news is not None:
+                made = Made(demand.key, demand.priority, retry_after_s, 2 * retry_after_s)
+                self.news.append(made)
         return Refusal(reason, wait_s, retry_after_s)
+
+    def _keep(self, promise: Promise) -> None:
+        self.promises.keep(promise)
+        if self.news is not None:
+            self.news.append(Kept(promise.key))

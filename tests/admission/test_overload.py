@@ -59,11 +59,19 @@ def test_goodput_at_three_times_the_capacity_is_that_of_the_peak() -> None:
 @pytest.mark.parametrize("load", [1.3, 3])
 def test_each_retry_after_is_honest_within_a_factor_of_two(load: float) -> None:
     arrivals = jobs(load * PEAK_PER_S)
-    run(arrivals)
+    simulation = run(arrivals)
     refused = [job for job in arrivals if job.refusals]
     assert len(refused) > (1 - 1 / load) / 2 * len(arrivals)
     assert max(served_after(job) for job in refused) <= 2
     assert all(job.done_at_s for job in arrivals), "all of them were served in the end"
+    for job in arrivals:
+        last_try_s = job.arrived_at_s
+        if job.refusals:
+            at_s, refusal = job.refusals[-1]
+            last_try_s = at_s + (refusal.retry_after_s or 0)
+        assert job.placed_at_s is not None and job.placed_at_s - last_try_s <= 30
+    assert len(simulation.admission.line) == len(simulation.admission.promises) == 0
+    assert simulation.admission.drain.booked == pytest.approx(0, abs=1e-6)
 
 
 def test_nobody_is_sent_away_for_longer_than_the_work_before_it_takes() -> None:
@@ -96,20 +104,6 @@ def test_those_who_come_back_are_told_the_truth_though_half_do_not() -> None:
         job.returns = False
     run(arrivals)
     assert max(served_after(job) for job in arrivals[1::2] if job.refusals) <= 2
-
-
-def test_the_line_stays_within_its_bounds() -> None:
-    arrivals = jobs(3 * PEAK_PER_S)
-    simulation = run(arrivals)
-    for job in arrivals:
-        last_try_s = job.arrived_at_s
-        if job.refusals:
-            at_s, refusal = job.refusals[-1]
-            last_try_s = at_s + (refusal.retry_after_s or 0)
-        assert job.placed_at_s is not None and job.placed_at_s - last_try_s <= 30
-    assert len(simulation.admission.line) == 0
-    assert len(simulation.admission.promises) == 0
-    assert simulation.admission.drain.booked == pytest.approx(0, abs=1e-6)
 
 
 def test_large_requests_are_served_though_small_ones_never_cease() -> None:
@@ -153,3 +147,32 @@ def test_replicas_that_come_up_in_an_overload_are_used_at_once() -> None:
     simulation.run()
     late = [job for job in arrivals if job.refusals and job.refusals[0][0] > 75]
     assert all(served_after(job) <= 2 for job in late)
+
+
+def test_four_routers_share_the_fleet_and_keep_each_others_promises() -> None:
+    """Clients come back to any of them."""
+    arrivals = jobs(3 * PEAK_PER_S)
+    rng = random.Random(7)
+    simulation = Simulation(REPLICAS, routers=4)
+    for job in arrivals:
+        job.pick_router = lambda: rng.randrange(4)
+        simulation.arrive(job)
+    simulation.share(every_s=0.2, until_s=600)
+    simulation.run(OVERLOAD_S)
+    assert goodput(simulation) >= 0.95 * goodput(run(jobs(3 * PEAK_PER_S), OVERLOAD_S))
+    simulation.run()
+    ratios = sorted(served_after(job) for job in arrivals if job.refusals)
+    assert ratios[len(ratios) * 99 // 100] <= 2
+
+
+def test_routers_are_served_in_proportion_to_who_comes_to_them() -> None:
+    arrivals = jobs(3 * PEAK_PER_S)
+    simulation = Simulation(REPLICAS, routers=2)
+    for at, job in enumerate(arrivals):
+        job.router = int(at % 4 == 0)
+        simulation.arrive(job)
+    simulation.share(every_s=0.2, until_s=OVERLOAD_S)
+    simulation.run(OVERLOAD_S)
+    done = [job for job in simulation.done if (job.done_at_s or 0) > WARM_S]
+    quarter = sum(job.router for job in done) / len(done)
+    assert 0.2 <= quarter <= 0.3

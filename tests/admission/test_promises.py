@@ -1,6 +1,6 @@
 import pytest
 
-from serving.admission.promises import Promise, Promises
+from serving.admission.promises import Kept, Made, Promise, Promises
 
 
 def promise(key: int, *, back_at_s: float = 10, priority: int = 5) -> Promise:
@@ -62,3 +62,23 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in range(1000):
         promises.make(promise(key))
     assert len(promises) == 100
+
+
+def test_what_another_router_promised_is_known_but_not_expected_here() -> None:
+    promises = Promises()
+    promises.hear(Made(key=1, priority=5, back_in_s=10, lapses_in_s=20), 100)
+    found = promises.find(1)
+    assert found is not None and found.back_at_s == 110
+    assert (promises.expected_share(0), promises.expected) == (0, 0)
+    promises.lapse(120)
+    assert promises.find(1) is None
+
+
+def test_a_promise_that_was_kept_elsewhere_is_expected_no_more() -> None:
+    promises = Promises()
+    promises.make(promise(1))
+    promises.make(promise(2))
+    promises.hear(Kept(1), 5)
+    promises.hear(Kept(3), 5)
+    assert promises.find(1) is None
+    assert promises.expected_share(0) == pytest.approx(0.5)
