@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 _SILENCE_S = 5.0
 """A router that was not heard of for this long counts as ended, and so do its requests."""
-_DENSITY = 1.25
-"""Parts that fit on one replica, for those that fill its memory and those that fill its batch go
-well together. Where fewer fit, the ledger of bookings says so."""
+_LEAST_DENSITY = 1.25
+"""Parts that fit on one replica: more than 1, for those that fill its memory go well with those
+that fill its batch, and prompts that begin alike share blocks. Where fewer fit, the ledger of
+bookings says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,12 @@ class Peers:
     def hear(self, demand: RouterDemand, now_s: float) -> None:
         self._heard[demand.router_id] = (demand, now_s)
 
-    def allotment(self, own: RouterDemand, replicas: int, now_s: float) -> float | None:
-        """This router's part of the replicas; None, without bounds, while it is alone."""
+    def allotment(
+        self, own: RouterDemand, replicas: int, used: float, now_s: float
+    ) -> float | None:
+        """This router's part of the replicas, of which so much is `used` by the ledger of all
+        routers' bookings; None, without bounds, while it is alone.
+        """
         self._heard = {
             router_id: heard
             for router_id, heard in self._heard.items()
@@ -68,4 +73,7 @@ class Peers:
         if not self._heard:
             return None
         demands = [own, *(demand for demand, _ in self._heard.values())]
-        return allot(replicas * _DENSITY, demands)[own.router_id]
+        density = _LEAST_DENSITY
+        if used > 0:
+            density = max(density, sum(demand.booked for demand in demands) / used)
+        return allot(replicas * density, demands)[own.router_id]

@@ -59,3 +59,16 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
         else:
             rooms.append(_ANY_TOKENS)
     return rooms
+
+
+def used(replicas: Iterable[Replica]) -> float:
+    """How much of the replicas is taken, in replicas: of each its memory or its batch, whichever
+    is fuller.
+    """
+    return sum(
+        max(
+            replica.load.kv_tokens / replica.capacity.kv_cache_tokens,
+            replica.load.requests / replica.capacity.max_num_seqs,
+        )
+        for replica in replicas
+    )

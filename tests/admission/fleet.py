@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
 from serving.admission.allotment import Peers
+from serving.admission.capacity import used
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
 """Of a 24B model in bf16 on one GPU of 80 GB."""
@@ -161,7 +162,9 @@ class Simulation:
                     for peer in self.admissions:
                         if peer is not admission:
                             peer.promises.hear(each, self.now_s)
-                allotment = peers[at].allotment(own, len(self.replicas), self.now_s)
+                allotment = peers[at].allotment(
+                    own, len(self.replicas), used(self.replicas), self.now_s
+                )
                 admission.update(self.replicas, allotment, self.now_s)
             if self.now_s < until_s:
                 self.at(self.now_s + every_s, tell)

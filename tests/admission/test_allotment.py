@@ -26,7 +26,7 @@ def test_more_booked_than_there_is_leaves_nothing_to_the_others() -> None:
 
 
 def test_alone_there_is_no_bound() -> None:
-    assert Peers().allotment(demand("a", 1), 4, 0) is None
+    assert Peers().allotment(demand("a", 1), 4, 1, 0) is None
 
 
 def test_all_routers_come_to_the_same_parts() -> None:
@@ -37,12 +37,19 @@ def test_all_routers_come_to_the_same_parts() -> None:
         for other in demands:
             if other is not own:
                 peers.hear(other, 0)
-        total += peers.allotment(own, 8, 1) or 0
+        total += peers.allotment(own, 8, 3, 1) or 0
     assert total == pytest.approx(8 * 1.25)
 
 
 def test_a_router_that_is_silent_is_forgotten() -> None:
     peers = Peers()
     peers.hear(demand("b", 3), 0)
-    assert peers.allotment(demand("a", 1), 4, 4.9) == pytest.approx(1.5)
-    assert peers.allotment(demand("a", 1), 4, 5.1) is None
+    assert peers.allotment(demand("a", 1), 4, 4, 4.9) == pytest.approx(1.5)
+    assert peers.allotment(demand("a", 1), 4, 4, 5.1) is None
+
+
+def test_where_requests_share_memory_more_of_them_fit() -> None:
+    """Six replicas' worth of requests take but two."""
+    peers = Peers()
+    peers.hear(demand("b", 3, 9), 0)
+    assert peers.allotment(demand("a", 3, 9), 4, 2.0, 1) == pytest.approx(4 * 3 / 2)

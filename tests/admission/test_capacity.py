@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.admission.capacity import Capacity, rooms_tokens
+from serving.admission.capacity import Capacity, rooms_tokens, used
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
@@ -31,3 +31,7 @@ def test_a_full_batch_has_no_room_however_empty_the_cache() -> None:
 
 def test_an_idle_replica_takes_a_request_of_any_size() -> None:
     assert rooms_tokens([Replica(Load())])[0] > 10**9
+
+
+def test_used_is_memory_or_batch_whichever_is_fuller() -> None:
+    assert used([Replica(Load(500, 1)), Replica(Load(10, 3)), Replica(Load())]) == 0.5 + 0.75
