@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from serving import catalogue
+from serving.admission import DEFAULT_PRIORITY, PRIORITIES
 from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import USABLE_GIB
@@ -19,8 +20,25 @@ class ConfigError(Exception):
     """A config file that cannot be used. The message names file, field and what is allowed."""
 
 
+class AdmissionConfig(Section):
+    """Requests that no replica has room for: how many wait, for how long, and in which order."""
+
+    max_waiting: int = Field(ge=0, default=1000)
+    """Of a model, in each router; further ones get a 429."""
+    max_wait_s: float = Field(gt=0, default=30)
+    """The longest wait for room. One that is expected to take longer is refused at once. While no
+    replica is up, the time that the first needs to start comes on top."""
+    default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
+    """Of requests without `x-priority`; the higher goes first."""
+    kv_cache_fill: float = Field(gt=0, default=1.0)
+    """Part of a replica's KV cache that may be booked. Above 1 where answers turn out shorter than
+    expected or share their prompts; below if the engines preempt requests."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
+
+    admission: AdmissionConfig = AdmissionConfig()
 
     host: str = "0.0.0.0"
     port: int = Field(ge=1, le=65535, default=8000)

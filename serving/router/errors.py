@@ -1,12 +1,16 @@
 """Errors that a client sees, in OpenAI's shape."""
 
 import json
+import math
+
+from serving.admission import Refusal
 
 
 class ApiError(Exception):
     """An answer that is an error: an HTTP status and OpenAI's error object.
 
-    `retry_after_s` and `allow` become the headers of those names. The message says what to do
+    `retry_after_s` and `allow` become the headers of those names, `refused` (why a request was not
+    let in) becomes `x-refused`. The message says what to do
     and never holds anything of the request but the names that it used.
     """
 
@@ -20,6 +24,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         allow: str | None = None,
+        refused: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -29,6 +34,7 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.allow = allow
+        self.refused = refused
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -37,6 +43,8 @@ class ApiError(Exception):
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
+        if self.refused is not None:
+            headers.append((b"x-refused", self.refused.encode()))
         return headers
 
     def body(self) -> bytes:
@@ -69,6 +77,46 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
         type="service_unavailable_error",
         code="no_replica",
         retry_after_s=retry_after_s,
+    )
+
+
+def refused(model: str, refusal: Refusal) -> ApiError:
+    """The answer to a request that is not let in, or has waited in vain: 429 if there is too much
+    to do, 503 if no replica is up, 400 if it asks for what cannot be.
+    """
+    wait = f"The wait would be about {math.ceil(refusal.wait_s)} s"
+    again = f" Try again in {refusal.retry_after_s} s."
+    match refusal.reason:
+        case "no_replica":
+            return ApiError(
+                503,
+                f"No replica of '{model}' is up yet. {wait}.{again}",
+                type="service_unavailable_error",
+                code=refusal.reason,
+                retry_after_s=refusal.retry_after_s,
+                refused=refusal.reason,
+            )
+        case "deadline_too_short":
+            return ApiError(
+                400,
+                "The timeout is shorter than the least that this request takes. Send it with a "
+                "longer x-request-timeout, or a shorter prompt.",
+                code=refusal.reason,
+                refused=refusal.reason,
+            )
+        case "deadline_unreachable":
+            message = f"'{model}' cannot answer within the request's timeout. {wait}."
+        case "queue_full":
+            message = f"Too many requests wait for '{model}'. {wait}."
+        case "wait_too_long":
+            message = f"'{model}' has more to do than it can. {wait}."
+    return ApiError(
+        429,
+        message + again,
+        type="rate_limit_error",
+        code=refusal.reason,
+        retry_after_s=refusal.retry_after_s,
+        refused=refusal.reason,
     )
 
 

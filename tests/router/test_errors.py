@@ -2,12 +2,19 @@ import json
 
 import pytest
 
+from serving.admission import Refusal
+from serving.admission.ticket import Reason
 from serving.router import errors
 from serving.router.errors import ApiError
 
 EACH = [
     errors.unknown_model("a", ["b", "c"]),
     errors.no_replica("m", 60),
+    errors.refused("m", Refusal("queue_full", 20.0, 15)),
+    errors.refused("m", Refusal("wait_too_long", 20.0, 15)),
+    errors.refused("m", Refusal("deadline_unreachable", 20.0, 15)),
+    errors.refused("m", Refusal("deadline_too_short", 0.0, None)),
+    errors.refused("m", Refusal("no_replica", 60.0, 45)),
     errors.replicas_failed("m", 5),
     errors.stream_broken("why"),
     errors.body_too_large(100),
@@ -35,6 +42,31 @@ def test_a_later_try_and_the_right_method_are_headers() -> None:
     assert (b"retry-after", b"60") in errors.no_replica("m", 60).headers
     assert (b"retry-after", b"5") in errors.replicas_failed("m", 5).headers
     assert (b"allow", b"POST") in errors.method_not_allowed("GET", "/a", "POST").headers
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("queue_full", 429),
+        ("wait_too_long", 429),
+        ("deadline_unreachable", 429),
+        ("no_replica", 503),
+    ],
+)
+def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, status: int) -> None:
+    error = errors.refused("m", Refusal(reason, wait_s=19.2, retry_after_s=15))
+    assert error.status == status
+    assert error.code == reason
+    assert (b"x-refused", reason.encode()) in error.headers
+    assert (b"retry-after", b"15") in error.headers
+    assert "20 s" in error.message and "15 s" in error.message
+
+
+def test_what_can_never_be_has_no_time_to_come_back() -> None:
+    error = errors.refused("m", Refusal("deadline_too_short", 0.0, None))
+    assert error.status == 400
+    assert b"retry-after" not in dict(error.headers)
+    assert (b"x-refused", b"deadline_too_short") in error.headers
 
 
 def test_no_other_headers_are_sent() -> None:

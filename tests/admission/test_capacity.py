@@ -1,0 +1,37 @@
+from dataclasses import dataclass
+
+import pytest
+
+from serving.admission.capacity import Capacity, rooms_tokens, used
+from tests.admission.fleet import Load
+
+CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
+
+
+@dataclass
+class Replica:
+    load: Load
+    capacity: Capacity = CAPACITY
+
+
+@pytest.mark.parametrize(
+    ("kv_tokens", "share"), [(1, 0.25), (250, 0.25), (500, 0.5), (1000, 1.0), (5000, 1.0)]
+)
+def test_a_share_is_of_memory_or_batch_whichever_is_more(kv_tokens: int, share: float) -> None:
+    assert CAPACITY.share(kv_tokens) == share
+
+
+def test_room_is_what_the_kv_cache_has_left() -> None:
+    assert rooms_tokens([Replica(Load(kv_tokens=700, requests=3))]) == [300]
+
+
+def test_a_full_batch_has_no_room_however_empty_the_cache() -> None:
+    assert rooms_tokens([Replica(Load(kv_tokens=4, requests=4))])[0] < 0
+
+
+def test_an_idle_replica_takes_a_request_of_any_size() -> None:
+    assert rooms_tokens([Replica(Load())])[0] > 10**9
+
+
+def test_used_is_memory_or_batch_whichever_is_fuller() -> None:
+    assert used([Replica(Load(500, 1)), Replica(Load(10, 3)), Replica(Load())]) == 0.5 + 0.75

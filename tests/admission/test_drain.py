@@ -1,0 +1,82 @@
+import pytest
+
+from serving.admission.drain import DrainRate
+
+
+def run(drain: DrainRate, *, share: float, stay_s: float, at_once: int, until_s: float) -> None:
+    """`at_once` requests are there all the time; each is replaced as it leaves."""
+    ends = [stay_s * (i + 1) / at_once for i in range(at_once)]
+    for _ in ends:
+        drain.book(share, 0)
+    while (end_s := min(ends)) < until_s:
+        ends.remove(end_s)
+        drain.release(share, True, end_s)
+        drain.book(share, end_s)
+        ends.append(end_s + stay_s)
+
+
+def test_at_the_start_it_is_the_first_guess() -> None:
+    drain = DrainRate(stay_s=20, now_s=0)
+    assert drain.per_s == pytest.approx(1 / 20)
+    drain.set_capacity(8, 0)
+    assert drain.per_s == pytest.approx(8 / 20)
+
+
+def test_it_becomes_the_rate_at_which_a_full_fleet_is_left() -> None:
+    drain = DrainRate(stay_s=20, now_s=0)
+    drain.set_capacity(4, 0)
+    drain.full = True
+    run(drain, share=0.1, stay_s=5, at_once=40, until_s=60)
+    assert drain.per_s == pytest.approx(4 / 5, rel=0.15)
+
+
+def test_it_is_learnt_at_a_low_load_too() -> None:
+    drain = DrainRate(stay_s=20, now_s=0)
+    drain.set_capacity(4, 0)
+    run(drain, share=0.1, stay_s=5, at_once=4, until_s=400)
+    assert drain.per_s == pytest.approx(4 / 5, rel=0.15)
+
+
+def test_idle_time_does_not_change_it() -> None:
+    drain = DrainRate(stay_s=20, now_s=0)
+    run(drain, share=0.5, stay_s=5, at_once=2, until_s=60)
+    drain.release(0.5, True, 60)
+    drain.release(0.5, True, 60)
+    before = drain.per_s
+    drain.book(0.5, 1_000_000)
+    assert drain.per_s == before
+
+
+def test_it_follows_the_number_of_replicas_at_once() -> None:
+    drain = DrainRate(stay_s=20, now_s=0)
+    before = drain.per_s
+    drain.set_capacity(3, 0)
+    assert drain.per_s == pytest.approx(3 * before)
+
+
+def test_a_burst_of_ends_is_no_higher_rate() -> None:
+    """Those that leave together came together."""
+    drain = DrainRate(stay_s=10, now_s=0)
+    drain.full = True
+    for batch in range(12):
+        for _ in range(10):
+            drain.book(0.1, batch * 10)
+        for _ in range(10):
+            drain.release(0.1, True, batch * 10 + 10)
+    assert drain.per_s == pytest.approx(1 / 10, rel=0.1)
+
+
+def test_failures_do_not_count_as_served() -> None:
+    drain = DrainRate(stay_s=10, now_s=0)
+    for i in range(1000):
+        drain.book(0.1, i * 0.01)
+        drain.release(0.1, False, i * 0.01 + 0.001)
+    assert drain.per_s <= 1 / 10
+
+
+def test_a_line_that_does_not_fit_drains_slower_than_the_capacity() -> None:
+    """Requests of 0.6 of a replica leave 0.4 of it unused."""
+    drain = DrainRate(stay_s=5, now_s=0)
+    drain.full = True
+    run(drain, share=0.6, stay_s=5, at_once=1, until_s=300)
+    assert drain.per_s == pytest.approx(0.6 / 5, rel=0.1)
