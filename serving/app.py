@@ -1,21 +1,29 @@
 """Builds the Serve application: the one place where the deployments meet."""
 
 import re
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
+from serving.admission import UNLIMITED, Capacity
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
 from serving.config import AppConfig, ConfigError, ModelConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
+from serving.placement import Rates
 from serving.router import deployment as router
 from serving.router.backend import Backend
-from serving.router.directory import Model
+from serving.router.model import Model
 
 NAME = "mistral"
 """The application's name in the config files."""
+
+VLLM_MAX_NUM_SEQS = 256
+"""vLLM 0.32's `--max-num-seqs` if none is given, on most GPUs; more on some."""
 
 
 def build(config: AppConfig) -> Application:
@@ -26,7 +34,16 @@ def build(config: AppConfig) -> Application:
     models = []
     for model in config.models:
         entry = model.entry()
-        models.append(Model(entry.id, entry.aliases, rules(entry, model), backend(entry)))
+        models.append(
+            Model(
+                entry.id,
+                entry.aliases,
+                rules(entry, model),
+                backend(entry),
+                capacity(entry),
+                first_rates(entry),
+            )
+        )
         if entry.kind == "openai":
             continue
         engines[entry.id] = engine.Deployment.options(
@@ -68,6 +85,20 @@ def backend(entry: CatalogueEntry) -> Backend | None:
     return Backend(
         entry.base_url, entry.upstream_model or entry.id, entry.context_tokens, entry.api_key_env
     )
+
+
+def capacity(entry: CatalogueEntry) -> Capacity:
+    """What a replica is expected to take at once, until one says so itself."""
+    memory = entry.memory()
+    if memory is None:
+        return UNLIMITED
+    max_num_seqs = int(entry.vllm_args.get("max-num-seqs", VLLM_MAX_NUM_SEQS))
+    return Capacity(memory.kv_tokens, max_num_seqs)
+
+
+def first_rates(entry: CatalogueEntry) -> Callable[[], Rates]:
+    speed = entry.speed()
+    return partial(Rates, **asdict(speed)) if speed is not None else Rates
 
 
 def deployment_name(model_id: str) -> str:

@@ -13,6 +13,7 @@ from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import USABLE_GIB
 from serving.mistral.rules import Reasoning
+from serving.placement.policies import PolicyName
 from serving.section import Section, explain, wrong
 
 
@@ -30,15 +31,10 @@ class AdmissionConfig(Section):
     replica is up, the time that the first needs to start comes on top."""
     default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
     """Of requests without `x-priority`; the higher goes first."""
-    kv_cache_fill: float = Field(gt=0, default=1.0)
-    """Part of a replica's KV cache that may be booked. Above 1 where answers turn out shorter than
-    expected or share their prompts; below if the engines preempt requests."""
 
 
 class RouterConfig(Section):
     """The Router deployment."""
-
-    admission: AdmissionConfig = AdmissionConfig()
 
     host: str = "0.0.0.0"
     port: int = Field(ge=1, le=65535, default=8000)
@@ -50,11 +46,15 @@ class RouterConfig(Section):
     """Larger request bodies get a 413."""
     connect_timeout_s: float = Field(gt=0, default=2)
     """For a connection to an engine."""
-    replica_hold_off_s: float = Field(ge=0, default=5)
-    """A replica that failed gets no request for this long while there are others, then until it is
-    healthy; twice as long each time in a row, up to a minute."""
-    startup_s: int = Field(ge=1, default=120)
-    """What a first replica is expected to take; the Retry-After while there is none."""
+    placement: PolicyName = "least_cost"
+    """Which replica a request goes to. The others are for comparison, and `session_hash` for those
+    who want a session (`x-session-id`, or `prompt_cache_key` in the body) on one replica."""
+    admission: AdmissionConfig = AdmissionConfig()
+    replica_hold_off_s: float = Field(ge=0, default=1)
+    """A replica that failed gets no request for this long, then until it is healthy; it is asked
+    after twice as long each time in a row, up to a minute."""
+    startup_s: float = Field(gt=0, default=120)
+    """What a first replica is expected to take, while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """A stopping router waits this long for its answers to end."""
 

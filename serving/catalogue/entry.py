@@ -14,6 +14,7 @@ from serving.catalogue.memory import (
     WeightsDtype,
     memory_sum,
 )
+from serving.catalogue.speed import Speed, speed
 from serving.section import Section, explain, wrong
 
 _EMBEDDED = "embedded"
@@ -224,6 +225,18 @@ class CatalogueEntry(Section):
             tensor_parallel_size=self.tensor_parallel_size,
             pipeline_parallel_size=self.pipeline_parallel_size,
             utilization=self.gpu_memory_utilization or VLLM_GPU_MEMORY_UTILIZATION,
+        )
+
+    def speed(self) -> Speed | None:
+        """On its GPUs; None for a model without `network` or a GPU of a known type."""
+        if self.kind != "vllm" or self.network is None or not isinstance(self.gpu, str):
+            return None
+        return speed(
+            self.network,
+            weights_dtype=self.weights_dtype,
+            kv_cache_dtype=self.kv_cache_dtype,
+            gpu=self.gpu,
+            tensor_parallel_size=self.tensor_parallel_size,
         )
 
 

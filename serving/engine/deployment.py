@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.gate import Gate
 from serving.engine_token import engine_token
 
@@ -59,7 +60,7 @@ class Engine:
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
-        app = await self._server.start()
+        app = CachedTokensHeader(await self._server.start())
         self._gate = Gate(app, engine_token(), lambda: self._server.dead)
         sock = socket.create_server((self._host, 0), backlog=2048)
         self._port = sock.getsockname()[1]
@@ -87,6 +88,8 @@ class Engine:
             "host": self._host,
             "port": self._port,
             "max_model_len": self._server.max_model_len,
+            "kv_cache_tokens": self._server.kv_cache_tokens,
+            "max_num_seqs": self._server.max_num_seqs,
         }
 
     async def check_health(self) -> None:

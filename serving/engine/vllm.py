@@ -36,6 +36,7 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.catalogue import LoopGuard
+from serving.engine import cached_tokens
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
 from serving.engine.media import ImageFetcher
 
@@ -282,8 +283,12 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
         """As vLLM's. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
         """
+        noted = False
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
             async for output in outputs:
+                if not noted:
+                    cached_tokens.note(output.num_cached_tokens or 0)
+                    noted = True
                 for choice in output.outputs:
                     if choice.stop_reason == STOP_REASON:
                         choice.finish_reason = "length"
@@ -364,6 +369,14 @@ class VllmServer:
     @property
     def max_model_len(self) -> int:
         return int(self._engine.model_config.max_model_len)
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        return int(self._engine.vllm_config.cache_config.kv_cache_size_tokens)
+
+    @property
+    def max_num_seqs(self) -> int:
+        return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
 
     @property
     def dead(self) -> bool:

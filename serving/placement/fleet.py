@@ -70,6 +70,11 @@ class Fleet:
             work.streamed,
         )
 
+    def cached_tokens(self, prefix: Prefix) -> list[int]:
+        """Of this prompt, on each replica in an order of no meaning."""
+        cached_by_slot = self._index.cached_tokens(prefix)
+        return [cached_by_slot[slot] for slot in self._slots.values()]
+
     def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
         """An event of this router or of the one named `source`. One of a replica or a request that
         is not known is ignored: it came before this router did, or the replica has gone."""

@@ -31,7 +31,7 @@ class LeastCost:
     """
 
     def __init__(
-        self, first_token_weight: float = 4.0, decode_weight: float = 0.2, near: float = 0.05
+        self, first_token_weight: float = 10.0, decode_weight: float = 1.0, near: float = 0.1
     ) -> None:
         self.first_token_weight = first_token_weight
         self.decode_weight = decode_weight

@@ -4,6 +4,9 @@ from collections import OrderedDict
 
 from serving.placement.prefix import Prefix, answer_hash
 
+_MOST_TOKENS = 8_000_000
+"""Of a replica that says nothing of its capacity."""
+
 
 class _Cache:
     """The blocks of one replica and their tokens, least recently used first."""
@@ -34,7 +37,7 @@ class PrefixIndex:
 
     def add_replica(self, capacity_tokens: int) -> int:
         """The slot of a new replica with room for so many tokens: the lowest free one."""
-        cache = _Cache(capacity_tokens)
+        cache = _Cache(min(capacity_tokens, _MOST_TOKENS))
         for slot, other in enumerate(self._caches):
             if other is None:
                 self._caches[slot] = cache

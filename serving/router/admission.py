@@ -97,10 +97,15 @@ class Entrance(Generic[R]):
     def _set_timer(self, now_s: float) -> None:
         """Wakes up when the next has waited in vain, or before."""
         expiry_s = self._admission.next_expiry_s()
-        if expiry_s is None or now_s < self._wakes_at_s <= expiry_s:
+        if expiry_s is None or (self._timer is not None and self._wakes_at_s <= expiry_s):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._wakes_at_s = expiry_s
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(0.0, expiry_s - now_s), self._hand_out)
+        self._timer = loop.call_later(max(0.001, expiry_s - now_s), self._wake_up)
+
+    def _wake_up(self) -> None:
+        # A little early, maybe: the loop's clock is coarse. Then there is another time.
+        self._timer = None
+        self._hand_out()

@@ -9,9 +9,11 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from serving.router import errors
-from serving.router.directory import Directory, Model
+from serving.router.asgi import Message, Receive, Scope, Send, client_request_id
+from serving.router.directory import Directory
 from serving.router.errors import ApiError
-from serving.router.relay import Message, Receive, Relay, Scope, Send, client_request_id
+from serving.router.relay import Relay
+from serving.router.served_model import ServedModel
 
 RELAYED = frozenset(
     {
@@ -32,7 +34,7 @@ class RouterApp:
 
     def __init__(self, directory: Directory, relay: Relay, is_draining: Callable[[], bool]) -> None:
         self._relay = relay
-        self._api = own_endpoints(directory, relay, is_draining)
+        self._api = own_endpoints(directory, is_draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
@@ -48,14 +50,15 @@ class RouterApp:
             await self._api(scope, receive, send_with_id)
 
 
-def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], bool]) -> FastAPI:
+def own_endpoints(directory: Directory, is_draining: Callable[[], bool]) -> FastAPI:
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
     versions = {"version": vllm_version()}  # as vLLM has it
     versions |= {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
 
-    def card(model: Model) -> dict[str, Any]:
+    def card(served: ServedModel) -> dict[str, Any]:
+        model = served.model
         return {
             "id": model.model_id,
             "object": "model",
@@ -63,26 +66,28 @@ def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], 
             "owned_by": "mistral-serve",
             "root": model.model_id,
             "parent": None,
-            "max_model_len": model.max_model_len,
+            "max_model_len": served.max_model_len,
             "aliases": list(model.aliases),
         }
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [card(model) for model in directory.models.values()]}
+        return {"object": "list", "data": [card(served) for served in directory.models.values()]}
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str) -> dict[str, Any]:
-        model = directory.find(name)
-        if model is None:
+        served = directory.find(name)
+        if served is None:
             raise errors.unknown_model(name, list(directory.models))
-        return card(model)
+        return card(served)
 
     @api.get("/health")
     async def health() -> Response:
         """200 when a request can be answered: at least one model has a replica."""
-        if not any(model.replicas for model in directory.models.values()):
-            raise errors.no_replica(", ".join(directory.models), relay.startup_s)
+        models = directory.models.values()
+        if not any(served.replicas for served in models):
+            startup_s = min(served.startup_left_s for served in models)
+            raise errors.no_replica(", ".join(directory.models), startup_s)
         return Response()
 
     @api.get("/-/healthz")
@@ -96,18 +101,19 @@ def own_endpoints(directory: Directory, relay: Relay, is_draining: Callable[[], 
 
     @api.get("/-/replicas")
     async def replicas() -> dict[str, Any]:
-        """Models, their live replicas, and what this router has in flight on each."""
+        """Models, their live replicas, and what all routers have in flight on each."""
         return {
-            model.model_id: [
+            model_id: [
                 {
                     "replica": replica.info.replica_id,
                     "address": f"{replica.info.host}:{replica.info.port}",
                     "requests_in_flight": replica.load.requests,
-                    "tokens_in_flight": replica.load.tokens,
+                    "tokens_in_flight": replica.load.kv_tokens,
+                    "left_out": replica.health.left_out,
                 }
-                for replica in model.replicas
+                for replica in served.replicas
             ]
-            for model in directory.models.values()
+            for model_id, served in directory.models.items()
         }
 
     @api.exception_handler(ApiError)

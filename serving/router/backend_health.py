@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from serving.router.backend import Backend
-from serving.router.directory import ReplicaInfo
+from serving.router.replica import ReplicaInfo
 from serving.router.upstream import ConnectionPool, UpstreamError, ask
 
 _TIMEOUT_S = 10

@@ -14,7 +14,8 @@ from serving.engine_token import engine_token
 from serving.router import feed
 from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
-from serving.router.directory import Directory, Model
+from serving.router.directory import Directory
+from serving.router.model import Model
 from serving.router.relay import Relay
 from serving.router.replica_health import HealthCheck
 
@@ -46,7 +47,7 @@ class Router:
         self._draining = False
         token = engine_token()
         check = HealthCheck(token, config.replica_hold_off_s)
-        directory = Directory(models, config.connect_timeout_s, check)
+        directory = Directory(models, config, check)
         loop = asyncio.get_running_loop()
 
         def updater(model_id: str) -> feed.Listener:
@@ -60,13 +61,7 @@ class Router:
             if model.backend is not None
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
-        relay = Relay(
-            directory,
-            token,
-            max_body_bytes=int(config.max_body_mib * 1024 * 1024),
-            retry_after_s=max(1, int(config.replica_hold_off_s)),
-            startup_s=config.startup_s,
-        )
+        relay = Relay(directory, token, config)
         app = RouterApp(directory, relay, lambda: self._draining)
         self._server = uvicorn.Server(server_config(app))
         sock = listening_socket(config.host, config.port)

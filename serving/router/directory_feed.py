@@ -7,7 +7,7 @@ it imports is shared with the router, what it defines would be a copy.
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from serving.router import feed
-from serving.router.directory import ReplicaInfo
+from serving.router.replica import ReplicaInfo
 
 
 class DirectoryFeed(RequestRouter):

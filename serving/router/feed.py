@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from serving.router.directory import ReplicaInfo
+from serving.router.replica import ReplicaInfo
 
 Listener = Callable[[list[ReplicaInfo]], object]
 

@@ -2,92 +2,59 @@
 
 import asyncio
 import logging
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+import re
 
+from serving.config import RouterConfig
 from serving.router import errors
-from serving.router.backend import Backend
-from serving.router.directory import Directory, Model, Replica
-from serving.router.errors import ApiError
-from serving.router.recovery import NotContinuedError, Recovery, obstacle
-from serving.router.request import (
-    EngineRequest,
+from serving.router.asgi import (
+    ClientGoneError,
     Headers,
-    decode,
-    engine_request,
-    routing_fields,
+    Receive,
+    Scope,
+    Send,
+    client_request_id,
+    disconnected,
+    read_body,
+    send_error,
+    send_response,
 )
+from serving.router.directory import Directory
+from serving.router.errors import ApiError
+from serving.router.exchange import Exchange, ExchangeReader
+from serving.router.recovery import NotContinuedError
+from serving.router.replica import Replica
+from serving.router.request import decode
 from serving.router.retry_budget import RetryBudget
+from serving.router.served_model import Place
 from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 """On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
 
 log = logging.getLogger(__name__)
 
-# Of this hop only (RFC 9110, 7.6.1), or set anew by the router.
-_REQUEST_HEADERS_DROPPED = frozenset(
-    b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length expect authorization accept-encoding x-api-key "
-    b"x-request-id".split()
-)
 _RESPONSE_HEADERS_DROPPED = frozenset(
     b"connection keep-alive transfer-encoding server date x-request-id".split()
 )
-_REQUEST_ID_BYTES = 128
 
 _MAX_RETRIES = 3
-"""Of work that a replica had begun: a request that itself makes engines fail must not go round."""
+"""A request that itself makes engines fail must not go round."""
 
-
-class ClientGoneError(Exception):
-    """The client closed its connection before the answer was complete."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A request on its way to a replica of `model`, and the client that waits for the answer."""
-
-    model: Model
-    head: bytes
-    """All of it but the content-length."""
-    request: EngineRequest
-    work_tokens: int
-    headers: Headers
-    """Of the answer, beside the engine's own."""
-    receive: Receive
-    send: Send
-    recovery: Recovery
-    begun: bool = False
-    """The client has the head of the answer."""
+_USAGE = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,9})')
+_USAGE_BYTES = 1024
+"""Of the end of an answer: where it says how many tokens it has."""
 
 
 class Relay:
     """The ASGI application for the endpoints that engines answer."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        engine_token: str,
-        *,
-        max_body_bytes: int,
-        retry_after_s: int,
-        startup_s: int,
-    ) -> None:
+    def __init__(self, directory: Directory, engine_token: str, config: RouterConfig) -> None:
         self.requests_in_flight = 0
-        self._directory = directory
+        self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
-        self._max_body_bytes = max_body_bytes
-        self._retry_after_s = retry_after_s
+        self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._retry_after_s = max(1, int(config.replica_hold_off_s))
         self._budget = RetryBudget()
-        self.startup_s = startup_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = client_request_id(scope["headers"])
@@ -95,7 +62,7 @@ class Relay:
         self.requests_in_flight += 1
         try:
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            await self._relay(self._exchange(scope, body, request_id, receive, send))
+            await self._relay(self._reader.read(scope, body, request_id, receive, send))
         except ApiError as error:
             await send_error(send, error, id_header)
         except ClientGoneError:
@@ -106,65 +73,8 @@ class Relay:
         finally:
             self.requests_in_flight -= 1
 
-    def _exchange(
-        self, scope: Scope, raw: bytes, request_id: bytes, receive: Receive, send: Send
-    ) -> Exchange:
-        """Reads the body and makes of it what the model's engines need. Raises ApiError."""
-        body = decode(raw)
-        fields = routing_fields(body)
-        model = self._model(fields.model)
-        request = engine_request(scope["path"], raw, body, model)
-        path = scope["path"]
-        why_not = "no other replica has the model"
-        if model.backend is None:
-            why_not = obstacle(path, body) if body.get("stream") else "no stream was asked for"
-        return Exchange(
-            model=model,
-            head=self._head(scope, request_id, model.backend),
-            request=request,
-            work_tokens=fields.work_tokens(len(raw)),
-            headers=[(b"x-request-id", request_id), *request.headers],
-            receive=receive,
-            send=send,
-            recovery=Recovery(path, request.body, why_not),
-        )
-
-    def _model(self, name: str | None) -> Model:
-        models = self._directory.models
-        if name is None:
-            if len(models) > 1:
-                raise ApiError(
-                    400,
-                    f"The request names no model. Models here: {', '.join(models)}.",
-                    code="missing_required_parameter",
-                    param="model",
-                )
-            return next(iter(models.values()))
-        model = self._directory.find(name)
-        if model is None:
-            raise errors.unknown_model(name, list(models))
-        return model
-
-    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
-        path: bytes = scope["raw_path"]
-        host, authorization = b"engine", self._authorization
-        if backend is not None:
-            path, host = backend.path(scope["path"]), backend.host_header
-            authorization = backend.authorization
-        if scope["query_string"]:
-            path += b"?" + scope["query_string"]
-        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
-        lines += [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in scope["headers"]
-            if name not in _REQUEST_HEADERS_DROPPED
-        ]
-        lines.append(authorization)
-        lines.append(b"x-request-id: %b\r\n" % request_id)
-        return b"".join(lines)
-
     async def _relay(self, exchange: Exchange) -> None:
-        """Asks one replica after the other until the client has an answer."""
+        """Has the exchange answered as long as its client is there."""
         watch = asyncio.ensure_future(disconnected(exchange.receive))
         this_task = asyncio.current_task()
         assert this_task is not None
@@ -185,39 +95,57 @@ class Relay:
         completed ends with an error event, and a connection that closes without its proper end.
         """
         self._budget.request()
-        tried: list[Replica] = []
-        retries = 0
-        while (replica := exchange.model.place(tried)) is not None:
-            tried.append(replica)
-            replica.load.book(exchange.work_tokens)
-            replica.health.watch()
-            try:
-                await self._attempt(replica, exchange)
-                replica.health.answered()
-                return
-            except UpstreamError as error:
-                log.warning("replica %s: %s", replica.info.replica_id, error)
-                if not isinstance(error, NotContinuedError):
-                    replica.health.failed()
-                if exchange.begun and await self._ended(exchange):
-                    return
-                if not isinstance(error, NotTakenError):
-                    retries += 1
-                    if retries > _MAX_RETRIES or not self._budget.take():
-                        break
-            finally:
-                replica.load.release(exchange.work_tokens)
-        if not exchange.begun:
-            raise self._unplaced(exchange.model, tried)
-        await self._break_off(exchange, "no other replica could go on with it")
+        try:
+            while not await self._answered(exchange):
+                pass
+        except ApiError as error:
+            if not exchange.begun:
+                raise
+            log.warning("an answer is broken off: %s", error.message)
+            await self._break_off(exchange, "no other replica could go on with it")
 
-    def _unplaced(self, model: Model, tried: list[Replica]) -> ApiError:
-        if tried:
-            return errors.replicas_failed(model.model_id, self._retry_after_s)
-        return errors.no_replica(model.model_id, self.startup_s)
+    async def _answered(self, exchange: Exchange) -> bool:
+        """Waits for a place and has the replicas answer, as long as there is one that was not
+        tried. False if there was none: others, or the same, may be up in a while. Raises ApiError.
+        """
+        place = await exchange.served.admit(exchange.work, exchange.demand)
+        served, output_tokens = False, 0
+        try:
+            while True:
+                replica = place.replica
+                replica.health.watch()
+                try:
+                    await self._attempt(place, exchange)
+                    replica.health.answered()
+                    served, output_tokens = True, exchange.output_tokens
+                    return True
+                except asyncio.CancelledError:
+                    served = True
+                    raise
+                except UpstreamError as error:
+                    log.warning("replica %s: %s", replica.info.replica_id, error)
+                    if not isinstance(error, NotContinuedError):
+                        replica.health.failed()
+                    if exchange.begun and await self._ended(exchange):
+                        return True
+                    if not isinstance(error, NotTakenError):
+                        self._count_failure(exchange)
+                exchange.retries += 1
+                if not place.move():
+                    self._count_failure(exchange)
+                    return False
+        finally:
+            place.leave(served=served, output_tokens=output_tokens)
 
-    async def _attempt(self, replica: Replica, exchange: Exchange) -> None:
-        """Has `replica` answer, or go on with the answer. Raises UpstreamError if another may."""
+    def _count_failure(self, exchange: Exchange) -> None:
+        """Raises ApiError if it is not to be asked for again."""
+        exchange.failures += 1
+        if exchange.failures > _MAX_RETRIES or not self._budget.take():
+            raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)
+
+    async def _attempt(self, place: Place, exchange: Exchange) -> None:
+        """Has a replica answer, or go on with the answer. Raises UpstreamError if another may."""
+        replica = place.replica
         body = exchange.request.body
         if exchange.begun:
             questions = exchange.recovery.questions()
@@ -228,9 +156,9 @@ class Relay:
         try:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
-            headers += (*exchange.headers, replica.id_header)
+            headers += (*exchange.headers, *place_headers(place, exchange.retries))
             if is_event_stream(headers):
-                await self._stream(connection, headers, exchange)
+                await self._stream(connection, headers, exchange, place)
             elif exchange.begun:
                 raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
             else:
@@ -255,21 +183,30 @@ class Relay:
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body = await read_all(connection)
+        if connection.status == 200 and (usage := _USAGE.search(body[-_USAGE_BYTES:])):
+            exchange.output_tokens = int(usage[1])
         if exchange.request.answer is not None:
             body = exchange.request.answer.whole(body, connection.status)
             headers = [header for header in headers if header[0] != b"content-length"]
             headers.append((b"content-length", b"%d" % len(body)))
         await send_response(exchange.send, connection.status, headers, body)
 
-    async def _stream(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
+    async def _stream(
+        self, connection: Connection, headers: Headers, exchange: Exchange, place: Place
+    ) -> None:
         """Passes the stream on, from the answer's beginning or from where it stopped."""
         recovery, answer, send = exchange.recovery, exchange.request.answer, exchange.send
         start = {"type": "http.response.start", "status": connection.status, "headers": headers}
+        read = False
         while piece := await connection.read():
+            if not read:
+                place.first_token()
+                read = True
             piece = recovery.feed(piece)
             if piece and not exchange.begun:
                 await send(start)
                 exchange.begun = True
+            exchange.output_tokens += piece.count(b"\n\n")
             if answer is not None:
                 piece = answer.feed(piece)
             if piece:
@@ -300,42 +237,14 @@ class Relay:
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
-    """The request's whole body. Raises ApiError 413 as soon as it is known to be over the limit,
-    ClientGoneError if the client leaves while sending it.
-    """
-    for name, value in headers:
-        if name == b"content-length" and int(value) > limit_bytes:
-            raise errors.body_too_large(limit_bytes)
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit_bytes:
-            raise errors.body_too_large(limit_bytes)
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def send_response(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def send_error(send: Send, error: ApiError, id_header: tuple[bytes, bytes]) -> None:
-    body = error.body()
-    headers = [*error.headers, (b"content-length", b"%d" % len(body)), id_header]
-    await send_response(send, error.status, headers, body)
+def place_headers(place: Place, retries: int) -> Headers:
+    """What a client may know of how its request was placed."""
+    return [
+        place.replica.id_header,
+        (b"x-queue-time-ms", b"%d" % (place.queue_s * 1000)),
+        (b"x-expected-cached-tokens", b"%d" % place.expected_cached_tokens),
+        (b"x-retries", b"%d" % retries),
+    ]
 
 
 def check_taken(connection: Connection) -> None:
@@ -356,13 +265,3 @@ def is_event_stream(headers: Headers) -> bool:
         name == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in headers
     )
-
-
-def client_request_id(headers: Headers) -> bytes:
-    """The client's x-request-id if it is printable and at most 128 bytes long, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and 0 < len(value) <= _REQUEST_ID_BYTES:
-            if all(33 <= byte <= 126 for byte in value):
-                return value
-            break
-    return uuid.uuid4().hex.encode()

@@ -46,15 +46,18 @@ class ReplicaHealth:
         probes: ConnectionPool,
         is_busy: Callable[[], bool],
         give_up: Callable[[str], None],
+        on_change: Callable[[], object],
     ) -> None:
         """`probes` are connections of its own; `give_up` ends what waits for a replica that
-        hangs. Without a `check` it is never left out: others know of its health."""
+        hangs; `on_change` is called when `left_out` changes. Without a `check` it is never left
+        out: others know of its health."""
         self.left_out = False
         self._name = name
         self._check = check
         self._probes = probes
         self._is_busy = is_busy
         self._give_up = give_up
+        self._on_change = on_change
         self._failures = 0
         self._removed = False
         self._watching: asyncio.Task[None] | None = None
@@ -101,8 +104,13 @@ class ReplicaHealth:
         self._watching = None
 
     def _leave_out(self) -> None:
-        self.left_out = True
         self._failures += 1
+        self._set_left_out(True)
+
+    def _set_left_out(self, left_out: bool) -> None:
+        if left_out is not self.left_out:
+            self.left_out = left_out
+            self._on_change()
 
     async def _ask(self, check: HealthCheck) -> None:
         problem = ""
@@ -122,4 +130,4 @@ class ReplicaHealth:
             self._leave_out()
         elif self.left_out:
             log.warning("replica %s is healthy again", self._name)
-            self.left_out = False
+            self._set_left_out(False)

@@ -8,17 +8,14 @@ from typing import Any
 import msgspec
 
 from serving.mistral import Answer, InvalidRequest, normalise
-from serving.router.directory import Model
+from serving.placement import Work, prefix_of, prompt_parts
+from serving.placement.expected_output import ExpectedOutput
+from serving.router.asgi import Headers
 from serving.router.errors import ApiError
+from serving.router.model import Model
 
-BYTES_PER_TOKEN = 4
-"""About what English text and JSON take per token with Mistral's tekken tokenizer."""
-
-EXPECTED_OUTPUT_TOKENS = 512
-"""Booked for an answer when the client's limit is absent or higher: clients send the whole
-context length as `max_tokens` and mean "no limit" (the model cards' own examples do)."""
-
-Headers = list[tuple[bytes, bytes]]
+GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+"""Paths whose answers an engine generates."""
 
 
 class RoutingFields(msgspec.Struct):
@@ -28,13 +25,14 @@ class RoutingFields(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
+    n: int | None = None
+    stream: bool | None = None
+    prompt_cache_key: Any = None
 
-    def work_tokens(self, body_bytes: int) -> int:
-        """Tokens to book on a replica for this request: prompt by size, plus expected answer."""
-        limit = self.max_completion_tokens or self.max_tokens or self.max_output_tokens
-        if limit is None or not 0 < limit < EXPECTED_OUTPUT_TOKENS:
-            limit = EXPECTED_OUTPUT_TOKENS
-        return body_bytes // BYTES_PER_TOKEN + limit
+    @property
+    def limit_tokens(self) -> int | None:
+        """What the client limits the answer to."""
+        return self.max_completion_tokens or self.max_tokens or self.max_output_tokens
 
 
 @dataclass(slots=True)
@@ -110,3 +108,33 @@ def engine_request(path: str, raw: bytes, body: dict[str, Any], model: Model) ->
     if done.answer:
         request.answer = Answer(done.answer)
     return request
+
+
+def work_of(
+    path: str,
+    fields: RoutingFields,
+    body: dict[str, Any],
+    model: Model,
+    expected_output: ExpectedOutput,
+    headers: Headers,
+) -> Work:
+    """What a request asks of a replica; `body` as the engine gets it."""
+    prefix = prefix_of(prompt_parts(path, body, model.tools_first))
+    output_tokens = 0
+    if path in GENERATING:
+        output_tokens = expected_output.tokens(fields.limit_tokens) * max(fields.n or 1, 1)
+    return Work(
+        prefix,
+        prefix.tokens if output_tokens else 0,
+        output_tokens,
+        session=session(fields, headers),
+        streamed=bool(fields.stream),
+    )
+
+
+def session(fields: RoutingFields, headers: Headers) -> str | None:
+    """Of the client's own choosing."""
+    for name, value in headers:
+        if name == b"x-session-id":
+            return value.decode("latin-1")
+    return fields.prompt_cache_key if isinstance(fields.prompt_cache_key, str) else None

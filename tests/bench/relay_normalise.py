@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.mistral import ModelRules
-from serving.router.directory import Model
+from serving.router.model import Model
 from serving.router.request import RoutingFields, decode, engine_request, routing_fields
 
 CHAT = "/v1/chat/completions"

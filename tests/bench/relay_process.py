@@ -138,19 +138,21 @@ async def _serve_router(engine_port: int) -> None:
     # Here, because the load generator need not load Ray.
     import uvicorn
 
+    from serving.config import RouterConfig
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
     from serving.router.deployment import listening_socket, server_config
-    from serving.router.directory import Directory, Model, ReplicaInfo
+    from serving.router.directory import Directory
+    from serving.router.model import Model
     from serving.router.relay import Relay
+    from serving.router.replica import ReplicaInfo
     from serving.router.replica_health import HealthCheck
 
     rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
-    directory = Directory(
-        [Model(MODEL, rules=rules)], connect_timeout_s=5, check=HealthCheck("token", 5)
-    )
+    config = RouterConfig()
+    directory = Directory([Model(MODEL, rules=rules)], config, HealthCheck("token", 5))
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
-    relay = Relay(directory, "token", max_body_bytes=64 << 20, retry_after_s=5, startup_s=60)
+    relay = Relay(directory, "token", config)
     app = RouterApp(directory, relay, is_draining=lambda: False)
     sock = listening_socket(HOST, 0)
     sock.listen()

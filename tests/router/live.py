@@ -12,11 +12,16 @@ import httpx
 import uvicorn
 from openai import AsyncOpenAI
 
+from serving.admission import UNLIMITED, Capacity
+from serving.config import AdmissionConfig, RouterConfig
 from serving.mistral import ModelRules
+from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
 from serving.router.deployment import listening_socket, server_config
-from serving.router.directory import Directory, Model, ReplicaInfo
+from serving.router.directory import Directory
+from serving.router.model import Model
 from serving.router.relay import Relay
+from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from tests.eventually import eventually
 from tests.router.engines import Engine, Steered, fresh
@@ -31,7 +36,8 @@ MAX_MODEL_LEN = 8192
 RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
 HOLD_OFF_S = 1000
 STARTUP_S = 60
-RETRY_AFTER_S = 7
+IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
+"""Settings with which requests hardly wait for a replica."""
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
@@ -130,27 +136,34 @@ async def running_router(
     connect_timeout_s: float = 2,
     check_period_s: float = 0.3,
     check_timeout_s: float = 2,
+    startup_s: float = STARTUP_S,
+    max_wait_s: float = 30,
+    max_waiting: int = 1000,
+    capacity: Capacity = UNLIMITED,
+    placement: PolicyName = "least_cost",
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
     engines = [fresh(behaviour) for behaviour in behaviours]
     check = HealthCheck(TOKEN, hold_off_s, period_s=check_period_s, timeout_s=check_timeout_s)
-    directory = Directory(models, connect_timeout_s, check)
-    relay = Relay(
-        directory,
-        TOKEN,
-        max_body_bytes=MAX_BODY_BYTES,
-        retry_after_s=RETRY_AFTER_S,
-        startup_s=STARTUP_S,
+    config = RouterConfig(
+        connect_timeout_s=connect_timeout_s,
+        max_body_mib=MAX_BODY_BYTES / 1024**2,
+        replica_hold_off_s=hold_off_s,
+        startup_s=startup_s,
+        placement=placement,
+        admission=AdmissionConfig(max_wait_s=max_wait_s, max_waiting=max_waiting),
     )
+    directory = Directory(models, config, check)
+    relay = Relay(directory, TOKEN, config)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
-            ReplicaInfo(f"replica-{i}", "127.0.0.1", port, MAX_MODEL_LEN)
+            ReplicaInfo(f"replica-{i}", "127.0.0.1", port, MAX_MODEL_LEN, capacity)
             for i, port in enumerate(ports)
         ]
         directory.update(models[0].model_id, infos)
-        replicas = list(models[0].replicas)
+        replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
         app = RouterApp(directory, relay, lambda: router.draining)
         url = await stack.enter_async_context(_listening(app))
@@ -160,7 +173,7 @@ async def running_router(
         yield router
         await router.close()
         await eventually(lambda: relay.requests_in_flight == 0)
-        assert [(r.load.requests, r.load.tokens) for r in replicas] == [(0, 0)] * len(replicas)
+        assert [(r.load.requests, r.load.kv_tokens) for r in replicas] == [(0, 0)] * len(replicas)
         for model in models:
             directory.update(model.model_id, [])
         await eventually(lambda: not any(engine.connections for engine in engines))

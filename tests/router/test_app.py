@@ -7,11 +7,12 @@ import openai
 import pytest
 
 from serving.router.app import RELAYED
-from serving.router.directory import Model
+from serving.router.model import Model
 from tests.router.engines import Engine, Refuses
 from tests.router.live import (
     ALIAS,
     CHAT,
+    IMPATIENT,
     MAX_BODY_BYTES,
     MAX_MODEL_LEN,
     MODEL,
@@ -110,6 +111,7 @@ async def test_replicas_are_listed_with_their_addresses(start_router: StartRoute
                 "address": f"{info.host}:{info.port}",
                 "requests_in_flight": 0,
                 "tokens_in_flight": 0,
+                "left_out": False,
             }
             for info in router.infos
         ],
@@ -175,14 +177,16 @@ async def each_kind_of_answer(
     return answers
 
 
-async def test_each_answer_echoes_the_clients_request_id(router: LiveRouter) -> None:
+async def test_each_answer_echoes_the_clients_request_id(start_router: StartRouter) -> None:
+    router = await start_router(Engine, **IMPATIENT)
     for answer in await each_kind_of_answer(router, {"x-request-id": "client-7!~"}):
         assert answer.headers.get_list("x-request-id") == ["client-7!~"]
 
 
 async def test_each_answer_has_an_id_of_its_own_where_the_client_sent_none(
-    router: LiveRouter,
+    start_router: StartRouter,
 ) -> None:
+    router = await start_router(Engine, **IMPATIENT)
     answers = await each_kind_of_answer(router)
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert len(set(ids)) == len(ids)
@@ -190,7 +194,8 @@ async def test_each_answer_has_an_id_of_its_own_where_the_client_sent_none(
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_IDS)
-async def test_a_hostile_request_id_is_replaced(router: LiveRouter, hostile: bytes) -> None:
+async def test_a_hostile_request_id_is_replaced(start_router: StartRouter, hostile: bytes) -> None:
+    router = await start_router(Engine, **IMPATIENT)
     for answer in await each_kind_of_answer(router, {"x-request-id": hostile}):
         (request_id,) = answer.headers.get_list("x-request-id")
         assert len(request_id) == 32 and request_id.isalnum()
@@ -203,7 +208,7 @@ async def test_the_longest_id_that_is_taken_has_128_bytes(router: LiveRouter) ->
 
 
 async def test_errors_are_what_the_openai_client_expects(start_router: StartRouter) -> None:
-    router = await start_router(Refuses)
+    router = await start_router(Refuses, **IMPATIENT)
     create = router.openai.chat.completions.create
     with pytest.raises(openai.NotFoundError) as unknown:
         await create(model="gpt", messages=[])
@@ -217,7 +222,7 @@ async def test_errors_are_what_the_openai_client_expects(start_router: StartRout
     assert large.value.status_code == 413
     with pytest.raises(openai.InternalServerError) as down:
         await create(model=MODEL, messages=[])
-    assert down.value.code == "replicas_failed"
+    assert down.value.code == "no_replica"
     assert down.value.type == "service_unavailable_error"
 
 

@@ -13,8 +13,9 @@ import pytest
 from serving.mistral import ModelRules
 from serving.router.backend import Backend
 from serving.router.backend_health import BackendHealth
-from serving.router.directory import Model, ReplicaInfo
 from serving.router.errors import ApiError
+from serving.router.model import Model
+from serving.router.replica import ReplicaInfo
 from tests.eventually import eventually
 from tests.router.engines import Engine
 from tests.router.live import StartRouter

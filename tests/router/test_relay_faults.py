@@ -19,7 +19,7 @@ from tests.router.engines import (
     ResetsBeforeHead,
     Steered,
 )
-from tests.router.live import CHAT, MODEL, RETRY_AFTER_S, LiveRouter, StartRouter
+from tests.router.live import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
 from tests.router.test_relay import EVENTS, whole_stream
 from tests.stand_in_engine import OK_HEAD, WORD, stream_events
@@ -49,10 +49,10 @@ async def test_before_the_first_byte_another_replica_answers(
 async def test_when_every_replica_fails_the_client_may_try_later(
     start_router: StartRouter, fault: type[Engine], stream: bool
 ) -> None:
-    router = await start_router(fault, fault)
+    router = await start_router(fault, fault, **IMPATIENT)
     response = await router.chat(stream=stream)
-    assert error_of(response, 503)["code"] == "replicas_failed"
-    assert response.headers["retry-after"] == str(RETRY_AFTER_S)
+    assert error_of(response, 503)["code"] == "no_replica"
+    assert response.headers["retry-after"] == "1"
     assert await router.loads() == [(0, 0), (0, 0)]
 
 
@@ -64,20 +64,31 @@ async def test_a_failed_replica_is_held_off(start_router: StartRouter, fault: ty
     assert router.engines[0].requests == (1 if fault.listens else 0)
 
 
-async def test_a_replica_held_off_is_used_when_there_is_no_other(start_router: StartRouter) -> None:
-    router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat())
+@streamed_or_not
+async def test_without_another_replica_a_request_waits_until_the_one_is_healthy_again(
+    start_router: StartRouter, stream: bool
+) -> None:
+    router = await start_router(Steered, hold_off_s=0.05)
+    answer = asyncio.create_task(router.chat(stream=stream, max_tokens=3))
     (await router.asked()).reset()
-    assert (await answer).status_code == 503
-    answer = asyncio.create_task(router.chat())
     (await router.asked()).proceed()
     assert (await answer).status_code == 200
+    assert (await answer).headers["x-retries"] == "1"
+
+
+async def test_a_request_that_makes_engines_fail_does_not_go_round(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(ResetsBeforeHead, hold_off_s=0.01)
+    response = await router.chat()
+    assert error_of(response, 503)["code"] == "replicas_failed"
+    assert router.engines[0].requests <= 4
 
 
 async def test_once_the_hold_off_is_over_a_failed_replica_is_asked_again(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(ResetsBeforeHead, Engine, hold_off_s=0)
+    router = await start_router(ResetsBeforeHead, Engine, hold_off_s=0.01)
     failing, _ = router.directory.models[MODEL].replicas
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
@@ -190,9 +201,8 @@ async def test_a_client_that_leaves_before_the_first_byte_ends_the_engines_work(
     async with asyncio.timeout(1):
         await connection.closed.wait()
     assert await router.loads() == [(0, 0), (0, 0)]
-    again = asyncio.create_task(router.chat())
-    (await router.asked()).proceed()
-    assert (await again).headers["x-replica"] == "replica-0", "the replica did not fail"
+    replicas = router.directory.models[MODEL].replicas
+    assert [replica.health.left_out for replica in replicas] == [False, False]
 
 
 @asynccontextmanager

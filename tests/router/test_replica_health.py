@@ -9,7 +9,7 @@ import pytest
 from serving.router.replica_health import HealthCheck
 from tests.eventually import eventually
 from tests.router.engines import UNAVAILABLE, Engine, Refuses, ResetsBeforeHead, Steered
-from tests.router.live import CHAT, MODEL, TOKEN, LiveRouter, StartRouter
+from tests.router.live import IMPATIENT, CHAT, MODEL, TOKEN, LiveRouter, StartRouter
 from tests.router.test_app import error_of
 
 QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "hold_off_s": 0.02}
@@ -79,12 +79,12 @@ async def test_a_replica_that_hangs_is_given_up_before_the_first_byte(
 async def test_a_hang_on_a_kept_connection_is_not_tried_on_a_new_one(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(Watched, **QUICK)
+    router = await start_router(Watched, **QUICK, **IMPATIENT)
     answer = asyncio.create_task(router.chat())
     (await router.asked()).proceed()
     await answer
     watched(router).silent = True
-    assert error_of(await router.chat(), 503)["code"] == "replicas_failed"
+    assert error_of(await router.chat(), 503)["code"] == "no_replica"
     assert router.engines[0].requests == 2
 
 

@@ -4,15 +4,18 @@ from typing import Any
 import pytest
 
 from serving.mistral import ModelRules
-from serving.router.directory import Model
+from serving.placement import Work
+from serving.placement.expected_output import ExpectedOutput
+from serving.router.asgi import Headers
 from serving.router.errors import ApiError
+from serving.router.model import Model
 from serving.router.request import (
-    EXPECTED_OUTPUT_TOKENS,
     RoutingFields,
     decode,
     encode,
     engine_request,
     routing_fields,
+    work_of,
 )
 
 CHAT = "/v1/chat/completions"
@@ -79,13 +82,26 @@ def test_half_a_surrogate_pair_survives_a_change_elsewhere() -> None:
     assert json.loads(encode(body)) == body
 
 
-def test_work_is_the_prompt_at_four_bytes_a_token_and_the_clients_limit() -> None:
-    assert RoutingFields(max_tokens=100).work_tokens(body_bytes=4000) == 1000 + 100
+def work(path: str = CHAT, headers: Headers | None = None, **body: Any) -> Work:
+    fields = routing_fields(body)
+    model = Model("mistral-test/small", rules=RULES)
+    return work_of(path, fields, body, model, ExpectedOutput(512), headers or [])
 
 
-@pytest.mark.parametrize("limit", [None, 0, -1_000_000, 10**30, EXPECTED_OUTPUT_TOKENS + 1])
+def test_work_is_the_prompt_by_its_size_and_the_clients_limit() -> None:
+    asked = work(messages=[{"role": "user", "content": "x" * 4000}], max_tokens=100, stream=True)
+    assert asked.prompt_tokens == asked.prefix.tokens == pytest.approx(1000, rel=0.01)
+    assert (asked.output_tokens, asked.streamed) == (100, True)
+
+
+@pytest.mark.parametrize("limit", [None, 0, -1_000_000, 10**30, 513])
 def test_a_limit_that_says_nothing_books_the_expected_answer(limit: int | None) -> None:
-    assert RoutingFields(max_tokens=limit).work_tokens(0) == EXPECTED_OUTPUT_TOKENS
+    assert work(max_tokens=limit).output_tokens == 512
+
+
+@pytest.mark.parametrize("n", [None, 0, 1, 3])
+def test_each_of_several_answers_is_booked(n: int | None) -> None:
+    assert work(max_tokens=9, n=n).output_tokens == 9 * (n or 1)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +109,24 @@ def test_a_limit_that_says_nothing_books_the_expected_answer(limit: int | None) 
     ["max_tokens", "max_completion_tokens", "max_output_tokens"],
 )
 def test_each_api_names_its_limit_differently(field: str) -> None:
-    assert fields_of(b'{"%b": 9}' % field.encode()).work_tokens(0) == 9
+    limits: dict[str, Any] = {field: 9}
+    assert work(**limits).output_tokens == 9
+
+
+def test_what_generates_nothing_takes_no_room() -> None:
+    asked = work("/tokenize", messages=[{"role": "user", "content": "x" * 4000}])
+    assert (asked.prompt_tokens, asked.output_tokens) == (0, 0)
+
+
+def test_a_session_is_named_by_header_or_body() -> None:
+    assert work().session is None
+    assert work(prompt_cache_key=5).session is None
+    assert work(prompt_cache_key="key").session == "key"
+    assert work(prompt_cache_key="key", headers=[(b"x-session-id", b"id")]).session == "id"
 
 
 def test_max_completion_tokens_wins_over_the_deprecated_max_tokens() -> None:
-    assert RoutingFields(max_tokens=9, max_completion_tokens=5).work_tokens(0) == 5
+    assert work(max_tokens=9, max_completion_tokens=5).output_tokens == 5
 
 
 def test_a_request_that_needs_nothing_is_sent_as_the_very_bytes_that_came() -> None:

@@ -1,0 +1,137 @@
+"""A request as the router has read it, on its way to a replica."""
+
+from dataclasses import dataclass
+
+from mmh3 import hash64
+
+from serving.admission import Demand
+from serving.admission.request_headers import InvalidHeaderError, priority_and_timeout_s
+from serving.placement import Work
+from serving.router import errors
+from serving.router.asgi import Headers, Receive, Scope, Send
+from serving.router.backend import Backend
+from serving.router.directory import Directory
+from serving.router.errors import ApiError
+from serving.router.recovery import Recovery, obstacle
+from serving.router.request import (
+    EngineRequest,
+    decode,
+    engine_request,
+    routing_fields,
+    work_of,
+)
+from serving.router.served_model import ServedModel
+
+# Of this hop only (RFC 9110, 7.6.1), or set anew by the router.
+_HEADERS_DROPPED = frozenset(
+    b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade host content-length expect authorization accept-encoding x-api-key "
+    b"x-request-id".split()
+)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request to the model `served`, and the client that waits for the answer."""
+
+    served: ServedModel
+    head: bytes
+    """All of it but the content-length."""
+    request: EngineRequest
+    work: Work
+    demand: Demand
+    headers: Headers
+    """Of the answer, beside the engine's own."""
+    receive: Receive
+    send: Send
+    recovery: Recovery
+    begun: bool = False
+    """The client has the head of the answer."""
+    retries: int = 0
+    """Replicas that failed it."""
+    failures: int = 0
+    """Of these, the ones that may be the request's own doing."""
+    output_tokens: int = 0
+    """Of the answer as far as it was sent; about, as an event of a stream may have several."""
+
+
+class ExchangeReader:
+    """Reads the bodies of requests and makes of them what the models' engines need."""
+
+    def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
+        self._directory = directory
+        self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
+        self._default_priority = default_priority
+
+    def read(
+        self, scope: Scope, raw: bytes, request_id: bytes, receive: Receive, send: Send
+    ) -> Exchange:
+        """Raises ApiError."""
+        path, headers = scope["path"], scope["headers"]
+        body = decode(raw)
+        fields = routing_fields(body)
+        served = self._served(fields.model)
+        model = served.model
+        request = engine_request(path, raw, body, model)
+        work = work_of(path, fields, body, model, served.expected_output, headers)
+        why_not = "no other replica has the model"
+        if model.backend is None:
+            why_not = obstacle(path, body) if work.streamed else "no stream was asked for"
+        return Exchange(
+            served=served,
+            head=self._head(scope, request_id, model.backend),
+            request=request,
+            work=work,
+            demand=self._demand(served, work, headers, raw),
+            headers=[(b"x-request-id", request_id), *request.headers],
+            receive=receive,
+            send=send,
+            recovery=Recovery(path, request.body, why_not),
+        )
+
+    def _served(self, name: str | None) -> ServedModel:
+        models = self._directory.models
+        if name is None:
+            if len(models) > 1:
+                raise ApiError(
+                    400,
+                    f"The request names no model. Models here: {', '.join(models)}.",
+                    code="missing_required_parameter",
+                    param="model",
+                )
+            return next(iter(models.values()))
+        served = self._directory.find(name)
+        if served is None:
+            raise errors.unknown_model(name, list(models))
+        return served
+
+    def _demand(self, served: ServedModel, work: Work, headers: Headers, raw: bytes) -> Demand:
+        try:
+            priority, timeout_s = priority_and_timeout_s(headers, self._default_priority)
+        except InvalidHeaderError as error:
+            raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
+        return Demand(
+            work.prompt_tokens + work.output_tokens,
+            priority,
+            timeout_s,
+            served.service_s(work) if timeout_s is not None else 0.0,
+            hash64(raw)[0],
+        )
+
+    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
+        path: bytes = scope["raw_path"]
+        host, authorization = b"engine", self._authorization
+        if backend is not None:
+            path, host = backend.path(scope["path"]), backend.host_header
+            authorization = backend.authorization
+        if scope["query_string"]:
+            path += b"?" + scope["query_string"]
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
+        lines += [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in scope["headers"]
+            if name not in _HEADERS_DROPPED
+        ]
+        lines.append(authorization)
+        lines.append(b"x-request-id: %b\r\n" % request_id)
+        return b"".join(lines)

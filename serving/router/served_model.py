@@ -1,0 +1,165 @@
+"""A model as a router serves it: its replicas, what is booked on them, and who waits for room."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from serving.admission import Admission, Demand, Ticket
+from serving.config import RouterConfig
+from serving.placement import Ended, Event, FirstToken, Fleet, Placed, Work
+from serving.placement.expected_output import ExpectedOutput
+from serving.placement.policies import policy
+from serving.router.admission import Entrance
+from serving.router.model import Model
+from serving.router.replica import Replica, ReplicaInfo
+from serving.router.replica_health import HealthCheck
+
+
+class ServedModel:
+    """The runtime side of a `Model`, for one router."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: RouterConfig,
+        check: HealthCheck,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.replicas: list[Replica] = []
+        self.expected_output = ExpectedOutput()
+        self.fleet = Fleet(policy(config.placement), model.first_rates)
+        self.on_event: Callable[[Event], object] | None = None
+        """Hears what this router books and releases, for the other routers."""
+        self._config = config
+        self._check = check if model.backend is None else None
+        self._clock = clock
+        self.admission: Admission[Replica] = Admission(
+            model.capacity,
+            max_waiting=config.admission.max_waiting,
+            max_wait_s=config.admission.max_wait_s,
+            startup_s=config.startup_s,
+            now_s=clock(),
+        )
+        self.entrance = Entrance(model.model_id, self.admission, clock)
+        self.allotment: float | None = None
+
+    @property
+    def startup_left_s(self) -> int:
+        """Until the first replica is expected, at least 1."""
+        return max(1, math.ceil(self.admission.startup_left_s(self._clock())))
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The context length in tokens; None until a replica was up."""
+        return self.replicas[0].info.max_model_len if self.replicas else None
+
+    def update(self, infos: Iterable[ReplicaInfo]) -> None:
+        """These replicas are up; who stays keeps its load and connections."""
+        infos = list(infos)
+        for replica in self.replicas:
+            if replica.info not in infos:
+                self.fleet.remove(replica.info.replica_id)
+                replica.close()
+        known = {replica.info: replica for replica in self.replicas}
+        self.replicas = [known.get(info) or self._new(info) for info in infos]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Lets those who wait see which replicas can take them now."""
+        healthy = [replica for replica in self.replicas if not replica.health.left_out]
+        self.entrance.update(healthy, self.allotment)
+
+    def _new(self, info: ReplicaInfo) -> Replica:
+        capacity = info.capacity
+        self.fleet.add(info.replica_id, capacity.kv_cache_tokens, capacity.max_num_seqs)
+        return Replica(
+            info,
+            self.fleet.loads[info.replica_id],
+            self._config.connect_timeout_s,
+            self._check,
+            self.refresh,
+        )
+
+    def service_s(self, work: Work) -> float:
+        """The least that a replica needs until an answer begins."""
+        rates = self.replicas[0].load.rates if self.replicas else self.model.first_rates()
+        cached = max(self.fleet.cached_tokens(work.prefix), default=0)
+        return rates.first_token_ms(max(work.prompt_tokens - cached, 0)) / 1000
+
+    async def admit(self, work: Work, demand: Demand) -> "Place":
+        """Waits until a replica has room and books it. Raises ApiError."""
+
+        def take(replicas: Sequence[Replica]) -> "Place":
+            return Place(self, work, replicas)
+
+        began_s = self._clock()
+        ticket, place = await self.entrance.enter(demand, take, Place.give_back)
+        place.ticket = ticket
+        place.queue_s = self._clock() - began_s
+        return place
+
+    def decide(self, work: Work, replicas: Sequence[Replica]) -> tuple[Replica, Placed]:
+        """Chooses one of these and books it."""
+        by_id = {replica.info.replica_id: replica for replica in replicas}
+        placed = self.fleet.decide(work, by_id, self._clock())
+        self.apply(placed)
+        return by_id[placed.replica_id], placed
+
+    def apply(self, event: Event) -> None:
+        """An event of this router's."""
+        self.fleet.apply(event, self._clock())
+        if self.on_event is not None:
+            self.on_event(event)
+
+
+class Place:
+    """A request's place on a replica: what is booked for it, until `leave`."""
+
+    __slots__ = ("_placed", "_served", "_work", "queue_s", "replica", "ticket", "tried")
+
+    def __init__(self, served: ServedModel, work: Work, replicas: Sequence[Replica]) -> None:
+        self.ticket: Ticket | None = None
+        self.queue_s = 0.0
+        self._served = served
+        self._work = work
+        self.replica, self._placed = served.decide(work, replicas)
+        self.tried = [self.replica]
+
+    @property
+    def expected_cached_tokens(self) -> int:
+        return self._placed.cached_tokens
+
+    def first_token(self) -> None:
+        """The first bytes of the answer have come."""
+        self._served.apply(FirstToken(self._placed.request))
+
+    def move(self) -> bool:
+        """Books another replica instead, for this one failed: a healthy one that was not tried,
+        whether there is room or not. False if there is none.
+        """
+        others = [
+            replica
+            for replica in self._served.replicas
+            if replica not in self.tried and not replica.health.left_out
+        ]
+        if not others:
+            return False
+        self.give_back()
+        self.replica, self._placed = self._served.decide(self._work, others)
+        self.tried.append(self.replica)
+        return True
+
+    def give_back(self) -> None:
+        """Ends the booking of a request that was not answered."""
+        self._served.apply(Ended(self._placed.request))
+
+    def leave(self, *, served: bool, output_tokens: int = 0) -> None:
+        """The request is over. `served`: the replica did not fail it. `output_tokens`: of an answer
+        that is complete.
+        """
+        self._served.apply(Ended(self._placed.request, output_tokens))
+        if output_tokens:
+            self._served.expected_output.observe(output_tokens)
+        assert self.ticket is not None
+        self._served.entrance.leave(self.ticket, served)
