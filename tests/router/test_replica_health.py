@@ -9,7 +9,7 @@ import pytest
 from serving.router.replica_health import HealthCheck
 from tests.eventually import eventually
 from tests.router.engines import UNAVAILABLE, Engine, Refuses, ResetsBeforeHead, Steered
-from tests.router.live import IMPATIENT, CHAT, MODEL, TOKEN, LiveRouter, StartRouter
+from tests.router.live import CHAT, IMPATIENT, MODEL, TOKEN, LiveRouter, StartRouter
 from tests.router.test_app import error_of
 
 QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "hold_off_s": 0.02}
