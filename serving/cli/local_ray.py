@@ -7,7 +7,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ def local_ray(cpus: int) -> Iterator[Path]:
     """Runs Ray and Ray Serve's controller while the context is open; gives the folder of their
     logs. At the end all their processes are gone, and all files that they made.
     """
+    began_s = time.time()
     # Short, because paths of Unix sockets below it may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mistral-serve-", dir="/tmp"))
     # Inherited by Ray's processes and vLLM's, which leave sockets there when killed.
@@ -46,16 +48,29 @@ def local_ray(cpus: int) -> Iterator[Path]:
         yield folder / "session_latest" / "logs"
     finally:
         processes = psutil.Process().children(recursive=True)
-        shared = shared_memory(processes)
         ray.shutdown()
         end(processes)
-        for path in shared:
+        for path in abandoned_shared_memory(began_s):
             path.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def shared_memory(processes: list[psutil.Process]) -> set[Path]:
-    """What these processes have in /dev/shm, where Python's leave it if they are killed."""
+def abandoned_shared_memory(since_s: float) -> set[Path]:
+    """What Python's processes have left in /dev/shm, made since then and in use by nobody: their
+    tracker of such things removes it, unless it is killed with them.
+    """
+    paths: set[Path] = set()
+    for pattern in ("psm_*", "sem.mp-*"):
+        for path in Path("/dev/shm").glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_uid == os.getuid() and status.st_mtime >= since_s:
+                    paths.add(path)
+    return paths - shared_memory(psutil.process_iter()) if paths else paths
+
+
+def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
+    """What these processes have in /dev/shm."""
     paths: set[Path] = set()
     for process in processes:
         with contextlib.suppress(OSError):
