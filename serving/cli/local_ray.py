@@ -7,13 +7,15 @@ import re
 import secrets
 import shutil
 import tempfile
-import time
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
 _EXIT_TIMEOUT_S = 15
+_WATCH_PERIOD_S = 5
+"""An engine takes longer to start, after it has made its shared memory."""
 
 
 @contextlib.contextmanager
@@ -21,7 +23,6 @@ def local_ray(cpus: int) -> Iterator[Path]:
     """Runs Ray and Ray Serve's controller while the context is open; gives the folder of their
     logs. At the end all their processes are gone, and all files that they made.
     """
-    began_s = time.time()
     # Short, because paths of Unix sockets below it may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mistral-serve-", dir="/tmp"))
     # Inherited by Ray's processes and vLLM's, which leave sockets there when killed.
@@ -33,40 +34,49 @@ def local_ray(cpus: int) -> Iterator[Path]:
     import ray
     from ray import serve
 
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=128 * 1024 * 1024,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(folder),
-        )
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(proxy_location="Disabled")
-        yield folder / "session_latest" / "logs"
-    finally:
-        processes = psutil.Process().children(recursive=True)
-        ray.shutdown()
-        end(processes)
-        for path in abandoned_shared_memory(began_s):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with no_shared_memory_left() as shared:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=128 * 1024 * 1024,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=str(folder),
+            )
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
+            serve.start(proxy_location="Disabled")
+            yield folder / "session_latest" / "logs"
+        finally:
+            processes = psutil.Process().children(recursive=True)
+            shared.update(shared_memory(processes))
+            ray.shutdown()
+            end(processes)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def abandoned_shared_memory(since_s: float) -> set[Path]:
-    """What Python's processes have left in /dev/shm, made since then and in use by nobody: their
-    tracker of such things removes it, unless it is killed with them.
+@contextlib.contextmanager
+def no_shared_memory_left() -> Iterator[set[Path]]:
+    """Gives what this process's children have in /dev/shm, as it comes, and removes it at the end.
+    Python's own tracker of such things does so, unless it is killed with the child.
     """
-    paths: set[Path] = set()
-    for pattern in ("psm_*", "sem.mp-*"):
-        for path in Path("/dev/shm").glob(pattern):
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                if status.st_uid == os.getuid() and status.st_mtime >= since_s:
-                    paths.add(path)
-    return paths - shared_memory(psutil.process_iter()) if paths else paths
+    seen: set[Path] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_WATCH_PERIOD_S):
+            seen.update(shared_memory(psutil.Process().children(recursive=True)))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watching.join()
+        for path in seen:
+            path.unlink(missing_ok=True)
 
 
 def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:

@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from serving.cli.local_ray import abandoned_shared_memory, shared_memory
+from serving.cli.local_ray import shared_memory
 from tests.e2e.service import COMMAND, LOCAL_CONFIG, free_port, running, wait_for, write_config
 
 
@@ -145,7 +144,6 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
     # In a short folder, as the paths of vLLM's sockets have at most 107 characters.
     folder = tempfile.mkdtemp(prefix="serve-run-", dir="/tmp")
     environment = {**os.environ, "TMPDIR": folder}
-    began_s = time.time()
     process = subprocess.Popen(
         [COMMAND.with_name("serve"), "run", one_replica],
         stdout=subprocess.PIPE,
@@ -167,6 +165,7 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
         wait_for(healthy, 240, "the application answers")
     finally:
         processes = psutil.Process(process.pid).children(recursive=True)
+        shared = shared_memory(processes)
         process.send_signal(signal.SIGINT)
         try:
             process.communicate(timeout=60)
@@ -176,5 +175,5 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
             for left in alive:
                 left.kill()
             shutil.rmtree(folder)
-            for path in abandoned_shared_memory(began_s):
-                path.unlink()
+            for path in shared:
+                path.unlink(missing_ok=True)

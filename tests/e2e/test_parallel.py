@@ -6,13 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import openai
 import pytest
 
-from serving.cli.local_ray import abandoned_shared_memory
 from tests.e2e.service import MODEL, ROOT, environment, free_port
 
 PROMPT = "Count from 1 to 20."
@@ -24,7 +22,6 @@ def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
 ) -> None:
     """Two workers, of one node or of two, answer as one does."""
     temp_dir = tempfile.mkdtemp(prefix="nodes-", dir="/tmp")
-    began_s = time.time()
     Path(temp_dir, "ray").mkdir()  # where Ray's clusters of several nodes note their address
     try:
         result = subprocess.run(
@@ -38,8 +35,6 @@ def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
         assert result.returncode == 0, result.stderr[-3000:]
     finally:
         shutil.rmtree(temp_dir, ignore_errors=True)
-        for path in abandoned_shared_memory(began_s):
-            path.unlink()
     tensor, pipeline = (json.loads(line) for line in result.stdout.splitlines() if line[0] == "{")
     assert len(tensor["nodes"]) == 1
     assert len(pipeline["nodes"]) == len(set(pipeline["nodes"])) == 2
