@@ -31,10 +31,10 @@ ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 
 log = logging.getLogger(__name__)
 
-# Of this hop only (RFC 9110, 7.6.1), or set anew by the router.
+# Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
 _REQUEST_HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length expect authorization accept-encoding x-api-key "
+    b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
     b"x-request-id".split()
 )
 _RESPONSE_HEADERS_DROPPED = frozenset(
@@ -142,10 +142,11 @@ class Relay:
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
+        dropped = _REQUEST_HEADERS_DROPPED
+        if named := headers_of_this_hop(scope["headers"]):
+            dropped |= named
         lines += [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in scope["headers"]
-            if name not in _REQUEST_HEADERS_DROPPED
+            b"%b: %b\r\n" % (name, value) for name, value in scope["headers"] if name not in dropped
         ]
         lines.append(authorization)
         lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, body_bytes))
@@ -292,6 +293,14 @@ def took_nothing(connection: Connection) -> bool:
         connection.status == 503
         and any(name == ENGINE_UNAVAILABLE for name, _ in connection.headers)
     )
+
+
+def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:
+    """The names of those that `Connection` lists."""
+    for name, value in headers:
+        if name == b"connection" and value != b"keep-alive":
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return frozenset()
 
 
 def is_event_stream(headers: Headers) -> bool:

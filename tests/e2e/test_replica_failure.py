@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import ENDLESS, MODEL, Service, wait_for
 
 REQUEST = {
     "model": MODEL,
@@ -52,6 +52,42 @@ def test_kill_9_of_an_engine(service: Service, http: httpx.Client, process_name:
     survivors = before & {replica["replica"] for replica in service.replicas()}
     assert len(survivors) == 1
     assert {answer.headers["x-replica"] for answer in answers} - before
+
+
+def test_a_stream_of_an_engine_that_is_killed_cannot_look_complete(
+    service: Service, http: httpx.Client
+) -> None:
+    got = b""
+    with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
+        pieces = response.iter_bytes()
+        for _ in range(10):
+            got += next(pieces)
+        replica = response.headers["x-replica"]
+        engine_core(service, replica).kill()
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            for piece in pieces:
+                got += piece
+    assert got.count(b"data: ") > 10
+    assert b'"code": "replica_failed"' in got and b"[DONE]" not in got
+    wait_for(
+        lambda: len(now := {r["replica"] for r in service.replicas()}) == 2 and replica not in now,
+        180,
+        "the replica is replaced",
+    )
+
+
+def engine_core(service: Service, replica_id: str) -> psutil.Process:
+    """vLLM's process of a replica: a child of the one that listens on its port."""
+    (address,) = (r["address"] for r in service.replicas() if r["replica"] == replica_id)
+    port = int(address.rsplit(":", 1)[1])
+    listening = (
+        process
+        for process in service.processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    )
+    children = next(listening).children(recursive=True)
+    return next(child for child in children if title(child).startswith("VLLM::EngineCore"))
 
 
 def title(process: psutil.Process) -> str:

@@ -7,15 +7,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import ENDLESS, Service, wait_for
 
-ENDLESS = {
-    "model": MODEL,
-    "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
-    "temperature": 0,
-    "ignore_eos": True,  # no loop guard
-    "stream": True,
-}
 GIB = 1024**3
 
 
