@@ -13,6 +13,7 @@ from serving.conformance.model import FAMILIES, Model, UnknownFamily
 from serving.conformance.runner import NoServer, Result, find_model, run
 from serving.conformance.server import Server, new_client
 from serving.conformance.suite import CHECKS
+from serving.conformance.tokens import load_tokenizer
 
 
 class Family(StrEnum):
@@ -52,6 +53,11 @@ def conformance(
     api_key = None
     if api_key_env is not None and not (api_key := os.environ.get(api_key_env)):
         raise fail(f"the environment variable {api_key_env} is not set")
+    if tokenizer is not None:
+        try:
+            load_tokenizer(tokenizer)
+        except Exception as error:  # mistral-common's own, of no common kind
+            raise fail(f"--tokenizer {tokenizer} is no tekken.json: {error}") from None
     found, results = asyncio.run(
         _run(
             url,

@@ -7,12 +7,15 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
 _EXIT_TIMEOUT_S = 15
+_WATCH_PERIOD_S = 5
+"""An engine takes longer to start, after it has made its shared memory."""
 
 
 @contextlib.contextmanager
@@ -31,31 +34,53 @@ def local_ray(cpus: int) -> Iterator[Path]:
     import ray
     from ray import serve
 
+    with no_shared_memory_left() as shared:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=128 * 1024 * 1024,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=str(folder),
+            )
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
+            serve.start(proxy_location="Disabled")
+            yield folder / "session_latest" / "logs"
+        finally:
+            processes = psutil.Process().children(recursive=True)
+            shared.update(shared_memory(processes))
+            ray.shutdown()
+            end(processes)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def no_shared_memory_left() -> Iterator[set[Path]]:
+    """Gives what this process's children have in /dev/shm, as it comes, and removes it at the end.
+    Python's own tracker of such things does so, unless it is killed with the child.
+    """
+    seen: set[Path] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_WATCH_PERIOD_S):
+            seen.update(shared_memory(psutil.Process().children(recursive=True)))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=128 * 1024 * 1024,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(folder),
-        )
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(proxy_location="Disabled")
-        yield folder / "session_latest" / "logs"
+        yield seen
     finally:
-        processes = psutil.Process().children(recursive=True)
-        shared = shared_memory(processes)
-        ray.shutdown()
-        end(processes)
-        for path in shared:
+        over.set()
+        watching.join()
+        for path in seen:
             path.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def shared_memory(processes: list[psutil.Process]) -> set[Path]:
-    """What these processes have in /dev/shm, where Python's leave it if they are killed."""
+def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
+    """What these processes have in /dev/shm."""
     paths: set[Path] = set()
     for process in processes:
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ WARNINGS = "x-request-warnings"
 
 @check()
 async def an_unknown_model_gets_a_404(server: Server) -> None:
-    """In OpenAI's shape, with the name in the message (6)."""
+    """In OpenAI's shape, with the name in the message."""
     body = {"model": "no-such-model", **asked("Hello")}
     message = refused(await server.http.post(CHAT, json=body), 404)
     expect("no-such-model" in message, f"the name is missing: {message}")
@@ -23,7 +23,7 @@ async def an_unknown_model_gets_a_404(server: Server) -> None:
 
 @check()
 async def a_body_that_is_not_json_gets_a_400(server: Server) -> None:
-    """Not a 422, not a 500 (6)."""
+    """Not a 422, not a 500."""
     headers = {"content-type": "application/json"}
     for content in ("{", "hello", '{"model": "x", }', ""):
         refused(await server.http.post(CHAT, content=content.encode(), headers=headers), 400)
@@ -31,7 +31,7 @@ async def a_body_that_is_not_json_gets_a_400(server: Server) -> None:
 
 @check()
 async def a_body_that_is_no_object_gets_a_400(server: Server) -> None:
-    """JSON all the same (6)."""
+    """JSON all the same."""
     bodies: tuple[Any, ...] = ([], "hello", None, 1)
     for body in bodies:
         refused(await server.http.post(CHAT, json=body), 400)
@@ -39,14 +39,14 @@ async def a_body_that_is_no_object_gets_a_400(server: Server) -> None:
 
 @check()
 async def missing_messages_get_a_400(server: Server) -> None:
-    """No `messages`, or none in it (6)."""
+    """No `messages`, or none in it."""
     await server.refusal({})
     await server.refusal({"messages": []})
 
 
 @check()
 async def fields_of_a_wrong_type_get_a_400(server: Server) -> None:
-    """Each said in OpenAI's shape (6)."""
+    """Each said in OpenAI's shape."""
     wrong: dict[str, Any] = {
         "messages": "Hello",
         "temperature": "hot",
@@ -60,26 +60,26 @@ async def fields_of_a_wrong_type_get_a_400(server: Server) -> None:
 
 @check()
 async def values_out_of_range_get_a_400(server: Server) -> None:
-    """A temperature below zero, `top_p` above one (6)."""
+    """A temperature below zero, `top_p` above one."""
     await server.refusal(asked("Hello", temperature=-1))
     await server.refusal(asked("Hello", top_p=2))
 
 
 @check()
 async def an_unknown_role_gets_a_400(server: Server) -> None:
-    """Not a 500 out of the tokenizer (6)."""
+    """Not a 500 out of the tokenizer."""
     await server.refusal({"messages": [{"role": "wizard", "content": "Hello"}]})
 
 
 @check()
 async def a_message_without_content_gets_a_400(server: Server) -> None:
-    """A user's turn needs one (6)."""
+    """A user's turn needs one."""
     await server.refusal({"messages": [{"role": "user"}]})
 
 
 @check()
 async def a_streamed_mistake_gets_a_400_too(server: Server) -> None:
-    """And no stream (6)."""
+    """And no stream."""
     await server.refusal(asked("Hello", temperature=-1, stream=True))
 
 
@@ -96,7 +96,7 @@ async def an_unknown_path_gets_a_404_and_a_wrong_method_a_405(server: Server) ->
 
 @check()
 async def chat_template_settings_are_dropped_with_a_warning(server: Server) -> None:
-    """What clients of other models send by default means nothing here (known problem 8)."""
+    """What clients of other models send by default means nothing here."""
     answer = await server.chat(asked("Hello", chat_template_kwargs={"enable_thinking": False}))
     expect(answer.content, answer.shown)
     warning = answer.headers.get(WARNINGS, "")

@@ -14,7 +14,7 @@ _FRANCE = {"country": "France", "capital": "Paris"}
 
 @check()
 async def json_mode_gives_a_json_object(server: Server) -> None:
-    """`response_format: {"type": "json_object"}` (2501 card; 25)."""
+    """`response_format: {"type": "json_object"}` (2501 card)."""
     answer = await server.answer("JSON")
     value = parsed(answer.content, "the answer")
     expect(isinstance(value, dict), f"no object: {answer.shown}")
@@ -23,7 +23,7 @@ async def json_mode_gives_a_json_object(server: Server) -> None:
 
 @check()
 async def a_schema_gives_json_of_that_schema(server: Server) -> None:
-    """`response_format: {"type": "json_schema"}` (25)."""
+    """`response_format: {"type": "json_schema"}`."""
     answer = await server.answer("JSON of a schema")
     value = parsed(answer.content, "the answer")
     expect(set(value) == set(_FRANCE), f"other fields: {answer.shown}")
@@ -33,7 +33,7 @@ async def a_schema_gives_json_of_that_schema(server: Server) -> None:
 
 @check()
 async def a_schema_holds_where_the_model_would_say_otherwise(server: Server) -> None:
-    """The form is enforced and not hoped for (25)."""
+    """The form is enforced and not hoped for."""
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     body = asked(
         "Hello",

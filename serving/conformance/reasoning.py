@@ -34,7 +34,7 @@ def expect_separate(answer: Answer) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def thoughts_stand_in_content(server: Server) -> None:
-    """`<think>` comes first, as the card's client prints it (28)."""
+    """`<think>` comes first, as the card's client prints it."""
     answer = await server.answer("thoughts")
     expect_thoughts(answer)
     if server.model.tiny:
@@ -44,7 +44,7 @@ async def thoughts_stand_in_content(server: Server) -> None:
 
 @check(reasoning, limit_s=4 * LIMIT_S)
 async def the_cards_four_queries_are_answered(server: Server) -> None:
-    """Streamed, as the card's client asks them (32)."""
+    """Streamed, as the card's client asks them."""
     for query in doc.MAGISTRAL_QUERIES:
         body = {"temperature": 0, **thoughts(server.model, query)}
         expect_thoughts(await server.stream(body))
@@ -52,7 +52,7 @@ async def the_cards_four_queries_are_answered(server: Server) -> None:
 
 @check(reasoning, limit_s=2 * LIMIT_S)
 async def earlier_thoughts_may_stay_or_go(server: Server) -> None:
-    """Later turns with the traces of earlier ones, and without (30)."""
+    """Later turns with the traces of earlier ones, and without."""
     for earlier in (own.thinking("Easy.", "30 minutes."), "30 minutes."):
         body = thoughts(server.model, doc.SHIRTS_QUERY)
         body["messages"] += [
@@ -67,7 +67,7 @@ async def earlier_thoughts_may_stay_or_go(server: Server) -> None:
 
 @check(reasoning)
 async def thoughts_may_be_cut(server: Server) -> None:
-    """`max_tokens` within them: `length`, and the thoughts so far (31)."""
+    """`max_tokens` within them: `length`, and the thoughts so far."""
     answer = await server.answer("thoughts cut at max_tokens")
     expect(answer.finish_reason == "length", answer.shown)
     expect(answer.content.startswith("<think>"), answer.shown)
@@ -76,7 +76,7 @@ async def thoughts_may_be_cut(server: Server) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def thoughts_stand_in_reasoning_when_asked(server: Server) -> None:
-    """`reasoning_format: "separate"`, whole and without tags (known problem 14)."""
+    """`reasoning_format: "separate"`, whole and without tags."""
     answer = await server.answer("separate thoughts")
     expect_separate(answer)
     expect(answer.content.strip(), f"no answer: {answer.shown}")
@@ -88,7 +88,7 @@ async def thoughts_stand_in_reasoning_when_asked(server: Server) -> None:
 
 @check(reasoning)
 async def separate_thoughts_may_be_cut(server: Server) -> None:
-    """Thoughts without an end are thoughts, and no answer (31)."""
+    """Thoughts without an end are thoughts, and no answer."""
     answer = await server.answer("separate thoughts cut at max_tokens")
     expect_separate(answer)
     expect(answer.finish_reason == "length" and not answer.content.strip(), answer.shown)
@@ -96,14 +96,14 @@ async def separate_thoughts_may_be_cut(server: Server) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def the_switch_back_gives_thoughts_in_content(server: Server) -> None:
-    """`reasoning_format: "content"` is the default, said aloud (28)."""
+    """`reasoning_format: "content"` is the default, said aloud."""
     body = thoughts(server.model, reasoning_format="content")
     expect_thoughts(await server.chat({"temperature": 0, **body}))
 
 
 @check(reasoning)
 async def text_without_thoughts_stays_content_when_separated(server: Server) -> None:
-    """An answer without `<think>` is the answer (known problem 14)."""
+    """An answer without `<think>` is the answer."""
     body = asked("Hello", reasoning_format="separate", temperature=0, max_tokens=4000)
     answer = await server.chat(body)
     expect(answer.content, f"no text: {answer.shown}")
@@ -111,7 +111,7 @@ async def text_without_thoughts_stays_content_when_separated(server: Server) -> 
 
 @check()
 async def reasoning_effort_is_taken(server: Server) -> None:
-    """OpenAI's clients send low, medium or high (known problem 8)."""
+    """OpenAI's clients send low, medium or high."""
     for effort in ("low", "medium", "high"):
         answer = await server.chat(asked("Hello", reasoning_effort=effort, max_tokens=CUT_TOKENS))
         expect(answer.completion_tokens, answer.shown)
@@ -119,7 +119,7 @@ async def reasoning_effort_is_taken(server: Server) -> None:
 
 @check(reasoning, tiny)
 async def text_after_separate_thoughts_arrives_whole(server: Server) -> None:
-    """Text after the thoughts keeps its characters, streamed and apart (26, 28)."""
+    """Text after the thoughts keeps its characters, streamed and apart."""
     body = thoughts(server.model, own.SCRIPTS_PROMPT, temperature=0, reasoning_format="separate")
     answer = await server.stream(body)
     expect(answer.content.strip() == own.SCRIPTS_ANSWER, answer.shown)

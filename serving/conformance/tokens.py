@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES
+from serving.tiny.prompts import SYSTEM_PROMPTS
+
+from .cases import CASES, asked
 from .check import Theme
 from .expect import expect
 from .needs import tokenizer
@@ -14,11 +16,15 @@ from .server import Server, ok
 theme = Theme("tokens")
 check = theme.check
 
+RAW_PROMPT = asked("Hello", SYSTEM_PROMPTS["3.2"], temperature=0, max_tokens=1)
+"""With `{name}` and `{today}` in it, as a client may send it."""
 TEXTS = ("Hello", "  two  spaces\n\n\ttab", "日本語 हिन्दी עברית 🧪", "½ + ½ = 1 €", "")
 
 
 @functools.cache
-def _tokenizer(path: str) -> Any:
+def load_tokenizer(path: str) -> Any:
+    """mistral-common's, of a tekken.json or a folder that has one. Raises OSError, or an Exception
+    of mistral-common's for a file that is none."""
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
     file = Path(path)
@@ -31,17 +37,21 @@ def _encoded(server: Server, body: dict[str, Any]) -> list[int]:
 
     arguments = {name: body[name] for name in ("messages", "tools") if name in body}
     request = ChatCompletionRequest.from_openai(**json.loads(json.dumps(arguments)))
-    tokens: list[int] = _tokenizer(server.tokenizer or "").encode_chat_completion(request).tokens
+    tokens: list[int] = (
+        load_tokenizer(server.tokenizer or "").encode_chat_completion(request).tokens
+    )
     return tokens
 
 
 @check(tokenizer, limit_s=120)
 async def tokenize_gives_the_ids_of_mistral_common(server: Server) -> None:
-    """For the messages and tools of every case of this suite (36)."""
-    for name, case in CASES.items():
-        if any(need(server) for need in case.needs):
-            continue
-        body = server.body(name)
+    """For the messages and tools of every case of this suite."""
+    bodies = {
+        name: server.body(name)
+        for name, case in CASES.items()
+        if not any(need(server) for need in case.needs)
+    }
+    for name, body in (bodies | {"a raw system prompt": RAW_PROMPT}).items():
         request: dict[str, Any] = {k: body[k] for k in ("messages", "tools") if k in body}
         ids = ok(await server.post("/tokenize", request))["tokens"]
         expected = _encoded(server, body)
@@ -50,11 +60,15 @@ async def tokenize_gives_the_ids_of_mistral_common(server: Server) -> None:
 
 @check(tokenizer)
 async def a_prompt_is_as_long_as_mistral_common_says(server: Server) -> None:
-    """`usage.prompt_tokens`: the server adds nothing, no system prompt either (9, 36)."""
+    """`usage.prompt_tokens`: the server adds nothing, no system prompt either, and fills in
+    none of the client's."""
     for name in ("a greeting", "a tool call", "text after two results"):
         answer = await server.answer(name)
         expected = len(_encoded(server, server.body(name)))
         expect(answer.prompt_tokens == expected, f"{name}: {answer.prompt_tokens}, not {expected}")
+    answer = await server.chat(RAW_PROMPT)
+    expected = len(_encoded(server, RAW_PROMPT))
+    expect(answer.prompt_tokens == expected, f"raw: {answer.prompt_tokens}, not {expected}")
 
 
 @check()

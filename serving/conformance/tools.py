@@ -33,20 +33,20 @@ WEATHER = ("get_current_weather", doc.WEATHER_ARGUMENTS)
 
 @check()
 async def a_tool_is_called_when_one_fits(server: Server) -> None:
-    """2501's card: no `tool_choice`, an id of nine characters, arguments as JSON text (19)."""
+    """2501's card: no `tool_choice`, an id of nine characters, arguments as JSON text."""
     expect_calls(await server.answer("a tool call"), WEATHER)
 
 
 @check(vision)
 async def a_tool_is_called_after_an_image(server: Server) -> None:
-    """3.2's card, the second turn of its easy example (15)."""
+    """3.2's card, the second turn of its easy example."""
     answer = await server.answer("a call after an image")
     expect_calls(answer, ("get_current_population", doc.POPULATION_ARGUMENTS))
 
 
 @check(vision)
 async def tools_that_do_not_fit_are_left_alone(server: Server) -> None:
-    """3.2's card, the first turn of its easy example: text, and no call (12, 14)."""
+    """3.2's card, the first turn of its easy example: text, and no call."""
     answer = await server.answer("text beside tools and an image")
     expect(answer.content and not answer.calls, answer.shown)
     expect(answer.finish_reason == "stop", answer.shown)
@@ -55,7 +55,7 @@ async def tools_that_do_not_fit_are_left_alone(server: Server) -> None:
 
 @check()
 async def two_tools_are_called_at_once(server: Server) -> None:
-    """3.2's card, its complex example: two calls with ids of their own (17)."""
+    """3.2's card, its complex example: two calls with ids of their own."""
     answer = await server.answer("two tool calls")
     calls = [("my_calculator", arguments) for arguments in doc.EQUATIONS_ARGUMENTS]
     if server.model.tiny:
@@ -67,7 +67,7 @@ async def two_tools_are_called_at_once(server: Server) -> None:
 
 @check()
 async def one_tool_is_called_where_parallel_calls_are_off(server: Server) -> None:
-    """`parallel_tool_calls: false` (21)."""
+    """`parallel_tool_calls: false`."""
     answer = await server.answer("one tool call of two")
     expect(answer.only_call.name == "my_calculator", answer.shown)
     expect(answer.finish_reason == "tool_calls", answer.shown)
@@ -75,7 +75,7 @@ async def one_tool_is_called_where_parallel_calls_are_off(server: Server) -> Non
 
 @check()
 async def a_tool_without_required_arguments_is_called(server: Server) -> None:
-    """`rewrite` of the cards has no `required` list (16)."""
+    """`rewrite` of the cards has no `required` list."""
     body = asked(doc.REWRITE_PROMPT, tools=doc.WEATHER_TOOLS, temperature=0)
     answer = await server.chat(body)
     expect(answer.only_call.name == "rewrite" and answer.only_call.parsed(), answer.shown)
@@ -84,7 +84,7 @@ async def a_tool_without_required_arguments_is_called(server: Server) -> None:
 
 @check()
 async def a_required_call_is_made(server: Server) -> None:
-    """`tool_choice: "required"` (21)."""
+    """`tool_choice: "required"`."""
     answer = await server.answer("a required call")
     expect(answer.calls, f"no call: {answer.shown}")
     expect_calls(answer, *((call.name, call.parsed()) for call in answer.calls))
@@ -92,15 +92,16 @@ async def a_required_call_is_made(server: Server) -> None:
 
 @check()
 async def a_named_call_is_made_and_ends_as_tool_calls(server: Server) -> None:
-    """`tool_choice` with a function's name (21, known problem 10)."""
+    """`tool_choice` with a function's name."""
     answer = await server.answer("a named call")
     expect_calls(answer, ("get_current_weather", answer.only_call.parsed()))
 
 
 @check()
 async def no_call_is_made_where_calls_are_forbidden(server: Server) -> None:
-    """`tool_choice: "none"`, and nothing of a call in the text either (21, known problem 11)."""
+    """`tool_choice: "none"`, and nothing of a call in the text either."""
     answer = await server.answer("text beside forbidden tools")
+    expect(answer.content, f"no text: {answer.shown}")
     expect(not answer.calls, f"a call: {answer.shown}")
     expect("[TOOL_CALLS]" not in answer.content, f"a raw call in the text: {answer.shown}")
     expect(answer.finish_reason == "stop", answer.shown)
@@ -115,6 +116,6 @@ async def an_unused_tool_leaves_the_answer_text(server: Server) -> None:
 
 @check(tiny)
 async def tools_may_come_in_any_order(server: Server) -> None:
-    """The order of `tools` does not change the call (19)."""
+    """The order of `tools` does not change the call."""
     body = {"messages": doc.weather_messages(None), "tools": doc.WEATHER_TOOLS[::-1]}
     expect_calls(await server.chat({**body, "temperature": 0}), WEATHER)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -59,20 +59,20 @@ class Gate:
         return False
 
     async def _admit(self, scope: Any, receive: Receive, send: Send) -> None:
-        refused = False
+        streams = refused = False
 
         async def send_unless_dead(message: Message) -> None:
-            # A request that was inside when the engine died got nothing: another replica can
-            # serve it whole.
-            nonlocal refused
-            if (
-                message["type"] == "http.response.start"
-                and message["status"] >= 500
-                and self._dead()
-            ):
+            nonlocal streams, refused
+            if message["type"] == "http.response.start":
+                streams = _is_event_stream(message["headers"])
+                # The engine died and gave nothing: another replica can serve the request whole.
+                refused = self._dead() and (streams or message["status"] >= 500)
+                if refused:
+                    await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
+            elif streams and self._dead():
+                # vLLM would end the stream with [DONE]. Left without an end, the server cuts it.
                 refused = True
-                await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
-            elif not refused:
+            if not refused:
                 await send(message)
 
         self.in_flight += 1
@@ -82,6 +82,13 @@ class Gate:
             self.in_flight -= 1
             if self._draining and not self.in_flight:
                 self._idle.set()
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )
 
 
 async def _refuse(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -3,6 +3,8 @@
 from serving.mistral.draft import Draft, Fields
 from serving.mistral.turns import is_empty
 
+_THINKING = ("thinking", "redacted_thinking")
+
 
 def drop_thinking_and_empty_turns(draft: Draft) -> None:
     """Thinking blocks of earlier turns, which tokenizers before v13 refuse and Anthropic's API does
@@ -22,7 +24,7 @@ def _drop_thinking(message: Fields, draft: Draft) -> None:
     content = message.get("content")
     if type(content) is not list:
         return
-    blocks = [b for b in content if type(b) is not dict or b.get("type") != "thinking"]
+    blocks = [b for b in content if type(b) is not dict or b.get("type") not in _THINKING]
     if len(blocks) < len(content):
         message["content"] = blocks
         draft.changed = True

@@ -49,7 +49,7 @@ def _plain_contents(item: Fields, draft: Draft) -> None:
         draft.changed = True
     for key in ("content", "output"):
         text = _joined(item.get(key))
-        if text is not None and not (key == "content" and _is_output_message(item)):
+        if text is not None and not (text and key == "content" and _is_output_message(item)):
             item[key] = text
             draft.changed = True
 

@@ -21,9 +21,9 @@ from serving.mistral.rules import ModelRules
 Rule = Callable[[Draft], None]
 
 _TOOLS: tuple[Rule, ...] = (
+    options.ban_calls_if_none_may_be_called,
     options.drop_empty_tools,
     options.name_tool_choice,
-    options.ban_calls_if_none_may_be_called,
     options.drop_tools_if_none_may_be_called,
 )
 _CHAT: tuple[Rule, ...] = (
@@ -61,6 +61,7 @@ _RESPONSES: tuple[Rule, ...] = (
     options.default_sampling,
     options.clamp_max_tokens("max_output_tokens"),
     options.default_max_tokens("max_output_tokens"),
+    options.ban_calls_if_none_may_be_called,
     options.drop_tools_if_none_may_be_called,
     images.limit("input"),
     input_items.normalise_items,

@@ -124,8 +124,8 @@ def drop_tools_if_none_may_be_called(draft: Draft) -> None:
 
 
 def ban_calls_if_none_may_be_called(draft: Draft) -> None:
-    """What dropping the tools does not exclude: a call of the tools of earlier turns. vLLM would
-    give it as text, or, streamed, as nothing at all."""
+    """What is not excluded by dropping the tools, or by having none: a call of the tools of earlier
+    turns. vLLM would give it as text, or, streamed, as nothing at all."""
     if draft.rules.tokenizer == "v7" and draft.fields.get("tool_choice") == "none":
         bias = draft.fields.get("logit_bias")
         if bias is None or type(bias) is dict:

@@ -35,7 +35,7 @@ def add_field(field: str, messages: str) -> Callable[[Draft], None]:
     """The rule for an API that has a field for the system prompt beside its list of messages."""
 
     def rule(draft: Draft) -> None:
-        if draft.rules.system_prompt is None or draft.fields.get(field):
+        if draft.rules.system_prompt is None or draft.fields.get(field) is not None:
             return
         if not _has_system_message(draft.objects(messages)):
             text = fill(draft.rules.system_prompt, draft.rules.model_id, draft.today)

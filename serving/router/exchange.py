@@ -22,10 +22,10 @@ from serving.router.request import (
 )
 from serving.router.served_model import ServedModel
 
-# Of this hop only (RFC 9110, 7.6.1), or set anew by the router.
+# Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
 _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length expect authorization accept-encoding x-api-key "
+    b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
     b"x-request-id".split()
 )
 
@@ -127,11 +127,20 @@ class ExchangeReader:
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
+        dropped = _HEADERS_DROPPED
+        if named := headers_of_this_hop(scope["headers"]):
+            dropped |= named
         lines += [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in scope["headers"]
-            if name not in _HEADERS_DROPPED
+            b"%b: %b\r\n" % (name, value) for name, value in scope["headers"] if name not in dropped
         ]
         lines.append(authorization)
         lines.append(b"x-request-id: %b\r\n" % request_id)
         return b"".join(lines)
+
+
+def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:
+    """The names of those that `Connection` lists."""
+    for name, value in headers:
+        if name == b"connection" and value != b"keep-alive":
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return frozenset()

@@ -3,6 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -107,6 +108,15 @@ def test_a_name_that_tells_nothing_asks_for_the_family(invoke: Invoke) -> None:
     assert result.exit_code == 1 and "Say --family, one of 3.2, 2501, magistral" in result.output
     told = invoke(theme.checks[:1], "--family", "magistral", listed=listed)
     assert told.exit_code == 0 and "by the card of magistral" in told.output
+
+
+def test_a_tokenizer_that_is_none_is_told_before_anything_is_asked(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "absent.json", tmp_path):
+        result = invoke(theme.checks, "--tokenizer", str(path))
+        assert result.exit_code == 1 and result.output.count("\n") == 1
+        assert f"--tokenizer {path} is no tekken.json" in result.output
 
 
 def test_a_dead_server_is_one_line() -> None:

@@ -92,6 +92,13 @@ CASES: list[tuple[str, Any, Any, str]] = [
     ("a model and messages are enough", TEXT, completion(None), "no text"),
     ("any key is taken where none is asked", TEXT, error("who?", 401), "401"),
     ("all scripts arrive whole", completion(own.SCRIPTS_ANSWER), completion("????"), "????"),
+    (
+        "a stop string ends the answer and is left out",
+        completion("1, 2, 3, 4"),
+        completion("1, 2, 3, 4, 5"),
+        ", 5",
+    ),
+    ("a stop string ends the answer and is left out", completion("1"), completion(""), "no text"),
     # prompts
     ("a raw system prompt is taken", TEXT, error("KeyError: 'name'", 500), "500"),
     ("the clients system prompt is the only one", TEXT, completion(THOUGHTS), "<think>"),
@@ -125,6 +132,7 @@ CASES: list[tuple[str, Any, Any, str]] = [
         completion('[TOOL_CALLS][{"name": "f"}]'),
         "raw call",
     ),
+    ("no call is made where calls are forbidden", TEXT, completion(""), "no text"),
     (
         "a required call is made",
         called(call("rewrite", {})),
@@ -140,7 +148,7 @@ CASES: list[tuple[str, Any, Any, str]] = [
     (
         "an eleventh image gets a 400 with the limit",
         error("At most 10 images"),
-        error("too many"),
+        error("the request of 1024 kB has too many"),
         "limit",
     ),
     ("an eleventh image gets a 400 with the limit", error("At most 10"), TEXT, "200 instead"),
@@ -175,6 +183,7 @@ CASES: list[tuple[str, Any, Any, str]] = [
         "after 60",
     ),
     ("an answer that repeats itself and ends is not cut", TEXT, LOOP, "finish_reason length"),
+    ("an answer that repeats itself and ends is not cut", TEXT, completion(""), "no text"),
     ("max tokens below one gets a 400", error(), TEXT, "200"),
     # errors
     ("an unknown model gets a 404", error("no 'no-such-model'", 404), error("no", 404), "missing"),
@@ -241,6 +250,12 @@ CASES: list[tuple[str, Any, Any, str]] = [
         completion(own.counting(100)),
         streamed([chunk(role="assistant", content=own.counting(100)), chunk(finish_reason="stop")]),
         "one piece",
+    ),
+    (
+        "a call comes as id and name and then arguments",
+        called(WEATHER),
+        streamed(chunks(called(WEATHER))[:-3] + chunks(called(WEATHER))[-2:-1]),
+        "not JSON",
     ),
     ("usage comes in a last event when asked", TEXT, streamed(chunks(TEXT)[:-1]), "no usage"),
     ("usage comes in a last event when asked", TEXT, httpx.Response(200, json=TEXT), "of type"),

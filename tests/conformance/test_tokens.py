@@ -61,6 +61,20 @@ async def test_an_id_more_fails(name: str, folder: Path, tokenizer: Tokenizer) -
     assert wrong.status == "fail" and "a greeting" in wrong.reason
 
 
+@pytest.mark.parametrize("name", [IDS, LENGTH])
+async def test_a_system_prompt_that_is_filled_in_fails(
+    name: str, folder: Path, tokenizer: Tokenizer
+) -> None:
+    right = encoding(tokenizer, [])
+
+    def fills(request: httpx.Request) -> httpx.Response:
+        content = request.content.replace(b"{today}", b"2026-11-21")
+        return right(httpx.Request("POST", request.url, content=content))
+
+    wrong = await run_one(with_tokenizer(fills, folder), check(name))
+    assert wrong.status == "fail" and "raw" in wrong.reason
+
+
 async def test_a_text_that_comes_back_changed_fails() -> None:
     def codes(strip: bool) -> Handler:
         def handle(request: httpx.Request) -> httpx.Response:

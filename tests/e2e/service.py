@@ -23,6 +23,14 @@ LOCAL_CONFIG = ROOT / "deploy/serve/local.yaml"
 COMMAND = Path(sys.executable).with_name("mistral-serve")
 MODEL = "mistral-serve/tiny-mistral-small-3.2"
 
+ENDLESS: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
+    "temperature": 0,
+    "ignore_eos": True,  # no loop guard
+    "stream": True,
+}
+
 _READY_TIMEOUT_S = 300
 _TOKEN_SCRIPT = """
 import ray

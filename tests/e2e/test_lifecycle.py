@@ -143,7 +143,7 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
 
     # In a short folder, as the paths of vLLM's sockets have at most 107 characters.
     folder = tempfile.mkdtemp(prefix="serve-run-", dir="/tmp")
-    environment = {**os.environ, "TMPDIR": folder, "RAY_TMPDIR": "/tmp"}
+    environment = {**os.environ, "TMPDIR": folder}
     process = subprocess.Popen(
         [COMMAND.with_name("serve"), "run", one_replica],
         stdout=subprocess.PIPE,
@@ -165,6 +165,7 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
         wait_for(healthy, 240, "the application answers")
     finally:
         processes = psutil.Process(process.pid).children(recursive=True)
+        shared = shared_memory(processes)
         process.send_signal(signal.SIGINT)
         try:
             process.communicate(timeout=60)
@@ -174,3 +175,5 @@ def test_serve_run_takes_the_same_file(one_replica: Path) -> None:
             for left in alive:
                 left.kill()
             shutil.rmtree(folder)
+            for path in shared:
+                path.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ class Engine:
 
     dead: bool = False
     dies_of_bugs: bool = False
+    dies_before_streams: bool = False
     status: int = 200
     requests: int = 0
     finish: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,12 +64,14 @@ class Engine:
         return PlainTextResponse("answer", self.status)
 
     async def stream(self, request: Request) -> Response:
+        self.dead = self.dies_before_streams
+
         async def pieces() -> AsyncIterator[bytes]:
             yield b"a"
             await self.finish.wait()
             yield b"b"
 
-        return StreamingResponse(pieces())
+        return StreamingResponse(pieces(), media_type="text/event-stream")
 
     async def broken(self, request: Request) -> Response:
         self.dead = self.dies_of_bugs
@@ -210,11 +213,36 @@ async def test_a_live_engines_error_is_left_as_it_is(engine: Engine, status: int
     assert "x-engine-unavailable" not in response.headers
 
 
-async def test_a_stream_that_began_before_the_death_is_not_answered_twice(engine: Engine) -> None:
-    answer = await engine.begin("/stream")
+async def test_a_stream_of_an_engine_that_dies_is_left_without_an_end(engine: Engine) -> None:
+    """vLLM itself ends such a stream as if it were complete."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", AUTHORIZED["authorization"].encode())]
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/stream"}
+    scope |= {"headers": headers, "query_string": b"", "root_path": ""}
+    answer = asyncio.create_task(engine.gate(scope, receive, send))
+    await eventually(lambda: len(sent) == 2)
     engine.dead = True
     engine.finish.set()
-    assert (await answer).text == "ab"
+    await answer
+    assert [(m["type"], m.get("body")) for m in sent] == [
+        ("http.response.start", None),
+        ("http.response.body", b"a"),
+    ]
+
+
+async def test_a_stream_that_has_not_begun_when_the_engine_dies_may_be_sent_elsewhere(
+    engine: Engine,
+) -> None:
+    engine.dies_before_streams = True
+    engine.finish.set()
+    assert_unavailable(await engine.get("/stream"), "dead")
 
 
 async def test_what_is_no_request_passes() -> None:

@@ -10,6 +10,7 @@ TODAY = datetime.date(2026, 3, 1)
 USER = {"role": "user", "content": "Hello"}
 TEXT = {"type": "text", "text": "Hi."}
 THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
+REDACTED = {"type": "redacted_thinking", "data": "…"}
 
 
 def turns_of(content: Any, version: str = "v11") -> list[Any]:
@@ -24,7 +25,9 @@ def test_thinking_of_earlier_turns_is_left_out_where_the_tokenizer_has_no_tokens
     assert turns_of([THINKING, TEXT], "v13")[1]["content"] == [THINKING, TEXT]
 
 
-@pytest.mark.parametrize("content", ["", [], [THINKING], [{"type": "text", "text": ""}]])
+@pytest.mark.parametrize(
+    "content", ["", [], [THINKING], [REDACTED], [{"type": "text", "text": ""}]]
+)
 def test_a_turn_that_says_nothing_is_dropped(content: Any) -> None:
     assert turns_of(content) == [USER, USER]
 

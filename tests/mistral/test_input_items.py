@@ -65,10 +65,11 @@ def test_roles() -> None:
     assert done.warnings == (LATE_SYSTEM_WARNING,)
 
 
-def test_reasoning_and_empty_answers_are_left_out() -> None:
+@pytest.mark.parametrize("content", [[], "", [{"type": "output_text", "text": ""}]])
+def test_reasoning_and_empty_answers_are_left_out(content: Any) -> None:
     reasoning = {"type": "reasoning", "summary": [], "content": []}
     kept, done = normalised(
-        USER, reasoning, {"type": "message", "role": "assistant", "content": []}, USER
+        USER, reasoning, {"type": "message", "role": "assistant", "content": content}, USER
     )
     assert (kept, done.changed) == ([USER, USER], True)
 

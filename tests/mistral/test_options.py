@@ -140,9 +140,11 @@ def test_no_call_is_kept_by_v7_only_without_tools(endpoint: str, choice: Any) ->
     assert normalised(endpoint, rules("v11"), **body)[0] == body
 
 
-def test_v7_cannot_begin_a_call_where_none_may_be_made() -> None:
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+@pytest.mark.parametrize("tools", [{"tools": [TOOL]}, {"tools": []}, {}])
+def test_v7_cannot_begin_a_call_where_none_may_be_made(endpoint: str, tools: Any) -> None:
     calls = tokenizer("v7").instruct_tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
-    body, _ = normalised(CHAT, rules("v7"), tools=[TOOL], tool_choice="none", logit_bias={"7": 1})
+    body, _ = normalised(endpoint, rules("v7"), **tools, tool_choice="none", logit_bias={"7": 1})
     assert body == {"logit_bias": {"7": 1, str(calls): -100}}
 
 
@@ -168,7 +170,7 @@ def test_a_reasoning_format_that_there_is_not() -> None:
         normalised(CHAT, reasoning_format="hidden")
 
 
-def test_false_switches_the_loop_guard_off_as_null_does() -> None:
+def test_false_switches_the_loop_guard_off() -> None:
     assert normalised(CHAT, repetition_detection=False)[0] == {
         "repetition_detection": {"max_pattern_size": 0}
     }

@@ -40,6 +40,9 @@ def test_responses_and_anthropics_messages_have_a_field_for_it(given: Any) -> No
     assert normalised("/v1/responses", input=given)["instructions"] == FILLED
     assert normalised("/v1/messages", messages=[USER])["system"] == FILLED
     assert normalised("/v1/messages", messages=[USER], system="My own.")["system"] == "My own."
+    empties: list[Any] = ["", []]
+    for empty in empties:
+        assert normalised("/v1/messages", messages=[USER], system=empty)["system"] == empty
     own = {"role": "system", "content": "My own."}
     assert "instructions" not in normalised("/v1/responses", input=[own, USER])
 

@@ -147,7 +147,11 @@ async def test_the_clients_headers_pass_but_those_of_its_hop_and_its_key_do_not(
         {
             "authorization": "Bearer the-clients-key",
             "x-api-key": "the-clients-key",
+            "api-key": "the-clients-key",
+            "cookie": "session=the-clients-key",
             "proxy-authorization": "Basic the-clients-key",
+            "connection": "keep-alive, X-Of-This-Hop",
+            "x-of-this-hop": "1",
             "te": "trailers",
             "keep-alive": "timeout=5",
             "accept-encoding": "gzip",

@@ -1,0 +1,38 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.cli import local_ray
+from tests.e2e.service import wait_for
+
+MAKES_SHARED_MEMORY = """
+from multiprocessing.shared_memory import SharedMemory
+memory = SharedMemory(create=True, size=100)
+print(memory.name, flush=True)
+input()
+"""
+
+
+def test_shared_memory_of_a_child_that_was_killed_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local_ray, "_WATCH_PERIOD_S", 0.01)
+    with local_ray.no_shared_memory_left() as seen:
+        child = subprocess.Popen(
+            [sys.executable, "-c", MAKES_SHARED_MEMORY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        path = Path("/dev/shm", child.stdout.readline().strip())
+        wait_for(lambda: path in seen, 10, "it is seen")
+        os.killpg(child.pid, signal.SIGKILL)  # and with it Python's tracker
+        child.communicate()
+        assert path.exists()
+    assert not path.exists()
