@@ -77,13 +77,13 @@ def batch(
             with Results(out, offsets) as results:
                 tally = Tally(len(offsets), len(results.answered), len(results.failed))
                 left = [
-                    offset
+                    (custom_id, offset)
                     for custom_id, offset in offsets.items()
                     if custom_id not in results.answered and custom_id not in results.failed
                 ]
                 stopped = None
                 if left:
-                    lines = (requests.read_at(file, offset) for offset in left)
+                    lines = (requests.read_at(file, offset, name) for name, offset in left)
                     concurrency = min(concurrency, len(left))
                     with running(own, url) as base_url:
                         stopped = asyncio.run(
