@@ -92,7 +92,7 @@ def batch(
     except KeyboardInterrupt:
         raise fail("interrupted; the same command goes on from here", INTERRUPTED) from None
     except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror}", NOT_RUN) from None
+        raise fail(f"{error.filename or out}: {error.strerror or error}", NOT_RUN) from None
     except (
         InputError,
         ResultsError,
