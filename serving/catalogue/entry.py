@@ -38,6 +38,12 @@ _FIELD_OF_FLAG = {
 """Flags of vLLM that other parts of the service depend on."""
 
 
+_ROW_TOKENS = 9
+_ROWS = 101
+_ROWS_TOKENS = 2500
+_WORDLESS_FACTOR = 16
+
+
 class Sampling(Section):
     """What a request gets that does not say it."""
 
@@ -56,8 +62,12 @@ class LoopGuard(Section):
     most `max_pattern_tokens` tokens; a pattern shorter than `min_pattern_tokens` must repeat for as
     long as one of that length.
 
-    With the defaults a loop of up to 8 tokens is stopped within 192, one of 20 tokens after 480.
-    Patterns without words may go on for 16 times as long.
+    A pattern of 9 tokens or more may be a good row or line: it must repeat 101 times or, if that is
+    less, for 2,500 tokens. One without words (symbols, digits, literals, tags) must repeat for 16
+    times as long as a short one with words.
+
+    With the defaults a loop of up to 8 tokens is stopped within 192, one of 9 to 24 at its 101st
+    repeat, one of 25 to 104 tokens after 2,500, a longer one at its 24th repeat.
     """
 
     max_pattern_tokens: int = Field(ge=1, default=256)
@@ -71,6 +81,15 @@ class LoopGuard(Section):
                 "min_pattern_tokens", f"at most max_pattern_tokens, {self.max_pattern_tokens}"
             )
         return self
+
+    def run_tokens(self, pattern_tokens: int, wordless: bool) -> int:
+        """How many tokens of a pattern are a loop."""
+        run = max(pattern_tokens, self.min_pattern_tokens) * self.min_count
+        if wordless:
+            return run * _WORDLESS_FACTOR
+        if pattern_tokens < _ROW_TOKENS:
+            return run
+        return max(run, min(pattern_tokens * _ROWS, _ROWS_TOKENS))
 
 
 def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
