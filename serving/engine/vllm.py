@@ -88,7 +88,7 @@ def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
     def refuse(message: str) -> NoReturn:
         raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
 
-    parser = make_arg_parser(FlexibleArgumentParser())
+    parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
     parser.error = refuse
     args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
     validate_parsed_serve_args(args)
