@@ -27,6 +27,7 @@ class Request:
             for each in pixels:
                 await held.take(each)
                 self.taken += each
+                await asyncio.sleep(0)  # the other requests' turn
             await self._end.wait()
 
     async def end(self) -> None:
@@ -87,6 +88,7 @@ async def test_requests_that_each_hold_a_part_do_not_wait_for_each_other() -> No
     held = HeldPixels(20)
     requests = [Request(held, 10, 10), Request(held, 10, 10), Request(held, 10, 10)]
     await settled()
+    assert [request.taken for request in requests] == [20, 10, 0]
     for request in requests:
         async with asyncio.timeout(5):
             await request.end()
