@@ -20,7 +20,8 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
     die "$python has no venv module; install it (Debian: apt-get install python3.11-venv)."
 
 locks=deploy/requirements
-want=$(cat $locks/cpu.txt $locks/dev.txt $locks/torchvision_cpu.py pyproject.toml deploy/setup.sh | sha256sum)
+# The folder counts too: the scripts in .venv name it.
+want=$({ pwd -P; cat $locks/cpu.txt $locks/dev.txt $locks/torchvision_cpu.py pyproject.toml deploy/setup.sh; } | sha256sum)
 if [ -f .venv/.complete ] && [ "$(cat .venv/.complete)" = "$want" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi

@@ -22,6 +22,11 @@ from serving.router.model import Model
 NAME = "mistral"
 """The application's name in the config files."""
 
+FEED = RequestRouterConfig(
+    request_router_class="serving.router.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
+)
+"""Has Serve tell the routers of a deployment's replicas."""
+
 VLLM_MAX_NUM_SEQS = 256
 """vLLM 0.32's `--max-num-seqs` if none is given, on most GPUs; more on some."""
 
@@ -49,14 +54,12 @@ def build(config: AppConfig) -> Application:
         engines[entry.id] = engine.Deployment.options(
             name=deployment_name(entry.id),
             num_replicas=model.replicas,
-            request_router_config=RequestRouterConfig(
-                request_router_class="serving.router.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
-            ),
+            request_router_config=FEED,
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
-    return router.Deployment.options(name="Router", **router.options(config.router)).bind(
-        config.router, models, engines
-    )
+    return router.Deployment.options(
+        name="Router", request_router_config=FEED, **router.options(config.router)
+    ).bind(config.router, models, engines)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:

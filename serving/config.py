@@ -4,7 +4,6 @@ config file."""
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from serving import catalogue
@@ -12,9 +11,10 @@ from serving.admission import DEFAULT_PRIORITY, PRIORITIES
 from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import USABLE_GIB
+from serving.catalogue.memory import KvCacheDtype
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
-from serving.section import Section, explain, wrong
+from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
 
 class ConfigError(Exception):
@@ -63,11 +63,21 @@ _OVER_THE_ENTRY = (
     "weights",
     "revision",
     "context_tokens",
+    "image_limit",
     "gpu",
+    "gpu_memory_utilization",
+    "kv_cache_dtype",
     "tensor_parallel_size",
     "pipeline_parallel_size",
     "model_impl",
 )
+_OF_ANY_KIND = frozenset(
+    {
+        *("model", "variant", "aliases", "context_tokens", "image_limit"),
+        *("default_system_prompt", "reasoning"),
+    }
+)
+"""Settings that the router heeds; the others are of engines."""
 
 
 class ModelConfig(Section):
@@ -86,6 +96,8 @@ class ModelConfig(Section):
     """Commit of the weights' repository."""
     context_tokens: int | None = Field(ge=1, default=None)
     """Of a request's prompt and answer together."""
+    image_limit: int | None = Field(ge=0, default=None)
+    """Images in a request, if not the entry's; 0: text only."""
     default_system_prompt: bool = False
     """Give requests without a system prompt the one that the model's makers recommend."""
     reasoning: Reasoning = "content"
@@ -93,12 +105,16 @@ class ModelConfig(Section):
     loop_guard: bool = True
     """End answers that repeat themselves without end."""
     allowed_image_domains: tuple[str, ...] = ()
-    """Hosts that images are fetched from; any public one if none is given."""
+    """Hosts that images are fetched from, if not the entry's."""
     replicas: int = Field(ge=1, default=1)
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
     gpu: str | float | None = None
     """Type of the GPUs, or the usable memory of one in GiB, if not the entry's."""
+    gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
+    """Share of a GPU's memory that vLLM takes, if not the entry's."""
+    kv_cache_dtype: KvCacheDtype | None = None
+    """How the KV cache is stored, if not as the entry says."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs of one node that hold a layer together."""
     pipeline_parallel_size: int | None = Field(ge=1, default=None)
@@ -108,7 +124,8 @@ class ModelConfig(Section):
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Flags of `vllm serve` without their dashes, over the entry's."""
     host: str | None = None
-    """Address that the engines listen on; each node's own address in the cluster if not set."""
+    """Address that the engines listen on and routers reach them at; each node's own address in the
+    cluster if not set."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """A stopping replica waits this long for its answers to end."""
 
@@ -125,13 +142,30 @@ class ModelConfig(Section):
             )
         return model
 
-    @field_validator("gpu")
+    @field_validator("gpu", mode="before")
     @classmethod
-    def _gpu_is_known(cls, gpu: str | float | None) -> str | float | None:
+    def _gpu_is_known(cls, gpu: Any) -> Any:
         return check_gpu(gpu)
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address_to_reach(cls, host: str | None) -> str | None:
+        if host in ("0.0.0.0", "::"):
+            raise ValueError(
+                f"routers cannot reach an engine at {host}; allowed is an address of the node, and "
+                "without the setting it is the node's own in the cluster"
+            )
+        return host
 
     @model_validator(mode="after")
     def _fits_its_gpus(self) -> "ModelConfig":
+        if self.file().kind == "openai":
+            for field in sorted(self.model_fields_set - _OF_ANY_KIND):
+                raise wrong(
+                    field,
+                    f"has no effect on {self.file().id}: a model of kind openai runs on the server "
+                    "at its base_url",
+                )
         variants = self.file().variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(
@@ -140,7 +174,11 @@ class ModelConfig(Section):
                 f"it has: {', '.join(variants) or 'none'}",
             )
         check_vllm_args(self.vllm_args)
-        entry = self.entry()
+        try:
+            entry = self.entry()
+        except ValidationError as error:
+            field, message = explain(error, CatalogueEntry)[0]
+            raise wrong(field, message) from None
         memory = entry.memory()
         if memory and not memory.fits:
             raise wrong(
@@ -170,7 +208,7 @@ class ModelConfig(Section):
             "vllm_args": {**entry.vllm_args, **self.vllm_args},
         }
         if self.allowed_image_domains:
-            update["vllm_args"]["allowed-media-domains"] = list(self.allowed_image_domains)
+            update["allowed_image_domains"] = self.allowed_image_domains
         if not self.loop_guard:
             update["loop_guard"] = None
         if self.weights is not None:
@@ -178,7 +216,7 @@ class ModelConfig(Section):
         for field in _OVER_THE_ENTRY:
             if (value := getattr(self, field)) is not None:
                 update[field] = value
-        return entry.model_copy(update=update)
+        return CatalogueEntry.model_validate(entry.model_dump(exclude_unset=True) | update)
 
 
 class AppConfig(Section):
@@ -212,11 +250,11 @@ class AppConfig(Section):
 def load(path: Path) -> AppConfig:
     """The application's config out of a Ray Serve config file. Raises ConfigError."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+    except NotYamlError as error:
+        raise ConfigError(f"{path}: {error}") from None
     try:
         (application,) = document["applications"]
         args = application["args"]

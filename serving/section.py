@@ -2,14 +2,33 @@
 
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A part of a YAML file: unknown fields are refused, and nothing changes once read."""
+    """A part of a YAML file: unknown fields are refused, and nothing changes once read. Numbers are
+    finite.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NotYamlError(Exception):
+    """The message says where and why."""
+
+
+def parse_yaml(text: bytes) -> Any:
+    """Raises NotYamlError."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NotYamlError(f"not YAML: {error}") from None
+    except ValueError as error:  # such as 2025-13-45
+        raise NotYamlError(
+            f"not YAML: {error}: what only looks like a date or a number needs quotes"
+        ) from None
 
 
 def wrong(field: str, message: str) -> PydanticCustomError:

@@ -90,7 +90,19 @@ def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
         ({"variant": "int3"}, "variant", "unknown variant 'int3' of .*: bf16-tp2, bf16-tp1, fp8, "),
         ({"gpu": "H1000"}, "gpu", "unknown GPU type 'H1000'; known are A10G, "),
         ({"gpu": 0.0}, "gpu", "above 0"),
+        ({"gpu": float("inf")}, "gpu", "is a number above 0 .got inf."),
+        ({"cpus": float("inf")}, "cpus", "finite number .got inf."),
+        ({"weights": ""}, "weights", "needs a repository id or a folder"),
+        ({"weights": "embedded:9"}, "weights", "there are embedded:3.2, embedded:2501, "),
+        ({"tensor_parallel_size": 3}, "tensor_parallel_size", "3 does not divide .* 32 attention"),
+        ({"host": "0.0.0.0"}, "host", "allowed is an address of the node"),
+        (
+            {"allowed_image_domains": ["*"]},
+            "allowed_image_domains",
+            "'\\*' is no host; allowed are",
+        ),
         ({"vllm_args": {"max-model-len": 1}}, "vllm_args", "not set here but as context_tokens"),
+        ({"vllm_args": {"max_model_len": 1}}, "vllm_args", "not set here but as context_tokens"),
         ({"reasoning": "yes"}, "reasoning", "'content' or 'separate' .got 'yes'."),
         ({"pipeline_parallel_size": 41}, "", "41 pipeline stages for 40 layers"),
     ],
@@ -101,6 +113,67 @@ def test_what_cannot_be_served_is_refused_by_its_field(
     write(path, {"models": [{"model": SMALL} | settings]})
     place = f"applications[0].args.models.0.{field}".rstrip(".")
     assert re.match(f"{re.escape(place)}: .*{says}", refusal(path))
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        *("https://cdn.example.com/", "cdn.example.com/a", "cdn.example.com:443", "", "*"),
+        *("*.", "*cdn.example.com", "cdn.*.com", "cdn.example.com.", "b\u00fccher.example"),
+    ],
+)
+def test_a_domain_that_no_host_can_match_is_refused(path: Path, domain: str) -> None:
+    write(path, {"models": [{"model": TINY, "allowed_image_domains": ["a.test", domain]}]})
+    assert refusal(path).startswith(
+        f"applications[0].args.models.0.allowed_image_domains: '{domain}' is no host; allowed are"
+    )
+
+
+@pytest.mark.parametrize("domain", ["cdn.example.com", "*.Example.com", "my_bucket.a-b.test", "a"])
+def test_a_domain_is_a_host_or_its_subdomains(domain: str) -> None:
+    entry = ModelConfig(model=TINY, allowed_image_domains=(domain,)).entry()
+    assert entry.allowed_image_domains == (domain,)
+
+
+def test_memory_and_images_can_be_set_and_the_sum_follows(path: Path) -> None:
+    model = {"model": SMALL, "variant": "fp8", "gpu": "L40S", "context_tokens": 65536}
+    set_to = {"gpu_memory_utilization": 0.8, "kv_cache_dtype": "fp8", "image_limit": 2}
+    entry = ModelConfig.model_validate(model | set_to).entry()
+    assert (entry.gpu_memory_utilization, entry.kv_cache_dtype) == (0.8, "fp8")
+    assert entry.image_limit == 2
+    write(path, {"models": [model | {"gpu_memory_utilization": 0.7}]})
+    assert "44.5 GiB usable x 0.70" in refusal(path)
+
+
+def test_a_text_model_takes_no_image_limit(path: Path) -> None:
+    write(path, {"models": [{"model": "magistral-small-2506", "image_limit": 1}]})
+    assert "models.0.image_limit: the network has no vision encoder" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"weights": "a/b"}, {"tensor_parallel_size": 2}, {"replicas": 2}, {"loop_guard": False}),
+        *({"vllm_args": {"seed": 1}}, {"allowed_image_domains": ["a.test"]}, {"gpu": "L40S"}),
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_model_served_elsewhere_takes_no_setting_of_engines(
+    path: Path, settings: dict[str, Any]
+) -> None:
+    (path.parent / "remote.yaml").write_text(
+        "id: a/b\nkind: openai\nbase_url: http://ollama:11434/v1\ntokenizer: v7\n"
+        "context_tokens: 1000\nsampling: {temperature: 0}\n"
+    )
+    ours = {"model": "remote.yaml", "aliases": ["c"], "context_tokens": 500, "image_limit": 1}
+    write(path, {"models": [ours | {"reasoning": "separate"}]})
+    assert load(path).models[0].entry().image_limit == 1
+    write(path, {"models": [ours | settings]})
+    (field,) = settings
+    assert refusal(path) == (
+        f"applications[0].args.models.0.{field}: has no effect on a/b: a model of kind openai "
+        "runs on the server at its base_url"
+    )
 
 
 def test_what_does_not_fit_its_gpus_is_refused_with_the_sum(path: Path) -> None:
@@ -262,7 +335,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "Is a directory"
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\tkey: 1", "a: \x00"])
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\tkey: 1", "a: \x00", "a: 2025-13-45"])
 def test_what_is_not_yaml_is_refused(path: Path, text: str) -> None:
     path.write_text(text)
     assert refusal(path).startswith("not YAML: ")

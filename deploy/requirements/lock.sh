@@ -13,7 +13,7 @@ lock() {
 lock --override cpu-overrides.txt cpu.in -o cpu.txt "${@}"
 sed -i 's/^torch==\([0-9.]*\)$/torch==\1+cpu/' cpu.txt
 lock gpu.in -o gpu.txt "${@}"
-# The CPU build of torch is on no index that uv reads; the plain version stands in for it.
+# The CPU build of torch is not on the index that is read here; the plain version stands in for it.
 constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT
 sed 's/+cpu$//' cpu.txt >"$constraints"

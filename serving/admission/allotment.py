@@ -7,7 +7,8 @@ proportion to its length, not to how quick its router is.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+import msgspec
 
 _SILENCE_S = 5.0
 """A router that was not heard of for this long counts as ended, and so do its requests."""
@@ -17,8 +18,7 @@ that fill its batch, and prompts that begin alike share blocks. Where fewer fit,
 bookings says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class RouterDemand:
+class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     """What a router tells the others, a few times a second."""
 
     router_id: str
@@ -50,7 +50,7 @@ def allot(capacity: float, demands: Collection[RouterDemand]) -> dict[str, float
     return {router_id: part + spare for router_id, part in parts.items()}
 
 
-class Peers:
+class OtherRouters:
     """The other routers of a model, as far as they were heard."""
 
     def __init__(self) -> None:

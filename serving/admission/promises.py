@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
+import msgspec
+
 from serving.admission.heap import Heap
 from serving.admission.ticket import PRIORITIES
 
@@ -27,8 +29,7 @@ class Promise:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True, array_like=True, tag="made"):
     """News for the other routers, which the client may come back to. Times are from now on, for
     each has its own clock."""
 
@@ -38,8 +39,7 @@ class Made:
     lapses_in_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag="kept"):
     """News for the other routers: the client was here."""
 
     key: int

@@ -63,13 +63,14 @@ class _Usage(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode_request = msgspec.json.Decoder(Request).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_answer = msgspec.json.Decoder(Answer).decode
 _decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def parse_request(line: bytes) -> Request:
@@ -125,21 +126,27 @@ def _new_id() -> str:
 
 
 def output_tokens(body: bytes) -> int:
-    """Tokens that the model wrote, 0 if the body does not say. Raises ValueError if the body is
-    not a JSON object.
+    """Tokens that the model wrote, 0 if the body does not say so in integers. Raises ValueError if
+    the body is not a JSON object.
     """
-    usage = _checked(body, _decode_completion).usage
-    return max(usage.completion_tokens, usage.output_tokens) if usage else 0
+    completion: _Completion = _checked(body, _decode_completion)
+    try:
+        usage = _decode_usage(completion.usage)
+    except msgspec.ValidationError:
+        return 0
+    return max(usage.completion_tokens, usage.output_tokens)
 
 
 def error_message(body: bytes) -> str:
-    """What an error's body says, in one line."""
+    """What an error's body says, in one line that can be encoded."""
     try:
         document = json.loads(body)
         message = document.get("error", document)
         text = str(message["message"] if isinstance(message, dict) else message)
     except (ValueError, KeyError, AttributeError, RecursionError):
         text = body[:1000].decode(errors="replace")
+    # JSON may hold half a character, which UTF-8 cannot.
+    text = text.encode(errors="replace").decode()
     return " ".join(text.split())[:500]
 
 

@@ -1,5 +1,6 @@
 """The input file, read line by line: it may be larger than memory."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -39,13 +40,14 @@ def index(file: BinaryIO, name: str) -> dict[str, int]:
     return offsets
 
 
-def read_at(file: BinaryIO, offset: int) -> Request:
-    """The request that `index` found there. Raises InputError if the file has changed since."""
+def read_at(file: BinaryIO, offset: int, custom_id: str) -> Request:
+    """The request that `index` found there. Raises InputError if another or none is there now."""
     file.seek(offset)
-    try:
-        return parse_request(file.readline(MAX_LINE_BYTES))
-    except ValueError:
-        raise InputError("the input was changed while the batch ran: run it again") from None
+    with contextlib.suppress(ValueError):
+        request = parse_request(file.readline(MAX_LINE_BYTES))
+        if request.custom_id == custom_id:
+            return request
+    raise InputError("the input was changed while the batch ran: run it again")
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:

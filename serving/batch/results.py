@@ -7,6 +7,7 @@ it and asks again. `sync` brings the lines to the disk: what a crash of the mach
 most the lines since the last one, and they are asked again as well.
 """
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Container, Iterator
@@ -40,6 +41,7 @@ class Results:
         self.failures = failures_path(out)
         self._known = known
         self._failures_fd: int | None = None
+        self._write_error: OSError | None = None
         try:
             self._out_fd = _open(out)
             try:
@@ -68,7 +70,11 @@ class Results:
                 os.close(fd)
 
     def append(self, answer: Answer) -> None:
-        """Writes the line where it belongs. Raises OSError, of a full disk for one."""
+        """Writes the line where it belongs. Raises OSError, of a full disk for one, and writes
+        nothing from then on: behind a part of a line no other may stand.
+        """
+        if self._write_error is not None:
+            raise self._write_error
         if answer.succeeded:
             fd = self._out_fd
         else:
@@ -76,8 +82,15 @@ class Results:
                 self._failures_fd = _open(self.failures)
             fd = self._failures_fd
         line = memoryview(answer.encode())
-        while line:
-            line = line[os.write(fd, line) :]
+        start = os.fstat(fd).st_size
+        try:
+            while line:
+                line = line[os.write(fd, line) :]
+        except OSError as error:
+            self._write_error = error
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, start)
+            raise
 
     def sync(self) -> None:
         """Returns when all lines are on the disk."""

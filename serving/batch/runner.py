@@ -20,6 +20,8 @@ _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 3600
 """For a whole answer: Magistral's 40,960 tokens at 12 a second."""
 _SYNC_EVERY_S = 5
+_UNAVAILABLE = (429, 503)
+"""What a service answers that takes no lines now; any other status is a sign of life."""
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -80,8 +82,8 @@ async def check_service(client: httpx.AsyncClient) -> None:
 class Runner:
     """Runs requests against a service. `stopped` is why lines were left undone, if any were.
 
-    A request has `tries`; what then still fails is recorded as failed. If no line at all was
-    answered while one used up its tries, then the service is the reason, and the run stops.
+    A request has `tries`; what then still fails is recorded as failed. If the service gave no
+    sign of life while a line used up its tries, then it is the reason, and the run stops.
     """
 
     def __init__(
@@ -99,15 +101,15 @@ class Runner:
         answer cannot be written, and what `requests` raises.
         """
         self._tally.started_s = time.monotonic()
-        sync = asyncio.create_task(self._sync_regularly())
         try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(concurrency):
-                    workers.create_task(self._work(requests))
+            async with asyncio.TaskGroup() as tasks:
+                sync = tasks.create_task(self._sync_regularly())
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(concurrency):
+                        workers.create_task(self._work(requests))
+                sync.cancel()
         except* Exception as group:
             raise first(group) from None
-        finally:
-            sync.cancel()
 
     async def _sync_regularly(self) -> None:
         while True:
@@ -149,6 +151,8 @@ class Runner:
         except httpx.HTTPError as error:
             return Failure(f"no answer ({describe(error)})")
         status, body = response.status_code, response.content
+        if status not in _UNAVAILABLE:
+            self._tally.last_response_s = time.monotonic()
         if status == 401:
             self._give_up(key_refused(body))
             return Failure("401")
@@ -164,7 +168,6 @@ class Runner:
         else:
             body = lines.error_body(body)
             self._tally.count_failure(request.custom_id, message)
-        self._tally.last_response_s = time.monotonic()
         request_id = response.headers.get("x-request-id", "")
         return lines.answered(request.custom_id, status, request_id, body)
 

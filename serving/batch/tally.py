@@ -21,7 +21,7 @@ class Tally:
     trouble: str = ""
     """Why the last try that failed did."""
     last_response_s: float | None = None
-    """When the service last answered a line, be it with a refusal of it."""
+    """When the service last gave a sign of life: an answer, a refusal or an error of a line."""
     failures: list[str] = field(default_factory=list)
     """The first failures of this run, for people."""
 

@@ -4,7 +4,6 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from serving.catalogue.entry import (
@@ -14,7 +13,7 @@ from serving.catalogue.entry import (
     Sampling,
     Variant,
 )
-from serving.section import explain
+from serving.section import NotYamlError, explain, parse_yaml
 
 __all__ = [
     "CatalogueEntry",
@@ -63,9 +62,11 @@ def load(name: str, variant: str | None = None) -> CatalogueEntry:
 
 def _parse(file: str, text: bytes) -> CatalogueFile:
     try:
-        return CatalogueFile.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{file}: not YAML: {error}") from None
+        document = parse_yaml(text)
+    except NotYamlError as error:
+        raise CatalogueError(f"{file}: {error}") from None
+    try:
+        return CatalogueFile.model_validate(document)
     except ValidationError as error:
         mistakes = (
             f"{file}: {field}: {message}" if field else f"{file}: {message}"

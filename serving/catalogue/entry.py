@@ -1,5 +1,7 @@
 """What the catalogue says of a model, and of its variants for other hardware."""
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,27 +18,46 @@ from serving.catalogue.memory import (
 )
 from serving.catalogue.speed import Speed, speed
 from serving.section import Section, explain, wrong
+from serving.tiny.spec import PRESETS
 
 _EMBEDDED = "embedded"
 _FIRST_PRESET = "3.2"
 
 ModelImpl = Literal["auto", "vllm", "transformers"]
 
-_FIELD_OF_FLAG = {
-    "allowed-media-domains": "allowed_image_domains",
-    "gpu-memory-utilization": "gpu_memory_utilization",
-    "kv-cache-dtype": "kv_cache_dtype",
-    "limit-mm-per-prompt": "image_limit",
-    "max-model-len": "context_tokens",
-    "model": "weights",
-    "model-impl": "model_impl",
-    "pipeline-parallel-size": "pipeline_parallel_size",
-    "revision": "revision",
-    "tensor-parallel-size": "tensor_parallel_size",
-    "tokenizer": "tokenizer_repository",
-    "tokenizer-revision": "tokenizer_revision",
+_INSTEAD_OF_FLAG = {
+    "allowed-media-domains": "as allowed_image_domains",
+    "api-key": "at all: the cluster's own token guards the engines",
+    "data-parallel-size": "as replicas of the model in the Serve config file",
+    "gpu-memory-utilization": "as gpu_memory_utilization",
+    "kv-cache-dtype": "as kv_cache_dtype",
+    "limit-mm-per-prompt": "as image_limit",
+    "max-model-len": "as context_tokens",
+    "model": "as weights",
+    "model-impl": "as model_impl",
+    "pipeline-parallel-size": "as pipeline_parallel_size",
+    "revision": "as revision",
+    "served-model-name": "as id and aliases",
+    "tensor-parallel-size": "as tensor_parallel_size",
+    "tokenizer": "as tokenizer_repository in a model's own file",
+    "tokenizer-revision": "as tokenizer_revision in a model's own file",
 }
 """Flags of vLLM that other parts of the service depend on."""
+
+_OF_OUR_ENGINES = (
+    *("weights", "revision", "network", "weights_dtype", "kv_cache_dtype", "model_impl"),
+    *("accelerator", "gpu", "gpu_memory_utilization", "host_memory_gib", "loop_guard"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "vllm_args", "env"),
+    *("tokenizer_repository", "tokenizer_revision", "allowed_image_domains"),
+)
+"""Fields that have no effect on a model of kind openai."""
+
+_ROW_TOKENS = 9
+_ROWS = 101
+_ROWS_TOKENS = 2500
+_WORDLESS_FACTOR = 16
+
+_HOST_PATTERN = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
 class Sampling(Section):
@@ -57,8 +78,12 @@ class LoopGuard(Section):
     most `max_pattern_tokens` tokens; a pattern shorter than `min_pattern_tokens` must repeat for as
     long as one of that length.
 
-    With the defaults a loop of up to 8 tokens is stopped within 192, one of 20 tokens after 480.
-    Patterns without words may go on for 16 times as long.
+    A pattern of 9 tokens or more may be a good row or line: it must repeat 101 times or, if that is
+    less, for 2,500 tokens. One without words (symbols, digits, literals, tags) must repeat for 16
+    times as long as a short one with words.
+
+    With the defaults a loop of up to 8 tokens is stopped within 192, one of 9 to 24 at its 101st
+    repeat, one of 25 to 104 tokens after 2,500, a longer one at its 24th repeat.
     """
 
     max_pattern_tokens: int = Field(ge=1, default=256)
@@ -73,23 +98,34 @@ class LoopGuard(Section):
             )
         return self
 
+    def run_tokens(self, pattern_tokens: int, wordless: bool) -> int:
+        """How many tokens of a pattern are a loop."""
+        run = max(pattern_tokens, self.min_pattern_tokens) * self.min_count
+        if wordless:
+            return run * _WORDLESS_FACTOR
+        if pattern_tokens < _ROW_TOKENS:
+            return run
+        return max(run, min(pattern_tokens * _ROWS, _ROWS_TOKENS))
+
 
 def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
-    """Raises the error of a section for a flag that has a field of its own."""
+    """Raises the error of a section for a flag that is set by other means."""
     for flag in vllm_args:
-        if field := _FIELD_OF_FLAG.get(flag):
-            raise wrong("vllm_args", f"'{flag}' is not set here but as {field}")
+        # vLLM takes underscores too, and a part or the value after the name.
+        name = re.split("[.=]", flag.replace("_", "-"))[0]
+        if instead := _INSTEAD_OF_FLAG.get(name):
+            raise wrong("vllm_args", f"'{flag}' is not set here but {instead}")
 
 
-def check_gpu(gpu: str | float | None) -> str | float | None:
+def check_gpu(gpu: Any) -> Any:
     """Raises ValueError for a GPU that the memory sum cannot be made for."""
     if isinstance(gpu, str) and gpu not in USABLE_GIB:
         raise ValueError(
             f"unknown GPU type '{gpu}'; known are {', '.join(USABLE_GIB)}, and of any other the "
             "usable memory in GiB"
         )
-    if isinstance(gpu, int | float) and gpu <= 0:
-        raise ValueError(f"the usable memory of a GPU in GiB is above 0 (got {gpu})")
+    if isinstance(gpu, int | float) and not 0 < gpu < math.inf:
+        raise ValueError(f"the usable memory of a GPU in GiB is a number above 0 (got {gpu})")
     return gpu
 
 
@@ -148,6 +184,9 @@ class CatalogueEntry(Section):
     """Of a request's prompt and answer together."""
     image_limit: int = Field(ge=0, default=0)
     """Images in a request; 0: text only."""
+    allowed_image_domains: tuple[str, ...] = ()
+    """Hosts that images are fetched from, as "cdn.example.com" or, for its subdomains,
+    "*.example.com"; any public one if none is given."""
     system_prompt: str | None = None
     """Template of the default one with {name}, {today} and {yesterday}; other braces stand for
     themselves. If not set, the SYSTEM_PROMPT.txt beside the weights is."""
@@ -181,10 +220,21 @@ class CatalogueEntry(Section):
     verified: bool = False
     """This project has run it on the hardware that it is for."""
 
-    @field_validator("gpu")
+    @field_validator("gpu", mode="before")
     @classmethod
-    def _gpu_is_known(cls, gpu: str | float | None) -> str | float | None:
+    def _gpu_is_known(cls, gpu: Any) -> Any:
         return check_gpu(gpu)
+
+    @field_validator("allowed_image_domains")
+    @classmethod
+    def _domains_are_hosts(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        for domain in domains:
+            if not _HOST_PATTERN.fullmatch(domain):
+                raise ValueError(
+                    f"'{domain}' is no host; allowed are names such as cdn.example.com, and "
+                    "*.example.com for its subdomains; without the setting any public host is"
+                )
+        return domains
 
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> "CatalogueEntry":
@@ -194,15 +244,38 @@ class CatalogueEntry(Section):
             for field in ("base_url", "upstream_model", "api_key_env"):
                 if getattr(self, field) is not None:
                     raise wrong(field, "only a model of kind openai has one")
-        elif self.base_url is None or not self.base_url.startswith(("http://", "https://")):
+            return self
+        if self.base_url is None or not self.base_url.startswith(("http://", "https://")):
             raise wrong("base_url", "a model of kind openai needs an http:// or https:// URL")
-        elif self.weights:
-            raise wrong("weights", "the server at base_url has them; a model of kind vllm has some")
+        for field in _OF_OUR_ENGINES:
+            if field in self.model_fields_set and getattr(self, field):
+                raise wrong(field, "the server at base_url sets it; a model of kind vllm has one")
         return self
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> "CatalogueEntry":
         check_vllm_args(self.vllm_args)
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_there(self) -> "CatalogueEntry":
+        if self.embedded is not None and self.embedded not in PRESETS:
+            allowed = ", ".join(f"{_EMBEDDED}:{preset}" for preset in PRESETS)
+            raise wrong("weights", f"unknown embedded model '{self.weights}'; there are {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _network_can_do_it(self) -> "CatalogueEntry":
+        if self.network is None:
+            return self
+        if self.network.heads % self.tensor_parallel_size:
+            raise wrong(
+                "tensor_parallel_size",
+                f"{self.tensor_parallel_size} does not divide the network's "
+                f"{self.network.heads} attention heads",
+            )
+        if self.image_limit and self.network.vision is None:
+            raise wrong("image_limit", "the network has no vision encoder: 0 is all that it takes")
         return self
 
     @property

@@ -20,6 +20,8 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
     # A text model refuses the flag; one with a vision encoder would reserve memory without it.
     if entry.image_limit or (entry.network and entry.network.vision):
         flags["limit-mm-per-prompt"] = {"image": entry.image_limit}
+    if entry.allowed_image_domains:
+        flags["allowed-media-domains"] = list(entry.allowed_image_domains)
     if entry.kv_cache_dtype != "auto":
         flags["kv-cache-dtype"] = entry.kv_cache_dtype
     if entry.gpu_memory_utilization:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from serving.batch.runner import Runner, ServiceError, check_service, connect
 from serving.batch.tally import Tally
 from serving.cli import preflight
 from serving.cli.batch_progress import show
-from serving.cli.client import DEFAULT_URL, Url, fail
+from serving.cli.client import DEFAULT_URL, ApiKeyEnv, Url, fail, key_from
 from serving.cli.up import Progress, StartError, prepare_weights, service
 from serving.config import AppConfig, ConfigError, ModelConfig, load
 
@@ -34,9 +33,7 @@ def batch(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Requests, one a line.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go.")],
     url: Url = DEFAULT_URL,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the API key.")
-    ] = None,
+    api_key_env: ApiKeyEnv = None,
     config: Annotated[
         Path | None, typer.Option(help="Start the service of this Serve config here, for the run.")
     ] = None,
@@ -77,13 +74,13 @@ def batch(
             with Results(out, offsets) as results:
                 tally = Tally(len(offsets), len(results.answered), len(results.failed))
                 left = [
-                    offset
+                    (custom_id, offset)
                     for custom_id, offset in offsets.items()
                     if custom_id not in results.answered and custom_id not in results.failed
                 ]
                 stopped = None
                 if left:
-                    lines = (requests.read_at(file, offset) for offset in left)
+                    lines = (requests.read_at(file, offset, name) for name, offset in left)
                     concurrency = min(concurrency, len(left))
                     with running(own, url) as base_url:
                         stopped = asyncio.run(
@@ -92,7 +89,7 @@ def batch(
     except KeyboardInterrupt:
         raise fail("interrupted; the same command goes on from here", INTERRUPTED) from None
     except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror}", NOT_RUN) from None
+        raise fail(f"{error.filename or out}: {error.strerror or error}", NOT_RUN) from None
     except (
         InputError,
         ResultsError,
@@ -135,15 +132,6 @@ def heed_signals() -> None:
     """SIGTERM is as Ctrl-C, which counts in the background of a shell too, where it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
-def key_from(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ConfigError(f"the environment variable {variable} of --api-key-env is not set")
-    return key
 
 
 def own_service(config_file: Path | None, model: str | None) -> AppConfig | None:

@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from serving.cli.client import DEFAULT_URL, Url, fail, unreachable
+from serving.cli.client import (
+    DEFAULT_URL,
+    NOT_UNDERSTOOD,
+    ApiKeyEnv,
+    Url,
+    fail,
+    key_from,
+    unreachable,
+)
 
 Message = dict[str, Any]
 
@@ -28,9 +36,10 @@ def chat(
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="Default: the service's.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="If one is asked.")] = "",
+    api_key_env: ApiKeyEnv = None,
 ) -> None:
     """Talk to a model and see the answer stream."""
+    api_key = key_from(api_key_env)
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     timeout = httpx.Timeout(10, read=None)
     with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
@@ -53,7 +62,13 @@ def chat(
 def first_model(client: httpx.Client) -> str:
     response = client.get("/v1/models")
     check(response)
-    return str(response.json()["data"][0]["id"])
+    try:
+        return str(response.json()["data"][0]["id"])
+    except NOT_UNDERSTOOD:
+        raise fail(
+            f"{response.url} lists no model. Name one with --model, or say with --url where the "
+            "service is, without /v1."
+        ) from None
 
 
 def converse(

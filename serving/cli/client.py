@@ -1,12 +1,18 @@
 """What the commands that talk to a running service share."""
 
+import contextlib
+import os
 from typing import Annotated
 
+import httpx
 import typer
 
-Url = Annotated[str, typer.Option(help="Where the service is.", envvar="MISTRAL_SERVE_URL")]
-
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+BAD_OPTION = 2
+
+NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a body raises that has another form than the service's."""
 
 
 def fail(message: str, code: int = 1) -> typer.Exit:
@@ -17,3 +23,39 @@ def fail(message: str, code: int = 1) -> typer.Exit:
 
 def unreachable(url: str) -> typer.Exit:
     return fail(f"nothing answers at {url}. Start it with `make serve`, or say where with --url.")
+
+
+def checked_url(url: str) -> str:
+    with contextlib.suppress(httpx.InvalidURL, UnicodeError):
+        parsed = httpx.URL(url)
+        parsed.host.encode("idna")  # as looking it up does
+        port_fits = parsed.port is None or 0 < parsed.port < 2**16
+        if parsed.scheme in ("http", "https") and parsed.host and port_fits:
+            return url
+    raise fail(f"--url must be an address as {DEFAULT_URL} is, not {url!r}", BAD_OPTION)
+
+
+Url = Annotated[
+    str,
+    typer.Option(help="Where the service is.", envvar="MISTRAL_SERVE_URL", callback=checked_url),
+]
+
+ApiKeyEnv = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Environment variable with the API key.")
+]
+
+
+def key_from(variable: str | None) -> str | None:
+    """The API key that the option names, if it names one."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise fail(f"the environment variable {variable} of --api-key-env is not set", BAD_OPTION)
+    if not (key.isascii() and key.isprintable()):
+        raise fail(
+            f"the environment variable {variable} of --api-key-env holds no API key: "
+            "a header can carry printable ASCII alone",
+            BAD_OPTION,
+        )
+    return key

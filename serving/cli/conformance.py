@@ -1,13 +1,12 @@
 """`mistral-serve conformance`: does a server give what the models' documents promise?"""
 
 import asyncio
-import os
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from serving.cli.client import DEFAULT_URL, Url, fail
+from serving.cli.client import DEFAULT_URL, ApiKeyEnv, Url, fail, key_from
 from serving.conformance import report
 from serving.conformance.model import FAMILIES, Model, UnknownFamily
 from serving.conformance.runner import NoServer, Result, find_model, run
@@ -34,9 +33,7 @@ class Profile(StrEnum):
 def conformance(
     url: Url = DEFAULT_URL,
     model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.")
-    ] = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Annotated[
         Profile | None, typer.Option(help="Default: told by the model's id.")
     ] = None,
@@ -50,9 +47,7 @@ def conformance(
 ) -> None:
     """Check any server of a Mistral 24B model against the models' documents; exits 1 on a
     failure."""
-    api_key = None
-    if api_key_env is not None and not (api_key := os.environ.get(api_key_env)):
-        raise fail(f"the environment variable {api_key_env} is not set")
+    api_key = key_from(api_key_env)
     if tokenizer is not None:
         try:
             load_tokenizer(tokenizer)

@@ -6,14 +6,17 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
 _EXIT_TIMEOUT_S = 15
+_EXIT_POLL_S = 0.2
 _WATCH_PERIOD_S = 5
 """An engine takes longer to start, after it has made its shared memory."""
 
@@ -21,12 +24,9 @@ _WATCH_PERIOD_S = 5
 @contextlib.contextmanager
 def local_ray(cpus: int) -> Iterator[Path]:
     """Runs Ray and Ray Serve's controller while the context is open; gives the folder of their
-    logs. At the end all their processes are gone, and all files that they made.
+    logs. At the end all their processes are gone, and all files that they made; a signal then
+    kills them at once.
     """
-    # Short, because paths of Unix sockets below it may have 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="mistral-serve-", dir="/tmp"))
-    # Inherited by Ray's processes and vLLM's, which leave sockets there when killed.
-    os.environ["TMPDIR"] = str(folder)
     # Given, so that Ray does not write one to the home folder.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -34,8 +34,12 @@ def local_ray(cpus: int) -> Iterator[Path]:
     import ray
     from ray import serve
 
-    with no_shared_memory_left() as shared:
+    with contextlib.ExitStack() as clean_up, no_shared_memory_left() as shared:
+        # Short, because paths of Unix sockets below it may have 107 bytes.
+        folder = Path(tempfile.mkdtemp(prefix="mistral-serve-", dir="/tmp"))
         try:
+            # Inherited by Ray's processes and vLLM's, which leave sockets there when killed.
+            os.environ["TMPDIR"] = str(folder)
             ray.init(
                 address="local",
                 num_cpus=max(cpus, os.cpu_count() or 1),
@@ -49,11 +53,25 @@ def local_ray(cpus: int) -> Iterator[Path]:
             serve.start(proxy_location="Disabled")
             yield folder / "session_latest" / "logs"
         finally:
+            hurry = clean_up.enter_context(signals_noted())
             processes = psutil.Process().children(recursive=True)
             shared.update(shared_memory(processes))
             ray.shutdown()
-            end(processes)
+            end(processes, hurry)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[threading.Event]:
+    """Gives what SIGINT and SIGTERM set while the context is open; they interrupt nothing."""
+    noted = threading.Event()
+    numbers = signal.SIGINT, signal.SIGTERM
+    handlers = [signal.signal(number, lambda *_: noted.set()) for number in numbers]
+    try:
+        yield noted
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -89,9 +107,12 @@ def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     return paths
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """Waits for processes to end, and kills those that do not."""
-    _, alive = psutil.wait_procs(processes, timeout=_EXIT_TIMEOUT_S)
+def end(processes: list[psutil.Process], hurry: threading.Event) -> None:
+    """Waits for processes to end, and kills those that do not, or at once in a hurry."""
+    alive = processes
+    deadline_s = time.monotonic() + _EXIT_TIMEOUT_S
+    while alive and not hurry.is_set() and time.monotonic() < deadline_s:
+        _, alive = psutil.wait_procs(alive, timeout=_EXIT_POLL_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

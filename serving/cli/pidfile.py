@@ -7,18 +7,28 @@ from pathlib import Path
 
 import psutil
 
+from serving.cli.preflight import PreflightError
+
+_CLOCK_SLACK_S = 10
+"""A process's time of creation moves when the machine's clock is set or the machine sleeps."""
+
 
 def path(port: int) -> Path:
-    base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mistral-serve" / f"up-{port}.pid"
 
 
 @contextlib.contextmanager
 def noted(port: int) -> Iterator[None]:
-    """Notes this process as the one that serves on `port`."""
+    """Notes this process as the one that serves on `port`. Raises PreflightError."""
     file = path(port)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(str(os.getpid()))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{os.getpid()} {psutil.Process().create_time()}")
+    except OSError as error:
+        raise PreflightError(
+            f"{file}: {error.strerror}. Set XDG_CACHE_HOME to a folder that can be written."
+        ) from None
     try:
         yield
     finally:
@@ -28,8 +38,10 @@ def noted(port: int) -> Iterator[None]:
 def find(port: int) -> psutil.Process | None:
     """The running `mistral-serve up` of that port."""
     try:
-        process = psutil.Process(int(path(port).read_text()))
-        # The number may belong to another program by now.
-        return process if "mistral-serve" in " ".join(process.cmdline()) else None
+        pid, created_s = path(port).read_text().split()
+        process = psutil.Process(int(pid))
+        # After a kill the number may belong to another program.
+        same = abs(process.create_time() - float(created_s)) < _CLOCK_SLACK_S
+        return process if same else None
     except (OSError, ValueError, psutil.Error):
         return None

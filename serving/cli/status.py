@@ -1,9 +1,11 @@
 """`mistral-serve status`: models, their replicas, and what runs on them."""
 
+from typing import Any
+
 import httpx
 import typer
 
-from serving.cli.client import DEFAULT_URL, Url, unreachable
+from serving.cli.client import DEFAULT_URL, NOT_UNDERSTOOD, Url, fail, unreachable
 
 
 def status(url: Url = DEFAULT_URL) -> None:
@@ -13,18 +15,32 @@ def status(url: Url = DEFAULT_URL) -> None:
             replicas = client.get("/-/replicas").raise_for_status().json()
             models = client.get("/v1/models").raise_for_status().json()["data"]
             versions = client.get("/version").raise_for_status().json()
+        head = f"{url}  {', '.join(f'{name} {number}' for name, number in versions.items())}"
+        lines = [line for model in models for line in model_lines(model, replicas)]
+        all_up = all(replicas.values())
+    except httpx.HTTPStatusError as error:
+        raise fail(
+            f"{error.request.url} answers {error.response.status_code}: --url must be the address "
+            "of a service of mistral-serve, without /v1."
+        ) from None
     except httpx.HTTPError:
         raise unreachable(url) from None
-    typer.echo(f"{url}  {', '.join(f'{name} {number}' for name, number in versions.items())}")
-    for model in models:
-        typer.echo(model["id"])
-        for replica in replicas[model["id"]]:
-            typer.echo(
-                f"  {replica['replica']}  {replica['address']}  "
-                f"{replica['requests_in_flight']} requests and "
-                f"{replica['tokens_in_flight']} tokens in flight"
-            )
-        if not replicas[model["id"]]:
-            typer.echo("  no replica is up")
-    if not all(replicas.values()):
+    except NOT_UNDERSTOOD:
+        raise fail(
+            f"what answers at {url} is no service of mistral-serve. Say where one is with --url."
+        ) from None
+    for line in [head, *lines]:
+        typer.echo(line)
+    if not all_up:
         raise typer.Exit(1)
+
+
+def model_lines(model: Any, replicas: Any) -> list[str]:
+    """A model of /v1/models with its replicas."""
+    replica_lines = [
+        f"  {replica['replica']}  {replica['address']}  "
+        f"{replica['requests_in_flight']} requests and "
+        f"{replica['tokens_in_flight']} tokens in flight"
+        for replica in replicas[model["id"]]
+    ]
+    return [model["id"], *(replica_lines or ["  no replica is up"])]

@@ -22,7 +22,7 @@ _RUNNING: Any = "RUNNING"  # ReplicaState is a str that Ray does not export
 
 
 class StartError(Exception):
-    """The application did not come up; the message is Ray Serve's reason."""
+    """The application did not come up; the message is Ray's reason."""
 
 
 class Progress:
@@ -43,11 +43,12 @@ def up(
     """Start Ray and the application of CONFIG_FILE here, and serve until Ctrl-C."""
     say = Progress()
     stop = threading.Event()
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         config = load(config_file)
         preflight.check(config)
-        prepare_weights(config, say)
         with pidfile.noted(config.router.port):
+            prepare_weights(config, say)
             run(config, say, stop)
     except (ConfigError, preflight.PreflightError, StartError) as error:
         print(f"mistral-serve: {error}", file=sys.stderr)
@@ -67,7 +68,6 @@ def prepare_weights(config: AppConfig, say: Progress) -> None:
 
 
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
-    signal.signal(signal.SIGTERM, interrupt)
     with service(config, say) as logs:
         announce(config, say, logs)
         stop_on_signal(stop)
@@ -83,12 +83,24 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
     Raises StartError.
     """
     say("starting Ray")
-    with local_ray(preflight.cpus_needed(config)) as logs:
-        from serving import app
+    with contextlib.ExitStack() as ray:
+        try:
+            logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
+            from serving import app
 
-        start(config, say, app.NAME)
+            start(config, say, app.NAME)
+        except ray_errors() as error:
+            raise StartError(f"Ray did not start: {str(error) or type(error).__name__}") from error
         yield logs
         drain(say, app.NAME)
+
+
+def ray_errors() -> tuple[type[Exception], ...]:
+    """What Ray raises when it does not come up."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    return RuntimeError, OSError, RayError, RayServeException
 
 
 def start(config: AppConfig, say: Progress, name: str) -> None:

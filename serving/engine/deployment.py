@@ -1,5 +1,6 @@
 """The Engine deployment: one replica is one vLLM engine with an HTTP port of its own."""
 
+import logging
 import socket
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.gate import Gate
 from serving.engine_token import engine_token
+
+log = logging.getLogger(__name__)
 
 _START_TRIES = 3
 _CLOSE_S = 30
@@ -101,7 +104,12 @@ class Engine:
     async def __del__(self) -> None:
         if self._gate is None:
             return  # It never came up, and vLLM ends what it started.
-        await self._gate.drain(self._drain_timeout_s)
+        if left := await self._gate.drain(self._drain_timeout_s):
+            log.warning(
+                "%d answers are cut off: they did not end within drain_timeout_s, %g s",
+                left,
+                self._drain_timeout_s,
+            )
         await self._server.close()
 
 

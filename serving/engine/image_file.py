@@ -24,9 +24,9 @@ class MediaError(ValueError):
     """
 
 
-def check_image(data: bytes, max_pixels: int) -> None:
-    """Raises MediaError unless `data` begins as an image in one of FORMATS does, of at most
-    `max_pixels`.
+def check_image(data: bytes, max_pixels: int) -> int:
+    """How many pixels an image has, by its header. Raises MediaError unless `data` begins as an
+    image in one of FORMATS does, of at most `max_pixels`.
     """
     if data.startswith(_JPEG_START):
         _check_scans(data)
@@ -39,6 +39,7 @@ def check_image(data: bytes, max_pixels: int) -> None:
         raise MediaError("it is not a PNG, JPEG, WebP or GIF image") from None
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels)
+    return width * height
 
 
 def _check_scans(jpeg: bytes) -> None:

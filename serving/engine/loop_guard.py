@@ -1,5 +1,6 @@
 """Sees that an answer repeats itself for ever, from its token ids alone."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from serving.catalogue import LoopGuard
@@ -8,17 +9,28 @@ STOP_REASON = "repetition_detected"
 """The `stop_reason` of an answer that was stopped; vLLM's own word."""
 
 _TOKEN_BYTES = 4
-_WORDLESS_FACTOR = 16
 _LAST_SYMBOL = "\u259f"
 """The last of the box drawing and block characters. Emoji, and scripts of many letters, follow."""
 
 
-def is_wordless(text: str) -> bool:
-    """Whether a pattern is of symbols and digits, with no two different letters and no emoji. Zeros
-    and rules fill good tables, matrices and encoded data; nothing is full of blanks alone.
+_DATA = re.compile(
+    r"\b(?:null|none|nil|nan|true|false|n/a)\b|\b0x[0-9a-f]+\b|</?[a-z][^<>]*>|&[a-z]+;", re.I
+)
+
+
+def is_wordless(pattern: str) -> bool:
+    """Whether repeats of a pattern are of symbols and digits, literals (null, True, n/a, 0xFF) and
+    tags, with no two different letters beside them and no emoji. Zeros and rules fill good tables,
+    matrices and encoded data; nothing is full of blanks alone, nor of a literal without symbols.
     """
-    letters = {c for c in text if c.isalpha()}
-    return len(letters) < 2 and max(text, default="") <= _LAST_SYMBOL and not text.isspace()
+    # A pattern may begin inside a literal, which is whole in the middle one of three.
+    rest = _DATA.sub(_without_letters, pattern * 3)[len(pattern) : 2 * len(pattern)]
+    letters = {c for c in rest if c.isalpha()}
+    return len(letters) < 2 and max(rest, default="") <= _LAST_SYMBOL and not rest.isspace()
+
+
+def _without_letters(data: re.Match[str]) -> str:
+    return (" " if data[0].isalpha() else "0") * len(data[0])
 
 
 class LoopDetector:
@@ -49,17 +61,17 @@ class LoopDetector:
         while at >= 0:
             pattern, unaligned = divmod(begin - at, _TOKEN_BYTES)
             if not unaligned and self._repeats(pattern):
-                return not self._wordless(pattern) or self._repeats(pattern, _WORDLESS_FACTOR)
+                return not self._wordless(pattern) or self._repeats(pattern, wordless=True)
             at = ids.rfind(probe, low, at + self._probe - 1)
         return False
 
-    def _repeats(self, pattern: int, factor: int = 1) -> bool:
+    def _repeats(self, pattern: int, wordless: bool = False) -> bool:
         """Whether the answer ends in a long enough run of a pattern of that many tokens."""
-        guard, ids = self._guard, self._ids
-        run = max(pattern, guard.min_pattern_tokens) * guard.min_count * factor * _TOKEN_BYTES
-        begin = len(ids) - run
+        ids = self._ids
+        begin = len(ids) - self._guard.run_tokens(pattern, wordless) * _TOKEN_BYTES
         return begin >= 0 and ids.startswith(ids[begin + pattern * _TOKEN_BYTES :], begin)
 
     def _wordless(self, pattern: int) -> bool:
         tail = memoryview(self._ids)[-pattern * _TOKEN_BYTES :].cast("I")
-        return is_wordless("".join(self._text_of(token_id) for token_id in set(tail)))
+        texts = {token_id: self._text_of(token_id) for token_id in set(tail)}
+        return is_wordless("".join(texts[token_id] for token_id in tail))

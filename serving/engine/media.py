@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from serving.engine.held_pixels import HeldPixels
 from serving.engine.image_file import MediaError, check_image
 from serving.engine.public_address import IPAddress, is_public
 
@@ -27,6 +28,9 @@ _CHUNK_BYTES = 65536
 # the process has to do. The second number also bounds how many images are decoded at a time.
 _RESOLVING = ThreadPoolExecutor(32, "image-dns")
 _DECODING = ThreadPoolExecutor(4, "image-decode")
+
+HELD_PIXELS = HeldPixels(150_000_000)
+"""Of this process: twelve photos of a phone. A pixel takes 4 bytes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class ImageFetcher:
     - Proxies and credentials of the environment are ignored: behind a proxy, the address checked
       here would not be the one that it connects to.
 
-    `is_allowed`, `ports`, `resolver` and `tls` are what a test replaces.
+    `is_allowed`, `ports`, `resolver`, `tls` and `held_pixels` are what a test replaces.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class ImageFetcher:
         ports: frozenset[int] = frozenset({80, 443}),
         resolver: AbstractResolver | None = None,
         tls: SSLContext | None = None,
+        held_pixels: HeldPixels = HELD_PIXELS,
     ) -> None:
         self._allowed_domains = tuple(domain.lower() for domain in allowed_domains)
         self._limits = limits
@@ -72,6 +77,7 @@ class ImageFetcher:
         self._ports = ports
         self._resolver = resolver or Resolver()
         self._tls = tls
+        self._held_pixels = held_pixels
 
     async def load(self, url: str, decode: Callable[[bytes], T]) -> T:
         """`decode` of the image's bytes, in a thread. The bytes are those of a picture within the
@@ -83,7 +89,8 @@ class ImageFetcher:
                 data = await in_thread(self._data, url)
             else:
                 data = await self._fetch(url)
-            await in_thread(check_image, data, self._limits.max_pixels)
+            pixels = await in_thread(check_image, data, self._limits.max_pixels)
+            await self._held_pixels.take(pixels)
         except MediaError as error:
             raise MediaError(f"{_shown(url)} cannot be used: {error}.") from None
         try:

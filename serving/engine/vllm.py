@@ -38,7 +38,7 @@ from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from serving.catalogue import LoopGuard
 from serving.engine import cached_tokens
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
-from serving.engine.media import ImageFetcher
+from serving.engine.media import HELD_PIXELS, ImageFetcher
 
 VERSION: str = vllm.__version__
 
@@ -89,7 +89,7 @@ def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
     def refuse(message: str) -> NoReturn:
         raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
 
-    parser = make_arg_parser(FlexibleArgumentParser())
+    parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
     parser.error = refuse
     args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
     validate_parsed_serve_args(args)
@@ -137,6 +137,10 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._apply_chat_template_async = self._apply_in_context
+
+    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
+        with HELD_PIXELS.request():  # until the images are made into the model's inputs
+            return await super().render_chat_async(*args, **kwargs)
 
     async def render_messages_async(self, messages: Any, params: Any) -> Any:
         token = _images.set({})

@@ -18,8 +18,8 @@ OWN = ""
 
 @dataclass(slots=True)
 class _Unfinished:
+    placed: Placed
     booking: Booking
-    replica_id: str
     prefix: Prefix
 
 
@@ -87,6 +87,15 @@ class Fleet:
         else:
             self._end(event, now_s, source)
 
+    def unfinished(self) -> list[Event]:
+        """The events by which another router comes to know this one's requests."""
+        events: list[Event] = []
+        for request, one in self._unfinished.get(OWN, {}).items():
+            events.append(one.placed)
+            if one.booking.has_first_token:
+                events.append(FirstToken(request))
+        return events
+
     def forget(self, source: str, now_s: float) -> None:
         """The router of that name is gone, and its requests with it."""
         for request in list(self._unfinished.get(source, {})):
@@ -102,13 +111,13 @@ class Fleet:
         booking = load.book(work, event.cached_tokens, now_s, learn=source == OWN)
         self._index.touch(self._slots[event.replica_id], prefix)
         unfinished = self._unfinished.setdefault(source, {})
-        unfinished[event.request] = _Unfinished(booking, event.replica_id, prefix)
+        unfinished[event.request] = _Unfinished(event, booking, prefix)
 
     def _end(self, event: Ended, now_s: float, source: str) -> None:
         ended = self._unfinished.get(source, {}).pop(event.request, None)
         if ended is None:
             return
         ended.booking.end(now_s, event.output_tokens or None)
-        slot = self._slots.get(ended.replica_id)
+        slot = self._slots.get(ended.placed.replica_id)
         if slot is not None and event.output_tokens:
             self._index.touch(slot, ended.prefix, event.output_tokens)

@@ -232,6 +232,10 @@ class Booking:
     def _context_tokens(self) -> int:
         return self._prompt_tokens + self._output_tokens
 
+    @property
+    def has_first_token(self) -> bool:
+        return self._first_token_s is not None
+
     def first_token(self, now_s: float) -> None:
         """The prompt has been read. Its prefill is released, and the time it took is learnt from.
 

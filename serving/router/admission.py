@@ -59,6 +59,11 @@ class Entrance(Generic[R]):
         self._admission.end(ticket, served, self._clock())
         self._hand_out()
 
+    def look(self) -> None:
+        """Room may have been given back elsewhere."""
+        if self._waiting:
+            self._hand_out()
+
     def update(self, replicas: Iterable[R], allotment: float | None = None) -> None:
         """These replicas are up, and that is this router's part of them."""
         self._admission.update(replicas, allotment, self._clock())

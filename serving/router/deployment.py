@@ -5,6 +5,7 @@ import socket
 from functools import partial
 from typing import Any, cast
 
+import ray
 import uvicorn
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -16,7 +17,9 @@ from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory
 from serving.router.model import Model
+from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
+from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 
 _CLOSE_S = 10
@@ -51,7 +54,11 @@ class Router:
         loop = asyncio.get_running_loop()
 
         def updater(model_id: str) -> feed.Listener:
-            return lambda infos: loop.call_soon_threadsafe(directory.update, model_id, infos)
+            def update(replicas: feed.Replicas) -> None:
+                infos = [ReplicaInfo.from_metadata(*replica) for replica in replicas.items()]
+                loop.call_soon_threadsafe(directory.update, model_id, infos)
+
+            return update
 
         for model_id, handle in engines.items():
             feed.subscribe(handle, updater(model_id))
@@ -61,11 +68,25 @@ class Router:
             if model.backend is not None
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
+        context = serve.get_replica_context()
+        self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._peers = Peers(directory, token, context.replica_id.unique_id)
+        self._peers_port = await self._peers.listen(self._host)
+
+        def update_peers(replicas: feed.Replicas) -> None:
+            infos = [PeerInfo.from_metadata(*replica) for replica in replicas.items()]
+            loop.call_soon_threadsafe(self._peers.update, infos)
+
+        own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
+        feed.subscribe(own_handle, update_peers)
         relay = Relay(directory, token, config)
         app = RouterApp(directory, relay, lambda: self._draining)
         self._server = uvicorn.Server(server_config(app))
         sock = listening_socket(config.host, config.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        return {"host": self._host, "port": self._peers_port}
 
     async def check_health(self) -> None:
         if self._serving.done():
@@ -78,6 +99,7 @@ class Router:
         self._draining = True
         self._server.should_exit = True
         await asyncio.wait([self._serving], timeout=self._drain_timeout_s)
+        await self._peers.close()
 
 
 def server_config(app: Any) -> uvicorn.Config:

@@ -1,4 +1,4 @@
-"""The class by which Ray Serve tells a router process of an engine deployment's replicas.
+"""The class by which Ray Serve tells a router process of a deployment's replicas.
 
 Serve ships the classes of this module to the routers by value, so it holds no state: what
 it imports is shared with the router, what it defines would be a copy.
@@ -7,7 +7,6 @@ it imports is shared with the router, what it defines would be a copy.
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from serving.router import feed
-from serving.router.replica import ReplicaInfo
 
 
 class DirectoryFeed(RequestRouter):
@@ -15,10 +14,8 @@ class DirectoryFeed(RequestRouter):
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
-        infos = [
-            ReplicaInfo.from_metadata(r.replica_id.unique_id, r.replica_metadata) for r in replicas
-        ]
-        feed.publish(self._deployment_id.name, infos)
+        metadata = {r.replica_id.unique_id: r.replica_metadata for r in replicas}
+        feed.publish(self._deployment_id.name, metadata)
 
     async def choose_replicas(
         self,

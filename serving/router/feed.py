@@ -1,13 +1,14 @@
-"""Ray Serve's pushes of who is alive, handed to the router's directory."""
+"""Ray Serve's pushes of who is alive, handed to the router."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from serving.router.replica import ReplicaInfo
+Replicas = Mapping[str, Mapping[str, Any]]
+"""The metadata of the running replicas of a deployment, by their ids."""
 
-Listener = Callable[[list[ReplicaInfo]], object]
+Listener = Callable[[Replicas], object]
 
 # The handle is kept because Serve's updates end with it.
 _subscriptions: dict[str, tuple[DeploymentHandle[Any], Listener]] = {}
@@ -21,7 +22,7 @@ def subscribe(handle: DeploymentHandle[Any], listener: Listener) -> None:
     handle.options()  # Starts the updates; a handle is passive until its first use.
 
 
-def publish(deployment_name: str, replicas: list[ReplicaInfo]) -> None:
+def publish(deployment_name: str, replicas: Replicas) -> None:
     """Passes the running replicas of a deployment to its subscriber in this process."""
     _, listener = _subscriptions[deployment_name]
     listener(replicas)

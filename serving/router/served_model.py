@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from serving.admission import Admission, Demand, Ticket
+from serving.admission.allotment import OtherRouters, RouterDemand
+from serving.admission.capacity import used
+from serving.admission.promises import Kept, Made
 from serving.config import RouterConfig
 from serving.placement import Ended, Event, FirstToken, Fleet, Placed, Work
 from serving.placement.expected_output import ExpectedOutput
@@ -13,6 +16,9 @@ from serving.router.admission import Entrance
 from serving.router.model import Model
 from serving.router.replica import Replica, ReplicaInfo
 from serving.router.replica_health import HealthCheck
+
+News = Event | RouterDemand | Made | Kept
+"""What routers tell each other of a model."""
 
 
 class ServedModel:
@@ -43,6 +49,8 @@ class ServedModel:
         )
         self.entrance = Entrance(model.model_id, self.admission, clock)
         self.allotment: float | None = None
+        """Parts of a replica that this router may have booked, while there are others."""
+        self._other_routers = OtherRouters()
 
     @property
     def startup_left_s(self) -> int:
@@ -111,6 +119,35 @@ class ServedModel:
         self.fleet.apply(event, self._clock())
         if self.on_event is not None:
             self.on_event(event)
+
+    def hear(self, router_id: str, news: Iterable[News]) -> None:
+        """What another router tells, in its order."""
+        now_s = self._clock()
+        for one in news:
+            if isinstance(one, RouterDemand):
+                self._other_routers.hear(one, now_s)
+            elif isinstance(one, Made | Kept):
+                self.admission.promises.hear(one, now_s)
+            else:
+                self.fleet.apply(one, now_s, router_id)
+        self.entrance.look()
+
+    def forget(self, router_id: str) -> None:
+        """Another router is gone, and its requests with it."""
+        self.fleet.forget(router_id, self._clock())
+        self.entrance.look()
+
+    def demand(self, router_id: str) -> RouterDemand:
+        """What the others are to know of this router, of that id; and takes this one's part of the
+        replicas by what is known of theirs.
+        """
+        own = self.admission.router_demand(router_id)
+        healthy = self.admission.replicas
+        allotment = self._other_routers.allotment(own, len(healthy), used(healthy), self._clock())
+        if allotment != self.allotment:
+            self.allotment = allotment
+            self.refresh()
+        return own
 
 
 class Place:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
-from serving.admission.allotment import Peers
+from serving.admission.allotment import OtherRouters
 from serving.admission.capacity import used
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
@@ -147,7 +147,7 @@ class Simulation:
 
     def share(self, every_s: float, until_s: float) -> None:
         """The routers tell each other of themselves, one after the other."""
-        peers = [Peers() for _ in self.admissions]
+        peers = [OtherRouters() for _ in self.admissions]
         for admission in self.admissions:
             admission.news = []
 

@@ -1,6 +1,6 @@
 import pytest
 
-from serving.admission.allotment import Peers, RouterDemand, allot
+from serving.admission.allotment import OtherRouters, RouterDemand, allot
 
 
 def demand(router_id: str, booked: float, waiting: float = 0.0) -> RouterDemand:
@@ -26,14 +26,14 @@ def test_more_booked_than_there_is_leaves_nothing_to_the_others() -> None:
 
 
 def test_alone_there_is_no_bound() -> None:
-    assert Peers().allotment(demand("a", 1), 4, 1, 0) is None
+    assert OtherRouters().allotment(demand("a", 1), 4, 1, 0) is None
 
 
 def test_all_routers_come_to_the_same_parts() -> None:
     demands = [demand("a", 2, 6), demand("b", 0, 1), demand("c", 1, 3)]
     total = 0.0
     for own in demands:
-        peers = Peers()
+        peers = OtherRouters()
         for other in demands:
             if other is not own:
                 peers.hear(other, 0)
@@ -42,7 +42,7 @@ def test_all_routers_come_to_the_same_parts() -> None:
 
 
 def test_a_router_that_is_silent_is_forgotten() -> None:
-    peers = Peers()
+    peers = OtherRouters()
     peers.hear(demand("b", 3), 0)
     assert peers.allotment(demand("a", 1), 4, 4, 4.9) == pytest.approx(1.5)
     assert peers.allotment(demand("a", 1), 4, 4, 5.1) is None
@@ -50,6 +50,6 @@ def test_a_router_that_is_silent_is_forgotten() -> None:
 
 def test_where_requests_share_memory_more_of_them_fit() -> None:
     """Six replicas' worth of requests take but two."""
-    peers = Peers()
+    peers = OtherRouters()
     peers.hear(demand("b", 3, 9), 0)
     assert peers.allotment(demand("a", 3, 9), 4, 2.0, 1) == pytest.approx(4 * 3 / 2)

@@ -86,6 +86,9 @@ def test_ids_of_answers_are_distinct() -> None:
         (completion("a"), 5),
         (b'{"usage": {"input_tokens": 1, "output_tokens": 7}}', 7),
         (b'{"usage": null}', 0),
+        (b'{"usage": {"completion_tokens": null}}', 0),
+        (b'{"usage": {"completion_tokens": 5.5}}', 0),
+        (b'{"usage": [5]}', 0),
         (b"{}", 0),
     ],
 )
@@ -105,6 +108,7 @@ def test_a_body_that_is_no_json_object_is_told(body: bytes) -> None:
         (b'{"error": {"message": "too\\n  long"}}', "too long"),
         (b'{"error": "not found"}', "not found"),
         (b'{"message": "older"}', "older"),
+        (b'{"error": {"message": "a \\ud800"}}', "a ?"),
         (b"<html>\n413</html>", "<html> 413</html>"),
         (b'{"detail": 1}', '{"detail": 1}'),
         (b"[1]", "[1]"),

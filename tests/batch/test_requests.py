@@ -12,15 +12,18 @@ def test_an_index_finds_each_request_again() -> None:
     offsets = requests.index(file, "in.jsonl")
     assert list(offsets) == ["a", "ü", "c"]
     for custom_id in ("c", "a", "ü"):
-        assert requests.read_at(file, offsets[custom_id]).custom_id == custom_id
+        assert requests.read_at(file, offsets[custom_id], custom_id).custom_id == custom_id
 
 
-def test_a_file_that_changes_meanwhile_is_told() -> None:
+@pytest.mark.parametrize("now", [b"", b"{}\n", request_line("c")])
+def test_a_file_that_changes_meanwhile_is_told(now: bytes) -> None:
     file = io.BytesIO(request_line("a") + request_line("b"))
     offsets = requests.index(file, "in.jsonl")
     file.truncate(offsets["b"])
+    file.seek(offsets["b"])
+    file.write(now)
     with pytest.raises(InputError, match="the input was changed"):
-        requests.read_at(file, offsets["b"])
+        requests.read_at(file, offsets["b"], "b")
 
 
 def test_the_last_line_needs_no_end() -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,31 @@ def test_a_line_is_in_the_file_as_soon_as_it_is_appended(out: Path) -> None:
     with Results(out, KNOWN) as results:
         results.append(A)
         assert ids(out) == ["a"]
+
+
+@pytest.mark.parametrize("answer", [B, REFUSED])
+def test_a_disk_that_fills_up_leaves_whole_lines_and_takes_no_more(
+    out: Path, answer: lines.Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [10, 0]
+
+    def write_until_full(fd: int, data: memoryview) -> int:
+        if not (left := room.pop(0)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_write(fd, data[:left])
+
+    real_write = os.write
+    with Results(out, KNOWN) as results:
+        results.append(A)
+        results.append(EXHAUSTED)
+        monkeypatch.setattr(os, "write", write_until_full)
+        with pytest.raises(OSError, match="No space left"):
+            results.append(answer)
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            results.append(C)
+    assert out.read_bytes() == A.encode()
+    assert failures_path(out).read_bytes() == EXHAUSTED.encode()
 
 
 def test_failures_go_to_a_file_of_their_own_which_is_there_only_if_needed(out: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.batch import lines, retry
+from serving.batch import lines, retry, runner
 from serving.batch.requests import InputError
 from serving.batch.results import Results
 from serving.batch.runner import Runner, ServiceError, check_service, connect
@@ -23,6 +23,7 @@ from tests.batch.stand_in_service import (
 from tests.eventually import eventually
 
 BUSY = Reply(429, headers={"retry-after": "7"})
+BUSY_NOW = Reply(429)
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,9 @@ class Run:
         requests = (lines.parse_request(request_line(custom_id)) for custom_id in self.ids)
         with Results(self.out, self.ids) as results:
             async with connect(self.service.url, None, concurrency) as client:
-                runner = Runner(client, results, self.tally, tries=tries)
-                await runner.run(requests, concurrency)
-        self.stopped = runner.stopped
+                running = Runner(client, results, self.tally, tries=tries)
+                await running.run(requests, concurrency)
+        self.stopped = running.stopped
 
     def answers(self) -> dict[str, Any]:
         return read(self.out)
@@ -89,6 +90,7 @@ async def test_no_more_requests_at_a_time_than_allowed(tmp_path: Path) -> None:
         run = asyncio.create_task(Run(service, tmp_path, ids)(concurrency=3))
         await eventually(lambda: len(service.asked) == 3)
         service.die()
+        assert len(service.asked) == 3
         service.script = {}
         service.live()
         await run
@@ -145,7 +147,6 @@ async def test_a_line_that_runs_out_of_tries_fails_and_the_others_go_on(tmp_path
     ids = ["first", "poison", *(str(number) for number in range(20))]
     with serving({"poison": [Reply(500)] * 100}) as service:
         run = Run(service, tmp_path, ids)
-        # One line is answered after the poison's first try and before its last.
         await run(concurrency=2, tries=5)
     assert service.asked.count("poison") == 5
     assert set(run.answers()) == set(ids) - {"poison"}
@@ -155,6 +156,15 @@ async def test_a_line_that_runs_out_of_tries_fails_and_the_others_go_on(tmp_path
         "message": "gave up after 5 tries; the last: 500: status 500",
     }
     assert run.stopped is None
+
+
+@pytest.mark.parametrize("bad", [Reply(500), Reply(502), Reply(200, b"<html>")])
+async def test_a_line_that_fails_alone_does_not_stop_the_run(tmp_path: Path, bad: Reply) -> None:
+    with serving({"poison": [BUSY_NOW, bad, Reply(503)]}) as service:
+        run = Run(service, tmp_path, ["poison", "next"])
+        await run(concurrency=1, tries=3)
+    assert run.stopped is None
+    assert set(run.failures()) == {"poison"} and set(run.answers()) == {"next"}
 
 
 async def test_a_service_that_dies_and_returns_loses_nothing(tmp_path: Path) -> None:
@@ -178,7 +188,8 @@ async def test_a_service_that_dies_and_returns_loses_nothing(tmp_path: Path) -> 
 @pytest.mark.parametrize("dead", [True, False])
 async def test_a_run_stops_when_nothing_is_answered_any_more(tmp_path: Path, dead: bool) -> None:
     ids = [str(number) for number in range(100)]
-    script = {} if dead else {custom_id: [Reply(503)] * 100 for custom_id in ids}
+    busy = [BUSY_NOW, Reply(503)] * 50
+    script = {} if dead else {custom_id: busy for custom_id in ids}
     with serving(script) as service:
         run = Run(service, tmp_path, ids)
         if dead:
@@ -192,7 +203,7 @@ async def test_a_run_stops_when_nothing_is_answered_any_more(tmp_path: Path, dea
 
 async def test_a_stop_does_not_wait_for_lines_that_wait(tmp_path: Path) -> None:
     patient = Reply(503, headers={"retry-after": "500"})
-    with serving({"a": [patient], "b": [Reply(500)] * 3}) as service:
+    with serving({"a": [patient], "b": [Reply(503)] * 3}) as service:
         run = Run(service, tmp_path, ["a", "b"])
         async with asyncio.timeout(60):
             await run(concurrency=2, tries=3)
@@ -228,6 +239,22 @@ async def test_an_output_that_cannot_be_written_ends_the_run(
         await Run(service, tmp_path, ["a", "b", "c"])()
 
 
+async def test_answers_that_do_not_reach_the_disk_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OSError(5, "Input/output error")]
+
+    def broken_once(_: Results) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(runner, "_SYNC_EVERY_S", 0)
+    monkeypatch.setattr(Results, "sync", broken_once)
+    with serving({"a": [HOLD]}) as service, pytest.raises(OSError, match="Input/output error"):
+        async with asyncio.timeout(60):
+            await Run(service, tmp_path, ["a"])()
+
+
 async def test_an_input_that_cannot_be_read_on_ends_the_run(tmp_path: Path) -> None:
     def requests() -> Iterator[lines.Request]:
         yield lines.parse_request(request_line("a"))
@@ -235,9 +262,9 @@ async def test_an_input_that_cannot_be_read_on_ends_the_run(tmp_path: Path) -> N
 
     with serving() as service, Results(tmp_path / "out.jsonl", ["a"]) as results:
         async with connect(service.url, None, 2) as client:
-            runner = Runner(client, results, Tally(2), tries=1)
+            running = Runner(client, results, Tally(2), tries=1)
             with pytest.raises(InputError, match="changed"):
-                await runner.run(requests(), 2)
+                await running.run(requests(), 2)
 
 
 async def test_a_service_is_checked_before_the_first_line() -> None:

@@ -17,6 +17,9 @@ TINY = "tiny-mistral-small-3.2"
 LARGE = (SMALL_3_2, SMALL_2501, MAGISTRAL)
 VARIANTS = [(name, variant) for name in LARGE for variant in catalogue.read(name).variants]
 
+REQUIRED = "id: a, tokenizer: v7, context_tokens: 9, sampling: {temperature: 0}"
+"""Of a file of one's own, but for the weights."""
+
 CARDS = {
     SMALL_3_2: "vllm serve mistralai/Mistral-Small-3.2-24B-Instruct-2506 "
     "--tokenizer_mode mistral --config_format mistral --load_format mistral "
@@ -200,31 +203,37 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("id: [", "not YAML: "),
-        ("id: a", "weights: "),
-        ("{id: a, weight: b}", "weight: unknown field; allowed are: id, aliases, "),
-        ("{id: a, weights: b, tokenizer: v9}", "tokenizer: Input should be 'v7', 'v11' or 'v13' "),
-        ("{id: a, sampling: {temp: 1}}", "sampling.temp: unknown field; allowed are: temperature"),
-        ("{id: a, variants: {x: {gpus: 1}}}", "variants.x.gpus: unknown field; allowed are: wei"),
-        ("[]", "Input should be a valid dictionary"),
+        ("id: [", ["not YAML: "]),
+        ("revision: 2025-13-45", ["not YAML: month must be in 1..12: what only looks like a date"]),
+        ("id: a", ["tokenizer: ", "sampling: ", "context_tokens: "]),
+        (f"{{{REQUIRED}}}", ["weights: a model of kind vllm needs "]),
+        (f"{{{REQUIRED}, weight: b}}", ["weight: unknown field; allowed are: id, aliases, "]),
+        (
+            f"{{{REQUIRED}, weights: b, tokenizer: v9}}",
+            ["tokenizer: Input should be 'v7', 'v11' or 'v13' "],
+        ),
+        (
+            f"{{{REQUIRED}, weights: b, sampling: {{temperature: 0, temp: 1}}}}",
+            ["sampling.temp: unknown field; allowed are: temperature"],
+        ),
+        (
+            f"{{{REQUIRED}, weights: b, variants: {{x: {{gpus: 1}}}}}}",
+            ["variants.x.gpus: unknown field; allowed are: wei"],
+        ),
+        ("[]", ["Input should be a valid dictionary"]),
     ],
 )
 def test_a_mistake_in_it_is_told_with_file_field_and_what_is_allowed(
-    tmp_path: Path, text: str, says: str
+    tmp_path: Path, text: str, says: list[str]
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(CatalogueError) as raised:
         catalogue.read_path(path)
-    lines = str(raised.value).splitlines()
-    if says == "weights: ":  # told once the required fields are there
-        assert [line.split(": ")[1] for line in lines] == [
-            "tokenizer",
-            "sampling",
-            "context_tokens",
-        ]
-    else:
-        assert any(line.startswith(f"{path}: {says}") for line in lines), lines
+    lines = [line for line in str(raised.value).splitlines() if line.startswith(str(path))]
+    assert [line[: len(f"{path}: {said}")] for line, said in zip(lines, says, strict=True)] == [
+        f"{path}: {said}" for said in says
+    ]
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

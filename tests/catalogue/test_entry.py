@@ -19,7 +19,7 @@ ENTRY: dict[str, Any] = {
     "env": {"A": "1"},
 }
 REMOTE: dict[str, Any] = {
-    **{k: v for k, v in ENTRY.items() if k not in ("weights", "revision")},
+    **{k: ENTRY[k] for k in ("id", "tokenizer", "sampling", "context_tokens")},
     "kind": "openai",
     "base_url": "http://ollama:11434/v1",
     "api_key_env": "OLLAMA_KEY",
@@ -44,8 +44,12 @@ def mistakes(document: dict[str, Any]) -> list[tuple[str, str]]:
         {"context_tokens": 0},
         {"image_limit": -1},
         {"weights": ""},
+        {"weights": "embedded:9"},
         {"gpu": "H1000"},
         {"gpu": -24},
+        {"gpu": float("inf")},
+        {"gpu": float("nan")},
+        {"host_memory_gib": float("inf")},
         {"gpu_memory_utilization": 1.5},
         {"model_impl": "torch"},
         {"weights_dtype": "int3"},
@@ -68,19 +72,41 @@ def test_a_gpu_is_a_known_type_or_its_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "field"),
+    ("flag", "instead"),
     [
-        ("max-model-len", "context_tokens"),
-        ("limit-mm-per-prompt", "image_limit"),
-        ("kv-cache-dtype", "kv_cache_dtype"),
-        ("model-impl", "model_impl"),
-        ("tensor-parallel-size", "tensor_parallel_size"),
-        ("revision", "revision"),
+        ("max-model-len", "as context_tokens"),
+        ("max_model_len", "as context_tokens"),
+        ("limit-mm-per-prompt", "as image_limit"),
+        ("limit-mm-per-prompt.image", "as image_limit"),
+        ("kv_cache_dtype", "as kv_cache_dtype"),
+        ("kv-cache-dtype=fp8", "as kv_cache_dtype"),
+        ("model-impl", "as model_impl"),
+        ("tensor-parallel_size", "as tensor_parallel_size"),
+        ("revision", "as revision"),
+        ("tokenizer", "as tokenizer_repository in a model's own file"),
+        ("allowed_media_domains", "as allowed_image_domains"),
+        ("data-parallel-size", "as replicas of the model in the Serve config file"),
+        ("served-model-name", "as id and aliases"),
+        ("api-key", "at all: the cluster's own token guards the engines"),
     ],
 )
-def test_a_flag_with_a_field_of_its_own_is_refused(flag: str, field: str) -> None:
+def test_a_flag_that_is_set_by_other_means_is_refused(flag: str, instead: str) -> None:
     assert mistakes(ENTRY | {"vllm_args": {flag: 1}}) == [
-        ("vllm_args", f"'{flag}' is not set here but as {field}")
+        ("vllm_args", f"'{flag}' is not set here but {instead}")
+    ]
+
+
+def test_what_the_network_cannot_do_is_refused() -> None:
+    network = {
+        **{"hidden_size": 64, "layers": 2, "heads": 4, "kv_heads": 2},
+        **{"head_dim": 16, "ffn_size": 128, "vocab_size": 1000},
+    }
+    CatalogueEntry.model_validate(ENTRY | {"network": network, "tensor_parallel_size": 2})
+    assert mistakes(ENTRY | {"network": network, "tensor_parallel_size": 3}) == [
+        ("tensor_parallel_size", "3 does not divide the network's 4 attention heads")
+    ]
+    assert mistakes(ENTRY | {"network": network, "image_limit": 1}) == [
+        ("image_limit", "the network has no vision encoder: 0 is all that it takes")
     ]
 
 
@@ -140,6 +166,9 @@ def test_a_model_served_elsewhere_has_a_url_and_no_weights() -> None:
         ({"base_url": None}, "base_url"),
         ({"base_url": "ollama:11434"}, "base_url"),
         ({"weights": "a/b"}, "weights"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size"),
+        ({"vllm_args": {"seed": 1}}, "vllm_args"),
+        ({"loop_guard": {"min_count": 9}}, "loop_guard"),
     ],
 )
 def test_a_model_served_elsewhere_is_checked(wrong: dict[str, Any], field: str) -> None:

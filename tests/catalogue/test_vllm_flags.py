@@ -46,6 +46,7 @@ def test_the_default_of_max_tokens_does_not_become_vllms_cap() -> None:
     [
         ({"revision": "c0ffee"}, "revision", "c0ffee"),
         ({"image_limit": 4}, "limit-mm-per-prompt", {"image": 4}),
+        ({"allowed_image_domains": ["a.test"]}, "allowed-media-domains", ["a.test"]),
         ({"kv_cache_dtype": "fp8"}, "kv-cache-dtype", "fp8"),
         ({"gpu_memory_utilization": 0.95}, "gpu-memory-utilization", 0.95),
         ({"model_impl": "vllm"}, "model-impl", "vllm"),

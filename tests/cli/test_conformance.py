@@ -98,8 +98,8 @@ def test_the_key_comes_from_the_environment(
     assert "secret" not in result.output
     monkeypatch.delenv("MY_KEY")
     missing = invoke(theme.checks[:1], "--api-key-env", "MY_KEY")
-    assert missing.exit_code == 1
-    assert "MY_KEY is not set" in missing.output
+    assert missing.exit_code == 2
+    assert "MY_KEY of --api-key-env is not set" in missing.output
 
 
 def test_a_name_that_tells_nothing_asks_for_the_family(invoke: Invoke) -> None:

@@ -36,3 +36,32 @@ def test_shared_memory_of_a_child_that_was_killed_is_removed(
         child.communicate()
         assert path.exists()
     assert not path.exists()
+
+
+def test_signals_while_it_cleans_up_kill_what_is_left_and_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+    interrupts = [signal.SIGINT, signal.SIGTERM]
+    handlers = [signal.getsignal(number) for number in interrupts]
+    stubborn: list[subprocess.Popen[bytes]] = []
+
+    def shutdown() -> None:
+        for number in interrupts:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(
+        "ray.init", lambda **_: stubborn.append(subprocess.Popen(["sleep", "1000"]))
+    )
+    monkeypatch.setattr("ray.serve.start", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    monkeypatch.setattr(local_ray, "_EXIT_TIMEOUT_S", 1000)
+    with pytest.raises(KeyboardInterrupt), local_ray.local_ray(1):
+        folder = Path(os.environ["TMPDIR"])
+        assert folder.is_dir()
+        raise KeyboardInterrupt
+    (process,) = stubborn
+    assert process.poll() is not None
+    assert not folder.exists()
+    assert [signal.getsignal(number) for number in interrupts] == handlers

@@ -1,6 +1,7 @@
 """The set-up script and the locks that it installs."""
 
 import importlib.metadata
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,44 @@ def test_each_direct_requirement_says_why_it_is_there() -> None:
         for line in file.read_text().splitlines():
             if line and not line.startswith(("#", "-")):
                 assert "# " in line, f"{file.name}: {line}"
+
+
+STAND_IN_PYTHON = """#!/bin/sh
+case "$*" in
+    *version_info*) echo 3.11 ;;
+    *sysconfig*) echo .venv ;;
+    "-m venv "*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+esac
+"""
+
+
+def test_an_environment_is_made_once_and_again_where_the_checkout_has_moved(
+    tmp_path: Path,
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (
+        ("python3.11", STAND_IN_PYTHON),
+        ("df", "#!/bin/sh\necho; echo x x x 10000\n"),
+    ):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+
+    def set_up(checkout: Path) -> str:
+        path = f"{tools}:/usr/bin:/bin"
+        command = [checkout / "deploy/setup.sh"]
+        result = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stderr
+
+    checkout = tmp_path / "checkout"
+    shutil.copytree(DEPLOY, checkout / "deploy")
+    shutil.copy(DEPLOY.parent / "pyproject.toml", checkout)
+    assert "making .venv" in set_up(checkout)
+    assert set_up(checkout) == ""
+    moved = checkout.rename(tmp_path / "moved")
+    assert "making .venv" in set_up(moved)
+    assert set_up(moved) == ""
 
 
 def test_an_unsupported_python_is_one_clear_line(tmp_path: Path) -> None:

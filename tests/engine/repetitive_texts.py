@@ -1,4 +1,4 @@
-"""Two hundred texts that repeat themselves as good answers do."""
+"""Two hundred and thirty texts that repeat themselves as good answers do."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ _WORDS = [
     *("bridge", "orange", "summer", "pencil", "forest", "island", "mirror", "basket", "copper"),
     *("valley", "harbor"),
 ]
-_COUNTS = (5, 8, 12, 16, 20)
+_COUNTS = (5, 20, 30, 50, 100)
 
 
 def texts() -> dict[str, str]:
@@ -57,7 +57,7 @@ def _equal_json_rows() -> Iterator[str]:
 
 
 def _indented_json() -> Iterator[str]:
-    for rows in (3, 6, 9, 12, 15, 18, 20, 21, 22, 23):
+    for rows in (3, 6, 10, 15, 20, 25, 30, 50, 75, 100):
         body = ",\n".join(['    {\n      "name": "",\n      "value": 0\n    }'] * rows)
         yield '{\n  "items": [\n' + body + "\n  ]\n}"
 
@@ -108,20 +108,44 @@ def _songs_of_one_word() -> Iterator[str]:
 
 
 def _lines_written_out() -> Iterator[str]:
-    for line in ("I will not talk in class.\n", "All work and no play makes Jack a dull boy.\n"):
-        for count in (5, 10, 15, 20, 23):
-            yield line * count
+    for count in (5, 10, 15, 20, 23):
+        yield "I will not talk in class.\n" * count  # a short line: the 24th is cut
+    for count in _COUNTS:
+        yield "All work and no play makes Jack a dull boy.\n" * count
 
 
 def _empty_forms() -> Iterator[str]:
-    for line in ("- [ ] Task\n", "Name: ________\n"):
-        for count in (5, 10, 15, 20, 23):
-            yield "Please fill in:\n" + line * count
+    for count in (5, 10, 20, 25, 30):
+        yield "Please fill in:\n" + "- [ ] Task\n" * count
+    for count in _COUNTS:
+        yield "Please fill in:\n" + "- [ ] Task: ________ Date: ________\n" * count
 
 
 def _unrolled_code() -> Iterator[str]:
-    for count in (5, 8, 10, 12, 14, 16, 18, 20, 22, 23):
+    for count in (5, 10, 20, 30, 40):
         yield "def run(step):\n" + "    step.forward()\n" * count + "    return step\n"
+    for count in _COUNTS:
+        yield (
+            "def run(p, s):\n" + "    p = p.step(s, dt=0.1, out=None)\n" * count + "    return p\n"
+        )
+
+
+def _lists_of_literals() -> Iterator[str]:
+    for literal in ("null", "None", "true", "False", "NaN"):
+        yield "[" + ", ".join([literal] * 100) + "]"
+        yield "[" + ",".join([literal] * 500) + "]"
+
+
+def _hex_arrays() -> Iterator[str]:
+    for count in (34, 64, 100, 200, 300):
+        yield "uint8_t data[] = {" + ", ".join(["0xFF"] * count) + "};"
+        yield "static const table = {\n" + "    0xDE, 0xAD, 0xBE, 0xEF,\n" * count + "};"
+
+
+def _markup() -> Iterator[str]:
+    for rows in _COUNTS:
+        yield "<table>\n" + "<tr><td></td><td></td></tr>\n" * rows + "</table>"
+        yield "<ul>\n" + '  <li class="item">&nbsp;</li>\n' * rows + "</ul>"
 
 
 def _test_code() -> Iterator[str]:
@@ -156,6 +180,9 @@ _KINDS = {
     "lines written out": _lines_written_out,
     "empty form": _empty_forms,
     "unrolled code": _unrolled_code,
+    "list of literals": _lists_of_literals,
+    "hex array": _hex_arrays,
+    "markup": _markup,
     "test code": _test_code,
     "numbered list": _numbered_lists,
 }

@@ -1,5 +1,10 @@
 """What an engine asks of Ray Serve."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
 from serving import catalogue
 from serving.engine import deployment
 
@@ -29,3 +34,22 @@ def test_a_cpu_engine_is_one_bundle_of_cpus() -> None:
 def test_serve_waits_longer_than_the_drain() -> None:
     options = deployment.options(TINY, cpus=1, drain_timeout_s=600)
     assert options["graceful_shutdown_timeout_s"] > 600
+
+
+@pytest.mark.parametrize(("left", "says"), [(0, []), (2, ["2 answers are cut off: "])])
+async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
+    caplog: pytest.LogCaptureFixture, left: int, says: list[str]
+) -> None:
+    async def drain(timeout_s: float) -> int:
+        return left
+
+    async def close() -> None:
+        pass
+
+    engine: Any = SimpleNamespace(
+        _gate=SimpleNamespace(drain=drain),
+        _server=SimpleNamespace(close=close),
+        _drain_timeout_s=60.0,
+    )
+    await deployment.Engine.__del__(engine)
+    assert [message[:23] for message in caplog.messages] == says

@@ -34,8 +34,8 @@ def encode(tekken: Tekkenizer, text: str) -> list[int]:
     return tekken.encode(text, bos=False, eos=False)
 
 
-def test_none_of_200_texts_that_repeat_themselves_is_cut(tekken: Tekkenizer) -> None:
-    assert len(texts()) == 200
+def test_none_of_230_texts_that_repeat_themselves_is_cut(tekken: Tekkenizer) -> None:
+    assert len(texts()) == 230
     cut = {
         name: at
         for name, text in texts().items()
@@ -46,7 +46,10 @@ def test_none_of_200_texts_that_repeat_themselves_is_cut(tekken: Tekkenizer) -> 
 
 @pytest.mark.parametrize(
     ("pattern_tokens", "stop_tokens"),
-    [(1, 168), (2, 168), (3, 168), (5, 168), (7, 168), (8, 192), (20, 480), (64, 1536)],
+    [
+        *((1, 168), (2, 168), (3, 168), (5, 168), (7, 168), (8, 192)),
+        *((9, 909), (24, 2424), (25, 2500), (64, 2500), (90, 2500)),
+    ],
 )
 def test_a_loop_of_words_is_stopped(
     tekken: Tekkenizer, pattern_tokens: int, stop_tokens: int
@@ -56,7 +59,11 @@ def test_a_loop_of_words_is_stopped(
 
 
 @pytest.mark.parametrize(
-    "text", [" hello", " ha", "\n", " \n\t", "😂", "哈", "[TOOL_CALLS]", "no, "]
+    "text",
+    [
+        *(" hello", " ha", "\n", " \n\t", "😂", "哈", "[TOOL_CALLS]", "no, ", " null", " True"),
+        *("    nop\n", "I will not talk in class.\n", "- [ ] Task\n"),
+    ],
 )
 def test_a_short_loop_is_stopped_in_under_200_tokens_of_it(tekken: Tekkenizer, text: str) -> None:
     opening = encode(tekken, "Of course. Here is what you asked for:")
@@ -64,7 +71,7 @@ def test_a_short_loop_is_stopped_in_under_200_tokens_of_it(tekken: Tekkenizer, t
     assert stop is not None and stop - len(opening) < 200
 
 
-@pytest.mark.parametrize("text", ["=", ", 0", "|---", "A", "0.0, ", "* "])
+@pytest.mark.parametrize("text", ["=", ", 0", "|---", "A", "0.0, ", "* ", "null, ", "<br>"])
 def test_a_loop_without_words_is_stopped_too(tekken: Tekkenizer, text: str) -> None:
     stop = stopped_at(tekken, encode(tekken, text) * 5000)
     assert stop is not None and 2000 < stop < 4000
@@ -89,6 +96,16 @@ def test_only_what_repeats_exactly_is_a_loop(tekken: Tekkenizer) -> None:
         ("AAAA", True),
         ("│ ─ █", True),
         ("", True),
+        ("null, ", True),
+        ("ull, n", True),
+        ("| n/a | N/A ", True),
+        ("0xDE, 0xAD, ", True),
+        ("<td>&nbsp;</td>", True),
+        ('d class="wide"></td><t', True),
+        ("null ", False),
+        ("nullable, ", False),
+        ("<td>no</td>", False),
+        ("if a < b: ", False),
         (" no", False),
         ("   \n", False),
         ("😂", False),
@@ -117,6 +134,8 @@ def test_the_detector_does_what_its_definition_says(guard: LoopGuard) -> None:
     def is_loop(ids: list[int]) -> bool:
         for pattern in range(1, guard.max_pattern_tokens + 1):
             run = max(pattern, guard.min_pattern_tokens) * guard.min_count
+            if pattern >= 9:
+                run = max(run, min(pattern * 101, 2500))
             tail = ids[-run:]
             if len(tail) == run and tail[pattern:] == tail[:-pattern]:
                 return True

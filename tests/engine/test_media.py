@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import gzip
 import io
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serving.engine.image_file import MediaError
 from serving.engine.media import ImageFetcher, Limits
 from tests.engine.pictures import PNG, data_url, encoded
 from tests.engine.web import (
@@ -207,15 +205,25 @@ async def test_a_body_shorter_than_its_declared_length(web: Web) -> None:
 
 
 async def test_of_a_body_longer_than_its_declared_length_no_more_is_read(web: Web) -> None:
+    loaded = asyncio.Event()
+
     async def lies(writer: asyncio.StreamWriter) -> None:
         writer.write(answer(PNG, "Content-Type: image/png", f"Content-Length: {len(PNG)}"))
+        await loaded.wait()
         while True:
             writer.write(bytes(65536))
             await writer.drain()
 
     web.routes["/b"] = lies
-    with contextlib.suppress(MediaError):  # if the rest came along with the first bytes
-        assert await load(web.fetcher(), web.url("/b")) == PNG
+    assert await load(web.fetcher(), web.url("/b")) == PNG
+    loaded.set()
+    await eventually(lambda: not web.connections)
+
+
+async def test_a_body_that_comes_with_more_than_its_declared_length(web: Web) -> None:
+    headers = ["Content-Type: image/png", f"Content-Length: {len(PNG)}"]
+    web.routes["/b"] = answer(PNG + bytes(1000), *headers)
+    assert "gave no valid answer" in await refused(web.fetcher(), web.url("/b"))
     await eventually(lambda: not web.connections)
 
 
@@ -238,16 +246,21 @@ async def test_other_statuses(web: Web, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\0\0\0\0\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b""]
+    ("raw", "reason"),
+    [
+        (b"\0\0\0\0\r\n\r\n", "gave no valid answer"),
+        (b"SSH-2.0-x\r\n\r\n", "gave no valid answer"),
+        (b"HTTP/1.1 200 OK\r\n", "cannot be reached"),
+        (b"", "cannot be reached"),
+    ],
 )
-async def test_what_is_no_http(web: Web, raw: bytes) -> None:
+async def test_what_is_no_http(web: Web, raw: bytes, reason: str) -> None:
     async def write(writer: asyncio.StreamWriter) -> None:
         writer.write(raw)
         await writer.drain()
 
     web.routes["/b"] = write
-    reason = await refused(web.fetcher(), web.url("/b"))
-    assert "no valid answer" in reason or "cannot be reached" in reason
+    assert reason in await refused(web.fetcher(), web.url("/b"))
 
 
 async def test_a_port_that_nobody_listens_on() -> None:

@@ -39,7 +39,9 @@ def test_the_memory_sum_has_vllms_default_share_of_a_gpu() -> None:
     assert args.gpu_memory_utilization == VLLM_GPU_MEMORY_UTILIZATION
 
 
-@pytest.mark.parametrize("args", [{"tensor-paralel": 2}, {"max-model-len": "long"}])
+@pytest.mark.parametrize(
+    "args", [{"tensor-paralel": 2}, {"max-model": 2}, {"max-model-len": "long"}]
+)
 def test_a_flag_that_vllm_does_not_take_is_named(args: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"vllm_args.*{next(iter(args))}"):
         vllm.parse({"model": "m", **args}, ["m"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-import contextlib
+import inspect
 import io
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +14,11 @@ from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURL, ImageUR
 from PIL import Image
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
 from vllm.renderers import mistral as vllm_mistral
+from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine import vllm as engine
+from serving.engine.held_pixels import HeldPixels
 from serving.engine.image_file import MediaError
 
 TURNED = 6
@@ -89,7 +91,7 @@ async def test_refusals_are_value_errors_which_vllm_answers_400(
 
 @pytest.mark.parametrize("media", ["video", "audio"])
 async def test_other_media_come_by_the_same_fetcher(connector: Any, media: str) -> None:
-    with contextlib.suppress(ImportError), pytest.raises(MediaError):
+    with pytest.raises(MediaError, match="is not an http, https or data URL"):
         await getattr(connector, f"fetch_{media}_async")("file:///etc/hostname")
 
 
@@ -137,6 +139,29 @@ async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
     assert len(tokens) == 10 * (2 + 1)
     with pytest.raises(ValueError, match="no URL to load it from"):
         encode(url)  # the request is over
+
+
+async def test_a_requests_images_are_held_until_it_is_rendered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = HeldPixels(100)
+
+    async def render(self: Any, take: int) -> str:
+        await asyncio.create_task(held.take(take))
+        return "prompt"
+
+    monkeypatch.setattr(engine, "HELD_PIXELS", held)
+    monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_chat_async", render)
+    assert await Renderer().render_chat_async(100) == "prompt"
+    with pytest.raises(MediaError, match="more than 100 pixels together"):
+        await Renderer().render_chat_async(101)
+
+
+def test_vllm_loads_and_processes_images_in_the_step_that_holds_them() -> None:
+    source = inspect.getsource(vllm_mistral.MistralRenderer.render_chat_async)
+    assert "self.render_messages_async(" in source
+    assert "self.process_for_engine_async(" in source
+    assert "renderer.render_chat_async(" in inspect.getsource(OnlineRenderer)
 
 
 def test_vllm_renders_a_chat_in_the_two_steps_that_the_renderer_counts_on() -> None:

@@ -1,1 +1,0 @@
-"""How the application gets onto a machine or a cluster."""

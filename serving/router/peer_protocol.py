@@ -1,0 +1,62 @@
+"""What routers say to each other, as frames: four bytes of length, then MessagePack."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from serving.router.served_model import News
+
+T = TypeVar("T")
+
+_LENGTH_BYTES = 4
+_MOST_BYTES = 64 * 1024 * 1024
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """The first frame, of the router that wants to hear."""
+
+    token: str
+    """The cluster's."""
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """Any other frame, of the router that tells."""
+
+    model_id: str
+    news: list[News]
+
+
+class ProtocolError(Exception):
+    """What came is no such frame."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_decode_batch = msgspec.msgpack.Decoder(Batch).decode
+
+
+def frame(message: Hello | Batch) -> bytes:
+    data = _encode(message)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+async def read_hello(reader: asyncio.StreamReader) -> Hello:
+    """Raises ProtocolError, EOFError, OSError."""
+    return await _read(reader, _decode_hello, 1024)
+
+
+async def read_batch(reader: asyncio.StreamReader) -> Batch:
+    """Raises ProtocolError, EOFError, OSError."""
+    return await _read(reader, _decode_batch, _MOST_BYTES)
+
+
+async def _read(reader: asyncio.StreamReader, decode: Callable[[bytes], T], most_bytes: int) -> T:
+    size = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    if size > most_bytes:
+        raise ProtocolError(f"a frame of {size} bytes")
+    try:
+        return decode(await reader.readexactly(size))
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from None

@@ -1,0 +1,58 @@
+"""The options that the commands that talk to a service share."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serving.cli import app
+from serving.cli.client import checked_url
+
+BAD_URLS = [
+    "http://[::1",
+    "http://127.0.0.1:99999",
+    "http://127.0.0.1:0",
+    "http://127.0.0.1:port",
+    "localhost:8000",
+    "ftp://localhost",
+    "http://",
+    "http://a..b",
+    "http://\udcff",
+    "",
+]
+COMMANDS = [("status",), ("chat", "Hello"), ("batch", "in.jsonl", "out.jsonl"), ("conformance",)]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    result = CliRunner().invoke(app, ["status", "--url", url], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"mistral-serve: --url must be an address as http://127.0.0.1:8000 is, not {url!r}\n"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_checks_the_address(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*command, "--url", BAD_URLS[0]], catch_exceptions=False)
+    assert result.exit_code == 2 and "--url must be" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:80", "https://bücher.example/path", "HTTP://a:65535"]
+)
+def test_an_address_passes_as_it_is(url: str) -> None:
+    assert checked_url(url) == url
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "a\nb"])
+def test_a_key_that_no_header_can_carry_is_told_and_not_shown(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", key)
+    source = tmp_path / "in.jsonl"
+    for command in (["batch", str(source), str(source)], ["chat", "Hello"]):
+        result = CliRunner().invoke(app, [*command, "--api-key-env", "KEY"], catch_exceptions=False)
+        assert result.exit_code == 2
+        assert "KEY of --api-key-env holds no API key" in result.stderr
+        assert key not in result.stderr
