@@ -51,7 +51,7 @@ class LeastCost:
         costs_ms = []
         for load, cached in zip(loads, cached_tokens, strict=True):
             rates = load.rates
-            prefill_ms = (prompt_tokens - cached) * rates.prefill_ms_per_token
+            prefill_ms = max(prompt_tokens - cached, 0) * rates.prefill_ms_per_token
             cost_ms = prefill_ms * (first_token_weight + load.decoding)
             if load.requests:
                 cost_ms += first_token_weight * load.prefill_ms(now_s)

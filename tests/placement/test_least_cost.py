@@ -73,6 +73,11 @@ def test_a_full_batch_costs_the_wait_for_a_place() -> None:
     assert choose(work(prompt_tokens=500, output_tokens=20), loads, 400, 0) == 1
 
 
+def test_more_may_be_cached_than_the_prompt_is_taken_for() -> None:
+    loads = replicas(2)
+    assert choose(work(prompt_tokens=0, output_tokens=0), loads, 0, 100) == 1
+
+
 def test_a_slow_replica_gets_less() -> None:
     loads = replicas(2)
     for _ in range(60):
