@@ -110,7 +110,13 @@ class Simulation:
         if not self._admissions:
             self._place(request, router, self._fleets[router].loads, now_s, now_s)
             return
-        demand = Demand(request.prompt_tokens + self._output_tokens)
+        fleet = self._fleets[router]
+
+        def missed_tokens(candidates: Iterable[_Candidate]) -> int:
+            return fleet.missed_tokens(request.prefix, (c.load.replica_id for c in candidates))
+
+        kv_tokens = request.prompt_tokens + self._output_tokens
+        demand = Demand(kv_tokens, missed_tokens=missed_tokens)
         offered = self._admissions[router].offer(demand, now_s)
         if isinstance(offered, Refusal):
             self._outcomes.append(Outcome(request, now_s, NO_REPLICA))

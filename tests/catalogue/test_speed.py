@@ -6,7 +6,7 @@ import pytest
 
 from serving.catalogue.gpus import USABLE_GIB
 from serving.catalogue.memory import Network
-from serving.catalogue.speed import Speed, speed
+from serving.catalogue.speed import Speed, speed_by_formula
 
 MISTRAL_SMALL = Network(
     hidden_size=5120,
@@ -34,7 +34,7 @@ def of(network: Network = MISTRAL_SMALL, gpu: str = "H100-80GB", **fields: Any) 
         "kv_cache_dtype": "auto",
         "tensor_parallel_size": 1,
     }
-    return speed(network, gpu=gpu, **{**asked, **fields})
+    return speed_by_formula(network, gpu=gpu, **{**asked, **fields})
 
 
 def test_the_prefill_rate_is_that_measured_of_qwen3_32b_on_two_h100s() -> None:
