@@ -51,10 +51,10 @@ OURS = "least cost"
 POLICIES: dict[str, Callable[[], Policy]] = {
     OURS: LeastCost,
     "smg": CacheAware,
-    "smg decay": lambda: CacheAware(overlap_decay=0.5),
+    "smg+d": lambda: CacheAware(overlap_decay=0.5),
     "llm-d": lambda: AffinityFilter(SPEC.step_time.prefill_tokens_per_s),
     "Dynamo": DynamoCost,
-    "Dynamo decay": lambda: DynamoCost(decay=0.5),
+    "Dynamo+d": lambda: DynamoCost(decay=0.5),
     "Ray": RayPrefix,
     "LMetric": LMetric,
     "LPWL": LeastPrefill,
