@@ -21,6 +21,7 @@ from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.request_log import RequestLog
 
 _CLOSE_S = 10
 
@@ -45,6 +46,7 @@ class Router:
         config: RouterConfig,
         models: list[Model],
         engines: dict[str, DeploymentHandle[Any]],
+        traces_url: str | None,
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
@@ -79,7 +81,13 @@ class Router:
 
         own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
         feed.subscribe(own_handle, update_peers)
-        relay = Relay(directory, token, config)
+        self._request_log = RequestLog.of_this_replica()
+        self._tracing = None
+        if traces_url is not None:
+            from serving.router.tracing import Tracing
+
+            self._tracing = Tracing(traces_url)
+        relay = Relay(directory, token, config, self._request_log.write, self._tracing)
         app = RouterApp(directory, relay, lambda: self._draining)
         self._server = uvicorn.Server(server_config(app))
         sock = listening_socket(config.host, config.port)
@@ -100,6 +108,9 @@ class Router:
         self._server.should_exit = True
         await asyncio.wait([self._serving], timeout=self._drain_timeout_s)
         await self._peers.close()
+        if self._tracing is not None:
+            await self._tracing.close()
+        self._request_log.close()
 
 
 def server_config(app: Any) -> uvicorn.Config:
