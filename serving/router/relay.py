@@ -196,13 +196,13 @@ class Relay:
         body = exchange.request.body
         if record.replica is not None:
             record.retries += 1
-        if not exchange.begun:
-            record.replica = replica.info.replica_id
-            record.expected_cached_tokens = place.expected_cached_tokens
-        else:
+        if exchange.begun:
             questions = exchange.recovery.questions()
             tokens = [await self._tokens(replica, question) for question in questions]
             body = exchange.recovery.request_rest(tokens)
+        else:
+            record.replica = replica.info.replica_id
+            record.expected_cached_tokens = place.expected_cached_tokens
         head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
         connection = await replica.pool.request(head, body)
         try:
@@ -210,11 +210,7 @@ class Relay:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
                 record.cached_tokens = cached_tokens(headers)
-            headers += exchange.headers
-            headers.append(replica.id_header)
-            expected = b"%d" % place.expected_cached_tokens
-            headers.append((b"x-expected-cached-tokens", expected))
-            headers += record.headers()
+            headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, place)
             elif exchange.begun:

@@ -78,13 +78,16 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "replicas_failed" if error.status == 503 else "internal_error"
 
     def headers(self) -> Headers:
-        """Of any answer to a request that came as far as the line."""
-        if self.queue_ms is None:
-            return []
-        return [
-            (b"x-queue-time-ms", b"%d" % self.queue_ms),
-            (b"x-retries", b"%d" % self.retries),
-        ]
+        """Of the answer, beside the engine's own: what is known when it begins."""
+        headers = []
+        if self.queue_ms is not None:
+            headers.append((b"x-queue-time-ms", b"%d" % self.queue_ms))
+            headers.append((b"x-retries", b"%d" % self.retries))
+        if self.replica is not None:
+            expected = b"%d" % (self.expected_cached_tokens or 0)
+            headers.append((b"x-replica", self.replica.encode()))
+            headers.append((b"x-expected-cached-tokens", expected))
+        return headers
 
     def line(self) -> bytes:
         return _encode(self) + b"\n"
