@@ -19,7 +19,6 @@ class Received:
     trace_id: str
     span_id: str
     parent_id: str
-    duration_s: float
     failed: bool
     attributes: dict[str, Any]
 
@@ -41,7 +40,6 @@ class Collector:
                             span.trace_id.hex(),
                             span.span_id.hex(),
                             span.parent_span_id.hex(),
-                            (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
                             span.status.code == span.status.STATUS_CODE_ERROR,
                             _attributes(span.attributes),
                         )

@@ -238,7 +238,7 @@ class Relay:
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body = await read_all(connection)
         if connection.status == 200:
-            exchange.record.output_tokens = output_tokens(body) or 0
+            exchange.record.output_tokens = told_output_tokens(body) or 0
         if exchange.request.answer is not None:
             body = exchange.request.answer.whole(body, connection.status)
             headers = [header for header in headers if header[0] != b"content-length"]
@@ -278,7 +278,7 @@ class Relay:
         if not exchange.begun:
             record.status = connection.status
             await send(start)
-        record.output_tokens = output_tokens(before + last) or record.output_tokens
+        record.output_tokens = told_output_tokens(before + last) or record.output_tokens
         await self._end(exchange, recovery.end())
 
     async def _end(self, exchange: Exchange, rest: bytes) -> None:
@@ -304,7 +304,7 @@ class Relay:
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def output_tokens(end: bytes) -> int | None:
+def told_output_tokens(end: bytes) -> int | None:
     """Of an answer, as the end of it tells; None if it does not."""
     usages = _USAGE.findall(end[-_USAGE_BYTES:])
     return int(usages[-1]) if usages else None

@@ -43,7 +43,7 @@ class RequestLog:
             self._file.write(line)
             self._bytes += len(line)
             self._failing = False
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it is closed
             if not self._failing:
                 log.error("lines of %s are lost: %s", self.path, error)
             self._failing = True

@@ -18,7 +18,7 @@ Outcome = Literal[
 - invalid: the router could make nothing of the request.
 - refused: it was not let in, or waited in vain; `error` says why.
 - replicas_failed: each replica that was asked failed before the answer had begun.
-- broken: the answer had begun, and ended unfinished.
+- broken: the answer had begun, and ended unfinished; or the router was ended under it.
 - internal_error: the router failed.
 """
 

@@ -41,8 +41,8 @@ class Tracing:
         variables: sampling, headers, sizes of batches."""
         resource = Resource.create({"service.name": "mistral-serve-router"})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(traces_url)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(traces_url)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("mistral-serve")
 
     def begin(self, scope: Scope, record: RequestRecord) -> Span:
@@ -78,6 +78,8 @@ class Tracing:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, _CLOSE_S)
+        if closing.is_alive():
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 def attributes(record: RequestRecord) -> dict[str, Any]:

@@ -67,6 +67,13 @@ def test_a_full_disk_loses_lines_says_so_once_and_harms_nothing(
     ]
 
 
+def test_a_request_that_ends_after_the_router_has_closed_does_no_harm(path: Path) -> None:
+    log = RequestLog(path, 0, 0)
+    log.close()
+    log.write(LINE)
+    assert path.read_bytes() == b""
+
+
 def test_a_replicas_file_lies_beside_the_one_of_ray_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,7 +74,7 @@ async def test_a_request_is_a_span_in_the_clients_trace_and_the_parent_of_the_en
     assert len(names) == len(set(names))
     assert not span.failed
     attributes = dict(span.attributes)
-    assert 0 < attributes.pop("gen_ai.response.time_to_first_chunk") <= span.duration_s
+    assert attributes.pop("gen_ai.response.time_to_first_chunk") > 0
     assert attributes.pop("mistral_serve.queue_ms") >= 0
     assert attributes == {
         "http.request.method": "POST",
