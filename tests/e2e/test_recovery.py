@@ -79,6 +79,8 @@ def test_kill_9_of_an_engine_under_streams(service: Service, client: openai.Open
         got = [answer.result(timeout=120) for answer in answers]
     for n, answer in enumerate(got):
         assert answer == undisturbed[n // 2 % 2]
+    continued = [line for line in service.request_log() if line["continued"]]
+    assert continued and all(line["retries"] >= line["continued"] for line in continued)
     wait_for(
         lambda: (
             len(now := {replica["replica"] for replica in service.replicas()}) == 2
