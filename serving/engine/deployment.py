@@ -98,6 +98,7 @@ class Engine:
     async def check_health(self) -> None:
         if self._server.dead:
             raise RuntimeError("vLLM's engine process is dead")
+        await self._server.check_health()
         if self._stages and ray.wait(self._stages, timeout=0)[0]:
             raise RuntimeError("a pipeline stage of this replica ended")
 
