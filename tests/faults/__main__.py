@@ -27,7 +27,7 @@ def run(engine: str, size: Size, names: list[str], short: bool) -> list[Row]:
         for event in (*EVENTS, HEAD)
         if (not names or any(name in event.name for name in names))
         and (event.on_vllm or engine != "vllm")
-        and (event.in_short or not short)
+        and (event.in_short or names or not short)
     ]
     with running(engine, _MAX_WAITING) as cluster:
         here = [event for event in events if event is not HEAD]

@@ -141,6 +141,7 @@ async def replica_hangs(scene: Scene) -> None:
     process.send_signal(signal.SIGSTOP)
     await scene.left(victim)
     await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    process.kill()  # as Serve will, once its time for a graceful end is over
 
 
 async def scale_down(scene: Scene) -> None:
