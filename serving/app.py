@@ -100,7 +100,7 @@ def capacity(entry: CatalogueEntry) -> Capacity:
 
 
 def first_rates(entry: CatalogueEntry) -> Callable[[], Rates]:
-    speed = entry.speed()
+    speed = entry.first_speed()
     return partial(Rates, **asdict(speed)) if speed is not None else Rates
 
 

@@ -16,7 +16,7 @@ from serving.catalogue.memory import (
     WeightsDtype,
     memory_sum,
 )
-from serving.catalogue.speed import Speed, speed
+from serving.catalogue.speed import Speed, speed_by_formula
 from serving.section import Section, explain, wrong
 from serving.tiny.spec import PRESETS
 
@@ -215,6 +215,9 @@ class CatalogueEntry(Section):
     """Further flags of `vllm serve` without their dashes."""
     env: dict[str, str] = Field(default_factory=dict)
 
+    speed: Speed | None = None
+    """Measured, where the formula does not hold; for all variants."""
+
     variant: str | None = None
     """Name of the variant that this is."""
     verified: bool = False
@@ -300,11 +303,15 @@ class CatalogueEntry(Section):
             utilization=self.gpu_memory_utilization or VLLM_GPU_MEMORY_UTILIZATION,
         )
 
-    def speed(self) -> Speed | None:
-        """On its GPUs; None for a model without `network` or a GPU of a known type."""
+    def first_speed(self) -> Speed | None:
+        """`speed`, else by formula on its GPUs; None for a model without `network` or a GPU of a
+        known type.
+        """
+        if self.speed is not None:
+            return self.speed
         if self.kind != "vllm" or self.network is None or not isinstance(self.gpu, str):
             return None
-        return speed(
+        return speed_by_formula(
             self.network,
             weights_dtype=self.weights_dtype,
             kv_cache_dtype=self.kv_cache_dtype,

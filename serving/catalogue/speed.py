@@ -54,7 +54,7 @@ class Speed:
     step_ms_per_context_token: float
 
 
-def speed(
+def speed_by_formula(
     network: Network,
     *,
     weights_dtype: WeightsDtype,

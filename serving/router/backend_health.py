@@ -8,6 +8,9 @@ from serving.router.backend import Backend
 from serving.router.replica import ReplicaInfo
 from serving.router.upstream import ConnectionPool, UpstreamError, ask
 
+PERIOD_S = 5.0
+"""Between two checks."""
+
 _TIMEOUT_S = 10
 _FAILURES_UNTIL_DOWN = 2
 """So that one lost answer of a busy server does not take it out."""
@@ -24,7 +27,7 @@ class BackendHealth:
         self,
         backend: Backend,
         listener: Callable[[list[ReplicaInfo]], object],
-        period_s: float = 5,
+        period_s: float = PERIOD_S,
     ) -> None:
         self._name = f"{backend.model} at {backend.host}:{backend.port}"
         self._replica = ReplicaInfo(

@@ -12,6 +12,7 @@ from serving.config import RouterConfig
 from serving.placement import Ended, Event, FirstToken, Fleet, Placed, Work
 from serving.placement.expected_output import ExpectedOutput
 from serving.placement.policies import policy
+from serving.router import backend_health
 from serving.router.admission import Entrance
 from serving.router.model import Model
 from serving.router.replica import Replica, ReplicaInfo
@@ -44,7 +45,7 @@ class ServedModel:
             model.capacity,
             max_waiting=config.admission.max_waiting,
             max_wait_s=config.admission.max_wait_s,
-            startup_s=config.startup_s,
+            startup_s=config.startup_s if model.backend is None else backend_health.PERIOD_S,
             now_s=clock(),
         )
         self.entrance = Entrance(model.model_id, self.admission, clock)

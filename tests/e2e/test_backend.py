@@ -52,7 +52,7 @@ def router(elsewhere: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "elsewhere.yaml").write_text(yaml.safe_dump(entry))
     document = yaml.safe_load(LOCAL_CONFIG.read_text())
     args = document["applications"][0]["args"]
-    args["router"]["port"] = free_port()
+    args["router"] |= {"port": free_port(), "admission": {"max_wait_s": 1}}
     args["models"] = [{"model": "elsewhere.yaml"}]
     (folder / "router.yaml").write_text(yaml.safe_dump(document))
     with pytest.MonkeyPatch.context() as patch:
@@ -94,6 +94,6 @@ def test_a_server_that_goes_away_is_a_503_that_says_when_to_ask_again(
     os.kill(elsewhere.pid, signal.SIGTERM)  # SIGKILL would leave its shared memory behind
     wait_for(lambda: not service_is_healthy(router), 30, "the other server is missed")
     body = {"model": "elsewhere", "messages": [{"role": "user", "content": "Hello"}]}
-    response = httpx.post(f"{router.url}/v1/chat/completions", json=body)
+    response = httpx.post(f"{router.url}/v1/chat/completions", json=body, timeout=60)
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_replica")
     assert int(response.headers["retry-after"]) > 0

@@ -1,5 +1,6 @@
 """A stream that breaks goes on from another replica, and the client sees one unbroken answer."""
 
+import asyncio
 import json
 import random
 from typing import Any
@@ -116,6 +117,21 @@ async def test_it_may_break_more_than_once(start_router: StartRouter, path: str)
     router = await start_router(*broken, Storyteller)
     assert text_of(events(await told(router, path))) == "".join(STORY)
     assert [engine.requests for engine in router.engines] == [1, 1, 1, 1]
+
+
+@each_endpoint
+async def test_without_another_replica_it_waits_for_a_new_one(
+    start_router: StartRouter, path: str
+) -> None:
+    router = await start_router(breaking(6, resets), Storyteller)
+    first, second = router.infos
+    router.directory.update(MODEL, [first])
+    answer = asyncio.create_task(told(router, path))
+    served = router.directory.models[MODEL]
+    await eventually(lambda: served.entrance.waiting == 1)
+    router.directory.update(MODEL, [second])
+    assert text_of(events(await answer)) == "".join(STORY)
+    assert [engine.requests for engine in router.engines] == [1, 1]
 
 
 @each_endpoint
