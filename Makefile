@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock bench-relay bench-placement bench-frontend bench-conformance clean help
+.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -15,6 +15,10 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 
 test: check ## format, lint and type checks, then all tests
 	@exec .venv/bin/python -m pytest
+
+test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
+	@.venv/bin/python -m tests.faults $(ARGS)
+	@exec .venv/bin/python -m tests.faults --engine vllm $(ARGS)
 
 check: setup ## format, lint and type checks only
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

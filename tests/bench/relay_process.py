@@ -141,8 +141,8 @@ async def _serve_router(engine_port: int) -> None:
     from serving.config import RouterConfig
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
-    from serving.router.deployment import listening_socket, server_config
     from serving.router.directory import Directory
+    from serving.router.http_server import listening_socket, server_config
     from serving.router.model import Model
     from serving.router.relay import Relay
     from serving.router.replica import ReplicaInfo

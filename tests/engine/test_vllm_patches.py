@@ -1,5 +1,6 @@
 """What is changed of vLLM: that it does the same as before, and that it is still what we know."""
 
+import asyncio
 import hashlib
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from vllm.sampling_params import RepetitionDetectionParams, SamplingParams
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from serving.catalogue import LoopGuard
@@ -367,3 +369,44 @@ def exposed(model: str) -> list[str]:
     lines = [line for line in text.splitlines() if f'model_name="{model}"' in line]
     assert lines
     return lines
+
+
+class Asked(vllm.Llm):
+    """An engine client whose process is the test's."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.answers = asyncio.Event()
+
+    @property
+    def errored(self) -> bool:
+        return self.dead
+
+    @property
+    def dead_error(self) -> Any:
+        return EngineDeadError()
+
+    async def is_sleeping(self) -> bool:
+        await self.answers.wait()
+        return False
+
+
+async def test_health_is_what_the_engine_process_says() -> None:
+    llm = Asked()
+    asked = asyncio.create_task(llm.check_health())
+    await asyncio.sleep(0)
+    assert not asked.done()
+    llm.answers.set()
+    await asked
+
+
+async def test_a_process_that_ends_before_it_answers_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm, "_DEAD_POLL_S", 0.01)
+    llm = Asked()
+    asked = asyncio.create_task(llm.check_health())
+    await asyncio.sleep(0)
+    llm.dead = True
+    with pytest.raises(EngineDeadError):
+        await asked

@@ -17,8 +17,8 @@ from serving.config import AdmissionConfig, RouterConfig
 from serving.mistral import ModelRules
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import listening_socket, server_config
 from serving.router.directory import Directory
+from serving.router.http_server import listening_socket, server_config
 from serving.router.model import Model
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
