@@ -1,6 +1,7 @@
 """The Router deployment: the relay on a port of its own, told by Ray Serve which replicas live."""
 
 import asyncio
+import gc
 import socket
 from functools import partial
 from typing import Any, cast
@@ -84,6 +85,7 @@ class Router:
         self._server = uvicorn.Server(server_config(app))
         sock = listening_socket(config.host, config.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        gc.freeze()  # What is there now stays: no need to look through it again and again.
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
@@ -111,6 +113,7 @@ def server_config(app: Any) -> uvicorn.Config:
         ws="none",
         interface="asgi3",
         access_log=False,
+        proxy_headers=False,
         log_level="critical",
         server_header=False,
         backlog=4096,
