@@ -26,9 +26,9 @@ check: setup ## format, lint and type checks only
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-bench-relay: setup ## what the router adds to a request, in time and CPU
+bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=1: and others)
 	@.venv/bin/python -m tests.bench.relay_normalise
-	@exec .venv/bin/python -m tests.bench.relay
+	@exec .venv/bin/python -m tests.bench.relay $(if $(PEERS),--peers --limit-s 600)
 
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)

@@ -1,6 +1,7 @@
 """The Router deployment: the relay on a port of its own, told by Ray Serve which replicas live."""
 
 import asyncio
+import gc
 from functools import partial
 from typing import Any, cast
 
@@ -92,6 +93,7 @@ class Router:
         app = RouterApp(directory, relay, lambda: self._draining)
         self._server = HttpServer(app, listening_socket(config.host, config.port))
         self._serving = asyncio.create_task(self._server.run_until_stopped())
+        gc.freeze()  # What is there now stays: no need to look through it again and again.
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}

@@ -126,7 +126,8 @@ class ExchangeReader:
             priority,
             timeout_s,
             served.service_s(work) if timeout_s is not None else 0.0,
-            hash64(raw)[0],
+            # A prompt that is sent again has this hash already.
+            work.prefix.hashes[-1] if work.prefix.hashes else hash64(raw)[0],
         )
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
