@@ -1,6 +1,7 @@
 """A request as the router has read it, on its way to a replica."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from mmh3 import hash64
 
@@ -126,8 +127,8 @@ class ExchangeReader:
             priority,
             timeout_s,
             served.service_s(work) if timeout_s is not None else 0.0,
-            # A prompt that is sent again has this hash already.
-            work.prefix.hashes[-1] if work.prefix.hashes else hash64(raw)[0],
+            hash64(raw)[0],
+            partial(served.missed_tokens, work),
         )
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:

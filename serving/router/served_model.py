@@ -96,6 +96,10 @@ class ServedModel:
         cached = max(self.fleet.cached_tokens(work.prefix), default=0)
         return rates.first_token_ms(max(work.prompt_tokens - cached, 0)) / 1000
 
+    def missed_tokens(self, work: Work, replicas: Iterable[Replica]) -> int:
+        """As `Demand` has it."""
+        return self.fleet.missed_tokens(work.prefix, (r.info.replica_id for r in replicas))
+
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""
 
