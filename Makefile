@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock bench-relay bench-placement bench-admission bench-frontend bench-conformance clean help
+.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-admission bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -16,15 +16,19 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 test: check ## format, lint and type checks, then all tests
 	@exec .venv/bin/python -m pytest
 
+test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
+	@.venv/bin/python -m tests.faults $(ARGS)
+	@exec .venv/bin/python -m tests.faults --engine vllm $(ARGS)
+
 check: setup ## format, lint and type checks only
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-bench-relay: setup ## what the router adds to a request, in time and CPU
+bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=1: and others)
 	@.venv/bin/python -m tests.bench.relay_normalise
-	@exec .venv/bin/python -m tests.bench.relay
+	@exec .venv/bin/python -m tests.bench.relay $(if $(PEERS),--peers --limit-s 600)
 
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)

@@ -106,10 +106,8 @@ class ServedModel:
         def take(replicas: Sequence[Replica]) -> "Place":
             return Place(self, work, replicas)
 
-        began_s = self._clock()
         ticket, place = await self.entrance.enter(demand, take, Place.give_back)
         place.ticket = ticket
-        place.queue_s = self._clock() - began_s
         return place
 
     def decide(self, work: Work, replicas: Sequence[Replica]) -> tuple[Replica, Placed]:
@@ -158,11 +156,10 @@ class ServedModel:
 class Place:
     """A request's place on a replica: what is booked for it, until `leave`."""
 
-    __slots__ = ("_placed", "_served", "_work", "queue_s", "replica", "ticket", "tried")
+    __slots__ = ("_placed", "_served", "_work", "replica", "ticket", "tried")
 
     def __init__(self, served: ServedModel, work: Work, replicas: Sequence[Replica]) -> None:
         self.ticket: Ticket | None = None
-        self.queue_s = 0.0
         self._served = served
         self._work = work
         self.replica, self._placed = served.decide(work, replicas)
