@@ -17,7 +17,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serving.router.asgi import Scope
 from serving.router.request_record import RequestRecord
 
-_CLOSE_S = 5
+_CLOSE_S = 3
+"""Less than a stopping router has left once its answers have ended."""
 
 _CONTEXT_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _context = TraceContextTextMapPropagator()
