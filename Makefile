@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test check setup format lock bench-relay bench-placement bench-frontend bench-conformance clean help
+.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-admission bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -16,6 +16,10 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 test: check ## format, lint and type checks, then all tests
 	@exec .venv/bin/python -m pytest
 
+test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
+	@.venv/bin/python -m tests.faults $(ARGS)
+	@exec .venv/bin/python -m tests.faults --engine vllm $(ARGS)
+
 check: setup ## format, lint and type checks only
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 
@@ -27,7 +31,11 @@ bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=
 	@exec .venv/bin/python -m tests.bench.relay $(if $(PEERS),--peers --limit-s 600)
 
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
-	@exec nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
+	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
+
+bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
+	@exec nice -n 19 .venv/bin/python -m tests.bench.admission
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend

@@ -1,5 +1,7 @@
 """The Engine deployment: one replica is one vLLM engine with an HTTP port of its own."""
 
+import asyncio
+import contextlib
 import logging
 import socket
 from typing import Any, cast
@@ -21,6 +23,9 @@ _START_TRIES = 3
 _CLOSE_S = 30
 """Of a replica's graceful shutdown, what ending vLLM may take after the drain."""
 
+_HEALTH_CHECK_PERIOD_S = 2
+_HEALTH_CHECK_TIMEOUT_S = 30
+
 
 def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[str, Any]:
     """Serve's options for an engine of this entry.
@@ -41,8 +46,8 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
         "max_constructor_retry_count": _START_TRIES,
         "graceful_shutdown_timeout_s": drain_timeout_s + _CLOSE_S,
         "graceful_shutdown_wait_loop_s": 1,
-        "health_check_period_s": 2,
-        "health_check_timeout_s": 30,
+        "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
     }
 
 
@@ -98,19 +103,37 @@ class Engine:
     async def check_health(self) -> None:
         if self._server.dead:
             raise RuntimeError("vLLM's engine process is dead")
+        await self._server.check_health()
         if self._stages and ray.wait(self._stages, timeout=0)[0]:
             raise RuntimeError("a pipeline stage of this replica ended")
 
     async def __del__(self) -> None:
         if self._gate is None:
             return  # It never came up, and vLLM ends what it started.
-        if left := await self._gate.drain(self._drain_timeout_s):
+        drain = asyncio.ensure_future(self._gate.drain(self._drain_timeout_s))
+        hangs = asyncio.ensure_future(self._until_it_is_unhealthy())
+        await asyncio.wait([drain, hangs], return_when=asyncio.FIRST_COMPLETED)
+        hangs.cancel()
+        if not drain.done():
+            drain.cancel()
+            log.warning("answers are cut off: the engine that should finish them does not answer")
+        elif left := drain.result():
             log.warning(
                 "%d answers are cut off: they did not end within drain_timeout_s, %g s",
                 left,
                 self._drain_timeout_s,
             )
         await self._server.close()
+
+    async def _until_it_is_unhealthy(self) -> None:
+        """Returns when there is nothing to wait for: it holds the accelerators that its successor
+        needs.
+        """
+        with contextlib.suppress(Exception):
+            while True:
+                async with asyncio.timeout(_HEALTH_CHECK_TIMEOUT_S):
+                    await self.check_health()
+                await asyncio.sleep(_HEALTH_CHECK_PERIOD_S)
 
 
 def start_pipeline_stage(

@@ -53,6 +53,9 @@ need ever more."""
 _SHUTDOWN_S = 15
 """After it vLLM kills its processes; its own 5 are too few on a busy machine."""
 
+_DEAD_POLL_S = 1
+"""How often a process that has not answered is looked at: one that ended never does."""
+
 _TOOL_CALLS = "[TOOL_CALLS]"
 
 LOOP_STOPS = Counter(
@@ -288,6 +291,7 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
         """
         noted = False
+        cached_tokens.note_prompt()
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
             async for output in outputs:
                 if not noted:
@@ -298,6 +302,19 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
                         choice.finish_reason = "length"
                         LOOP_STOPS.labels(self.model_config.served_model_name).inc()
                 yield output
+
+    async def check_health(self) -> None:
+        """As vLLM's, and not answered while its process hangs: that is asked too, which answers
+        between two steps.
+        """
+        answer = asyncio.ensure_future(self.is_sleeping())
+        try:
+            while not answer.done():
+                await super().check_health()
+                await asyncio.wait([answer], timeout=_DEAD_POLL_S)
+            await super().check_health()
+        finally:
+            answer.cancel()
 
 
 class VllmServer:
@@ -386,6 +403,10 @@ class VllmServer:
     def dead(self) -> bool:
         """vLLM's engine process ended or failed for good."""
         return bool(self._engine.errored)
+
+    async def check_health(self) -> None:
+        """Returns when vLLM's engine process answers; raises what vLLM raises if it is dead."""
+        await self._engine.check_health()
 
     async def close(self) -> None:
         """Closes the port and ends vLLM's processes."""

@@ -2,12 +2,10 @@
 
 import asyncio
 import gc
-import socket
 from functools import partial
 from typing import Any, cast
 
 import ray
-import uvicorn
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -17,11 +15,13 @@ from serving.router import feed
 from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory
+from serving.router.http_server import HttpServer, listening_socket
 from serving.router.model import Model
 from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.request_log import RequestLog
 
 _CLOSE_S = 10
 
@@ -30,6 +30,8 @@ def options(config: RouterConfig) -> dict[str, Any]:
     """Serve's options for the router."""
     return {
         "num_replicas": config.replicas,
+        # A router takes no connections while it stops: its successor is there first.
+        "max_surge_percent": 100,
         "ray_actor_options": {"num_cpus": config.cpus},
         "graceful_shutdown_timeout_s": config.drain_timeout_s + _CLOSE_S,
         "graceful_shutdown_wait_loop_s": 1,
@@ -46,6 +48,7 @@ class Router:
         config: RouterConfig,
         models: list[Model],
         engines: dict[str, DeploymentHandle[Any]],
+        traces_url: str | None,
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
@@ -80,11 +83,16 @@ class Router:
 
         own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
         feed.subscribe(own_handle, update_peers)
-        relay = Relay(directory, token, config)
+        self._request_log = RequestLog.of_this_replica()
+        self._tracing = None
+        if traces_url is not None:
+            from serving.router.tracing import Tracing
+
+            self._tracing = Tracing(traces_url)
+        relay = Relay(directory, token, config, self._request_log.write, self._tracing)
         app = RouterApp(directory, relay, lambda: self._draining)
-        self._server = uvicorn.Server(server_config(app))
-        sock = listening_socket(config.host, config.port)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        self._server = HttpServer(app, listening_socket(config.host, config.port))
+        self._serving = asyncio.create_task(self._server.run_until_stopped())
         gc.freeze()  # What is there now stays: no need to look through it again and again.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -99,36 +107,12 @@ class Router:
 
     async def __del__(self) -> None:
         self._draining = True
-        self._server.should_exit = True
-        await asyncio.wait([self._serving], timeout=self._drain_timeout_s)
+        await self._server.stop(self._drain_timeout_s)
+        await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         await self._peers.close()
-
-
-def server_config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        loop="uvloop",
-        lifespan="off",
-        ws="none",
-        interface="asgi3",
-        access_log=False,
-        proxy_headers=False,
-        log_level="critical",
-        server_header=False,
-        backlog=4096,
-        timeout_keep_alive=75,
-    )
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Bound so that routers on one node share the port, also the old and new of a rollout."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind((host, port))
-    return sock
+        if self._tracing is not None:
+            await self._tracing.close()
+        self._request_log.close()
 
 
 Deployment = cast(serve.Deployment, serve.deployment(Router))

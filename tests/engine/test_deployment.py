@@ -1,5 +1,8 @@
 """What an engine asks of Ray Serve."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,12 +39,10 @@ def test_serve_waits_longer_than_the_drain() -> None:
     assert options["graceful_shutdown_timeout_s"] > 600
 
 
-@pytest.mark.parametrize(("left", "says"), [(0, []), (2, ["2 answers are cut off: "])])
-async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
-    caplog: pytest.LogCaptureFixture, left: int, says: list[str]
-) -> None:
-    async def drain(timeout_s: float) -> int:
-        return left
+def stopping(
+    drain: Callable[[float], Awaitable[int]], check_health: Callable[[], Awaitable[None]]
+) -> Any:
+    """An engine replica of which no more is needed to stop it."""
 
     async def close() -> None:
         pass
@@ -50,6 +51,34 @@ async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
         _gate=SimpleNamespace(drain=drain),
         _server=SimpleNamespace(close=close),
         _drain_timeout_s=60.0,
+        check_health=check_health,
     )
-    await deployment.Engine.__del__(engine)
+    engine._until_it_is_unhealthy = partial(deployment.Engine._until_it_is_unhealthy, engine)
+    return engine
+
+
+@pytest.mark.parametrize(("left", "says"), [(0, []), (2, ["2 answers are cut off: "])])
+async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
+    caplog: pytest.LogCaptureFixture, left: int, says: list[str]
+) -> None:
+    async def drain(timeout_s: float) -> int:
+        return left
+
+    async def check_health() -> None:
+        pass
+
+    await deployment.Engine.__del__(stopping(drain, check_health))
     assert [message[:23] for message in caplog.messages] == says
+
+
+async def test_a_stopping_replica_does_not_wait_for_an_engine_that_hangs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "_HEALTH_CHECK_TIMEOUT_S", 0.01)
+
+    async def never(*_: float) -> Any:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        await deployment.Engine.__del__(stopping(never, never))
+    assert "does not answer" in caplog.text

@@ -1,5 +1,6 @@
 """What is changed of vLLM: that it does the same as before, and that it is still what we know."""
 
+import asyncio
 import hashlib
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -17,10 +18,12 @@ from vllm.sampling_params import RepetitionDetectionParams, SamplingParams
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from serving.catalogue import LoopGuard
 from serving.engine import vllm
+from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.loop_guard import STOP_REASON
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
@@ -315,7 +318,7 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
         assert args == ("prompt",)
         for reason, stop in [(None, None), *ends]:
             choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
-            yield SimpleNamespace(outputs=[choice])
+            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0)
 
     monkeypatch.setattr(AsyncLLM, "generate", generate)
     llm = vllm.Llm.__new__(vllm.Llm)
@@ -334,6 +337,29 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
     assert all(line.startswith("mistral_serve_loop_stops") for line in exposed("test-model"))
 
 
+@pytest.mark.parametrize(("cached", "told"), [(0, b"0"), (17, b"17"), (None, b"0")])
+async def test_what_was_cached_of_a_prompt_is_noted_once(
+    monkeypatch: pytest.MonkeyPatch, cached: int | None, told: bytes
+) -> None:
+    async def generate(self: AsyncLLM) -> AsyncIterator[Any]:
+        for _ in range(3):
+            yield SimpleNamespace(outputs=[], num_cached_tokens=cached)
+
+    monkeypatch.setattr(AsyncLLM, "generate", generate)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async for _ in vllm.Llm.__new__(vllm.Llm).generate():
+            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+
+    await CachedTokensHeader(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
+    assert sent[0]["headers"] == [(b"x-cached-tokens", told)]
+
+
 def exposed(model: str) -> list[str]:
     """The lines about a model in the registry that vLLM's /metrics shows."""
     from prometheus_client import generate_latest
@@ -343,3 +369,44 @@ def exposed(model: str) -> list[str]:
     lines = [line for line in text.splitlines() if f'model_name="{model}"' in line]
     assert lines
     return lines
+
+
+class Asked(vllm.Llm):
+    """An engine client whose process is the test's."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.answers = asyncio.Event()
+
+    @property
+    def errored(self) -> bool:
+        return self.dead
+
+    @property
+    def dead_error(self) -> Any:
+        return EngineDeadError()
+
+    async def is_sleeping(self) -> bool:
+        await self.answers.wait()
+        return False
+
+
+async def test_health_is_what_the_engine_process_says() -> None:
+    llm = Asked()
+    asked = asyncio.create_task(llm.check_health())
+    await asyncio.sleep(0)
+    assert not asked.done()
+    llm.answers.set()
+    await asked
+
+
+async def test_a_process_that_ends_before_it_answers_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm, "_DEAD_POLL_S", 0.01)
+    llm = Asked()
+    asked = asyncio.create_task(llm.check_health())
+    await asyncio.sleep(0)
+    llm.dead = True
+    with pytest.raises(EngineDeadError):
+        await asked

@@ -1,0 +1,36 @@
+"""The application as serving.app builds it, with a stand-in for vLLM in its engines."""
+
+import sys
+from typing import Any, cast
+from unittest.mock import patch
+
+from ray import serve
+from ray.serve import Application
+
+from serving import app
+from serving.catalogue import CatalogueEntry
+from serving.config import AppConfig
+from serving.engine.deployment import Engine
+
+
+class StandInEngine(Engine):
+    """The real replica, but for what it imports as vLLM."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
+    ) -> None:
+        from tests.faults import stand_in_vllm
+
+        sys.modules["serving.engine.vllm"] = stand_in_vllm
+        await super().__init__(entry, host, drain_timeout_s)
+
+    def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
+        return {}
+
+
+Deployment = cast(serve.Deployment, serve.deployment(StandInEngine))
+
+
+def build(config: AppConfig) -> Application:
+    with patch("serving.app.engine.Deployment", Deployment):
+        return app.build(config)

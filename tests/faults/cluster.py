@@ -1,0 +1,201 @@
+"""A Ray of its own with the application on it, deployed from a config as KubeRay does it.
+
+Ray is imported late, as it reads its settings then.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+from serving.cli.local_ray import local_ray
+from tests.faults import stand_in_vllm
+
+MODEL = "mistral-serve/tiny-mistral-small-3.2"
+APP = "mistral"
+ENGINE = "Engine-tiny-mistral-small-3-2"
+_CPUS = 0.01
+_START_TIMEOUT_S = 300
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], timeout_s: float, what: str) -> T:
+    """The first true value of `condition`. Raises TimeoutError."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def python_path() -> str:
+    """With which Ray's workers find this package."""
+    return os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
+
+
+class Cluster:
+    """The application on the Ray that this process is connected to."""
+
+    def __init__(self, engine: str, max_waiting: int) -> None:
+        """`engine` is "stand-in" or "vllm"."""
+        self.port = free_port()
+        self.real = engine == "vllm"
+        self._revisions = {"Router": 0, ENGINE: 0}
+        self._max_waiting = max_waiting
+
+    @property
+    def core(self) -> str:
+        """What the title of an engine's own process begins with."""
+        return "VLLM::EngineCore" if self.real else stand_in_vllm.CORE
+
+    def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
+        """Applies the config with so many replicas, and the deployment `update` changed so that
+        its replicas must be replaced. Returns at once.
+        """
+        from ray.serve.context import _get_global_client
+        from ray.serve.schema import ServeDeploySchema
+
+        if update:
+            self._revisions[update] += 1
+        counts = {"Router": routers, ENGINE: engines}
+        client: Any = _get_global_client()
+        client.deploy_apps(
+            ServeDeploySchema.model_validate(
+                {
+                    "proxy_location": "Disabled",
+                    "applications": [
+                        {
+                            "name": APP,
+                            "import_path": ("serving" if self.real else "tests.faults")
+                            + ".app:build",
+                            "route_prefix": None,
+                            "args": self._args(),
+                            "deployments": [
+                                {
+                                    "name": name,
+                                    "num_replicas": count,
+                                    "ray_actor_options": self._actor_options(name),
+                                }
+                                for name, count in counts.items()
+                            ],
+                        }
+                    ],
+                }
+            )
+        )
+
+    def _args(self) -> dict[str, Any]:
+        return {
+            "router": {
+                "host": "127.0.0.1",
+                "port": self.port,
+                "cpus": _CPUS,
+                "startup_s": 30,
+                "drain_timeout_s": 240,
+                "admission": {"max_waiting": self._max_waiting, "max_wait_s": 60},
+            },
+            "models": [
+                {
+                    "model": "tiny-mistral-small-3.2",
+                    "host": "127.0.0.1",
+                    "cpus": _CPUS,
+                    "drain_timeout_s": 240,
+                }
+            ],
+        }
+
+    def _actor_options(self, name: str) -> dict[str, Any]:
+        revision = {"REVISION": str(self._revisions[name])}
+        if name == ENGINE:
+            from serving.catalogue import read
+
+            entry = read("tiny-mistral-small-3.2").entry()
+            revision |= {"VLLM_NO_USAGE_STATS": "1", **entry.env}
+        return {"num_cpus": _CPUS, "runtime_env": {"env_vars": revision}}
+
+    def wait_until_running(self) -> None:
+        from ray import serve
+
+        def running() -> bool:
+            status = serve.status().applications[APP]
+            if status.status == "DEPLOY_FAILED":
+                raise RuntimeError(f"{status.message} {status.deployments}")
+            return status.status == "RUNNING"
+
+        wait_for(running, _START_TIMEOUT_S, "the application runs")
+
+    def replicas(self) -> dict[str, str]:
+        """The addresses of the engines by replica, as a router knows them; none if it does not
+        answer.
+        """
+        try:
+            response = httpx.get(f"http://127.0.0.1:{self.port}/-/replicas", timeout=5)
+            replicas = response.raise_for_status().json()[MODEL]
+        except httpx.HTTPError:
+            return {}
+        return {replica["replica"]: replica["address"] for replica in replicas}
+
+    def wait_for_replicas(self, count: int, without: str = "") -> None:
+        """Until a router knows `count` engines, without that one."""
+        wait_for(
+            lambda: len(now := self.replicas()) == count and without not in now,
+            _START_TIMEOUT_S,
+            f"{count} engines",
+        )
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """This process's descendants whose title begins so."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if " ".join(process.cmdline()).startswith(title):
+                    found.append(process)
+        return found
+
+    def routers(self) -> list[psutil.Process]:
+        return self.processes(f"ray::ServeReplica:{APP}:Router")
+
+    def replica_process(self, replica: str) -> psutil.Process:
+        """The process that listens on the address of an engine."""
+        port = int(self.replicas()[replica].rsplit(":", 1)[1])
+        for process in self.processes(f"ray::ServeReplica:{APP}:{ENGINE}"):
+            if port in {c.laddr.port for c in process.net_connections("tcp") if not c.raddr}:
+                return process
+        raise RuntimeError(f"no process listens for {replica}")
+
+    def core_process(self, replica: str) -> psutil.Process:
+        """The process of the engine proper."""
+        return next(
+            child
+            for child in self.replica_process(replica).children(recursive=True)
+            if " ".join(child.cmdline()).startswith(self.core)
+        )
+
+    def have_fault(self, replica: str, **fault: Any) -> None:
+        """Has a stand-in engine behave so."""
+        from serving.engine_token import engine_token
+
+        headers = {"authorization": f"Bearer {engine_token()}"}
+        url = f"http://{self.replicas()[replica]}/fault"
+        httpx.post(url, json=fault, headers=headers).raise_for_status()
+
+
+@contextlib.contextmanager
+def running(engine: str, max_waiting: int) -> Iterator[Cluster]:
+    """A Ray with Serve, and no application yet. At the end nothing of it is left."""
+    os.environ["PYTHONPATH"] = python_path()
+    with local_ray(2):
+        yield Cluster(engine, max_waiting)

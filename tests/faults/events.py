@@ -1,0 +1,216 @@
+"""What happens to a running service while clients stream from it."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from tests.faults.cluster import APP, ENGINE, Cluster, wait_for
+from tests.faults.load import Answer, Load, Question
+from tests.faults.stand_in_vllm import STEP_S
+from tests.faults.two_nodes import TwoNodes
+
+_FLOOD = 300
+_SLOW_STEP_S = 1.0
+
+
+@dataclass
+class Scene:
+    """A service under load."""
+
+    cluster: Cluster
+    load: Load
+    failed: set[str] = field(default_factory=set)
+    """Replicas that failed the streams that they had."""
+    lost_ports: set[int] = field(default_factory=set)
+    """Of clients, whose connections a dead router held."""
+    struck_s: float = 0.0
+    in_flight: list[Answer] = field(default_factory=list)
+
+    def strike(self) -> None:
+        """It happens now."""
+        self.in_flight = self.load.in_flight
+        self.struck_s = time.monotonic()
+
+    def victim(self) -> str:
+        """The replica with the most streams, which the event will fail."""
+        replicas = [answer.headers.get("x-replica", "") for answer in self.load.in_flight]
+        victim = max(self.cluster.replicas(), key=replicas.count)
+        self.failed.add(victim)
+        return victim
+
+    async def left(self, victim: str) -> None:
+        """Until the streams that this replica had have ended."""
+        had = [a for a in self.in_flight if a.headers.get("x-replica") == victim]
+        await until(lambda: all(answer.ended_s for answer in had), 120, "its streams end")
+
+    async def answered(self, count: int) -> None:
+        """Until so many of the answers that began after the strike have ended."""
+
+        def ended() -> bool:
+            return sum(a.began_s > self.struck_s and a.ended_s > 0 for a in self.load.answers) >= (
+                count
+            )
+
+        await until(ended, 120, f"{count} answers")
+
+
+async def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    await asyncio.to_thread(wait_for, condition, timeout_s, what)
+
+
+Strike = Callable[[Scene], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Event:
+    name: str
+    happens: Strike
+    """Returns once the service has got over it."""
+    routers: int = 1
+    engines: int = 3
+    drains: bool = False
+    """Some answers are to last far longer than Serve's own patience, of 20 s."""
+    on_vllm: bool = False
+    in_short: bool = False
+
+
+async def nothing(scene: Scene) -> None:
+    scene.strike()
+    await scene.answered(len(scene.in_flight))
+
+
+async def kill_engine(scene: Scene) -> None:
+    victim = scene.victim()
+    process = scene.cluster.core_process(victim)
+    scene.strike()
+    process.kill()
+    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+
+
+async def kill_replica(scene: Scene) -> None:
+    victim = scene.victim()
+    process = scene.cluster.replica_process(victim)
+    scene.strike()
+    process.kill()
+    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+
+
+async def kill_router(scene: Scene) -> None:
+    victim = scene.cluster.routers()[0]
+    victim.suspend()
+    scene.lost_ports = {c.raddr.port for c in victim.net_connections("tcp") if c.raddr}
+    scene.strike()
+    victim.kill()
+    await until(
+        lambda: len(now := scene.cluster.routers()) == 2 and victim not in now, 60, "two routers"
+    )
+    await scene.answered(len(scene.in_flight))
+
+
+async def reset_connections(scene: Scene) -> None:
+    victim = scene.victim()
+    scene.strike()
+    await asyncio.to_thread(scene.cluster.have_fault, victim, resets=6)
+    await scene.answered(len(scene.in_flight))
+
+
+async def answer_slowly(scene: Scene) -> None:
+    victim = scene.victim()
+    scene.failed.clear()
+    scene.strike()
+    await asyncio.to_thread(scene.cluster.have_fault, victim, step_s=_SLOW_STEP_S)
+    await scene.answered(2 * len(scene.in_flight))
+    await asyncio.to_thread(scene.cluster.have_fault, victim, step_s=STEP_S)
+
+
+async def engine_hangs(scene: Scene) -> None:
+    victim = scene.victim()
+    process = scene.cluster.core_process(victim)
+    scene.strike()
+    process.send_signal(signal.SIGSTOP)
+    await scene.left(victim)
+    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+
+
+async def replica_hangs(scene: Scene) -> None:
+    victim = scene.victim()
+    process = scene.cluster.replica_process(victim)
+    scene.strike()
+    process.send_signal(signal.SIGSTOP)
+    await scene.left(victim)
+    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    process.kill()  # as Serve will, once its time for a graceful end is over
+
+
+async def scale_down(scene: Scene) -> None:
+    scene.strike()
+    await asyncio.to_thread(scene.cluster.deploy, engines=1)
+    await asyncio.to_thread(scene.cluster.wait_for_replicas, 1)
+    await gone(scene, f"ray::ServeReplica:{APP}:{ENGINE}", 1)
+
+
+async def update_engines(scene: Scene) -> None:
+    await update(scene, ENGINE)
+
+
+async def update_router(scene: Scene) -> None:
+    await update(scene, "Router")
+
+
+async def update(scene: Scene, deployment: str) -> None:
+    title = f"ray::ServeReplica:{APP}:{deployment}"
+    old = scene.cluster.processes(title)
+    scene.strike()
+    await asyncio.to_thread(scene.cluster.deploy, engines=3, update=deployment)
+    await until(
+        lambda: len(now := scene.cluster.processes(title)) == len(old) and not {*now} & {*old},
+        300,
+        "all are replaced",
+    )
+    await asyncio.to_thread(scene.cluster.wait_until_running)
+
+
+async def gone(scene: Scene, title: str, count: int) -> None:
+    await until(lambda: len(scene.cluster.processes(title)) == count, 300, f"{count} are left")
+
+
+async def flood(scene: Scene) -> None:
+    questions: Iterable[Question] = [answer.question for answer in scene.load.in_flight]
+    short = min(questions, key=lambda question: question.max_tokens)
+    scene.strike()
+    await asyncio.gather(*(scene.load.ask(short) for _ in range(_FLOOD)))
+
+
+async def kill_head(scene: Scene) -> None:
+    """It comes back after a while, and then a dead replica is replaced as ever."""
+    cluster = scene.cluster
+    assert isinstance(cluster, TwoNodes)
+    scene.strike()
+    await asyncio.to_thread(cluster.kill_head)
+    await scene.answered(len(scene.in_flight))
+    await asyncio.to_thread(cluster.start_head)
+    victim = scene.victim()
+    (await asyncio.to_thread(cluster.core_process, victim)).kill()
+    await asyncio.to_thread(cluster.wait_for_replicas, 3, victim)
+
+
+NOTHING = Event("nothing", nothing, on_vllm=True, in_short=True)
+
+EVENTS = [
+    Event("kill -9 of an engine", kill_engine, on_vllm=True, in_short=True),
+    Event("kill -9 of a replica", kill_replica, on_vllm=True),
+    Event("an engine resets connections", reset_connections, in_short=True),
+    Event("an engine answers slowly", answer_slowly),
+    Event("an engine hangs", engine_hangs, on_vllm=True),
+    Event("a replica hangs", replica_hangs),
+    Event("a flood past the bound", flood, in_short=True),
+    Event("kill -9 of a router", kill_router, routers=2, in_short=True),
+    Event("update of the router", update_router, drains=True, in_short=True),
+    Event("update of the engines", update_engines, drains=True, on_vllm=True),
+    Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
+]
+
+HEAD = Event("kill -9 of the head", kill_head)
+"""On a cluster of two nodes."""

@@ -1,0 +1,230 @@
+"""Takes vLLM's place in a real engine replica: an answer is words that follow from its prompt, one
+a step, and each step is made by a process of its own, as vLLM's engine core is one.
+
+That process can be killed and stopped; `POST /fault` slows the engine down or has it reset its
+connections. How it says that it is dead, and how it counts and goes on with an answer, is vLLM's.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+import uvicorn
+
+CORE = "StandIn::EngineCore"
+STEP_S = 0.05
+MAX_NUM_SEQS = 40
+PROMPT_TOKENS = 10
+_RESET = struct.pack("ii", 1, 0)
+
+
+def word(prompt: str, n: int) -> str:
+    """The n-th token of the answer to a prompt."""
+    return f" {crc32(f'{prompt} {n}'.encode()):x}"
+
+
+def tokens(text: str) -> list[str]:
+    return re.findall(r" \w+", text)
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+class VllmServer:
+    """Has what serving.engine.vllm.VllmServer has for an Engine."""
+
+    max_model_len = 32768
+    kv_cache_tokens = 1_000_000
+    max_num_seqs = MAX_NUM_SEQS
+
+    def __init__(self, *_: Any) -> None:
+        self.dead = False
+        self._step_s = STEP_S
+        self._stepped = asyncio.Condition()
+        self._core: asyncio.subprocess.Process
+        self._steps: asyncio.Task[None]
+        self._server: uvicorn.Server
+        self._serving: asyncio.Task[None]
+
+    async def start(self) -> Any:
+        # `cat`, so that it ends with this process, however that ends.
+        self._core = await asyncio.create_subprocess_exec(
+            "bash",
+            "-c",
+            f"exec -a {CORE} cat",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._steps = asyncio.create_task(self._step())
+        return self.app
+
+    async def listen(self, app: Any, sock: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="uvloop",
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=24 * 3600,
+        )
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.01)
+
+    async def check_health(self) -> None:
+        if self.dead:
+            raise EngineDeadError
+        await self._next_step()
+
+    async def close(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        await asyncio.wait([self._serving], timeout=5)
+        self._steps.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            self._core.kill()
+
+    async def _step(self) -> None:
+        """All the answers get a token at a time."""
+        core = self._core
+        assert core.stdin is not None and core.stdout is not None
+        while not self.dead:
+            # RuntimeError: uvloop's, of a pipe that is closed.
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                core.stdin.write(b".")
+                await core.stdin.drain()
+            self.dead = not await core.stdout.read(1)
+            async with self._stepped:
+                self._stepped.notify_all()
+            await asyncio.sleep(self._step_s)
+
+    async def _next_step(self) -> None:
+        async with self._stepped:
+            await self._stepped.wait()
+        if self.dead:
+            raise EngineDeadError
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI application."""
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"").decode()
+        path = scope["path"]
+        body = b""
+        more = scope["method"] == "POST"
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        request = json.loads(body) if body else {}
+        if path == "/health":
+            await self.check_health()
+            await _answer(send, {})
+        elif path == "/fault":
+            await _answer(send, {})
+            await self._have_fault(**request)
+        elif path == "/tokenize":
+            found = tokens(request["prompt"])
+            await _answer(send, {"tokens": list(range(len(found))), "count": len(found)})
+        elif request.get("stream"):
+            await self._stream(request, request_id, send)
+        else:
+            await self._whole(request, request_id, send)
+
+    async def _have_fault(self, step_s: float | None = None, resets: int = 0) -> None:
+        if step_s is not None:
+            self._step_s = step_s
+        for _ in range(resets):
+            for connection in list(self._server.server_state.connections):
+                transport: Any = connection.transport
+                sock = transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                transport.abort()
+            await asyncio.sleep(0.5)
+
+    async def _whole(self, request: Mapping[str, Any], request_id: str, send: Any) -> None:
+        answer = _Answer(request, request_id)
+        try:
+            for _ in range(answer.begin, answer.end):
+                await self._next_step()
+        except EngineDeadError:
+            await _answer(send, {"error": {"message": "EngineCore died", "code": 500}}, 500)
+            return
+        message = {"role": "assistant", "content": answer.text(answer.begin, answer.end)}
+        choice = {"index": 0, "message": message, "finish_reason": "length"}
+        await _answer(send, answer.head | {"choices": [choice], "usage": answer.usage})
+
+    async def _stream(self, request: Mapping[str, Any], request_id: str, send: Any) -> None:
+        answer = _Answer(request, request_id)
+        content_type = (b"content-type", b"text/event-stream; charset=utf-8")
+        await send({"type": "http.response.start", "status": 200, "headers": [content_type]})
+        try:
+            await _event(send, answer.event({"role": "assistant", "content": ""}))
+            for n in range(answer.begin, answer.end):
+                await self._next_step()
+                finish_reason = "length" if n == answer.end - 1 else None
+                await _event(send, answer.event({"content": answer.text(n, n + 1)}, finish_reason))
+            if (request.get("stream_options") or {}).get("include_usage"):
+                await _event(send, answer.head | {"choices": [], "usage": answer.usage})
+        except EngineDeadError:
+            await _event(send, {"error": {"message": "EngineCore died", "code": 500}})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+class _Answer:
+    """The answer to a request, or the rest of one."""
+
+    def __init__(self, request: Mapping[str, Any], request_id: str) -> None:
+        messages = list(request["messages"])
+        self.begin = 0
+        if request.get("continue_final_message"):
+            self.begin = len(tokens(messages.pop()["content"]))
+        self.end = self.begin + (request.get("max_tokens") or 16)
+        self._prompt = json.dumps(messages[-1]["content"])
+        self.head = {
+            "id": f"chatcmpl-{request_id}",
+            "object": "chat.completion.chunk" if request.get("stream") else "chat.completion",
+            "created": 1,
+            "model": request["model"],
+        }
+
+    @property
+    def usage(self) -> dict[str, int]:
+        return {
+            "prompt_tokens": PROMPT_TOKENS + self.begin,
+            "completion_tokens": self.end - self.begin,
+            "total_tokens": PROMPT_TOKENS + self.end,
+        }
+
+    def text(self, begin: int, end: int) -> str:
+        return "".join(word(self._prompt, n) for n in range(begin, end))
+
+    def event(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return self.head | {"choices": [choice]}
+
+
+async def _event(send: Any, event: dict[str, Any]) -> None:
+    body = b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _answer(send: Any, answer: dict[str, Any], status: int = 200) -> None:
+    body = json.dumps(answer).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

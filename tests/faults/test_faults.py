@@ -1,0 +1,40 @@
+"""The fault suite's short form: fewer streams, and the events that take seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.events import EVENTS
+
+ROOT = Path(__file__).parents[2]
+NAMES = [event.name for event in EVENTS if event.in_short]
+CONTINUED = {"kill -9 of an engine", "an engine resets connections"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each event did, in a process of its own so that its Ray stays apart."""
+    file = tmp_path_factory.mktemp("faults") / "rows.json"
+    suite = subprocess.run(
+        [sys.executable, "-m", "tests.faults", "--short", "--json", file],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=400,
+    )
+    assert file.exists(), suite.stdout
+    return {row["event"]: row for row in json.loads(file.read_text())}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_lost(rows: dict[str, dict[str, Any]], name: str) -> None:
+    row = rows[name]
+    assert row["faults"] == []
+    assert row["streams"] > 0
+    assert (row["continued"] > 0) == (name in CONTINUED)
+    assert (row["refused"] > 0) == (name == "a flood past the bound")

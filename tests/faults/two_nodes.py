@@ -1,0 +1,118 @@
+"""A cluster of two nodes on this machine, whose head keeps its state in Redis, as KubeRay sets it
+up: the head runs no replica, and can be killed and started again.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.faults.cluster import Cluster, free_port, python_path
+
+REDIS = shutil.which("redis-server")
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S = 60
+_DRIVER = """
+import sys, ray
+from ray import serve
+from tests.faults.cluster import Cluster
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
+serve.start(proxy_location="Disabled")
+cluster = Cluster("stand-in", int(sys.argv[3]))
+cluster.port = int(sys.argv[2])
+cluster.deploy(int(sys.argv[4]), int(sys.argv[5]))
+cluster.wait_until_running()
+"""
+
+
+class TwoNodes(Cluster):
+    """This process is connected to neither node: one that is dies with it."""
+
+    def __init__(self, max_waiting: int, folder: Path) -> None:
+        super().__init__("stand-in", max_waiting)
+        self._folder = folder
+        self._address = f"{_HOST}:{free_port()}"
+        self._head: psutil.Popen | None = None
+        assert REDIS is not None
+        self._redis_port = free_port()
+        options = f"--port {self._redis_port} --bind {_HOST} --save  --appendonly no"
+        self._redis = subprocess.Popen(
+            [REDIS, *options.split(" ")], cwd=folder, stdout=subprocess.DEVNULL
+        )
+
+    def start_head(self) -> None:
+        port = self._address.split(":")[1]
+        self._head = self._start("--head", "--port", port, "--num-cpus", "0", redis=True)
+
+    def start_worker(self) -> None:
+        self._start("--address", self._address, "--num-cpus", "4")
+
+    def kill_head(self) -> None:
+        """With all its processes."""
+        assert self._head is not None
+        processes = [self._head, *self._head.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
+        counts = map(str, (self.port, self._max_waiting, routers, engines))
+        command = [sys.executable, "-c", _DRIVER, self._address, *counts]
+        subprocess.run(command, check=True)
+
+    def wait_until_running(self) -> None:
+        """`deploy` has done so."""
+
+    def close(self) -> None:
+        processes = psutil.Process().children(recursive=True)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def _start(self, *options: str, redis: bool = False) -> psutil.Popen:
+        environment = dict(os.environ)
+        if redis:
+            environment["RAY_REDIS_ADDRESS"] = f"{_HOST}:{self._redis_port}"
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--block",
+            "--disable-usage-stats",
+            *("--node-ip-address", _HOST),
+            *("--object-store-memory", str(100 * 1024 * 1024)),
+            *options,
+        ]
+        if redis:
+            command += ["--temp-dir", str(self._folder), "--include-dashboard", "false"]
+        log = (self._folder / f"start-{'head' if redis else 'worker'}.log").open("a")
+        return psutil.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+@contextlib.contextmanager
+def running(max_waiting: int) -> Iterator[TwoNodes]:
+    """Both nodes, and no application yet. At the end nothing of them is left."""
+    folder = Path(tempfile.mkdtemp(prefix="mistral-faults-", dir="/tmp"))
+    os.environ |= {
+        "PYTHONPATH": python_path(),
+        "TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's, of workers
+    }
+    cluster = TwoNodes(max_waiting, folder)
+    try:
+        cluster.start_head()
+        cluster.start_worker()
+        yield cluster
+    finally:
+        cluster.close()
+        shutil.rmtree(folder, ignore_errors=True)
