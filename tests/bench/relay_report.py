@@ -215,28 +215,32 @@ def against_table(summary: Summary) -> Table:
 
 def peers_table(summary: Summary) -> Table:
     """Each program in the same run: a row of its own, a column for each figure."""
-    table = new_table(f"Beside other programs, medians over {summary.rounds} rounds", "")
+
+    def added_ms(case: Case, server: str) -> float:
+        return summary.added_ms(case, p50_s, server)
+
+    columns: list[tuple[str, str, int, Callable[[Case, str], float]]] = [
+        ("added", "1 kB", 1, added_ms),
+        ("", "220 kB", 1, added_ms),
+        ("CPU", "1 kB", 1, summary.cpu_ms),
+        ("", "1 kB", 16, summary.cpu_ms),
+        ("", "220 kB", 16, summary.cpu_ms),
+        ("chunk", "64 chunks", 16, summary.chunk_us),
+        ("", "64 chunks", 100, summary.chunk_us),
+    ]
     named = {(case.name, case.concurrency): case for case in summary.cases}
-    columns: list[tuple[str, Callable[[str], float]]] = []
-    for name in ("1 kB", "220 kB"):
-        case = named[name, 1]
-        columns.append(
-            (f"added ms\n{name}, 1", lambda s, case=case: summary.added_ms(case, p50_s, s))  # type: ignore[misc]
-        )
-    for name, at_once in (("1 kB", 1), ("1 kB", 16), ("1 kB", 100), ("220 kB", 16)):
-        case = named[name, at_once]
-        columns.append(
-            (f"CPU ms/req.\n{name}, {at_once}", lambda s, case=case: summary.cpu_ms(case, s))  # type: ignore[misc]
-        )
-    for at_once in (16, 100):
-        case = named["64 chunks", at_once]
-        columns.append(
-            (f"µs/chunk\n64, {at_once}", lambda s, case=case: summary.chunk_us(case, s))  # type: ignore[misc]
-        )
-    for heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = (
+        f"{heading}\n{name.removesuffix(' chunks')}\n{at_once}"
+        for heading, name, at_once, _ in columns
+    )
+    table = new_table(
+        "Beside other programs: ms added to the median, CPU ms a request, CPU µs a chunk (net)",
+        "\ncase\nat once",
+        *headings,
+    )
     for server in summary.servers[1:]:
-        table.add_row(server, *(f"{figure(server):.3g}" for _, figure in columns))
+        figures = (figure(named[name, at_once], server) for _, name, at_once, figure in columns)
+        table.add_row(server, *(f"{figure:.3g}" for figure in figures))
     return table
 
 
