@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-frontend bench-conformance clean help
+.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-admission bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -26,12 +26,16 @@ check: setup ## format, lint and type checks only
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-bench-relay: setup ## what the router adds to a request, in time and CPU
+bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=1: and others)
 	@.venv/bin/python -m tests.bench.relay_normalise
-	@exec .venv/bin/python -m tests.bench.relay
+	@exec .venv/bin/python -m tests.bench.relay $(if $(PEERS),--peers --limit-s 600)
 
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
-	@exec nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
+	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
+
+bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
+	@exec nice -n 19 .venv/bin/python -m tests.bench.admission
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend

@@ -11,7 +11,7 @@ from ray.serve.config import RequestRouterConfig
 from serving.admission import UNLIMITED, Capacity
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
-from serving.config import AppConfig, ConfigError, ModelConfig
+from serving.config import AppConfig, ConfigError, ModelConfig, TracingConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
 from serving.placement import Rates
@@ -51,6 +51,7 @@ def build(config: AppConfig) -> Application:
         )
         if entry.kind == "openai":
             continue
+        entry = traced(entry, config.tracing)
         engines[entry.id] = engine.Deployment.options(
             name=deployment_name(entry.id),
             num_replicas=model.replicas,
@@ -59,7 +60,7 @@ def build(config: AppConfig) -> Application:
         ).bind(entry, model.host, model.drain_timeout_s)
     return router.Deployment.options(
         name="Router", request_router_config=FEED, **router.options(config.router)
-    ).bind(config.router, models, engines)
+    ).bind(config.router, models, engines, config.tracing.traces_url)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
@@ -102,6 +103,21 @@ def capacity(entry: CatalogueEntry) -> Capacity:
 def first_rates(entry: CatalogueEntry) -> Callable[[], Rates]:
     speed = entry.first_speed()
     return partial(Rates, **asdict(speed)) if speed is not None else Rates
+
+
+def traced(entry: CatalogueEntry, tracing: TracingConfig) -> CatalogueEntry:
+    """The entry with vLLM's own tracing switched on, if there is a collector."""
+    if tracing.traces_url is None:
+        return entry
+    of_vllm = {
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",  # vLLM's own default is gRPC
+        "OTEL_SERVICE_NAME": "mistral-serve-engine",
+    }
+    update = {
+        "env": of_vllm | entry.env,
+        "vllm_args": {"otlp-traces-endpoint": tracing.traces_url} | entry.vllm_args,
+    }
+    return entry.model_copy(update=update)
 
 
 def deployment_name(model_id: str) -> str:

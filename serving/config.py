@@ -59,6 +59,8 @@ class RouterConfig(Section):
     """A stopping router waits this long for its answers to end."""
 
 
+_TRACES_PATH = "/v1/traces"
+
 _OVER_THE_ENTRY = (
     "weights",
     "revision",
@@ -219,10 +221,37 @@ class ModelConfig(Section):
         return CatalogueEntry.model_validate(entry.model_dump(exclude_unset=True) | update)
 
 
+class TracingConfig(Section):
+    """Traces of requests, from the router into vLLM."""
+
+    otlp_endpoint: str | None = None
+    """Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as
+    http://collector:4318; nothing is traced without. OpenTelemetry's own environment variables,
+    `OTEL_TRACES_SAMPLER` for one, hold for routers and engines."""
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_a_base_url(cls, endpoint: str | None) -> str | None:
+        if endpoint is None:
+            return None
+        endpoint = endpoint.rstrip("/")
+        if not endpoint.startswith(("http://", "https://")) or endpoint.endswith(_TRACES_PATH):
+            raise ValueError(
+                f"allowed is the base URL of a collector, such as http://collector:4318, to which "
+                f"{_TRACES_PATH} is added (got '{endpoint}')"
+            )
+        return endpoint
+
+    @property
+    def traces_url(self) -> str | None:
+        return None if self.otlp_endpoint is None else self.otlp_endpoint + _TRACES_PATH
+
+
 class AppConfig(Section):
     """One application: a router and the models behind it."""
 
     router: RouterConfig = RouterConfig()
+    tracing: TracingConfig = TracingConfig()
     models: tuple[ModelConfig, ...]
 
     @field_validator("models")

@@ -50,6 +50,12 @@ def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
     return server_sent(first), server_sent(token), server_sent(last)
 
 
+def json_answer(answer: dict[str, Any]) -> bytes:
+    body = json.dumps(answer).encode()
+    head = OK_HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body)
+    return head + body
+
+
 def usage_event(request_id: str, model: str, tokens: int) -> bytes:
     return server_sent(
         {
@@ -81,6 +87,7 @@ class StandInEngine(asyncio.Protocol):
 
     interval_s = 0.0
     answer_bytes = 1000
+    model = "stand-in"
     requests = 0
 
     def __init__(self) -> None:
@@ -88,6 +95,7 @@ class StandInEngine(asyncio.Protocol):
         self.parser = httptools.HttpRequestParser(self)
         self.body: list[bytes] = []
         self.request_id = ""
+        self.url = b""
         self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,6 +108,12 @@ class StandInEngine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
+    def on_message_begin(self) -> None:
+        self.url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"x-request-id":
             self.request_id = value.decode()
@@ -109,7 +123,10 @@ class StandInEngine(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if not self.body:
-            self.be_asked_for_health()
+            if self.url == b"/v1/models":
+                self.be_asked_for_models()
+            else:
+                self.be_asked_for_health()
             return
         type(self).requests += 1
         request = _decode(b"".join(self.body))
@@ -119,11 +136,22 @@ class StandInEngine(asyncio.Protocol):
     def be_asked_for_health(self) -> None:
         self.transport.write(OK_HEAD % b"application/json" + b"content-length: 0\r\n\r\n")
 
+    def be_asked_for_models(self) -> None:
+        model = {"id": self.model, "object": "model", "created": 1, "owned_by": "vllm"}
+        self.transport.write(json_answer({"object": "list", "data": [model]}))
+
     def respond(self, request: dict[str, Any]) -> None:
-        if request.get("stream"):
+        if self.url.endswith(b"/render"):
+            self.transport.write(json_answer(self.tokens(request)))
+        elif request.get("stream"):
             self.task = asyncio.get_running_loop().create_task(self.stream(request))
         else:
             self.transport.write(self.answer(request))
+
+    def tokens(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Of the prompt: what routers ask that place by tokens."""
+        prompt = "".join(str(message.get("content")) for message in request["messages"])
+        return {"request_id": self.request_id, "token_ids": list(range(len(prompt) // 4))}
 
     def answer(self, request: dict[str, Any]) -> bytes:
         message: dict[str, Any] = {"role": "assistant", "content": "x" * self.answer_bytes}
@@ -137,12 +165,7 @@ class StandInEngine(asyncio.Protocol):
             "system_fingerprint": FINGERPRINT,
             "usage": usage(16),
         }
-        body = json.dumps(answer).encode()
-        return b"%bcontent-length: %d\r\n\r\n%b" % (
-            OK_HEAD % b"application/json",
-            len(body),
-            body,
-        )
+        return json_answer(answer)
 
     async def stream(self, request: dict[str, Any]) -> None:
         tokens = request.get("max_tokens", 16)
@@ -177,7 +200,9 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--interval-s", type=float, default=0.0, help="time between tokens")
     parser.add_argument("--answer-bytes", type=int, default=1000, help="of an unstreamed answer")
+    parser.add_argument("--model", default=StandInEngine.model, help="what it says it serves")
     args = parser.parse_args()
     StandInEngine.interval_s = args.interval_s
     StandInEngine.answer_bytes = args.answer_bytes
+    StandInEngine.model = args.model
     uvloop.run(_main(args.port))

@@ -7,6 +7,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from serving import app, config
+from serving.catalogue.vllm_flags import vllm_flags
 
 SERVE = Path(__file__).parents[1] / "deploy/serve"
 FILES = sorted(SERVE.glob("*.yaml"))
@@ -19,6 +20,18 @@ def test_shipped_configs_are_valid_for_ray_serve_and_for_us(file: Path) -> None:
     assert application.import_path == f"{app.__name__}:{app.build.__name__}"
     assert application.name == app.NAME
     app.build(config.load(file))
+
+
+def test_vllm_traces_to_the_collector_as_the_entry_would_have_it() -> None:
+    entry = config.ModelConfig(model="tiny-mistral-small-3.2").entry()
+    assert app.traced(entry, config.TracingConfig()) == entry
+    theirs = entry.model_copy(update={"env": {"OTEL_SERVICE_NAME": "mine"}})
+    traced = app.traced(theirs, config.TracingConfig(otlp_endpoint="http://a:4318"))
+    assert vllm_flags(traced)["otlp-traces-endpoint"] == "http://a:4318/v1/traces"
+    assert traced.env == {
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "mine",
+    }
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def test_settings_are_read(path: Path) -> None:
     assert (router.port, router.drain_timeout_s) == (1, 7.5)
 
 
+def test_spans_go_to_the_collectors_path_for_traces_if_there_is_one(path: Path) -> None:
+    write(path, {"tracing": {"otlp_endpoint": "http://a:4318/"}, "models": [{"model": TINY}]})
+    assert load(path).tracing.traces_url == "http://a:4318/v1/traces"
+    write(path, {"models": [{"model": TINY}]})
+    assert load(path).tracing.traces_url is None
+
+
+@pytest.mark.parametrize("endpoint", ["a:4317", "grpc://a:4317", "http://a:4318/v1/traces", ""])
+def test_a_collector_is_named_by_its_base_url(path: Path, endpoint: str) -> None:
+    write(path, {"tracing": {"otlp_endpoint": endpoint}, "models": [{"model": TINY}]})
+    assert "tracing.otlp_endpoint: allowed is the base URL" in refusal(path)
+
+
 def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
     ours = ModelConfig(
         model=SMALL,
@@ -258,7 +271,7 @@ def test_a_missing_file_is_told(path: Path) -> None:
     [
         ({"router": {"prot": 1}}, "router.prot", list(RouterConfig.model_fields)),
         ({"models": [{"modle": TINY}]}, "models.0.modle", list(ModelConfig.model_fields)),
-        ({"routers": {}}, "routers", ["router", "models"]),
+        ({"routers": {}}, "routers", ["router", "tracing", "models"]),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_known_ones(

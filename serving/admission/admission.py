@@ -9,7 +9,7 @@ from serving.admission.allotment import RouterDemand
 from serving.admission.capacity import Capacity, Replica, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
-from serving.admission.line import Line
+from serving.admission.line import FRONT, Line
 from serving.admission.promises import Kept, Made, Promise, Promises
 from serving.admission.ticket import PRIORITIES, Demand, Reason, Refusal, Ticket
 
@@ -193,7 +193,7 @@ class Admission(Generic[R]):
                 return None
             tokens = first.demand.kv_tokens
             if roomiest >= tokens:
-                return first, self._with_room(tokens, rooms)
+                return self._suited(first, rooms)
             if first.overtaken < tokens * _BYPASS or len(self._kept) * 2 >= len(self.replicas):
                 break
             at = rooms.index(roomiest)
@@ -206,6 +206,38 @@ class Admission(Generic[R]):
         tokens = smaller.demand.kv_tokens
         first.overtaken += tokens
         return smaller, self._with_room(tokens, rooms)
+
+    def _suited(self, first: Ticket, rooms: list[int]) -> tuple[Ticket, Sequence[R]]:
+        """Who gets the room that the first of the line could have: of the front the one with least
+        of its prompt cached elsewhere only. A full fleet would else prefill every prompt anew, as
+        room is seldom where the first has been before. Nobody is passed over more often than the
+        front is long.
+        """
+        fitting = self._with_room(first.demand.kv_tokens, rooms)
+        missed = self._missed(first, fitting)
+        chosen = first, fitting
+        if not missed or first.passed_over >= FRONT:
+            return chosen
+        for ticket in self.line.front:
+            if ticket.demand.priority != first.demand.priority:
+                break
+            replicas = self._with_room(ticket.demand.kv_tokens, rooms)
+            if not replicas or self._beyond_allotment(ticket.share):
+                continue
+            would_miss = self._missed(ticket, replicas)
+            if would_miss < missed:
+                chosen, missed = (ticket, replicas), would_miss
+                if not missed:
+                    break
+        if chosen[0] is not first:
+            first.passed_over += 1
+        return chosen
+
+    def _missed(self, ticket: Ticket, replicas: Sequence[R]) -> int:
+        missed_tokens = ticket.demand.missed_tokens
+        if missed_tokens is None or len(replicas) == len(self.replicas):
+            return 0
+        return missed_tokens(replicas)
 
     def _with_room(self, tokens: int, rooms: list[int]) -> list[R]:
         return [

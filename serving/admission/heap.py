@@ -37,6 +37,13 @@ class Heap(Generic[T]):
             self._gone -= 1
         return None
 
+    def pop(self) -> T | None:
+        """Takes the first out."""
+        item = self.first()
+        if item is not None:
+            heappop(self._entries)
+        return item
+
     def note_gone(self) -> None:
         """To be called once for each item that went."""
         self._gone += 1

@@ -1,7 +1,10 @@
 """Who waits, in order of priority and then of arrival."""
 
+from serving.admission.front import Front
 from serving.admission.heap import Heap
 from serving.admission.ticket import PRIORITIES, Ticket
+
+FRONT = 64
 
 
 class Line:
@@ -17,6 +20,8 @@ class Line:
         self._by_size: dict[int, Heap[Ticket]] = {}
         self._by_expiry: Heap[Ticket] = Heap()
         self._from_the_back: Heap[Ticket] = Heap()
+        self.front = Front(FRONT)
+        """The first of them, in order."""
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -31,6 +36,7 @@ class Line:
         heap.push((-demand.priority, ticket.order), ticket)
         self._by_expiry.push(ticket.expires_at_s, ticket)
         self._from_the_back.push((demand.priority, -ticket.order), ticket)
+        self.front.add(ticket)
         self.shares[demand.priority] += ticket.share
         self._tickets += 1
 
@@ -41,6 +47,7 @@ class Line:
         self._by_size[demand.kv_tokens.bit_length()].note_gone()
         self._by_expiry.note_gone()
         self._from_the_back.note_gone()
+        self.front.remove(ticket)
         self._tickets -= 1
         # An empty line weighs nothing, whatever the rounding of its sums.
         self.shares[demand.priority] -= ticket.share
@@ -51,6 +58,7 @@ class Line:
         """One that was removed, to where it stood. O(n)."""
         for heap in (*self._by_size.values(), self._by_expiry, self._from_the_back):
             heap.sweep()
+        self.front.sweep()
         ticket.gone = False
         self.add(ticket)
 

@@ -1,7 +1,8 @@
 """A request on its way through admission."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 PRIORITIES = 10
 DEFAULT_PRIORITY = 5
@@ -23,6 +24,8 @@ class Demand:
     """The same for a request that is sent again, such as a hash of its body. Without one a client
     that was refused counts as a new one when it comes back.
     """
+    missed_tokens: Callable[[Sequence[Any]], int] | None = None
+    """Of its prompt, what is cached on some replica but on none of these."""
 
 
 class Ticket:
@@ -30,7 +33,16 @@ class Ticket:
     part of a replica until `Admission.end`.
     """
 
-    __slots__ = ("arrived_at_s", "demand", "expires_at_s", "gone", "order", "overtaken", "share")
+    __slots__ = (
+        "arrived_at_s",
+        "demand",
+        "expires_at_s",
+        "gone",
+        "order",
+        "overtaken",
+        "passed_over",
+        "share",
+    )
 
     def __init__(
         self, demand: Demand, order: int, share: float, arrived_at_s: float, expires_at_s: float
@@ -44,6 +56,8 @@ class Ticket:
         self.expires_at_s = expires_at_s
         self.overtaken = 0
         """KV tokens that were let past it while it stood first."""
+        self.passed_over = 0
+        """How many were let past it then that had more to gain from the replicas with room."""
         self.gone = False
         """It waits no more: placed, withdrawn or dismissed."""
 

@@ -1,7 +1,8 @@
-"""How many tokens of a prompt the engine had cached, told in a header of the answer."""
+"""How many tokens of a request's prompts the engine had cached, told in a header of the answer."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -11,27 +12,41 @@ ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
 HEADER = b"x-cached-tokens"
 
-_of_this_request: ContextVar[list[int]] = ContextVar("cached_tokens")
+
+@dataclass(slots=True)
+class _Tally:
+    prompts: int = 0
+    read: int = 0
+    cached_tokens: int = 0
+
+
+_of_this_request: ContextVar[_Tally | None] = ContextVar("cached_tokens", default=None)
+
+
+def note_prompt() -> None:
+    """Called where the engine is given a prompt; of each prompt, if the request has several."""
+    if (tally := _of_this_request.get()) is not None:
+        tally.prompts += 1
 
 
 def note(cached_tokens: int) -> None:
-    """Called where a prompt has been read; of each prompt, if the request has several."""
-    noted = _of_this_request.get(None)
-    if noted is not None:
-        noted.append(cached_tokens)
+    """Called once for each of these, when the engine has read it."""
+    if (tally := _of_this_request.get()) is not None:
+        tally.read += 1
+        tally.cached_tokens += cached_tokens
 
 
 class CachedTokensHeader:
     """An ASGI application around the engine's. The head of an answer waits for its first bytes:
-    only then the engine knows.
+    only then the engine knows. A stream that begins before all prompts were read has no header.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        noted: list[int] = []
-        _of_this_request.set(noted)
+        tally = _Tally()
+        _of_this_request.set(tally)
         head: Message | None = None
 
         async def send_with_header(message: Message) -> None:
@@ -40,10 +55,17 @@ class CachedTokensHeader:
                 head = message
                 return
             if head is not None:
-                if noted:
-                    head["headers"] = [*head["headers"], (HEADER, b"%d" % sum(noted))]
+                if tally.read == tally.prompts > 0:
+                    header = (HEADER, b"%d" % tally.cached_tokens)
+                    head["headers"] = [*head["headers"], header]
                 await send(head)
                 head = None
             await send(message)
 
-        await self._app(scope, receive, send_with_header)
+        try:
+            await self._app(scope, receive, send_with_header)
+        finally:
+            if (
+                head is not None
+            ):  # It failed. Whoever reads is to see a broken answer, no whole one.
+                await send(head)

@@ -291,6 +291,7 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
         """
         noted = False
+        cached_tokens.note_prompt()
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
             async for output in outputs:
                 if not noted:

@@ -75,6 +75,12 @@ class Fleet:
         cached_by_slot = self._index.cached_tokens(prefix)
         return [cached_by_slot[slot] for slot in self._slots.values()]
 
+    def missed_tokens(self, prefix: Prefix, replica_ids: Iterable[str]) -> int:
+        """Of this prompt, what is cached on some replica but on none of these."""
+        cached_by_slot = self._index.cached_tokens(prefix)
+        here = max((cached_by_slot[self._slots[one]] for one in replica_ids), default=0)
+        return max(cached_by_slot) - here
+
     def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
         """An event of this router or of the one named `source`. One of a replica or a request that
         is not known is ignored: it came before this router did, or the replica has gone."""

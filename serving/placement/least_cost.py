@@ -25,9 +25,11 @@ class LeastCost:
     that an idle fleet's caches fill evenly.
 
     The weights were found by simulation of 8 replicas under four loads, from idle to past
-    saturation. With lower ones for the first token it comes later where prompts are long and little
-    is cached; with higher ones, or more for decoding, prefixes are cached on more replicas
-    than there is room for once the KV caches are full.
+    saturation. With a lower one for the first token it comes later where prompts are long and
+    little is cached. With a higher one, or a lower one for decoding, prefixes stay together at the
+    price of uneven batches: the fullest replicas are too slow before the others are full. With a
+    higher one for decoding prefixes spread, and are prefilled more often. As the load is even, a
+    fleet that is asked for too much is slow everywhere: it is for admission to refuse what is over.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """How fast a replica works, as learnt from what the router sees of it."""
 
-_DECAY = 0.98
-"""What an observation weighs after each later one: about the last 50 count."""
+_DECAY = 0.97
+"""What an observation weighs after each later one: about the last 30 count."""
 
 _OUTLIER = 3.0
 """An observation counts as at most so many times what was expected, and at least 1/3 of it: a
@@ -9,8 +9,8 @@ stall moves little, a wrong first guess is still put right within some tens."""
 
 _LEAST_SCALE = 0.01
 
-_TOGETHER = 1.0
-_TO_FIRST_GUESS = 0.05
+_TOGETHER = 0.1
+_TO_FIRST_GUESS = 0.01
 """In observations: what it weighs that the two scales are equal, and that they are 1."""
 
 

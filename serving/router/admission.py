@@ -57,10 +57,10 @@ class Entrance(Generic[R]):
         `Admission.end`.
         """
         self._admission.end(ticket, served, self._clock())
-        self._hand_out()
+        self.look()
 
     def look(self) -> None:
-        """Room may have been given back elsewhere."""
+        """Room may have been given back."""
         if self._waiting:
             self._hand_out()
 

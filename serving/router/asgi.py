@@ -52,9 +52,10 @@ async def send_response(send: Send, status: int, headers: Headers, body: bytes) 
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: ApiError, id_header: tuple[bytes, bytes]) -> None:
+async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
+    """`headers` beside the error's own."""
     body = error.body()
-    headers = [*error.headers, (b"content-length", b"%d" % len(body)), id_header]
+    headers = [*error.headers, (b"content-length", b"%d" % len(body)), *headers]
     await send_response(send, error.status, headers, body)
 
 

@@ -1,6 +1,7 @@
 """The Router deployment: the relay on a port of its own, told by Ray Serve which replicas live."""
 
 import asyncio
+import gc
 from functools import partial
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.request_log import RequestLog
 
 _CLOSE_S = 10
 
@@ -46,6 +48,7 @@ class Router:
         config: RouterConfig,
         models: list[Model],
         engines: dict[str, DeploymentHandle[Any]],
+        traces_url: str | None,
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
@@ -80,10 +83,17 @@ class Router:
 
         own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
         feed.subscribe(own_handle, update_peers)
-        relay = Relay(directory, token, config)
+        self._request_log = RequestLog.of_this_replica()
+        self._tracing = None
+        if traces_url is not None:
+            from serving.router.tracing import Tracing
+
+            self._tracing = Tracing(traces_url)
+        relay = Relay(directory, token, config, self._request_log.write, self._tracing)
         app = RouterApp(directory, relay, lambda: self._draining)
         self._server = HttpServer(app, listening_socket(config.host, config.port))
         self._serving = asyncio.create_task(self._server.run_until_stopped())
+        gc.freeze()  # What is there now stays: no need to look through it again and again.
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
@@ -100,6 +110,9 @@ class Router:
         await self._server.stop(self._drain_timeout_s)
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         await self._peers.close()
+        if self._tracing is not None:
+            await self._tracing.close()
+        self._request_log.close()
 
 
 Deployment = cast(serve.Deployment, serve.deployment(Router))

@@ -1,6 +1,7 @@
 """A request as the router has read it, on its way to a replica."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from mmh3 import hash64
 
@@ -20,6 +21,7 @@ from serving.router.request import (
     routing_fields,
     work_of,
 )
+from serving.router.request_record import RequestRecord
 from serving.router.served_model import ServedModel
 
 # Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
@@ -45,14 +47,13 @@ class Exchange:
     receive: Receive
     send: Send
     recovery: Recovery
+    record: RequestRecord
+    began_s: float
+    """When the request came, by time.monotonic()."""
     begun: bool = False
     """The client has the head of the answer."""
-    retries: int = 0
-    """Replicas that failed it."""
     failures: int = 0
-    """Of these, the ones that may be the request's own doing."""
-    output_tokens: int = 0
-    """Of the answer as far as it was sent; about, as an event of a stream may have several."""
+    """Of replicas: those that may be the request's own doing."""
 
 
 class ExchangeReader:
@@ -64,16 +65,25 @@ class ExchangeReader:
         self._default_priority = default_priority
 
     def read(
-        self, scope: Scope, raw: bytes, request_id: bytes, receive: Receive, send: Send
+        self,
+        scope: Scope,
+        raw: bytes,
+        receive: Receive,
+        send: Send,
+        record: RequestRecord,
+        began_s: float,
     ) -> Exchange:
-        """Raises ApiError."""
+        """Notes in the `record` what the body tells. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         body = decode(raw)
         fields = routing_fields(body)
         served = self._served(fields.model)
         model = served.model
+        record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model)
         work = work_of(path, fields, body, model, served.expected_output, headers)
+        record.prompt_tokens = work.prompt_tokens
+        request_id = record.request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
             why_not = obstacle(path, body) if work.streamed else "no stream was asked for"
@@ -87,6 +97,8 @@ class ExchangeReader:
             receive=receive,
             send=send,
             recovery=Recovery(path, request.body, why_not),
+            record=record,
+            began_s=began_s,
         )
 
     def _served(self, name: str | None) -> ServedModel:
@@ -116,6 +128,7 @@ class ExchangeReader:
             timeout_s,
             served.service_s(work) if timeout_s is not None else 0.0,
             hash64(raw)[0],
+            partial(served.missed_tokens, work),
         )
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:

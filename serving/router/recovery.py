@@ -181,7 +181,7 @@ class Rest:
         if usage := event.get("usage"):
             usage["prompt_tokens"] -= self._sent_tokens
             usage["completion_tokens"] += self._sent_tokens
-        return b"data: " + _encode(event | self._head) + b"\n\n"
+        return b"data: " + _encode(event | self._head | {"continued": True}) + b"\n\n"
 
     def _skip(self, choice: dict[str, Any]) -> bool:
         """Takes what the client has out of a choice. False: nothing is left."""

@@ -3,6 +3,10 @@
 import asyncio
 import logging
 import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from serving.config import RouterConfig
 from serving.router import errors
@@ -24,17 +28,25 @@ from serving.router.exchange import Exchange, ExchangeReader
 from serving.router.recovery import NotContinuedError
 from serving.router.replica import Replica
 from serving.router.request import decode
+from serving.router.request_record import RequestRecord, ms_since
 from serving.router.retry_budget import RetryBudget
 from serving.router.served_model import Place
 from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
 
+if TYPE_CHECKING:
+    from serving.router.tracing import Tracing
+
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 """On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
+
+CACHED_TOKENS = b"x-cached-tokens"
+"""How many tokens of the prompt the engine had cached. Servers of others say nothing of it."""
 
 log = logging.getLogger(__name__)
 
 _RESPONSE_HEADERS_DROPPED = frozenset(
-    b"connection keep-alive transfer-encoding server date x-request-id".split()
+    b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
+    b"x-expected-cached-tokens x-retries".split()
 )
 
 _MAX_RETRIES = 3
@@ -48,30 +60,52 @@ _USAGE_BYTES = 1024
 class Relay:
     """The ASGI application for the endpoints that engines answer."""
 
-    def __init__(self, directory: Directory, engine_token: str, config: RouterConfig) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        engine_token: str,
+        config: RouterConfig,
+        write_line: Callable[[bytes], object],
+        tracing: "Tracing | None" = None,
+    ) -> None:
+        """`write_line` is given a line of the request log when a request is over."""
         self.requests_in_flight = 0
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._retry_after_s = max(1, int(config.replica_hold_off_s))
         self._budget = RetryBudget()
+        self._write_line = write_line
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = client_request_id(scope["headers"])
-        id_header = (b"x-request-id", request_id)
+        began_s = time.monotonic()
+        request_id = client_request_id(scope["headers"]).decode()
+        record = RequestRecord(datetime.now(UTC), request_id, scope["path"])
+        span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         try:
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            await self._relay(self._reader.read(scope, body, request_id, receive, send))
+            exchange = self._reader.read(scope, body, receive, send, record, began_s)
+            await self._relay(exchange)
         except ApiError as error:
-            await send_error(send, error, id_header)
+            await self._refuse(send, error, record)
         except ClientGoneError:
-            pass
+            record.outcome = "client_gone"
         except Exception:
-            log.exception("request %s failed in the router", request_id.decode())
-            await send_error(send, errors.internal_error(), id_header)
+            log.exception("request %s failed in the router", request_id)
+            await self._refuse(send, errors.internal_error(), record)
         finally:
             self.requests_in_flight -= 1
+            record.duration_ms = ms_since(began_s)
+            self._write_line(record.line())
+            if self._tracing is not None and span is not None:
+                self._tracing.end(span, record)
+
+    async def _refuse(self, send: Send, error: ApiError, record: RequestRecord) -> None:
+        record.failed(error)
+        id_header = (b"x-request-id", record.request_id.encode())
+        await send_error(send, error, [id_header, *record.headers()])
 
     async def _relay(self, exchange: Exchange) -> None:
         """Has the exchange answered as long as its client is there."""
@@ -101,14 +135,23 @@ class Relay:
         except ApiError as error:
             if not exchange.begun:
                 raise
-            log.warning("an answer is broken off: %s", error.message)
+            log.warning(
+                "request %s: its answer is broken off: %s",
+                exchange.record.request_id,
+                error.message,
+            )
             await self._break_off(exchange, "no other replica could go on with it")
 
     async def _answered(self, exchange: Exchange) -> bool:
         """Waits for a place and has the replicas answer, as long as there is one that was not
         tried. False if there was none: others, or the same, may be up in a while. Raises ApiError.
         """
-        place = await exchange.served.admit(exchange.work, exchange.demand)
+        record = exchange.record
+        queues_s = time.monotonic()
+        try:
+            place = await exchange.served.admit(exchange.work, exchange.demand)
+        finally:
+            record.queued(queues_s)
         served, output_tokens = False, 0
         try:
             while True:
@@ -117,20 +160,24 @@ class Relay:
                 try:
                     await self._attempt(place, exchange)
                     replica.health.answered()
-                    served, output_tokens = True, exchange.output_tokens
+                    served, output_tokens = True, record.output_tokens
                     return True
                 except asyncio.CancelledError:
                     served = True
                     raise
                 except UpstreamError as error:
-                    log.warning("replica %s: %s", replica.info.replica_id, error)
+                    log.warning(
+                        "request %s: replica %s: %s",
+                        record.request_id,
+                        replica.info.replica_id,
+                        error,
+                    )
                     if not isinstance(error, NotContinuedError):
                         replica.health.failed()
                     if exchange.begun and await self._ended(exchange):
                         return True
                     if not isinstance(error, NotTakenError):
                         self._count_failure(exchange)
-                exchange.retries += 1
                 if not place.move():
                     self._count_failure(exchange)
                     return False
@@ -145,18 +192,25 @@ class Relay:
 
     async def _attempt(self, place: Place, exchange: Exchange) -> None:
         """Has a replica answer, or go on with the answer. Raises UpstreamError if another may."""
-        replica = place.replica
+        replica, record = place.replica, exchange.record
         body = exchange.request.body
+        if record.replica is not None:
+            record.retries += 1
         if exchange.begun:
             questions = exchange.recovery.questions()
             tokens = [await self._tokens(replica, question) for question in questions]
             body = exchange.recovery.request_rest(tokens)
+        else:
+            record.replica = replica.info.replica_id
+            record.expected_cached_tokens = place.expected_cached_tokens
         head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
         connection = await replica.pool.request(head, body)
         try:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
-            headers += (*exchange.headers, *place_headers(place, exchange.retries))
+            if not exchange.begun:
+                record.cached_tokens = cached_tokens(headers)
+            headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, place)
             elif exchange.begun:
@@ -183,36 +237,48 @@ class Relay:
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body = await read_all(connection)
-        if connection.status == 200 and (usage := _USAGE.search(body[-_USAGE_BYTES:])):
-            exchange.output_tokens = int(usage[1])
+        if connection.status == 200:
+            exchange.record.output_tokens = told_output_tokens(body) or 0
         if exchange.request.answer is not None:
             body = exchange.request.answer.whole(body, connection.status)
             headers = [header for header in headers if header[0] != b"content-length"]
             headers.append((b"content-length", b"%d" % len(body)))
+        exchange.record.status = connection.status
         await send_response(exchange.send, connection.status, headers, body)
+        exchange.record.outcome = "answered"
 
     async def _stream(
         self, connection: Connection, headers: Headers, exchange: Exchange, place: Place
     ) -> None:
         """Passes the stream on, from the answer's beginning or from where it stopped."""
         recovery, answer, send = exchange.recovery, exchange.request.answer, exchange.send
+        record = exchange.record
         start = {"type": "http.response.start", "status": connection.status, "headers": headers}
-        read = False
+        read, goes_on = False, exchange.begun
+        last = before = b""
         while piece := await connection.read():
             if not read:
                 place.first_token()
                 read = True
             piece = recovery.feed(piece)
             if piece and not exchange.begun:
+                record.status = connection.status
                 await send(start)
                 exchange.begun = True
-            exchange.output_tokens += piece.count(b"\n\n")
+                record.ttft_ms = ms_since(exchange.began_s)
+            elif goes_on and piece:
+                record.continued += 1
+                goes_on = False
+            record.output_tokens += piece.count(b"\n\n")
+            before, last = last, piece
             if answer is not None:
                 piece = answer.feed(piece)
             if piece:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         if not exchange.begun:
+            record.status = connection.status
             await send(start)
+        record.output_tokens = told_output_tokens(before + last) or record.output_tokens
         await self._end(exchange, recovery.end())
 
     async def _end(self, exchange: Exchange, rest: bytes) -> None:
@@ -220,6 +286,7 @@ class Relay:
         if exchange.request.answer is not None:
             rest = exchange.request.answer.feed(rest) + exchange.request.answer.end()
         await exchange.send({"type": "http.response.body", "body": rest})
+        exchange.record.outcome = "answered"
 
     async def _ended(self, exchange: Exchange) -> bool:
         """Ends an answer whose stream broke, unless another replica may go on with it."""
@@ -237,14 +304,18 @@ class Relay:
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def place_headers(place: Place, retries: int) -> Headers:
-    """What a client may know of how its request was placed."""
-    return [
-        place.replica.id_header,
-        (b"x-queue-time-ms", b"%d" % (place.queue_s * 1000)),
-        (b"x-expected-cached-tokens", b"%d" % place.expected_cached_tokens),
-        (b"x-retries", b"%d" % retries),
-    ]
+def told_output_tokens(end: bytes) -> int | None:
+    """Of an answer, as the end of it tells; None if it does not."""
+    usages = _USAGE.findall(end[-_USAGE_BYTES:])
+    return int(usages[-1]) if usages else None
+
+
+def cached_tokens(headers: Headers) -> int | None:
+    """Of the prompt, as the engine says."""
+    for name, value in headers:
+        if name == CACHED_TOKENS:
+            return int(value) if value.isdigit() else None
+    return None
 
 
 def check_taken(connection: Connection) -> None:

@@ -52,7 +52,6 @@ class Replica:
         self.info = info
         self.load = load
         self.capacity = info.capacity
-        self.id_header = (b"x-replica", info.replica_id.encode())
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
         self.health = ReplicaHealth(

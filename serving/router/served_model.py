@@ -96,16 +96,18 @@ class ServedModel:
         cached = max(self.fleet.cached_tokens(work.prefix), default=0)
         return rates.first_token_ms(max(work.prompt_tokens - cached, 0)) / 1000
 
+    def missed_tokens(self, work: Work, replicas: Iterable[Replica]) -> int:
+        """As `Demand` has it."""
+        return self.fleet.missed_tokens(work.prefix, (r.info.replica_id for r in replicas))
+
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""
 
         def take(replicas: Sequence[Replica]) -> "Place":
             return Place(self, work, replicas)
 
-        began_s = self._clock()
         ticket, place = await self.entrance.enter(demand, take, Place.give_back)
         place.ticket = ticket
-        place.queue_s = self._clock() - began_s
         return place
 
     def decide(self, work: Work, replicas: Sequence[Replica]) -> tuple[Replica, Placed]:
@@ -154,11 +156,10 @@ class ServedModel:
 class Place:
     """A request's place on a replica: what is booked for it, until `leave`."""
 
-    __slots__ = ("_placed", "_served", "_work", "queue_s", "replica", "ticket", "tried")
+    __slots__ = ("_placed", "_served", "_work", "replica", "ticket", "tried")
 
     def __init__(self, served: ServedModel, work: Work, replicas: Sequence[Replica]) -> None:
         self.ticket: Ticket | None = None
-        self.queue_s = 0.0
         self._served = served
         self._work = work
         self.replica, self._placed = served.decide(work, replicas)

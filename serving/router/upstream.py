@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._parser: httptools.HttpResponseParser
         self._transport: asyncio.Transport
+        self._loop: asyncio.AbstractEventLoop
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._paused = False
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
     async def _wait(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._loop = asyncio.get_running_loop()  # Asked for once: it costs a system call.
 
     def data_received(self, data: bytes) -> None:
         try:

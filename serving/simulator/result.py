@@ -93,9 +93,10 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def hit_rate(outcomes: Sequence[Outcome]) -> float:
-    """Prompt tokens that the engines had cached over all; 0 of no requests."""
-    tokens = sum(outcome.request.prompt_tokens for outcome in outcomes)
-    return sum(outcome.cached_tokens for outcome in outcomes) / max(tokens, 1)
+    """The part that was cached of the prompts that an engine has read; 0 of none."""
+    begun = [outcome for outcome in outcomes if outcome.first_token_s is not None]
+    tokens = sum(outcome.request.prompt_tokens for outcome in begun)
+    return sum(outcome.cached_tokens for outcome in begun) / max(tokens, 1)
 
 
 def mean(summaries: Sequence[Summary]) -> Summary:

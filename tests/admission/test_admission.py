@@ -1,8 +1,10 @@
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
+from serving.admission.line import FRONT
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
@@ -164,6 +166,43 @@ def test_one_that_a_replica_was_kept_for_stands_first_when_that_is_gone() -> Non
     assert setting.place()[0] is large
     assert setting.where[large] is fresh
     assert large not in setting.place()
+
+
+def at_home(setting: Setting, home: int) -> Callable[[Sequence[Replica]], int]:
+    """All of a prompt of 100 tokens is cached on one replica."""
+    return lambda replicas: 0 if setting.replicas[home] in replicas else 100
+
+
+def test_room_goes_to_one_whose_prompt_is_cached_there() -> None:
+    setting = Setting(2)
+    running = setting.fill(20)
+    first = setting.offer(missed_tokens=at_home(setting, 1))
+    second = setting.offer(missed_tokens=at_home(setting, 0))
+    third = setting.offer(missed_tokens=at_home(setting, 0))
+    here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
+    there = [ticket for ticket in running if setting.where[ticket] is setting.replicas[1]]
+    assert setting.end(here[0]) == [second]
+    assert setting.end(there[0]) == [first]
+    assert setting.end(there[1]) == [third], "rather than nobody"
+
+
+def test_nobody_is_passed_over_for_ever_nor_by_one_of_lower_priority() -> None:
+    setting = Setting(2)
+    running = setting.fill(20)
+    here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
+    first = setting.offer(missed_tokens=at_home(setting, 1))
+    placed = []
+    for _ in range(80):
+        setting.offer(missed_tokens=at_home(setting, 0))
+        (one,) = setting.end(here.pop(0))
+        here.append(one)
+        placed.append(one)
+    assert placed.index(first) == FRONT
+    setting = Setting(2)
+    running = setting.fill(20)
+    high = setting.offer(priority=9, missed_tokens=at_home(setting, 1))
+    setting.offer(missed_tokens=at_home(setting, 0))
+    assert setting.end(running[0]) == [high]
 
 
 def test_a_waiting_client_that_leaves_frees_its_place() -> None:

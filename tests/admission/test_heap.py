@@ -53,3 +53,14 @@ def test_memory_is_bound_to_who_is_there() -> None:
         leave(heap, item)
     assert heap.first() is stays
     assert len(heap._entries) < 50
+
+
+def test_who_is_taken_out_is_gone_from_the_heap_alone() -> None:
+    heap: Heap[Item] = Heap()
+    items = [Item(number) for number in range(4)]
+    for item in items:
+        heap.push(item.number, item)
+    leave(heap, items[0])
+    assert heap.pop() is items[1]
+    assert not items[1].gone
+    assert [heap.pop(), heap.pop(), heap.pop()] == [items[2], items[3], None]

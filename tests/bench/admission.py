@@ -1,4 +1,8 @@
-"""Costs of admission, in µs: `python -m tests.bench.admission`. Reports, asserts nothing."""
+"""Admission under overload, in simulated time, and its costs: `python -m tests.bench.admission`.
+
+Four simulated replicas are asked two minutes long for up to three times what they can do, by
+clients that come back when they were told to. Reports, asserts nothing.
+"""
 
 import itertools
 import random
@@ -6,12 +10,17 @@ import statistics
 import time
 from collections.abc import Callable
 
+from rich.console import Console
+
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
 from tests.admission.fleet import Load
+from tests.admission.test_overload import OVERLOAD_S, PEAK_PER_S, goodput, jobs, run, served_after
+from tests.bench.relay_report import new_table
 
 CAPACITY = Capacity(kv_cache_tokens=300_000, max_num_seqs=256)
 REPLICAS = (1, 8, 64)
 WAITING = (10, 1_000, 100_000)
+LOADS = (0.5, 0.9, 1.0, 1.3, 2.0, 3.0)
 OPERATIONS = 2_000
 
 
@@ -85,15 +94,58 @@ def microseconds(bench: Bench, operation: Callable[[], object]) -> float:
     return statistics.median(once() for _ in range(10))
 
 
-def main() -> None:
-    print("µs per operation (an end is with the placing of those who come in its room)")
-    print(f"{'replicas':>9}{'waiting':>9}{'offer':>8}{'end':>8}{'leave':>8}{'refuse':>8}")
+def overload_table(console: Console) -> None:
+    table = new_table(
+        f"Overload for {OVERLOAD_S} s: capacity is {PEAK_PER_S:g} requests/s",
+        "offered",
+        *("done/s", "of the peak", "sent", "refused", "told s, p50", "p99"),
+        *("served after / told, p50", "p99", "most", "never served"),
+    )
+    done = {load: goodput(run(jobs(load * PEAK_PER_S), OVERLOAD_S)) for load in LOADS}
+    for load in LOADS:
+        arrivals = jobs(load * PEAK_PER_S)
+        run(arrivals)
+        refused = [job for job in arrivals if job.refusals]
+        told_s = sorted(job.refusals[0][1].retry_after_s or 0 for job in refused)
+        ratios = sorted(served_after(job) for job in refused)
+        figures = ["-"] * 5
+        if refused:
+            last = len(refused) * 99 // 100
+            half = len(refused) // 2
+            figures = [
+                *(str(told_s[at]) for at in (half, last)),
+                *(f"{ratios[at]:.2f}" for at in (half, last, -1)),
+            ]
+        table.add_row(
+            f"{load:g} x",
+            f"{done[load]:.1f}",
+            f"{done[load] / max(done.values()):.1%}",
+            f"{len(arrivals):,}",
+            f"{len(refused):,}",
+            *figures,
+            str(sum(job.done_at_s is None for job in arrivals)),
+        )
+    console.print(table)
+
+
+def cost_table(console: Console) -> None:
+    table = new_table(
+        "µs per operation (an end is with the placing of those who come in its room)",
+        *("replicas", "waiting", "offer", "end", "leave", "refuse"),
+    )
     for replicas in REPLICAS:
         for waiting in WAITING:
             bench = Bench(replicas, waiting)
             operations = (bench.offer, bench.turn_over, bench.come_and_leave, bench.refuse)
-            figures = "".join(f"{microseconds(bench, each):8.1f}" for each in operations)
-            print(f"{replicas:9}{waiting:9,}{figures}")
+            figures = (f"{microseconds(bench, each):.1f}" for each in operations)
+            table.add_row(str(replicas), f"{waiting:,}", *figures)
+    console.print(table)
+
+
+def main() -> None:
+    console = Console(width=max(Console().width, 130))
+    overload_table(console)
+    cost_table(console)
 
 
 if __name__ == "__main__":

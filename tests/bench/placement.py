@@ -49,16 +49,18 @@ SPEC = mistral_small(gpus=2)
 
 OURS = "least cost"
 POLICIES: dict[str, Callable[[], Policy]] = {
-    OURS: lambda: LeastCost(first_token_weight=10, decode_weight=1, near=0.1),
-    "smg cache_aware": CacheAware,
-    "llm-d affinity": lambda: AffinityFilter(SPEC.step_time.prefill_tokens_per_s),
+    OURS: LeastCost,
+    "smg": CacheAware,
+    "smg+d": lambda: CacheAware(overlap_decay=0.5),
+    "llm-d": lambda: AffinityFilter(SPEC.step_time.prefill_tokens_per_s),
     "Dynamo": DynamoCost,
-    "Ray prefix": RayPrefix,
+    "Dynamo+d": lambda: DynamoCost(decay=0.5),
+    "Ray": RayPrefix,
     "LMetric": LMetric,
     "LPWL": LeastPrefill,
-    "least tokens": LeastTokens,
-    "power of two": PowerOfTwo,
-    "round robin": RoundRobin,
+    "tokens": LeastTokens,
+    "of two": PowerOfTwo,
+    "in turn": RoundRobin,
 }
 
 
@@ -83,7 +85,8 @@ class Ladder:
     title: str
     rates: tuple[float, ...]
     seeds: int = 1
-    """How many times each is run with other random numbers. What is shown are the means."""
+    """How many times each is run with other random numbers, or on how many parts of a trace. What
+    is shown are the means."""
 
     def runs(self) -> Iterator[Run]:
         for rate in self.rates:
@@ -102,10 +105,12 @@ class Ladder:
         }
 
 
-SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24), seeds=2)
-TRACE = Ladder("mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5))
+SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24), seeds=4)
+TRACE = Ladder(
+    "mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5), seeds=2
+)
 SESSIONS = Ladder("sessions", "Sessions of 6 turns, sessions a second", (4, 16))
-HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=2)
+HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=4)
 JOIN_S = 60.0
 JOIN = Run("shared", 14, OURS, joins_s=(JOIN_S,))
 ROUTERS = [
@@ -130,7 +135,8 @@ def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list
         case "sessions":
             return workload.sessions(1000, rate, seed=seed)
         case _:
-            return workload.faster(read_trace(trace, limit), rate)
+            part = read_trace(trace, (seed + 1) * limit)[seed * limit :]
+            return workload.faster(part, rate)
 
 
 def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
@@ -165,7 +171,8 @@ def first_rates() -> Rates:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
-    parser.add_argument("--requests", type=int, default=6000, help="of the trace")
+    parser.add_argument("--requests", type=int, default=6000, help="of each part of the trace")
+    parser.add_argument("--quick", action="store_true", help="each load once")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     args = parser.parse_args()
@@ -176,6 +183,8 @@ def main() -> None:
         ladders.insert(1, TRACE)
     else:
         console.print(f"[yellow]skipped: no trace at {trace}[/]")
+    if args.quick:
+        ladders = [dataclasses.replace(ladder, seeds=1) for ladder in ladders]
     runs = [*(run for ladder in ladders for run in ladder.runs()), JOIN, *ROUTERS]
     with (
         ProcessPoolExecutor(args.processes) as pool,
@@ -196,9 +205,8 @@ def main() -> None:
         placement_report.show_ladder(console, ladder, ladder.means(summaries), ceilings)
     placement_report.show_join(console, shown[JOIN], REPLICAS)
     placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
-    placement_report.show_targets(
-        console, OURS, [(ladder, ladder.means(summaries)) for ladder in ladders]
-    )
+    means = [(ladder, ladder.means(summaries)) for ladder in ladders]
+    placement_report.show_goodput(console, OURS, means)
     measured = args.traces / "llmservingsim"
     if measured.exists():
         placement_report.show_validation(

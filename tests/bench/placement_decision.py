@@ -153,7 +153,7 @@ def memory_table() -> Table:
 
 
 def main() -> None:
-    console = Console()
+    console = Console(width=max(Console().width, 130))
     console.print(decision_table())
     console.print(memory_table())
 

@@ -24,18 +24,31 @@ class _Peer:
         return self._random.choice([i for value, i in costs if value == least])
 
 
+def _decays(decay: float, work: Work, loads: Sequence[ReplicaLoad]) -> list[float]:
+    """By load, 1 / (1 + decay * waiting prefill beyond the least, in prompts of this one)."""
+    least = min(load.prefill_tokens for load in loads)
+    prompt_tokens = max(work.prompt_tokens, 1)
+    return [1 / (1 + decay * (load.prefill_tokens - least) / prompt_tokens) for load in loads]
+
+
 class CacheAware(_Peer):
-    """smg's `cache_aware` of 2026-08 with its defaults: the replica with the longest match if that
-    is over half of the prompt, else the least loaded; and the least loaded too if the chosen one
-    has over 32 requests and 10 % more than the mean. (smg-project/smg@f8daa883)
+    """smg's `cache_aware` of 2026-08, by default with its defaults: the replica with the longest
+    match if that is over half of the prompt, else the least loaded; and the least loaded too if the
+    chosen one has over 32 requests and 10 % more than the mean. With `overlap_decay` a match counts
+    the less the more prefill waits there than elsewhere. (smg-project/smg@f8daa883)
     """
+
+    def __init__(self, overlap_decay: float = 0.0, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._decay = overlap_decay
 
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
+        decays = _decays(self._decay, work, loads)
         least_loaded = self._least(range(len(loads)), lambda i: loads[i].requests)
-        best = self._least(range(len(loads)), lambda i: -cached_tokens[i])
-        if cached_tokens[best] <= 0.5 * work.prompt_tokens:
+        best = self._least(range(len(loads)), lambda i: -cached_tokens[i] * decays[i])
+        if cached_tokens[best] * decays[best] <= 0.5 * work.prompt_tokens:
             return least_loaded
         mean = sum(load.requests for load in loads) / len(loads)
         requests = loads[best].requests
@@ -68,15 +81,23 @@ class AffinityFilter(_Peer):
 
 
 class DynamoCost(_Peer):
-    """Dynamo's KV router with its defaults: blocks to prefill, booked and own, less what is cached,
-    plus blocks of all sequences. (ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector)
+    """Dynamo's KV router, by default with its defaults: blocks to prefill, booked and own, less
+    what is cached, plus blocks of all sequences. With `decay` what is cached counts the less the
+    more prefill waits there than elsewhere. (ai-dynamo/dynamo, lib/kv-router/src/scheduling)
     """
+
+    def __init__(self, decay: float = 0.0, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._decay = decay
 
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
+        decays = _decays(self._decay, work, loads)
+
         def cost(i: int) -> float:
-            prefill_tokens = loads[i].prefill_tokens + work.prompt_tokens - cached_tokens[i]
+            credit_tokens = cached_tokens[i] * decays[i]
+            prefill_tokens = max(loads[i].prefill_tokens + work.prompt_tokens - credit_tokens, 0)
             kv_tokens = loads[i].kv_tokens + loads[i].kv_tokens_of(work, cached_tokens[i])
             return prefill_tokens // _BLOCK_TOKENS + kv_tokens // _BLOCK_TOKENS
 

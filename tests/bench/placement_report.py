@@ -86,27 +86,29 @@ def show_routers(console: Console, rows: Sequence[tuple["Run", Summary]]) -> Non
     console.print(table)
 
 
-def show_targets(
+def show_goodput(
     console: Console,
     ours: str,
     ladders: Sequence[tuple["Ladder", Means]],
 ) -> None:
+    """All rungs at a glance."""
+    policies = list(dict.fromkeys(policy for _, means in ladders for _, policy in means))
     table = new_table(
-        "Good requests beside the best peer", "load", "rate", "ours", "best peer", "", "ours/peer"
+        "Good requests in % (the best policy's in bold)", "load", "rate", *policies, "to peers"
     )
     for ladder, means in ladders:
         for rate in ladder.rates:
-            good = {policy: mean.good_share for (at, policy), mean in means.items() if at == rate}
-            own = good.pop(ours)
-            peer = max(good, key=lambda policy: good[policy])
-            best = good[peer]
+            good = {policy: means[rate, policy].good_share for policy in policies}
+            most = max(good.values())
+            peers = max(share for policy, share in good.items() if policy != ours)
             table.add_row(
                 ladder.load,
                 f"{rate:g}",
-                f"{own:.1%}",
-                f"{best:.1%}",
-                peer,
-                f"{own / max(best, 1e-9):.3f}",
+                *(
+                    f"[bold]{100 * share:.1f}[/]" if share == most else f"{100 * share:.1f}"
+                    for share in good.values()
+                ),
+                f"{good[ours] / max(peers, 1e-9):.3f}",
             )
     console.print(table)
     slo = Slo()

@@ -7,6 +7,7 @@ relays; it prints its port and pid as a line of JSON once it listens.
 import asyncio
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import select
@@ -26,25 +27,31 @@ MODEL = "bench"
 _ROOT = Path(__file__).parents[2]
 _START_S = 60
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that listens on `HOST`."""
+    """A process that listens on `HOST`, and its children."""
 
     port: int
     pid: int
 
     def cpu_s(self) -> float:
-        """CPU time that its live threads have had so far, in user and kernel mode."""
-        threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+        """CPU time that their live threads have had so far, in user and kernel mode."""
+        cpu_s = 0.0
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            cpu_s += int((thread / "schedstat").read_text().split()[0]) / 1e9
+            for child in (thread / "children").read_text().split():
+                cpu_s += Server(self.port, int(child)).cpu_s()
+        return cpu_s
 
 
 @contextlib.contextmanager
 def engine(interval_s: float) -> Iterator[Server]:
     """The stand-in engine, which pauses `interval_s` between the chunks of a stream."""
-    with _server("tests.stand_in_engine", "--interval-s", str(interval_s)) as server:
+    options = ["--interval-s", str(interval_s), "--model", MODEL]
+    with _server("tests.stand_in_engine", *options) as server:
         yield server
 
 
@@ -55,16 +62,20 @@ def relay(kind: str, upstream: Server, checkout: Path = _ROOT) -> Iterator[Serve
         yield server
 
 
+def dies_with_parent() -> None:
+    """For a process that was just forked."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def _server(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
     """Runs a module that prints its port and pid; killed on leaving, and if this process dies."""
-    libc = ctypes.CDLL(None)
     with subprocess.Popen(
         [sys.executable, "-m", module, *args],
         cwd=cwd,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        preexec_fn=dies_with_parent,
     ) as process:
         try:
             assert process.stdout is not None
@@ -147,15 +158,17 @@ async def _serve_router(engine_port: int) -> None:
     from serving.router.relay import Relay
     from serving.router.replica import ReplicaInfo
     from serving.router.replica_health import HealthCheck
+    from serving.router.request_log import RequestLog
 
     rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
     config = RouterConfig()
     directory = Directory([Model(MODEL, rules=rules)], config, HealthCheck("token", 5))
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
-    relay = Relay(directory, "token", config)
+    relay = Relay(directory, "token", config, RequestLog(Path(os.devnull), 0, 0).write)
     app = RouterApp(directory, relay, is_draining=lambda: False)
     sock = listening_socket(HOST, 0)
     sock.listen()
+    gc.freeze()
     _announce(sock)
     await uvicorn.Server(server_config(app)).serve(sockets=[sock])
 

@@ -15,9 +15,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-REQUEST_TARGET_MS = 0.6
-CHUNK_TARGET_US = 35.0
-ADDED_TARGET_MS = 1.2
+REQUEST_TARGET_MS = 0.35
+CHUNK_TARGET_US = 25.0
+ADDED_TARGET_MS = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,15 @@ class Summary:
         self.cases = list(measured)
         self.rounds = min(len(runs) for servers in measured.values() for runs in servers.values())
 
-    def has(self, server: str) -> bool:
-        return server in self._measured[self.cases[0]]
+    @property
+    def servers(self) -> list[str]:
+        return list(self._measured[self.cases[0]])
 
     def value(self, case: Case, server: str, figure: Callable[[Run], float]) -> float:
         return median(figure(run) for run in self._measured[case][server])
 
-    def added_ms(self, case: Case, figure: Callable[[Run], float]) -> float:
-        return 1e3 * median(figure(r) - figure(d) for r, d in self._pairs(case, "router", "direct"))
+    def added_ms(self, case: Case, figure: Callable[[Run], float], server: str = "router") -> float:
+        return 1e3 * median(figure(r) - figure(d) for r, d in self._pairs(case, server, "direct"))
 
     def ratio(self, case: Case, to: str, figure: Callable[[Run], float]) -> float:
         """The router's figure over that of `to`."""
@@ -118,8 +119,10 @@ def show(console: Console, measured: Measured, interval_s: float) -> None:
         console.print(f"{name}: {fact}", highlight=False, markup=False)
     console.print(latency_table(summary))
     console.print(cpu_table(summary))
-    if summary.has("against"):
+    if "against" in summary.servers:
         console.print(against_table(summary))
+    if set(summary.servers) - {"direct", "router", "bare", "against"}:
+        console.print(peers_table(summary))
     console.print(notes(interval_s), highlight=False, markup=False)
     console.print(targets_table(summary))
 
@@ -207,6 +210,33 @@ def against_table(summary: Summary) -> Table:
             chunks,
             end_section=case.concurrency == 100,
         )
+    return table
+
+
+def peers_table(summary: Summary) -> Table:
+    """Each program in the same run: a row of its own, a column for each figure."""
+    table = new_table(f"Beside other programs, medians over {summary.rounds} rounds", "")
+    named = {(case.name, case.concurrency): case for case in summary.cases}
+    columns: list[tuple[str, Callable[[str], float]]] = []
+    for name in ("1 kB", "220 kB"):
+        case = named[name, 1]
+        columns.append(
+            (f"added ms\n{name}, 1", lambda s, case=case: summary.added_ms(case, p50_s, s))  # type: ignore[misc]
+        )
+    for name, at_once in (("1 kB", 1), ("1 kB", 16), ("1 kB", 100), ("220 kB", 16)):
+        case = named[name, at_once]
+        columns.append(
+            (f"CPU ms/req.\n{name}, {at_once}", lambda s, case=case: summary.cpu_ms(case, s))  # type: ignore[misc]
+        )
+    for at_once in (16, 100):
+        case = named["64 chunks", at_once]
+        columns.append(
+            (f"µs/chunk\n64, {at_once}", lambda s, case=case: summary.chunk_us(case, s))  # type: ignore[misc]
+        )
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for server in summary.servers[1:]:
+        table.add_row(server, *(f"{figure(server):.3g}" for _, figure in columns))
     return table
 
 

@@ -6,12 +6,20 @@ import httpx
 import openai
 import pytest
 
+from tests.collector import Collector, running_collector
 from tests.e2e.service import Service, free_port, running, write_config
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    config = write_config(tmp_path_factory.mktemp("service") / "local.yaml", free_port())
+def collector() -> Iterator[Collector]:
+    with running_collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    config = write_config(folder / "local.yaml", free_port(), otlp_endpoint=collector.endpoint)
     with running(config) as service:
         yield service
 

@@ -1,6 +1,7 @@
 """Starts the real thing as a user does, and looks at it from outside."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -61,11 +62,12 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def write_config(path: Path, port: int, **model: Any) -> Path:
+def write_config(path: Path, port: int, *, otlp_endpoint: str | None = None, **model: Any) -> Path:
     """The local config with another port, and `model` over its model's settings."""
     document = yaml.safe_load(LOCAL_CONFIG.read_text())
     args = document["applications"][0]["args"]
     args["router"]["port"] = port
+    args["tracing"] = {"otlp_endpoint": otlp_endpoint}
     args["models"][0] |= model
     path.write_text(yaml.safe_dump(document))
     return path
@@ -102,6 +104,11 @@ class Service:
         """The folder of everything that the service writes."""
         logs = next(line for line in self.output if "logs: " in line)
         return Path(logs.split("logs: ")[1].strip()).parents[1]
+
+    def request_log(self) -> list[dict[str, Any]]:
+        """The lines of all routers."""
+        files = self.folder.glob("session_latest/logs/serve/*.requests.jsonl")
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def replicas(self) -> list[dict[str, Any]]:
         replicas: list[dict[str, Any]] = httpx.get(f"{self.url}/-/replicas").json()[MODEL]

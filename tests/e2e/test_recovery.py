@@ -1,48 +1,59 @@
 """A replica dies under streams: each goes on from the other, as if nothing had happened."""
 
-import concurrent.futures
-import threading
+import asyncio
+import json
 from typing import Any
 
-import openai
+import httpx
 import psutil
 
 from tests.e2e.service import MODEL, Service, title, wait_for
 
-STREAMS = 8
-BODIES: list[dict[str, Any]] = [
-    {"messages": [{"role": "user", "content": "Count from 1 to 100."}]},
-    {
-        "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
-        "max_tokens": 3000,
-        "extra_body": {"repetition_detection": False},
-    },
-]
-"""One that is different at each token, and one that lasts."""
+COUNTS = {"messages": [{"role": "user", "content": "Count from 1 to 100."}]}
+"""Different at each token."""
+LASTS = {
+    "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
+    "max_tokens": 3000,
+    "repetition_detection": False,
+}
+BODIES: list[dict[str, Any]] = [LASTS, LASTS, COUNTS, LASTS, COUNTS, LASTS]
+_BEGUN_BYTES = 4000
 
 
-def streamed(
-    client: openai.OpenAI, body: dict[str, Any], begun: threading.Event | None = None
-) -> tuple[str, str | None, Any]:
-    """The text of an answer, why it finished, and its usage. Sets `begun` at the first text."""
-    text, finish_reason, usage, ids = "", None, None, set()
-    stream = client.chat.completions.create(
-        model=MODEL,
-        temperature=0,
-        stream=True,
-        stream_options={"include_usage": True},
-        **body,
-    )
-    for event in stream:
-        ids.add((event.id, event.created))
-        usage = event.usage or usage
-        for choice in event.choices:
-            text += choice.delta.content or ""
-            finish_reason = choice.finish_reason or finish_reason
-        if begun is not None and len(text) > 10:
-            begun.set()
-    assert len(ids) == 1
-    return text, finish_reason, usage
+class Stream:
+    """A streamed answer as it comes; read once it is over, for many come at the same time."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.begun = asyncio.Event()
+
+    async def receive(self, http: httpx.AsyncClient, body: dict[str, Any]) -> "Stream":
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        request = {"model": MODEL, "temperature": 0, **options, **body}
+        pieces: list[bytes] = []
+        received_bytes = 0
+        async with http.stream("POST", "/v1/chat/completions", json=request) as response:
+            async for piece in response.aiter_raw():
+                pieces.append(piece)
+                received_bytes += len(piece)
+                if received_bytes > _BEGUN_BYTES:
+                    self.begun.set()
+        self.data = b"".join(pieces)
+        return self
+
+    def answer(self) -> tuple[str, str | None, Any]:
+        """The text, why it finished, and the usage."""
+        *events, done, end = self.data.split(b"\n\n")
+        assert (done, end) == (b"data: [DONE]", b"")
+        text, finish_reason, usage, ids = "", None, None, set()
+        for event in (json.loads(event.removeprefix(b"data: ")) for event in events):
+            ids.add((event["id"], event["created"]))
+            usage = event.get("usage") or usage
+            for choice in event["choices"]:
+                text += choice["delta"].get("content") or ""
+                finish_reason = choice["finish_reason"] or finish_reason
+        assert len(ids) == 1
+        return text, finish_reason, usage
 
 
 def busiest_engine(service: Service) -> psutil.Process:
@@ -62,23 +73,29 @@ def listening_ports(process: psutil.Process) -> set[int]:
     return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
 
 
-def test_kill_9_of_an_engine_under_streams(service: Service, client: openai.OpenAI) -> None:
+def test_kill_9_of_an_engine_under_streams(service: Service) -> None:
     wait_for(lambda: len(service.replicas()) == 2, 180, "both replicas are up")
     before = {replica["replica"] for replica in service.replicas()}
-    undisturbed = [streamed(client, body) for body in BODIES]
-    begun = [threading.Event() for _ in range(STREAMS)]
-    with concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
-        answers = [
-            pool.submit(streamed, client, BODIES[n // 2 % 2], begun[n]) for n in range(STREAMS)
-        ]
-        for event in begun:
-            assert event.wait(60)
-        victim = busiest_engine(service)
-        victim.kill()
-        psutil.wait_procs([victim], timeout=30)
-        got = [answer.result(timeout=120) for answer in answers]
-    for n, answer in enumerate(got):
-        assert answer == undisturbed[n // 2 % 2]
+
+    async def ask_and_kill() -> tuple[list[Stream], list[Stream]]:
+        async with httpx.AsyncClient(base_url=service.url, timeout=240) as http:
+            undisturbed = [await Stream().receive(http, body) for body in (LASTS, COUNTS)]
+            streams = [Stream() for _ in BODIES]
+            answers = [
+                asyncio.create_task(stream.receive(http, body))
+                for stream, body in zip(streams, BODIES, strict=True)
+            ]
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(stream.begun.wait() for stream in streams))
+            victim = await asyncio.to_thread(busiest_engine, service)
+            victim.kill()
+            return undisturbed, await asyncio.gather(*answers)
+
+    (lasts, counts), got = asyncio.run(ask_and_kill())
+    for stream, body in zip(got, BODIES, strict=True):
+        assert stream.answer() == (lasts if body is LASTS else counts).answer()
+    continued = [line for line in service.request_log() if line["continued"]]
+    assert continued and all(line["retries"] >= line["continued"] for line in continued)
     wait_for(
         lambda: (
             len(now := {replica["replica"] for replica in service.replicas()}) == 2

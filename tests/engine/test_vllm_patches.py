@@ -23,6 +23,7 @@ from vllm.v1.engine.output_processor import OutputProcessor
 
 from serving.catalogue import LoopGuard
 from serving.engine import vllm
+from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.loop_guard import STOP_REASON
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
@@ -317,7 +318,7 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
         assert args == ("prompt",)
         for reason, stop in [(None, None), *ends]:
             choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
-            yield SimpleNamespace(outputs=[choice])
+            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0)
 
     monkeypatch.setattr(AsyncLLM, "generate", generate)
     llm = vllm.Llm.__new__(vllm.Llm)
@@ -334,6 +335,29 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
     ]
     assert counted._value.get() - before == 2
     assert all(line.startswith("mistral_serve_loop_stops") for line in exposed("test-model"))
+
+
+@pytest.mark.parametrize(("cached", "told"), [(0, b"0"), (17, b"17"), (None, b"0")])
+async def test_what_was_cached_of_a_prompt_is_noted_once(
+    monkeypatch: pytest.MonkeyPatch, cached: int | None, told: bytes
+) -> None:
+    async def generate(self: AsyncLLM) -> AsyncIterator[Any]:
+        for _ in range(3):
+            yield SimpleNamespace(outputs=[], num_cached_tokens=cached)
+
+    monkeypatch.setattr(AsyncLLM, "generate", generate)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async for _ in vllm.Llm.__new__(vllm.Llm).generate():
+            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+
+    await CachedTokensHeader(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
+    assert sent[0]["headers"] == [(b"x-cached-tokens", told)]
 
 
 def exposed(model: str) -> list[str]:

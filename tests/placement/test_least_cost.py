@@ -67,10 +67,12 @@ def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
 
 
 def test_a_full_batch_costs_the_wait_for_a_place() -> None:
-    loads = replicas(2, max_sequences=8)
-    decode(loads[0], 8, prompt_tokens=100)
-    decode(loads[1], 7, prompt_tokens=3000)
-    assert choose(work(prompt_tokens=500, output_tokens=20), loads, 400, 0) == 1
+    asked = work(prompt_tokens=500, output_tokens=20)
+    for max_sequences, expected in ((8, 1), (9, 0)):
+        loads = replicas(2, max_sequences=max_sequences)
+        decode(loads[0], 8, prompt_tokens=100)
+        decode(loads[1], 7, prompt_tokens=3000)
+        assert choose(asked, loads, 200, 0) == expected
 
 
 def test_more_may_be_cached_than_the_prompt_is_taken_for() -> None:

@@ -51,17 +51,36 @@ def test_stalls_and_wrong_expectations_of_the_cache_move_little() -> None:
     assert rates.prefill_tokens_per_s == pytest.approx(10_000, rel=0.2)
 
 
-def test_a_replica_that_slows_down_is_noticed_within_some_tens_of_requests() -> None:
+@pytest.mark.parametrize(("tokens_per_s", "overhead_ms"), [(5_000, 20), (10_000, 40), (5_000, 40)])
+def test_one_that_is_twice_as_slow_as_guessed_is_known_after_50_requests_whichever_term_it_is(
+    tokens_per_s: float, overhead_ms: float
+) -> None:
+    rates, rng = Rates(prefill_tokens_per_s=10_000, overhead_ms=20), random.Random(3)
+    for _ in range(50):
+        tokens = rng.choice([20, 500, 4000, 16_000])
+        rates.observe_first_token(tokens, overhead_ms + 1000 * tokens / tokens_per_s)
+    assert rates.prefill_tokens_per_s == pytest.approx(tokens_per_s, rel=0.1)
+    assert rates.overhead_ms == pytest.approx(overhead_ms, rel=0.15)
+
+
+@pytest.mark.parametrize(("times", "requests"), [(2, 45), (4, 60), (0.5, 45)])
+def test_a_replica_whose_speed_changes_is_noticed_within_some_tens_of_requests(
+    times: float, requests: int
+) -> None:
     rates = learnt(10_000, 20, [500, 4000])
-    for _ in range(60):
-        rates.observe_first_token(4000, 20 + 1600)
-    assert rates.first_token_ms(4000) == pytest.approx(1620, rel=0.25)
+    now_ms = 20 + 400 * times
+    for _ in range(requests):
+        rates.observe_first_token(4000, now_ms)
+    assert rates.first_token_ms(4000) == pytest.approx(now_ms, rel=0.25)
 
 
 def test_steps_are_learnt_too() -> None:
-    rates, rng = Rates(), random.Random(1)
+    """From a first guess that takes the fixed part for twice what it is, the other for 60 %."""
+    rates, rng = Rates(step_ms=20, step_ms_per_context_token=6e-5), random.Random(1)
     for _ in range(300):
         context_tokens = rng.randrange(2_000, 140_000)
         rates.observe_steps(context_tokens, 10 + 1e-4 * context_tokens)
-    assert rates.step_ms(0) == pytest.approx(10, rel=0.1)
-    assert rates.step_ms_per_context_token == pytest.approx(1e-4, rel=0.1)
+    for context_tokens in (10_000, 70_000, 140_000):
+        expected_ms = 10 + 1e-4 * context_tokens
+        assert rates.step_ms(context_tokens) == pytest.approx(expected_ms, rel=0.1)
+    assert rates.step_ms_per_context_token == pytest.approx(1e-4, rel=0.25)

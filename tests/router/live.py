@@ -23,6 +23,7 @@ from serving.router.model import Model
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.tracing import Tracing
 from tests.eventually import eventually
 from tests.router.engines import Engine, Steered, fresh
 from tests.stand_in_engine import serve
@@ -50,6 +51,8 @@ class LiveRouter:
     directory: Directory
     engines: Sequence[type[Engine]]
     infos: list[ReplicaInfo]
+    lines: list[bytes]
+    """Of the request log."""
     draining: bool = False
 
     @cached_property
@@ -141,6 +144,7 @@ async def running_router(
     max_waiting: int = 1000,
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -155,7 +159,8 @@ async def running_router(
         admission=AdmissionConfig(max_wait_s=max_wait_s, max_waiting=max_waiting),
     )
     directory = Directory(models, config, check)
-    relay = Relay(directory, TOKEN, config)
+    lines: list[bytes] = []
+    relay = Relay(directory, TOKEN, config, lines.append, tracing)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
@@ -168,7 +173,7 @@ async def running_router(
         app = RouterApp(directory, relay, lambda: router.draining)
         url = await stack.enter_async_context(_listening(app))
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos)
+        router = LiveRouter(url, http, directory, engines, infos, lines)
         stack.push_async_callback(router.close)
         yield router
         await router.close()

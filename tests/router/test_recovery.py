@@ -51,8 +51,9 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 def seen(answer: httpx.Response) -> list[Any]:
-    """The events without what is an engine's own."""
-    return [event | {"created": None} for event in events(answer)]
+    """The events without what is an engine's own, and whether they are of the first."""
+    own = {"created", "continued"}
+    return [{k: v for k, v in event.items() if k not in own} for event in events(answer)]
 
 
 @each_endpoint
@@ -66,6 +67,11 @@ async def test_a_stream_goes_on_where_it_stopped(
     assert answer.headers["x-replica"] == "replica-0"
     assert undisturbed.headers["x-replica"] == "replica-1"
     assert seen(answer) == seen(undisturbed)
+    begins = 7 if path == CHAT else 6
+    assert [event.get("continued", False) for event in events(answer)] == (
+        [False] * begins + [True] * (len(events(answer)) - begins)
+    )
+    assert not any("continued" in event for event in events(undisturbed))
     assert len({event["created"] for event in events(answer)}) == 1
     assert text_of(events(answer)) == "".join(STORY)
     assert events(answer)[-1]["usage"] == {

@@ -227,7 +227,7 @@ async def test_a_client_that_leaves_while_sending_its_request_reaches_no_engine(
 
 async def test_a_client_that_does_not_read_holds_the_engine_back(start_router: StartRouter) -> None:
     """What lies between engine and client is bounded: the kernel's buffers and a little more."""
-    router = await start_router(Endless)
+    router = await start_router(Endless, check_period_s=1000)
     endless = router.engines[0]
     assert issubclass(endless, Endless)
     body = b'{"stream": true}'

@@ -71,3 +71,10 @@ def test_lmetric_multiplies_by_the_batch_and_least_prefill_does_not() -> None:
     made = loads([1, 1, 1], [500])
     assert LMetric().choose(WORK, made, (0, 0), 0.0) == 1
     assert LeastPrefill().choose(WORK, made, (0, 0), 0.0) == 0
+
+
+@pytest.mark.parametrize(("decay", "chosen"), [(0.0, 0), (8.0, 1)])
+def test_with_decay_a_match_counts_less_where_prefill_waits(decay: float, chosen: int) -> None:
+    made = loads([400], [])
+    assert CacheAware(decay).choose(WORK, made, (1600, 0), 0.0) == chosen
+    assert DynamoCost(decay).choose(WORK, made, (1600, 0), 0.0) == chosen

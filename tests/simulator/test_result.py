@@ -34,7 +34,7 @@ def test_goodput_counts_all_that_were_sent() -> None:
     assert summary.good_share == 0.5
     assert summary.ttft_p50_s == 1.0 or summary.ttft_p50_s == 3.0
     assert summary.ttft_p99_s == math.inf
-    assert summary.hit_rate == pytest.approx(550 / 1200)
+    assert summary.hit_rate == 0.5, "what no engine has read does not count"
 
 
 def test_a_quantile_is_one_of_the_values() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from serving.placement.round_robin import RoundRobin
 from serving.placement.work import Work
 from serving.simulator.gpus import mistral_small
 from serving.simulator.result import Result
-from serving.simulator.simulation import Simulation
+from serving.simulator.simulation import NO_REPLICA, Simulation
 from serving.simulator.workload import Arrival, sessions, shared_prefixes
 
 SPEC = mistral_small(2)
@@ -33,6 +34,8 @@ def simulate(
     routers: int = 1,
     lag_s: float | None = None,
     joins_s: Sequence[float] = (),
+    max_num_seqs: int = 256,
+    max_wait_s: float | None = None,
 ) -> tuple[Result, list[Fleet]]:
     fleets: list[Fleet] = []
 
@@ -41,13 +44,14 @@ def simulate(
         return fleets[-1]
 
     simulation = Simulation(
-        SPEC,
+        dataclasses.replace(SPEC, max_num_seqs=max_num_seqs),
         replicas,
         new_fleet,
         output_tokens=500,
         routers=routers,
         lag_s=lag_s,
         joins_s=joins_s,
+        max_wait_s=max_wait_s,
     )
     return simulation.run(arrivals), fleets
 
@@ -96,3 +100,24 @@ def test_routers_that_share_know_of_each_other_and_release_alike(lag_s: float) -
     assert shared.summary().hit_rate > apart.summary().hit_rate + 0.05
     for fleet in fleets:
         assert [load.requests for load in fleet.loads.values()] == [0, 0, 0, 0]
+
+
+def test_what_there_is_no_room_for_waits_and_is_refused_when_it_waits_too_long() -> None:
+    arrivals = shared_prefixes(300, 10.0)
+    result, (fleet,) = simulate(arrivals, LeastCost, replicas=1, max_num_seqs=20, max_wait_s=5)
+    served = [outcome for outcome in result.outcomes if outcome.end_s is not None]
+    refused = [outcome for outcome in result.outcomes if outcome.end_s is None]
+    assert len(result.outcomes) == 300
+    assert len(refused) > 100
+    assert {outcome.replica for outcome in refused} == {NO_REPLICA}
+    ttfts_s = [outcome.ttft_s or 0.0 for outcome in served]
+    assert 4 < max(ttfts_s) < 6
+    assert fleet.loads["replica-0"].requests == 0
+
+
+def test_a_full_fleet_still_sends_prompts_where_they_are_cached() -> None:
+    arrivals = shared_prefixes(2000, 24.0)
+    result, _ = simulate(arrivals, LeastCost, replicas=8, max_num_seqs=48, max_wait_s=30)
+    summary = result.summary()
+    assert summary.refused > 100
+    assert summary.hit_rate > 0.8
