@@ -11,6 +11,7 @@ from ray import serve
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from serving import serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.cached_tokens import CachedTokensHeader
@@ -57,12 +58,16 @@ class Engine:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
     ) -> None:
-        from serving.engine.vllm import VllmServer
-
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._stages: list[Any] = []
         self._gate: Gate | None = None
+        with serve_log.kept():
+            await self._start(entry)
+
+    async def _start(self, entry: CatalogueEntry) -> None:
+        from serving.engine.vllm import VllmServer
+
         vllm_args = self._vllm_args(entry)
         self._server = VllmServer(vllm_args, [entry.id, *entry.aliases], entry.loop_guard)
         for rank in range(1, entry.pipeline_parallel_size):

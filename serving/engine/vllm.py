@@ -376,6 +376,7 @@ class VllmServer:
                 lifespan="on",
                 ws="none",
                 access_log=False,
+                log_config=None,  # see serving/serve_log.py
                 log_level="warning",
                 timeout_keep_alive=_KEEP_ALIVE_S,
             )

@@ -23,6 +23,7 @@ def server_config(app: Any) -> uvicorn.Config:
         ws="none",
         interface="asgi3",
         access_log=False,
+        log_config=None,  # see serving/serve_log.py
         proxy_headers=False,
         log_level="critical",
         server_header=False,

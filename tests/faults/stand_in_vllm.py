@@ -8,6 +8,7 @@ connections. How it says that it is dead, and how it counts and goes on with an 
 import asyncio
 import contextlib
 import json
+import logging.config
 import re
 import socket
 import struct
@@ -55,6 +56,7 @@ class VllmServer:
         self._serving: asyncio.Task[None]
 
     async def start(self) -> Any:
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
         # `cat`, so that it ends with this process, however that ends.
         self._core = await asyncio.create_subprocess_exec(
             "bash",
@@ -74,6 +76,7 @@ class VllmServer:
             lifespan="off",
             ws="none",
             access_log=False,
+            log_config=None,
             log_level="warning",
             timeout_keep_alive=24 * 3600,
         )

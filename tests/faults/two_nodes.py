@@ -48,6 +48,8 @@ class TwoNodes(Cluster):
         )
 
     def start_head(self) -> None:
+        # A head that comes back finds a disk of its own empty, and thus not that it is up already.
+        (self._folder / "ray_current_cluster").unlink(missing_ok=True)
         port = self._address.split(":")[1]
         self._head = self._start("--head", "--port", port, "--num-cpus", "0", redis=True)
 
