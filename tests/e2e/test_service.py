@@ -87,7 +87,7 @@ def test_two_replicas_router_and_ray_fit_in_8_gib(service: Service) -> None:
 
 def test_replicas_go_on_logging_once_they_have_started(service: Service) -> None:
     """vLLM and uvicorn set up logging anew, which must leave Ray Serve's."""
-    logs = [*(service.folder / "session_latest/logs/serve").glob("replica_*")]
+    logs = [*(service.folder / "session_latest/logs/serve").glob("replica_*.log")]
     assert len(logs) >= 3
     for log in logs:
         assert "Finished initializing replica" in log.read_text(), log.name

@@ -94,7 +94,8 @@ class Answer:
         if usage := event.get("usage"):
             self.usage = usage["prompt_tokens"], usage["completion_tokens"]
         for choice in event["choices"]:
-            text = (choice.get("delta") or choice.get("message"))["content"] or ""
+            said = choice["delta"] if "delta" in choice else choice["message"]
+            text = said.get("content") or ""
             self.text += text
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             if text:
