@@ -148,6 +148,12 @@ class Cluster:
             return {}
         return {replica["replica"]: replica["address"] for replica in replicas}
 
+    def requests_in_flight(self) -> int:
+        """Of all clients, as one of the routers knows it: any, on a connection of its own."""
+        response = httpx.get(f"http://127.0.0.1:{self.port}/-/replicas", timeout=5)
+        replicas = response.raise_for_status().json()[MODEL]
+        return sum(replica["requests_in_flight"] for replica in replicas)
+
     def wait_for_replicas(self, count: int, without: str = "") -> None:
         """Until a router knows `count` engines, without that one."""
         wait_for(

@@ -98,6 +98,7 @@ async def kill_replica(scene: Scene) -> None:
 
 
 async def kill_router(scene: Scene) -> None:
+    await all_know_of_all(scene)
     victim = scene.cluster.routers()[0]
     victim.suspend()
     scene.lost_ports = {c.raddr.port for c in victim.net_connections("tcp") if c.raddr}
@@ -107,6 +108,17 @@ async def kill_router(scene: Scene) -> None:
         lambda: len(now := scene.cluster.routers()) == 2 and victim not in now, 60, "two routers"
     )
     await scene.answered(len(scene.in_flight))
+    await all_know_of_all(scene)
+
+
+async def all_know_of_all(scene: Scene) -> None:
+    """Each router counts the others' requests too."""
+    most = len(scene.load.in_flight) * 0.8
+    await until(
+        lambda: all(scene.cluster.requests_in_flight() > most for _ in range(12)),
+        30,
+        "the routers know of each other's requests",
+    )
 
 
 async def reset_connections(scene: Scene) -> None:
