@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+import psutil
+
 from tests.faults.cluster import APP, ENGINE, Cluster, wait_for
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
@@ -26,6 +28,8 @@ class Scene:
     lost_ports: set[int] = field(default_factory=set)
     """Of clients, whose connections a dead router held."""
     struck_s: float = 0.0
+    gone_s: float = 0.0
+    """When the dead router's process was gone, and with it what had come to its port till then."""
     in_flight: list[Answer] = field(default_factory=list)
 
     def strike(self) -> None:
@@ -104,6 +108,8 @@ async def kill_router(scene: Scene) -> None:
     scene.lost_ports = {c.raddr.port for c in victim.net_connections("tcp") if c.raddr}
     scene.strike()
     victim.kill()
+    await asyncio.to_thread(psutil.wait_procs, [victim], 30)
+    scene.gone_s = time.monotonic()
     await until(
         lambda: len(now := scene.cluster.routers()) == 2 and victim not in now, 60, "two routers"
     )

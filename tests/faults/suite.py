@@ -117,6 +117,7 @@ class Suite:
         for answer in answers:
             verdict = answer.verdict(self._undisturbed[answer.question])
             lost = answer.client_port in scene.lost_ports
+            lost |= not answer.status and scene.struck_s <= answer.began_s <= scene.gone_s
             if lost and verdict == "dropped":
                 verdict = "broken"  # it had no byte of the answer yet
             counts[verdict] += 1
