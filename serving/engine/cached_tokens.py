@@ -65,7 +65,6 @@ class CachedTokensHeader:
         try:
             await self._app(scope, receive, send_with_header)
         finally:
-            if (
-                head is not None
-            ):  # It failed. Whoever reads is to see a broken answer, no whole one.
+            if head is not None:
+                # It failed. Whoever reads is to see a broken answer, no whole one.
                 await send(head)

@@ -10,7 +10,7 @@ from serving.placement.work import Work
 class PowerOfTwo:
     """Of two different replicas taken at random, the one with fewer requests."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)
 
     def choose(

@@ -110,9 +110,6 @@ class Engine:
     def running(self) -> int:
         return len(self._running)
 
-    def itl_quantile_s(self, quantile: float) -> float:
-        return histogram_quantile_s(self.itl_histogram, quantile)
-
     def _begin_step(self, now_s: float) -> None:
         ready_s = self._last_began_s if self._running else now_s
         self._chunks = []

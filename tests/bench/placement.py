@@ -59,7 +59,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "LMetric": LMetric,
     "LPWL": LeastPrefill,
     "tokens": LeastTokens,
-    "of two": PowerOfTwo,
+    "of two": lambda: PowerOfTwo(seed=0),
     "in turn": RoundRobin,
 }
 

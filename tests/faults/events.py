@@ -86,16 +86,16 @@ async def nothing(scene: Scene) -> None:
 
 
 async def kill_engine(scene: Scene) -> None:
-    victim = scene.victim()
-    process = scene.cluster.core_process(victim)
-    scene.strike()
-    process.kill()
-    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    await kill(scene, scene.cluster.core_process)
 
 
 async def kill_replica(scene: Scene) -> None:
+    await kill(scene, scene.cluster.replica_process)
+
+
+async def kill(scene: Scene, process_of: Callable[[str], psutil.Process]) -> None:
     victim = scene.victim()
-    process = scene.cluster.replica_process(victim)
+    process = process_of(victim)
     scene.strike()
     process.kill()
     await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
