@@ -29,6 +29,9 @@ class AdmissionConfig(Section):
     max_wait_s: float = Field(gt=0, default=30)
     """The longest wait for room. One that is expected to take longer is refused at once. While no
     replica is up, the time that the first needs to start comes on top."""
+    max_itl_ms: float | None = Field(gt=0, default=None)
+    """The longest inter-token latency: a replica gets no more to decode than it can at that pace,
+    by what is measured. Without, as much as its KV cache and its batch hold."""
     default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
     """Of requests without `x-priority`; the higher goes first."""
 

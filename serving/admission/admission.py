@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from serving.admission.allotment import RouterDemand
-from serving.admission.capacity import Capacity, Replica, rooms_tokens
+from serving.admission.capacity import Capacity, Replica, has_spare, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
-from serving.admission.line import FRONT, Line
+from serving.admission.line import Line
 from serving.admission.promises import Kept, Made, Promise, Promises
 from serving.admission.ticket import PRIORITIES, Demand, Reason, Refusal, Ticket
 
@@ -30,6 +30,8 @@ _LONGEST_RETRY_S = 3600
 _BYPASS = 0.5
 """Part of its own KV tokens that smaller requests may go past the first of the line, before a
 replica is kept for it. Half of the replicas at most are kept so."""
+_MISS = 0.05
+"""Part of a request's KV tokens that is prefilled anywhere, cached elsewhere or not."""
 _ANY = 1 << 62
 
 R = TypeVar("R", bound=Replica)
@@ -193,7 +195,7 @@ class Admission(Generic[R]):
                 return None
             tokens = first.demand.kv_tokens
             if roomiest >= tokens:
-                return self._suited(first, rooms)
+                return self._suited(rooms)
             if first.overtaken < tokens * _BYPASS or len(self._kept) * 2 >= len(self.replicas):
                 break
             at = rooms.index(roomiest)
@@ -207,37 +209,31 @@ class Admission(Generic[R]):
         first.overtaken += tokens
         return smaller, self._with_room(tokens, rooms)
 
-    def _suited(self, first: Ticket, rooms: list[int]) -> tuple[Ticket, Sequence[R]]:
-        """Who gets the room that the first of the line could have: of the front the one with least
-        of its prompt cached elsewhere only. A full fleet would else prefill every prompt anew, as
-        room is seldom where the first has been before. Nobody is passed over more often than the
-        front is long.
-        """
-        fitting = self._with_room(first.demand.kv_tokens, rooms)
-        missed = self._missed(first, fitting)
-        chosen = first, fitting
-        if not missed or first.passed_over >= FRONT:
-            return chosen
+    def _suited(self, rooms: list[int]) -> tuple[Ticket, Sequence[R]] | None:
+        """The first of the line's front that has a replica to go to, and all those replicas."""
         for ticket in self.line.front:
-            if ticket.demand.priority != first.demand.priority:
-                break
-            replicas = self._with_room(ticket.demand.kv_tokens, rooms)
-            if not replicas or self._beyond_allotment(ticket.share):
-                continue
-            would_miss = self._missed(ticket, replicas)
-            if would_miss < missed:
-                chosen, missed = (ticket, replicas), would_miss
-                if not missed:
-                    break
-        if chosen[0] is not first:
-            first.passed_over += 1
-        return chosen
+            replicas = self._welcoming(ticket, rooms)
+            if replicas and not self._beyond_allotment(ticket.share):
+                return ticket, replicas
+        return None
 
-    def _missed(self, ticket: Ticket, replicas: Sequence[R]) -> int:
-        missed_tokens = ticket.demand.missed_tokens
-        if missed_tokens is None or len(replicas) == len(self.replicas):
-            return 0
-        return missed_tokens(replicas)
+    def _welcoming(self, ticket: Ticket, rooms: list[int]) -> Sequence[R]:
+        """The replicas with room for it, but not those that are nearly full and would have to
+        prefill what another has cached: it waits for that one. Else every prompt of a full fleet is
+        prefilled anew, as room is seldom where it has been before, and that is what fills it.
+        """
+        demand, replicas = ticket.demand, self.replicas
+        tokens = demand.kv_tokens
+        fitting = [i for i, room in enumerate(rooms) if room >= tokens]
+        if demand.cached_tokens is not None and fitting:
+            spare = [has_spare(replicas[i], tokens) for i in fitting]
+            if not all(spare):
+                cached = demand.cached_tokens(replicas)
+                least = max(cached) - _MISS * tokens
+                fitting = [
+                    i for i, has in zip(fitting, spare, strict=True) if has or cached[i] >= least
+                ]
+        return [replicas[i] for i in fitting]
 
     def _with_room(self, tokens: int, rooms: list[int]) -> list[R]:
         return [

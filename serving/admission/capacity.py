@@ -1,5 +1,6 @@
 """What a replica can take at once."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,8 @@ class Capacity:
     kv_cache_tokens: int
     max_num_seqs: int
     """vLLM's batch: sequences that run at the same time."""
+    max_step_ms: float = math.inf
+    """Of a decode step with all that is booked: more context would make its answers too slow."""
 
     def share(self, kv_tokens: int) -> float:
         """The part of a replica that a request takes, above 0 and at most 1: of its KV cache or of
@@ -32,6 +35,9 @@ class Load(Protocol):
     def kv_tokens(self) -> int: ...
     @property
     def requests(self) -> int: ...
+    @property
+    def context_tokens(self) -> int: ...
+    def context_room_tokens(self, max_step_ms: float) -> float: ...
 
 
 class Replica(Protocol):
@@ -41,6 +47,7 @@ class Replica(Protocol):
     def capacity(self) -> Capacity: ...
 
 
+_SPARE = 0.25
 _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 
 
@@ -55,10 +62,28 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
         if requests >= capacity.max_num_seqs:
             rooms.append(-1)
         elif requests:
-            rooms.append(capacity.kv_cache_tokens - load.kv_tokens)
+            room = capacity.kv_cache_tokens - load.kv_tokens
+            if capacity.max_step_ms < math.inf:
+                room = min(room, int(load.context_room_tokens(capacity.max_step_ms)))
+            rooms.append(room)
         else:
             rooms.append(_ANY_TOKENS)
     return rooms
+
+
+def has_spare(replica: Replica, kv_tokens: int) -> bool:
+    """Whether a quarter of the replica is free beside such a request, or all of it without."""
+    load, capacity = replica.load, replica.capacity
+    if not load.requests:
+        return True
+    taken = max(
+        (load.kv_tokens + kv_tokens) / capacity.kv_cache_tokens,
+        (load.requests + 1) / capacity.max_num_seqs,
+    )
+    if taken <= 1 - _SPARE and capacity.max_step_ms < math.inf:
+        room_tokens = load.context_room_tokens(capacity.max_step_ms)
+        return room_tokens - kv_tokens >= _SPARE * (load.context_tokens + room_tokens)
+    return taken <= 1 - _SPARE
 
 
 def used(replicas: Iterable[Replica]) -> float:

@@ -4,7 +4,7 @@ from serving.admission.front import Front
 from serving.admission.heap import Heap
 from serving.admission.ticket import PRIORITIES, Ticket
 
-FRONT = 64
+_FRONT = 64
 
 
 class Line:
@@ -20,7 +20,7 @@ class Line:
         self._by_size: dict[int, Heap[Ticket]] = {}
         self._by_expiry: Heap[Ticket] = Heap()
         self._from_the_back: Heap[Ticket] = Heap()
-        self.front = Front(FRONT)
+        self.front = Front(_FRONT)
         """The first of them, in order."""
         self._tickets = 0
 

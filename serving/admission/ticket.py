@@ -24,8 +24,8 @@ class Demand:
     """The same for a request that is sent again, such as a hash of its body. Without one a client
     that was refused counts as a new one when it comes back.
     """
-    missed_tokens: Callable[[Sequence[Any]], int] | None = None
-    """Of its prompt, what is cached on some replica but on none of these."""
+    cached_tokens: Callable[[Sequence[Any]], Sequence[int]] | None = None
+    """Of its prompt, on each of these replicas."""
 
 
 class Ticket:
@@ -40,7 +40,6 @@ class Ticket:
         "gone",
         "order",
         "overtaken",
-        "passed_over",
         "share",
     )
 
@@ -56,8 +55,6 @@ class Ticket:
         self.expires_at_s = expires_at_s
         self.overtaken = 0
         """KV tokens that were let past it while it stood first."""
-        self.passed_over = 0
-        """How many were let past it then that had more to gain from the replicas with room."""
         self.gone = False
         """It waits no more: placed, withdrawn or dismissed."""
 

@@ -54,9 +54,8 @@ class Fleet:
         """Which of these replicas to send a request to. It is booked by applying the event.
         Raises ValueError if there is none to choose from."""
         candidates = list(replica_ids)
-        cached_by_slot = self._index.cached_tokens(work.prefix)
         loads = [self.loads[replica_id] for replica_id in candidates]
-        cached = [cached_by_slot[self._slots[replica_id]] for replica_id in candidates]
+        cached = self.cached_tokens(work.prefix, candidates)
         chosen = self.policy.choose(work, loads, cached, now_s)
         return Placed(
             next(self._requests),
@@ -70,16 +69,10 @@ class Fleet:
             work.streamed,
         )
 
-    def cached_tokens(self, prefix: Prefix) -> list[int]:
-        """Of this prompt, on each replica in an order of no meaning."""
+    def cached_tokens(self, prefix: Prefix, replica_ids: Iterable[str]) -> list[int]:
+        """Of this prompt, on each of these replicas."""
         cached_by_slot = self._index.cached_tokens(prefix)
-        return [cached_by_slot[slot] for slot in self._slots.values()]
-
-    def missed_tokens(self, prefix: Prefix, replica_ids: Iterable[str]) -> int:
-        """Of this prompt, what is cached on some replica but on none of these."""
-        cached_by_slot = self._index.cached_tokens(prefix)
-        here = max((cached_by_slot[self._slots[one]] for one in replica_ids), default=0)
-        return max(cached_by_slot) - here
+        return [cached_by_slot[self._slots[replica_id]] for replica_id in replica_ids]
 
     def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
         """An event of this router or of the one named `source`. One of a replica or a request that

@@ -41,6 +41,7 @@ class Replica:
     def __init__(
         self,
         info: ReplicaInfo,
+        capacity: Capacity,
         load: ReplicaLoad,
         connect_timeout_s: float,
         check: HealthCheck | None,
@@ -51,7 +52,7 @@ class Replica:
         """
         self.info = info
         self.load = load
-        self.capacity = info.capacity
+        self.capacity = capacity
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
         self.health = ReplicaHealth(

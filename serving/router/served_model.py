@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from serving.admission import Admission, Demand, Ticket
 from serving.admission.allotment import OtherRouters, RouterDemand
@@ -82,8 +83,11 @@ class ServedModel:
     def _new(self, info: ReplicaInfo) -> Replica:
         capacity = info.capacity
         self.fleet.add(info.replica_id, capacity.kv_cache_tokens, capacity.max_num_seqs)
+        if (max_itl_ms := self._config.admission.max_itl_ms) is not None:
+            capacity = replace(capacity, max_step_ms=max_itl_ms)
         return Replica(
             info,
+            capacity,
             self.fleet.loads[info.replica_id],
             self._config.connect_timeout_s,
             self._check,
@@ -93,12 +97,12 @@ class ServedModel:
     def service_s(self, work: Work) -> float:
         """The least that a replica needs until an answer begins."""
         rates = self.replicas[0].load.rates if self.replicas else self.model.first_rates()
-        cached = max(self.fleet.cached_tokens(work.prefix), default=0)
+        cached = max(self.cached_tokens(work, self.replicas), default=0)
         return rates.first_token_ms(max(work.prompt_tokens - cached, 0)) / 1000
 
-    def missed_tokens(self, work: Work, replicas: Iterable[Replica]) -> int:
-        """As `Demand` has it."""
-        return self.fleet.missed_tokens(work.prefix, (r.info.replica_id for r in replicas))
+    def cached_tokens(self, work: Work, replicas: Iterable[Replica]) -> list[int]:
+        """Of the request's prompt, on each of these."""
+        return self.fleet.cached_tokens(work.prefix, (r.info.replica_id for r in replicas))
 
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""

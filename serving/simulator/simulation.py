@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Simulation:
 
     `max_wait_s`: each router admits as the live one does, with so long a wait for room at most, and
     clients that are refused do not come back; None: requests go to the engines at once.
+    `max_step_ms`: see `Capacity`.
 
     No router knows an answer's length beforehand: all are expected to have `output_tokens`.
     """
@@ -49,11 +51,12 @@ class Simulation:
         lag_s: float | None = None,
         joins_s: Iterable[float] = (),
         max_wait_s: float | None = None,
+        max_step_ms: float = math.inf,
         seed: int = 0,
     ) -> None:
         self._spec = spec
         self._fleets = [new_fleet() for _ in range(routers)]
-        capacity = Capacity(spec.kv_cache_tokens, spec.max_num_seqs)
+        capacity = Capacity(spec.kv_cache_tokens, spec.max_num_seqs, max_step_ms)
         self._capacity = capacity
         self._admissions: list[Admission[_Candidate]] = []
         if max_wait_s is not None:
@@ -112,11 +115,11 @@ class Simulation:
             return
         fleet = self._fleets[router]
 
-        def missed_tokens(candidates: Iterable[_Candidate]) -> int:
-            return fleet.missed_tokens(request.prefix, (c.load.replica_id for c in candidates))
+        def cached_tokens(candidates: Iterable[_Candidate]) -> list[int]:
+            return fleet.cached_tokens(request.prefix, (c.load.replica_id for c in candidates))
 
         kv_tokens = request.prompt_tokens + self._output_tokens
-        demand = Demand(kv_tokens, missed_tokens=missed_tokens)
+        demand = Demand(kv_tokens, cached_tokens=cached_tokens)
         offered = self._admissions[router].offer(demand, now_s)
         if isinstance(offered, Refusal):
             self._outcomes.append(Outcome(request, now_s, NO_REPLICA))

@@ -20,6 +20,11 @@ PREFILL_TOKENS_PER_S = 11_000
 class Load:
     kv_tokens: int = 0
     requests: int = 0
+    context_tokens: int = 0
+
+    def context_room_tokens(self, max_step_ms: float) -> float:
+        """At 10 ms a step and 1 ms more for each 100 tokens of context."""
+        return 100 * (max_step_ms - 10) - self.context_tokens
 
 
 @dataclass(eq=False)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 import pytest
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
-from serving.admission.line import FRONT
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
@@ -168,41 +167,59 @@ def test_one_that_a_replica_was_kept_for_stands_first_when_that_is_gone() -> Non
     assert large not in setting.place()
 
 
-def at_home(setting: Setting, home: int) -> Callable[[Sequence[Replica]], int]:
+def at_home(setting: Setting, home: int) -> Callable[[Sequence[Replica]], list[int]]:
     """All of a prompt of 100 tokens is cached on one replica."""
-    return lambda replicas: 0 if setting.replicas[home] in replicas else 100
+    at = setting.replicas[home]
+    return lambda replicas: [100 if replica is at else 0 for replica in replicas]
 
 
-def test_room_goes_to_one_whose_prompt_is_cached_there() -> None:
+def test_in_a_full_fleet_a_prompt_waits_for_the_replica_that_has_it() -> None:
     setting = Setting(2)
     running = setting.fill(20)
-    first = setting.offer(missed_tokens=at_home(setting, 1))
-    second = setting.offer(missed_tokens=at_home(setting, 0))
-    third = setting.offer(missed_tokens=at_home(setting, 0))
+    first = setting.offer(cached_tokens=at_home(setting, 1))
+    second = setting.offer(cached_tokens=at_home(setting, 0))
     here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
     there = [ticket for ticket in running if setting.where[ticket] is setting.replicas[1]]
     assert setting.end(here[0]) == [second]
+    assert setting.end(here[1]) == [], "there is room, but what is cached elsewhere fills it"
     assert setting.end(there[0]) == [first]
-    assert setting.end(there[1]) == [third], "rather than nobody"
+    assert setting.where[first] is setting.replicas[1]
 
 
-def test_nobody_is_passed_over_for_ever_nor_by_one_of_lower_priority() -> None:
+def test_what_is_cached_nowhere_waits_for_none() -> None:
     setting = Setting(2)
     running = setting.fill(20)
+    nowhere = setting.offer(cached_tokens=lambda replicas: [0] * len(replicas))
+    assert setting.end(running[0]) == [nowhere]
+
+
+def test_a_little_that_is_cached_elsewhere_does_not_matter() -> None:
+    setting = Setting(2)
+    running = setting.fill(20)
+    at = setting.replicas[1]
+    system_prompt = setting.offer(cached_tokens=lambda replicas: [5 * (r is at) for r in replicas])
+    here = next(ticket for ticket in running if setting.where[ticket] is setting.replicas[0])
+    assert setting.end(here) == [system_prompt]
+
+
+def test_where_a_quarter_is_free_any_prompt_is_taken() -> None:
+    setting = Setting(2)
+    running = setting.fill(20)
+    ticket = setting.offer(cached_tokens=at_home(setting, 1))
     here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
-    first = setting.offer(missed_tokens=at_home(setting, 1))
-    placed = []
-    for _ in range(80):
-        setting.offer(missed_tokens=at_home(setting, 0))
-        (one,) = setting.end(here.pop(0))
-        here.append(one)
-        placed.append(one)
-    assert placed.index(first) == FRONT
+    assert [setting.end(here.pop()) for _ in range(3)] == [[], [], []]
+    assert setting.end(here.pop()) == [ticket], "3 of 10 are left free"
+    assert setting.where[ticket] is setting.replicas[0]
+
+
+def test_who_has_the_prompt_and_is_not_up_is_not_waited_for() -> None:
     setting = Setting(2)
     running = setting.fill(20)
-    high = setting.offer(priority=9, missed_tokens=at_home(setting, 1))
-    setting.offer(missed_tokens=at_home(setting, 0))
-    assert setting.end(running[0]) == [high]
+    ticket = setting.offer(cached_tokens=at_home(setting, 1))
+    here = next(ticket for ticket in running if setting.where[ticket] is setting.replicas[0])
+    assert setting.end(here) == []
+    setting.admission.update(setting.replicas[:1], None, 0)
+    assert setting.place() == [ticket]
 
 
 def test_a_waiting_client_that_leaves_frees_its_place() -> None:

@@ -154,15 +154,13 @@ def test_a_replica_may_go_before_its_requests_end() -> None:
     assert router.loads[placed.replica_id].requests == 0
 
 
-def test_what_a_prompt_misses_is_what_only_the_others_have() -> None:
+def test_what_of_a_prompt_is_cached_is_told_of_each_replica() -> None:
     router = fleet()
     for replica_id, blocks in (("a", (1, 2, 3)), ("b", (1,))):
         router.apply(router.decide(work(*blocks), [replica_id], 0.0), 0.0)
-    asked = prefix(1, 2, 3, 4)
-    assert router.missed_tokens(asked, ["a", "c"]) == 0
-    assert router.missed_tokens(asked, ["b", "c"]) == 200
-    assert router.missed_tokens(asked, ["c"]) == router.missed_tokens(asked, []) == 300
-    assert router.missed_tokens(prefix(9), ["c"]) == 0
+    assert router.cached_tokens(prefix(1, 2, 3, 4), ["b", "c", "a"]) == [100, 0, 300]
+    assert router.cached_tokens(prefix(9), ["a"]) == [0]
+    assert router.cached_tokens(prefix(1), []) == []
 
 
 def test_any_policy_will_do() -> None:

@@ -205,3 +205,11 @@ def test_room_comes_as_answers_end() -> None:
 def test_a_prompt_that_never_fits_is_the_engines_to_refuse() -> None:
     load = replica(kv_capacity_tokens=1000)
     assert load.room_ms(work(prompt_tokens=5000), 0) == 0
+
+
+def test_room_for_context_is_what_steps_may_still_slow_down() -> None:
+    load = replica()
+    assert load.context_room_tokens(max_step_ms=12) == pytest.approx(2000)
+    load.book(work(1, 2, 3, output_tokens=200), 0, now_s=0.0)
+    assert load.context_room_tokens(max_step_ms=12) == pytest.approx(1500)
+    assert load.context_room_tokens(max_step_ms=10.1) < 0

@@ -142,6 +142,7 @@ async def running_router(
     startup_s: float = STARTUP_S,
     max_wait_s: float = 30,
     max_waiting: int = 1000,
+    max_itl_ms: float | None = None,
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
     tracing: Tracing | None = None,
@@ -156,7 +157,9 @@ async def running_router(
         replica_hold_off_s=hold_off_s,
         startup_s=startup_s,
         placement=placement,
-        admission=AdmissionConfig(max_wait_s=max_wait_s, max_waiting=max_waiting),
+        admission=AdmissionConfig(
+            max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
+        ),
     )
     directory = Directory(models, config, check)
     lines: list[bytes] = []

@@ -80,7 +80,8 @@ async def test_each_knows_what_the_others_replicas_have_cached(routers: list[Rou
     one, other, _ = routers
     first = await one.admit()
     first.leave(served=True, output_tokens=10)
-    await eventually(lambda: max(other.served.fleet.cached_tokens(WORK.prefix)) > 1900)
+    served = other.served
+    await eventually(lambda: max(served.cached_tokens(WORK, served.replicas)) > 1900)
     second = await other.admit()
     assert second.replica.info == first.replica.info
     assert second.expected_cached_tokens > 1900

@@ -50,6 +50,20 @@ async def test_a_replica_takes_no_more_than_its_kv_cache(start_router: StartRout
     assert [(await answer).status_code for answer in answers] == [200] * 3
 
 
+async def test_a_replica_gets_no_more_than_it_can_decode_in_time(
+    start_router: StartRouter,
+) -> None:
+    """A step is expected to take 18.5 ms, and 0.06 ms more for each 1,000 tokens of context."""
+    router = await start_router(Steered, max_itl_ms=18.56, placement="round_robin")
+    answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
+    connections = [await router.asked(), await router.asked()]
+    await wait_in_line(router, 1)
+    for connection in connections:
+        connection.proceed()
+    (await router.asked()).proceed()
+    assert [(await answer).status_code for answer in answers] == [200] * 3
+
+
 async def test_the_higher_priority_goes_first_then_who_came_first(
     start_router: StartRouter,
 ) -> None:
