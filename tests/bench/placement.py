@@ -27,9 +27,9 @@ from serving.placement.round_robin import RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.gpus import mistral_small
-from serving.simulator.mooncake import read_trace
 from serving.simulator.result import Summary, mean
 from serving.simulator.simulation import Simulation
+from serving.simulator.trace import read_trace
 from serving.simulator.workload import Arrival
 from tests.bench import placement_report
 from tests.bench.placement_peers import (
