@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from serving.admission.allotment import RouterDemand
-from serving.admission.capacity import Capacity, Replica, rooms_tokens
+from serving.admission.capacity import Capacity, Replica, have_room, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
 from serving.admission.line import FRONT, Line
@@ -239,7 +239,9 @@ class Admission(Generic[R]):
             return 0
         return missed_tokens(replicas)
 
-    def _with_room(self, tokens: int, rooms: list[int]) -> list[R]:
+    def _with_room(self, tokens: int, rooms: list[int]) -> Sequence[R]:
+        if min(rooms) >= tokens:
+            return self.replicas
         return [
             replica for replica, room in zip(self.replicas, rooms, strict=True) if room >= tokens
         ]
@@ -290,8 +292,7 @@ class Admission(Generic[R]):
         return (ahead + share) / rate, (ahead + share + promised) / rate
 
     def _has_room(self, share: float) -> bool:
-        tokens = share * self.capacity.kv_cache_tokens
-        return max(rooms_tokens(self.replicas), default=-1) >= tokens
+        return have_room(self.replicas, share * self.capacity.kv_cache_tokens)
 
     def _expiry(self, demand: Demand, now_s: float) -> float:
         """When it is to be told that it waits in vain."""

@@ -61,6 +61,18 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
     return rooms
 
 
+def have_room(replicas: Iterable[Replica], tokens: float) -> bool:
+    """Whether one of them has so many, as `rooms_tokens` has it."""
+    for replica in replicas:
+        load, capacity = replica.load, replica.capacity
+        requests = load.requests
+        if requests < capacity.max_num_seqs and (
+            not requests or capacity.kv_cache_tokens - load.kv_tokens >= tokens
+        ):
+            return True
+    return False
+
+
 def used(replicas: Iterable[Replica]) -> float:
     """How much of the replicas is taken, in replicas: of each its memory or its batch, whichever
     is fuller.

@@ -279,7 +279,10 @@ class Simulation:
             self._finish(Outcome(gone.request, gone.sent_s, NO_REPLICA))
         while (handed := admission.next(now_s)) is not None:
             ticket, candidates = handed
-            replica_ids = [candidate.load.replica_id for candidate in candidates]
+            if candidates is admission.replicas:
+                replica_ids: Iterable[str] = self._fleets[router].loads
+            else:
+                replica_ids = [candidate.load.replica_id for candidate in candidates]
             waited = self._waiting.pop(ticket)
             self._place(
                 waited.request,

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.admission.capacity import Capacity, rooms_tokens, used
+from serving.admission.capacity import Capacity, have_room, rooms_tokens, used
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
@@ -31,6 +31,15 @@ def test_a_full_batch_has_no_room_however_empty_the_cache() -> None:
 
 def test_an_idle_replica_takes_a_request_of_any_size() -> None:
     assert rooms_tokens([Replica(Load())])[0] > 10**9
+
+
+@pytest.mark.parametrize("loads", [[], [(700, 3)], [(4, 4)], [(0, 0)], [(900, 1), (700, 3)]])
+@pytest.mark.parametrize("tokens", [0.5, 300, 301, 5000])
+def test_there_is_room_where_the_most_of_it_is_enough(
+    loads: list[tuple[int, int]], tokens: float
+) -> None:
+    replicas = [Replica(Load(kv_tokens, requests)) for kv_tokens, requests in loads]
+    assert have_room(replicas, tokens) is (max(rooms_tokens(replicas), default=-1) >= tokens)
 
 
 def test_used_is_memory_or_batch_whichever_is_fuller() -> None:
