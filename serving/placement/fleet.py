@@ -97,6 +97,15 @@ class Fleet:
         here = max((cached_by_slot[self._slots[one]] for one in replica_ids), default=0)
         return max(cached_by_slot) - here
 
+    def leaving(self) -> int:
+        """Replicas that are gone, but for the requests that they finish."""
+        with_requests = {
+            one.placed.replica_id
+            for unfinished in self._unfinished.values()
+            for one in unfinished.values()
+        }
+        return len(with_requests - self.loads.keys())
+
     def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
         """An event of this router or of the one named `source`. One of a replica or a request that
         is not known is ignored: it came before this router did, or the replica has gone."""

@@ -54,7 +54,7 @@ class Router:
         self._draining = False
         token = engine_token()
         check = HealthCheck(token, config.replica_hold_off_s)
-        directory = Directory(models, config, check)
+        directory = self._directory = Directory(models, config, check)
         loop = asyncio.get_running_loop()
 
         def updater(model_id: str) -> feed.Listener:
@@ -97,6 +97,15 @@ class Router:
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Of each model that scales. Serve asks every few seconds, on its controller's behalf."""
+        return {
+            name: value
+            for model_id, served in self._directory.models.items()
+            if served.model.scales
+            for name, value in served.report().named(model_id).items()
+        }
 
     async def check_health(self) -> None:
         if self._serving.done():

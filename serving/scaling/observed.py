@@ -1,6 +1,7 @@
 """What a scaling policy sees of a model."""
 
 from dataclasses import dataclass
+from math import ceil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class Observed:
     waiting_prefill_tokens: float
     """Uncached prompt tokens of requests without a replica."""
 
+    stay_s: float
+    """From a request's place on a replica to its end, as measured."""
     startup_s: float
     """From the decision for a replica to its first request, as measured."""
 
@@ -46,3 +49,16 @@ class Observed:
     def replicas(self) -> int:
         """What the last decisions came to."""
         return self.up + self.starting
+
+    @property
+    def busy(self) -> bool:
+        return bool(
+            self.running_requests or self.waiting_requests or self.offered_prefill_tokens_per_s
+        )
+
+    @property
+    def least_for_running(self) -> int:
+        """Replicas that hold what runs, full to the brim."""
+        kv_cache = self.running_kv_tokens / self.kv_cache_tokens
+        batch = self.running_requests / self.max_num_seqs
+        return ceil(max(kv_cache, batch, 1.0 if self.running_requests else 0.0))
