@@ -32,7 +32,6 @@ from serving.simulator.spec import SpecError, engine_spec
 from serving.simulator.trace import TraceError
 
 DEFAULT_MODEL = "mistral-small-3.2-24b-instruct-2506"
-_SAMPLE_S = 5.0
 
 
 def simulate(
@@ -155,7 +154,7 @@ def simulate(
         routers=routers,
         lag_s=lag_ms / 1000,
         max_wait_s=max_wait_s,
-        autoscaling=Autoscaling(scaler, startup_s, _SAMPLE_S),
+        autoscaling=Autoscaling(scaler, startup_s),
         seed=seed,
         on_end=record.add,
     )

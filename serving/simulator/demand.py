@@ -1,70 +1,74 @@
-"""What the routers of a run know of the work that is asked for, as a scaling policy sees it."""
+"""What the routers of a run tell of the work that is asked for, as the live ones do."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Sequence
 
-from serving.placement.load import ReplicaLoad
-from serving.scaling.observed import Observed
+from serving.admission.drain import DrainRate
+from serving.placement.fleet import Fleet
+from serving.scaling import Observed
+from serving.scaling.arrivals import Arrivals
+from serving.scaling.moments import observed_at
+from serving.scaling.report import Report, Told
+from serving.scaling.startup import StartupTime
 from serving.simulator.engine import EngineSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A request without a replica."""
-
-    kv_tokens: int
-    uncached_tokens: int
-
-
 class Demand:
-    """Counts what is offered between two looks, and how long replicas take to start."""
+    """Of each router its `arrivals`; `observe` puts together what they tell."""
 
-    def __init__(self, spec: EngineSpec, startup_s: float) -> None:
-        """`startup_s` is what is expected until one was measured."""
+    def __init__(self, spec: EngineSpec, routers: int, startup_s: float) -> None:
+        """`startup_s`: a first guess."""
+        self.arrivals = [Arrivals() for _ in range(routers)]
         self._spec = spec
-        self._startup_s = startup_s
-        self._offered_tokens = 0
-        self._looked_s = 0.0
+        self._startup = StartupTime(startup_s)
         self._prefill_tokens_per_s = spec.step_time.prefill_tokens_per_s
-
-    def offer(self, uncached_tokens: int) -> None:
-        self._offered_tokens += uncached_tokens
-
-    def started(self, seconds: float) -> None:
-        self._startup_s = seconds
+        self._told: list[Told] = []
 
     def observe(
         self,
-        loads: Collection[ReplicaLoad],
-        waiting: Iterable[Waiting],
+        fleets: Sequence[Fleet],
+        drains: Sequence[DrainRate],
         *,
         up: int,
         starting: int,
         draining: int,
         now_s: float,
-    ) -> Observed:
-        """Since the last time; `loads` are of the replicas that are up."""
-        seconds = now_s - self._looked_s
-        offered = self._offered_tokens / seconds if seconds > 0 else 0.0
-        self._offered_tokens, self._looked_s = 0, now_s
-        if loads:
-            self._prefill_tokens_per_s = fmean(load.rates.prefill_tokens_per_s for load in loads)
-        without = list(waiting)
-        return Observed(
+    ) -> Observed | None:
+        """Since the last time; None at the first. `fleets` and `drains` by router."""
+        self._startup.observe(up, starting, now_s)
+        told = [
+            Told(now_s, self._report(*of_router, draining))
+            for of_router in zip(self.arrivals, fleets, drains, strict=True)
+        ]
+        before, self._told = self._told, told
+        if not before or before[0].at_s == now_s:
+            return None
+        return observed_at(
+            {str(router): pair for router, pair in enumerate(zip(before, told, strict=True))},
+            before[0].at_s,
+            now_s,
             up=up,
             starting=starting,
-            draining=draining,
-            offered_prefill_tokens_per_s=offered,
-            prefill_tokens_per_s=self._prefill_tokens_per_s,
+            startup_s=self._startup.seconds(now_s),
+        )
+
+    def _report(self, arrivals: Arrivals, fleet: Fleet, drain: DrainRate, draining: int) -> Report:
+        loads = fleet.loads.values()
+        learnt = [load.rates for load in loads if load.rates.prefill_is_learnt]
+        if learnt:
+            rates = [rates.prefill_tokens_per_s for rates in learnt]
+            self._prefill_tokens_per_s = sum(rates) / len(rates)
+        return Report(
+            offered_prefill_tokens=arrivals.prefill_tokens,
+            waiting_prefill_tokens=arrivals.waiting_prefill_tokens,
+            waiting_kv_tokens=arrivals.waiting_kv_tokens,
+            waiting_requests=arrivals.waiting_requests,
             running_kv_tokens=sum(load.kv_tokens for load in loads),
-            waiting_kv_tokens=sum(one.kv_tokens for one in without),
-            kv_cache_tokens=self._spec.kv_cache_tokens,
             running_requests=sum(load.requests for load in loads),
-            waiting_requests=len(without),
+            draining=draining,
+            prefill_tokens_per_s=self._prefill_tokens_per_s,
+            kv_cache_tokens=self._spec.kv_cache_tokens,
             max_num_seqs=self._spec.max_num_seqs,
-            waiting_prefill_tokens=sum(one.uncached_tokens for one in without),
-            startup_s=self._startup_s,
+            stay_s=drain.stay_s,
         )
 
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
-from serving.placement.events import Ended, Event, FirstToken
+from serving.placement.events import Ended, Event, FirstToken, Placed
 from serving.placement.expected_output import ExpectedOutput
 from serving.placement.fleet import Fleet
 from serving.placement.load import ReplicaLoad
 from serving.placement.work import Work
-from serving.scaling import Observed, Scaler
-from serving.simulator import demand
+from serving.scaling import Scaler
+from serving.scaling.arrivals import Arrival
+from serving.simulator import demand, workload
 from serving.simulator.engine import EngineSpec
 from serving.simulator.replicas import Replica, Replicas
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import Result, Sample
-from serving.simulator.workload import Arrival
 
 NO_REPLICA = -1
 """The replica of a request that the router refused."""
@@ -31,14 +31,14 @@ _TELL_EVERY = 1024
 
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """`scaler` is asked every `period_s`; a replica takes `startup_s` until it takes requests, with
-    an empty cache. Of those to go the ones that still start are the first, then the youngest.
-    Without a scaler the demand is only looked at.
+    """`scaler` is asked every `period_s`, by default as often as the live one; a replica takes
+    `startup_s` until it takes requests, with an empty cache. Of those to go the ones that still
+    start are the first, then the youngest. Without a scaler the demand is only looked at.
     """
 
     scaler: Scaler | None
     startup_s: float = 120.0
-    period_s: float = 5.0
+    period_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class _Candidate:
 class _Waiting:
     request: Request
     sent_s: float
-    demand: demand.Waiting
-    counted: bool = False
+    arrival: Arrival
 
 
 class Simulation:
@@ -65,6 +64,8 @@ class Simulation:
 
     No router knows an answer's length beforehand: all are expected to have `output_tokens`, or, if
     that is None, what it learns as the live one does.
+
+    `autoscaling` needs `max_wait_s`, as requests wait while there is no replica.
 
     `on_end` is given every outcome, the refused as well; the result then has none of them.
     """
@@ -84,6 +85,8 @@ class Simulation:
         seed: int = 0,
         on_end: Callable[[Outcome], None] | None = None,
     ) -> None:
+        if autoscaling is not None and max_wait_s is None:
+            raise ValueError("autoscaling needs max_wait_s")
         self._spec = spec
         self._replicas = Replicas(spec)
         self._fleets = [new_fleet() for _ in range(routers)]
@@ -91,7 +94,7 @@ class Simulation:
         self._capacity = capacity
         self._autoscaling = autoscaling
         startup_s = autoscaling.startup_s if autoscaling is not None else _STARTUP_S
-        self._demand = demand.Demand(spec, startup_s)
+        self._demand = demand.Demand(spec, routers, startup_s)
         self._admissions: list[Admission[_Candidate]] = []
         if max_wait_s is not None:
             self._admissions = [
@@ -127,7 +130,7 @@ class Simulation:
             self._at(join_s, self._add_replica)
 
     def run(
-        self, arrivals: Iterable[Arrival], progress: Callable[[float], None] | None = None
+        self, arrivals: Iterable[workload.Arrival], progress: Callable[[float], None] | None = None
     ) -> Result:
         """All requests to their end, but those that the engines refuse. `arrivals` are in the order
         of time. `progress` is told the simulated time now and then. Call it once.
@@ -181,18 +184,26 @@ class Simulation:
         autoscaling = self._autoscaling
         assert autoscaling is not None
         replicas = self._replicas
-        observed = self._observe(now_s)
+        observed = self._demand.observe(
+            self._fleets,
+            [admission.drain for admission in self._admissions],
+            up=len(replicas.up),
+            starting=len(replicas.starting),
+            draining=replicas.draining,
+            now_s=now_s,
+        )
+        needed = 0.0 if observed is None else demand.replicas_needed(observed)
         self._samples.append(
             Sample(
                 now_s,
-                observed.up,
-                observed.starting,
-                observed.draining,
-                demand.replicas_needed(observed),
+                len(replicas.up),
+                len(replicas.starting),
+                replicas.draining,
+                needed,
                 len(self._waiting),
             )
         )
-        if autoscaling.scaler is not None:
+        if autoscaling.scaler is not None and observed is not None:
             decision = autoscaling.scaler.decide(observed, now_s)
             for _ in range(decision.replicas - observed.replicas):
                 self._at(now_s + autoscaling.startup_s, partial(self._started, replicas.ask(now_s)))
@@ -203,7 +214,6 @@ class Simulation:
 
     def _started(self, replica: Replica, now_s: float) -> None:
         if replica.gone_s is None:
-            self._demand.started(now_s - replica.asked_s)
             self._join(replica, now_s)
             self._update_admissions(now_s)
 
@@ -217,18 +227,6 @@ class Simulation:
             fleet.remove(replica.replica_id)
         replicas.drain(replica, now_s)
         self._update_admissions(now_s)
-
-    def _observe(self, now_s: float) -> Observed:
-        """What routers share is in the ledger of each, else each knows its own."""
-        fleets = self._fleets if self._lag_s is None else self._fleets[:1]
-        return self._demand.observe(
-            [load for fleet in fleets for load in fleet.loads.values()],
-            (one.demand for one in self._waiting.values()),
-            up=len(self._replicas.up),
-            starting=len(self._replicas.starting),
-            draining=self._replicas.draining,
-            now_s=now_s,
-        )
 
     # Requests
 
@@ -244,20 +242,18 @@ class Simulation:
             return fleet.missed_tokens(request.prefix, (c.load.replica_id for c in candidates))
 
         kv_tokens = request.prompt_tokens + self._expected_tokens(router)
-        offer = Demand(kv_tokens, missed_tokens=missed_tokens)
-        offered = self._admissions[router].offer(offer, now_s)
+        arrival = self._demand.arrivals[router].come(kv_tokens, returns=False)
+        offered = self._admissions[router].offer(
+            Demand(kv_tokens, missed_tokens=missed_tokens), now_s
+        )
         if isinstance(offered, Refusal):
-            self._demand.offer(self._uncached_tokens(request, router))
+            arrival.count(self._uncached_tokens(request, router))
             self._finish(Outcome(request, now_s, NO_REPLICA))
             return
-        self._waiting[offered] = _Waiting(request, now_s, demand.Waiting(kv_tokens, 0))
+        self._waiting[offered] = _Waiting(request, now_s, arrival)
         self._look(router, now_s)
         if offered in self._waiting:
-            uncached_tokens = self._uncached_tokens(request, router)
-            self._demand.offer(uncached_tokens)
-            self._waiting[offered] = _Waiting(
-                request, now_s, demand.Waiting(kv_tokens, uncached_tokens), counted=True
-            )
+            arrival.waits(self._uncached_tokens(request, router))
             self._at(offered.expires_at_s, partial(self._look, router))
 
     def _expected_tokens(self, router: int) -> int:
@@ -276,6 +272,7 @@ class Simulation:
         admission = self._admissions[router]
         for ticket, _ in admission.dismissed(now_s):
             gone = self._waiting.pop(ticket)
+            gone.arrival.left()
             self._finish(Outcome(gone.request, gone.sent_s, NO_REPLICA))
         while (handed := admission.next(now_s)) is not None:
             ticket, candidates = handed
@@ -284,15 +281,9 @@ class Simulation:
             else:
                 replica_ids = [candidate.load.replica_id for candidate in candidates]
             waited = self._waiting.pop(ticket)
-            self._place(
-                waited.request,
-                router,
-                replica_ids,
-                waited.sent_s,
-                now_s,
-                ticket,
-                counted=waited.counted,
-            )
+            waited.arrival.left()
+            placed = self._place(waited.request, router, replica_ids, waited.sent_s, now_s, ticket)
+            waited.arrival.count(max(waited.request.prompt_tokens - placed.cached_tokens, 0))
 
     def _place(
         self,
@@ -302,15 +293,11 @@ class Simulation:
         sent_s: float,
         now_s: float,
         ticket: Ticket | None = None,
-        counted: bool = False,
-    ) -> None:
-        """`counted`: its demand has been."""
+    ) -> Placed:
         fleet = self._fleets[router]
         output_tokens = self._expected_tokens(router)
         work = Work(request.prefix, request.prompt_tokens, output_tokens, request.session)
         placed = fleet.decide(work, replica_ids, now_s)
-        if not counted:
-            self._demand.offer(max(request.prompt_tokens - placed.cached_tokens, 0))
         self._tell(placed, router, now_s)
         replica = self._replicas.by_id[placed.replica_id]
         outcome = Outcome(
@@ -325,7 +312,7 @@ class Simulation:
             if ticket is not None:
                 self._admissions[router].end(ticket, False, now_s)
             self._finish(outcome)
-            return
+            return placed
         if self._on_end is None:
             self._outcomes.append(outcome)
         self._placed[id(outcome)] = router, placed.request, ticket
@@ -334,6 +321,7 @@ class Simulation:
         self._spread_count += 1
         if engine.next_s is not None and engine.next_s != before_s:
             self._at(engine.next_s, partial(self._advance, replica))
+        return placed
 
     def _advance(self, replica: Replica, now_s: float) -> None:
         engine = replica.engine

@@ -97,7 +97,7 @@ def test_with_none_for_good_all_are_refused_and_the_run_ends() -> None:
 
 def test_what_is_seen_is_what_runs() -> None:
     _, scaler = run({0.0: 2}, shared_prefixes(500, 10.0, prefixes=2, users=1, output_tokens=100))
-    assert [now_s for now_s, _ in scaler.seen][:3] == [0.0, 5.0, 10.0]
+    assert [now_s for now_s, _ in scaler.seen][:3] == [5.0, 10.0, 15.0]
     warm = dict(scaler.seen)[30.0]
     assert warm.up == 2
     assert 5 < warm.running_requests < 25, "10/s, each for 100 steps of 11 ms or more"
