@@ -100,7 +100,7 @@ def _plots(report: Report) -> list[str]:
             [in_time("hits", lambda w: 100 * w.hit_rate)],
             unit=" %",
         ),
-        line_plot("GPU-hours", [Series("so far", report.gpu_hours_in_time())]),
+        line_plot("GPU-hours", [Series("so far", report.gpu_hours_so_far)]),
         line_plot(
             "Requests that wait for room",
             [Series("waiting", [(s.at_s, s.waiting) for s in samples])],

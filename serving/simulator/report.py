@@ -1,9 +1,10 @@
 """What a run showed: the figures, in time and in all, as JSON and for tables and plots."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from serving.simulator.engine import histogram_quantile_s
 from serving.simulator.record import Figures, Record
@@ -11,6 +12,9 @@ from serving.simulator.replicas import replica_hours
 from serving.simulator.result import Result, Sample, Slo
 
 _DIGITS = 6
+_MOST_POINTS = 600
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Report:
     """Replicas, after the beginning."""
     stopped: int
     gpu_hours: float
+    gpu_hours_so_far: Sequence[tuple[float, float]]
+    """By time, in s."""
 
     @classmethod
     def of(cls, record: Record, result: Result, gpus: int, settings: Mapping[str, str]) -> "Report":
@@ -52,7 +58,7 @@ class Report:
             total=record.total(),
             width_s=width_s,
             windows=windows,
-            samples=result.samples,
+            samples=_thinned(result.samples),
             span_s=record.span_s,
             end_s=result.end_s,
             token_time_p50_s=histogram_quantile_s(histogram, 0.5),
@@ -64,6 +70,7 @@ class Report:
             started=sum(replica.asked_s > 0 for replica in result.replicas),
             stopped=sum(replica.gone_s is not None for replica in result.replicas),
             gpu_hours=hours * gpus,
+            gpu_hours_so_far=_thinned(_gpu_hours_so_far(result.samples, gpus)),
         )
 
     @property
@@ -74,16 +81,6 @@ class Report:
     def gpu_hours_per_million_output_tokens(self) -> float:
         return 1e6 * self.gpu_hours / max(self.total.output_tokens, 1)
 
-    def gpu_hours_in_time(self) -> list[tuple[float, float]]:
-        """Those used until each of the samples."""
-        points = []
-        used, before_s, held = 0.0, 0.0, 0
-        for sample in self.samples:
-            used += held * self.gpus * (sample.at_s - before_s) / 3600
-            before_s, held = sample.at_s, sample.up + sample.starting + sample.draining
-            points.append((sample.at_s, used))
-        return points
-
     def as_json(self) -> str:
         """The same run gives the same text."""
         facts = asdict(self) | {
@@ -93,6 +90,21 @@ class Report:
             "gpu_hours_per_million_output_tokens": self.gpu_hours_per_million_output_tokens,
         }
         return json.dumps(_rounded(facts), indent=1) + "\n"
+
+
+def _gpu_hours_so_far(samples: Iterable[Sample], gpus: int) -> list[tuple[float, float]]:
+    points = []
+    used, before_s, held = 0.0, 0.0, 0
+    for sample in samples:
+        used += held * gpus * (sample.at_s - before_s) / 3600
+        before_s, held = sample.at_s, sample.up + sample.starting + sample.draining
+        points.append((sample.at_s, used))
+    return points
+
+
+def _thinned(points: Sequence[T]) -> Sequence[T]:
+    """Every so many, so that a plot can show them."""
+    return points[:: max(1, math.ceil(len(points) / _MOST_POINTS))]
 
 
 def _rounded(value: Any) -> Any:

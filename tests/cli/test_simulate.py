@@ -42,9 +42,10 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_replicas_are_scaled_between_the_least_and_the_most(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    args = ("--form", "step", "--rate", "1", "--peak", "60", "--seconds", "300")
-    scaled = ("--replicas", "1", "--max-replicas", "3", "--startup-s", "20", "--users", "5000")
-    assert simulate(*args, *scaled, "--json", str(out)).exit_code == 0
+    args = ("--form", "step", "--rate", "0.5", "--peak", "10", "--seconds", "240")
+    lengths = ("--load", "sessions", "--turns", "1", "--question-tokens", "4000")
+    scaled = ("--replicas", "1", "--max-replicas", "3", "--startup-s", "20")
+    assert simulate(*args, *lengths, *scaled, "--json", str(out)).exit_code == 0
     report = json.loads(out.read_text())
     assert report["replicas_first"] == 1
     assert 1 < report["replicas_most"] <= 3

@@ -45,7 +45,7 @@ def test_the_sums_agree() -> None:
     assert total.refused == sum(window.refused for window in windows) > 0
     assert (made.replicas_first, made.replicas_most, made.started, made.stopped) == (1, 2, 1, 0)
     assert made.gpu_hours == pytest.approx(2 * (2 * made.end_s - 20) / 3600)
-    last_s, used = made.gpu_hours_in_time()[-1]
+    last_s, used = made.gpu_hours_so_far[-1]
     assert used == pytest.approx(2 * (2 * last_s - 20) / 3600, rel=0.1)
     assert 1 < made.replicas_mean < 2
 
