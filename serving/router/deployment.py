@@ -98,8 +98,8 @@ class Router:
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """Of each model that scales. Serve asks every few seconds, on its controller's behalf."""
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Of each model that scales. Serve asks every few seconds, and tells its controller."""
         return {
             name: value
             for model_id, served in self._directory.models.items()
