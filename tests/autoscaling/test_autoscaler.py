@@ -50,6 +50,14 @@ def test_a_decision_holds_until_there_is_something_new() -> None:
     assert [observed.starting for observed in scaler.observed] == [0, 1]
 
 
+def test_those_beyond_the_target_do_not_raise_it() -> None:
+    routers, scaler = Routers(), Seen()
+    autoscaler = Autoscaler(MODEL, scaler, 60, Record(MODEL, Gauges()))
+    routers.report()
+    autoscaler.decide(5, 4, routers.report(), 1002)
+    assert (scaler.observed[0].up, scaler.observed[0].starting) == (4, 0)
+
+
 def test_the_time_to_start_is_measured() -> None:
     routers, scaler = Routers(), Seen()
     autoscaler = Autoscaler(MODEL, scaler, 60, Record(MODEL, Gauges()))
