@@ -88,9 +88,9 @@ class AutoscalingConfig(Section):
     min_replicas: int = Field(ge=0, default=1)
     """0: none while there is nothing to do; the first request then waits for one to start."""
     max_replicas: int = Field(ge=1)
-    utilization: float = Field(gt=0, le=1, default=0.8)
-    """Of a replica's prefill, KV cache and batch: how much the load is to take of each on average.
-    The rest is for what comes unevenly."""
+    prefill_utilization: float = Field(gt=0, le=1, default=0.6)
+    """Of a replica's time, how much the load's prefill is to take on average. Answers wait
+    meanwhile: the time between their tokens is a decode step's / (1 - prefill_utilization)."""
     idle_s: float = Field(ge=0, default=600)
     """How long the last replica stays with nothing to do, where min_replicas is 0."""
 

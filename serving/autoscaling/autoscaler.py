@@ -35,7 +35,8 @@ class Autoscaler:
         """How many replicas are to be up or starting; so far it is `target`, of which so many are
         `up`. Times are of the wall clock.
         """
-        starting = max(0, target - up)
+        up = min(up, target)  # Those beyond are about to go, as while a new version comes.
+        starting = target - up
         self._startup.observe(up, starting, now_s)
         startup_s = self._startup.seconds(now_s)
         told = read(self._model_id, series)

@@ -39,7 +39,7 @@ def of_model(model_id: str, config: ScalingConfig, startup_s: float) -> dict[str
             "startup_s": startup_s,
             "min_replicas": config.min_replicas,
             "max_replicas": config.max_replicas,
-            "utilization": config.utilization,
+            "prefill_utilization": config.prefill_utilization,
             "idle_s": config.idle_s,
         },
     )

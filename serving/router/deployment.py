@@ -98,14 +98,9 @@ class Router:
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """Of each model that scales. Serve asks every few seconds, on its controller's behalf."""
-        return {
-            name: value
-            for model_id, served in self._directory.models.items()
-            if served.model.scales
-            for name, value in served.report().named(model_id).items()
-        }
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks every few seconds, and tells its controller."""
+        return reports(self._directory)
 
     async def check_health(self) -> None:
         if self._serving.done():
@@ -122,6 +117,16 @@ class Router:
         if self._tracing is not None:
             await self._tracing.close()
         self._request_log.close()
+
+
+def reports(directory: Directory) -> dict[str, float]:
+    """Of each model that scales, as numbers with a name each."""
+    return {
+        name: value
+        for model_id, served in directory.models.items()
+        if served.model.scales
+        for name, value in served.report().named(model_id).items()
+    }
 
 
 Deployment = cast(serve.Deployment, serve.deployment(Router))

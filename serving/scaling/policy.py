@@ -9,7 +9,7 @@ from serving.scaling.forecast import of_flow, of_stock
 from serving.scaling.history import SLOTS, History
 from serving.scaling.need import Need
 from serving.scaling.observed import Observed
-from serving.scaling.signals import readings
+from serving.scaling.signals import HEADROOM, readings
 
 _LEAST_WINDOW_S = 30.0
 """However fast replicas start: less says nothing of a load."""
@@ -20,8 +20,9 @@ class ScalingConfig:
     min_replicas: int = 1
     """0: none while there is nothing to do."""
     max_replicas: int = 1
-    utilization: float = 0.8
-    """Of a replica's prefill, KV cache and batch: how much a load is to take of each on average."""
+    prefill_utilization: float = 0.6
+    """Of a replica's time, how much a load's prefill is to take on average. Answers wait meanwhile:
+    the time between their tokens is that of a decode step / (1 - prefill_utilization)."""
     idle_s: float = 600.0
     """How long the last replica stays with nothing to do, where `min_replicas` is 0."""
 
@@ -70,9 +71,8 @@ class ScalingPolicy:
 
     def _needs(self, observed: Observed, window_s: float, now_s: float) -> list[Need]:
         needs = []
-        headroom = 1 - self._config.utilization
         growth = 1.0
-        for reading in readings(observed, self._config.utilization, window_s):
+        for reading in readings(observed, self._config.prefill_utilization, window_s):
             history = self._histories.setdefault(reading.signal, History())
             history.add(reading.demand, now_s, window_s)
             if reading.signal == "prefill":
@@ -80,7 +80,7 @@ class ScalingPolicy:
                 growth = certain.growth
             else:
                 requests = observed.running_requests + observed.waiting_requests
-                certain = of_stock(history, requests, headroom, growth, window_s)
+                certain = of_stock(history, requests, HEADROOM, growth, window_s)
             low = certain.low
             if not observed.up and reading.signal != "prefill":
                 low = max(low, reading.demand)  # All of it waits: no rate, but a fact.

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from serving.scaling.decision import Signal
 from serving.scaling.observed import Observed
 
+HEADROOM = 0.2
+"""Of the KV cache and the batch, for what comes unevenly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -15,8 +18,8 @@ class Reading:
     target: float
 
 
-def readings(observed: Observed, utilization: float, horizon_s: float) -> list[Reading]:
-    """A replica is to be used up to `utilization`; the rest is for what comes unevenly.
+def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:
+    """A replica is to spend `prefill_utilization` of its time on prefill.
 
     Those who wait are to be served within the horizon, one after the other in the same place.
     """
@@ -25,16 +28,16 @@ def readings(observed: Observed, utilization: float, horizon_s: float) -> list[R
         Reading(
             "prefill",
             observed.offered_prefill_tokens_per_s,
-            observed.prefill_tokens_per_s * utilization,
+            observed.prefill_tokens_per_s * prefill_utilization,
         ),
         Reading(
             "kv_cache",
             observed.running_kv_tokens + observed.waiting_kv_tokens * at_once,
-            observed.kv_cache_tokens * utilization,
+            observed.kv_cache_tokens * (1 - HEADROOM),
         ),
         Reading(
             "batch",
             observed.running_requests + observed.waiting_requests * at_once,
-            observed.max_num_seqs * utilization,
+            observed.max_num_seqs * (1 - HEADROOM),
         ),
     ]

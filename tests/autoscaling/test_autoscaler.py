@@ -50,6 +50,14 @@ def test_a_decision_holds_until_there_is_something_new() -> None:
     assert [observed.starting for observed in scaler.observed] == [0, 1]
 
 
+def test_those_beyond_the_target_do_not_raise_it() -> None:
+    routers, scaler = Routers(), Seen()
+    autoscaler = Autoscaler(MODEL, scaler, 60, Record(MODEL, Gauges()))
+    routers.report()
+    autoscaler.decide(5, 4, routers.report(), 1002)
+    assert (scaler.observed[0].up, scaler.observed[0].starting) == (4, 0)
+
+
 def test_the_time_to_start_is_measured() -> None:
     routers, scaler = Routers(), Seen()
     autoscaler = Autoscaler(MODEL, scaler, 60, Record(MODEL, Gauges()))
@@ -66,10 +74,15 @@ def test_a_new_one_knows_what_the_routers_remember() -> None:
     routers = Routers()
     for second in range(0, 62, 2):
         routers.report(offered_prefill_tokens=30_000 * second)
-    policy = ScalingPolicy(ScalingConfig(1, 10))
+    policy = ScalingPolicy(ScalingConfig(1, 10, prefill_utilization=0.8))
     gauges = Gauges()
     autoscaler = Autoscaler(MODEL, policy, 60, Record(MODEL, gauges))
     assert autoscaler.decide(4, 4, routers.series, routers.now_s) == 4
     assert gauges.values["mistral_autoscaling_value", MODEL, "prefill"] == 30_000
-    new = Autoscaler(MODEL, ScalingPolicy(ScalingConfig(1, 10)), 60, Record(MODEL, Gauges()))
+    new = Autoscaler(
+        MODEL,
+        ScalingPolicy(ScalingConfig(1, 10, prefill_utilization=0.8)),
+        60,
+        Record(MODEL, Gauges()),
+    )
     assert new.decide(1, 1, routers.series, routers.now_s) == 4

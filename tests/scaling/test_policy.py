@@ -13,7 +13,7 @@ A_REPLICA = PREFILL_TOKENS_PER_S / PROMPT_TOKENS
 
 
 def policy(min_replicas: int = 1, max_replicas: int = 50) -> ScalingPolicy:
-    return ScalingPolicy(ScalingConfig(min_replicas, max_replicas))
+    return ScalingPolicy(ScalingConfig(min_replicas, max_replicas, prefill_utilization=0.8))
 
 
 def settled(policy: ScalingPolicy, replicas: int, **values: float) -> Decision:

@@ -10,8 +10,8 @@ def test_each_demand_has_what_a_replica_is_to_take_of_it() -> None:
     )
     assert [(one.signal, one.demand, one.target) for one in readings(seen, 0.5, 60)] == [
         ("prefill", 5_000, 5_000),
-        ("kv_cache", 50_000, 50_000),
-        ("batch", 20, 100),
+        ("kv_cache", 50_000, 80_000),
+        ("batch", 20, 160),
     ]
 
 
