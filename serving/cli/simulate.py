@@ -45,7 +45,9 @@ def simulate(
         Path | None,
         typer.Option(help="A recorded load: Mooncake's JSON lines or Azure's CSV, also gzipped."),
     ] = None,
-    speed: Annotated[float, typer.Option(help="Play the trace so many times faster.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.001, help="Play the trace so many times faster.")
+    ] = 1.0,
     repeat: Annotated[
         int, typer.Option(min=1, help="Play the trace so often, with new prompts each time.")
     ] = 1,
@@ -53,13 +55,14 @@ def simulate(
     rate: Annotated[
         float | None,
         typer.Option(
+            min=0,
             help="Requests a second (sessions: begun ones). Default: the trace's, or 10. Of a "
-            "trace each request comes more often, or some are left out; the time stays."
+            "trace each request comes more often, or some are left out; the time stays.",
         ),
     ] = None,
     form: Annotated[Form, typer.Option(help="How the rate changes in time.")] = Form.steady,
     peak: Annotated[
-        float | None, typer.Option(help="The rate that step, spike and day go up to.")
+        float | None, typer.Option(min=0, help="The rate that step, spike and day go up to.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Of a load without a trace.")] = 600.0,
     requests: Annotated[
@@ -130,6 +133,8 @@ def simulate(
             _refuse(context, _OF_TRACES, "is for a --trace")
             low = 10.0 if rate is None else rate
             shape = Shape(form, low, low if peak is None else peak, seconds)
+            if shape.most_per_s == 0:
+                raise fail("--rate 0: no request comes")
             chosen = generated(
                 load,
                 shape,

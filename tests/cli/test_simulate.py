@@ -76,6 +76,7 @@ def test_a_trace_is_played_at_another_rate_and_again(tmp_path: Path) -> None:
         (("--trace", __file__), "is no trace that is known"),
         (("--trace", __file__, "--turns", "3"), "--turns is for loads without --trace"),
         (("--repeat", "3"), "--repeat is for a --trace"),
+        (("--rate", "0"), "no request comes"),
         (("--form", "day"), "--form day needs --peak"),
         (("--replicas", "5", "--max-replicas", "4"), "--max-replicas is below --replicas"),
         (("--replicas", "0"), "--replicas 0 needs --max-replicas"),
