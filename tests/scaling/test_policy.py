@@ -116,7 +116,7 @@ def test_never_below_what_runs() -> None:
 
 
 def test_answers_that_would_take_longer_with_fewer_keep_a_replica() -> None:
-    idle = {"running_kv_tokens": 70_000, "running_requests": 50}
+    idle = {"running_kv_tokens": 50_000, "running_requests": 50}
     assert settled(policy(), 2, **idle).bound == "one_drain"
     busy = idle | {"offered_prefill_tokens_per_s": 7_500}
     assert settled(policy(), 2, **busy).bound == "noise"
