@@ -13,6 +13,8 @@ from serving.scaling.signals import HEADROOM, readings
 
 _LEAST_WINDOW_S = 30.0
 """However fast replicas start: less says nothing of a load."""
+_LEARNING_WINDOWS = 2
+"""Before anything is released. The first may be of caches that fill and answers that begin."""
 _RATE_WINDOWS = 10
 """Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
 newest would undo each other."""
@@ -36,8 +38,8 @@ class ScalingPolicy:
     one that is not needed for longer costs more than to start it again. Certain is what chance does
     not make of a load that stays the same, so that chance starts and stops nothing.
 
-    It remembers no more than that time. Without, as after a restart, it stops nothing, and starts
-    what those who wait need.
+    It remembers little more than that time. Without, as after a restart, it stops nothing, and
+    starts what those who wait need.
     """
 
     def __init__(self, config: ScalingConfig) -> None:
@@ -46,6 +48,7 @@ class ScalingPolicy:
         self._prefill_rate = History()
         self._needed: deque[tuple[float, int]] = deque()
         """How many replicas were needed when, as long as no more were later."""
+        self._began_s: float | None = None
         self._busy_s: float | None = None
         """When there was something to do last."""
         self._released_s = -math.inf
@@ -56,6 +59,8 @@ class ScalingPolicy:
         if self._prefill_rate.slots:
             observed = replace(observed, prefill_tokens_per_s=self._prefill_rate.mean)
         needs = self._needs(observed, window_s, now_s)
+        if self._began_s is None:
+            self._began_s = now_s
         if observed.busy or self._busy_s is None:
             self._busy_s = now_s
         more = max(needs, key=lambda need: need.low / need.target)
@@ -119,7 +124,8 @@ class ScalingPolicy:
         fewer = observed.replicas - 1
         if fewer < self._config.min_replicas:
             return "min_replicas"
-        if math.isinf(need.high):
+        assert self._began_s is not None
+        if math.isinf(need.high) or now_s - self._began_s < _LEARNING_WINDOWS * window_s:
             return "history"
         if need.at_most > fewer:
             return "noise"
