@@ -46,7 +46,12 @@ def of_flow(history: History, horizon_s: float, window_s: float) -> Forecast:
 
 
 def of_stock(
-    history: History, requests: float, headroom: float, growth: float, window_s: float
+    history: History,
+    requests: float,
+    headroom: float,
+    growth: float,
+    horizon_s: float,
+    window_s: float,
 ) -> Forecast:
     """Of something that so many `requests` have, and keep from slot to slot: their number varies
     by its root. For as much of that as is `headroom`, a part of the whole, there is room. It will
@@ -56,8 +61,10 @@ def of_stock(
     if len(history.slots) <= _LEAST_SLOTS:
         return UNKNOWN
     level = max(mean for mean, _ in history.recent())
-    level *= 1 - min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
-    return Forecast(level * growth, _high(history, window_s), growth)
+    noise = min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
+    # But nothing is released while it rises.
+    rise = max(0.0, _slope(history.full, 0.0)) * min(horizon_s, history.span_s)
+    return Forecast(level * (1 - noise) * growth, _high(history, window_s) + rise, growth)
 
 
 def _high(history: History, window_s: float) -> float:

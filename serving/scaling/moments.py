@@ -1,7 +1,7 @@
 """What all routers tell of a model, together."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from serving.scaling.observed import Observed
 from serving.scaling.report import Report, Told
@@ -47,7 +47,12 @@ def observed_at(
 ) -> Observed:
     """What the routers knew at `now_s`; what came, since `before_s`. Not all may be empty."""
     reports = [_at(one, now_s) for one in told.values()]
-    offered = sum(_offered(one, now_s) - _offered(one, before_s) for one in told.values())
+
+    def per_s(total: Callable[[Report], float]) -> float:
+        came = sum(
+            _until(one, now_s, total) - _until(one, before_s, total) for one in told.values()
+        )
+        return came / (now_s - before_s)
 
     def mean(values: Sequence[float]) -> float:
         return sum(values) / len(values)
@@ -56,7 +61,8 @@ def observed_at(
         up=up,
         starting=starting,
         draining=round(max(report.draining for report in reports)),
-        offered_prefill_tokens_per_s=offered / (now_s - before_s),
+        offered_prefill_tokens_per_s=per_s(lambda report: report.offered_prefill_tokens),
+        cached_prompt_tokens_per_s=per_s(lambda report: report.offered_cached_tokens),
         prefill_tokens_per_s=mean([report.prefill_tokens_per_s for report in reports]),
         # Each router knows all requests that run; a new one will in a moment.
         running_kv_tokens=max(report.running_kv_tokens for report in reports),
@@ -76,12 +82,11 @@ def _at(told: Sequence[Told], now_s: float) -> Report:
     return told[max(0, bisect_right(told, now_s, key=lambda one: one.at_s) - 1)].report
 
 
-def _offered(told: Sequence[Told], now_s: float) -> float:
+def _until(told: Sequence[Told], now_s: float, total: Callable[[Report], float]) -> float:
     """In all until then, as if it had come evenly between two reports."""
     after = bisect_right(told, now_s, key=lambda one: one.at_s)
     if after in (0, len(told)):
-        return told[max(0, after - 1)].report.offered_prefill_tokens
+        return total(told[max(0, after - 1)].report)
     first, second = told[after - 1], told[after]
     part = (now_s - first.at_s) / (second.at_s - first.at_s)
-    one, other = first.report.offered_prefill_tokens, second.report.offered_prefill_tokens
-    return one + (other - one) * part
+    return total(first.report) + (total(second.report) - total(first.report)) * part

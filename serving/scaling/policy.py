@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from serving.scaling.decision import Bound, Decision, Signal
 from serving.scaling.forecast import of_flow, of_stock
 from serving.scaling.history import SLOTS, History
-from serving.scaling.need import Need
+from serving.scaling.need import Need, WithFewer
 from serving.scaling.observed import Observed
 from serving.scaling.signals import HEADROOM, readings
 
 _LEAST_WINDOW_S = 30.0
 """However fast replicas start: less says nothing of a load."""
+_LEARNING_WINDOWS = 2
+"""Before anything is released. The first may be of caches that fill and answers that begin."""
+_RATE_WINDOWS = 10
+"""Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
+newest would undo each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,29 @@ class ScalingPolicy:
     one that is not needed for longer costs more than to start it again. Certain is what chance does
     not make of a load that stays the same, so that chance starts and stops nothing.
 
-    It remembers no more than that time. Without, as after a restart, it stops nothing, and starts
-    what those who wait need.
+    It remembers little more than that time. Without, as after a restart, it stops nothing, and
+    starts what those who wait need.
     """
 
     def __init__(self, config: ScalingConfig) -> None:
         self._config = config
         self._histories: dict[Signal, History] = {}
+        self._prefill_rate = History()
         self._needed: deque[tuple[float, int]] = deque()
         """How many replicas were needed when, as long as no more were later."""
+        self._began_s: float | None = None
         self._busy_s: float | None = None
         """When there was something to do last."""
         self._released_s = -math.inf
 
     def decide(self, observed: Observed, now_s: float) -> Decision:
         window_s = max(observed.startup_s, _LEAST_WINDOW_S)
+        self._prefill_rate.add(observed.prefill_tokens_per_s, now_s, _RATE_WINDOWS * window_s)
+        if self._prefill_rate.slots:
+            observed = replace(observed, prefill_tokens_per_s=self._prefill_rate.mean)
         needs = self._needs(observed, window_s, now_s)
+        if self._began_s is None:
+            self._began_s = now_s
         if observed.busy or self._busy_s is None:
             self._busy_s = now_s
         more = max(needs, key=lambda need: need.low / need.target)
@@ -57,9 +69,9 @@ class ScalingPolicy:
         replicas = observed.replicas
         if at_least >= replicas:
             return self._bounded(more.decision(at_least, more.low))
-        prefill_per_s = self._histories["prefill"].mean
+        with_fewer = WithFewer.of(observed, self._histories["prefill"].mean, window_s)
         fewer = max(
-            (need.with_fewer(observed, prefill_per_s) for need in needs),
+            (need.with_fewer(with_fewer) for need in needs),
             key=lambda need: need.high / need.target,
         )
         bound = self._kept_by(observed, fewer, recently, window_s, now_s)
@@ -80,7 +92,9 @@ class ScalingPolicy:
                 growth = certain.growth
             else:
                 requests = observed.running_requests + observed.waiting_requests
-                certain = of_stock(history, requests, HEADROOM, growth, window_s)
+                certain = of_stock(
+                    history, requests, HEADROOM, growth, observed.startup_s, window_s
+                )
             low = certain.low
             if not observed.up and reading.signal != "prefill":
                 low = max(low, reading.demand)  # All of it waits: no rate, but a fact.
@@ -110,7 +124,8 @@ class ScalingPolicy:
         fewer = observed.replicas - 1
         if fewer < self._config.min_replicas:
             return "min_replicas"
-        if math.isinf(need.high):
+        assert self._began_s is not None
+        if math.isinf(need.high) or now_s - self._began_s < _LEARNING_WINDOWS * window_s:
             return "history"
         if need.at_most > fewer:
             return "noise"

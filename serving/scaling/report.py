@@ -9,7 +9,8 @@ class Report:
     """Most of it as `Observed` has it."""
 
     offered_prefill_tokens: float
-    """In all, since this router began: the others count their own."""
+    """In all, since this router began, as are the next. The others count their own."""
+    offered_cached_tokens: float
     waiting_prefill_tokens: float
     """This router's, as are the next two."""
     waiting_kv_tokens: float

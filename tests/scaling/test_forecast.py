@@ -28,7 +28,7 @@ def history(values: Iterable[float]) -> History:
 def test_nothing_is_known_at_first() -> None:
     assert flow([]) == UNKNOWN
     assert flow([1, 1, 1, 1]) == UNKNOWN
-    assert of_stock(history([1, 1]), 10, 0.2, 1.0, WINDOW_S) == UNKNOWN
+    assert of_stock(history([1, 1]), 10, 0.2, 1.0, HORIZON_S, WINDOW_S) == UNKNOWN
 
 
 def test_what_is_not_needed_is_known_after_a_whole_window() -> None:
@@ -69,16 +69,18 @@ def test_chance_is_hardly_ever_taken_for_more() -> None:
 
 def test_a_stock_is_believed_beyond_what_its_requests_vary_by() -> None:
     full = history([80] * 13)
-    assert of_stock(full, 400, 0.2, 1.0, WINDOW_S).low == pytest.approx(72)
-    assert of_stock(full, 10_000, 0.2, 1.0, WINDOW_S).low == pytest.approx(78.4)
+    assert of_stock(full, 400, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(72)
+    assert of_stock(full, 10_000, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(78.4)
     # Few of them: the headroom is for that.
-    assert of_stock(full, 4, 0.2, 1.0, WINDOW_S).low == pytest.approx(64)
+    assert of_stock(full, 4, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(64)
 
 
 def test_a_stock_grows_as_its_requests_do() -> None:
-    assert of_stock(history([80] * 13), 10_000, 0.2, 1.5, WINDOW_S).low == pytest.approx(117.6)
+    assert of_stock(history([80] * 13), 10_000, 0.2, 1.5, HORIZON_S, WINDOW_S).low == pytest.approx(
+        117.6
+    )
     # A line that formed, or replicas that came, is no growth.
-    line = of_stock(history([10.0 * i for i in range(13)]), 10_000, 0.2, 1.0, WINDOW_S)
+    line = of_stock(history([10.0 * i for i in range(13)]), 10_000, 0.2, 1.0, HORIZON_S, WINDOW_S)
     assert line.low == pytest.approx(117.6)
 
 

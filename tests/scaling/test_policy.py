@@ -17,8 +17,8 @@ def policy(min_replicas: int = 1, max_replicas: int = 50) -> ScalingPolicy:
 
 
 def settled(policy: ScalingPolicy, replicas: int, **values: float) -> Decision:
-    """The decision after two minutes of the same."""
-    for second in range(0, 120, 2):
+    """The decision after three minutes of the same."""
+    for second in range(0, 180, 2):
         decision = policy.decide(observed(replicas, **values), second)
     return decision
 
@@ -107,16 +107,25 @@ def test_not_before_the_time_that_it_takes_to_get_one_back(startup_s: float) -> 
     assert 600 + 0.9 * startup_s <= needed_s <= 600 + 1.5 * startup_s
 
 
+def test_nothing_goes_before_the_load_is_known() -> None:
+    fleet = Fleet(policy(), 5, startup_s=60)
+    fleet.run(lambda now_s: 5.0, 118)
+    assert set(fleet.counts) == {5}
+    assert fleet.decisions[-1].bound == "history"
+    fleet.run(lambda now_s: 5.0, 10)
+    assert fleet.counts[-1] < 5
+
+
 def test_never_below_what_runs() -> None:
     one = policy()
     settled(one, 4)
     burst = observed(4, running_kv_tokens=350_000, running_requests=3)
-    decision = one.decide(burst, 121)
+    decision = one.decide(burst, 181)
     assert (decision.replicas, decision.bound) == (4, "running_streams")
 
 
 def test_answers_that_would_take_longer_with_fewer_keep_a_replica() -> None:
-    idle = {"running_kv_tokens": 70_000, "running_requests": 50}
+    idle = {"running_kv_tokens": 50_000, "running_requests": 50}
     assert settled(policy(), 2, **idle).bound == "one_drain"
     busy = idle | {"offered_prefill_tokens_per_s": 7_500}
     assert settled(policy(), 2, **busy).bound == "noise"
@@ -149,7 +158,7 @@ def test_who_waits_brings_the_first_back_at_once() -> None:
     one = policy(min_replicas=0)
     assert settled(one, 0).replicas == 0
     waiting = observed(0, waiting_requests=1, waiting_kv_tokens=10, waiting_prefill_tokens=8)
-    assert one.decide(waiting, 121).replicas == 1
+    assert one.decide(waiting, 181).replicas == 1
 
 
 def test_as_many_come_as_the_line_needs() -> None:
