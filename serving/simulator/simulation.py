@@ -242,7 +242,8 @@ class Simulation:
             return fleet.missed_tokens(request.prefix, (c.load.replica_id for c in candidates))
 
         kv_tokens = request.prompt_tokens + self._expected_tokens(router)
-        arrival = self._demand.arrivals[router].come(kv_tokens, returns=False)
+        arrivals = self._demand.arrivals[router]
+        arrival = arrivals.come(request.prompt_tokens, kv_tokens, returns=False)
         offered = self._admissions[router].offer(
             Demand(kv_tokens, missed_tokens=missed_tokens), now_s
         )
