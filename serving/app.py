@@ -4,20 +4,23 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from serving.admission import UNLIMITED, Capacity
+from serving.autoscaling.options import of_model, of_routers
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
-from serving.config import AppConfig, ConfigError, ModelConfig, TracingConfig
+from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, TracingConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
 from serving.placement import Rates
 from serving.router import deployment as router
 from serving.router.backend import Backend
 from serving.router.model import Model
+from serving.scaling import ScalingConfig
 
 NAME = "mistral"
 """The application's name in the config files."""
@@ -47,6 +50,8 @@ def build(config: AppConfig) -> Application:
                 backend(entry),
                 capacity(entry),
                 first_rates(entry),
+                scales=model.autoscaling is not None,
+                from_zero=model.least_replicas == 0,
             )
         )
         if entry.kind == "openai":
@@ -54,13 +59,24 @@ def build(config: AppConfig) -> Application:
         entry = traced(entry, config.tracing)
         engines[entry.id] = engine.Deployment.options(
             name=deployment_name(entry.id),
-            num_replicas=model.replicas,
             request_router_config=FEED,
+            **replicas(entry, model, config.router),
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
-    return router.Deployment.options(
-        name="Router", request_router_config=FEED, **router.options(config.router)
-    ).bind(config.router, models, engines, config.tracing.traces_url)
+    options = router.options(config.router)
+    if any(model.scales for model in models):
+        options |= of_routers(options.pop("num_replicas"))
+    return router.Deployment.options(name="Router", request_router_config=FEED, **options).bind(
+        config.router, models, engines, config.tracing.traces_url
+    )
+
+
+def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) -> dict[str, Any]:
+    """Serve's options for how many engines there are."""
+    if model.autoscaling is None:
+        return {"num_replicas": model.replicas}
+    config = ScalingConfig(**model.autoscaling.model_dump())
+    return of_model(entry.id, config, router.startup_s)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:

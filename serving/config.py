@@ -85,6 +85,27 @@ _OF_ANY_KIND = frozenset(
 """Settings that the router heeds; the others are of engines."""
 
 
+class AutoscalingConfig(Section):
+    """How many replicas a model has, by the work that comes."""
+
+    min_replicas: int = Field(ge=0, default=1)
+    """0: none while there is nothing to do; the first request then waits for one to start."""
+    max_replicas: int = Field(ge=1)
+    prefill_utilization: float = Field(gt=0, le=1, default=0.6)
+    """Of a replica's time, how much the load's prefill is to take on average. Answers wait
+    meanwhile: the time between their tokens is a decode step's / (1 - prefill_utilization)."""
+    idle_s: float = Field(ge=0, default=600)
+    """How long the last replica stays with nothing to do, where min_replicas is 0."""
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> "AutoscalingConfig":
+        if self.min_replicas > self.max_replicas:
+            raise wrong(
+                "min_replicas", f"allowed is at most max_replicas, which is {self.max_replicas}"
+            )
+        return self
+
+
 class ModelConfig(Section):
     """A model to serve: an entry of the catalogue, and what differs from it."""
 
@@ -112,6 +133,8 @@ class ModelConfig(Section):
     allowed_image_domains: tuple[str, ...] = ()
     """Hosts that images are fetched from, if not the entry's."""
     replicas: int = Field(ge=1, default=1)
+    autoscaling: AutoscalingConfig | None = None
+    """In place of a fixed number of replicas."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
     gpu: str | float | None = None
@@ -171,6 +194,8 @@ class ModelConfig(Section):
                     f"has no effect on {self.file().id}: a model of kind openai runs on the server "
                     "at its base_url",
                 )
+        if self.autoscaling is not None and "replicas" in self.model_fields_set:
+            raise wrong("replicas", "is the number without autoscaling; allowed is one of the two")
         variants = self.file().variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(
@@ -194,6 +219,14 @@ class ModelConfig(Section):
                 f"you have: {', '.join(USABLE_GIB)}, or its usable memory in GiB.",
             )
         return self
+
+    @property
+    def least_replicas(self) -> int:
+        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        return self.autoscaling.max_replicas if self.autoscaling else self.replicas
 
     @property
     def own_file(self) -> bool:

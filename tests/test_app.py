@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.serve import Deployment
 from ray.serve.schema import ServeDeploySchema
 
 from serving import app, config
@@ -32,6 +33,27 @@ def test_vllm_traces_to_the_collector_as_the_entry_would_have_it() -> None:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
         "OTEL_SERVICE_NAME": "mine",
     }
+
+
+def test_serve_scales_the_models_that_ask_for_it() -> None:
+    fixed = config.ModelConfig(model="tiny-mistral-small-3.2", replicas=3)
+    scaled = config.ModelConfig(
+        model="tiny-mistral-small-3.2",
+        autoscaling=config.AutoscalingConfig(min_replicas=0, max_replicas=4),
+    )
+    router = config.RouterConfig(replicas=2)
+    assert app.replicas(fixed.entry(), fixed, router) == {"num_replicas": 3}
+    serves = app.replicas(scaled.entry(), scaled, router)["autoscaling_config"]
+    assert (serves.min_replicas, serves.max_replicas) == (0, 4)
+
+    def routers(model: config.ModelConfig) -> Deployment:
+        return app.build(config.AppConfig(router=router, models=(model,)))._bound_deployment
+
+    assert routers(fixed).num_replicas == 2
+    assert routers(fixed)._deployment_config.autoscaling_config is None
+    asked_to_report = routers(scaled)._deployment_config.autoscaling_config
+    assert asked_to_report is not None
+    assert (asked_to_report.min_replicas, asked_to_report.max_replicas) == (2, 2)
 
 
 @pytest.mark.parametrize(

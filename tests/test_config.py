@@ -167,6 +167,7 @@ def test_a_text_model_takes_no_image_limit(path: Path) -> None:
     "settings",
     [
         *({"weights": "a/b"}, {"tensor_parallel_size": 2}, {"replicas": 2}, {"loop_guard": False}),
+        {"autoscaling": {"max_replicas": 2}},
         *({"vllm_args": {"seed": 1}}, {"allowed_image_domains": ["a.test"]}, {"gpu": "L40S"}),
     ],
     ids=lambda settings: next(iter(settings)),
@@ -299,6 +300,34 @@ def test_an_unknown_field_is_refused_with_the_known_ones(
 def test_a_wrong_value_is_refused_with_what_is_allowed(path: Path, router: Any, says: str) -> None:
     write(path, {"router": router, "models": [{"model": TINY}]})
     assert re.fullmatch(r"applications\[0\]\.args\." + says, refusal(path))
+
+
+def test_a_number_of_replicas_or_autoscaling(path: Path) -> None:
+    write(path, {"models": [{"model": TINY, "autoscaling": {"max_replicas": 4}}]})
+    model = load(path).models[0]
+    assert (model.least_replicas, model.most_replicas) == (1, 4)
+    write(path, {"models": [{"model": TINY, "replicas": 3}]})
+    model = load(path).models[0]
+    assert (model.least_replicas, model.most_replicas) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"autoscaling": {}}, "autoscaling.max_replicas: Field required"),
+        (
+            {"autoscaling": {"min_replicas": 3, "max_replicas": 2}},
+            "autoscaling.min_replicas: allowed is at most max_replicas, which is 2",
+        ),
+        (
+            {"autoscaling": {"max_replicas": 2}, "replicas": 1},
+            "replicas: is the number without autoscaling; allowed is one of the two",
+        ),
+    ],
+)
+def test_wrong_autoscaling_is_refused(path: Path, settings: dict[str, Any], says: str) -> None:
+    write(path, {"models": [{"model": TINY} | settings]})
+    assert refusal(path) == f"applications[0].args.models.0.{says}"
 
 
 def test_all_mistakes_are_told_at_once(path: Path) -> None:

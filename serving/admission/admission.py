@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from serving.admission.allotment import RouterDemand
-from serving.admission.capacity import Capacity, Replica, has_spare, rooms_tokens
+from serving.admission.capacity import Capacity, Replica, has_spare, have_room, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
 from serving.admission.line import Line
@@ -233,9 +233,11 @@ class Admission(Generic[R]):
                 fitting = [
                     i for i, has in zip(fitting, spare, strict=True) if has or cached[i] >= least
                 ]
-        return [replicas[i] for i in fitting]
+        return replicas if len(fitting) == len(replicas) else [replicas[i] for i in fitting]
 
-    def _with_room(self, tokens: int, rooms: list[int]) -> list[R]:
+    def _with_room(self, tokens: int, rooms: list[int]) -> Sequence[R]:
+        if min(rooms) >= tokens:
+            return self.replicas
         return [
             replica for replica, room in zip(self.replicas, rooms, strict=True) if room >= tokens
         ]
@@ -286,8 +288,7 @@ class Admission(Generic[R]):
         return (ahead + share) / rate, (ahead + share + promised) / rate
 
     def _has_room(self, share: float) -> bool:
-        tokens = share * self.capacity.kv_cache_tokens
-        return max(rooms_tokens(self.replicas), default=-1) >= tokens
+        return have_room(self.replicas, share * self.capacity.kv_cache_tokens)
 
     def _expiry(self, demand: Demand, now_s: float) -> float:
         """When it is to be told that it waits in vain."""

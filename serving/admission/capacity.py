@@ -86,6 +86,23 @@ def has_spare(replica: Replica, kv_tokens: int) -> bool:
     return taken <= 1 - _SPARE
 
 
+def have_room(replicas: Iterable[Replica], tokens: float) -> bool:
+    """Whether one of them has so many, as `rooms_tokens` has it."""
+    for replica in replicas:
+        load, capacity = replica.load, replica.capacity
+        requests = load.requests
+        if requests >= capacity.max_num_seqs:
+            continue
+        if not requests:
+            return True
+        if capacity.kv_cache_tokens - load.kv_tokens >= tokens and (
+            capacity.max_step_ms == math.inf
+            or load.context_room_tokens(capacity.max_step_ms) >= tokens
+        ):
+            return True
+    return False
+
+
 def used(replicas: Iterable[Replica]) -> float:
     """How much of the replicas is taken, in replicas: of each its memory or its batch, whichever
     is fuller.

@@ -47,7 +47,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_gpus(config: AppConfig) -> None:
-    need = sum(_gpus(entry) * model.replicas for model, entry in _engines(config))
+    need = sum(_gpus(entry) * model.most_replicas for model, entry in _engines(config))
     have = len(list(Path("/dev").glob("nvidia[0-9]*")))
     if need > have:
         raise PreflightError(
@@ -58,7 +58,7 @@ def check_gpus(config: AppConfig) -> None:
 
 def check_memory(config: AppConfig) -> None:
     need_gib = _RAY_AND_ROUTER_GIB + sum(
-        entry.host_memory_gib * model.replicas for model, entry in _engines(config)
+        entry.host_memory_gib * model.most_replicas for model, entry in _engines(config)
     )
     free_gib = psutil.virtual_memory().available / _GIB
     if need_gib > free_gib:
@@ -83,7 +83,7 @@ def check_vllm_args(config: AppConfig) -> None:
 def cpus_needed(config: AppConfig) -> int:
     """Ray CPUs that all replicas of `config` take together."""
     engines = sum(
-        model.cpus * model.replicas * entry.pipeline_parallel_size
+        model.cpus * model.most_replicas * entry.pipeline_parallel_size
         for model, entry in _engines(config)
     )
     return math.ceil(config.router.cpus * config.router.replicas + engines)

@@ -111,7 +111,7 @@ def start(config: AppConfig, say: Progress, name: str) -> None:
     from serving.app import build
 
     for model in config.models:
-        say(f"starting {model.replicas} x {model.entry().id}")
+        say(f"starting {model.least_replicas} x {model.entry().id}")
     target = serve.RunTarget(build(config), name=name, route_prefix=None)
     serve.run_many([target], wait_for_applications_running=False)
     reported, reported_at_s = "", 0.0

@@ -1,11 +1,13 @@
 """The replicas of a model as one router knows them."""
 
 import itertools
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from serving.placement.events import Ended, Event, FirstToken, Placed
 from serving.placement.load import Booking, ReplicaLoad
+from serving.placement.load_table import Loads, LoadTable
 from serving.placement.policy import Policy
 from serving.placement.prefix import Prefix
 from serving.placement.prefix_index import PrefixIndex
@@ -35,6 +37,11 @@ class Fleet:
         self._first_rates = first_rates
         self._index = PrefixIndex()
         self._slots: dict[str, int] = {}
+        self._table = LoadTable()
+        self._candidates: list[str] = []
+        self._candidate_slots: list[int] = []
+        self._candidate_loads = Loads([], self._table, [])
+        """Of the last decision: mostly all replicas, again and again."""
         self._unfinished: dict[str, dict[int, _Unfinished]] = {}
         self._requests = itertools.count(1)
 
@@ -43,20 +50,30 @@ class Fleet:
         self.loads[replica_id] = ReplicaLoad(
             replica_id, kv_capacity_tokens, max_sequences, self._first_rates()
         )
-        self._slots[replica_id] = self._index.add_replica(kv_capacity_tokens)
+        self._slots[replica_id] = slot = self._index.add_replica(kv_capacity_tokens)
+        self._table.note(slot, self.loads[replica_id])
+        self._candidates = []
 
     def remove(self, replica_id: str) -> None:
         """It is gone. Events of requests that it had may still come."""
         del self.loads[replica_id]
-        self._index.remove_replica(self._slots.pop(replica_id))
+        slot = self._slots.pop(replica_id)
+        self._index.remove_replica(slot)
+        self._table.forget(slot)
+        self._candidates = []
 
     def decide(self, work: Work, replica_ids: Iterable[str], now_s: float) -> Placed:
         """Which of these replicas to send a request to. It is booked by applying the event.
         Raises ValueError if there is none to choose from."""
         candidates = list(replica_ids)
-        loads = [self.loads[replica_id] for replica_id in candidates]
-        cached = self.cached_tokens(work.prefix, candidates)
-        chosen = self.policy.choose(work, loads, cached, now_s)
+        if candidates != self._candidates or not candidates:
+            self._candidates = candidates
+            self._candidate_slots = [self._slots[replica_id] for replica_id in candidates]
+            loads = [self.loads[replica_id] for replica_id in candidates]
+            self._candidate_loads = Loads(loads, self._table, self._candidate_slots)
+        cached_by_slot = self._index.cached_tokens(work.prefix)
+        cached = array("q", map(cached_by_slot.__getitem__, self._candidate_slots))
+        chosen = self.policy.choose(work, self._candidate_loads, cached, now_s)
         return Placed(
             next(self._requests),
             candidates[chosen],
@@ -74,6 +91,15 @@ class Fleet:
         cached_by_slot = self._index.cached_tokens(prefix)
         return [cached_by_slot[self._slots[replica_id]] for replica_id in replica_ids]
 
+    def leaving(self) -> int:
+        """Replicas that are gone, but for the requests that they finish."""
+        with_requests = {
+            one.placed.replica_id
+            for unfinished in self._unfinished.values()
+            for one in unfinished.values()
+        }
+        return len(with_requests - self.loads.keys())
+
     def apply(self, event: Event, now_s: float, source: str = OWN) -> None:
         """An event of this router or of the one named `source`. One of a replica or a request that
         is not known is ignored: it came before this router did, or the replica has gone."""
@@ -83,6 +109,7 @@ class Fleet:
             unfinished = self._unfinished.get(source, {}).get(event.request)
             if unfinished is not None:
                 unfinished.booking.first_token(now_s)
+                self._note(unfinished.placed.replica_id, unfinished.booking)
         else:
             self._end(event, now_s, source)
 
@@ -108,7 +135,9 @@ class Fleet:
         prefix = Prefix(event.hashes, event.ends_tokens, event.prompt_tokens, event.answer)
         work = Work(prefix, event.prompt_tokens, event.output_tokens, streamed=event.streamed)
         booking = load.book(work, event.cached_tokens, now_s, learn=source == OWN)
-        self._index.touch(self._slots[event.replica_id], prefix)
+        slot = self._slots[event.replica_id]
+        self._table.note(slot, load)
+        self._index.touch(slot, prefix)
         unfinished = self._unfinished.setdefault(source, {})
         unfinished[event.request] = _Unfinished(event, booking, prefix)
 
@@ -117,6 +146,13 @@ class Fleet:
         if ended is None:
             return
         ended.booking.end(now_s, event.output_tokens or None)
-        slot = self._slots.get(ended.placed.replica_id)
+        slot = self._note(ended.placed.replica_id, ended.booking)
         if slot is not None and event.output_tokens:
             self._index.touch(slot, ended.prefix, event.output_tokens)
+
+    def _note(self, replica_id: str, booking: Booking) -> int | None:
+        """The load of the booking has changed. Its slot, if the replica is still there."""
+        slot = self._slots.get(replica_id)
+        if slot is not None and self.loads[replica_id] is booking.load:
+            self._table.note(slot, booking.load)
+        return slot

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from serving.placement.load import ReplicaLoad
+from serving.placement.load_table import Column, Columns, columns_of
 from serving.placement.work import Work
 
 
@@ -46,27 +50,46 @@ class LeastCost:
         cached_tokens: Sequence[int],
         now_s: float,
     ) -> int:
-        prompt_tokens = work.prompt_tokens
-        context_tokens = prompt_tokens + work.output_tokens
+        if not loads:
+            raise ValueError("no replica to choose from")
+        columns = columns_of(loads)
+        cached = np.asarray(cached_tokens)
+        context_tokens = work.prompt_tokens + work.output_tokens
         first_token_weight = self.first_token_weight
         decode_weight = self.decode_weight * work.output_tokens
-        costs_ms = []
-        for load, cached in zip(loads, cached_tokens, strict=True):
-            rates = load.rates
-            prefill_ms = max(prompt_tokens - cached, 0) * rates.prefill_ms_per_token
-            cost_ms = prefill_ms * (first_token_weight + load.decoding)
-            if load.requests:
-                cost_ms += first_token_weight * load.prefill_ms(now_s)
-                read_tokens = load.context_tokens + load.requests * context_tokens
-                cost_ms += decode_weight * rates.step_ms_per_context_token * read_tokens
-                if (
-                    load.kv_tokens + context_tokens > load.kv_capacity_tokens
-                    or load.requests >= load.max_sequences
-                ):
-                    cost_ms += load.room_ms(work, cached)
-            costs_ms.append(cost_ms)
-        near_ms = min(costs_ms) * (1 + self.near)
-        near = [i for i, cost_ms in enumerate(costs_ms) if cost_ms <= near_ms]
-        if len(near) == 1:
-            return near[0]
-        return min(near, key=lambda i: (-cached_tokens[i], loads[i].requests, loads[i].booked_s))
+        requests = columns[Column.REQUESTS]
+
+        prefill_ms = np.maximum(work.prompt_tokens - cached, 0)
+        prefill_ms = prefill_ms * columns[Column.PREFILL_MS_PER_TOKEN]
+        costs_ms = prefill_ms * (first_token_weight + columns[Column.DECODING])
+        costs_ms += first_token_weight * self._booked_prefill_ms(columns, loads, now_s)
+        read_tokens = columns[Column.CONTEXT_TOKENS] + requests * context_tokens
+        costs_ms += decode_weight * columns[Column.STEP_MS_PER_CONTEXT_TOKEN] * read_tokens
+        without_room = columns[Column.ROOM_TOKENS] < context_tokens
+        if without_room.any():
+            for i in (without_room & (requests > 0)).nonzero()[0]:
+                costs_ms[i] += loads[i].room_ms(work, cached_tokens[i])
+
+        near = (costs_ms <= costs_ms.min() * (1 + self.near)).nonzero()[0]
+        if len(near) > 1:
+            of_near = cached[near]
+            near = near[of_near == of_near.max()]
+        if len(near) > 1:
+            of_near = requests[near]
+            near = near[of_near == of_near.min()]
+        return int(near[columns[Column.BOOKED_S][near].argmin()])
+
+    @staticmethod
+    def _booked_prefill_ms(
+        columns: Columns, loads: Sequence[ReplicaLoad], now_s: float
+    ) -> npt.NDArray[np.float64]:
+        """As `ReplicaLoad.prefill_ms` of each."""
+        waits = columns[Column.WAITS]
+        spent_ms = 1000 * (now_s - columns[Column.FIRST_BEGAN_S])
+        left_ms: npt.NDArray[np.float64]
+        left_ms = columns[Column.BEHIND_MS] + np.abs(columns[Column.FIRST_MS] - spent_ms)
+        left_ms *= waits != 0
+        if waits.min() < 0:
+            for i in (waits < 0).nonzero()[0]:
+                left_ms[i] = loads[i].prefill_ms(now_s)
+        return left_ms

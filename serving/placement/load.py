@@ -85,17 +85,30 @@ class ReplicaLoad:
         """Until the prefill that is booked will be done. What the first in line has spent counts;
         once it is overdue, so does the time by which it is: a replica that hangs costs ever more.
         """
-        if not self._prefilling:
+        waits, behind_ms, first_ms, began_s = self.prefill_line()
+        if not waits:
             return 0.0
+        spent_ms = 1000 * (now_s - began_s)
+        if waits < 0 and spent_ms > first_ms:
+            next(iter(self._prefilling)).first_token(now_s)
+            return self.prefill_ms(now_s)
+        return behind_ms + abs(first_ms - spent_ms)
+
+    def prefill_line(self) -> tuple[float, float, float, float]:
+        """What `prefill_ms` is made of: 1 if there is prefill to be done, -1 if the first in line
+        has an end that will not be seen, 0 if there is none; the time for those behind the first,
+        in ms; the time that the first needs; and when it began, in s.
+        """
+        if not self._prefilling:
+            return 0.0, 0.0, 0.0, 0.0
         first = next(iter(self._prefilling))
         each_ms = self.rates.prefill_ms_per_token
-        needs_ms = first.prefill_tokens * each_ms + self.rates.overhead_ms
-        spent_ms = 1000 * (now_s - self._first_began_s)
-        if spent_ms > needs_ms and not first.streamed:
-            first.first_token(now_s)
-            return self.prefill_ms(now_s)
-        behind_ms = (self.prefill_tokens - first.prefill_tokens) * each_ms
-        return behind_ms + abs(needs_ms - spent_ms)
+        return (
+            1.0 if first.streamed else -1.0,
+            (self.prefill_tokens - first.prefill_tokens) * each_ms,
+            first.prefill_tokens * each_ms + self.rates.overhead_ms,
+            self._first_began_s,
+        )
 
     def kv_tokens_of(self, work: Work, cached_tokens: int) -> int:
         """What the request, of which so many tokens are cached here, would add to `kv_tokens`."""

@@ -71,20 +71,13 @@ class PrefixIndex:
                 answered = 0
             holding = holders.get(block, 0) & going
             if holding != going:
-                left = going ^ holding if end else 0
-                while left:
-                    lowest = left & -left
-                    cached[lowest.bit_length() - 1] = end
-                    left ^= lowest
+                if end:
+                    _fill(cached, going ^ holding, end)
                 going = holding
                 if not going and not answered:
                     return cached
             end = ends[index]
-        going |= answered
-        while going:
-            lowest = going & -going
-            cached[lowest.bit_length() - 1] = end
-            going ^= lowest
+        _fill(cached, going | answered, end)
         return cached
 
     def touch(self, slot: int, prefix: Prefix, answer_tokens: int = 0) -> None:
@@ -133,3 +126,16 @@ class PrefixIndex:
             self._holders[block] = left
         else:
             del self._holders[block]
+
+
+def _fill(cached: list[int], slots: int, tokens: int) -> None:
+    """Sets what is cached in these slots, given as bits."""
+    if 4 * slots.bit_count() > slots.bit_length():  # faster than to look for each
+        for slot, bit in enumerate(bin(slots)[:1:-1]):
+            if bit == "1":
+                cached[slot] = tokens
+        return
+    while slots:
+        lowest = slots & -slots
+        cached[lowest.bit_length() - 1] = tokens
+        slots ^= lowest

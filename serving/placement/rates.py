@@ -28,6 +28,10 @@ class _Line:
         self.each = self._each0 = each
         self._uu = self._uv = self._vv = self._uy = self._vy = 0.0
 
+    @property
+    def observed(self) -> bool:
+        return self._uy > 0
+
     def observe(self, x: float, ms: float) -> None:
         guess = self._fixed0 + self._each0 * x
         expected = self.fixed + self.each * x
@@ -73,6 +77,11 @@ class Rates:
         self._step = _Line(step_ms, step_ms_per_context_token)
         self.prefill_ms_per_token = self._prefill.each
         self.step_ms_per_context_token = self._step.each
+
+    @property
+    def prefill_is_learnt(self) -> bool:
+        """Not only guessed."""
+        return self._prefill.observed
 
     @property
     def prefill_tokens_per_s(self) -> float:

@@ -34,11 +34,16 @@ class Entrance(Generic[R]):
         return len(self._waiting)
 
     async def enter(
-        self, demand: Demand, take: Callable[[Sequence[R]], B], give_back: Callable[[B], object]
+        self,
+        demand: Demand,
+        take: Callable[[Sequence[R]], B],
+        give_back: Callable[[B], object],
+        waits: Callable[[], object] = lambda: None,
     ) -> tuple[Ticket, B]:
         """Waits for room. `take` is called with the replicas that have it, chooses one and books
         it there before it returns; what it returns is passed on. `give_back` undoes that if the
-        client leaves in the same instant. Raises ApiError if the request is not let in.
+        client leaves in the same instant. `waits` is called if there is no room yet. Raises
+        ApiError if the request is not let in.
         """
         outcome = self._admission.offer(demand, self._clock())
         if isinstance(outcome, Refusal):
@@ -47,7 +52,10 @@ class Entrance(Generic[R]):
         self._waiting[outcome] = take, future
         self._hand_out()
         try:
-            return outcome, future.result() if future.done() else await future
+            if future.done():
+                return outcome, future.result()
+            waits()
+            return outcome, await future
         except asyncio.CancelledError:
             self._abandon(outcome, future, give_back)
             raise

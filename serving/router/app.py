@@ -83,9 +83,9 @@ def own_endpoints(directory: Directory, is_draining: Callable[[], bool]) -> Fast
 
     @api.get("/health")
     async def health() -> Response:
-        """200 when a request can be answered: at least one model has a replica."""
+        """200 when a request can be answered: at least one model has a replica, or gets one."""
         models = directory.models.values()
-        if not any(served.replicas for served in models):
+        if not any(served.replicas or served.model.from_zero for served in models):
             startup_s = min(served.startup_left_s for served in models)
             raise errors.no_replica(", ".join(directory.models), startup_s)
         return Response()

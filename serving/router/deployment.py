@@ -54,7 +54,7 @@ class Router:
         self._draining = False
         token = engine_token()
         check = HealthCheck(token, config.replica_hold_off_s)
-        directory = Directory(models, config, check)
+        directory = self._directory = Directory(models, config, check)
         loop = asyncio.get_running_loop()
 
         def updater(model_id: str) -> feed.Listener:
@@ -98,6 +98,10 @@ class Router:
     def record_replica_metadata(self) -> dict[str, Any]:
         return {"host": self._host, "port": self._peers_port}
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks every few seconds, and tells its controller."""
+        return reports(self._directory)
+
     async def check_health(self) -> None:
         if self._serving.done():
             raise RuntimeError("the router's HTTP server ended")
@@ -113,6 +117,16 @@ class Router:
         if self._tracing is not None:
             await self._tracing.close()
         self._request_log.close()
+
+
+def reports(directory: Directory) -> dict[str, float]:
+    """Of each model that scales, as numbers with a name each."""
+    return {
+        name: value
+        for model_id, served in directory.models.items()
+        if served.model.scales
+        for name, value in served.report().named(model_id).items()
+    }
 
 
 Deployment = cast(serve.Deployment, serve.deployment(Router))

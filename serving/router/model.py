@@ -21,6 +21,10 @@ class Model:
     """The server that has it, if that is none of our engines."""
     capacity: Capacity = UNLIMITED
     first_rates: Callable[[], Rates] = Rates
+    scales: bool = False
+    """The number of its replicas follows what the routers report."""
+    from_zero: bool = False
+    """It may have no replica, and gets one when a request comes."""
 
     @property
     def tools_first(self) -> bool:

@@ -15,9 +15,12 @@ from serving.placement.expected_output import ExpectedOutput
 from serving.placement.policies import policy
 from serving.router import backend_health
 from serving.router.admission import Entrance
+from serving.router.errors import ApiError
 from serving.router.model import Model
 from serving.router.replica import Replica, ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.scaling.arrivals import Arrivals
+from serving.scaling.report import Report
 
 News = Event | RouterDemand | Made | Kept
 """What routers tell each other of a model."""
@@ -49,10 +52,12 @@ class ServedModel:
             startup_s=config.startup_s if model.backend is None else backend_health.PERIOD_S,
             now_s=clock(),
         )
+        self.arrivals = Arrivals()
         self.entrance = Entrance(model.model_id, self.admission, clock)
         self.allotment: float | None = None
         """Parts of a replica that this router may have booked, while there are others."""
         self._other_routers = OtherRouters()
+        self._prefill_tokens_per_s = model.first_rates().prefill_tokens_per_s
 
     @property
     def startup_left_s(self) -> int:
@@ -97,8 +102,12 @@ class ServedModel:
     def service_s(self, work: Work) -> float:
         """The least that a replica needs until an answer begins."""
         rates = self.replicas[0].load.rates if self.replicas else self.model.first_rates()
+        return rates.first_token_ms(self.uncached_tokens(work)) / 1000
+
+    def uncached_tokens(self, work: Work) -> int:
+        """Of its prompt, where most is cached."""
         cached = max(self.cached_tokens(work, self.replicas), default=0)
-        return rates.first_token_ms(max(work.prompt_tokens - cached, 0)) / 1000
+        return max(work.prompt_tokens - cached, 0)
 
     def cached_tokens(self, work: Work, replicas: Iterable[Replica]) -> list[int]:
         """Of the request's prompt, on each of these."""
@@ -106,11 +115,24 @@ class ServedModel:
 
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""
+        returns = demand.key is not None and self.admission.promises.find(demand.key) is not None
+        arrival = self.arrivals.come(work.prompt_tokens, demand.kv_tokens, returns)
 
         def take(replicas: Sequence[Replica]) -> "Place":
-            return Place(self, work, replicas)
+            place = Place(self, work, replicas)
+            arrival.count(max(work.prompt_tokens - place.expected_cached_tokens, 0))
+            return place
 
-        ticket, place = await self.entrance.enter(demand, take, Place.give_back)
+        def waits() -> None:
+            arrival.waits(self.uncached_tokens(work))
+
+        try:
+            ticket, place = await self.entrance.enter(demand, take, Place.give_back, waits)
+        except ApiError:
+            arrival.count(self.uncached_tokens(work))
+            raise
+        finally:
+            arrival.left()
         place.ticket = ticket
         return place
 
@@ -143,6 +165,30 @@ class ServedModel:
         """Another router is gone, and its requests with it."""
         self.fleet.forget(router_id, self._clock())
         self.entrance.look()
+
+    def report(self) -> Report:
+        """What the number of replicas is decided by."""
+        loads = self.fleet.loads.values()
+        learnt = [one.rates.prefill_tokens_per_s for one in loads if one.rates.prefill_is_learnt]
+        if learnt:
+            self._prefill_tokens_per_s = sum(learnt) / len(learnt)
+        capacity = self.admission.capacity
+        to_return = self.admission.promises
+        return Report(
+            offered_prefill_tokens=self.arrivals.prefill_tokens,
+            offered_cached_tokens=self.arrivals.cached_tokens,
+            waiting_prefill_tokens=self.arrivals.waiting_prefill_tokens,
+            waiting_kv_tokens=self.arrivals.waiting_kv_tokens
+            + to_return.expected_share(0) * capacity.kv_cache_tokens,
+            waiting_requests=self.arrivals.waiting_requests + to_return.expected,
+            running_kv_tokens=sum(load.kv_tokens for load in loads),
+            running_requests=sum(load.requests for load in loads),
+            draining=self.fleet.leaving(),
+            prefill_tokens_per_s=self._prefill_tokens_per_s,
+            kv_cache_tokens=capacity.kv_cache_tokens,
+            max_num_seqs=capacity.max_num_seqs,
+            stay_s=self.admission.drain.stay_s,
+        )
 
     def demand(self, router_id: str) -> RouterDemand:
         """What the others are to know of this router, of that id; and takes this one's part of the

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from serving.simulator.engine import Engine, histogram_quantile_s
+from serving.simulator.engine import histogram_quantile_s
+from serving.simulator.replicas import Replica
 from serving.simulator.request import Outcome
 
 
@@ -52,10 +53,33 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """The replicas at one moment, and how many wholly used ones the demand comes to."""
+
+    at_s: float
+    up: int
+    starting: int
+    draining: int
+    demand: float
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
+    """`end_s`: when the last thing happened."""
+
     outcomes: Sequence[Outcome]
-    engines: Sequence[Engine]
+    replicas: Sequence[Replica]
     spread: float
+    samples: Sequence[Sample]
+    end_s: float
+
+    def itl_histogram(self) -> dict[int, int]:
+        """Of all times between tokens; see `histogram_quantile_s`."""
+        histogram: Counter[int] = Counter()
+        for replica in self.replicas:
+            histogram.update(replica.engine.itl_histogram)
+        return histogram
 
     def summary(self, slo: Slo | None = None) -> Summary:
         slo = slo or Slo()
@@ -65,11 +89,8 @@ class Result:
         ttfts_s = sorted(
             math.inf if outcome.ttft_s is None else outcome.ttft_s for outcome in self.outcomes
         )
-        histogram: Counter[int] = Counter()
-        for engine in self.engines:
-            histogram.update(engine.itl_histogram)
         follow_ups = [o for o in self.outcomes if o.request.prefix.answer is not None]
-        busy_s = [engine.busy_s for engine in self.engines]
+        busy_s = [replica.engine.busy_s for replica in self.replicas]
         return Summary(
             requests=len(self.outcomes),
             offered_per_s=len(self.outcomes) / span_s,
@@ -77,7 +98,7 @@ class Result:
             good_share=good / len(self.outcomes),
             ttft_p50_s=quantile(ttfts_s, 0.5),
             ttft_p99_s=quantile(ttfts_s, 0.99),
-            itl_p99_s=histogram_quantile_s(histogram, 0.99),
+            itl_p99_s=histogram_quantile_s(self.itl_histogram(), 0.99),
             hit_rate=hit_rate(self.outcomes),
             follow_up_hit_rate=hit_rate(follow_ups),
             spread=self.spread,

@@ -1,11 +1,14 @@
 """Loads: which request is sent when."""
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from serving.placement.prefix import Prefix
 from serving.simulator.request import Request
+from serving.simulator.shape import Shape
 
 STRETCH_TOKENS = 512
 
@@ -61,20 +64,41 @@ def shared_prefixes(
     hot_share: float = 0.0,
     seed: int = 0,
 ) -> list[Arrival]:
-    """The published load of 150 customers x 5 users: a context per customer, a question per user,
-    each asked again and again in random order. `hot_share` of all requests are of one customer,
-    with new questions.
-    """
+    """`count` of `shared_prefix_requests`, `per_s` a second."""
     rng = random.Random(seed)
+    requests = shared_prefix_requests(
+        rng,
+        prefixes=prefixes,
+        users=users,
+        prefix_tokens=prefix_tokens,
+        question_tokens=question_tokens,
+        output_tokens=output_tokens,
+        hot_share=hot_share,
+    )
+    return list(poisson(list(islice(requests, count)), per_s, rng))
+
+
+def shared_prefix_requests(
+    rng: random.Random,
+    *,
+    prefixes: int = 150,
+    users: int = 5,
+    prefix_tokens: int = 6000,
+    question_tokens: int = 1200,
+    output_tokens: int = 1000,
+    hot_share: float = 0.0,
+) -> Iterator[Request]:
+    """The published load of 150 customers x 5 users, without end: a context per customer, a
+    question per user, each asked again and again in random order. `hot_share` of all requests are
+    of one customer, with new questions.
+    """
     maker = PromptMaker()
     contexts = [maker.extend(None, prefix_tokens) for _ in range(prefixes)]
     prompts = [maker.extend(context, question_tokens) for context in contexts for _ in range(users)]
-    requests = []
-    for _ in range(count):
+    while True:
         hot = rng.random() < hot_share
         prompt = maker.extend(contexts[0], question_tokens) if hot else rng.choice(prompts)
-        requests.append(Request(prompt, output_tokens, maker.fresh()))
-    return list(poisson(requests, per_s, rng))
+        yield Request(prompt, output_tokens, maker.fresh())
 
 
 def sessions(
@@ -89,14 +113,36 @@ def sessions(
     think_s: float = 8.0,
     seed: int = 0,
 ) -> list[Arrival]:
-    """`count` conversations; `per_s` of them begin a second. Lengths and pauses are exponential
-    around the means, turns from one to twice the mean. Each answer is a part of the next prompt.
-    """
+    """`count` of `conversations`; `per_s` of them begin a second."""
     rng = random.Random(seed)
+    firsts = conversations(
+        rng,
+        turns=turns,
+        system_prompts=system_prompts,
+        system_tokens=system_tokens,
+        question_tokens=question_tokens,
+        output_tokens=output_tokens,
+        think_s=think_s,
+    )
+    return list(poisson(list(islice(firsts, count)), per_s, rng))
+
+
+def conversations(
+    rng: random.Random,
+    *,
+    turns: int = 6,
+    system_prompts: int = 8,
+    system_tokens: int = 1500,
+    question_tokens: int = 300,
+    output_tokens: int = 250,
+    think_s: float = 8.0,
+) -> Iterator[Request]:
+    """First turns, without end. Lengths and pauses are exponential around the means, turns from
+    one to twice the mean. Each answer is a part of the next prompt.
+    """
     maker = PromptMaker()
     systems = [maker.extend(None, system_tokens) for _ in range(system_prompts)]
-    firsts = []
-    for number in range(count):
+    for number in itertools.count():
         chain: list[Request] = []
         prefix = rng.choice(systems)
         for _ in range(rng.randint(1, 2 * turns - 1)):
@@ -108,14 +154,25 @@ def sessions(
         first = chain.pop()
         while chain:
             first = replace(chain.pop(), next_turn=first, think_s=rng.expovariate(1 / think_s))
-        firsts.append(first)
-    return list(poisson(firsts, per_s, rng))
+        yield first
 
 
 def poisson(requests: Iterable[Request], per_s: float, rng: random.Random) -> Iterator[Arrival]:
     at_s = 0.0
     for request in requests:
         at_s += rng.expovariate(per_s)
+        yield Arrival(at_s, request)
+
+
+def shaped(requests: Iterable[Request], shape: Shape, rng: random.Random) -> Iterator[Arrival]:
+    """At random times, at the rate that the shape has then, until it ends."""
+    at_s = 0.0
+    for request in requests:
+        at_s += rng.expovariate(shape.most_per_s)
+        while at_s <= shape.seconds and rng.random() * shape.most_per_s > shape.per_s(at_s):
+            at_s += rng.expovariate(shape.most_per_s)
+        if at_s > shape.seconds:
+            return
         yield Arrival(at_s, request)
 
 

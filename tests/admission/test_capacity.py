@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.admission.capacity import Capacity, has_spare, rooms_tokens, used
+from serving.admission.capacity import Capacity, has_spare, have_room, rooms_tokens, used
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
@@ -56,6 +56,15 @@ def test_room_is_what_can_be_decoded_in_time() -> None:
 def test_spare_is_a_quarter_beside_the_request(load: Load, max_step_ms: float, spare: bool) -> None:
     capacity = Capacity(kv_cache_tokens=1000, max_num_seqs=4, max_step_ms=max_step_ms)
     assert has_spare(Replica(load, capacity), 100) is spare
+
+
+@pytest.mark.parametrize("loads", [[], [(700, 3)], [(4, 4)], [(0, 0)], [(900, 1), (700, 3)]])
+@pytest.mark.parametrize("tokens", [0.5, 300, 301, 5000])
+def test_there_is_room_where_the_most_of_it_is_enough(
+    loads: list[tuple[int, int]], tokens: float
+) -> None:
+    replicas = [Replica(Load(kv_tokens, requests)) for kv_tokens, requests in loads]
+    assert have_room(replicas, tokens) is (max(rooms_tokens(replicas), default=-1) >= tokens)
 
 
 def test_used_is_memory_or_batch_whichever_is_fuller() -> None:

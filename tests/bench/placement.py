@@ -28,9 +28,9 @@ from serving.placement.round_robin import RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.gpus import mistral_small
-from serving.simulator.mooncake import read_trace
 from serving.simulator.result import Slo, Summary, mean
 from serving.simulator.simulation import Simulation
+from serving.simulator.trace import read_trace
 from serving.simulator.workload import Arrival
 from tests.bench import placement_report
 from tests.bench.placement_peers import (
@@ -41,7 +41,6 @@ from tests.bench.placement_peers import (
     LMetric,
     RayPrefix,
 )
-from tests.bench.placement_validation import by_data_sheet, by_step_times, validate
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
@@ -214,17 +213,6 @@ def main() -> None:
     placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
     means = [(ladder, ladder.means(summaries)) for ladder in ladders]
     placement_report.show_goodput(console, OURS, means)
-    measured = args.traces / "llmservingsim"
-    if measured.exists():
-        placement_report.show_validation(
-            console,
-            {
-                "by data sheet": validate(measured, by_data_sheet()),
-                "by its step times": validate(measured, by_step_times()),
-            },
-        )
-    else:
-        console.print(f"[yellow]skipped: no measured run at {measured}[/]")
     if args.json is not None:
         rows = [dataclasses.asdict(r) | dataclasses.asdict(s) for r, s in summaries.items()]
         args.json.write_text(json.dumps(rows, indent=1))

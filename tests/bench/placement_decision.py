@@ -14,10 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.placement import (
+    Ended,
+    FirstToken,
+    Fleet,
     LeastCost,
+    Placed,
     Prefix,
     PrefixIndex,
-    ReplicaLoad,
     Work,
     prefix_of,
     prompt_parts,
@@ -60,25 +63,28 @@ def microseconds(step: Callable[[], object], repetitions: int = 300) -> float:
     return 1e6 * best
 
 
-class Fleet:
-    """Replicas in the middle of their work: eight requests decode on each, two wait."""
+class Router:
+    """Of replicas in the middle of their work: eight requests decode on each, two wait."""
 
     def __init__(self) -> None:
-        self.index = PrefixIndex()
-        self.loads = [ReplicaLoad(f"replica-{i}", KV_TOKENS, 256) for i in range(REPLICAS)]
-        self.policy = LeastCost()
-        for slot, load in enumerate(self.loads):
-            self.index.add_replica(KV_TOKENS)
+        self.fleet = Fleet(LeastCost())
+        self.replica_ids = [f"replica-{i}" for i in range(REPLICAS)]
+        for number, replica_id in enumerate(self.replica_ids):
+            self.fleet.add(replica_id, KV_TOKENS, 256)
             for i in range(10):
-                chain = prefix(body(8_000, 4, 1000 * slot + i))
-                self.index.touch(slot, chain)
-                booking = load.book(work_of(chain), 0, now_s=0.0)
+                work = work_of(prefix(body(8_000, 4, 1000 * number + i)))
+                placed = self.fleet.decide(work, [replica_id], 0.0)
+                self.fleet.apply(placed, 0.0)
                 if i < 8:
-                    booking.first_token(0.1)
+                    self.fleet.apply(FirstToken(placed.request), 0.1)
 
-    def decide(self, chain: Prefix) -> tuple[int, list[int]]:
-        cached = self.index.cached_tokens(chain)
-        return self.policy.choose(work_of(chain), self.loads, cached, 0.2), cached
+    def decide(self, chain: Prefix) -> Placed:
+        return self.fleet.decide(work_of(chain), self.replica_ids, 0.2)
+
+    def book_and_end(self, placed: Placed) -> None:
+        """With what it changes in the index."""
+        self.fleet.apply(placed, 0.2)
+        self.fleet.apply(Ended(placed.request), 0.2)
 
 
 def decision_table() -> Table:
@@ -86,31 +92,22 @@ def decision_table() -> Table:
         "request",
         "blocks",
         "chain",
-        "match",
-        "choose",
+        "decide",
         "book, end",
-        "touch",
         "all",
         "new: all",
         title=f"µs a decision among {REPLICAS} replicas",
     )
     for name, (text_bytes, messages) in CASES.items():
-        fleet = Fleet()
+        router = Router()
         request = body(text_bytes, messages, 1)
         chain = prefix(request)
-        fleet.index.touch(5, chain)
-        work = work_of(chain)
-        slot, cached = fleet.decide(chain)
-
-        def book_and_end() -> None:
-            fleet.loads[slot].book(work, cached[slot], 0.2).end(0.2)  # noqa: B023
-
+        placed = router.decide(chain)
+        router.book_and_end(placed)
         steps = (
             microseconds(lambda: prefix(request)),  # noqa: B023
-            microseconds(lambda: fleet.index.cached_tokens(chain)),  # noqa: B023
-            microseconds(lambda: fleet.policy.choose(work, fleet.loads, cached, 0.2)),  # noqa: B023
-            microseconds(book_and_end),
-            microseconds(lambda: fleet.index.touch(slot, chain)),  # noqa: B023
+            microseconds(lambda: router.decide(chain)),  # noqa: B023
+            microseconds(lambda: router.book_and_end(placed)),  # noqa: B023
         )
         table.add_row(
             name,
@@ -122,14 +119,11 @@ def decision_table() -> Table:
 
 def new_prompt(text_bytes: int, messages: int) -> float:
     """A decision, from the body to the touched index, on a prompt that no replica has seen."""
-    fleet = Fleet()
+    router = Router()
     requests = iter([body(text_bytes, messages, 10_000 + i) for i in range(200)])
 
     def decide() -> None:
-        chain = prefix(next(requests))
-        slot, cached = fleet.decide(chain)
-        fleet.loads[slot].book(work_of(chain), cached[slot], 0.2).end(0.2)
-        fleet.index.touch(slot, chain)
+        router.book_and_end(router.decide(prefix(next(requests))))
 
     return microseconds(decide, 200)
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from serving.simulator.result import Slo, Summary
-from tests.bench.placement_validation import Validation
 from tests.bench.relay_report import new_table
 
 if TYPE_CHECKING:
@@ -119,21 +118,3 @@ def show_goodput(
         f"where there is room for all prefixes, follow-ups of 8 routers {FOLLOW_UP_TARGET:g} of "
         "one's, goodput at least the best peer's.\n"
     )
-
-
-def show_validation(console: Console, validations: Mapping[str, Validation]) -> None:
-    table = new_table(
-        "The engine beside a measured one (vLLM 0.19, Qwen3-32B, 2 x RTX PRO 6000, 300 requests)",
-        "",
-        *(f"{name}, s" for name in ("measured", *validations)),
-        *(f"{name}, off" for name in validations),
-    )
-    first = next(iter(validations.values()))
-    for figure, (measured, _) in first.figures.items():
-        table.add_row(
-            figure,
-            f"{measured:.3f}",
-            *(f"{validation.figures[figure][1]:.3f}" for validation in validations.values()),
-            *(f"{validation.error(figure):+.1%}" for validation in validations.values()),
-        )
-    console.print(table)

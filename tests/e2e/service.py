@@ -69,6 +69,8 @@ def write_config(path: Path, port: int, *, otlp_endpoint: str | None = None, **m
     args["router"]["port"] = port
     args["tracing"] = {"otlp_endpoint": otlp_endpoint}
     args["models"][0] |= model
+    if "autoscaling" in model:
+        del args["models"][0]["replicas"]
     path.write_text(yaml.safe_dump(document))
     return path
 

@@ -76,6 +76,19 @@ def test_requests_end_and_their_answers_are_prefixes() -> None:
     assert router.decide(next_turn, REPLICAS, 2.0).cached_tokens == 300
 
 
+def test_a_replica_that_is_gone_leaves_when_its_requests_have_ended() -> None:
+    router = fleet()
+    one, other = place(router, 1, 2), place(router, 7, 8)
+    assert one.replica_id != other.replica_id
+    assert router.leaving() == 0
+    router.remove(one.replica_id)
+    assert router.leaving() == 1
+    router.remove(other.replica_id)
+    assert router.leaving() == 2
+    router.apply(Ended(one.request), 1.0)
+    assert router.leaving() == 1
+
+
 def test_one_that_failed_has_no_answer() -> None:
     router = fleet()
     placed = place(router, 1, 2)

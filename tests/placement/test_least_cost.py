@@ -1,6 +1,19 @@
+import random
+from collections.abc import Sequence
+
 import pytest
 
-from serving.placement import LeastCost, PrefixIndex, Rates, ReplicaLoad, Work
+from serving.placement import (
+    Ended,
+    FirstToken,
+    Fleet,
+    LeastCost,
+    Placed,
+    PrefixIndex,
+    Rates,
+    ReplicaLoad,
+    Work,
+)
 from tests.placement.works import work
 
 KV_TOKENS = 145_000
@@ -178,3 +191,68 @@ def test_affinity_holds_for_others_while_one_replica_is_overloaded() -> None:
     slot, cached = fleet.place(work(*range(40), 5000), now_s=50.0)
     assert slot != first[0]
     assert cached == 0
+
+
+def costs_one_by_one(
+    asked: Work, loads: list[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+) -> int:
+    """The rule of `LeastCost` in plain words, replica by replica."""
+    rule = LeastCost()
+    context_tokens = asked.prompt_tokens + asked.output_tokens
+    costs_ms = []
+    for load, cached in zip(loads, cached_tokens, strict=True):
+        rates = load.rates
+        prefill_ms = max(asked.prompt_tokens - cached, 0) * rates.prefill_ms_per_token
+        cost_ms = prefill_ms * (rule.first_token_weight + load.decoding)
+        cost_ms += rule.first_token_weight * load.prefill_ms(now_s)
+        read_tokens = load.context_tokens + load.requests * context_tokens
+        decode_weight = rule.decode_weight * asked.output_tokens
+        cost_ms += decode_weight * rates.step_ms_per_context_token * read_tokens
+        full = load.kv_tokens + context_tokens > load.kv_capacity_tokens
+        if load.requests and (full or load.requests >= load.max_sequences):
+            cost_ms += load.room_ms(asked, cached)
+        costs_ms.append(cost_ms)
+    near_ms = min(costs_ms) * (1 + rule.near)
+    near = [i for i, cost_ms in enumerate(costs_ms) if cost_ms <= near_ms]
+    return min(near, key=lambda i: (-cached_tokens[i], loads[i].requests, loads[i].booked_s))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40, 200])
+@pytest.mark.parametrize("room", [(KV_TOKENS, 256), (9_000, 5)])
+def test_many_replicas_are_compared_as_one_by_one(count: int, room: tuple[int, int]) -> None:
+    """Any load, streamed and not, full and not, learnt and not, of one fleet or of a part."""
+    rng = random.Random(count)
+    fleet = Fleet(LeastCost())
+    for i in range(count):
+        fleet.add(f"r{i}", *room)
+    unfinished: list[Placed] = []
+    for step in range(600):
+        now_s = step / 50
+        conversation = 100 * rng.randrange(6)
+        blocks = range(conversation, conversation + rng.randint(1, 20))
+        tail = range(10_000 + 50 * step, 10_000 + 50 * step + rng.choice([0, 3, 30]))
+        asked = work(
+            *blocks, *tail, output_tokens=rng.choice([10, 300]), streamed=rng.random() < 0.9
+        )
+        ids = [f"r{i}" for i in range(count)]
+        if rng.random() < 0.3:
+            ids = rng.sample(ids, rng.randint(1, count))
+        loads = [fleet.loads[replica_id] for replica_id in ids]
+        for load in loads:
+            load.prefill_ms(now_s)  # it ends what is overdue and will not be seen
+        placed = fleet.decide(asked, ids, now_s)
+        cached = fleet.cached_tokens(asked.prefix, ids)
+        assert placed.replica_id == ids[costs_one_by_one(asked, loads, cached, now_s)]
+        assert choose(asked, loads, *cached, now_s=now_s) == ids.index(placed.replica_id)
+        fleet.apply(placed, now_s)
+        unfinished.append(placed)
+        if len(unfinished) > 3 * count:
+            one = unfinished.pop(rng.randrange(len(unfinished)))
+            fleet.apply(FirstToken(one.request), now_s)
+            fleet.apply(Ended(one.request, rng.choice([0, 200])), now_s + 0.01)
+        elif rng.random() < 0.5:
+            fleet.apply(FirstToken(rng.choice(unfinished).request), now_s)
+        if step % 150 == 149 and count > 1:
+            gone = rng.choice(list(fleet.loads))
+            fleet.remove(gone)
+            fleet.add(gone, *room)

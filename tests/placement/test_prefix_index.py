@@ -135,6 +135,18 @@ def test_it_is_bounded_and_agrees_with_a_slow_one() -> None:
     assert len(held) == len({block for cache in slow for block in cache})
 
 
+def test_many_replicas_have_what_few_or_all_of_them_hold() -> None:
+    held = index(*[10_000] * 300)
+    for slot in range(300):
+        held.touch(slot, prefix(1, 2, *range(100, 100 + slot // 50)))
+    expected = [200 + 100 * (slot // 50) for slot in range(300)]
+    assert held.cached_tokens(prefix(1, 2, *range(100, 110))) == expected
+    assert held.cached_tokens(prefix(1, 5)) == [100] * 300
+    for slot in range(0, 300, 7):
+        held.touch(slot, prefix(7, 8, 9))
+    assert held.cached_tokens(prefix(7, 8)) == [0 if slot % 7 else 200 for slot in range(300)]
+
+
 def test_it_does_not_grow_with_the_prompts_it_has_seen() -> None:
     held = index(5000, 5000)
     for i in range(2000):

@@ -87,6 +87,13 @@ async def test_one_model_with_a_replica_is_healthy_enough(start_router: StartRou
     assert (await router.http.get("/health")).status_code == 200
 
 
+async def test_a_model_that_starts_when_it_is_asked_is_healthy_without_a_replica(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(models=[Model(MODEL, from_zero=True)])
+    assert (await router.http.get("/health")).status_code == 200
+
+
 async def test_healthz_follows_the_router_and_not_the_replicas(start_router: StartRouter) -> None:
     router = await start_router()
     assert (await router.http.get("/-/healthz")).status_code == 200

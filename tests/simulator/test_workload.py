@@ -1,10 +1,15 @@
+import random
+
 import pytest
 
+from serving.simulator.shape import Form, Shape
 from serving.simulator.workload import (
     PromptMaker,
     answered,
     faster,
     sessions,
+    shaped,
+    shared_prefix_requests,
     shared_prefixes,
 )
 
@@ -59,3 +64,15 @@ def test_a_load_is_the_same_each_time() -> None:
 def test_a_load_can_be_sent_faster() -> None:
     arrivals = shared_prefixes(20, 1.0)
     assert faster(arrivals, 4.0)[-1].at_s == arrivals[-1].at_s / 4
+
+
+@pytest.mark.parametrize("low_per_s", [0.0, 20.0])
+def test_requests_come_at_the_rate_of_a_shape_until_it_ends(low_per_s: float) -> None:
+    shape = Shape(Form.spike, low_per_s, 100.0, 200.0)
+    requests = shared_prefix_requests(random.Random(0))
+    times_s = [arrival.at_s for arrival in shaped(requests, shape, random.Random(1))]
+    assert times_s == sorted(times_s)
+    assert times_s[-1] <= 200.0
+    spike = [at_s for at_s in times_s if 80 <= at_s < 100]
+    assert len(spike) / 20 == pytest.approx(100.0, rel=0.1)
+    assert (len(times_s) - len(spike)) / 180 == pytest.approx(low_per_s, rel=0.1)

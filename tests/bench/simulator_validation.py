@@ -9,6 +9,7 @@ what is left is the error of the scheduler.
 import gzip
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,19 @@ from typing import Any
 from serving.placement.prefix import Prefix
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
+from serving.simulator.result import quantile
 from serving.simulator.step_time import StepTime
 
 _BLOCK_TOKENS = 16
+
+
+TARGETS = {
+    "TTFT median": 0.1,
+    "TTFT p99": 0.2,
+    "TPOT median": 0.1,
+    "TPOT p99": 0.2,
+}
+"""How far off the simulated engine may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,10 @@ class Validation:
     def error(self, figure: str) -> float:
         measured, simulated = self.figures[figure]
         return simulated / measured - 1
+
+    def missed(self) -> list[str]:
+        """The targets that are not met."""
+        return [figure for figure, most in TARGETS.items() if abs(self.error(figure)) > most]
 
 
 def by_data_sheet() -> EngineSpec:
@@ -71,16 +86,23 @@ def validate(folder: Path, spec: EngineSpec) -> Validation:
     outcomes = _run(engine, sorted(sent, key=lambda pair: pair[0]))
     simulated = sorted(outcomes, key=lambda outcome: -outcome.request.answer_hash)
     pairs = list(zip(measured, simulated, strict=True))
-    figures = {
-        "TTFT mean": _means([(_first(m) - m["queued_ts"], s.ttft_s) for m, s in pairs]),
-        "TTFT median": _medians([(_first(m) - m["queued_ts"], s.ttft_s) for m, s in pairs]),
-        "TPOT mean": _means([(_tpot(m), s.itl_s) for m, s in pairs if m["output_toks"] > 1]),
-        "whole run": (
-            max(m["last_token_ts"] for m in measured) - began_s,
-            max(s.end_s or 0.0 for s in simulated),
-        ),
+    ttfts_s = [(_first(m) - m["queued_ts"], s.ttft_s or 0.0) for m, s in pairs]
+    tpots_s = [(_tpot(m), s.itl_s or 0.0) for m, s in pairs if m["output_toks"] > 1]
+    ends_s = (
+        max(m["last_token_ts"] for m in measured) - began_s,
+        max(s.end_s or 0.0 for s in simulated),
+    )
+    return Validation(_figures("TTFT", ttfts_s) | _figures("TPOT", tpots_s) | {"whole run": ends_s})
+
+
+def _figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    measured, simulated = (sorted(column) for column in zip(*pairs, strict=True))
+    return {
+        f"{name} mean": (statistics.fmean(measured), statistics.fmean(simulated)),
+        f"{name} median": (quantile(measured, 0.5), quantile(simulated, 0.5)),
+        f"{name} p90": (quantile(measured, 0.9), quantile(simulated, 0.9)),
+        f"{name} p99": (quantile(measured, 0.99), quantile(simulated, 0.99)),
     }
-    return Validation(figures)
 
 
 def _run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
@@ -119,11 +141,3 @@ def _first(row: dict[str, Any]) -> float:
 
 def _tpot(row: dict[str, Any]) -> float:
     return float((row["last_token_ts"] - row["first_token_ts"]) / (row["output_toks"] - 1))
-
-
-def _means(pairs: list[tuple[float, float | None]]) -> tuple[float, float]:
-    return statistics.fmean(m for m, _ in pairs), statistics.fmean(s or 0.0 for _, s in pairs)
-
-
-def _medians(pairs: list[tuple[float, float | None]]) -> tuple[float, float]:
-    return statistics.median(m for m, _ in pairs), statistics.median(s or 0.0 for _, s in pairs)

@@ -1,0 +1,53 @@
+"""Decides on the replicas of one model, as often as the routers report."""
+
+from collections.abc import Mapping, Sequence
+
+from serving.autoscaling.record import Record
+from serving.scaling import Decision, Scaler
+from serving.scaling.moments import Moments, observed_at
+from serving.scaling.report import read
+from serving.scaling.startup import StartupTime
+
+PERIOD_S = 2.0
+"""From one report of a router to the next, and from decision to decision."""
+
+Series = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+"""Named numbers of the routers, each as times and values by router."""
+
+
+class Autoscaler:
+    """Keeps to its last decision until there is something new to decide by.
+
+    One that begins, as after a restart of Serve's controller, first goes through what the routers
+    remember of the time before.
+    """
+
+    def __init__(self, model_id: str, scaler: Scaler, startup_s: float, record: Record) -> None:
+        """`startup_s`: a first guess."""
+        self._model_id = model_id
+        self._scaler = scaler
+        self._startup = StartupTime(startup_s)
+        self._moments = Moments(PERIOD_S)
+        self._record = record
+        self._decision: Decision | None = None
+
+    def decide(self, up: int, target: int, series: Series, now_s: float) -> int:
+        """How many replicas are to be up or starting; so far it is `target`, of which so many are
+        `up`. Times are of the wall clock.
+        """
+        up = min(up, target)  # Those beyond are about to go, as while a new version comes.
+        starting = target - up
+        self._startup.observe(up, starting, now_s)
+        startup_s = self._startup.seconds(now_s)
+        told = read(self._model_id, series)
+        observed = None
+        for before_s, at_s in self._moments.pass_by(told):
+            observed = observed_at(
+                told, before_s, at_s, up=up, starting=starting, startup_s=startup_s
+            )
+            self._decision = self._scaler.decide(observed, at_s)
+        if self._decision is None:
+            return target
+        if observed is not None:
+            self._record.write(target, self._decision, observed)
+        return self._decision.replicas

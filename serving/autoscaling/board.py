@@ -1,0 +1,28 @@
+"""Where the routers' policy leaves their reports for the engines' policies, in the process of
+Serve's controller.
+
+An application's own policy, which would be given the metrics of all its deployments, Serve 2.60
+takes from the file of the application alone, where it is said to be unsupported.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+RawMetrics = Mapping[str, Mapping[Any, Sequence[Any]]]
+"""As `AutoscalingContext.raw_metrics`: of each name the points of time of each replica."""
+
+_routers: dict[str, RawMetrics] = {}
+
+
+def publish(app_name: str, metrics: RawMetrics) -> None:
+    _routers[app_name] = metrics
+
+
+def series(app_name: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    return {
+        name: {
+            replica_id.unique_id: [(point.timestamp, point.value) for point in points]
+            for replica_id, points in by_replica.items()
+        }
+        for name, by_replica in _routers.get(app_name, {}).items()
+    }

@@ -1,0 +1,92 @@
+"""What all routers tell of a model, together."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from serving.scaling.observed import Observed
+from serving.scaling.report import Report, Told
+
+_SILENT_S = 10.0
+"""A router that is so far behind the others is not waited for."""
+
+
+class Moments:
+    """The times, at least a period apart, at which what all routers have told is known."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._now_s: float | None = None
+
+    def pass_by(self, told: Mapping[str, Sequence[Told]]) -> Iterator[tuple[float, float]]:
+        """The ends of the periods that have passed since the last call, each with the time of the
+        one before. At first that is all that the routers remember: what was known here before a
+        restart is known again.
+        """
+        if not told:
+            return
+        newest_s = [reports[-1].at_s for reports in told.values()]
+        until_s = min(at_s for at_s in newest_s if at_s > max(newest_s) - _SILENT_S)
+        oldest_s = min(reports[0].at_s for reports in told.values())
+        if self._now_s is None or self._now_s < oldest_s:
+            self._now_s = oldest_s
+        while (left_s := until_s - self._now_s) >= self._period_s:
+            before_s = self._now_s
+            # The last is as late as can be.
+            self._now_s = until_s if left_s < 2 * self._period_s else before_s + self._period_s
+            yield before_s, self._now_s
+
+
+def observed_at(
+    told: Mapping[str, Sequence[Told]],
+    before_s: float,
+    now_s: float,
+    *,
+    up: int,
+    starting: int,
+    startup_s: float,
+) -> Observed:
+    """What the routers knew at `now_s`; what came, since `before_s`. Not all may be empty."""
+    reports = [_at(one, now_s) for one in told.values()]
+
+    def per_s(total: Callable[[Report], float]) -> float:
+        came = sum(
+            _until(one, now_s, total) - _until(one, before_s, total) for one in told.values()
+        )
+        return came / (now_s - before_s)
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    return Observed(
+        up=up,
+        starting=starting,
+        draining=round(max(report.draining for report in reports)),
+        offered_prefill_tokens_per_s=per_s(lambda report: report.offered_prefill_tokens),
+        cached_prompt_tokens_per_s=per_s(lambda report: report.offered_cached_tokens),
+        prefill_tokens_per_s=mean([report.prefill_tokens_per_s for report in reports]),
+        # Each router knows all requests that run; a new one will in a moment.
+        running_kv_tokens=max(report.running_kv_tokens for report in reports),
+        running_requests=max(report.running_requests for report in reports),
+        waiting_kv_tokens=sum(report.waiting_kv_tokens for report in reports),
+        waiting_requests=sum(report.waiting_requests for report in reports),
+        waiting_prefill_tokens=sum(report.waiting_prefill_tokens for report in reports),
+        kv_cache_tokens=min(report.kv_cache_tokens for report in reports),
+        max_num_seqs=min(report.max_num_seqs for report in reports),
+        stay_s=mean([report.stay_s for report in reports]),
+        startup_s=startup_s,
+    )
+
+
+def _at(told: Sequence[Told], now_s: float) -> Report:
+    """The last report until then; the first, if there was none."""
+    return told[max(0, bisect_right(told, now_s, key=lambda one: one.at_s) - 1)].report
+
+
+def _until(told: Sequence[Told], now_s: float, total: Callable[[Report], float]) -> float:
+    """In all until then, as if it had come evenly between two reports."""
+    after = bisect_right(told, now_s, key=lambda one: one.at_s)
+    if after in (0, len(told)):
+        return total(told[max(0, after - 1)].report)
+    first, second = told[after - 1], told[after]
+    part = (now_s - first.at_s) / (second.at_s - first.at_s)
+    return total(first.report) + (total(second.report) - total(first.report)) * part

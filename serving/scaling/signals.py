@@ -1,0 +1,43 @@
+"""What of a model's demand is held against what of a replica."""
+
+from dataclasses import dataclass
+
+from serving.scaling.decision import Signal
+from serving.scaling.observed import Observed
+
+HEADROOM = 0.2
+"""Of the KV cache and the batch, for what comes unevenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A demand and what a replica is to take of it, in the same unit."""
+
+    signal: Signal
+    demand: float
+    target: float
+
+
+def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:
+    """A replica is to spend `prefill_utilization` of its time on prefill.
+
+    Those who wait are to be served within the horizon, one after the other in the same place.
+    """
+    at_once = min(1.0, observed.stay_s / horizon_s)
+    return [
+        Reading(
+            "prefill",
+            observed.offered_prefill_tokens_per_s,
+            observed.prefill_tokens_per_s * prefill_utilization,
+        ),
+        Reading(
+            "kv_cache",
+            observed.running_kv_tokens + observed.waiting_kv_tokens * at_once,
+            observed.kv_cache_tokens * (1 - HEADROOM),
+        ),
+        Reading(
+            "batch",
+            observed.running_requests + observed.waiting_requests * at_once,
+            observed.max_num_seqs * (1 - HEADROOM),
+        ),
+    ]

@@ -1,0 +1,66 @@
+"""A load with more or fewer requests, or again and again."""
+
+import heapq
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from serving.placement.prefix import Prefix
+from serving.simulator.request import Request
+from serving.simulator.workload import Arrival
+
+_JITTER_S = 10.0
+"""Copies of a request come within so long after it."""
+
+_COPY = 1 << 36
+_REPEAT = 1 << 50
+"""Between the hashes of a text and those of its copies, in the same time and in later ones."""
+
+
+def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iterator[Arrival]:
+    """So many times the requests in the same time, as if more or fewer of the same kind of users
+    were there. Each request comes several times, with prompts of which those of one copy have as
+    much in common as the originals, but nothing with these; or some are left out.
+    """
+    rng = random.Random(seed)
+    waiting: list[tuple[float, int, Request]] = []
+    order = 0
+    for arrival in arrivals:
+        while waiting and waiting[0][0] <= arrival.at_s:
+            at_s, _, request = heapq.heappop(waiting)
+            yield Arrival(at_s, request)
+        for copy in range(int(times) + (rng.random() < times % 1)):
+            at_s = arrival.at_s + (rng.random() * _JITTER_S if copy else 0.0)
+            order += 1
+            heapq.heappush(waiting, (at_s, order, _other_text(arrival.request, copy * _COPY)))
+    while waiting:
+        at_s, _, request = heapq.heappop(waiting)
+        yield Arrival(at_s, request)
+
+
+def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
+    """Again and again, each time with prompts that the other times do not have."""
+    if not arrivals:
+        return
+    span_s = arrivals[-1].at_s - arrivals[0].at_s
+    period_s = span_s * (1 + 1 / max(len(arrivals) - 1, 1))
+    for number in range(times):
+        for arrival in arrivals:
+            request = _other_text(arrival.request, number * _REPEAT)
+            yield Arrival(arrival.at_s + number * period_s, request)
+
+
+def _other_text(request: Request, offset: int) -> Request:
+    """Of the same lengths, with other hashes unless `offset` is 0."""
+    if offset == 0:
+        return request
+    prefix = request.prefix
+    hashes = [block + offset for block in prefix.hashes]
+    following = request.next_turn
+    return replace(
+        request,
+        prefix=Prefix(hashes, prefix.ends_tokens, prefix.tokens, prefix.answer),
+        answer_hash=request.answer_hash + offset,
+        session=None if request.session is None else f"{request.session}/{offset}",
+        next_turn=None if following is None else _other_text(following, offset),
+    )

@@ -1,0 +1,45 @@
+"""How the rate of a load changes in time."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """`step`: from `low` to `high` after a third of the time. `spike`: at `high` for a tenth of it,
+    after two fifths. `day`: from `low` to `high` and back as a cosine, `high` in the middle.
+    """
+
+    steady = "steady"
+    step = "step"
+    spike = "spike"
+    day = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    form: Form
+    low_per_s: float
+    high_per_s: float
+    """Of no effect where the form is steady."""
+    seconds: float
+
+    @property
+    def most_per_s(self) -> float:
+        if self.form is Form.steady:
+            return self.low_per_s
+        return max(self.low_per_s, self.high_per_s)
+
+    def per_s(self, at_s: float) -> float:
+        """After the end as at the end."""
+        part = min(at_s / self.seconds, 1.0)
+        match self.form:
+            case Form.steady:
+                high = 0.0
+            case Form.step:
+                high = float(part >= 1 / 3)
+            case Form.spike:
+                high = float(0.4 <= part < 0.5)
+            case Form.day:
+                high = (1 - math.cos(2 * math.pi * part)) / 2
+        return self.low_per_s + (self.high_per_s - self.low_per_s) * high

@@ -1,0 +1,143 @@
+"""The policies as Serve's controller has them, with what it asks by, but without a cluster."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from ray.serve._private.autoscaling_state import AutoscalingStateManager
+from ray.serve._private.common import (
+    DeploymentID,
+    ReplicaID,
+    ReplicaMetricReport,
+    TimeStampedValue,
+)
+from ray.serve._private.config import DeploymentConfig, ReplicaConfig
+from ray.serve._private.deployment_info import DeploymentInfo
+
+from serving.autoscaling import board, options
+from serving.autoscaling.autoscaler import PERIOD_S
+from serving.scaling import ScalingConfig
+from tests.scaling.reports import told
+
+APP = "app"
+MODEL = "org/m"
+ROUTERS = DeploymentID("Router", APP)
+ENGINES = DeploymentID("Engine-m", APP)
+
+
+class Controller:
+    """Serve's state of autoscaling, its clock, and the replicas that it starts or stops."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, config: ScalingConfig) -> None:
+        self.now_s = 1000.0
+        self.routers = 1
+        self.engines = self.target = config.min_replicas
+        monkeypatch.setattr("ray.serve._private.autoscaling_state.time.time", lambda: self.now_s)
+        self.config = config
+        self._reports: dict[int, list[tuple[float, dict[str, float]]]] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        board._routers.clear()
+        self._state = AutoscalingStateManager()  # type: ignore[no-untyped-call]
+        self._state.register_deployment(ROUTERS, _info(options.of_routers(1)), 1)
+        engines = _info(options.of_model(MODEL, self.config, 60))
+        self._state.register_deployment(ENGINES, engines, self.target)
+        self._state.update_running_replica_ids(ROUTERS, [ReplicaID("r0", ROUTERS)])
+
+    def report(self, **values: float) -> None:
+        """As a router does: all of the last minute, each time."""
+        self.now_s += PERIOD_S
+        report = told(self.now_s, **values).report
+        reports = self._reports.setdefault(0, [])
+        reports.append((self.now_s, report.named(MODEL)))
+        reports[:] = [one for one in reports if one[0] > self.now_s - 60]
+        metrics = {
+            name: [TimeStampedValue(at_s, numbers[name]) for at_s, numbers in reports]
+            for name in reports[0][1]
+        }
+        sent = ReplicaMetricReport(
+            replica_id=ReplicaID("r0", ROUTERS), timestamp=self.now_s, metrics=metrics
+        )
+        self._state.record_request_metrics_for_replica(sent)
+
+    def decide(self) -> int:
+        running = [ReplicaID(f"e{i}", ENGINES) for i in range(self.engines)]
+        self._state.update_running_replica_ids(ENGINES, running)
+        for _ in range(3):
+            decided = self._state.get_decision_num_replicas(
+                APP, {ENGINES: self.target, ROUTERS: self.routers}
+            )
+            self.now_s += 0.1
+        assert decided[ROUTERS] == self.routers
+        self.target = decided[ENGINES]
+        return self.target
+
+
+def _info(options: dict[str, Any]) -> DeploymentInfo:
+    return DeploymentInfo(
+        deployment_config=DeploymentConfig(**options),
+        replica_config=ReplicaConfig.create(lambda: None),
+        start_time_ms=0,
+        deployer_job_id="",
+    )
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
+    yield Controller(monkeypatch, ScalingConfig(0, 4, idle_s=60))
+    board._routers.clear()
+
+
+def test_from_zero_and_up_and_back_to_zero(controller: Controller) -> None:
+    controller.report()
+    controller.report()
+    assert controller.decide() == 0
+    controller.report(waiting_requests=1, waiting_kv_tokens=10, waiting_prefill_tokens=8)
+    assert controller.decide() == 1
+    controller.engines = 1
+    for period in range(40):
+        controller.report(offered_prefill_tokens=period * PERIOD_S * 30_000)
+        controller.decide()
+    assert controller.target == 4
+    controller.engines = 4
+    counts = []
+    for _ in range(200):
+        controller.report(offered_prefill_tokens=40 * PERIOD_S * 30_000)
+        counts.append(controller.decide())
+        controller.engines = controller.target
+    assert (counts[0], counts[-1]) == (4, 0)
+    assert {before - after for before, after in pairwise(counts)} == {0, 1}
+
+
+def test_a_restart_of_the_controller_changes_nothing(controller: Controller) -> None:
+    controller.engines = controller.target = 4
+    for period in range(60):
+        controller.report(offered_prefill_tokens=period * PERIOD_S * 30_000)
+        assert controller.decide() == 4
+    controller.restart()
+    assert controller.decide() == 4
+    for period in range(60, 70):
+        controller.report(offered_prefill_tokens=period * PERIOD_S * 30_000)
+        assert controller.decide() == 4
+
+
+def test_without_reports_nothing_changes(controller: Controller) -> None:
+    controller.engines = controller.target = 3
+    for _ in range(5):
+        controller.now_s += 600
+        assert controller.decide() == 3
+
+
+def test_an_error_changes_nothing_and_stops_no_one_else(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    controller.engines = controller.target = 3
+    monkeypatch.setattr("serving.autoscaling.autoscaler.read", fails)
+    for _ in range(3):
+        controller.report()
+        assert controller.decide() == 3
