@@ -6,9 +6,9 @@ from math import inf, sqrt
 
 from serving.scaling.history import SLOTS, History, Slot
 
-_CERTAIN = 2.0
-"""Standard errors by which an estimate must be off before anything is done for it: of 40 decisions
-that nothing calls for, 39 are not taken."""
+_CERTAIN = 2.5
+"""Standard errors by which an estimate must be off before anything is done for it: of 160 decisions
+that nothing calls for, 159 are not taken."""
 _LEAST_SLOTS = 4
 """Below which nothing is known of the noise."""
 

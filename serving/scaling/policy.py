@@ -15,6 +15,8 @@ _LEAST_WINDOW_S = 30.0
 """However fast replicas start: less says nothing of a load."""
 _LEARNING_WINDOWS = 2
 """Before anything is released. The first may be of caches that fill and answers that begin."""
+_TRIAL_WINDOWS = 10
+_MOST_PATIENCE = 16
 _RATE_WINDOWS = 10
 """Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
 newest would undo each other."""
@@ -36,7 +38,8 @@ class ScalingPolicy:
     """Up as soon as more is needed for certain, by as many as are needed when they will be up. Down
     one at a time, as soon as fewer were enough over the time that it takes to get one back: to keep
     one that is not needed for longer costs more than to start it again. Certain is what chance does
-    not make of a load that stays the same, so that chance starts and stops nothing.
+    hardly make of a load that stays the same; and a release that is soon regretted makes the next
+    wait twice as long.
 
     It remembers little more than that time. Without, as after a restart, it stops nothing, and
     starts what those who wait need.
@@ -52,6 +55,10 @@ class ScalingPolicy:
         self._busy_s: float | None = None
         """When there was something to do last."""
         self._released_s = -math.inf
+        self._on_trial_s: float | None = None
+        """When one was released of which it is not known yet whether it was missed."""
+        self._patience = 1
+        """Windows since so many were needed, before one is released."""
 
     def decide(self, observed: Observed, now_s: float) -> Decision:
         window_s = max(observed.startup_s, _LEAST_WINDOW_S)
@@ -65,8 +72,9 @@ class ScalingPolicy:
             self._busy_s = now_s
         more = max(needs, key=lambda need: need.low / need.target)
         at_least = max(more.at_least, 1 if observed.busy else 0)
-        recently = self._recent(at_least, window_s, now_s)
         replicas = observed.replicas
+        self._judge(at_least > replicas, window_s, now_s)
+        recently = self._recent(at_least, self._patience * window_s, now_s)
         if at_least >= replicas:
             return self._bounded(more.decision(at_least, more.low))
         with_fewer = WithFewer.of(observed, self._histories["prefill"].mean, window_s)
@@ -78,7 +86,7 @@ class ScalingPolicy:
         if bound is not None:
             value = fewer.high if math.isfinite(fewer.high) else fewer.low
             return self._bounded(fewer.decision(replicas, value, bound))
-        self._released_s = now_s
+        self._released_s = self._on_trial_s = now_s
         return self._bounded(fewer.decision(replicas - 1, fewer.high))
 
     def _needs(self, observed: Observed, window_s: float, now_s: float) -> list[Need]:
@@ -105,6 +113,18 @@ class ScalingPolicy:
             value = self._histories["prefill"].mean + backlog
             needs.append(Need("waiting", observed.prefill_tokens_per_s, value, value))
         return needs
+
+    def _judge(self, more: bool, window_s: float, now_s: float) -> None:
+        """A release that is soon regretted doubles the patience, one that is not halves it."""
+        if self._on_trial_s is None:
+            return
+        trial_s = max(_TRIAL_WINDOWS, 2 * self._patience) * window_s
+        if now_s - self._on_trial_s >= trial_s:
+            self._patience = max(1, self._patience // 2)
+            self._on_trial_s = None
+        elif more:
+            self._patience = min(_MOST_PATIENCE, 2 * self._patience)
+            self._on_trial_s = None
 
     def _recent(self, at_least: int, window_s: float, now_s: float) -> int:
         """The most that were needed within the window."""

@@ -39,8 +39,8 @@ def test_what_is_not_needed_is_known_after_a_whole_window() -> None:
 def test_a_step_is_seen_at_once_and_is_no_trend() -> None:
     for length in range(1, 12):
         assert flow([1] * 12 + [11] * length).low <= 11
-    assert flow([1] * 12 + [11]).low > 5
-    assert flow([1] * 12 + [11] * 3).low > 8
+    assert flow([1] * 12 + [11]).low > 4
+    assert flow([1] * 12 + [11] * 3).low > 7
 
 
 def test_a_ramp_goes_on_for_the_horizon() -> None:
@@ -69,19 +69,19 @@ def test_chance_is_hardly_ever_taken_for_more() -> None:
 
 def test_a_stock_is_believed_beyond_what_its_requests_vary_by() -> None:
     full = history([80] * 13)
-    assert of_stock(full, 400, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(72)
-    assert of_stock(full, 10_000, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(78.4)
+    assert of_stock(full, 400, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(70)
+    assert of_stock(full, 10_000, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(78)
     # Few of them: the headroom is for that.
     assert of_stock(full, 4, 0.2, 1.0, HORIZON_S, WINDOW_S).low == pytest.approx(64)
 
 
 def test_a_stock_grows_as_its_requests_do() -> None:
     assert of_stock(history([80] * 13), 10_000, 0.2, 1.5, HORIZON_S, WINDOW_S).low == pytest.approx(
-        117.6
+        117
     )
     # A line that formed, or replicas that came, is no growth.
     line = of_stock(history([10.0 * i for i in range(13)]), 10_000, 0.2, 1.0, HORIZON_S, WINDOW_S)
-    assert line.low == pytest.approx(117.6)
+    assert line.low == pytest.approx(117)
 
 
 @given(
