@@ -19,9 +19,10 @@ from tests.k8s.serving import serve_config
 
 COUNT = r"(?:(\d+)[^|]*|none)"
 ROW = rf"^\| (?:none: )?`([\w/-]+)` \| [^|]+ \| {COUNT} \| {COUNT} \|$"
+_, _, TABLE = (ROOT / "README.md").read_text().partition("### What it costs in GPUs")
 ROWS = {
     name: (int(gpus or 0), int(in_upgrade or 0))
-    for name, gpus, in_upgrade in re.findall(ROW, (ROOT / "README.md").read_text(), re.M)
+    for name, gpus, in_upgrade in re.findall(ROW, TABLE.partition("###")[0], re.M)
 }
 """GPUs of each way to deploy, and during an upgrade."""
 
