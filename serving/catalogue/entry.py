@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from serving.catalogue.gpus import USABLE_GIB, usable_gib
+from serving.catalogue.gpus import GPUS, usable_gib
 from serving.catalogue.memory import (
     VLLM_GPU_MEMORY_UTILIZATION,
     KvCacheDtype,
@@ -119,9 +119,9 @@ def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
 
 def check_gpu(gpu: Any) -> Any:
     """Raises ValueError for a GPU that the memory sum cannot be made for."""
-    if isinstance(gpu, str) and gpu not in USABLE_GIB:
+    if isinstance(gpu, str) and gpu not in GPUS:
         raise ValueError(
-            f"unknown GPU type '{gpu}'; known are {', '.join(USABLE_GIB)}, and of any other the "
+            f"unknown GPU type '{gpu}'; known are {', '.join(GPUS)}, and of any other the "
             "usable memory in GiB"
         )
     if isinstance(gpu, int | float) and not 0 < gpu < math.inf:

@@ -4,7 +4,6 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +14,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from serving.catalogue import CatalogueEntry
+from serving.catalogue.rates import first_rates
 from serving.cli.client import fail
 from serving.cli.models import gpus, read
 from serving.cli.simulate_load import Kind, Load, generated, of_trace
-from serving.placement import Fleet, Rates
+from serving.placement import Fleet
 from serving.placement.policies import PolicyName, policy
 from serving.scaling import ScalingConfig, ScalingPolicy
 from serving.simulator.engine import EngineSpec
@@ -192,12 +192,7 @@ def simulate(
 
 
 def _fleet(placement: PolicyName, entry: CatalogueEntry) -> Fleet:
-    return Fleet(policy(placement), partial(_first_rates, entry))
-
-
-def _first_rates(entry: CatalogueEntry) -> Rates:
-    speed = entry.first_speed()
-    return Rates() if speed is None else Rates(**asdict(speed))
+    return Fleet(policy(placement), first_rates(entry))
 
 
 def _speed(spec: EngineSpec) -> str:

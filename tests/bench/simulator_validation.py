@@ -14,14 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serving.catalogue.memory import Network
+from serving.catalogue.speed import speed_by_formula
 from serving.placement.prefix import Prefix
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import quantile
-from serving.simulator.step_time import StepTime
+from serving.simulator.spec import step_time
 
 _BLOCK_TOKENS = 16
 
+_QWEN3_32B = Network(
+    hidden_size=5120,
+    layers=64,
+    heads=64,
+    kv_heads=8,
+    head_dim=128,
+    ffn_size=25600,
+    vocab_size=151936,
+)
 
 TARGETS = {
     "TTFT median": 0.1,
@@ -47,18 +58,16 @@ class Validation:
 
 
 def by_data_sheet() -> EngineSpec:
-    """Qwen3-32B in BF16, tensor parallel over two GPUs of 504 TFLOP/s and 1.79 TB/s."""
-    step_time = StepTime.of(
-        gpus=2,
-        weight_bytes=64e9,
-        kv_bytes_per_token=262_144,
-        flop_per_token=62.4e9,
-        flop_per_context_token=2.1e6,
-        gpu_flops=504e12,
-        gpu_bytes_per_s=1.79e12,
+    """Qwen3-32B in BF16, tensor parallel over two GPUs, as the catalogue would have it."""
+    speed = speed_by_formula(
+        _QWEN3_32B,
+        weights_dtype="bf16",
+        kv_cache_dtype="auto",
+        gpu="RTX-PRO-6000",
+        tensor_parallel_size=2,
     )
     return EngineSpec(
-        step_time, kv_cache_tokens=350_000, max_num_batched_tokens=2048, max_num_seqs=128
+        step_time(speed), kv_cache_tokens=350_000, max_num_batched_tokens=2048, max_num_seqs=128
     )
 
 
@@ -67,10 +76,10 @@ def by_step_times() -> EngineSpec:
     2,176 tokens a second.
     """
     spec = by_data_sheet()
-    step_time = replace(
+    fitted = replace(
         spec.step_time, prefill_tokens_per_s=5850, weights_s=0.0231, sequence_s=0.000157
     )
-    return replace(spec, step_time=step_time)
+    return replace(spec, step_time=fitted)
 
 
 def validate(folder: Path, spec: EngineSpec) -> Validation:

@@ -12,7 +12,7 @@ STEP_TIME = StepTime(
     prefill_tokens_per_s=10_000,
     weights_s=0.010,
     kv_token_s=1e-7,
-    attention_tokens=1e12,
+    attention_s=0.0,
     overhead_s=0.0,
 )
 
