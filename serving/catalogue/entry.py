@@ -60,6 +60,12 @@ _WORDLESS_FACTOR = 16
 _HOST_PATTERN = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
+class CatalogueError(ValueError):
+    """A model that cannot be used as it is described. The message names the field and what is
+    allowed, and the file if it is a file's mistake.
+    """
+
+
 class Sampling(Section):
     """What a request gets that does not say it."""
 
@@ -286,6 +292,27 @@ class CatalogueEntry(Section):
         """The preset of `serving.tiny` that `weights` names; None for weights from elsewhere."""
         kind, _, preset = self.weights.partition(":")
         return (preset or _FIRST_PRESET) if kind == _EMBEDDED else None
+
+    def on(
+        self,
+        *,
+        gpu: str | None = None,
+        tensor_parallel_size: int | None = None,
+        context_tokens: int | None = None,
+    ) -> "CatalogueEntry":
+        """On other GPUs or with a shorter context; what is None stays. Raises CatalogueError."""
+        asked = {
+            "gpu": gpu,
+            "tensor_parallel_size": tensor_parallel_size,
+            "context_tokens": context_tokens,
+        }
+        changed = {field: value for field, value in asked.items() if value is not None}
+        try:
+            return CatalogueEntry.model_validate(self.model_dump(exclude_unset=True) | changed)
+        except ValidationError as error:
+            mistakes = explain(error, CatalogueEntry)
+            lines = (f"{field}: {message}" if field else message for field, message in mistakes)
+            raise CatalogueError("\n".join(lines)) from None
 
     def memory(self) -> MemorySum | None:
         """On its GPUs; None for a model without `network` or `gpu`."""

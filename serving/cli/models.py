@@ -73,6 +73,13 @@ def read(model: str) -> CatalogueFile:
         raise fail(f"unknown model '{model}'; the catalogue has: {known}") from None
 
 
+def chosen_entry(model: str, variant: str | None) -> CatalogueEntry:
+    try:
+        return read(model).entry(variant)
+    except KeyError:
+        raise fail(f"{model} has no variant '{variant}'; see `mistral-serve models`") from None
+
+
 def table(entries: list[CatalogueEntry]) -> Table:
     result = Table(box=None, pad_edge=False, collapse_padding=True)
     for name, justify in _COLUMNS.items():

@@ -29,6 +29,8 @@ class EngineSpec:
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
     block_tokens: int = 16
+    context_tokens: int | None = None
+    """Of prompt and answer together; None: as many as the KV cache holds."""
     request_overhead_s: float = 0.008
     """From the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
 
@@ -77,9 +79,14 @@ class Engine:
         self._preempted = False
 
     def submit(self, outcome: Outcome, now_s: float) -> None:
-        """Queues a request. Raises ValueError if the KV cache could never hold it."""
+        """Queues a request. Raises ValueError if it is longer than the context, or if the KV cache
+        could never hold it.
+        """
         request = outcome.request
-        if self._blocks(request.prompt_tokens + request.output_tokens) > self.cache.blocks:
+        tokens = request.prompt_tokens + request.output_tokens
+        if self.spec.context_tokens is not None and tokens > self.spec.context_tokens:
+            raise ValueError("the request is longer than the context")
+        if self._blocks(tokens) > self.cache.blocks:
             raise ValueError("the request needs more than the whole KV cache")
         ready_s = now_s + self.spec.request_overhead_s
         first = not self._waiting

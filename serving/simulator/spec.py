@@ -36,6 +36,7 @@ def engine_spec(entry: CatalogueEntry) -> EngineSpec:
         memory.kv_tokens,
         max_num_batched_tokens=int(flags.get("max-num-batched-tokens", 8192 if large else 2048)),
         max_num_seqs=int(flags.get("max-num-seqs", 1024 if large else 256)),
+        context_tokens=entry.context_tokens,
     )
 
 
