@@ -7,6 +7,7 @@ from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.models import models
+from serving.cli.plan import plan_command
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.up import up
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 for command in (up, status, chat, batch, conformance, models, simulate, down):
     app.command()(command)
+app.command("plan")(plan_command)
 
 
 def main() -> None:
