@@ -3,6 +3,7 @@
 import typer
 
 from serving.cli.batch import batch
+from serving.cli.calibrate import calibrate
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, batch, conformance, models, simulate, down):
+for command in (up, status, chat, batch, conformance, models, simulate, calibrate, down):
     app.command()(command)
 app.command("plan")(plan_command)
 

@@ -30,6 +30,8 @@ class Gpu(Section):
     gb_per_s: float = Field(gt=0)
     all_reduce_gb_per_s: float | None = Field(gt=0, default=None)
     """Between two without NVLink. None: NVLink, whose time is within the efficiencies."""
+    nvlink_all_reduce_gb_per_s: float | None = Field(gt=0, default=None)
+    """Between two with it."""
 
     def tflops(self, dtype: WeightsDtype) -> float:
         """Of the products with such weights."""
@@ -107,6 +109,11 @@ GPUS = _CATALOGUE.types
 def usable_gib(gpu: str | float) -> float:
     """Of a type, or the number itself where a GPU is given by its memory. Raises KeyError."""
     return GPUS[gpu].usable_gib if isinstance(gpu, str) else gpu
+
+
+def gpu_of_device(device: str) -> str | None:
+    """The type of what the driver calls so, such as NVIDIA H100 80GB HBM3; None if unknown."""
+    return next((name for name in GPUS if all(part in device for part in name.split("-"))), None)
 
 
 @cache
