@@ -3,7 +3,7 @@
 What it does is that of vLLM's V1 scheduler: running sequences first, each decode one token, prefill
 in chunks with what is left of the token budget; then waiting ones in order of arrival, as long as
 their whole prompt finds blocks; when blocks run out the youngest running sequence is preempted and
-computed again. As with asynchronous scheduling, a step is composed while the one before it runs.
+computed again. With asynchronous scheduling a step is composed while the one before it runs.
 
 Steps that only decode are passed over many at a time, until a sequence ends or a request comes.
 """
@@ -31,6 +31,8 @@ class EngineSpec:
     block_tokens: int = 16
     context_tokens: int | None = None
     """Of prompt and answer together; None: as many as the KV cache holds."""
+    async_scheduling: bool = True
+    """As on GPUs."""
     request_overhead_s: float = 0.008
     """From the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
 
@@ -118,7 +120,8 @@ class Engine:
         return len(self._running)
 
     def _begin_step(self, now_s: float) -> None:
-        ready_s = self._last_began_s if self._running else now_s
+        composed_before = self._running and self.spec.async_scheduling
+        ready_s = self._last_began_s if composed_before else now_s
         self._chunks = []
         self._preempted = False
         self._make_room(0)
@@ -203,11 +206,13 @@ class Engine:
         return steps
 
     def _shorten(self, ready_s: float) -> None:
-        """A request comes while many steps are passed over: it gets into the step after next."""
+        """A request comes while many steps are passed over: it gets into the step after next, or
+        into the next.
+        """
         done = self.spec.step_time.decode_steps_in(
             ready_s - self._began_s, self._decoding, self._context_tokens
         )
-        steps = done + 2
+        steps = done + (2 if self.spec.async_scheduling else 1)
         if steps >= self._steps:
             return
         self.cache.release((), self._blocks_due(self._steps) - self._blocks_due(steps))

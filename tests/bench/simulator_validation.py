@@ -90,9 +90,9 @@ def validate(folder: Path, spec: EngineSpec) -> Validation:
     began_s = measured[0]["queued_ts"]
     sent = []
     for number, (row, prompt) in enumerate(zip(measured, prompts, strict=True)):
-        request = Request(_prefix(prompt["input_tok_ids"]), row["output_toks"], -1 - number)
+        request = Request(prefix_of(prompt["input_tok_ids"]), row["output_toks"], -1 - number)
         sent.append((row["queued_ts"] - began_s, request))
-    outcomes = _run(engine, sorted(sent, key=lambda pair: pair[0]))
+    outcomes = run(engine, sorted(sent, key=lambda pair: pair[0]))
     simulated = sorted(outcomes, key=lambda outcome: -outcome.request.answer_hash)
     pairs = list(zip(measured, simulated, strict=True))
     ttfts_s = [(_first(m) - m["queued_ts"], s.ttft_s or 0.0) for m, s in pairs]
@@ -101,10 +101,10 @@ def validate(folder: Path, spec: EngineSpec) -> Validation:
         max(m["last_token_ts"] for m in measured) - began_s,
         max(s.end_s or 0.0 for s in simulated),
     )
-    return Validation(_figures("TTFT", ttfts_s) | _figures("TPOT", tpots_s) | {"whole run": ends_s})
+    return Validation(figures("TTFT", ttfts_s) | figures("TPOT", tpots_s) | {"whole run": ends_s})
 
 
-def _figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
     measured, simulated = (sorted(column) for column in zip(*pairs, strict=True))
     return {
         f"{name} mean": (statistics.fmean(measured), statistics.fmean(simulated)),
@@ -114,7 +114,7 @@ def _figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple
     }
 
 
-def _run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
+def run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
     outcomes = []
     for at_s, request in sent:
         while engine.next_s is not None and engine.next_s <= at_s:
@@ -127,7 +127,7 @@ def _run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
     return outcomes
 
 
-def _prefix(token_ids: list[int]) -> Prefix:
+def prefix_of(token_ids: list[int]) -> Prefix:
     hashes: list[int] = []
     ends_tokens: list[int] = []
     chained = 0
