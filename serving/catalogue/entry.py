@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from serving.catalogue.gpus import GPUS, usable_gib
+from serving.catalogue.gpus import GPUS, efficiency, usable_gib
 from serving.catalogue.memory import (
     VLLM_GPU_MEMORY_UTILIZATION,
     KvCacheDtype,
@@ -345,6 +345,14 @@ class CatalogueEntry(Section):
             gpu=self.gpu,
             tensor_parallel_size=self.tensor_parallel_size,
         )
+
+    def speed_is_measured(self) -> bool:
+        """Whether `first_speed` is: of the model itself, or by `mistral-serve calibrate`."""
+        if self.speed is not None:
+            return True
+        if not isinstance(self.gpu, str):
+            return False
+        return efficiency(self.gpu, self.weights_dtype, self.tensor_parallel_size).measured
 
 
 class CatalogueFile(CatalogueEntry):
