@@ -12,6 +12,7 @@ from serving.calibration.shapes import Shapes
 Dtype = Literal["bf16", "fp8"]
 
 _FP8 = torch.float8_e4m3fn
+_LEAST_ROWS = 17
 
 
 class UnsupportedError(Exception):
@@ -58,14 +59,21 @@ class Layers:
         return functional.rms_norm(states, (self._shapes.hidden,), self._norm)
 
     def _fp8_product(self, states: Tensor, matrix: Tensor) -> Tensor:
-        """With one scale for each side, as vLLM's static FP8."""
-        return torch._scaled_mm(
+        """With one scale for each side, as vLLM's static FP8, which fills small batches up as well:
+        PyTorch is slow with them.
+        """
+        rows = states.shape[0]
+        if rows < _LEAST_ROWS:
+            states = functional.pad(states, (0, 0, 0, _LEAST_ROWS - rows))
+        product = torch._scaled_mm(
             states.to(_FP8).contiguous(),
             matrix.t(),
             scale_a=self._one,
             scale_b=self._one,
             out_dtype=torch.bfloat16,
+            use_fast_accum=True,
         )
+        return product[:rows]
 
 
 def prompt_attention(shapes: Shapes, tokens: int, device: torch.device) -> Callable[[], Tensor]:

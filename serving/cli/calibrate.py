@@ -43,8 +43,10 @@ def calibrate(
     entry = chosen_entry(model, None)
     if device == "cpu" and out is None:
         raise fail("--device cpu needs --out: the catalogue is of GPUs", BAD_OPTION)
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise fail("calibrate needs PyTorch, which comes with vLLM") from None
     from serving.calibration.fit import fit
     from serving.calibration.layers import UnsupportedError
     from serving.calibration.measure import SMALL, Sizes, measure

@@ -1,5 +1,6 @@
 """`mistral-serve calibrate`, with tiny shapes on the CPU."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,10 @@ def test_without_a_gpu_it_says_so() -> None:
     result = calibrate()
     assert result.exit_code == 1
     assert "finds no GPU" in result.output
+
+
+def test_without_pytorch_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = calibrate()
+    assert result.exit_code == 1
+    assert "needs PyTorch" in result.output
