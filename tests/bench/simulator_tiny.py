@@ -6,13 +6,14 @@ load comes at random times, and both serve it. Whatever else the machine does co
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
@@ -41,7 +42,8 @@ PROMPTS = (32, 256, 1024, 2000)
 BATCHES = ((1, 64), (1, 1500), (4, 64), (4, 1500), (12, 64), (12, 1500))
 """Sequences, and tokens of their prompts."""
 OUTPUT_TOKENS = 48
-REPEATS = 5
+REPEATS = 3
+"""Before the load and after it: the machine may have other things to do."""
 SHARED_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 512, 400, 48
 """Of the load: four prefixes, and the means of what follows and of answers."""
 
@@ -49,17 +51,16 @@ SHARED_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 512, 400, 48
 @dataclass(frozen=True, slots=True)
 class Timing:
     sent_s: float
-    first_s: float
-    last_s: float
-    output_tokens: int
+    tokens_s: list[float]
+    """When each token came."""
 
     @property
     def ttft_s(self) -> float:
-        return self.first_s - self.sent_s
+        return self.tokens_s[0] - self.sent_s
 
     @property
     def tpot_s(self) -> float:
-        return (self.last_s - self.first_s) / (self.output_tokens - 1)
+        return (self.tokens_s[-1] - self.tokens_s[0]) / (len(self.tokens_s) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,41 +155,48 @@ async def stream(http: httpx.AsyncClient, token_ids: list[int], output_tokens: i
         "temperature": 0,
         "stream": True,
     }
-    sent_s = time.perf_counter()
-    first_s = last_s = 0.0
+    timing = Timing(time.perf_counter(), [])
     async with http.stream("POST", "/v1/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
-                last_s = time.perf_counter()
-                first_s = first_s or last_s
-    return Timing(sent_s, first_s, last_s, output_tokens)
+                timing.tokens_s.append(time.perf_counter())
+    return timing
 
 
 async def sweep(
     http: httpx.AsyncClient, rng: random.Random
 ) -> tuple[list[tuple[int, float]], list[Batch]]:
-    """An idle engine: one prompt after the other, then batches of sequences."""
+    """Of an idle engine: one prompt after the other, then batches of sequences. All are means, as
+    what else the machine does is in the load's times too.
+    """
     for _ in range(3):
         await stream(http, _words(rng, 100), 8)
     prompts = []
     for tokens in PROMPTS:
         times = [(await stream(http, _words(rng, tokens), 1)).ttft_s for _ in range(REPEATS)]
-        prompts.append((tokens, statistics.median(times)))
+        prompts.append((tokens, statistics.fmean(times)))
     batches = []
     for sequences, tokens in BATCHES:
-        steps = []
+        steps_s = []
         for _ in range(REPEATS):
             together = [stream(http, _words(rng, tokens), OUTPUT_TOKENS) for _ in range(sequences)]
-            timings = await asyncio.gather(*together)
-            # Between the last first token and the first last one all decode, and nothing else.
-            begin_s = max(timing.first_s for timing in timings)
-            end_s = min(timing.last_s for timing in timings)
-            span = statistics.median(timing.tpot_s for timing in timings)
-            steps.append(span if sequences == 1 or end_s <= begin_s else min(span, end_s - begin_s))
-        context = sequences * (tokens + OUTPUT_TOKENS / 2)
-        batches.append(Batch(sequences, context, statistics.median(steps)))
+            steps_s.append(step_s(await asyncio.gather(*together)))
+        context_tokens = sequences * (tokens + OUTPUT_TOKENS / 2)
+        batches.append(Batch(sequences, context_tokens, statistics.fmean(steps_s)))
     return prompts, batches
+
+
+def step_s(timings: Sequence[Timing]) -> float:
+    """While all decode: from the last one's first token to the first one's last, on average."""
+    begin_s = max(timing.tokens_s[0] for timing in timings)
+    end_s = min(timing.tokens_s[-1] for timing in timings)
+    spans = [
+        (within[-1] - within[0], len(within) - 1)
+        for within in ([t for t in one.tokens_s if begin_s <= t <= end_s] for one in timings)
+        if len(within) > 1
+    ]
+    return sum(span for span, _ in spans) / sum(steps for _, steps in spans)
 
 
 async def play(http: httpx.AsyncClient, sent: Sequence[Sent]) -> list[Timing]:
@@ -231,8 +239,11 @@ async def _measured(
     port: int, sent: Sequence[Sent], seed: int
 ) -> tuple[list[tuple[int, float]], list[Batch], list[Timing]]:
     async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=120) as http:
-        prompts, batches = await sweep(http, random.Random(seed))
-        return prompts, batches, await play(http, sent)
+        rng = random.Random(seed)
+        before = await sweep(http, rng)
+        measured = await play(http, sent)
+        after = await sweep(http, rng)
+        return [*before[0], *after[0]], [*before[1], *after[1]], measured
 
 
 def main() -> None:
@@ -240,6 +251,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     args = parser.parse_args()
     console = Console(width=max(Console().width, 100))
     entry = catalogue.load(ENTRY)
@@ -257,6 +269,9 @@ def main() -> None:
     ):
         wait_until_ready({"vLLM": server})
         prompts, batches, measured = asyncio.run(_measured(server.port, sent, args.seed))
+    if args.json:
+        facts = {"prompts": prompts, "batches": batches, "load": measured}
+        args.json.write_text(json.dumps(facts, default=asdict))
     spec = fit(prompts, batches)
     load_average = os.getloadavg()[0]
     console.print(

@@ -2,7 +2,7 @@ import pytest
 
 from serving.simulator.engine import EngineSpec
 from serving.simulator.step_time import StepTime
-from tests.bench.simulator_tiny import BATCHES, PROMPTS, Batch, fit, load, simulated
+from tests.bench.simulator_tiny import BATCHES, PROMPTS, Batch, Timing, fit, load, simulated, step_s
 
 TIME = StepTime(
     prefill_tokens_per_s=30_000,
@@ -40,3 +40,11 @@ def test_the_load_is_the_same_each_time_and_is_served() -> None:
     times = simulated(SPEC, sent)
     assert len(times) == len(sent) > 60
     assert min(ttft_s for ttft_s, _ in times) > 0.009
+
+
+def test_a_step_is_timed_while_all_decode() -> None:
+    """The first one's steps take longer before the other has its first token, and after its end."""
+    early = Timing(0.0, [1.0, 2.0, 3.0, 3.1, 3.2, 3.3, 5.0])
+    late = Timing(0.0, [3.0, 3.1, 3.2, 3.3])
+    assert step_s([early, late]) == pytest.approx(0.1)
+    assert step_s([late]) == pytest.approx(0.1)
