@@ -34,8 +34,8 @@ bench-placement: setup ## how well requests are placed, beside other routers' ru
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
 
-bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests)
-	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator $(ARGS)
+bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests; TINY=1: beside a real one here)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator$(if $(TINY),_tiny) $(ARGS)
 
 bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
 	@exec nice -n 19 .venv/bin/python -m tests.bench.admission

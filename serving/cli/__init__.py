@@ -3,11 +3,13 @@
 import typer
 
 from serving.cli.batch import batch
+from serving.cli.calibrate import calibrate
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.drain_node import drain_node
 from serving.cli.models import models
+from serving.cli.plan import plan_command
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.up import up
@@ -27,11 +29,13 @@ for command in (
     conformance,
     models,
     simulate,
+    calibrate,
     down,
     weights,
     drain_node,
 ):
     app.command()(command)
+app.command("plan")(plan_command)
 
 
 def main() -> None:
