@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.faults import report, two_nodes
 from tests.faults.cluster import running
-from tests.faults.events import EVENTS, HEAD, NOTHING
+from tests.faults.events import EVENTS, NOTHING, ON_TWO_NODES
 from tests.faults.suite import Row, Size, run_all
 
 FULL = Size(streams=60, unstreamed=6, tokens=120, long_tokens=1200)
@@ -24,20 +24,21 @@ _WIDTH = 124
 def run(engine: str, size: Size, names: list[str], short: bool) -> list[Row]:
     events = [
         event
-        for event in (*EVENTS, HEAD)
+        for event in (*EVENTS, *ON_TWO_NODES)
         if (not names or any(name in event.name for name in names))
         and (event.on_vllm or engine != "vllm")
         and (event.in_short or names or not short)
     ]
     with running(engine, _MAX_WAITING) as cluster:
-        here = [event for event in events if event is not HEAD]
+        here = [event for event in events if event not in ON_TWO_NODES]
         rows = asyncio.run(run_all(cluster, size, [NOTHING, *here]))
-    if HEAD in events:
+    if there := [event for event in events if event in ON_TWO_NODES]:
         if two_nodes.REDIS is None:
-            print(f"{HEAD.name}: left out, there is no redis-server here", file=sys.stderr)
+            names = [event.name for event in there]
+            print(f"left out, as there is no redis-server: {', '.join(names)}", file=sys.stderr)
         else:
             with two_nodes.running(_MAX_WAITING) as cluster:
-                rows += asyncio.run(run_all(cluster, size, [HEAD]))
+                rows += asyncio.run(run_all(cluster, size, there))
     return rows
 
 

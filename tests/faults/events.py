@@ -12,9 +12,12 @@ from tests.faults.cluster import APP, ENGINE, Cluster, wait_for
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
 from tests.faults.two_nodes import TwoNodes
+from tests.faults.two_nodes import kill as kill_all
 
 _FLOOD = 300
 _SLOW_STEP_S = 1.0
+_DRAIN_S = 300
+_REPLICA = f"ray::ServeReplica:{APP}:"
 
 
 @dataclass
@@ -166,7 +169,7 @@ async def scale_down(scene: Scene) -> None:
     scene.strike()
     await asyncio.to_thread(scene.cluster.deploy, engines=1)
     await asyncio.to_thread(scene.cluster.wait_for_replicas, 1)
-    await gone(scene, f"ray::ServeReplica:{APP}:{ENGINE}", 1)
+    await gone(scene, _REPLICA + ENGINE, 1)
 
 
 async def update_engines(scene: Scene) -> None:
@@ -178,7 +181,7 @@ async def update_router(scene: Scene) -> None:
 
 
 async def update(scene: Scene, deployment: str) -> None:
-    title = f"ray::ServeReplica:{APP}:{deployment}"
+    title = _REPLICA + deployment
     old = scene.cluster.processes(title)
     scene.strike()
     await asyncio.to_thread(scene.cluster.deploy, engines=3, update=deployment)
@@ -214,6 +217,18 @@ async def kill_head(scene: Scene) -> None:
     await asyncio.to_thread(cluster.wait_for_replicas, 3, victim)
 
 
+async def drain_node(scene: Scene) -> None:
+    """As when its pod is deleted: another takes its place, and it goes when it is empty."""
+    cluster = scene.cluster
+    assert isinstance(cluster, TwoNodes)
+    old = {*cluster.processes(_REPLICA)}
+    scene.strike()
+    drained = await asyncio.to_thread(cluster.drain_worker, _DRAIN_S)
+    await until(lambda: old.isdisjoint(cluster.processes(_REPLICA)), _DRAIN_S, "all have moved")
+    await asyncio.to_thread(kill_all, [drained, *drained.children(recursive=True)])
+    await asyncio.to_thread(cluster.wait_for_replicas, 3)
+
+
 NOTHING = Event("nothing", nothing, on_vllm=True, in_short=True)
 
 EVENTS = [
@@ -230,5 +245,7 @@ EVENTS = [
     Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
 ]
 
-HEAD = Event("kill -9 of the head", kill_head)
-"""On a cluster of two nodes."""
+ON_TWO_NODES = [
+    Event("kill -9 of the head", kill_head),
+    Event("a node is drained", drain_node, drains=True),
+]

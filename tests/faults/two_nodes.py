@@ -1,5 +1,5 @@
 """A cluster of two nodes on this machine, whose head keeps its state in Redis, as KubeRay sets it
-up: the head runs no replica, and can be killed and started again.
+up: the head runs no replica, and can be killed and started again. The other can be drained.
 """
 
 import contextlib
@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import psutil
 
+from serving.cli.drain_node import find_node
 from tests.faults.cluster import Cluster, free_port, python_path
 
 REDIS = shutil.which("redis-server")
@@ -30,6 +32,11 @@ cluster.port = int(sys.argv[2])
 cluster.deploy(int(sys.argv[4]), int(sys.argv[5]))
 cluster.wait_until_running()
 """
+_DRAIN = """
+import sys
+from serving.cli.drain_node import Node, ask_to_drain
+sys.exit(not ask_to_drain(Node(*sys.argv[1:3]), int(sys.argv[3])))
+"""
 
 
 class TwoNodes(Cluster):
@@ -40,6 +47,7 @@ class TwoNodes(Cluster):
         self._folder = folder
         self._address = f"{_HOST}:{free_port()}"
         self._head: psutil.Popen | None = None
+        self._worker: psutil.Popen | None = None
         assert REDIS is not None
         self._redis_port = free_port()
         options = f"--port {self._redis_port} --bind {_HOST} --save  --appendonly no"
@@ -54,16 +62,24 @@ class TwoNodes(Cluster):
         self._head = self._start("--head", "--port", port, "--num-cpus", "0", redis=True)
 
     def start_worker(self) -> None:
-        self._start("--address", self._address, "--num-cpus", "4")
+        self._worker = self._start("--address", self._address, "--num-cpus", "4")
 
     def kill_head(self) -> None:
         """With all its processes."""
         assert self._head is not None
-        processes = [self._head, *self._head.children(recursive=True)]
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        kill([self._head, *self._head.children(recursive=True)])
+
+    def drain_worker(self, within_s: int) -> psutil.Popen:
+        """Has another take its place. What is to be killed once it is empty."""
+        drained = self._worker
+        assert drained is not None
+        node = find_node(drained.children(recursive=True))
+        assert node is not None
+        self.start_worker()
+        # By a process of its own, as the secret of this one's first Ray stays with it.
+        command = [sys.executable, "-c", _DRAIN, *astuple(node), str(within_s)]
+        subprocess.run(command, check=True)
+        return drained
 
     def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
         counts = map(str, (self.port, self._max_waiting, routers, engines))
@@ -74,11 +90,7 @@ class TwoNodes(Cluster):
         """`deploy` has done so."""
 
     def close(self) -> None:
-        processes = psutil.Process().children(recursive=True)
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        kill(psutil.Process().children(recursive=True))
 
     def _start(self, *options: str, redis: bool = False) -> psutil.Popen:
         environment = dict(os.environ)
@@ -97,6 +109,13 @@ class TwoNodes(Cluster):
             command += ["--temp-dir", str(self._folder), "--include-dashboard", "false"]
         log = (self._folder / f"start-{'head' if redis else 'worker'}.log").open("a")
         return psutil.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+def kill(processes: Collection[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 @contextlib.contextmanager
