@@ -52,6 +52,8 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         self.server.stop()
+        if self.server.failures and error is None:
+            raise self.server.failures[0]
 
     @property
     def kubeconfig(self) -> Path:

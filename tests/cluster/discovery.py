@@ -77,6 +77,7 @@ def _resources(api: Api, group: str, version: str) -> Object | None:
             "kind": kind.name,
             "verbs": _VERBS,
             "shortNames": list(kind.short_names),
+            "categories": list(kind.categories),
         }
         found.append(entry)
         if kind.name == "Pod":
@@ -93,6 +94,7 @@ def _resources(api: Api, group: str, version: str) -> Object | None:
                     "name": f"{kind.plural}/{subresource}",
                     "verbs": ["get", "patch", "update"],
                     "shortNames": [],
+                    "categories": [],
                 }
             )
     if not found:

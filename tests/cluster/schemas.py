@@ -58,6 +58,9 @@ apiextensions.k8s.io/v1 CustomResourceDefinition *customresourcedefinitions crd
 authorization.k8s.io/v1 SelfSubjectAccessReview *selfsubjectaccessreviews
 """
 
+# What `kubectl get all` means.
+_ALL = ("Pod", "Service", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+
 
 @dataclass(frozen=True, eq=False)
 class Kind:
@@ -70,6 +73,7 @@ class Kind:
     namespaced: bool
     schema: Schema
     short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     custom: bool = False
     has_status: bool = False
 
@@ -135,6 +139,7 @@ def built_in_kinds() -> tuple[Kind, ...]:
                 namespaced=not plural.startswith("*"),
                 schema=definition(name),
                 short_names=tuple(short_names),
+                categories=("all",) if kind in _ALL else (),
                 has_status="status" in definitions()[name]["properties"],
             )
         )
@@ -159,6 +164,7 @@ def custom_kind(crd: Object) -> Kind:
         namespaced=spec["scope"] == "Namespaced",
         schema=schema | {"properties": schema.get("properties", {}) | every_object},
         short_names=tuple(spec["names"].get("shortNames", ())),
+        categories=tuple(spec["names"].get("categories", ())),
         custom=True,
         has_status="status" in version.get("subresources", {}),
     )

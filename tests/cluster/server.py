@@ -57,6 +57,8 @@ class Server(ThreadingHTTPServer):
         self.faults = Faults()
         # The log of each pod's container, by namespace, pod and container.
         self.logs: dict[tuple[str, str, str], str] = {}
+        # What went wrong in this server itself.
+        self.failures: list[Exception] = []
         self.closing = False
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
@@ -92,6 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._route(url.path, query, body)
         except ApiError as error:
             self._send(error.code, error.as_status())
+        except OSError:
+            # The client went away.
+            self.close_connection = True
+        except Exception as error:
+            self.server.failures.append(error)
+            self._send(500, ApiError(500, "InternalError", repr(error)).as_status())
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
@@ -116,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "application/apply-patch+yaml" | "application/yaml":
                 return yaml.load(body, yaml.CSafeLoader)
             case protobuf.CONTENT_TYPE:
-                return protobuf.access_review(body)
+                return protobuf.decoded(body)
         try:
             return json.loads(body)
         except ValueError as error:
