@@ -28,13 +28,6 @@ def applied(cluster: Cluster, manifests: str, *arguments: str) -> str:
     return done.stdout
 
 
-def state(cluster: Cluster) -> dict[str, str]:
-    return {
-        str(key): found["metadata"]["resourceVersion"]
-        for key, found in cluster.api.store.everything()
-    }
-
-
 @pytest.fixture
 def manifests(tmp_path: Path) -> str:
     return folder(tmp_path / "manifests", *examples.SERVICE)
@@ -45,9 +38,9 @@ def test_the_second_apply_of_a_folder_changes_nothing(
     kubectl: Cluster, manifests: str, arguments: tuple[str, ...]
 ) -> None:
     first = applied(kubectl, manifests, *arguments)
-    before = state(kubectl)
+    before = kubectl.api.store.versions()
     second = applied(kubectl, manifests, *arguments)
-    assert state(kubectl) == before
+    assert kubectl.api.store.versions() == before
     assert len(first.splitlines()) == len(examples.SERVICE)
     if not arguments:
         assert all(line.endswith(" created") for line in first.splitlines())
@@ -56,9 +49,9 @@ def test_the_second_apply_of_a_folder_changes_nothing(
 
 def test_a_dry_run_keeps_nothing(kubectl: Cluster, manifests: str) -> None:
     applied(kubectl, folder(kubectl.folder / "namespace", examples.NAMESPACE))
-    before = state(kubectl)
+    before = kubectl.api.store.versions()
     assert "(server dry run)" in applied(kubectl, manifests, "--dry-run=server")
-    assert state(kubectl) == before
+    assert kubectl.api.store.versions() == before
 
 
 def test_diff_shows_what_apply_would_change(kubectl: Cluster, manifests: str) -> None:
