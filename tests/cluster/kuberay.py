@@ -5,6 +5,7 @@ it is ready; a changed `serveConfigV2` is applied in place. The real operator's 
 are not here.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -154,7 +155,7 @@ class KubeRay:
             )
 
     def _applications(self, service: Object, cluster: Object) -> Object:
-        config = yaml.safe_load(service["spec"].get("serveConfigV2", "")) or {}
+        config = _parsed(service["spec"].get("serveConfigV2", ""))
         statuses = {}
         for application in config.get("applications", ()):
             status, message = self.judge(application, cluster)
@@ -258,6 +259,12 @@ class KubeRay:
         if ready:
             status["state"] = "ready"
         report(self.api, cluster, status)
+
+
+@functools.cache
+def _parsed(serve_config: str) -> Object:
+    config: Object = yaml.load(serve_config, yaml.CSafeLoader) or {}
+    return config
 
 
 def _head_ports(spec: Object) -> list[Object]:
