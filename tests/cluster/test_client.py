@@ -257,9 +257,9 @@ def test_a_watch_sees_changes_ends_when_lost_and_is_told_what_is_too_old(
     assert not follower.is_alive()
     assert seen == [("ADDED", "a"), ("DELETED", "a")]
     cluster.api.store.forget_history()
+    stream: Any = Watch().stream  # type: ignore[no-untyped-call]
     with pytest.raises(ApiException) as gone:
-        for _ in Watch().stream(core.list_namespaced_config_map, "default", resource_version=start):
-            pass
+        list(stream(core.list_namespaced_config_map, "default", resource_version=start))
     assert gone.value.status == 410
 
 

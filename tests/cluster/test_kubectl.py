@@ -114,6 +114,21 @@ def test_get_wait_logs_and_delete(kubectl: Cluster, manifests: str) -> None:
     assert kubectl.kubectl("get", "pods", "-n", "mistral", "-o", "name").stdout == "pod/redis-0\n"
 
 
+def test_secrets_are_made_by_command(kubectl: Cluster) -> None:
+    for arguments in (
+        ("namespace", "mistral"),
+        ("secret", "generic", "hf-token", "-n", "mistral", "--from-literal=HF_TOKEN=a b"),
+        ("configmap", "settings", "-n", "mistral", "--from-literal=a=1"),
+    ):
+        made = kubectl.kubectl("create", *arguments)
+        assert made.returncode == 0, made.stderr
+    secret = kubectl.api.store.get(("", "secrets"), "mistral", "hf-token")
+    assert secret is not None
+    assert (secret["data"], secret["type"]) == ({"HF_TOKEN": "YSBi"}, "Opaque")
+    again = kubectl.kubectl("create", "namespace", "mistral")
+    assert 'namespaces "mistral" already exists' in again.stderr
+
+
 def test_rollout_status_waits_for_a_deployment(kubectl: Cluster) -> None:
     deployment = {
         "apiVersion": "apps/v1",
