@@ -227,6 +227,20 @@ def test_a_pod_without_room_says_what_it_waits_for(
     assert (pod.status.phase, pod.spec.node_name) == ("Running", "gpu-2")
 
 
+def test_a_quota_refuses_what_it_has_no_room_for(core: Any, cluster: Cluster) -> None:
+    cluster.create(examples.NAMESPACE)
+    hard = {"requests.nvidia.com/gpu": "1", "pods": "9"}
+    core.create_namespaced_resource_quota(
+        "mistral", {"metadata": {"name": "limit"}, "spec": {"hard": hard}}
+    )
+    cluster.create(examples.ray_service(gpus="2"))
+    why = "exceeded quota: limit, requested: requests.nvidia.com/gpu=2, used"
+    events = core.list_namespaced_event("mistral").items
+    assert any(why in event.message for event in events)
+    status = core.read_namespaced_resource_quota("limit", "mistral").status
+    assert status.used == {"requests.nvidia.com/gpu": "0", "pods": "1"}
+
+
 def test_pods_do_what_a_test_says(core: Any, cluster: Cluster) -> None:
     why = "back-off 40s restarting failed container"
     crash = PodFault({"app": "redis"}, "CrashLoopBackOff", why, restarts=3)
