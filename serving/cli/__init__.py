@@ -6,9 +6,11 @@ from serving.cli.batch import batch
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
+from serving.cli.drain_node import drain_node
 from serving.cli.models import models
 from serving.cli.status import status
 from serving.cli.up import up
+from serving.cli.weights import weights
 
 app = typer.Typer(
     help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
@@ -16,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, batch, conformance, models, down):
+for command in (up, status, chat, batch, conformance, models, down, weights, drain_node):
     app.command()(command)
 
 
