@@ -46,10 +46,10 @@ def document(api: Api, path: str) -> Any:
         case ["openapi", "v2"]:
             return _OPENAPI_V2
         case ["openapi", "v3"]:
-            roots = {_root(kind) for kind in api.kinds.values()}
+            roots = {_root(kind) for kind in api.served}
             return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in roots}}
         case ["openapi", "v3", *rest]:
-            kinds = [kind for kind in api.kinds.values() if _root(kind) == "/".join(rest)]
+            kinds = [kind for kind in api.served if _root(kind) == "/".join(rest)]
             return _openapi(kinds) if kinds else None
     return None
 
@@ -57,7 +57,7 @@ def document(api: Api, path: str) -> Any:
 def _groups(api: Api) -> dict[str, set[str]]:
     """The versions of each group."""
     found: dict[str, set[str]] = {}
-    for kind in api.kinds.values():
+    for kind in api.served:
         found.setdefault(kind.group, set()).add(kind.version)
     return found
 
@@ -69,16 +69,21 @@ def _root(kind: Kind) -> str:
 def _group(api: Api, group: str) -> Object:
     versions = [
         {"groupVersion": f"{group}/{version}", "version": version}
-        for version in sorted(_groups(api)[group])
+        for version in sorted(_groups(api)[group], key=_maturity, reverse=True)
     ]
     return {
-        "kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[-1],
+        "kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[0],
     }  # fmt: skip
+
+
+def _maturity(version: str) -> tuple[bool, bool, str]:
+    """v2 before v1, v1 before v1beta1, v1beta1 before v1alpha1."""
+    return "beta" not in version and "alpha" not in version, "beta" in version, version
 
 
 def _resources(api: Api, group: str, version: str) -> Object | None:
     found: list[Object] = []
-    for kind in api.kinds.values():
+    for kind in api.served:
         if (kind.group, kind.version) != (group, version):
             continue
         entry = {

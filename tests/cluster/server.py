@@ -294,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
                     since = change.version
                     where = change.object["metadata"].get("namespace", "")
                     if target.namespace in ("", where) and selected(change.object, labels, fields):
-                        self._event(change.kind, change.object)
+                        self._event(change.kind, change.object | {"apiVersion": kind.api_version})
             except OSError:
                 return
         self.wfile.write(b"0\r\n\r\n")
@@ -316,8 +316,15 @@ def _target(api: Api, path: str) -> Target:
     if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = (*rest, "", "", "")[:3]
-    kind = api.kinds.get((group, plural))
-    if kind is None or kind.version != version:
+    kind = next(
+        (
+            each
+            for each in api.served
+            if (each.resource, each.version) == ((group, plural), version)
+        ),
+        None,
+    )
+    if kind is None:
         raise no_such_path()
     return Target(kind, namespace, name, subresource)
 
