@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.cluster import trial
+from tests.cluster.cluster import Cluster
 from tests.cluster.schemas import Object
 from tests.k8s import network, test_network
-from tests.k8s.manifests import base, parse
+from tests.k8s.manifests import base, name, of_kind, parse
 from tests.k8s.test_rules import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, changed
 
 Mistake = tuple[str, str, Any, str]
@@ -158,13 +159,12 @@ def flows(objects: list[Object]) -> list[str]:
 
 
 def by_place(mistakes: list[Mistake]) -> pytest.MarkDecorator:
-    names = [f"{name} {path}" for name, path, _, _ in mistakes]
+    names = [f"{each[0]} {each[1]}" for each in mistakes]
     return pytest.mark.parametrize("mistake", mistakes, ids=names)
 
 
 def with_mistake(mistake: Mistake) -> list[Object]:
-    name, path, value, _ = mistake
-    return changed(name, path, value)
+    return changed(*mistake[:-1])
 
 
 def test_there_is_none_to_find_at_first() -> None:
@@ -172,9 +172,18 @@ def test_there_is_none_to_find_at_first() -> None:
     assert flows(base()) == []
 
 
+@pytest.fixture(scope="module")
+def bare() -> Cluster:
+    """A cluster with the namespace of k8s/ alone."""
+    cluster = Cluster()
+    assert trial.refusals(cluster, of_kind(base(), "Namespace")) == []
+    return cluster
+
+
 @by_place(REFUSED)
-def test_the_server_refuses_it(mistake: Mistake) -> None:
-    found = trial.refusals(trial.cluster_with_room(), with_mistake(mistake))
+def test_the_server_refuses_it(mistake: Mistake, bare: Cluster) -> None:
+    wrong = [each for each in with_mistake(mistake) if name(each) == mistake[0]]
+    found = trial.refusals(bare, wrong)
     assert any(mistake[-1] in problem for problem in found), found
 
 
