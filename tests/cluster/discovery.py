@@ -1,17 +1,15 @@
 """What clients ask a server about itself: its groups, its resources, their schemas, its version."""
 
-import functools
 from typing import Any
 
 from tests.cluster.api import Api
-from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, definitions
+from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 # kubectl takes the older document only in protobuf, and asks for it where the newer has no such
 # kind. This one says nothing but its version.
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _OPENAPI_V2 = b"\x0a\x032.0"
-_REFERENCE = "#/components/schemas/"
 
 
 def document(api: Api, path: str) -> Any:
@@ -124,16 +122,21 @@ def _resources(api: Api, group: str, version: str) -> Object | None:
 
 
 def _openapi(kinds: list[Kind]) -> Object:
-    """What kubectl reads of it: that the server validates fields, and how lists merge."""
+    """What kubectl needs to hear: that the server validates fields, and can try a change.
+
+    How the lists of built-in kinds merge it then knows by itself.
+    """
     paths: Object = {}
-    schemas: Object = {}
     for kind in kinds:
-        gvk = {"group": kind.group, "version": kind.version, "kind": kind.name}
         where = "/namespaces/{namespace}" if kind.namespaced else ""
         paths[f"/{_root(kind)}{where}/{kind.plural}/{{name}}"] = {
             "patch": {
                 "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": gvk,
+                "x-kubernetes-group-version-kind": {
+                    "group": kind.group,
+                    "version": kind.version,
+                    "kind": kind.name,
+                },
                 "parameters": [
                     {"name": name, "in": "query", "schema": {"type": "string"}}
                     for name in ("dryRun", "fieldManager", "fieldValidation")
@@ -141,49 +144,9 @@ def _openapi(kinds: list[Kind]) -> Object:
                 "responses": {"200": {"description": "OK"}},
             }
         }
-        if kind.custom:
-            schemas[f"{kind.group}.{kind.version}.{kind.name}"] = {
-                "type": "object", "x-kubernetes-group-version-kind": [gvk],
-            }  # fmt: skip
-        else:
-            _collect(kind.schema["$ref"].rpartition("/")[2], schemas)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": f"v{KUBERNETES_VERSION}.0"},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": {}},
     }
-
-
-def _collect(name: str, into: Object) -> None:
-    """The definition and all that it refers to."""
-    if name in into:
-        return
-    schema, needed = _published(name)
-    into[name] = schema
-    for each in needed:
-        _collect(each, into)
-
-
-@functools.cache
-def _published(name: str) -> tuple[Object, tuple[str, ...]]:
-    needed: list[str] = []
-
-    def rewritten(value: Any) -> Any:
-        if isinstance(value, list):
-            return [rewritten(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        out = {}
-        for key, inner in value.items():
-            if key == "$ref" and isinstance(inner, str):
-                needed.append(inner.rpartition("/")[2])
-                inner = _REFERENCE + needed[-1]
-            elif key == "type" and isinstance(inner, list):
-                inner = next(each for each in inner if each != "null")
-            elif key == "description" and isinstance(inner, str):
-                continue
-            out[key] = rewritten(inner)
-        return out
-
-    return rewritten(definitions()[name]), tuple(needed)

@@ -3,6 +3,7 @@
 import json
 import threading
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +20,10 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 _USER = "tester"
 
 
+# Of a method, a path and a body: a status code and a body.
+Proxied = Callable[[str, str, bytes], tuple[int, str]]
+
+
 @dataclass(frozen=True)
 class Target:
     """What a path names."""
@@ -27,6 +32,8 @@ class Target:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    # What comes after the subresource.
+    below: str = ""
 
 
 @dataclass
@@ -55,6 +62,8 @@ class Server:
         self.faults = Faults()
         # The log of each pod's container, by namespace, pod and container.
         self.logs: dict[tuple[str, str, str], str] = {}
+        # What answers behind the API server's proxy, by namespace, plural and "name:port".
+        self.proxied: dict[tuple[str, str, str], Proxied] = {}
         # What went wrong in this server itself.
         self.failures: list[Exception] = []
         self.closing = False
@@ -161,7 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             # Whoever deletes much at once finds all of it still there; whoever looks, nothing.
             api.empty_namespaces()
-        if verb == "watch":
+        if target.subresource == "proxy":
+            self._proxy(target, body)
+        elif verb == "watch":
             self._watch(target, query)
         elif self.command == "GET":
             self._send(200, self._read(target, query))
@@ -211,6 +222,14 @@ class _Handler(BaseHTTPRequestHandler):
             "metadata": {"resourceVersion": version},
             "items": items,
         }
+
+    def _proxy(self, target: Target, body: bytes) -> None:
+        behind = (target.namespace, target.kind.plural, target.name)
+        answer = self.server.owner.proxied.get(behind)
+        if answer is None:
+            why = f'no endpoints available for service "{target.name}"'
+            raise ApiError(503, "ServiceUnavailable", why)
+        self._send(*answer(self.command, f"/{target.below}", body))
 
     def _log(self, target: Target, query: dict[str, str]) -> str:
         pod = self.server.owner.api.get(target.kind, target.namespace, target.name)
@@ -305,7 +324,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _target(api: Api, path: str) -> Target:
-    match path.strip("/").split("/"):
+    match [urllib.parse.unquote(part) for part in path.strip("/").split("/")]:
         case ["api", version, *rest]:
             group = ""
         case ["apis", group, version, *rest]:
@@ -326,7 +345,7 @@ def _target(api: Api, path: str) -> Target:
     )
     if kind is None:
         raise no_such_path()
-    return Target(kind, namespace, name, subresource)
+    return Target(kind, namespace, name, subresource, "/".join(rest[3:]))
 
 
 def _verb(command: str, target: Target, query: dict[str, str]) -> str:
