@@ -16,12 +16,14 @@ from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory
 from serving.router.http_server import HttpServer, listening_socket
+from serving.router.metrics import Metrics
 from serving.router.model import Model
 from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.router.request_log import RequestLog
+from serving.router.tenants import Tenants
 
 _CLOSE_S = 10
 
@@ -52,6 +54,7 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
+        tenants = Tenants(config.tenants)
         token = engine_token()
         check = HealthCheck(token, config.replica_hold_off_s)
         directory = self._directory = Directory(models, config, check)
@@ -89,8 +92,11 @@ class Router:
             from serving.router.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        relay = Relay(directory, token, config, self._request_log.write, self._tracing)
-        app = RouterApp(directory, relay, lambda: self._draining)
+        metrics = Metrics(directory, tenants.names)
+        relay = Relay(
+            directory, token, config, tenants, metrics, self._request_log.write, self._tracing
+        )
+        app = RouterApp(directory, relay, tenants, metrics, lambda: self._draining)
         self._server = HttpServer(app, listening_socket(config.host, config.port))
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         gc.freeze()  # What is there now stays: no need to look through it again and again.

@@ -154,18 +154,23 @@ async def _serve_router(engine_port: int) -> None:
     from serving.router.app import RouterApp
     from serving.router.directory import Directory
     from serving.router.http_server import listening_socket, server_config
+    from serving.router.metrics import Metrics
     from serving.router.model import Model
     from serving.router.relay import Relay
     from serving.router.replica import ReplicaInfo
     from serving.router.replica_health import HealthCheck
     from serving.router.request_log import RequestLog
+    from serving.router.tenants import Tenants
 
     rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
     config = RouterConfig()
     directory = Directory([Model(MODEL, rules=rules)], config, HealthCheck("token", 5))
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
-    relay = Relay(directory, "token", config, RequestLog(Path(os.devnull), 0, 0).write)
-    app = RouterApp(directory, relay, is_draining=lambda: False)
+    tenants = Tenants(())
+    metrics = Metrics(directory, tenants.names)
+    log = RequestLog(Path(os.devnull), 0, 0)
+    relay = Relay(directory, "token", config, tenants, metrics, log.write)
+    app = RouterApp(directory, relay, tenants, metrics, is_draining=lambda: False)
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()

@@ -145,7 +145,7 @@ async def test_the_routers_own_paths_are_for_get_only(router: LiveRouter, path: 
     assert refused.headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/metrics", "/docs", "/v1/embeddings", "/load_lora"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/docs", "/v1/embeddings", "/load_lora"])
 async def test_what_is_not_there_is_a_404_and_never_reaches_an_engine(
     router: LiveRouter, path: str
 ) -> None:

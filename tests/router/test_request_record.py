@@ -46,7 +46,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
     fields = await record(router)
     assert before <= datetime.fromisoformat(fields.pop("time")) <= datetime.now(UTC)
     assert 0 <= fields.pop("queue_ms") <= fields["duration_ms"]
-    assert fields.pop("prompt_tokens") > 0
+    assert fields.pop("prompt_tokens") == fields.pop("input_tokens") > 0
     ttft_ms, duration_ms = fields.pop("ttft_ms"), fields.pop("duration_ms")
     assert 0 < ttft_ms <= duration_ms if stream else ttft_ms is None
     assert fields == {
@@ -55,6 +55,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "outcome": "answered",
         "status": 200,
         "error": None,
+        "tenant": "default",
         "model": MODEL,
         "stream": stream,
         "replica": "replica-0",
@@ -63,6 +64,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "output_tokens": 5 if stream else 16,
         "retries": 0,
         "continued": 0,
+        "rewrites": [],
         "trace_id": None,
     }
     assert explained(answer) == {
