@@ -16,6 +16,9 @@ from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
+ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
+"""A host that listens on all addresses of its node, and none that others could reach it at."""
+
 
 class ConfigError(Exception):
     """A config file that cannot be used. The message names file, field and what is allowed."""
@@ -209,7 +212,7 @@ class ModelConfig(Section):
     @field_validator("host")
     @classmethod
     def _is_an_address_to_reach(cls, host: str | None) -> str | None:
-        if host in ("0.0.0.0", "::"):
+        if host in ANY_ADDRESS:
             raise ValueError(
                 f"routers cannot reach an engine at {host}; allowed is an address of the node, and "
                 "without the setting it is the node's own in the cluster"

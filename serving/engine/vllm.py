@@ -346,6 +346,7 @@ class VllmServer:
             enable_log_requests=engine_args.enable_log_requests,
             disable_log_stats=engine_args.disable_log_stats,
         )
+        LOOP_STOPS.labels(self._engine.model_config.served_model_name)  # 0 before the first
         await self._engine.reset_mm_cache()
         tasks = await self._engine.get_supported_tasks()
         app = build_app(self._args, tasks, self._engine.model_config)

@@ -15,6 +15,7 @@ from serving.router.directory import Directory
 from serving.router.errors import ApiError
 from serving.router.metrics import Metrics
 from serving.router.relay import Relay
+from serving.router.scrape_targets import Target
 from serving.router.served_model import ServedModel
 from serving.router.tenants import Tenants
 
@@ -41,10 +42,11 @@ class RouterApp:
         relay: Relay,
         tenants: Tenants,
         metrics: Metrics,
+        targets: Callable[[], list[Target]],
         is_draining: Callable[[], bool],
     ) -> None:
         self._relay = relay
-        self._api = own_endpoints(directory, tenants, metrics, is_draining)
+        self._api = own_endpoints(directory, tenants, metrics, targets, is_draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
@@ -61,7 +63,11 @@ class RouterApp:
 
 
 def own_endpoints(
-    directory: Directory, tenants: Tenants, metrics: Metrics, is_draining: Callable[[], bool]
+    directory: Directory,
+    tenants: Tenants,
+    metrics: Metrics,
+    targets: Callable[[], list[Target]],
+    is_draining: Callable[[], bool],
 ) -> FastAPI:
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
@@ -120,6 +126,11 @@ def own_endpoints(
     async def get_metrics() -> Response:
         """This router's own, for Prometheus."""
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @api.get("/-/targets")
+    async def get_targets() -> list[Target]:
+        """All routers and engines, for the HTTP service discovery of Prometheus."""
+        return targets()
 
     @api.get("/-/replicas")
     async def replicas() -> dict[str, Any]:

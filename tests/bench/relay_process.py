@@ -170,7 +170,7 @@ async def _serve_router(engine_port: int) -> None:
     metrics = Metrics(directory, tenants.names)
     log = RequestLog(Path(os.devnull), 0, 0)
     relay = Relay(directory, "token", config, tenants, metrics, log.write)
-    app = RouterApp(directory, relay, tenants, metrics, is_draining=lambda: False)
+    app = RouterApp(directory, relay, tenants, metrics, list, is_draining=lambda: False)
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import httpx
@@ -21,9 +21,11 @@ from serving.router.directory import Directory
 from serving.router.http_server import listening_socket, server_config
 from serving.router.metrics import Metrics
 from serving.router.model import Model
+from serving.router.peers import PeerInfo
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.scrape_targets import scrape_targets
 from serving.router.tenants import Tenants
 from serving.router.tracing import Tracing
 from tests.eventually import eventually
@@ -179,8 +181,10 @@ async def running_router(
         directory.update(models[0].model_id, infos)
         replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
-        app = RouterApp(directory, relay, keys, metrics, lambda: router.draining)
+        app = RouterApp(directory, relay, keys, metrics, lambda: targets(), lambda: router.draining)
         url = await stack.enter_async_context(_listening(app))
+        itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
+        targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
         router = LiveRouter(url, http, directory, engines, infos, lines, app)
         stack.push_async_callback(router.close)
