@@ -7,6 +7,7 @@ from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.models import models
+from serving.cli.monitor import monitor
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.up import up
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, batch, conformance, models, simulate, down):
+for command in (up, status, monitor, chat, batch, conformance, models, simulate, down):
     app.command()(command)
 
 
