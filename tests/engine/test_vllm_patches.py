@@ -318,7 +318,7 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
         assert args == ("prompt",)
         for reason, stop in [(None, None), *ends]:
             choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
-            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0)
+            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0, prompt_token_ids=[])
 
     monkeypatch.setattr(AsyncLLM, "generate", generate)
     llm = vllm.Llm.__new__(vllm.Llm)
