@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-conformance clean help
+.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -12,6 +12,9 @@ setup: ## make .venv from the locked requirements
 
 serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
 	@exec .venv/bin/mistral-serve up $(CONFIG)
+
+monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
+	@exec .venv/bin/mistral-serve monitor
 
 test: check ## format, lint and type checks, then all tests
 	@exec .venv/bin/python -m pytest
@@ -42,6 +45,9 @@ bench-admission: setup ## an overload in simulated time: goodput, refusals, hone
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend
+
+bench-metrics: setup ## what the router's metrics cost, and how true they are beside a stopwatch
+	@exec nice -n 19 .venv/bin/python -m tests.bench.metrics $(ARGS)
 
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance

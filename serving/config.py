@@ -16,6 +16,9 @@ from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
+ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
+"""A host that listens on all addresses of its node, and none that others could reach it at."""
+
 
 class ConfigError(Exception):
     """A config file that cannot be used. The message names file, field and what is allowed."""
@@ -36,6 +39,26 @@ class AdmissionConfig(Section):
     """Of requests without `x-priority`; the higher goes first."""
 
 
+class TenantConfig(Section):
+    """Who may ask, by API keys that stand elsewhere: one or several, separated by white space, so
+    that a new one can be added before the old one goes."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")
+    """In metrics, the request log and traces."""
+    api_keys_env: str | None = None
+    """The routers' environment variable with the keys."""
+    api_keys_file: str | None = None
+    """A file with the keys, where the routers run. Read when a router starts."""
+    max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
+    """Of its requests, whatever their `x-priority`."""
+
+    @model_validator(mode="after")
+    def _keys_stand_in_one_place(self) -> "TenantConfig":
+        if (self.api_keys_env is None) is (self.api_keys_file is None):
+            raise wrong("name", f"{self.name} needs one of api_keys_env and api_keys_file")
+        return self
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -53,6 +76,8 @@ class RouterConfig(Section):
     """Which replica a request goes to. The others are for comparison, and `session_hash` for those
     who want a session (`x-session-id`, or `prompt_cache_key` in the body) on one replica."""
     admission: AdmissionConfig = AdmissionConfig()
+    tenants: tuple[TenantConfig, ...] = ()
+    """Only they may use the API; anyone, if there are none."""
     replica_hold_off_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until it is healthy; it is asked
     after twice as long each time in a row, up to a minute."""
@@ -60,6 +85,15 @@ class RouterConfig(Section):
     """What a first replica is expected to take, while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """A stopping router waits this long for its answers to end."""
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants_are_distinct(cls, tenants: tuple[TenantConfig, ...]) -> tuple[TenantConfig, ...]:
+        names = [tenant.name for tenant in tenants]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the tenant '{name}' stands twice; each may stand once")
+        return tenants
 
 
 _TRACES_PATH = "/v1/traces"
@@ -178,7 +212,7 @@ class ModelConfig(Section):
     @field_validator("host")
     @classmethod
     def _is_an_address_to_reach(cls, host: str | None) -> str | None:
-        if host in ("0.0.0.0", "::"):
+        if host in ANY_ADDRESS:
             raise ValueError(
                 f"routers cannot reach an engine at {host}; allowed is an address of the node, and "
                 "without the setting it is the node's own in the cluster"

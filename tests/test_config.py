@@ -330,6 +330,31 @@ def test_wrong_autoscaling_is_refused(path: Path, settings: dict[str, Any], says
     assert refusal(path) == f"applications[0].args.models.0.{says}"
 
 
+@pytest.mark.parametrize(
+    ("tenants", "says"),
+    [
+        ([{"name": "a"}], "tenants.0.name: a needs one of api_keys_env and api_keys_file"),
+        (
+            [{"name": "a", "api_keys_env": "A", "api_keys_file": "/a"}],
+            "tenants.0.name: a needs one of api_keys_env and api_keys_file",
+        ),
+        ([{"name": "A b", "api_keys_env": "A"}], "tenants.0.name: String should match pattern"),
+        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' stands twice"),
+        (
+            [{"name": "a", "api_keys_env": "A", "max_priority": 10}],
+            "tenants.0.max_priority: Input should be less than 10",
+        ),
+        (
+            [{"name": "a", "api_key": "sk-1"}],
+            "tenants.0.api_key: unknown field; allowed are: name, api_keys_env, api_keys_file",
+        ),
+    ],
+)
+def test_wrong_tenants_are_refused(path: Path, tenants: list[Any], says: str) -> None:
+    write(path, {"router": {"tenants": tenants}, "models": [{"model": TINY}]})
+    assert f"applications[0].args.router.{says}" in refusal(path)
+
+
 def test_all_mistakes_are_told_at_once(path: Path) -> None:
     write(path, {"router": {"port": 0, "cpus": 0}, "models": [{"model": TINY, "replicas": 0}]})
     message = refusal(path)

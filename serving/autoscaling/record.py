@@ -8,7 +8,7 @@ from serving.scaling.decision import Bound, Signal
 
 log = logging.getLogger("ray.serve")  # which has the controller's log file
 
-_NAME = "mistral_autoscaling"
+_NAME = "mistral_serve_autoscaling"
 
 
 class Gauge(Protocol):

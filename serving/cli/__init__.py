@@ -9,6 +9,7 @@ from serving.cli.conformance import conformance
 from serving.cli.down import down
 from serving.cli.drain_node import drain_node
 from serving.cli.models import models
+from serving.cli.monitor import monitor
 from serving.cli.plan import plan_command
 from serving.cli.simulate import simulate
 from serving.cli.status import status
@@ -24,6 +25,7 @@ app = typer.Typer(
 for command in (
     up,
     status,
+    monitor,
     chat,
     batch,
     conformance,

@@ -1,4 +1,4 @@
-"""Where `up` notes its process, so that `down` finds it."""
+"""Where `up` notes its process, so that `down` and `monitor` find it."""
 
 import contextlib
 import os
@@ -35,10 +35,24 @@ def noted(port: int) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
+def note_ray_metrics(port: int, address: str) -> None:
+    """This process, which is noted, has a Ray that exports its metrics at `address`."""
+    with path(port).open("a") as file:
+        file.write(f" {address}")
+
+
+def ray_metrics(port: int) -> str | None:
+    """Where the Ray of the running `mistral-serve up` of that port exports its metrics."""
+    if find(port) is None:
+        return None
+    _, _, *address = path(port).read_text().split()
+    return address[0] if address else None
+
+
 def find(port: int) -> psutil.Process | None:
     """The running `mistral-serve up` of that port."""
     try:
-        pid, created_s = path(port).read_text().split()
+        pid, created_s, *_ = path(port).read_text().split()
         process = psutil.Process(int(pid))
         # After a kill the number may belong to another program.
         same = abs(process.create_time() - float(created_s)) < _CLOCK_SLACK_S

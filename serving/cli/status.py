@@ -13,10 +13,9 @@ def status(url: Url = DEFAULT_URL) -> None:
     try:
         with httpx.Client(base_url=url, timeout=5) as client:
             replicas = client.get("/-/replicas").raise_for_status().json()
-            models = client.get("/v1/models").raise_for_status().json()["data"]
             versions = client.get("/version").raise_for_status().json()
         head = f"{url}  {', '.join(f'{name} {number}' for name, number in versions.items())}"
-        lines = [line for model in models for line in model_lines(model, replicas)]
+        lines = [line for model in replicas.items() for line in model_lines(*model)]
         all_up = all(replicas.values())
     except httpx.HTTPStatusError as error:
         raise fail(
@@ -35,12 +34,12 @@ def status(url: Url = DEFAULT_URL) -> None:
         raise typer.Exit(1)
 
 
-def model_lines(model: Any, replicas: Any) -> list[str]:
-    """A model of /v1/models with its replicas."""
+def model_lines(model_id: str, replicas: Any) -> list[str]:
+    """A model of /-/replicas."""
     replica_lines = [
         f"  {replica['replica']}  {replica['address']}  "
         f"{replica['requests_in_flight']} requests and "
         f"{replica['tokens_in_flight']} tokens in flight"
-        for replica in replicas[model["id"]]
+        for replica in replicas
     ]
-    return [model["id"], *(replica_lines or ["  no replica is up"])]
+    return [model_id, *(replica_lines or ["  no replica is up"])]

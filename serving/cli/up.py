@@ -69,6 +69,7 @@ def prepare_weights(config: AppConfig, say: Progress) -> None:
 
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
     with service(config, say) as logs:
+        pidfile.note_ray_metrics(config.router.port, ray_metrics_address())
         announce(config, say, logs)
         stop_on_signal(stop)
         stop.wait()
@@ -93,6 +94,14 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
             raise StartError(f"Ray did not start: {str(error) or type(error).__name__}") from error
         yield logs
         drain(say, app.NAME)
+
+
+def ray_metrics_address() -> str:
+    """Where the one node of this Ray exports its metrics."""
+    import ray
+
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    return f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
 
 
 def ray_errors() -> tuple[type[Exception], ...]:

@@ -1,4 +1,5 @@
-"""The door of an engine's port: only the router comes in, and nobody once the replica drains."""
+"""The door of an engine's port: only the router comes in, and nobody once the replica drains;
+Prometheus always."""
 
 import asyncio
 import hmac
@@ -14,7 +15,9 @@ ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 class Gate:
     """An ASGI application around the engine's.
 
-    - Without the bearer `token` every request is answered 401, with nothing about what is here.
+    - `GET /metrics` is answered to whoever can reach the port, and at all times: Prometheus has no
+      way to the token, and what it reads has nothing of requests in it.
+    - Without the bearer `token` all else is answered 401, with nothing about what is here.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
       `x-engine-unavailable` says which: the router may ask another replica.
     """
@@ -41,7 +44,7 @@ class Gate:
         return self.in_flight
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _is_scrape(scope):
             await self._app(scope, receive, send)
         elif not self._authorized(scope["headers"]):
             await _refuse(send, 401, [(b"www-authenticate", b"Bearer")])
@@ -82,6 +85,10 @@ class Gate:
             self.in_flight -= 1
             if self._draining and not self.in_flight:
                 self._idle.set()
+
+
+def _is_scrape(scope: Any) -> bool:
+    return bool(scope["path"] == "/metrics" and scope["method"] == "GET")
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -36,7 +36,7 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.catalogue import LoopGuard
-from serving.engine import cached_tokens
+from serving.engine import prompt_tokens
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
 from serving.engine.media import HELD_PIXELS, ImageFetcher
 
@@ -291,11 +291,12 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
         """
         noted = False
-        cached_tokens.note_prompt()
+        prompt_tokens.note_prompt()
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
             async for output in outputs:
                 if not noted:
-                    cached_tokens.note(output.num_cached_tokens or 0)
+                    tokens = len(output.prompt_token_ids or ())
+                    prompt_tokens.note(tokens, output.num_cached_tokens or 0)
                     noted = True
                 for choice in output.outputs:
                     if choice.stop_reason == STOP_REASON:
@@ -346,6 +347,7 @@ class VllmServer:
             enable_log_requests=engine_args.enable_log_requests,
             disable_log_stats=engine_args.disable_log_stats,
         )
+        LOOP_STOPS.labels(self._engine.model_config.served_model_name)  # 0 before the first
         await self._engine.reset_mm_cache()
         tasks = await self._engine.get_supported_tasks()
         app = build_app(self._args, tasks, self._engine.model_config)

@@ -5,15 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from serving.router import errors
 from serving.router.asgi import Message, Receive, Scope, Send, client_request_id
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
+from serving.router.metrics import Metrics
 from serving.router.relay import Relay
+from serving.router.scrape_targets import Target
 from serving.router.served_model import ServedModel
+from serving.router.tenants import Tenants
 
 RELAYED = frozenset(
     {
@@ -32,9 +36,17 @@ RELAYED = frozenset(
 class RouterApp:
     """The ASGI application of a router: relayed paths go straight to the relay."""
 
-    def __init__(self, directory: Directory, relay: Relay, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        relay: Relay,
+        tenants: Tenants,
+        metrics: Metrics,
+        targets: Callable[[], list[Target]],
+        is_draining: Callable[[], bool],
+    ) -> None:
         self._relay = relay
-        self._api = own_endpoints(directory, is_draining)
+        self._api = own_endpoints(directory, tenants, metrics, targets, is_draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
@@ -50,12 +62,23 @@ class RouterApp:
             await self._api(scope, receive, send_with_id)
 
 
-def own_endpoints(directory: Directory, is_draining: Callable[[], bool]) -> FastAPI:
+def own_endpoints(
+    directory: Directory,
+    tenants: Tenants,
+    metrics: Metrics,
+    targets: Callable[[], list[Target]],
+    is_draining: Callable[[], bool],
+) -> FastAPI:
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
     versions = {"version": vllm_version()}  # as vLLM has it
     versions |= {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+
+    async def known(request: Request) -> None:
+        tenants.of(request.headers.raw)
+
+    of_tenants = [Depends(known)]
 
     def card(served: ServedModel) -> dict[str, Any]:
         model = served.model
@@ -70,11 +93,11 @@ def own_endpoints(directory: Directory, is_draining: Callable[[], bool]) -> Fast
             "aliases": list(model.aliases),
         }
 
-    @api.get("/v1/models")
+    @api.get("/v1/models", dependencies=of_tenants)
     async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [card(served) for served in directory.models.values()]}
 
-    @api.get("/v1/models/{name:path}")
+    @api.get("/v1/models/{name:path}", dependencies=of_tenants)
     async def get_model(name: str) -> dict[str, Any]:
         served = directory.find(name)
         if served is None:
@@ -98,6 +121,16 @@ def own_endpoints(directory: Directory, is_draining: Callable[[], bool]) -> Fast
     @api.get("/version")
     async def get_version() -> dict[str, str]:
         return versions
+
+    @api.get("/metrics")
+    async def get_metrics() -> Response:
+        """This router's own, for Prometheus."""
+        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @api.get("/-/targets")
+    async def get_targets() -> list[Target]:
+        """All routers and engines, for the HTTP service discovery of Prometheus."""
+        return targets()
 
     @api.get("/-/replicas")
     async def replicas() -> dict[str, Any]:

@@ -9,19 +9,22 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serving.config import RouterConfig
+from serving.config import ANY_ADDRESS, RouterConfig
 from serving.engine_token import engine_token
 from serving.router import feed
 from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth
 from serving.router.directory import Directory
 from serving.router.http_server import HttpServer, listening_socket
+from serving.router.metrics import Metrics
 from serving.router.model import Model
 from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.router.request_log import RequestLog
+from serving.router.scrape_targets import scrape_targets
+from serving.router.tenants import Tenants
 
 _CLOSE_S = 10
 
@@ -52,6 +55,7 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
+        tenants = Tenants(config.tenants)
         token = engine_token()
         check = HealthCheck(token, config.replica_hold_off_s)
         directory = self._directory = Directory(models, config, check)
@@ -77,9 +81,12 @@ class Router:
         self._peers = Peers(directory, token, context.replica_id.unique_id)
         self._peers_port = await self._peers.listen(self._host)
 
+        routers: list[PeerInfo] = []
+
         def update_peers(replicas: feed.Replicas) -> None:
             infos = [PeerInfo.from_metadata(*replica) for replica in replicas.items()]
             loop.call_soon_threadsafe(self._peers.update, infos)
+            routers[:] = infos
 
         own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
         feed.subscribe(own_handle, update_peers)
@@ -89,14 +96,25 @@ class Router:
             from serving.router.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        relay = Relay(directory, token, config, self._request_log.write, self._tracing)
-        app = RouterApp(directory, relay, lambda: self._draining)
-        self._server = HttpServer(app, listening_socket(config.host, config.port))
+        metrics = Metrics(directory, tenants.names)
+        relay = Relay(
+            directory, token, config, tenants, metrics, self._request_log.write, self._tracing
+        )
+        targets = partial(scrape_targets, directory, routers)
+        app = RouterApp(directory, relay, tenants, metrics, targets, lambda: self._draining)
+        own_host = self._host if config.host in ANY_ADDRESS else config.host
+        own_sock = listening_socket(own_host, 0)
+        self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
+        self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         gc.freeze()  # What is there now stays: no need to look through it again and again.
 
     def record_replica_metadata(self) -> dict[str, Any]:
-        return {"host": self._host, "port": self._peers_port}
+        return {
+            "host": self._host,
+            "port": self._peers_port,
+            "metrics_address": self._metrics_address,
+        }
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks every few seconds, and tells its controller."""

@@ -41,6 +41,8 @@ class ApiError(Exception):
         headers = [(b"content-type", b"application/json")]
         if self.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        if self.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
         if self.refused is not None:
@@ -67,6 +69,15 @@ def unknown_model(model: str, known: list[str]) -> ApiError:
         f"The model '{model[:200]}' does not exist. Models here: {', '.join(known)}.",
         code="model_not_found",
         param="model",
+    )
+
+
+def unauthorized() -> ApiError:
+    return ApiError(
+        401,
+        "This service needs an API key: send `Authorization: Bearer` and a key that it knows.",
+        type="authentication_error",
+        code="invalid_api_key",
     )
 
 

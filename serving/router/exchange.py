@@ -13,6 +13,7 @@ from serving.router.asgi import Headers, Receive, Scope, Send
 from serving.router.backend import Backend
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
+from serving.router.latency import StreamClock
 from serving.router.recovery import Recovery, obstacle
 from serving.router.request import (
     EngineRequest,
@@ -23,6 +24,7 @@ from serving.router.request import (
 )
 from serving.router.request_record import RequestRecord
 from serving.router.served_model import ServedModel
+from serving.router.tenants import Tenant
 
 # Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
 _HEADERS_DROPPED = frozenset(
@@ -48,6 +50,7 @@ class Exchange:
     send: Send
     recovery: Recovery
     record: RequestRecord
+    clock: StreamClock
     began_s: float
     """When the request came, by time.monotonic()."""
     begun: bool = False
@@ -68,6 +71,7 @@ class ExchangeReader:
         self,
         scope: Scope,
         raw: bytes,
+        tenant: Tenant,
         receive: Receive,
         send: Send,
         record: RequestRecord,
@@ -81,6 +85,7 @@ class ExchangeReader:
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model)
+        record.rewrites = request.rewrites
         work = work_of(path, fields, body, model, served.expected_output, headers)
         record.prompt_tokens = work.prompt_tokens
         request_id = record.request_id.encode()
@@ -92,12 +97,13 @@ class ExchangeReader:
             head=self._head(scope, request_id, model.backend),
             request=request,
             work=work,
-            demand=self._demand(served, work, headers, raw),
+            demand=self._demand(served, work, tenant, headers, raw),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
             recovery=Recovery(path, request.body, why_not),
             record=record,
+            clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,
         )
 
@@ -117,9 +123,13 @@ class ExchangeReader:
             raise errors.unknown_model(name, list(models))
         return served
 
-    def _demand(self, served: ServedModel, work: Work, headers: Headers, raw: bytes) -> Demand:
+    def _demand(
+        self, served: ServedModel, work: Work, tenant: Tenant, headers: Headers, raw: bytes
+    ) -> Demand:
         try:
-            priority, timeout_s = priority_and_timeout_s(headers, self._default_priority)
+            priority, timeout_s = priority_and_timeout_s(
+                headers, self._default_priority, tenant.max_priority
+            )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
         return Demand(

@@ -43,15 +43,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an ASGI application on a bound socket."""
+    """Serves an ASGI application on bound sockets."""
 
-    def __init__(self, app: Any, sock: socket.socket) -> None:
+    def __init__(self, app: Any, *socks: socket.socket) -> None:
         super().__init__(server_config(app))
-        self._sock = sock
+        self._socks = socks
         self._accepting: set[asyncio.Task[Any]] = set()
 
     async def run_until_stopped(self) -> None:
-        await self.serve(sockets=[self._sock])
+        await self.serve(sockets=list(self._socks))
 
     async def stop(self, timeout_s: float, linger_s: float = _LINGER_S) -> None:
         """Takes no more connections, answers what comes on those that are there, and returns when
@@ -81,10 +81,16 @@ class HttpServer(uvicorn.Server):
         return connection.cycle is not None and not connection.cycle.response_complete
 
     def _stop_listening(self) -> None:
-        # The copy keeps the queue of connections alive after the server's own is closed.
-        sock = self._sock.dup()
+        # The copies keep the queues of connections alive after the server's own are closed.
+        socks = [sock.dup() for sock in self._socks]
         for server in self.servers:
             server.close()
+        for sock in socks:
+            self._accept_all(sock)
+            sock.close()
+
+    def _accept_all(self, sock: socket.socket) -> None:
+        """What waits in its queue."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -95,7 +101,6 @@ class HttpServer(uvicorn.Server):
             self._accepting.add(
                 loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
             )
-        sock.close()
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class

@@ -43,10 +43,14 @@ class PeerInfo:
     router_id: str
     host: str
     port: int
+    metrics_address: str | None = None
+    """Where it alone, of those that share a port for clients, is scraped; None: of a version
+    without."""
 
     @classmethod
     def from_metadata(cls, router_id: str, metadata: Mapping[str, Any]) -> "PeerInfo":
-        return cls(router_id, metadata["host"], metadata["port"])
+        address = metadata.get("metrics_address")
+        return cls(router_id, metadata["host"], metadata["port"], address)
 
 
 class Peers:

@@ -25,12 +25,14 @@ from serving.router.asgi import (
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
 from serving.router.exchange import Exchange, ExchangeReader
-from serving.router.recovery import NotContinuedError
+from serving.router.metrics import Metrics
+from serving.router.recovery import DONE, NotContinuedError
 from serving.router.replica import Replica
 from serving.router.request import decode
 from serving.router.request_record import RequestRecord, ms_since
 from serving.router.retry_budget import RetryBudget
 from serving.router.served_model import Place
+from serving.router.tenants import Tenants
 from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 """On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
 
+PROMPT_TOKENS = b"x-prompt-tokens"
 CACHED_TOKENS = b"x-cached-tokens"
-"""How many tokens of the prompt the engine had cached. Servers of others say nothing of it."""
+"""How many tokens the prompt has, and the engine had cached. Servers of others do not say."""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Relay:
         directory: Directory,
         engine_token: str,
         config: RouterConfig,
+        tenants: Tenants,
+        metrics: Metrics,
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
     ) -> None:
@@ -75,6 +80,8 @@ class Relay:
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._retry_after_s = max(1, int(config.replica_hold_off_s))
         self._budget = RetryBudget()
+        self._tenants = tenants
+        self._metrics = metrics
         self._write_line = write_line
         self._tracing = tracing
 
@@ -85,8 +92,10 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         try:
+            tenant = self._tenants.of(scope["headers"])
+            record.tenant = tenant.name
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            exchange = self._reader.read(scope, body, receive, send, record, began_s)
+            exchange = self._reader.read(scope, body, tenant, receive, send, record, began_s)
             await self._relay(exchange)
         except ApiError as error:
             await self._refuse(send, error, record)
@@ -98,6 +107,7 @@ class Relay:
         finally:
             self.requests_in_flight -= 1
             record.duration_ms = ms_since(began_s)
+            self._metrics.ended(record)
             self._write_line(record.line())
             if self._tracing is not None and span is not None:
                 self._tracing.end(span, record)
@@ -209,7 +219,9 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
-                record.cached_tokens = cached_tokens(headers)
+                told = told_tokens(headers, PROMPT_TOKENS)
+                record.input_tokens = record.prompt_tokens or 0 if told is None else told
+                record.cached_tokens = told_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, place)
@@ -269,11 +281,13 @@ class Relay:
             elif goes_on and piece:
                 record.continued += 1
                 goes_on = False
-            record.output_tokens += piece.count(b"\n\n")
+            tokens = piece.count(b"\n\n") - piece.endswith(DONE)
+            record.output_tokens += tokens
             before, last = last, piece
             if answer is not None:
                 piece = answer.feed(piece)
             if piece:
+                exchange.clock.sent(tokens)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         if not exchange.begun:
             record.status = connection.status
@@ -310,10 +324,10 @@ def told_output_tokens(end: bytes) -> int | None:
     return int(usages[-1]) if usages else None
 
 
-def cached_tokens(headers: Headers) -> int | None:
-    """Of the prompt, as the engine says."""
+def told_tokens(headers: Headers, header: bytes) -> int | None:
+    """What the engine says in it."""
     for name, value in headers:
-        if name == CACHED_TOKENS:
+        if name == header:
             return int(value) if value.isdigit() else None
     return None
 

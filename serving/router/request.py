@@ -13,6 +13,7 @@ from serving.placement.expected_output import ExpectedOutput
 from serving.router.asgi import Headers
 from serving.router.errors import ApiError
 from serving.router.model import Model
+from serving.router.request_record import Rewrite
 
 GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 """Paths whose answers an engine generates."""
@@ -44,6 +45,7 @@ class EngineRequest:
     """Of the answer: what was done to the request."""
     answer: Answer | None = None
     """None: the answer passes byte for byte."""
+    rewrites: tuple[Rewrite, ...] = ()
 
 
 _decode = msgspec.json.Decoder().decode
@@ -101,9 +103,13 @@ def engine_request(path: str, raw: bytes, body: dict[str, Any], model: Model) ->
     except InvalidRequest as error:
         raise ApiError(400, error.message, code=error.code, param=error.param) from None
     request = EngineRequest(encode(body) if done.changed or renamed else raw)
+    if done.changed:
+        request.rewrites = ("normalised",)
     if done.max_tokens_clamped is not None:
+        request.rewrites += ("max_tokens_clamped",)
         request.headers.append((b"x-max-tokens-clamped", b"%d" % done.max_tokens_clamped))
     if done.warnings:
+        request.rewrites += ("warned",)
         request.headers.append((b"x-request-warnings", "; ".join(done.warnings).encode()))
     if done.answer:
         request.answer = Answer(done.answer)

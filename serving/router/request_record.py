@@ -9,12 +9,26 @@ import msgspec
 from serving.router.asgi import Headers
 from serving.router.errors import ApiError
 
+Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
+"""
+- normalised: the engine was sent another body than the client's, of the same meaning.
+- max_tokens_clamped: with a lower limit on the answer.
+- warned: something was left out or moved, and the client was told.
+"""
 Outcome = Literal[
-    "answered", "client_gone", "invalid", "refused", "replicas_failed", "broken", "internal_error"
+    "answered",
+    "client_gone",
+    "unauthorized",
+    "invalid",
+    "refused",
+    "replicas_failed",
+    "broken",
+    "internal_error",
 ]
 """
 - answered: the client has the engine's whole answer, which may be an error of that engine's.
 - client_gone: it left before.
+- unauthorized: it has no key of a tenant.
 - invalid: the router could make nothing of the request.
 - refused: it was not let in, or waited in vain; `error` says why.
 - replicas_failed: each replica that was asked failed before the answer had begun.
@@ -38,6 +52,7 @@ class RequestRecord(msgspec.Struct):
     """None: the client got no answer."""
     error: str | None = None
     """The code of an error of the router's own."""
+    tenant: str | None = None
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
@@ -50,6 +65,8 @@ class RequestRecord(msgspec.Struct):
     """Of the prompt, on `replica`."""
     cached_tokens: int | None = None
     """The same, as the engine says."""
+    input_tokens: int = 0
+    """Of the prompt, as the engine says, else as estimated; 0 if no engine has read it."""
     output_tokens: int = 0
     """As the engine says; about, where a stream does not tell its usage."""
     ttft_ms: float | None = None
@@ -59,6 +76,8 @@ class RequestRecord(msgspec.Struct):
     """How often a replica was asked after another had failed, or the same once more."""
     continued: int = 0
     """Replicas that went on with a stream that had begun."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """What was done to the request before an engine was sent it."""
     trace_id: str | None = None
 
     def queued(self, since_s: float) -> None:
@@ -72,6 +91,8 @@ class RequestRecord(msgspec.Struct):
             self.status = error.status
         if error.refused is not None:
             self.outcome = "refused"
+        elif error.status == 401:
+            self.outcome = "unauthorized"
         elif error.status < 500:
             self.outcome = "invalid"
         else:

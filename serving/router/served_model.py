@@ -17,6 +17,7 @@ from serving.router import backend_health
 from serving.router.admission import Entrance
 from serving.router.errors import ApiError
 from serving.router.model import Model
+from serving.router.model_metrics import ModelMetrics
 from serving.router.replica import Replica, ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.scaling.arrivals import Arrivals
@@ -38,6 +39,7 @@ class ServedModel:
     ) -> None:
         self.model = model
         self.replicas: list[Replica] = []
+        self.metrics = ModelMetrics()
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy(config.placement), model.first_rates)
         self.on_event: Callable[[Event], object] | None = None

@@ -98,10 +98,12 @@ def attributes(record: RequestRecord) -> dict[str, Any]:
         "gen_ai.response.time_to_first_chunk": (
             None if record.ttft_ms is None else record.ttft_ms / 1000
         ),
+        "gen_ai.usage.input_tokens": record.input_tokens,
         "gen_ai.usage.cache_read.input_tokens": record.cached_tokens,
         "gen_ai.usage.output_tokens": record.output_tokens,
         "mistral_serve.request_id": record.request_id,
         "mistral_serve.outcome": record.outcome,
+        "mistral_serve.tenant": record.tenant,
         "mistral_serve.replica": record.replica,
         "mistral_serve.queue_ms": record.queue_ms,
         "mistral_serve.expected_cached_tokens": record.expected_cached_tokens,

@@ -78,7 +78,7 @@ def test_a_new_one_knows_what_the_routers_remember() -> None:
     gauges = Gauges()
     autoscaler = Autoscaler(MODEL, policy, 60, Record(MODEL, gauges))
     assert autoscaler.decide(4, 4, routers.series, routers.now_s) == 4
-    assert gauges.values["mistral_autoscaling_value", MODEL, "prefill"] == 30_000
+    assert gauges.values["mistral_serve_autoscaling_value", MODEL, "prefill"] == 30_000
     new = Autoscaler(
         MODEL,
         ScalingPolicy(ScalingConfig(1, 10, prefill_utilization=0.8)),

@@ -20,12 +20,12 @@ def test_metrics_tell_the_decision_and_its_reasons() -> None:
     record = Record("m", gauges)
     record.write(2, Decision(4, "kv_cache", 900.0, 250.0, "max_replicas"), observed(2))
     record.write(4, Decision(5, "prefill", 1000.0, 200.0), observed(4, startup_s=80))
-    assert gauges.values["mistral_autoscaling_replicas", "m"] == 5
-    assert gauges.values["mistral_autoscaling_value", "m", "prefill"] == 1000
-    assert gauges.values["mistral_autoscaling_target", "m", "prefill"] == 200
-    assert gauges.values["mistral_autoscaling_value", "m", "kv_cache"] == 0
-    assert gauges.values["mistral_autoscaling_bound", "m", "max_replicas"] == 0
-    assert gauges.values["mistral_autoscaling_startup_seconds", "m"] == 80
+    assert gauges.values["mistral_serve_autoscaling_replicas", "m"] == 5
+    assert gauges.values["mistral_serve_autoscaling_value", "m", "prefill"] == 1000
+    assert gauges.values["mistral_serve_autoscaling_target", "m", "prefill"] == 200
+    assert gauges.values["mistral_serve_autoscaling_value", "m", "kv_cache"] == 0
+    assert gauges.values["mistral_serve_autoscaling_bound", "m", "max_replicas"] == 0
+    assert gauges.values["mistral_serve_autoscaling_startup_seconds", "m"] == 80
 
 
 def test_the_bound_that_held_is_1() -> None:

@@ -51,14 +51,14 @@ class Server:
 def engine(interval_s: float) -> Iterator[Server]:
     """The stand-in engine, which pauses `interval_s` between the chunks of a stream."""
     options = ["--interval-s", str(interval_s), "--model", MODEL]
-    with _server("tests.stand_in_engine", *options) as server:
+    with running("tests.stand_in_engine", *options) as server:
         yield server
 
 
 @contextlib.contextmanager
 def relay(kind: str, upstream: Server, checkout: Path = _ROOT) -> Iterator[Server]:
     """The `router` or the `bare` relay of the code in `checkout`, in front of `upstream`."""
-    with _server("tests.bench.relay_process", kind, str(upstream.port), cwd=checkout) as server:
+    with running("tests.bench.relay_process", kind, str(upstream.port), cwd=checkout) as server:
         yield server
 
 
@@ -68,7 +68,7 @@ def dies_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _server(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
+def running(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
     """Runs a module that prints its port and pid; killed on leaving, and if this process dies."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *args],
@@ -134,14 +134,15 @@ class BareRelay(Pipe):
         self.join(upstream.transport)
 
 
-def _announce(sock: socket.socket) -> None:
+def announce(sock: socket.socket) -> None:
+    """Tells `running` that this process listens."""
     print(json.dumps({"port": sock.getsockname()[1], "pid": os.getpid()}), flush=True)
 
 
 async def _serve_bare(engine_port: int) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: BareRelay(engine_port), HOST, 0)
-    _announce(server.sockets[0])
+    announce(server.sockets[0])
     await server.serve_forever()
 
 
@@ -154,22 +155,27 @@ async def _serve_router(engine_port: int) -> None:
     from serving.router.app import RouterApp
     from serving.router.directory import Directory
     from serving.router.http_server import listening_socket, server_config
+    from serving.router.metrics import Metrics
     from serving.router.model import Model
     from serving.router.relay import Relay
     from serving.router.replica import ReplicaInfo
     from serving.router.replica_health import HealthCheck
     from serving.router.request_log import RequestLog
+    from serving.router.tenants import Tenants
 
     rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
     config = RouterConfig()
     directory = Directory([Model(MODEL, rules=rules)], config, HealthCheck("token", 5))
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
-    relay = Relay(directory, "token", config, RequestLog(Path(os.devnull), 0, 0).write)
-    app = RouterApp(directory, relay, is_draining=lambda: False)
+    tenants = Tenants(())
+    metrics = Metrics(directory, tenants.names)
+    log = RequestLog(Path(os.devnull), 0, 0)
+    relay = Relay(directory, "token", config, tenants, metrics, log.write)
+    app = RouterApp(directory, relay, tenants, metrics, list, is_draining=lambda: False)
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()
-    _announce(sock)
+    announce(sock)
     await uvicorn.Server(server_config(app)).serve(sockets=[sock])
 
 

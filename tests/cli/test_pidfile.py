@@ -60,3 +60,13 @@ def test_a_runtime_folder_that_is_not_there_does_not_matter(
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
     with pidfile.noted(PORT):
         assert pidfile.find(PORT) is not None
+
+
+def test_where_its_ray_exports_metrics_is_noted() -> None:
+    with pidfile.noted(PORT):
+        assert pidfile.ray_metrics(PORT) is None
+        pidfile.note_ray_metrics(PORT, "127.0.0.1:1234")
+        address = pidfile.ray_metrics(PORT)
+        assert address == "127.0.0.1:1234"
+        assert pidfile.find(PORT) is not None
+    assert pidfile.ray_metrics(PORT) is None

@@ -20,7 +20,6 @@ REPLICA = {
 }
 ANSWERS: dict[str, Any] = {
     "/-/replicas": {"small": [REPLICA]},
-    "/v1/models": {"data": [{"id": "small"}]},
     "/version": {"vllm": "0.32.0", "ray": "2.60.0"},
 }
 

@@ -48,7 +48,7 @@ def test_a_client_that_leaves_frees_its_engine_within_a_second(
     assert all(replica["requests_in_flight"] == 0 for replica in service.replicas())
 
 
-@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/version", "/docs"])
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/version", "/docs"])
 def test_an_engine_tells_nothing_without_the_token(service: Service, path: str) -> None:
     for replica in service.replicas():
         for headers in ({}, {"authorization": "Bearer EMPTY"}):

@@ -109,7 +109,7 @@ async def test_the_token_lets_a_request_in_and_its_answer_out(engine: Engine) ->
 
 
 @pytest.mark.parametrize("headers", UNAUTHORIZED)
-@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/v1/models", "/slow", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics/", "/v1/models", "/slow", "/nowhere"])
 async def test_without_the_token_nothing_is_said_of_what_is_here(
     engine: Engine, path: str, headers: dict[str, Any]
 ) -> None:
@@ -128,6 +128,24 @@ async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
     assert (await engine.http.get("/")).status_code == 401
     await engine.gate.drain(timeout_s=0)
     assert (await engine.http.get("/")).status_code == 401
+
+
+async def test_metrics_are_told_at_all_times_to_whoever_can_reach_the_port(engine: Engine) -> None:
+    async def scraped() -> int:
+        return (await engine.http.get("/metrics")).status_code
+
+    assert await scraped() == 200
+    assert (await engine.http.post("/metrics")).status_code == 401
+    waits = await engine.begin()
+    draining = asyncio.create_task(engine.gate.drain(timeout_s=3600))
+    await asyncio.sleep(0)
+    assert await scraped() == 200
+    assert not draining.done()
+    engine.finish.set()
+    await waits
+    assert await draining == 0
+    engine.dead = True
+    assert await scraped() == 200
 
 
 async def test_while_draining_no_request_comes_in(engine: Engine) -> None:

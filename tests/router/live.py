@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import httpx
@@ -13,16 +13,20 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from serving.admission import UNLIMITED, Capacity
-from serving.config import AdmissionConfig, RouterConfig
+from serving.config import AdmissionConfig, RouterConfig, TenantConfig
 from serving.mistral import ModelRules
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
 from serving.router.directory import Directory
 from serving.router.http_server import listening_socket, server_config
+from serving.router.metrics import Metrics
 from serving.router.model import Model
+from serving.router.peers import PeerInfo
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
+from serving.router.scrape_targets import scrape_targets
+from serving.router.tenants import Tenants
 from serving.router.tracing import Tracing
 from tests.eventually import eventually
 from tests.router.engines import Engine, Steered, fresh
@@ -53,6 +57,7 @@ class LiveRouter:
     infos: list[ReplicaInfo]
     lines: list[bytes]
     """Of the request log."""
+    app: RouterApp
     draining: bool = False
 
     @cached_property
@@ -145,6 +150,7 @@ async def running_router(
     max_itl_ms: float | None = None,
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
+    tenants: Sequence[TenantConfig] = (),
     tracing: Tracing | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
@@ -163,7 +169,9 @@ async def running_router(
     )
     directory = Directory(models, config, check)
     lines: list[bytes] = []
-    relay = Relay(directory, TOKEN, config, lines.append, tracing)
+    keys = Tenants(tenants)
+    metrics = Metrics(directory, keys.names)
+    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
@@ -173,10 +181,12 @@ async def running_router(
         directory.update(models[0].model_id, infos)
         replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
-        app = RouterApp(directory, relay, lambda: router.draining)
+        app = RouterApp(directory, relay, keys, metrics, lambda: targets(), lambda: router.draining)
         url = await stack.enter_async_context(_listening(app))
+        itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
+        targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines)
+        router = LiveRouter(url, http, directory, engines, infos, lines, app)
         stack.push_async_callback(router.close)
         yield router
         await router.close()

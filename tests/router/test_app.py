@@ -7,7 +7,9 @@ import openai
 import pytest
 
 from serving.router.app import RELAYED
+from serving.router.backend import Backend
 from serving.router.model import Model
+from serving.router.replica import ReplicaInfo
 from tests.router.engines import Engine, Refuses
 from tests.router.live import (
     ALIAS,
@@ -70,6 +72,25 @@ async def test_an_unknown_model_is_a_404_that_lists_the_known_ones(
         assert error["param"] == "model"
         for name in ("gpt", MODEL, OTHER.model_id):
             assert name in error["message"]
+
+
+async def test_prometheus_finds_routers_and_engines(start_router: StartRouter) -> None:
+    elsewhere = Backend("http://ollama:11434/v1", "small", 8192)
+    models = [Model(MODEL), Model("other", backend=elsewhere)]
+    router = await start_router(Engine, Engine, models=models)
+    router.directory.update("other", [ReplicaInfo("ollama", "ollama", 11434, 8192)])
+    itself = router.url.removeprefix("http://")
+    engines = [f"127.0.0.1:{info.port}" for info in router.infos]
+    assert (await router.http.get("/-/targets")).json() == [
+        {"targets": [itself], "labels": {"component": "router", "router": "router-0"}},
+        *(
+            {
+                "targets": [address],
+                "labels": {"component": "engine", "model": MODEL, "replica": f"replica-{i}"},
+            }
+            for i, address in enumerate(engines)
+        ),
+    ]
 
 
 async def test_health_follows_the_replicas(router: LiveRouter) -> None:
@@ -145,7 +166,7 @@ async def test_the_routers_own_paths_are_for_get_only(router: LiveRouter, path: 
     assert refused.headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/metrics", "/docs", "/v1/embeddings", "/load_lora"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/docs", "/v1/embeddings", "/load_lora"])
 async def test_what_is_not_there_is_a_404_and_never_reaches_an_engine(
     router: LiveRouter, path: str
 ) -> None:

@@ -46,7 +46,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
     fields = await record(router)
     assert before <= datetime.fromisoformat(fields.pop("time")) <= datetime.now(UTC)
     assert 0 <= fields.pop("queue_ms") <= fields["duration_ms"]
-    assert fields.pop("prompt_tokens") > 0
+    assert fields.pop("prompt_tokens") == fields.pop("input_tokens") > 0
     ttft_ms, duration_ms = fields.pop("ttft_ms"), fields.pop("duration_ms")
     assert 0 < ttft_ms <= duration_ms if stream else ttft_ms is None
     assert fields == {
@@ -55,6 +55,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "outcome": "answered",
         "status": 200,
         "error": None,
+        "tenant": "default",
         "model": MODEL,
         "stream": stream,
         "replica": "replica-0",
@@ -63,6 +64,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "output_tokens": 5 if stream else 16,
         "retries": 0,
         "continued": 0,
+        "rewrites": [],
         "trace_id": None,
     }
     assert explained(answer) == {
@@ -94,12 +96,13 @@ async def test_the_cached_tokens_are_told_as_expected_and_as_they_were(
         answer = asyncio.create_task(router.chat(**ask))
         connection = await router.asked()
         head = OK_HEAD % (b"text/event-stream" if stream else b"application/json")
-        head += b"x-cached-tokens: %b\r\n" % said
+        head += b"x-prompt-tokens: 2000\r\nx-cached-tokens: %b\r\n" % said
         body = CHUNKED + b"2\r\n\n\n\r\n0\r\n\r\n" if stream else b"content-length: 0\r\n\r\n"
         connection.transport.write(head + body)
         got, fields = explained(await answer), await record(router)
         assert got["cached-tokens"] == said.decode() == str(fields["cached_tokens"])
         assert got["expected-cached-tokens"] == str(fields["expected_cached_tokens"])
+        assert fields["input_tokens"] == 2000
     assert fields["expected_cached_tokens"] > 500
 
 

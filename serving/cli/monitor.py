@@ -1,0 +1,118 @@
+"""`mistral-serve monitor`: a Prometheus on a running service, until Ctrl-C."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+import yaml
+
+from serving.cli import pidfile
+from serving.cli.client import DEFAULT_URL, Url, fail, unreachable
+from serving.cli.up import interrupt
+
+_SCRAPE_INTERVAL = "2s"
+_START_S = 30
+_STOP_S = 10
+
+
+def monitor(
+    url: Url = DEFAULT_URL,
+    port: Annotated[int, typer.Option(help="Where Prometheus listens, on this machine.")] = 9090,
+    rules: Annotated[
+        Path, typer.Option(help="A folder with rules, whose *.yaml are loaded if there are any.")
+    ] = Path("dashboards/rules"),
+) -> None:
+    """Start Prometheus on a running service, and keep what it has seen until Ctrl-C."""
+    signal.signal(signal.SIGTERM, interrupt)
+    program = shutil.which("prometheus")
+    if program is None:
+        raise fail("there is no prometheus on this machine; install it: apt-get install prometheus")
+    try:
+        httpx.get(f"{url}/-/targets", timeout=5).raise_for_status()
+    except httpx.HTTPError:
+        raise unreachable(url) from None
+    ray = pidfile.ray_metrics(httpx.URL(url).port or 80)
+    try:
+        with prometheus(program, config(url, rules, ray), port) as process:
+            typer.echo(f"Prometheus: http://127.0.0.1:{port}\nCtrl-C stops it.")
+            process.wait()
+        raise fail(f"Prometheus ended by itself, with code {process.returncode}")
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+
+
+def config(url: str, rules: Path, ray: str | None) -> dict[str, Any]:
+    """Prometheus' configuration; `ray` is where Ray exports its metrics, if that is known."""
+    discovery = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
+    jobs: list[dict[str, Any]] = [{"job_name": "mistral-serve", "http_sd_configs": [discovery]}]
+    if ray is not None:
+        jobs.append(
+            {
+                "job_name": "ray",
+                "static_configs": [{"targets": [ray], "labels": {"component": "ray"}}],
+                "metric_relabel_configs": [{"regex": "otel_.*|SessionName", "action": "labeldrop"}],
+            }
+        )
+    return {
+        "global": {
+            "scrape_interval": _SCRAPE_INTERVAL,
+            "scrape_timeout": _SCRAPE_INTERVAL,
+            "evaluation_interval": _SCRAPE_INTERVAL,
+        },
+        "scrape_configs": jobs,
+        "rule_files": [str(file.resolve()) for file in sorted(rules.glob("*.yaml"))],
+    }
+
+
+@contextlib.contextmanager
+def prometheus(
+    program: str, settings: dict[str, Any], port: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs it, ready to be asked, while the context is open; nothing of it is left after that."""
+    with tempfile.TemporaryDirectory(prefix="mistral-serve-monitor-") as folder:
+        file, log = Path(folder, "prometheus.yaml"), Path(folder, "log")
+        file.write_text(yaml.safe_dump(settings))
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={file}",
+                    f"--storage.tsdb.path={folder}/data",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                    "--log.level=warn",
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is this process's to handle
+            )
+        try:
+            wait_until_ready(process, port, log)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline_s = time.monotonic() + _START_S
+    while True:
+        if process.poll() is not None:
+            raise fail(f"Prometheus does not start:\n{log.read_text().strip()}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=1).status_code == 200:
+                return
+        if time.monotonic() > deadline_s:
+            raise fail(f"Prometheus is not ready within {_START_S} s:\n{log.read_text().strip()}")
+        time.sleep(0.1)
