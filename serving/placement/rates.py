@@ -14,7 +14,7 @@ _TO_FIRST_GUESS = 0.01
 """In observations: what it weighs that the two scales are equal, and that they are 1."""
 
 
-_SURE = 20.0
+_SURE = 15.0
 """In observations: what the first guesses weigh in `context_tokens` at the beginning."""
 
 
