@@ -63,7 +63,9 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
         elif requests:
             room = capacity.kv_cache_tokens - load.kv_tokens
             if capacity.max_step_ms < math.inf:
-                room = min(room, int(load.context_room_tokens(capacity.max_step_ms)))
+                in_time = load.context_room_tokens(capacity.max_step_ms)
+                if in_time < room:
+                    room = int(in_time)
             rooms.append(room)
         else:
             rooms.append(_ANY_TOKENS)
