@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from serving.admission.allotment import RouterDemand
-from serving.admission.capacity import Capacity, Replica, has_spare, have_room, rooms_tokens
+from serving.admission.capacity import Capacity, Replica, have_room, rooms_tokens
 from serving.admission.drain import DrainRate
 from serving.admission.flow import Flow
 from serving.admission.line import Line
@@ -30,8 +30,6 @@ _LONGEST_RETRY_S = 3600
 _BYPASS = 0.5
 """Part of its own KV tokens that smaller requests may go past the first of the line, before a
 replica is kept for it. Half of the replicas at most are kept so."""
-_MISS = 0.05
-"""Part of a request's KV tokens that is prefilled anywhere, cached elsewhere or not."""
 _ANY = 1 << 62
 
 R = TypeVar("R", bound=Replica)
@@ -62,6 +60,7 @@ class Admission(Generic[R]):
         """
         self.capacity = capacity
         self.replicas: list[R] = []
+        self._numbers: dict[R, int] = {}
         self.allotment: float | None = None
         """Parts of a replica that this router may have booked, all replicas together, if there are
         other routers; see allotment.py."""
@@ -85,6 +84,7 @@ class Admission(Generic[R]):
     def update(self, replicas: Iterable[R], allotment: float | None, now_s: float) -> None:
         """These are the replicas that are up, and that is this router's part of them."""
         self.replicas = list(replicas)
+        self._numbers = {replica: at for at, replica in enumerate(self.replicas)}
         self.allotment = allotment
         if self.replicas:
             self.capacity = self.replicas[0].capacity
@@ -126,7 +126,7 @@ class Admission(Generic[R]):
         """The next request and the replicas that have room for it, of which the caller books one
         before it calls again. None: no room, or nobody waits.
         """
-        placed = self._next()
+        placed = self._next(now_s)
         if placed is None:
             self.drain.full = bool(self.line or self._kept)
             return None
@@ -180,7 +180,7 @@ class Admission(Generic[R]):
 
     # Placing
 
-    def _next(self) -> tuple[Ticket, Sequence[R]] | None:
+    def _next(self, now_s: float) -> tuple[Ticket, Sequence[R]] | None:
         if not (self.line or self._kept) or not self.replicas:
             return None
         rooms = rooms_tokens(self.replicas)
@@ -195,7 +195,7 @@ class Admission(Generic[R]):
                 return None
             tokens = first.demand.kv_tokens
             if roomiest >= tokens:
-                return self._suited(rooms)
+                return self._suited(rooms, now_s)
             if first.overtaken < tokens * _BYPASS or len(self._kept) * 2 >= len(self.replicas):
                 break
             at = rooms.index(roomiest)
@@ -209,31 +209,43 @@ class Admission(Generic[R]):
         first.overtaken += tokens
         return smaller, self._with_room(tokens, rooms)
 
-    def _suited(self, rooms: list[int]) -> tuple[Ticket, Sequence[R]] | None:
+    def _suited(self, rooms: list[int], now_s: float) -> tuple[Ticket, Sequence[R]] | None:
         """The first of the line's front that has a replica to go to, and all those replicas."""
-        for ticket in self.line.front:
-            replicas = self._welcoming(ticket, rooms)
+        lowest = min(rooms)
+        for place, ticket in enumerate(self.line.front):
+            tokens = ticket.demand.kv_tokens
+            replicas: Sequence[R] = self.replicas
+            if lowest < tokens:
+                if ticket.demand.choose is None:
+                    replicas = self._with_room(tokens, rooms)
+                else:
+                    replicas = self._at_home(ticket, rooms, place == 0, now_s)
             if replicas and not self._beyond_allotment(ticket.share):
                 return ticket, replicas
         return None
 
-    def _welcoming(self, ticket: Ticket, rooms: list[int]) -> Sequence[R]:
-        """The replicas with room for it, but not those that are nearly full and would have to
-        prefill what another has cached: it waits for that one. Else every prompt of a full fleet is
-        prefilled anew, as room is seldom where it has been before, and that is what fills it.
+    def _at_home(self, ticket: Ticket, rooms: list[int], anew: bool, now_s: float) -> Sequence[R]:
+        """The replica that it would be placed on if all had room, if that one has. Room alone is a
+        bad guide: it is seldom where the prompt is cached, and each that is read anew slows down
+        all that decode there. So who has to wait does so for that replica and lets others pass. Its
+        choice is asked for `anew` when it is the first, or when the replica has room.
         """
-        demand, replicas = ticket.demand, self.replicas
-        tokens = demand.kv_tokens
-        fitting = [i for i, room in enumerate(rooms) if room >= tokens]
-        if demand.cached_tokens is not None and fitting:
-            spare = [has_spare(replicas[i], tokens) for i in fitting]
-            if not all(spare):
-                cached = demand.cached_tokens(replicas)
-                least = max(cached) - _MISS * tokens
-                fitting = [
-                    i for i, has in zip(fitting, spare, strict=True) if has or cached[i] >= least
-                ]
-        return replicas if len(fitting) == len(replicas) else [replicas[i] for i in fitting]
+        at = self._numbers.get(ticket.home)
+        tokens = ticket.demand.kv_tokens
+        if at is None or anew or rooms[at] >= tokens:
+            at = self._choice(ticket, now_s)
+            ticket.home = self.replicas[at]
+        return [self.replicas[at]] if rooms[at] >= tokens else []
+
+    def _choice(self, ticket: Ticket, now_s: float) -> int:
+        """Of the replicas that are not kept for others, its own."""
+        choose = ticket.demand.choose
+        assert choose is not None
+        if not self._kept:
+            return choose(self.replicas, now_s)
+        kept = set(self._kept.values())
+        free = [replica for replica in self.replicas if replica not in kept]
+        return self._numbers[free[choose(free, now_s)]]
 
     def _with_room(self, tokens: int, rooms: list[int]) -> Sequence[R]:
         if min(rooms) >= tokens:

@@ -47,7 +47,6 @@ class Replica(Protocol):
     def capacity(self) -> Capacity: ...
 
 
-_SPARE = 0.25
 _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 
 
@@ -64,26 +63,13 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
         elif requests:
             room = capacity.kv_cache_tokens - load.kv_tokens
             if capacity.max_step_ms < math.inf:
-                room = min(room, int(load.context_room_tokens(capacity.max_step_ms)))
+                in_time = load.context_room_tokens(capacity.max_step_ms)
+                if in_time < room:
+                    room = int(in_time)
             rooms.append(room)
         else:
             rooms.append(_ANY_TOKENS)
     return rooms
-
-
-def has_spare(replica: Replica, kv_tokens: int) -> bool:
-    """Whether a quarter of the replica is free beside such a request, or all of it without."""
-    load, capacity = replica.load, replica.capacity
-    if not load.requests:
-        return True
-    taken = max(
-        (load.kv_tokens + kv_tokens) / capacity.kv_cache_tokens,
-        (load.requests + 1) / capacity.max_num_seqs,
-    )
-    if taken <= 1 - _SPARE and capacity.max_step_ms < math.inf:
-        room_tokens = load.context_room_tokens(capacity.max_step_ms)
-        return room_tokens - kv_tokens >= _SPARE * (load.context_tokens + room_tokens)
-    return taken <= 1 - _SPARE
 
 
 def have_room(replicas: Iterable[Replica], tokens: float) -> bool:

@@ -24,8 +24,9 @@ class Demand:
     """The same for a request that is sent again, such as a hash of its body. Without one a client
     that was refused counts as a new one when it comes back.
     """
-    cached_tokens: Callable[[Sequence[Any]], Sequence[int]] | None = None
-    """Of its prompt, on each of these replicas."""
+    choose: Callable[[Sequence[Any], float], int] | None = None
+    """The index of the one of these replicas that it had best be placed on now, room or not. None:
+    any with room will do."""
 
 
 class Ticket:
@@ -38,6 +39,7 @@ class Ticket:
         "demand",
         "expires_at_s",
         "gone",
+        "home",
         "order",
         "overtaken",
         "share",
@@ -55,6 +57,8 @@ class Ticket:
         self.expires_at_s = expires_at_s
         self.overtaken = 0
         """KV tokens that were let past it while it stood first."""
+        self.home: Any = None
+        """The replica that it waits for, if it does for one."""
         self.gone = False
         """It waits no more: placed, withdrawn or dismissed."""
 

@@ -11,7 +11,7 @@ from ray import serve
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from serving import serve_log
+from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.gate import Gate
@@ -75,7 +75,7 @@ class Engine:
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
         app = PromptTokensHeaders(await self._server.start())
         self._gate = Gate(app, engine_token(), lambda: self._server.dead)
-        sock = socket.create_server((self._host, 0), backlog=2048)
+        sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
         await self._server.listen(self._gate, sock)
 

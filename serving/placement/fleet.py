@@ -66,14 +66,7 @@ class Fleet:
         """Which of these replicas to send a request to. It is booked by applying the event.
         Raises ValueError if there is none to choose from."""
         candidates = list(replica_ids)
-        if candidates != self._candidates or not candidates:
-            self._candidates = candidates
-            self._candidate_slots = [self._slots[replica_id] for replica_id in candidates]
-            loads = [self.loads[replica_id] for replica_id in candidates]
-            self._candidate_loads = Loads(loads, self._table, self._candidate_slots)
-        cached_by_slot = self._index.cached_tokens(work.prefix)
-        cached = array("q", map(cached_by_slot.__getitem__, self._candidate_slots))
-        chosen = self.policy.choose(work, self._candidate_loads, cached, now_s)
+        chosen, cached_tokens = self._choose(work, candidates, now_s)
         return Placed(
             next(self._requests),
             candidates[chosen],
@@ -82,9 +75,13 @@ class Fleet:
             work.prefix.answer,
             work.prompt_tokens,
             work.output_tokens,
-            cached[chosen],
+            cached_tokens,
             work.streamed,
         )
+
+    def choose(self, work: Work, replica_ids: Iterable[str], now_s: float) -> int:
+        """The index of the one of these replicas that a request would be sent to, as `decide`."""
+        return self._choose(work, list(replica_ids), now_s)[0]
 
     def cached_tokens(self, prefix: Prefix, replica_ids: Iterable[str]) -> list[int]:
         """Of this prompt, on each of these replicas."""
@@ -127,6 +124,20 @@ class Fleet:
         for request in list(self._unfinished.get(source, {})):
             self.apply(Ended(request), now_s, source)
         self._unfinished.pop(source, None)
+
+    def _choose(self, work: Work, candidates: list[str], now_s: float) -> tuple[int, int]:
+        """The index of one, and the tokens of the prompt that are cached there."""
+        cached_by_slot = self._index.cached_tokens(work.prefix)
+        if len(candidates) == 1:
+            return 0, cached_by_slot[self._slots[candidates[0]]]
+        if candidates != self._candidates or not candidates:
+            self._candidates = candidates
+            self._candidate_slots = [self._slots[replica_id] for replica_id in candidates]
+            loads = [self.loads[replica_id] for replica_id in candidates]
+            self._candidate_loads = Loads(loads, self._table, self._candidate_slots)
+        cached = array("q", map(cached_by_slot.__getitem__, self._candidate_slots))
+        chosen = self.policy.choose(work, self._candidate_loads, cached, now_s)
+        return chosen, cached[chosen]
 
     def _place(self, event: Placed, now_s: float, source: str) -> None:
         load = self.loads.get(event.replica_id)

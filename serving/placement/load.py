@@ -130,8 +130,7 @@ class ReplicaLoad:
 
     def context_room_tokens(self, max_step_ms: float) -> float:
         """How much more context the replica could decode with steps no longer than that."""
-        left_ms = max_step_ms - self.rates.step_ms(self.context_tokens)
-        return left_ms / self.rates.step_ms_per_context_token
+        return self.rates.context_tokens(max_step_ms) - self.context_tokens
 
     def room_ms(self, work: Work, cached_tokens: int) -> float:
         """Until requests have ended whose place in the KV cache and the batch this one needs: of as

@@ -19,6 +19,10 @@ _POLICIES: dict[PolicyName, type[Policy]] = {
     "session_hash": SessionHash,
 }
 
+WAIT_FOR_CHOICE: frozenset[PolicyName] = frozenset({"least_cost", "session_hash"})
+"""With these it matters where a request goes: one that has to wait does so for the replica of their
+choice. With the others any that has room will do."""
+
 
 def policy(name: PolicyName) -> Policy:
     """One of its own for each model, as some have a state."""

@@ -9,6 +9,7 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from serving import ports
 from serving.config import ANY_ADDRESS, RouterConfig
 from serving.engine_token import engine_token
 from serving.router import feed
@@ -103,7 +104,7 @@ class Router:
         targets = partial(scrape_targets, directory, routers)
         app = RouterApp(directory, relay, tenants, metrics, targets, lambda: self._draining)
         own_host = self._host if config.host in ANY_ADDRESS else config.host
-        own_sock = listening_socket(own_host, 0)
+        own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
         self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
         self._serving = asyncio.create_task(self._server.run_until_stopped())

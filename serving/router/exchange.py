@@ -138,7 +138,7 @@ class ExchangeReader:
             timeout_s,
             served.service_s(work) if timeout_s is not None else 0.0,
             hash64(raw)[0],
-            partial(served.cached_tokens, work),
+            partial(served.choose, work) if served.waits_for_choice else None,
         )
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:

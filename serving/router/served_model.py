@@ -12,7 +12,7 @@ from serving.admission.promises import Kept, Made
 from serving.config import RouterConfig
 from serving.placement import Ended, Event, FirstToken, Fleet, Placed, Work
 from serving.placement.expected_output import ExpectedOutput
-from serving.placement.policies import policy
+from serving.placement.policies import WAIT_FOR_CHOICE, policy
 from serving.router import backend_health
 from serving.router.admission import Entrance
 from serving.router.errors import ApiError
@@ -42,6 +42,8 @@ class ServedModel:
         self.metrics = ModelMetrics()
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy(config.placement), model.first_rates)
+        self.waits_for_choice = config.placement in WAIT_FOR_CHOICE
+        """Requests do, if it has no room."""
         self.on_event: Callable[[Event], object] | None = None
         """Hears what this router books and releases, for the other routers."""
         self._config = config
@@ -108,12 +110,13 @@ class ServedModel:
 
     def uncached_tokens(self, work: Work) -> int:
         """Of its prompt, where most is cached."""
-        cached = max(self.cached_tokens(work, self.replicas), default=0)
+        replica_ids = (replica.info.replica_id for replica in self.replicas)
+        cached = max(self.fleet.cached_tokens(work.prefix, replica_ids), default=0)
         return max(work.prompt_tokens - cached, 0)
 
-    def cached_tokens(self, work: Work, replicas: Iterable[Replica]) -> list[int]:
-        """Of the request's prompt, on each of these."""
-        return self.fleet.cached_tokens(work.prefix, (r.info.replica_id for r in replicas))
+    def choose(self, work: Work, replicas: Sequence[Replica], now_s: float) -> int:
+        """The index of the one of these that placement prefers, room or not."""
+        return self.fleet.choose(work, [r.info.replica_id for r in replicas], now_s)
 
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""

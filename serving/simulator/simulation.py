@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -241,15 +241,15 @@ class Simulation:
             self._place(request, router, fleet.loads, now_s, now_s)
             return
 
-        def cached_tokens(candidates: Iterable[_Candidate]) -> list[int]:
-            return fleet.cached_tokens(request.prefix, (c.load.replica_id for c in candidates))
+        work = self._work(request, router)
 
-        kv_tokens = request.prompt_tokens + self._expected_tokens(router)
+        def choose(candidates: Sequence[_Candidate], now_s: float) -> int:
+            return fleet.choose(work, self._ids(candidates, router), now_s)
+
+        kv_tokens = work.prompt_tokens + work.output_tokens
         arrivals = self._demand.arrivals[router]
         arrival = arrivals.come(request.prompt_tokens, kv_tokens, returns=False)
-        offered = self._admissions[router].offer(
-            Demand(kv_tokens, cached_tokens=cached_tokens), now_s
-        )
+        offered = self._admissions[router].offer(Demand(kv_tokens, choose=choose), now_s)
         if isinstance(offered, Refusal):
             arrival.count(self._uncached_tokens(request, router))
             self._finish(Outcome(request, now_s, NO_REPLICA))
@@ -259,6 +259,15 @@ class Simulation:
         if offered in self._waiting:
             arrival.waits(self._uncached_tokens(request, router))
             self._at(offered.expires_at_s, partial(self._look, router))
+
+    def _work(self, request: Request, router: int) -> Work:
+        output_tokens = self._expected_tokens(router)
+        return Work(request.prefix, request.prompt_tokens, output_tokens, request.session)
+
+    def _ids(self, candidates: Sequence[_Candidate], router: int) -> Iterable[str]:
+        if candidates is self._admissions[router].replicas:
+            return self._fleets[router].loads
+        return [candidate.load.replica_id for candidate in candidates]
 
     def _expected_tokens(self, router: int) -> int:
         if self._output_tokens is not None:
@@ -281,10 +290,7 @@ class Simulation:
             self._finish(Outcome(gone.request, gone.sent_s, NO_REPLICA))
         while (handed := admission.next(now_s)) is not None:
             ticket, candidates = handed
-            if candidates is admission.replicas:
-                replica_ids: Iterable[str] = self._fleets[router].loads
-            else:
-                replica_ids = [candidate.load.replica_id for candidate in candidates]
+            replica_ids = self._ids(candidates, router)
             waited = self._waiting.pop(ticket)
             waited.arrival.left()
             placed = self._place(waited.request, router, replica_ids, waited.sent_s, now_s, ticket)
@@ -300,9 +306,7 @@ class Simulation:
         ticket: Ticket | None = None,
     ) -> Placed:
         fleet = self._fleets[router]
-        output_tokens = self._expected_tokens(router)
-        work = Work(request.prefix, request.prompt_tokens, output_tokens, request.session)
-        placed = fleet.decide(work, replica_ids, now_s)
+        placed = fleet.decide(self._work(request, router), replica_ids, now_s)
         self._tell(placed, router, now_s)
         replica = self._replicas.by_id[placed.replica_id]
         outcome = Outcome(

@@ -167,59 +167,97 @@ def test_one_that_a_replica_was_kept_for_stands_first_when_that_is_gone() -> Non
     assert large not in setting.place()
 
 
-def at_home(setting: Setting, home: int) -> Callable[[Sequence[Replica]], list[int]]:
-    """All of a prompt of 100 tokens is cached on one replica."""
-    at = setting.replicas[home]
-    return lambda replicas: [100 if replica is at else 0 for replica in replicas]
+def home(setting: Setting, number: int) -> Callable[[Sequence[Replica], float], int]:
+    """Placement prefers this one as long as it is up, else the first."""
+    at = setting.replicas[number]
+    return lambda replicas, now_s: replicas.index(at) if at in replicas else 0
 
 
-def test_in_a_full_fleet_a_prompt_waits_for_the_replica_that_has_it() -> None:
-    setting = Setting(2)
-    running = setting.fill(20)
-    first = setting.offer(cached_tokens=at_home(setting, 1))
-    second = setting.offer(cached_tokens=at_home(setting, 0))
-    here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
-    there = [ticket for ticket in running if setting.where[ticket] is setting.replicas[1]]
-    assert setting.end(here[0]) == [second]
-    assert setting.end(here[1]) == [], "there is room, but what is cached elsewhere fills it"
+def on(setting: Setting, number: int, running: list[Ticket]) -> list[Ticket]:
+    return [ticket for ticket in running if setting.where[ticket] is setting.replicas[number]]
+
+
+def test_in_a_full_fleet_a_request_waits_for_the_replica_that_placement_prefers() -> None:
+    setting = Setting(3)
+    running = setting.fill(30)
+    first = setting.offer(choose=home(setting, 1))
+    second = setting.offer(choose=home(setting, 0))
+    here, there = on(setting, 0, running), on(setting, 1, running)
+    assert setting.end(here[0]) == [second], "who came later passes the one who waits for another"
+    assert setting.end(here[1]) == [], "there is room, but the first has no use for it"
     assert setting.end(there[0]) == [first]
     assert setting.where[first] is setting.replicas[1]
 
 
-def test_what_is_cached_nowhere_waits_for_none() -> None:
+def test_where_all_have_room_the_caller_chooses() -> None:
     setting = Setting(2)
-    running = setting.fill(20)
-    nowhere = setting.offer(cached_tokens=lambda replicas: [0] * len(replicas))
-    assert setting.end(running[0]) == [nowhere]
+    setting.offer(choose=home(setting, 1))
+    handed = setting.admission.next(0)
+    assert handed is not None
+    assert handed[1] is setting.admission.replicas
 
 
-def test_a_little_that_is_cached_elsewhere_does_not_matter() -> None:
-    setting = Setting(2)
-    running = setting.fill(20)
-    at = setting.replicas[1]
-    system_prompt = setting.offer(cached_tokens=lambda replicas: [5 * (r is at) for r in replicas])
-    here = next(ticket for ticket in running if setting.where[ticket] is setting.replicas[0])
-    assert setting.end(here) == [system_prompt]
-
-
-def test_where_a_quarter_is_free_any_prompt_is_taken() -> None:
-    setting = Setting(2)
-    running = setting.fill(20)
-    ticket = setting.offer(cached_tokens=at_home(setting, 1))
-    here = [ticket for ticket in running if setting.where[ticket] is setting.replicas[0]]
-    assert [setting.end(here.pop()) for _ in range(3)] == [[], [], []]
-    assert setting.end(here.pop()) == [ticket], "3 of 10 are left free"
+def test_the_first_of_the_line_is_asked_anew_where_it_would_go() -> None:
+    setting = Setting(3)
+    running = setting.fill(30)
+    preferred = [1]
+    ticket = setting.offer(choose=lambda replicas, now_s: preferred[0])
+    here = on(setting, 0, running)
+    assert setting.end(here[0]) == []
+    preferred[0] = 0
+    assert setting.place() == [ticket]
     assert setting.where[ticket] is setting.replicas[0]
 
 
-def test_who_has_the_prompt_and_is_not_up_is_not_waited_for() -> None:
-    setting = Setting(2)
-    running = setting.fill(20)
-    ticket = setting.offer(cached_tokens=at_home(setting, 1))
-    here = next(ticket for ticket in running if setting.where[ticket] is setting.replicas[0])
-    assert setting.end(here) == []
-    setting.admission.update(setting.replicas[:1], None, 0)
+def test_those_behind_the_first_are_asked_anew_when_their_replica_has_room() -> None:
+    setting = Setting(3)
+    running = setting.fill(30)
+    setting.offer(choose=home(setting, 2))
+    asked: list[float] = []
+
+    def choose(replicas: Sequence[Replica], now_s: float) -> int:
+        asked.append(now_s)
+        return 1 if now_s < 2 else 2
+
+    behind = setting.offer(choose=choose)
+    here, there = on(setting, 0, running), on(setting, 1, running)
+    setting.now_s = 1
+    assert setting.end(here[0]) == []
+    assert setting.end(here[1]) == []
+    assert asked == [1], "what it waits for has no room"
+    setting.now_s = 2
+    assert setting.end(there[0]) == []
+    assert asked == [1, 2]
+    assert behind.home is setting.replicas[2]
+
+
+def test_who_waits_for_a_replica_that_goes_is_asked_anew() -> None:
+    setting = Setting(3)
+    running = setting.fill(30)
+    ticket = setting.offer(choose=home(setting, 1))
+    assert setting.end(on(setting, 0, running)[0]) == []
+    setting.admission.update([setting.replicas[0], setting.replicas[2]], None, 0)
     assert setting.place() == [ticket]
+
+
+def test_a_replica_that_is_kept_for_a_large_one_is_nobodys_choice() -> None:
+    setting = Setting(3, max_wait_s=10_000)
+    running = setting.fill(30)
+    large = setting.offer(900)
+    while large in setting.admission.line.front:
+        churn(setting, running)
+    kept = setting.admission._kept[large]
+    offered: list[Sequence[Replica]] = []
+
+    def choose(replicas: Sequence[Replica], now_s: float) -> int:
+        offered.append(replicas)
+        return 0
+
+    ticket = setting.offer(choose=choose)
+    others = [replica for replica in setting.replicas if replica is not kept]
+    at = setting.replicas.index(others[0])
+    assert setting.end(on(setting, at, list(setting.where))[0]) == [ticket]
+    assert offered == [others]
 
 
 def test_a_waiting_client_that_leaves_frees_its_place() -> None:

@@ -1,9 +1,8 @@
-import math
 from dataclasses import dataclass
 
 import pytest
 
-from serving.admission.capacity import Capacity, has_spare, have_room, rooms_tokens, used
+from serving.admission.capacity import Capacity, have_room, rooms_tokens, used
 from tests.admission.fleet import Load
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
@@ -39,23 +38,6 @@ def test_room_is_what_can_be_decoded_in_time() -> None:
     assert rooms_tokens([Replica(Load(200, 1, context_tokens=400), in_time)]) == [100]
     assert rooms_tokens([Replica(Load(950, 1, context_tokens=400), in_time)]) == [50]
     assert rooms_tokens([Replica(Load(), in_time)])[0] > 10**9
-
-
-@pytest.mark.parametrize(
-    ("load", "max_step_ms", "spare"),
-    [
-        (Load(650, 1), math.inf, True),
-        (Load(651, 1), math.inf, False),
-        (Load(10, 2), math.inf, True),
-        (Load(10, 3), math.inf, False),
-        (Load(650, 1, context_tokens=275), 15, True),
-        (Load(650, 1, context_tokens=276), 15, False),
-        (Load(), 11, True),
-    ],
-)
-def test_spare_is_a_quarter_beside_the_request(load: Load, max_step_ms: float, spare: bool) -> None:
-    capacity = Capacity(kv_cache_tokens=1000, max_num_seqs=4, max_step_ms=max_step_ms)
-    assert has_spare(Replica(load, capacity), 100) is spare
 
 
 @pytest.mark.parametrize("loads", [[], [(700, 3)], [(4, 4)], [(0, 0)], [(900, 1), (700, 3)]])

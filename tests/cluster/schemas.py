@@ -182,7 +182,7 @@ def custom_kinds(crd: Object) -> tuple[Kind, ...]:
 @functools.cache
 def published_crds() -> tuple[Object, ...]:
     """The custom resource definitions that lie beside this file."""
-    return tuple(
-        yaml.load(gzip.decompress(file.read_bytes()), yaml.CSafeLoader)
-        for file in sorted((Path(__file__).parent / "crds").glob("*.yaml.gz"))
-    )
+    folder = Path(__file__).parent / "crds"
+    texts = [gzip.decompress(file.read_bytes()) for file in sorted(folder.glob("*.yaml.gz"))]
+    texts += [file.read_bytes() for file in sorted((folder / "own").glob("*.yaml"))]
+    return tuple(yaml.load(text, yaml.CSafeLoader) for text in texts)

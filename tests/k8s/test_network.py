@@ -2,6 +2,7 @@
 
 import pytest
 
+from serving.ports import REPLICAS
 from tests.k8s.manifests import OVERLAYS, base, kustomized, needs_kubectl, pods
 from tests.k8s.network import Peer, allowed
 
@@ -44,6 +45,7 @@ PORTS = {
     *(53, 80, 443, 6443),  # names, the internet, Kubernetes
     *(8000, 6379, 8265, 10001),  # router, GCS and Redis, Ray's dashboard and client
     *(8080, 44217, 44227, 52365),  # metrics, Ray's agent
+    *(6999, *(REPLICA_PORTS := {7000, 7999}), 8001),  # where engines and routers are scraped
     *(22, 1023, 1024, 35123, 65535),
 }
 FREE_PORTS = {port for port in PORTS if port >= 1024}
@@ -52,8 +54,8 @@ FLOWS: dict[tuple[str, str], set[int]] = {
     ("client", "router"): {8000},
     ("operator", "head"): {8265},
     ("prometheus", "head"): {8080, 44217, 44227},
-    ("prometheus", "router"): {8080},
-    ("prometheus", "engine"): {8080},
+    ("prometheus", "router"): {8080, 8000, *REPLICA_PORTS},
+    ("prometheus", "engine"): {8080, *REPLICA_PORTS},
     ("head", "redis"): {6379},
     ("redis-cleanup", "redis"): {6379},
     **{
@@ -99,6 +101,10 @@ def test_no_pod_of_the_namespace_is_without_policy() -> None:
     for peer in peers().values():
         assert not allowed(base(), debug, peer, 8000)
         assert not allowed(base(), peer, debug, 8000)
+
+
+def test_replicas_listen_where_prometheus_may_ask() -> None:
+    assert {REPLICAS[0], REPLICAS[-1]} == REPLICA_PORTS
 
 
 @needs_kubectl

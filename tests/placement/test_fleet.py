@@ -57,6 +57,15 @@ def test_a_decision_changes_nothing_until_it_is_applied() -> None:
     assert place(router, 1, 2, 3, 4).cached_tokens == 300
 
 
+def test_what_is_only_asked_for_is_not_booked() -> None:
+    router = fleet()
+    place(router, 1, 2, 3)
+    before = known(router)
+    chosen = router.choose(work(1, 2, 3, 4), REPLICAS, 1.0)
+    assert known(router) == before
+    assert router.decide(work(1, 2, 3, 4), REPLICAS, 1.0).replica_id == REPLICAS[chosen]
+
+
 def test_only_the_candidates_are_chosen_from() -> None:
     router = fleet()
     router.apply(router.decide(work(1, 2, 3), ["b"], 0.0), 0.0)
