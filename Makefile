@@ -46,6 +46,9 @@ bench-frontend: setup ## what vLLM spends around the model, as the card starts i
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance
 
+manifests: setup ## write what is generated in k8s/, from deploy/serve/ and dashboards/
+	@.venv/bin/python -m deploy.manifests
+
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh
 

@@ -1,0 +1,351 @@
+"""What a request does to an object: decode, admit, validate, keep."""
+
+import itertools
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.cluster import admission, patches, rules, server_side_apply, validation
+from tests.cluster.errors import (
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    invalid,
+    not_found,
+)
+from tests.cluster.fields import pruned, with_defaults, without_nulls
+from tests.cluster.schemas import Kind, Object, built_in_kinds, custom_kind
+from tests.cluster.selectors import fields_match, labels_match
+from tests.cluster.store import Store, copied
+
+_CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")
+NAMESPACES = ("", "namespaces")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The query of a write."""
+
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    manager: str = "test"
+    force: bool = False
+
+
+class Api:
+    """Every write goes through here, a client's and a controller's; errors are ApiError.
+
+    `warnings` of the last write are for the response's headers.
+    """
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.kinds: dict[tuple[str, str], Kind] = {kind.resource: kind for kind in built_in_kinds()}
+        # Called with each object after it changed, until nothing changes any more.
+        self.controllers: list[Callable[[], None]] = []
+        self._reconciling = False
+        self._names = itertools.count(1)
+
+    def kind_of(self, api_version: str, kind: str) -> Kind | None:
+        return next(
+            (k for k in self.kinds.values() if (k.api_version, k.name) == (api_version, kind)),
+            None,
+        )
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object:
+        found = self.store.get(kind.resource, namespace, name)
+        if found is None:
+            raise not_found(kind.group, kind.plural, name)
+        return found
+
+    def find(
+        self, kind: Kind, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        return [
+            found
+            for found in self.store.objects(kind.resource, namespace)
+            if selected(found, labels, fields)
+        ]
+
+    def create(
+        self, kind: Kind, namespace: str, body: Object, options: Options = Options()
+    ) -> tuple[Object, list[str]]:
+        """The object as kept, and warnings."""
+        with self.store.changed:
+            new, warnings = self._decoded(kind, namespace, body, options)
+            metadata = new["metadata"]
+            if "name" not in metadata and "generateName" in metadata:
+                metadata["name"] = f"{metadata['generateName']}{next(self._names):05x}"
+            name = metadata.get("name", "")
+            if self.store.get(kind.resource, namespace, name):
+                raise already_exists(kind.group, kind.plural, name)
+            self._require_namespace(kind, namespace, name)
+            if kind.has_status:
+                new.pop("status", None)
+            metadata |= {
+                "uid": str(uuid.uuid4()),
+                "generation": 1,
+                "creationTimestamp": now(),
+            }
+            new = admission.mutated(self.store, kind, new)
+            self._check(kind, new, None)
+            warnings += admission.admit(self.store, kind, new)
+            new = server_side_apply.updated(kind.schema, None, new, options.manager)
+            return self._kept(kind, new, options), warnings
+
+    def update(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        body: Object,
+        options: Options = Options(),
+        *,
+        status: bool = False,
+    ) -> tuple[Object, list[str]]:
+        with self.store.changed:
+            old = self.get(kind, namespace, name)
+            new, warnings = self._decoded(kind, namespace, body, options)
+            return self._replaced(kind, old, new, options, status), warnings
+
+    def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        content_type: str,
+        patch: Any,
+        options: Options = Options(),
+        *,
+        status: bool = False,
+    ) -> tuple[Object, list[str]]:
+        with self.store.changed:
+            if content_type == "application/apply-patch+yaml":
+                return self._applied(kind, namespace, name, patch, options, status)
+            old = self.get(kind, namespace, name)
+            match content_type:
+                case "application/strategic-merge-patch+json" if not kind.custom:
+                    new = patches.strategic(kind.schema, copied(old), patch)
+                case "application/merge-patch+json":
+                    new = patches.merge(copied(old), patch)
+                case "application/json-patch+json":
+                    new = patches.json_patch(old, patch)
+                case _:
+                    raise bad_request(f"{content_type} is no patch of a {kind.name}")
+            new, warnings = self._decoded(kind, namespace, new, options)
+            return self._replaced(kind, old, new, options, status), warnings
+
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, orphan: bool = False, dry_run: bool = False
+    ) -> Object:
+        """The object as it was; kept, with a deletionTimestamp, as long as it has finalizers."""
+        with self.store.changed:
+            found = self.get(kind, namespace, name)
+            if dry_run:
+                return found
+            if found["metadata"].get("finalizers"):
+                if "deletionTimestamp" not in found["metadata"]:
+                    found["metadata"]["deletionTimestamp"] = now()
+                    self.store.put(kind.resource, found)
+                    self.reconcile()
+                return found
+            self._remove(kind, found, orphan)
+            self.reconcile()
+            return found
+
+    def reconcile(self) -> None:
+        """Lets the controllers react until they are done."""
+        if self._reconciling:
+            return
+        self._reconciling = True
+        try:
+            for _ in range(100):
+                before = self.store.version
+                for controller in self.controllers:
+                    controller()
+                if self.store.version == before:
+                    return
+            raise AssertionError("the controllers of the test server never come to rest")
+        finally:
+            self._reconciling = False
+
+    def install_crd(self, crd: Object) -> None:
+        metadata = {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+        crd = crd | {"metadata": crd["metadata"] | metadata}
+        self.store.put(_CRDS, self._served(crd))
+
+    def _served(self, crd: Object) -> Object:
+        kind = custom_kind(crd)
+        self.kinds[kind.resource] = kind
+        conditions = [
+            {"type": each, "status": "True", "reason": "Served", "message": "",
+             "lastTransitionTime": now()}
+            for each in ("NamesAccepted", "Established")
+        ]  # fmt: skip
+        names = crd["spec"]["names"]
+        return crd | {
+            "status": {
+                "conditions": conditions,
+                "acceptedNames": names,
+                "storedVersions": [kind.version],
+            }
+        }
+
+    def _decoded(
+        self, kind: Kind, namespace: str, body: Object, options: Options
+    ) -> tuple[Object, list[str]]:
+        said = (body.get("apiVersion", kind.api_version), body.get("kind", kind.name))
+        if said != (kind.api_version, kind.name):
+            raise bad_request(
+                f"the API version in the data ({said[0]}, Kind={said[1]}) does not match the "
+                f"expected API version ({kind.api_version}, Kind={kind.name})"
+            )
+        body = body if kind.custom else without_nulls(body)
+        new, unknown = pruned(kind.schema, body)
+        warnings = [f'unknown field "{path}"' for path in unknown]
+        if unknown and options.field_validation == "Strict":
+            raise bad_request(
+                f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
+                f"strict decoding error: {', '.join(warnings)}"
+            )
+        if options.field_validation == "Ignore":
+            warnings = []
+        new = {"apiVersion": kind.api_version, "kind": kind.name} | new
+        metadata = new["metadata"] = dict(new.get("metadata") or {})
+        if metadata.get("namespace", namespace) != namespace:
+            raise bad_request(
+                f"the namespace of the provided object does not match the namespace sent on the "
+                f"request ({metadata['namespace']!r}, not {namespace!r})"
+            )
+        if kind.namespaced:
+            metadata["namespace"] = namespace
+        return with_defaults(kind.schema, new), warnings
+
+    def _replaced(
+        self, kind: Kind, old: Object, new: Object, options: Options, status: bool
+    ) -> Object:
+        before, metadata = old["metadata"], new["metadata"]
+        if metadata.get("name", before["name"]) != before["name"]:
+            raise bad_request("the name of the object does not match the name on the URL")
+        version = metadata.get("resourceVersion") or before["resourceVersion"]
+        if version != before["resourceVersion"]:
+            raise conflict(kind.group, kind.plural, before["name"])
+        if metadata.get("uid", before["uid"]) != before["uid"]:
+            raise conflict(kind.group, kind.plural, before["name"])
+        for field in (
+            "name", "uid", "resourceVersion", "creationTimestamp", "generation",
+            "deletionTimestamp",
+        ):  # fmt: skip
+            if field in before:
+                metadata[field] = before[field]
+        if status:
+            new = old | {"status": new.get("status", {})}
+        elif kind.has_status:
+            new = {name: value for name, value in new.items() if name != "status"}
+            new |= {"status": old["status"]} if "status" in old else {}
+        new = admission.mutated(self.store, kind, new)
+        self._check(kind, new, old)
+        managed = {"managedFields": before.get("managedFields", [])}
+        if new | {"metadata": new["metadata"] | managed} == old:
+            return old
+        if _desired(new) != _desired(old):
+            new["metadata"]["generation"] = before.get("generation", 1) + 1
+        if not metadata.get("managedFields") or new["metadata"]["managedFields"] == before.get(
+            "managedFields"
+        ):
+            new = server_side_apply.updated(kind.schema, old, new, options.manager)
+        return self._kept(kind, new, options)
+
+    def _applied(
+        self, kind: Kind, namespace: str, name: str, body: Object, options: Options, status: bool
+    ) -> tuple[Object, list[str]]:
+        body = copied(body)
+        applied, warnings = self._decoded(kind, namespace, body, options)
+        # What the manager says, without the defaults.
+        said, _ = pruned(kind.schema, body if kind.custom else without_nulls(body))
+        said.setdefault("metadata", {})["name"] = name
+        live = self.store.get(kind.resource, namespace, name)
+        if live is None:
+            applied["metadata"]["name"] = name
+            new, _ = self.create(kind, namespace, applied, options)
+            owners = {(options.manager, "Apply"): server_side_apply.fields_of(kind.schema, said)}
+            new = server_side_apply.with_owners(new, owners)
+            return (new if options.dry_run else self.store.put(kind.resource, new)), warnings
+        new = server_side_apply.apply(kind.schema, live, said, options.manager, force=options.force)
+        owned = new["metadata"]["managedFields"]
+        new, _ = self._decoded(kind, namespace, new, Options(field_validation="Ignore"))
+        new = self._replaced(kind, live, new, options, status)
+        new["metadata"]["managedFields"] = owned
+        if not options.dry_run and owned != live["metadata"].get("managedFields"):
+            new = self.store.put(kind.resource, new)
+        return new, warnings
+
+    def _require_namespace(self, kind: Kind, namespace: str, name: str) -> None:
+        if not kind.namespaced:
+            return
+        found = self.store.get(NAMESPACES, "", namespace)
+        if found is None:
+            raise not_found("", "namespaces", namespace)
+        if "deletionTimestamp" in found["metadata"]:
+            raise forbidden(
+                kind.group,
+                kind.plural,
+                name,
+                f"unable to create new content in namespace {namespace} because it is being "
+                "terminated",
+            )
+
+    def _check(self, kind: Kind, new: Object, old: Object | None) -> None:
+        name = new["metadata"].get("name", "")
+        causes = validation.causes(kind, new, old)
+        types = [cause for cause in causes if cause.reason == validation.TYPE_INVALID]
+        if types and not kind.custom:
+            wanted = "; ".join(map(str, types))
+            raise bad_request(
+                f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
+                f"json: cannot unmarshal: {wanted}"
+            )
+        causes = causes or list(rules.causes(kind, new, old))
+        if causes:
+            raise invalid(kind.group, kind.name, name, causes)
+
+    def _kept(self, kind: Kind, new: Object, options: Options) -> Object:
+        if options.dry_run:
+            return new
+        if kind.resource == _CRDS:
+            new = self._served(new)
+        if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
+            self._remove(kind, new, orphan=False)
+        else:
+            new = self.store.put(kind.resource, new)
+        self.reconcile()
+        return new
+
+    def _remove(self, kind: Kind, found: Object, orphan: bool) -> None:
+        metadata = found["metadata"]
+        self.store.remove(kind.resource, metadata.get("namespace", ""), metadata["name"])
+        if kind.resource == _CRDS:
+            gone = custom_kind(found).resource
+            self.kinds.pop(gone, None)
+        for (resource, namespace, name), other in self.store.everything():
+            owners = other["metadata"].get("ownerReferences", ())
+            owned = any(owner["uid"] == metadata["uid"] for owner in owners)
+            inside = kind.resource == NAMESPACES and namespace == metadata["name"]
+            if (inside or (owned and not orphan)) and self.store.get(resource, namespace, name):
+                self.delete(self.kinds[resource], namespace, name)
+
+
+def selected(obj: Object, labels: str, fields: str) -> bool:
+    has = obj["metadata"].get("labels", {})
+    return labels_match(labels, has) and fields_match(fields, obj)
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _desired(obj: Object) -> Object:
+    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}

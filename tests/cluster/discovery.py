@@ -1,0 +1,173 @@
+"""What clients ask a server about itself: its groups, its resources, their schemas, its version."""
+
+import functools
+from typing import Any
+
+from tests.cluster.api import Api
+from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, definitions
+
+_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_REFERENCE = "#/components/schemas/"
+
+
+def document(api: Api, path: str) -> Any:
+    """The answer to a GET of that path; None where it is no path of discovery."""
+    match path.strip("/").split("/"):
+        case ["healthz" | "livez" | "readyz"]:
+            return "ok"
+        case ["version"]:
+            major, minor = KUBERNETES_VERSION.split(".")
+            return {
+                "major": major,
+                "minor": minor,
+                "gitVersion": f"v{KUBERNETES_VERSION}.0",
+                "platform": "linux/amd64",
+            }
+        case ["api"]:
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        case ["apis"]:
+            groups = [_group(api, group) for group in _groups(api) if group]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["apis", group] if group in _groups(api):
+            return {"apiVersion": "v1"} | _group(api, group)
+        case ["api", version]:
+            return _resources(api, "", version)
+        case ["apis", group, version]:
+            return _resources(api, group, version)
+        case ["openapi", "v3"]:
+            roots = {_root(kind) for kind in api.kinds.values()}
+            return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in roots}}
+        case ["openapi", "v3", *rest]:
+            kinds = [kind for kind in api.kinds.values() if _root(kind) == "/".join(rest)]
+            return _openapi(kinds) if kinds else None
+    return None
+
+
+def _groups(api: Api) -> dict[str, set[str]]:
+    """The versions of each group."""
+    found: dict[str, set[str]] = {}
+    for kind in api.kinds.values():
+        found.setdefault(kind.group, set()).add(kind.version)
+    return found
+
+
+def _root(kind: Kind) -> str:
+    return f"apis/{kind.api_version}" if kind.group else f"api/{kind.version}"
+
+
+def _group(api: Api, group: str) -> Object:
+    versions = [
+        {"groupVersion": f"{group}/{version}", "version": version}
+        for version in sorted(_groups(api)[group])
+    ]
+    return {
+        "kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[-1],
+    }  # fmt: skip
+
+
+def _resources(api: Api, group: str, version: str) -> Object | None:
+    found: list[Object] = []
+    for kind in api.kinds.values():
+        if (kind.group, kind.version) != (group, version):
+            continue
+        entry = {
+            "name": kind.plural,
+            "singularName": kind.name.lower(),
+            "namespaced": kind.namespaced,
+            "kind": kind.name,
+            "verbs": _VERBS,
+            "shortNames": list(kind.short_names),
+            "categories": list(kind.categories),
+        }
+        found.append(entry)
+        if kind.name == "Pod":
+            # An entry of another group: an eviction is posted to a pod.
+            found.append({
+                "name": "pods/eviction", "singularName": "", "namespaced": True,
+                "group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"],
+            })  # fmt: skip
+        extra = ["status"] * kind.has_status + ["log"] * (kind.name == "Pod")
+        for subresource in extra:
+            found.append(
+                entry
+                | {
+                    "name": f"{kind.plural}/{subresource}",
+                    "verbs": ["get", "patch", "update"],
+                    "shortNames": [],
+                    "categories": [],
+                }
+            )
+    if not found:
+        return None
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": found,
+    }
+
+
+def _openapi(kinds: list[Kind]) -> Object:
+    """What kubectl reads of it: that the server validates fields, and how lists merge."""
+    paths: Object = {}
+    schemas: Object = {}
+    for kind in kinds:
+        gvk = {"group": kind.group, "version": kind.version, "kind": kind.name}
+        where = "/namespaces/{namespace}" if kind.namespaced else ""
+        paths[f"/{_root(kind)}{where}/{kind.plural}/{{name}}"] = {
+            "patch": {
+                "x-kubernetes-action": "patch",
+                "x-kubernetes-group-version-kind": gvk,
+                "parameters": [
+                    {"name": name, "in": "query", "schema": {"type": "string"}}
+                    for name in ("dryRun", "fieldManager", "fieldValidation")
+                ],
+                "responses": {"200": {"description": "OK"}},
+            }
+        }
+        if kind.custom:
+            schemas[f"{kind.group}.{kind.version}.{kind.name}"] = {
+                "type": "object", "x-kubernetes-group-version-kind": [gvk],
+            }  # fmt: skip
+        else:
+            _collect(kind.schema["$ref"].rpartition("/")[2], schemas)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": f"v{KUBERNETES_VERSION}.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _collect(name: str, into: Object) -> None:
+    """The definition and all that it refers to."""
+    if name in into:
+        return
+    schema, needed = _published(name)
+    into[name] = schema
+    for each in needed:
+        _collect(each, into)
+
+
+@functools.cache
+def _published(name: str) -> tuple[Object, tuple[str, ...]]:
+    needed: list[str] = []
+
+    def rewritten(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rewritten(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        out = {}
+        for key, inner in value.items():
+            if key == "$ref" and isinstance(inner, str):
+                needed.append(inner.rpartition("/")[2])
+                inner = _REFERENCE + needed[-1]
+            elif key == "type" and isinstance(inner, list):
+                inner = next(each for each in inner if each != "null")
+            elif key == "description" and isinstance(inner, str):
+                continue
+            out[key] = rewritten(inner)
+        return out
+
+    return rewritten(definitions()[name]), tuple(needed)

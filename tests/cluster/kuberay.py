@@ -1,0 +1,328 @@
+"""What KubeRay does with a RayService, as far as clients see it: clusters, pods, services, status.
+
+As in KubeRay 1.7: a changed `rayClusterConfig` brings a second cluster up and switches to it once
+it is ready; a changed `serveConfigV2` is applied in place. The real operator's checks of a spec
+are not here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import yaml
+
+from tests.cluster.api import Api
+from tests.cluster.schemas import Object
+from tests.cluster.store import copied
+from tests.cluster.workloads import create_owned, is_ready, owned, report
+
+_SERVICES = ("ray.io", "rayservices")
+_CLUSTERS = ("ray.io", "rayclusters")
+_HASH = "ray.io/hash-without-replicas-and-workers-to-delete"
+# What the operator adds to pods, with the resources that it asks for.
+_WAIT_FOR_HEAD = {"cpu": "200m", "memory": "256Mi"}
+_AUTOSCALER = {"cpu": "500m", "memory": "512Mi"}
+
+Judge = Callable[[Object, Object], tuple[str, str]]
+
+
+def running(application: Object, cluster: Object) -> tuple[str, str]:
+    return "RUNNING", ""
+
+
+@dataclass
+class KubeRay:
+    """A controller of an Api.
+
+    `judge` says the state of each Serve application of a config on a RayCluster whose pods are
+    ready, and a message: RUNNING (by default), DEPLOYING, DEPLOY_FAILED or UNHEALTHY.
+    """
+
+    api: Api
+    judge: Judge = running
+
+    def __call__(self) -> None:
+        for service in self.api.store.objects(_SERVICES):
+            self._service(service)
+        for cluster in self.api.store.objects(_CLUSTERS):
+            self._cluster(cluster)
+
+    def _service(self, service: Object) -> None:
+        wanted = _cluster_hash(service["spec"]["rayClusterConfig"])
+        old = service.get("status", {})
+        clusters = {
+            found["metadata"]["name"]: found for found in owned(self.api, service, _CLUSTERS)
+        }
+        active = clusters.get(old.get("activeServiceStatus", {}).get("rayClusterName", ""))
+        pending = clusters.get(old.get("pendingServiceStatus", {}).get("rayClusterName", ""))
+        upgrades = service["spec"].get("upgradeStrategy", {}).get("type") != "None"
+        if active is None or (_made_of(active) != wanted and upgrades):
+            if pending is None or _made_of(pending) != wanted:
+                if pending is not None:
+                    self._delete(pending)
+                pending = self._new_cluster(service, wanted)
+        elif pending is not None:
+            self._delete(pending)
+            pending = None
+        if pending is not None and self._serves(service, pending):
+            if active is not None:
+                self._delete(active)
+            active, pending = pending, None
+        for cluster in (active, pending):
+            if cluster is not None:
+                self._resize(service, cluster)
+        status: Object = {
+            "observedGeneration": service["metadata"]["generation"],
+            "conditions": self._conditions(service, active, pending),
+        }
+        if active is not None:
+            status["activeServiceStatus"] = self._cluster_status(service, active)
+            status["serviceStatus"] = "Running"
+            status["numServeEndpoints"] = self._endpoints(active)
+            self._front(service, active)
+        if pending is not None:
+            status["pendingServiceStatus"] = self._cluster_status(service, pending)
+        report(self.api, service, status)
+
+    def _conditions(
+        self, service: Object, active: Object | None, pending: Object | None
+    ) -> list[Object]:
+        ready = active is not None and self._serves(service, active)
+        upgrading = active is not None and pending is not None
+        return [
+            {
+                "type": "Ready",
+                "status": str(ready),
+                "reason": "NonZeroServeEndpoints" if ready else "Initializing",
+                "message": "Number of serve endpoints is greater than 0" if ready else "",
+                "observedGeneration": service["metadata"]["generation"],
+            },
+            {
+                "type": "UpgradeInProgress",
+                "status": str(upgrading),
+                "reason": "BothActivePendingClustersExist" if upgrading else "NoPendingCluster",
+                "observedGeneration": service["metadata"]["generation"],
+            },
+        ]
+
+    def _new_cluster(self, service: Object, wanted: str) -> Object:
+        spec = copied(service["spec"]["rayClusterConfig"])
+        name = f"{service['metadata']['name']}-{wanted[:5]}"
+        labels = service["metadata"].get("labels", {})
+        create_owned(
+            self.api,
+            service,
+            {
+                "apiVersion": "ray.io/v1",
+                "kind": "RayCluster",
+                "metadata": {
+                    "name": name,
+                    "labels": labels
+                    | {
+                        "ray.io/originated-from-cr-name": service["metadata"]["name"],
+                        "ray.io/originated-from-crd": "RayService",
+                    },
+                    "annotations": {_HASH: wanted},
+                },
+                "spec": spec,
+            },
+            "FailedToCreateRayCluster",
+        )
+        made = self.api.store.get(_CLUSTERS, service["metadata"]["namespace"], name)
+        assert made is not None
+        return made
+
+    def _resize(self, service: Object, cluster: Object) -> None:
+        """Changes of replicas reach the cluster that is there."""
+        wanted = service["spec"]["rayClusterConfig"]
+        if _made_of(cluster) == _cluster_hash(wanted) and cluster["spec"] != wanted:
+            metadata = cluster["metadata"]
+            body = cluster | {"spec": copied(wanted)}
+            self.api.update(
+                self.api.kinds[_CLUSTERS], metadata["namespace"], metadata["name"], body
+            )
+
+    def _applications(self, service: Object, cluster: Object) -> Object:
+        config = yaml.safe_load(service["spec"].get("serveConfigV2", "")) or {}
+        statuses = {}
+        for application in config.get("applications", ()):
+            status, message = self.judge(application, cluster)
+            deployments = {
+                each["name"]: {"status": "HEALTHY" if status == "RUNNING" else "UPDATING"}
+                for each in application.get("deployments", ())
+            }
+            statuses[application["name"]] = {
+                "status": status,
+                "message": message,
+                "serveDeploymentStatuses": deployments,
+            }
+        return statuses
+
+    def _serves(self, service: Object, cluster: Object) -> bool:
+        state = cluster.get("status", {}).get("state")
+        applications = self._applications(service, cluster).values()
+        return state == "ready" and all(each["status"] == "RUNNING" for each in applications)
+
+    def _cluster_status(self, service: Object, cluster: Object) -> Object:
+        status: Object = {
+            "rayClusterName": cluster["metadata"]["name"],
+            "rayClusterStatus": cluster.get("status", {}),
+        }
+        if cluster.get("status", {}).get("state") == "ready":
+            status["applicationStatuses"] = self._applications(service, cluster)
+        return status
+
+    def _endpoints(self, cluster: Object) -> int:
+        return sum(map(is_ready, owned(self.api, cluster)))
+
+    def _front(self, service: Object, active: Object) -> None:
+        """The services that clients reach the active cluster by."""
+        name = service["metadata"]["name"]
+        head = active["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+        ports = [
+            {"name": port["name"], "port": port["containerPort"]}
+            for port in head.get("ports", ())
+            if "name" in port
+        ]
+        serve = [port for port in ports if port["name"].startswith("serve")]
+        cluster = {"ray.io/cluster": active["metadata"]["name"]}
+        for suffix, chosen, labels in (
+            ("head-svc", ports, {"ray.io/node-type": "head"}),
+            ("serve-svc", serve, {"ray.io/serve": "true"}),
+        ):
+            if not chosen:
+                continue
+            made: Object = {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": f"{name}-{suffix}"},
+                "spec": {"selector": cluster | labels, "ports": chosen},
+            }
+            create_owned(self.api, service, made, "FailedToCreateService")
+            namespace = service["metadata"]["namespace"]
+            found = self.api.store.get(("", "services"), namespace, f"{name}-{suffix}")
+            if found and found["spec"]["selector"] != made["spec"]["selector"]:
+                found["spec"]["selector"] = made["spec"]["selector"]
+                kind = self.api.kinds["", "services"]
+                self.api.update(kind, namespace, f"{name}-{suffix}", found)
+
+    def _delete(self, cluster: Object) -> None:
+        metadata = cluster["metadata"]
+        self.api.delete(self.api.kinds[_CLUSTERS], metadata["namespace"], metadata["name"])
+
+    def _cluster(self, cluster: Object) -> None:
+        spec, name = cluster["spec"], cluster["metadata"]["name"]
+        head_spec = spec["headGroupSpec"]["template"]["spec"]
+        if spec.get("enableInTreeAutoscaling") and not head_spec.get("serviceAccountName"):
+            account: Object = {"apiVersion": "v1", "kind": "ServiceAccount",
+                               "metadata": {"name": name}}  # fmt: skip
+            create_owned(self.api, cluster, account, "FailedToCreateServiceAccount")
+        wanted = {pod["metadata"]["name"]: pod for pod in _pods(cluster)}
+        for pod in owned(self.api, cluster):
+            if pod["metadata"]["name"] not in wanted:
+                kind = self.api.kinds["", "pods"]
+                self.api.delete(kind, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        for pod in wanted.values():
+            head = pod["metadata"]["labels"]["ray.io/node-type"] == "head"
+            failure = "FailedToCreateHeadPod" if head else "FailedToCreateWorkerPod"
+            create_owned(self.api, cluster, pod, failure)
+        pods = owned(self.api, cluster)
+        workers = [pod for pod in pods if pod["metadata"]["labels"]["ray.io/node-type"] == "worker"]
+        ready = len(pods) == len(wanted) and all(map(is_ready, pods))
+        status: Object = {
+            "observedGeneration": cluster["metadata"]["generation"],
+            "desiredWorkerReplicas": len(wanted) - 1,
+            "availableWorkerReplicas": sum(map(is_ready, workers)),
+            "readyWorkerReplicas": sum(map(is_ready, workers)),
+            "conditions": [
+                {"type": "HeadPodReady",
+                 "status": str(any(is_ready(pod) for pod in pods if pod not in workers))},
+                {"type": "RayClusterProvisioned", "status": str(ready)},
+            ],
+        }  # fmt: skip
+        if ready:
+            status["state"] = "ready"
+        report(self.api, cluster, status)
+
+
+def _cluster_hash(spec: Object) -> str:
+    """Over all that a change of brings a new cluster for."""
+    same = copied(spec)
+    for group in same.get("workerGroupSpecs", ()):
+        for field in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
+            group.pop(field, None)
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def _made_of(cluster: Object) -> str:
+    return str(cluster["metadata"]["annotations"][_HASH])
+
+
+def _pods(cluster: Object) -> list[Object]:
+    spec = cluster["spec"]
+    head = _pod(cluster, spec["headGroupSpec"]["template"], "head", "headgroup", "head")
+    if spec.get("enableInTreeAutoscaling"):
+        options = spec.get("autoscalerOptions", {})
+        amounts = {"limits": _AUTOSCALER, "requests": _AUTOSCALER}
+        sidecar = {
+            "name": "autoscaler",
+            "image": options.get("image", head["spec"]["containers"][0]["image"]),
+            "resources": options.get("resources", amounts),
+        }
+        for name in ("securityContext", "env", "envFrom", "volumeMounts"):
+            if name in options:
+                sidecar[name] = options[name]
+        head["spec"]["containers"].append(sidecar)
+        head["spec"].setdefault("serviceAccountName", cluster["metadata"]["name"])
+        head["spec"]["restartPolicy"] = "Never"
+    pods = [head]
+    for group in spec.get("workerGroupSpecs", ()):
+        replicas = max(group.get("replicas", 0), group.get("minReplicas", 0))
+        for index in range(replicas * group.get("numOfHosts", 1)):
+            name = f"{group['groupName']}-worker-{index}"
+            pod = _pod(cluster, group["template"], "worker", group["groupName"], name)
+            first = pod["spec"]["containers"][0]
+            wait = {
+                "name": "wait-gcs-ready",
+                "image": first["image"],
+                "resources": {"limits": _WAIT_FOR_HEAD, "requests": _WAIT_FOR_HEAD},
+            }
+            if "securityContext" in first:
+                wait["securityContext"] = first["securityContext"]
+            pod["spec"].setdefault("initContainers", []).append(wait)
+            pods.append(pod)
+    return pods
+
+
+def _pod(cluster: Object, template: Object, node_type: str, group: str, name: str) -> Object:
+    made = copied(template)
+    metadata = made.get("metadata", {})
+    cluster_name = cluster["metadata"]["name"]
+    labels = {
+        "ray.io/cluster": cluster_name,
+        "ray.io/node-type": node_type,
+        "ray.io/group": group,
+        "ray.io/is-ray-node": "yes",
+        "ray.io/identifier": f"{cluster_name}-{node_type}"[:63],
+        "ray.io/serve": "true",
+        "app.kubernetes.io/name": "kuberay",
+        "app.kubernetes.io/created-by": "kuberay-operator",
+    }
+    spec = made["spec"]
+    first = spec["containers"][0]
+    if all(mount["mountPath"] != "/dev/shm" for mount in first.get("volumeMounts", ())):
+        spec.setdefault("volumes", []).append(
+            {"name": "shared-mem", "emptyDir": {"medium": "Memory"}}
+        )
+        first.setdefault("volumeMounts", []).append({"name": "shared-mem", "mountPath": "/dev/shm"})
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{cluster_name}-{name}",
+            "labels": metadata.get("labels", {}) | labels,
+            "annotations": metadata.get("annotations", {}),
+        },
+        "spec": spec,
+    }

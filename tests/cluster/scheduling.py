@@ -1,0 +1,66 @@
+"""Which node takes a pod, as the scheduler says it."""
+
+from collections import Counter
+from decimal import Decimal
+
+from tests.cluster.admission import usage
+from tests.cluster.pod_rules import quantity
+from tests.cluster.schemas import Object
+from tests.cluster.selectors import label_selector_matches
+
+
+def node_for(pod: Object, nodes: list[Object], pods: list[Object]) -> tuple[str, str]:
+    """The name of a node that takes the pod, or "" and why none does."""
+    against: Counter[str] = Counter()
+    for node in sorted(nodes, key=lambda node: len(node["spec"].get("taints", ()))):
+        used = [
+            other for other in pods if other["spec"].get("nodeName") == node["metadata"]["name"]
+        ]
+        lacks = _lacks(pod, node, used)
+        if not lacks:
+            return str(node["metadata"]["name"]), ""
+        against.update(lacks)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(against.items()))
+    return "", f"0/{len(nodes)} nodes are available: {reasons or 'no nodes available'}."
+
+
+def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
+    spec, labels = pod["spec"], node["metadata"].get("labels", {})
+    if node["spec"].get("unschedulable"):
+        return ["node(s) were unschedulable"]
+    wanted = spec.get("nodeSelector", {})
+    if any(labels.get(key) != value for key, value in wanted.items()) or not _affine(spec, labels):
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    for taint in node["spec"].get("taints", ()):
+        if taint["effect"] != "PreferNoSchedule" and not any(
+            _tolerates(each, taint) for each in spec.get("tolerations", ())
+        ):
+            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+    total: Counter[str] = Counter()
+    for other in used:
+        total += usage(other)
+    lacks = []
+    for name, amount in usage(pod).items():
+        part, _, resource = name.partition(".")
+        if part == "requests":
+            free = quantity(node["status"]["allocatable"].get(resource, 0)) - total[name]
+            if Decimal(amount) > free:
+                lacks.append(f"Insufficient {resource}")
+    return lacks
+
+
+def _affine(spec: Object, labels: dict[str, str]) -> bool:
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is None:
+        return True
+    return any(label_selector_matches(term, labels) for term in required["nodeSelectorTerms"])
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") not in (None, taint["effect"]):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, taint["key"])
+    values = [each.get("value", "") for each in (toleration, taint)]
+    return bool(toleration.get("key") == taint["key"] and values[0] == values[1])

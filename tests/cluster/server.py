@@ -1,0 +1,313 @@
+"""The HTTP of the API server: paths to requests, errors to `Status`, watches to streams."""
+
+import json
+import threading
+import urllib.parse
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import yaml
+
+from tests.cluster import discovery, protobuf
+from tests.cluster.api import Api, Options, selected
+from tests.cluster.errors import ApiError, Object, bad_request, forbidden, gone, no_such_path
+from tests.cluster.eviction import evict
+from tests.cluster.schemas import Kind
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_USER = "tester"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a path names."""
+
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+@dataclass
+class Faults:
+    """What a test has the server refuse or lose."""
+
+    # Verb, plural ("*" for all) and namespace ("*" for all) that the client may not use.
+    denied: set[tuple[str, str, str]] = field(default_factory=set)
+    # Watches stop when this changes.
+    watches_lost: int = 0
+
+    def allows(self, verb: str, plural: str, namespace: str) -> bool:
+        return not any(
+            v in (verb, "*") and p in (plural, "*") and n in (namespace, "*")
+            for v, p, n in self.denied
+        )
+
+
+class Server(ThreadingHTTPServer):
+    """Serves an Api on a free port of the loopback from a thread of its own."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.api = api
+        self.faults = Faults()
+        # The log of each pod's container, by namespace, pod and container.
+        self.logs: dict[tuple[str, str, str], str] = {}
+        # What went wrong in this server itself.
+        self.failures: list[Exception] = []
+        self.closing = False
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.closing = True
+        with self.api.store.changed:
+            self.api.store.changed.notify_all()
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Without this a small answer waits for the client's acknowledgement of its headers.
+    disable_nagle_algorithm = True
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        url = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
+        try:
+            self._route(url.path, query, body)
+        except ApiError as error:
+            self._send(error.code, error.as_status())
+        except OSError:
+            # The client went away.
+            self.close_connection = True
+        except Exception as error:
+            self.server.failures.append(error)
+            self._send(500, ApiError(500, "InternalError", repr(error)).as_status())
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
+
+    def _send(self, code: int, body: Any, warnings: list[str] | None = None) -> None:
+        text = isinstance(body, str)
+        data = body.encode() if text else json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/plain" if text else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for warning in warnings or ():
+            self.send_header("Warning", f'299 - "{warning}"'.replace("\n", " "))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _content_type(self) -> str:
+        return str(self.headers.get("content-type", "")).partition(";")[0]
+
+    def _parsed(self, body: bytes) -> Any:
+        if not body:
+            return None
+        match self._content_type():
+            case "application/apply-patch+yaml" | "application/yaml":
+                return yaml.load(body, yaml.CSafeLoader)
+            case protobuf.CONTENT_TYPE:
+                return protobuf.decoded(body)
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise bad_request(f"the body of the request is no JSON: {error}") from error
+
+    def _route(self, path: str, query: dict[str, str], body: bytes) -> None:
+        api = self.server.api
+        document = discovery.document(api, path) if self.command == "GET" else None
+        if document is not None:
+            self._send(200, document)
+            return
+        target = _target(api, path)
+        verb = _verb(self.command, target, query)
+        if target.kind.plural == "selfsubjectaccessreviews":
+            self._send(201, self._review(self._parsed(body)))
+            return
+        self._authorize(verb, target)
+        if verb == "watch":
+            self._watch(target, query)
+        elif self.command == "GET":
+            self._send(200, self._read(target, query))
+        else:
+            self._write(verb, target, query, body)
+
+    def _authorize(self, verb: str, target: Target) -> None:
+        kind = target.kind
+        plural = f"{kind.plural}/{target.subresource}" if target.subresource else kind.plural
+        if self.server.faults.allows(verb, plural, target.namespace):
+            return
+        where = (
+            f' in the namespace "{target.namespace}"'
+            if kind.namespaced
+            else " at the cluster scope"
+        )
+        why = f'User "{_USER}" cannot {verb} resource "{plural}" in API group "{kind.group}"{where}'
+        raise forbidden(kind.group, kind.plural, target.name, why)
+
+    def _review(self, review: Object) -> Object:
+        asked = review["spec"].get("resourceAttributes", {})
+        plural = asked.get("resource", "*")
+        if asked.get("subresource"):
+            plural += f"/{asked['subresource']}"
+        allowed = self.server.faults.allows(
+            asked.get("verb", "*"), plural, asked.get("namespace", "")
+        )
+        return review | {"status": {"allowed": allowed}}
+
+    def _read(self, target: Target, query: dict[str, str]) -> Any:
+        api, kind = self.server.api, target.kind
+        if target.subresource == "log":
+            return self._log(target, query)
+        if target.name:
+            return api.get(kind, target.namespace, target.name)
+        with api.store.changed:
+            items = api.find(
+                kind,
+                target.namespace,
+                query.get("labelSelector", ""),
+                query.get("fieldSelector", ""),
+            )
+            version = str(api.store.version)
+        return {
+            "apiVersion": kind.api_version,
+            "kind": f"{kind.name}List",
+            "metadata": {"resourceVersion": version},
+            "items": items,
+        }
+
+    def _log(self, target: Target, query: dict[str, str]) -> str:
+        pod = self.server.api.get(target.kind, target.namespace, target.name)
+        containers = [each["name"] for each in pod["spec"]["containers"]]
+        inits = [each["name"] for each in pod["spec"].get("initContainers", ())]
+        container = query.get("container") or containers[0]
+        if container not in containers + inits:
+            raise bad_request(f"container {container} is not valid for pod {target.name}")
+        statuses = pod["status"].get("containerStatuses", ())
+        waiting = next((s["state"]["waiting"] for s in statuses if "waiting" in s["state"]), None)
+        if waiting is not None:
+            raise bad_request(
+                f'container "{container}" in pod "{target.name}" is waiting to start: '
+                f"{waiting['reason']}"
+            )
+        text = self.server.logs.get((target.namespace, target.name, container), "")
+        tail = query.get("tailLines")
+        return "".join(text.splitlines(keepends=True)[-int(tail) :]) if tail else text
+
+    def _write(self, verb: str, target: Target, query: dict[str, str], body: bytes) -> None:
+        api, kind = self.server.api, target.kind
+        options = Options(
+            dry_run=query.get("dryRun") == "All",
+            field_validation=query.get("fieldValidation") or "Warn",
+            manager=query.get("fieldManager") or self.headers.get("user-agent", "").split("/")[0],
+            force=query.get("force") == "true",
+        )
+        content_type = self._content_type()
+        data: Any = None if target.subresource == "eviction" else self._parsed(body)
+        status = target.subresource == "status"
+        place = (kind, target.namespace, target.name)
+        match verb:
+            case "create" if target.subresource == "eviction":
+                self._send(201, evict(api, target.namespace, target.name))
+            case "create":
+                new, warnings = api.create(kind, target.namespace, data, options)
+                self._send(201, new, warnings)
+            case "update":
+                self._send(200, *api.update(*place, data, options, status=status))
+            case "patch":
+                self._send(200, *api.patch(*place, content_type, data, options, status=status))
+            case "delete":
+                orphan = (data or {}).get("propagationPolicy") == "Orphan"
+                dry_run = options.dry_run or (data or {}).get("dryRun") == ["All"]
+                gone_object = api.delete(*place, orphan=orphan, dry_run=dry_run)
+                self._send(200, gone_object)
+            case "deletecollection":
+                selectors = (query.get("labelSelector", ""), query.get("fieldSelector", ""))
+                for found in api.find(kind, target.namespace, *selectors):
+                    api.delete(kind, target.namespace, found["metadata"]["name"])
+                self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    def _watch(self, target: Target, query: dict[str, str]) -> None:
+        store, kind = self.server.api.store, target.kind
+        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+        if target.name:
+            fields = f"metadata.name={target.name}"
+        asked = query.get("resourceVersion", "")
+        lost = self.server.faults.watches_lost
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with store.changed:
+            since = int(asked) if asked not in ("", "0") else store.version
+            if asked in ("", "0"):
+                for found in self.server.api.find(kind, target.namespace, labels, fields):
+                    self._event("ADDED", found)
+        while not self.server.closing and lost == self.server.faults.watches_lost:
+            with store.changed:
+                if since < store.oldest_version:
+                    error = gone(f"too old resource version: {since} ({store.oldest_version})")
+                    self._event("ERROR", error.as_status())
+                    break
+                changes = store.changes(kind.resource, since)
+                if not changes and not store.changed.wait(timeout=0.2):
+                    continue
+                changes = store.changes(kind.resource, since)
+            try:
+                for change in changes:
+                    since = change.version
+                    where = change.object["metadata"].get("namespace", "")
+                    if target.namespace in ("", where) and selected(change.object, labels, fields):
+                        self._event(change.kind, change.object)
+            except OSError:
+                return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, kind: str, obj: Object) -> None:
+        line = json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+
+
+def _target(api: Api, path: str) -> Target:
+    match path.strip("/").split("/"):
+        case ["api", version, *rest]:
+            group = ""
+        case ["apis", group, version, *rest]:
+            pass
+        case _:
+            raise no_such_path()
+    namespace = ""
+    if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
+        namespace, rest = rest[1], rest[2:]
+    plural, name, subresource = (*rest, "", "", "")[:3]
+    kind = api.kinds.get((group, plural))
+    if kind is None or kind.version != version:
+        raise no_such_path()
+    return Target(kind, namespace, name, subresource)
+
+
+def _verb(command: str, target: Target, query: dict[str, str]) -> str:
+    if command == "GET":
+        if query.get("watch") in ("true", "1", "True"):
+            return "watch"
+        return "get" if target.name else "list"
+    if command == "DELETE" and not target.name:
+        return "deletecollection"
+    return _VERBS[command]
