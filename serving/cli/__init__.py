@@ -5,6 +5,7 @@ import typer
 from serving.cli.batch import batch
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
+from serving.cli.deploy import deploy
 from serving.cli.down import down
 from serving.cli.models import models
 from serving.cli.simulate import simulate
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 for command in (up, status, chat, batch, conformance, models, simulate, down):
     app.command()(command)
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:

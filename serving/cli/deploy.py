@@ -1,0 +1,12 @@
+"""`mistral-serve deploy`: the service on Kubernetes."""
+
+import typer
+
+from serving.cli.deploy_preflight import preflight
+
+deploy = typer.Typer(
+    help="Run the service on Kubernetes. Each command names the kubectl commands that do the same.",
+    no_args_is_help=True,
+)
+for command in (preflight,):
+    deploy.command()(command)
