@@ -22,6 +22,10 @@ Source = Annotated[
 Context = Annotated[str | None, typer.Option(help="Of the kubeconfig. Default: its current one.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the service runs.")]
 
+Timeout = Annotated[
+    int, typer.Option("--timeout", min=1, metavar="MINUTES", help="The longest wait.")
+]
+
 DEFAULT_SOURCE = Path("k8s")
 DEFAULT_NAMESPACE = "mistral-serve"
 
