@@ -19,7 +19,7 @@ from tests.cluster.errors import (
 from tests.cluster.fields import pruned, with_defaults, without_nulls
 from tests.cluster.schemas import Kind, Object, built_in_kinds, custom_kind
 from tests.cluster.selectors import fields_match, labels_match
-from tests.cluster.store import Store, copied
+from tests.cluster.store import Key, Store, copied
 
 _CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")
 NAMESPACES = ("", "namespaces")
@@ -141,20 +141,33 @@ class Api:
     def delete(
         self, kind: Kind, namespace: str, name: str, *, orphan: bool = False, dry_run: bool = False
     ) -> Object:
-        """The object as it was; kept, with a deletionTimestamp, as long as it has finalizers."""
+        """The object as it was; kept, with a deletionTimestamp, as long as it has finalizers.
+
+        A namespace is kept until `empty_namespaces`.
+        """
         with self.store.changed:
             found = self.get(kind, namespace, name)
             if dry_run:
                 return found
-            if found["metadata"].get("finalizers"):
+            if found["metadata"].get("finalizers") or kind.resource == NAMESPACES:
                 if "deletionTimestamp" not in found["metadata"]:
                     found["metadata"]["deletionTimestamp"] = now()
+                    if kind.resource == NAMESPACES:
+                        found["status"]["phase"] = "Terminating"
                     self.store.put(kind.resource, found)
                     self.reconcile()
                 return found
             self._remove(kind, found, orphan)
             self.reconcile()
             return found
+
+    def empty_namespaces(self) -> None:
+        """Removes the deleted namespaces, as their controller does soon after."""
+        with self.store.changed:
+            for found in self.store.objects(NAMESPACES):
+                if "deletionTimestamp" in found["metadata"]:
+                    self._remove(self.kinds[NAMESPACES], found, orphan=False)
+                    self.reconcile()
 
     def reconcile(self) -> None:
         """Lets the controllers react until they are done."""
@@ -271,7 +284,8 @@ class Api:
         if live is None:
             applied["metadata"]["name"] = name
             new, _ = self.create(kind, namespace, applied, options)
-            owners = {(options.manager, "Apply"): server_side_apply.fields_of(kind.schema, said)}
+            fields = server_side_apply.fields_of(kind.schema, said)
+            owners = {(options.manager, "Apply"): set(fields)}
             new = server_side_apply.with_owners(new, owners)
             return (new if options.dry_run else self.store.put(kind.resource, new)), warnings
         new = server_side_apply.apply(kind.schema, live, said, options.manager, force=options.force)
@@ -330,11 +344,15 @@ class Api:
         if kind.resource == _CRDS:
             gone = custom_kind(found).resource
             self.kinds.pop(gone, None)
-        for (resource, namespace, name), other in self.store.everything():
+        uid, gone_namespace = metadata["uid"], kind.resource == NAMESPACES and metadata["name"]
+
+        def goes_with_it(key: Key, other: Object) -> bool:
             owners = other["metadata"].get("ownerReferences", ())
-            owned = any(owner["uid"] == metadata["uid"] for owner in owners)
-            inside = kind.resource == NAMESPACES and namespace == metadata["name"]
-            if (inside or (owned and not orphan)) and self.store.get(resource, namespace, name):
+            owned = any(owner["uid"] == uid for owner in owners)
+            return key[1] == gone_namespace or (owned and not orphan)
+
+        for resource, namespace, name in self.store.matching(goes_with_it):
+            if self.store.get(resource, namespace, name):
                 self.delete(self.kinds[resource], namespace, name)
 
 

@@ -28,7 +28,8 @@ def _split(text: celtypes.StringType, separator: celtypes.StringType) -> celtype
 
 
 @functools.cache
-def _program(rule: str) -> Any:
+def program(rule: str) -> Any:
+    """The rule, ready to evaluate."""
     environment = celpy.Environment()
     return environment.program(environment.compile(rule), functions={"split": _split})
 
@@ -51,13 +52,13 @@ def violations(schema: Schema, value: Any, old: Any = None, path: str = "") -> I
             continue
         names = {"self": value, "oldSelf": old} if changes else {"self": value}
         activation = {name: json_to_cel(_escaped(each)) for name, each in names.items()}
+        why = rule.get("message", f"failed rule: {rule['rule']}")
         try:
-            holds = bool(_program(rule["rule"]).evaluate(activation))
+            holds = bool(program(rule["rule"]).evaluate(activation))
         except CELEvalError as error:
-            yield invalid_value(path, _type(value), f"{rule['rule']}: {error.args[0]}")
+            yield invalid_value(path, _type(value), f"{error.args[0]} evaluating rule: {why}")
             continue
         if not holds:
-            why = rule.get("message", f"failed rule: {rule['rule']}")
             yield invalid_value(path, _type(value), why)
     if isinstance(value, dict):
         for name, inner in value.items():

@@ -24,10 +24,11 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 class Cluster:
     """A Kubernetes cluster in this process, empty but for what every cluster has.
 
-    `folder` keeps its kubeconfig and what kubectl caches.
+    It answers requests between `with` and its end; `folder` keeps its kubeconfig then, and what
+    kubectl caches.
     """
 
-    def __init__(self, folder: Path, crd_groups: tuple[str, ...] | None = None) -> None:
+    def __init__(self, folder: Path = Path(), crd_groups: tuple[str, ...] | None = None) -> None:
         self.api = Api()
         self.server = Server(self.api)
         self.folder = folder

@@ -7,6 +7,10 @@ from tests.cluster.api import Api
 from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, definitions
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+# kubectl takes the older document only in protobuf, and asks for it where the newer has no such
+# kind. This one says nothing but its version.
+OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_OPENAPI_V2 = b"\x0a\x032.0"
 _REFERENCE = "#/components/schemas/"
 
 
@@ -34,6 +38,8 @@ def document(api: Api, path: str) -> Any:
             return _resources(api, "", version)
         case ["apis", group, version]:
             return _resources(api, group, version)
+        case ["openapi", "v2"]:
+            return _OPENAPI_V2
         case ["openapi", "v3"]:
             roots = {_root(kind) for kind in api.kinds.values()}
             return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in roots}}

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from tests.cluster.api import Api, now
+from tests.cluster.api import NAMESPACES, Api, now
 from tests.cluster.schemas import Object
 
 
@@ -12,7 +12,9 @@ def record(api: Api, about: Object, reason: str, message: str, kind: str = "Warn
     namespace = metadata.get("namespace", "default")
     said = hashlib.sha256(f"{metadata['uid']}{reason}{message}".encode()).hexdigest()[:10]
     name = f"{metadata['name']}.{said}"
-    if api.store.get(("", "events"), namespace, name):
+    home = api.store.get(NAMESPACES, "", namespace)
+    ending = home is None or "deletionTimestamp" in home["metadata"]
+    if ending or api.store.get(("", "events"), namespace, name):
         return
     api.create(
         api.kinds["", "events"],

@@ -5,6 +5,7 @@ it is ready; a changed `serveConfigV2` is applied in place. The real operator's 
 are not here.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tests.cluster.workloads import create_owned, is_ready, owned, report
 _SERVICES = ("ray.io", "rayservices")
 _CLUSTERS = ("ray.io", "rayclusters")
 _HASH = "ray.io/hash-without-replicas-and-workers-to-delete"
+_EXCLUDE_HEAD = "test/exclude-head"
 # What the operator adds to pods, with the resources that it asks for.
 _WAIT_FOR_HEAD = {"cpu": "200m", "memory": "256Mi"}
 _AUTOSCALER = {"cpu": "500m", "memory": "512Mi"}
@@ -79,7 +81,7 @@ class KubeRay:
         if active is not None:
             status["activeServiceStatus"] = self._cluster_status(service, active)
             status["serviceStatus"] = "Running"
-            status["numServeEndpoints"] = self._endpoints(active)
+            status["numServeEndpoints"] = self._endpoints(service, active)
             self._front(service, active)
         if pending is not None:
             status["pendingServiceStatus"] = self._cluster_status(service, pending)
@@ -88,7 +90,11 @@ class KubeRay:
     def _conditions(
         self, service: Object, active: Object | None, pending: Object | None
     ) -> list[Object]:
-        ready = active is not None and self._serves(service, active)
+        ready = (
+            active is not None
+            and self._serves(service, active)
+            and self._endpoints(service, active) > 0
+        )
         upgrading = active is not None and pending is not None
         return [
             {
@@ -123,7 +129,12 @@ class KubeRay:
                         "ray.io/originated-from-cr-name": service["metadata"]["name"],
                         "ray.io/originated-from-crd": "RayService",
                     },
-                    "annotations": {_HASH: wanted},
+                    "annotations": {
+                        _HASH: wanted,
+                        _EXCLUDE_HEAD: str(
+                            service["spec"].get("excludeHeadPodFromServeSvc", False)
+                        ).lower(),
+                    },
                 },
                 "spec": spec,
             },
@@ -144,7 +155,7 @@ class KubeRay:
             )
 
     def _applications(self, service: Object, cluster: Object) -> Object:
-        config = yaml.safe_load(service["spec"].get("serveConfigV2", "")) or {}
+        config = _parsed(service["spec"].get("serveConfigV2", ""))
         statuses = {}
         for application in config.get("applications", ()):
             status, message = self.judge(application, cluster)
@@ -173,39 +184,43 @@ class KubeRay:
             status["applicationStatuses"] = self._applications(service, cluster)
         return status
 
-    def _endpoints(self, cluster: Object) -> int:
-        return sum(map(is_ready, owned(self.api, cluster)))
-
     def _front(self, service: Object, active: Object) -> None:
         """The services that clients reach the active cluster by."""
-        name = service["metadata"]["name"]
-        head = active["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-        ports = [
-            {"name": port["name"], "port": port["containerPort"]}
-            for port in head.get("ports", ())
-            if "name" in port
-        ]
-        serve = [port for port in ports if port["name"].startswith("serve")]
-        cluster = {"ray.io/cluster": active["metadata"]["name"]}
-        for suffix, chosen, labels in (
-            ("head-svc", ports, {"ray.io/node-type": "head"}),
-            ("serve-svc", serve, {"ray.io/serve": "true"}),
+        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+        of_head = _head_ports(active["spec"])
+        head = {"ray.io/cluster": active["metadata"]["name"], "ray.io/node-type": "head"}
+        serving = {"ray.io/cluster": active["metadata"]["name"], "ray.io/serve": "true"}
+        for suffix, ports, selector in (
+            ("head-svc", of_head, head),
+            ("serve-svc", _serve_ports(service), serving),
         ):
-            if not chosen:
+            if not ports:
                 continue
             made: Object = {
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": {"name": f"{name}-{suffix}"},
-                "spec": {"selector": cluster | labels, "ports": chosen},
+                "spec": {"selector": selector, "ports": ports},
             }
             create_owned(self.api, service, made, "FailedToCreateService")
-            namespace = service["metadata"]["namespace"]
             found = self.api.store.get(("", "services"), namespace, f"{name}-{suffix}")
-            if found and found["spec"]["selector"] != made["spec"]["selector"]:
-                found["spec"]["selector"] = made["spec"]["selector"]
+            if found and found["spec"]["selector"] != selector:
+                found["spec"]["selector"] = selector
                 kind = self.api.kinds["", "services"]
                 self.api.update(kind, namespace, f"{name}-{suffix}", found)
+
+    def _endpoints(self, service: Object, cluster: Object) -> int:
+        """How many pods answer behind the Service for clients."""
+        targets = [
+            port["targetPort"] if "targetPort" in port else port["port"]
+            for port in _serve_ports(service)
+        ]
+        return sum(
+            is_ready(pod)
+            and pod["metadata"]["labels"]["ray.io/serve"] == "true"
+            and any(_answers(pod, target) for target in targets)
+            for pod in owned(self.api, cluster)
+        )
 
     def _delete(self, cluster: Object) -> None:
         metadata = cluster["metadata"]
@@ -246,6 +261,35 @@ class KubeRay:
         report(self.api, cluster, status)
 
 
+@functools.cache
+def _parsed(serve_config: str) -> Object:
+    config: Object = yaml.load(serve_config, yaml.CSafeLoader) or {}
+    return config
+
+
+def _head_ports(spec: Object) -> list[Object]:
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    return [
+        {"name": port["name"], "port": port["containerPort"]}
+        for port in head.get("ports", ())
+        if "name" in port
+    ]
+
+
+def _serve_ports(service: Object) -> list[Object]:
+    """Those that the RayService states, or those of the head that are named `serve`."""
+    own = service["spec"].get("serveService", {}).get("spec", {})
+    of_head = _head_ports(service["spec"]["rayClusterConfig"])
+    named: list[Object] = [port for port in of_head if port["name"].startswith("serve")]
+    return own.get("ports", named)  # type: ignore[no-any-return]
+
+
+def _answers(pod: Object, target: str | int) -> bool:
+    """By a number any pod may answer, by a name one that has a port of that name."""
+    ports = [port for each in pod["spec"]["containers"] for port in each.get("ports", ())]
+    return isinstance(target, int) or any(port.get("name") == target for port in ports)
+
+
 def _cluster_hash(spec: Object) -> str:
     """Over all that a change of brings a new cluster for."""
     same = copied(spec)
@@ -262,6 +306,13 @@ def _made_of(cluster: Object) -> str:
 def _pods(cluster: Object) -> list[Object]:
     spec = cluster["spec"]
     head = _pod(cluster, spec["headGroupSpec"]["template"], "head", "headgroup", "head")
+    if cluster["metadata"]["annotations"][_EXCLUDE_HEAD] == "true":
+        head["metadata"]["labels"]["ray.io/serve"] = "false"
+    tolerance = spec.get("gcsFaultToleranceOptions", {})
+    for name, field in (("REDIS_USERNAME", "redisUsername"), ("REDIS_PASSWORD", "redisPassword")):
+        if field in tolerance:
+            variables = head["spec"]["containers"][0].setdefault("env", [])
+            variables.append({"name": name, **tolerance[field]})
     if spec.get("enableInTreeAutoscaling"):
         options = spec.get("autoscalerOptions", {})
         amounts = {"limits": _AUTOSCALER, "requests": _AUTOSCALER}
@@ -292,6 +343,13 @@ def _pods(cluster: Object) -> list[Object]:
                 wait["securityContext"] = first["securityContext"]
             pod["spec"].setdefault("initContainers", []).append(wait)
             pods.append(pod)
+    auth = spec.get("authOptions", {})
+    if auth.get("mode") == "token" and "secretName" in auth:
+        token = {"name": auth["secretName"], "key": "auth_token"}
+        for pod in pods:
+            for container in pod["spec"]["containers"]:
+                variables = container.setdefault("env", [])
+                variables.append({"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": token}})
     return pods
 
 

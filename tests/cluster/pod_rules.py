@@ -1,7 +1,7 @@
 """What the API server checks of the spec of a pod beyond its schema."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from kubernetes.utils.quantity import parse_quantity
@@ -27,10 +27,11 @@ def quantity(value: object) -> Decimal:
     return Decimal(parse_quantity(value))  # type: ignore[no-untyped-call]
 
 
-def pod_causes(path: str, spec: Object) -> Iterator[Cause]:
+def pod_causes(path: str, spec: Object, claimed: Sequence[str] = ()) -> Iterator[Cause]:
+    """`claimed`: the volumes that come of a StatefulSet's claims."""
     if not spec.get("containers"):
         yield required(f"{path}.containers")
-    volumes: list[str] = []
+    volumes = list(claimed)
     for index, volume in enumerate(spec.get("volumes") or ()):
         where = f"{path}.volumes[{index}]"
         if volume["name"] in volumes:

@@ -52,7 +52,9 @@ def causes(kind: Kind, new: Object, old: Object | None) -> Iterator[Cause]:
     if template is not None:
         path, metadata, spec = template
         yield from _labels(f"{path}metadata.labels", metadata.get("labels", {}))
-        yield from pod_causes(f"{path}spec", spec)
+        claims = new["spec"].get("volumeClaimTemplates") or ()
+        volumes = [claim["metadata"]["name"] for claim in claims]
+        yield from pod_causes(f"{path}spec", spec, volumes)
         yield from _template(kind, new, metadata, spec)
     yield from _KINDS.get(kind.name, lambda _: ())(new)
     if old is not None:

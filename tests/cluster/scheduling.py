@@ -36,6 +36,7 @@ def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
             _tolerates(each, taint) for each in spec.get("tolerations", ())
         ):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+    allocatable = node.get("status", {}).get("allocatable", {})
     total: Counter[str] = Counter()
     for other in used:
         total += usage(other)
@@ -43,7 +44,7 @@ def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
     for name, amount in usage(pod).items():
         part, _, resource = name.partition(".")
         if part == "requests":
-            free = quantity(node["status"]["allocatable"].get(resource, 0)) - total[name]
+            free = quantity(allocatable.get(resource, 0)) - total[name]
             if Decimal(amount) > free:
                 lacks.append(f"Insufficient {resource}")
     return lacks

@@ -45,14 +45,10 @@ class Faults:
         )
 
 
-class Server(ThreadingHTTPServer):
-    """Serves an Api on a free port of the loopback from a thread of its own."""
-
-    daemon_threads = True
-    request_queue_size = 64
+class Server:
+    """Serves an Api over HTTP on the loopback between `start` and `stop`."""
 
     def __init__(self, api: Api) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.api = api
         self.faults = Faults()
         # The log of each pod's container, by namespace, pod and container.
@@ -60,28 +56,38 @@ class Server(ThreadingHTTPServer):
         # What went wrong in this server itself.
         self.failures: list[Exception] = []
         self.closing = False
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def start(self) -> None:
-        self._thread.start()
+        """On a free port, from a thread of its own."""
+        self._http = _Http(self)
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         self.closing = True
         with self.api.store.changed:
             self.api.store.changed.notify_all()
-        self.shutdown()
-        self.server_close()
+        self._http.shutdown()
+        self._http.server_close()
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, owner: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.owner = owner
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Without this a small answer waits for the client's acknowledgement of its headers.
     disable_nagle_algorithm = True
-    server: Server
+    server: _Http
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -98,16 +104,21 @@ class _Handler(BaseHTTPRequestHandler):
             # The client went away.
             self.close_connection = True
         except Exception as error:
-            self.server.failures.append(error)
+            self.server.owner.failures.append(error)
             self._send(500, ApiError(500, "InternalError", repr(error)).as_status())
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
     def _send(self, code: int, body: Any, warnings: list[str] | None = None) -> None:
-        text = isinstance(body, str)
-        data = body.encode() if text else json.dumps(body).encode()
+        match body:
+            case str():
+                data, content_type = body.encode(), "text/plain"
+            case bytes():
+                data, content_type = body, discovery.OPENAPI_V2_TYPE
+            case _:
+                data, content_type = json.dumps(body).encode(), "application/json"
         self.send_response(code)
-        self.send_header("Content-Type", "text/plain" if text else "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         for warning in warnings or ():
             self.send_header("Warning", f'299 - "{warning}"'.replace("\n", " "))
@@ -131,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise bad_request(f"the body of the request is no JSON: {error}") from error
 
     def _route(self, path: str, query: dict[str, str], body: bytes) -> None:
-        api = self.server.api
+        api = self.server.owner.api
         document = discovery.document(api, path) if self.command == "GET" else None
         if document is not None:
             self._send(200, document)
@@ -142,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(201, self._review(self._parsed(body)))
             return
         self._authorize(verb, target)
+        if self.command == "GET":
+            # Whoever deletes much at once finds all of it still there; whoever looks, nothing.
+            api.empty_namespaces()
         if verb == "watch":
             self._watch(target, query)
         elif self.command == "GET":
@@ -152,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _authorize(self, verb: str, target: Target) -> None:
         kind = target.kind
         plural = f"{kind.plural}/{target.subresource}" if target.subresource else kind.plural
-        if self.server.faults.allows(verb, plural, target.namespace):
+        if self.server.owner.faults.allows(verb, plural, target.namespace):
             return
         where = (
             f' in the namespace "{target.namespace}"'
@@ -167,13 +181,13 @@ class _Handler(BaseHTTPRequestHandler):
         plural = asked.get("resource", "*")
         if asked.get("subresource"):
             plural += f"/{asked['subresource']}"
-        allowed = self.server.faults.allows(
+        allowed = self.server.owner.faults.allows(
             asked.get("verb", "*"), plural, asked.get("namespace", "")
         )
         return review | {"status": {"allowed": allowed}}
 
     def _read(self, target: Target, query: dict[str, str]) -> Any:
-        api, kind = self.server.api, target.kind
+        api, kind = self.server.owner.api, target.kind
         if target.subresource == "log":
             return self._log(target, query)
         if target.name:
@@ -194,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _log(self, target: Target, query: dict[str, str]) -> str:
-        pod = self.server.api.get(target.kind, target.namespace, target.name)
+        pod = self.server.owner.api.get(target.kind, target.namespace, target.name)
         containers = [each["name"] for each in pod["spec"]["containers"]]
         inits = [each["name"] for each in pod["spec"].get("initContainers", ())]
         container = query.get("container") or containers[0]
@@ -207,12 +221,12 @@ class _Handler(BaseHTTPRequestHandler):
                 f'container "{container}" in pod "{target.name}" is waiting to start: '
                 f"{waiting['reason']}"
             )
-        text = self.server.logs.get((target.namespace, target.name, container), "")
+        text = self.server.owner.logs.get((target.namespace, target.name, container), "")
         tail = query.get("tailLines")
         return "".join(text.splitlines(keepends=True)[-int(tail) :]) if tail else text
 
     def _write(self, verb: str, target: Target, query: dict[str, str], body: bytes) -> None:
-        api, kind = self.server.api, target.kind
+        api, kind = self.server.owner.api, target.kind
         options = Options(
             dry_run=query.get("dryRun") == "All",
             field_validation=query.get("fieldValidation") or "Warn",
@@ -245,12 +259,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     def _watch(self, target: Target, query: dict[str, str]) -> None:
-        store, kind = self.server.api.store, target.kind
+        store, kind = self.server.owner.api.store, target.kind
         labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
         if target.name:
             fields = f"metadata.name={target.name}"
         asked = query.get("resourceVersion", "")
-        lost = self.server.faults.watches_lost
+        lost = self.server.owner.faults.watches_lost
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
@@ -258,9 +272,9 @@ class _Handler(BaseHTTPRequestHandler):
         with store.changed:
             since = int(asked) if asked not in ("", "0") else store.version
             if asked in ("", "0"):
-                for found in self.server.api.find(kind, target.namespace, labels, fields):
+                for found in self.server.owner.api.find(kind, target.namespace, labels, fields):
                     self._event("ADDED", found)
-        while not self.server.closing and lost == self.server.faults.watches_lost:
+        while not self.server.owner.closing and lost == self.server.owner.faults.watches_lost:
             with store.changed:
                 if since < store.oldest_version:
                     error = gone(f"too old resource version: {since} ({store.oldest_version})")

@@ -17,6 +17,7 @@ Path = tuple[str, ...]
 Owners = dict[tuple[str, str], set[Path]]
 """The fields of each manager and operation ("Apply" or "Update")."""
 
+_ABSENT = object()
 _UNOWNED = {("f:apiVersion",), ("f:kind",)} | {
     ("f:metadata", f"f:{name}")
     for name in (
@@ -26,12 +27,16 @@ _UNOWNED = {("f:apiVersion",), ("f:kind",)} | {
 }  # fmt: skip
 
 
-def fields_of(schema: Schema, value: Any, path: Path = ()) -> set[Path]:
-    return {found for found in _fields(schema, value, path) if found[:2] not in _UNOWNED
-            and found[:1] not in _UNOWNED}  # fmt: skip
+def fields_of(schema: Schema, value: Any) -> dict[Path, Any]:
+    """Each field that can have an owner, with its value."""
+    return {
+        path: inner
+        for path, inner in _fields(schema, value, ())
+        if path[:1] not in _UNOWNED and path[:2] not in _UNOWNED
+    }
 
 
-def _fields(schema: Schema, value: Any, path: Path) -> Iterator[Path]:
+def _fields(schema: Schema, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     schema = resolve(schema)
     if isinstance(value, dict) and value and schema.get("x-kubernetes-map-type") != "atomic":
         for name, inner in value.items():
@@ -40,11 +45,11 @@ def _fields(schema: Schema, value: Any, path: Path) -> Iterator[Path]:
     if isinstance(value, list) and _part(schema, value) is not None:
         for item in value:
             below = (*path, _part(schema, [item]) or "")
-            yield (*below, ".")
+            yield (*below, "."), True
             if isinstance(item, dict):
                 yield from _fields(schema["items"], item, below)
         return
-    yield path
+    yield path, value
 
 
 def _part(schema: Schema, items: list[Any]) -> str | None:
@@ -104,20 +109,21 @@ def without(schema: Schema, value: Any, gone: set[Path], path: Path = ()) -> Any
 def apply(schema: Schema, live: Object, applied: Object, manager: str, *, force: bool) -> Object:
     """`live` after this manager's apply, with the new `managedFields`; ApiError on a conflict."""
     owners = read_owners(live)
-    mine = fields_of(schema, applied)
+    mine = set(fields_of(schema, applied))
     before = owners.pop((manager, "Apply"), set())
     new = merged(schema, live, applied)
+    old_values, new_values = fields_of(schema, live), fields_of(schema, new)
     conflicts = {
         (other, field)
         for (other, _), fields in owners.items()
         for field in fields & mine
-        if at(schema, live, field) != at(schema, new, field)
+        if old_values.get(field) != new_values.get(field)
     }
     if conflicts and not force:
         raise _conflict(conflicts)
-    for _, fields in owners.items():
+    for fields in owners.values():
         fields -= {field for _, field in conflicts}
-    others = set().union(*owners.values())
+    others: set[Path] = set().union(*owners.values())
     new = without(schema, new, before - mine - others)
     owners[manager, "Apply"] = mine
     return with_owners(new, owners)
@@ -126,32 +132,14 @@ def apply(schema: Schema, live: Object, applied: Object, manager: str, *, force:
 def updated(schema: Schema, old: Object | None, new: Object, manager: str) -> Object:
     """`new` with what changed in it owned by this manager."""
     owners = read_owners(new if old is None else old)
+    before = {} if old is None else fields_of(schema, old)
     now = fields_of(schema, new)
-    changed = {
-        field for field in now if old is None or at(schema, old, field) != at(schema, new, field)
-    }
+    changed = {field for field, value in now.items() if before.get(field, _ABSENT) != value}
     for fields in owners.values():
-        fields &= now - changed
+        fields &= now.keys() - changed
     if changed:
         owners.setdefault((manager, "Update"), set()).update(changed)
     return with_owners(new, owners)
-
-
-def at(schema: Schema, value: Any, path: Path) -> Any:
-    """What `value` has at that path; None where it has nothing."""
-    for part in path:
-        schema = resolve(schema)
-        if part.startswith("f:") and isinstance(value, dict):
-            name = part.removeprefix("f:")
-            schema, value = child(schema, name) or {}, value.get(name)
-        elif part == ".":
-            return value is not None
-        elif isinstance(value, list):
-            value = next((item for item in value if _part(schema, [item]) == part), None)
-            schema = schema.get("items", {})
-        else:
-            return None
-    return value
 
 
 def read_owners(obj: Object) -> Owners:

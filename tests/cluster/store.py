@@ -2,7 +2,7 @@
 
 import marshal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -55,9 +55,17 @@ class Store:
                 if kind == resource and namespace in ("", where)
             ]
 
-    def everything(self) -> Iterator[tuple[Key, Object]]:
+    def matching(self, wanted: Callable[[Key, Object], bool]) -> list[Key]:
+        """The keys of the objects that `wanted` says yes to; it must not change them."""
         with self.changed:
-            yield from [(key, copied(found)) for key, found in self._objects.items()]
+            return [key for key, found in self._objects.items() if wanted(key, found)]
+
+    def versions(self) -> dict[Key, str]:
+        """The resourceVersion of everything."""
+        with self.changed:
+            return {
+                key: found["metadata"]["resourceVersion"] for key, found in self._objects.items()
+            }
 
     def put(self, resource: Resource, new: Object) -> Object:
         """Keeps the object and gives it its resourceVersion."""

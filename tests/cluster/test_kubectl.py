@@ -28,13 +28,6 @@ def applied(cluster: Cluster, manifests: str, *arguments: str) -> str:
     return done.stdout
 
 
-def state(cluster: Cluster) -> dict[str, str]:
-    return {
-        str(key): found["metadata"]["resourceVersion"]
-        for key, found in cluster.api.store.everything()
-    }
-
-
 @pytest.fixture
 def manifests(tmp_path: Path) -> str:
     return folder(tmp_path / "manifests", *examples.SERVICE)
@@ -45,9 +38,9 @@ def test_the_second_apply_of_a_folder_changes_nothing(
     kubectl: Cluster, manifests: str, arguments: tuple[str, ...]
 ) -> None:
     first = applied(kubectl, manifests, *arguments)
-    before = state(kubectl)
+    before = kubectl.api.store.versions()
     second = applied(kubectl, manifests, *arguments)
-    assert state(kubectl) == before
+    assert kubectl.api.store.versions() == before
     assert len(first.splitlines()) == len(examples.SERVICE)
     if not arguments:
         assert all(line.endswith(" created") for line in first.splitlines())
@@ -56,9 +49,9 @@ def test_the_second_apply_of_a_folder_changes_nothing(
 
 def test_a_dry_run_keeps_nothing(kubectl: Cluster, manifests: str) -> None:
     applied(kubectl, folder(kubectl.folder / "namespace", examples.NAMESPACE))
-    before = state(kubectl)
+    before = kubectl.api.store.versions()
     assert "(server dry run)" in applied(kubectl, manifests, "--dry-run=server")
-    assert state(kubectl) == before
+    assert kubectl.api.store.versions() == before
 
 
 def test_diff_shows_what_apply_would_change(kubectl: Cluster, manifests: str) -> None:
@@ -119,6 +112,21 @@ def test_get_wait_logs_and_delete(kubectl: Cluster, manifests: str) -> None:
     assert deleted.returncode == 0, deleted.stderr
     # What the operator made of it goes with it.
     assert kubectl.kubectl("get", "pods", "-n", "mistral", "-o", "name").stdout == "pod/redis-0\n"
+
+
+def test_secrets_are_made_by_command(kubectl: Cluster) -> None:
+    for arguments in (
+        ("namespace", "mistral"),
+        ("secret", "generic", "hf-token", "-n", "mistral", "--from-literal=HF_TOKEN=a b"),
+        ("configmap", "settings", "-n", "mistral", "--from-literal=a=1"),
+    ):
+        made = kubectl.kubectl("create", *arguments)
+        assert made.returncode == 0, made.stderr
+    secret = kubectl.api.store.get(("", "secrets"), "mistral", "hf-token")
+    assert secret is not None
+    assert (secret["data"], secret["type"]) == ({"HF_TOKEN": "YSBi"}, "Opaque")
+    again = kubectl.kubectl("create", "namespace", "mistral")
+    assert 'namespaces "mistral" already exists' in again.stderr
 
 
 def test_rollout_status_waits_for_a_deployment(kubectl: Cluster) -> None:

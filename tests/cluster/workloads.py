@@ -18,6 +18,8 @@ from tests.cluster.store import copied
 _PODS = ("", "pods")
 _CLAIMS = ("", "persistentvolumeclaims")
 _BUDGETS = ("policy", "poddisruptionbudgets")
+# Owners whose wanted number of pods the disruption controller can read.
+_SCALABLE = ("Deployment", "StatefulSet")
 
 
 def owner_reference(owner: Object) -> Object:
@@ -85,23 +87,31 @@ class Workloads:
     def __call__(self) -> None:
         store = self.api.store
         for namespace in store.objects(("", "namespaces")):
-            self._service_account(namespace["metadata"]["name"])
+            self._furnish(namespace)
+        for stateful_set in store.objects(("apps", "statefulsets")):
+            self._claims(stateful_set)
         for claim in store.objects(_CLAIMS):
             self._bind(claim)
         for deployment in store.objects(("apps", "deployments")):
             self._replicas(deployment, _suffix(deployment))
         for stateful_set in store.objects(("apps", "statefulsets")):
-            self._claims(stateful_set)
             self._replicas(stateful_set, "")
         for job in store.objects(("batch", "jobs")):
             self._job(job)
         for budget in store.objects(_BUDGETS):
             self._budget(budget)
 
-    def _service_account(self, namespace: str) -> None:
-        kind = self.api.kinds["", "serviceaccounts"]
-        if self.api.store.get(kind.resource, namespace, "default") is None:
-            self.api.create(kind, namespace, {"metadata": {"name": "default"}})
+    def _furnish(self, namespace: Object) -> None:
+        """What each namespace has: an account for its pods, and the API server's certificate."""
+        if "deletionTimestamp" in namespace["metadata"]:
+            return
+        name = namespace["metadata"]["name"]
+        account: Object = {"metadata": {"name": "default"}}
+        certificate = {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "of the test"}}
+        for plural, body in (("serviceaccounts", account), ("configmaps", certificate)):
+            kind = self.api.kinds["", plural]
+            if self.api.store.get(kind.resource, name, body["metadata"]["name"]) is None:
+                self.api.create(kind, name, body)
 
     def _replicas(self, owner: Object, suffix: str) -> None:
         spec, name = owner["spec"], owner["metadata"]["name"]
@@ -218,17 +228,30 @@ class Workloads:
             desired = _share(spec["minAvailable"], len(pods))
         else:
             desired = len(pods) - _share(spec.get("maxUnavailable", 0), len(pods))
-        report(
-            self.api,
-            budget,
-            {
-                "observedGeneration": budget["metadata"]["generation"],
-                "expectedPods": len(pods),
-                "currentHealthy": healthy,
-                "desiredHealthy": max(0, desired),
-                "disruptionsAllowed": max(0, healthy - max(0, desired)),
-            },
-        )
+        status: Object = {
+            "observedGeneration": budget["metadata"]["generation"],
+            "expectedPods": len(pods),
+            "currentHealthy": healthy,
+            "desiredHealthy": max(0, desired),
+            "disruptionsAllowed": max(0, healthy - max(0, desired)),
+        }
+        unscalable = any(_owner_kind(pod) not in _SCALABLE for pod in pods)
+        if unscalable and not isinstance(spec.get("minAvailable"), int):
+            # Without the count that an owner wants there is nothing to take a share of.
+            status |= {"expectedPods": 0, "desiredHealthy": 0, "disruptionsAllowed": 0}
+            status["conditions"] = [
+                {
+                    "type": "DisruptionAllowed",
+                    "status": "False",
+                    "reason": "SyncFailed",
+                    "message": "the pods' owner does not implement the scale subresource",
+                }
+            ]
+        report(self.api, budget, status)
+
+
+def _owner_kind(pod: Object) -> str:
+    return str(next((ref["kind"] for ref in pod["metadata"].get("ownerReferences", ())), ""))
 
 
 def _share(amount: int | str, total: int) -> int:

@@ -1,0 +1,108 @@
+"""k8s/, its subfolders and its overlays, applied by the real kubectl to an empty cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import trial
+from tests.cluster.cluster import KUBECTL, Cluster
+from tests.k8s.manifests import ADD_ONS, K8S, OVERLAYS, of_kind, overlay
+
+NAMESPACE = "mistral-serve"
+# Kubectl sends these again each time, with nothing changed in them, and says so: it takes what the
+# server has filled in, inside lists and selectors that it replaces as a whole, for a difference.
+SAID_TO_BE_CONFIGURED = {"rayservice.ray.io", "poddisruptionbudget.policy", "statefulset.apps"}
+
+pytestmark = pytest.mark.skipif(
+    KUBECTL is None, reason="kubectl is not installed: nothing is applied"
+)
+
+
+def applied(cluster: Cluster, *arguments: str) -> list[str]:
+    done = cluster.kubectl("apply", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+def applied_twice(cluster: Cluster, *arguments: str) -> int:
+    """The number of objects. The second time changes nothing, and no difference is left."""
+    first = applied(cluster, *arguments)
+    before = cluster.api.store.versions()
+    second = applied(cluster, *arguments)
+    assert cluster.api.store.versions() == before
+    others = [line for line in second if line.split("/")[0] not in SAID_TO_BE_CONFIGURED]
+    assert all(line.endswith(" unchanged") for line in others), others
+    differs = cluster.kubectl("diff", *arguments)
+    assert (differs.returncode, differs.stdout) == (0, "")
+    return len(first)
+
+
+@pytest.mark.parametrize("source", ["k8s", *OVERLAYS])
+def test_all_of_it_is_applied_and_gets_ready(source: str, tmp_path: Path) -> None:
+    where = ("-f", str(K8S)) if source == "k8s" else ("-k", str(K8S / "overlays" / source))
+    with trial.cluster_with_room(tmp_path) as cluster:
+        # First without the secrets, as by one who has read nothing: it waits and says for what.
+        applied(cluster, *where)
+        assert any("not found" in each for each in trial.complaints(cluster))
+        applied(cluster, *where)
+    with trial.cluster_with_room(tmp_path) as cluster:
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        trial.add_secrets(cluster, NAMESPACE)
+        assert applied_twice(cluster, *where) > 20
+        assert trial.complaints(cluster) == []
+        waited = cluster.kubectl(
+            "wait", "--for=condition=Ready", "rayservice/mistral", "-n", NAMESPACE, "--timeout=10s"
+        )
+        assert waited.returncode == 0, waited.stderr
+
+
+@pytest.mark.parametrize("add_on", ADD_ONS)
+def test_a_subfolder_is_applied_beside_it(add_on: str, tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        applied(cluster, "-f", str(K8S))
+        assert applied_twice(cluster, "-f", str(K8S / add_on)) > 0
+
+
+@pytest.mark.parametrize("arguments", [("--dry-run=server",), ("--server-side",)])
+def test_the_ways_to_apply(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        trial.add_secrets(cluster, NAMESPACE)
+        before = cluster.api.store.versions()
+        first = applied(cluster, "-f", str(K8S), *arguments)
+        after = cluster.api.store.versions()
+        assert (after == before) == (arguments == ("--dry-run=server",))
+        assert applied(cluster, "-f", str(K8S), *arguments) and first
+        assert cluster.api.store.versions() == after
+
+
+def test_all_of_it_is_deleted_again(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        before = set(cluster.api.store.versions())
+        applied(cluster, "-f", str(K8S))
+        deleted = cluster.kubectl("delete", "-f", str(K8S), "--wait=false")
+        assert deleted.returncode == 0, deleted.stderr
+        cluster.api.empty_namespaces()
+        assert set(cluster.api.store.versions()) == before
+
+
+def test_one_who_may_not_is_told_what(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        cluster.faults.denied.add(("*", "rayservices", NAMESPACE))
+        refused = cluster.kubectl("apply", "-f", str(K8S))
+        assert refused.returncode == 1
+        assert 'cannot get resource "rayservices" in API group "ray.io"' in refused.stderr
+
+
+def test_an_absent_operator_is_named(tmp_path: Path) -> None:
+    with Cluster(tmp_path, crd_groups=()) as cluster:
+        refused = cluster.kubectl("apply", "-f", str(K8S))
+        assert refused.returncode == 1
+        assert "ensure CRDs are installed first" in refused.stderr
+
+
+def test_an_overlay_changes_only_what_it_is_for() -> None:
+    """Each applies to the same names as the base: what is gone from one would be left behind."""
+    for name in OVERLAYS:
+        assert len(of_kind(overlay(name), "RayService")) == 1
