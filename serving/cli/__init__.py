@@ -7,10 +7,12 @@ from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.deploy import deploy
 from serving.cli.down import down
+from serving.cli.drain_node import drain_node
 from serving.cli.models import models
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.up import up
+from serving.cli.weights import weights
 
 app = typer.Typer(
     help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
@@ -18,7 +20,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, chat, batch, conformance, models, simulate, down):
+for command in (
+    up,
+    status,
+    chat,
+    batch,
+    conformance,
+    models,
+    simulate,
+    down,
+    weights,
+    drain_node,
+):
     app.command()(command)
 app.add_typer(deploy, name="deploy")
 

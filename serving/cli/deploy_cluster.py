@@ -13,7 +13,8 @@ from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 
 INTERRUPTED = 130
-SECRETS_SCRIPT = ""
+SECRETS_SCRIPT = "deploy/secrets.sh"
+"""Makes all that the manifests name."""
 
 Source = Annotated[
     Path,
