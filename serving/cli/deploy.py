@@ -4,11 +4,12 @@ import typer
 
 from serving.cli.deploy_apply import apply
 from serving.cli.deploy_preflight import preflight
+from serving.cli.deploy_rollout import rollout
 from serving.cli.deploy_status import status
 
 deploy = typer.Typer(
     help="Run the service on Kubernetes. Each command names the kubectl commands that do the same.",
     no_args_is_help=True,
 )
-for command in (preflight, apply, status):
+for command in (preflight, apply, status, rollout):
     deploy.command()(command)

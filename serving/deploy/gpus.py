@@ -4,16 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-import yaml
-from pydantic import ValidationError
-
 from serving.catalogue.gpus import USABLE_GIB, usable_gib
-from serving.config import AppConfig
+from serving.deploy.errors import BadInput
 from serving.deploy.facts import Facts, Object
 from serving.deploy.finding import Finding, missing
 from serving.deploy.manifests import Manifests
 from serving.deploy.pods import GPU
 from serving.deploy.quantity import quantity
+from serving.deploy.serve_config import config_of
 
 PRODUCT = "nvidia.com/gpu.product"
 _MEMORY_MIB = "nvidia.com/gpu.memory"
@@ -23,17 +21,11 @@ _MEMORY_SLACK = 0.97
 
 def gpu_types(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     """Whether GPUs have the memory that the config counts with."""
-    text = manifests.service["spec"].get("serveConfigV2", "")
     try:
-        (application,) = yaml.safe_load(text)["applications"]
-        config = AppConfig.model_validate(application["args"])
-    except ValidationError as error:
-        yield missing("config", f"serveConfigV2: {error.errors()[0]['msg']}",
-                      "mend deploy/serve/production.yaml, then `make manifests`")  # fmt: skip
-        return
-    except (yaml.YAMLError, TypeError, KeyError, ValueError):
-        yield missing("config", "serveConfigV2 is no Serve config of one application",
-                      "make manifests")  # fmt: skip
+        config = config_of(manifests.service)
+    except BadInput as error:
+        mend = "mend deploy/serve/production.yaml, then `make manifests`"
+        yield missing("config", str(error), mend)
         return
     gpu_nodes = [node for node in facts.nodes or () if allocatable(node).get(GPU)]
     for model in config.models:

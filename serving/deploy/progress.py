@@ -8,22 +8,24 @@ _FAILED_FOR_S = 30
 
 
 class Progress:
-    """Follows snapshots; times are of any clock that only grows."""
+    """Follows the stages of these names, or all. Times are of any clock that only grows."""
 
-    def __init__(self, now_s: float, timeout_s: float) -> None:
+    def __init__(self, now_s: float, timeout_s: float, of: frozenset[str] | None = None) -> None:
         self._deadline_s = now_s + timeout_s
         self._timeout_s = timeout_s
+        self._of = of
         self._since_s: dict[str, float] = {}
         self.stages: list[Stage] = []
 
     @property
-    def up(self) -> bool:
+    def done(self) -> bool:
         return bool(self.stages) and all(stage.done for stage in self.stages)
 
-    def see(self, snapshot: Snapshot, now_s: float) -> str:
-        """The reason to give up; "" to go on, or at the goal."""
-        self.stages = stages(snapshot)
-        if self.up:
+    def see(self, snapshot: Snapshot, now_s: float, there: bool = True) -> str:
+        """The reason to give up; "" to go on, or at the goal. `there`: what else must hold does."""
+        found = stages(snapshot)
+        self.stages = [each for each in found if self._of is None or each.name in self._of]
+        if self.done and there:
             return ""
         hopeless: dict[str, tuple[str, float]] = {}
         for stage in self.stages:
@@ -38,10 +40,9 @@ class Progress:
             if now_s - self._since_s[what] >= patience_s:
                 return f"{what} {why}"
         if now_s >= self._deadline_s:
-            late = ", ".join(
-                f"{stage.name}: {stage.text}" for stage in self.stages if not stage.done
-            )
-            return f"not up after {self._timeout_s / 60:.0f} minutes; {late}"
+            late = [f"{stage.name}: {stage.text}" for stage in self.stages if not stage.done]
+            waited = f"{self._timeout_s / 60:.0f} minutes"
+            return f"not up after {waited}; " + (", ".join(late) or "no new cluster serves")
         return ""
 
     def blocks(self) -> dict[str, list[str]]:

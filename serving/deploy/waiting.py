@@ -115,8 +115,8 @@ def _held(
         )
     if reason in _CONFIG:
         mend = describe
-        if match := re.search(r'secret "([^"]+)" not found|in Secret \S*?/?([^/\s]+)$', message):
-            mend = f"kubectl -n {namespace} get secret {match[1] or match[2]} -o yaml"
+        if "secret" in message.lower():
+            mend = f"deploy/secrets.sh makes what lacks; kubectl -n {namespace} get secrets"
         return Waiting(
             pod, f"cannot start {container['name']}: {message or reason}", mend, _SHORT_S
         )
