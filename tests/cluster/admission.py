@@ -5,16 +5,12 @@ security, the service account's existence and resource quotas.
 """
 
 import base64
-from collections import Counter
 
-from tests.cluster import pod_security
+from tests.cluster import pod_security, quota
 from tests.cluster.errors import forbidden
-from tests.cluster.pod_rules import containers_of, quantity
 from tests.cluster.rules import pod_template
 from tests.cluster.schemas import Kind, Object
 from tests.cluster.store import Store
-
-_TERMINAL = ("Succeeded", "Failed")
 
 
 def mutated(store: Store, kind: Kind, new: Object) -> Object:
@@ -43,6 +39,8 @@ def mutated(store: Store, kind: Kind, new: Object) -> Object:
 
 def admit(store: Store, kind: Kind, new: Object) -> list[str]:
     """Warnings for a new object; ApiError if it may not be."""
+    if kind.namespaced and not kind.custom:
+        quota.admit(store, kind, new)
     template = None if kind.custom else pod_template(new)
     if template is None:
         return []
@@ -65,7 +63,6 @@ def admit(store: Store, kind: Kind, new: Object) -> list[str]:
         built_in = ("system-node-critical", "system-cluster-critical")
         if priority and priority not in built_in and store.get(classes, "", priority) is None:
             raise forbidden("", "pods", name, f"no PriorityClass with name {priority} was found")
-        _quota(store, new)
     return warnings
 
 
@@ -83,78 +80,7 @@ def _pod_security(kind: Kind, new: Object, spec: Object, labels: dict[str, str])
     )
 
 
-def usage(pod: Object) -> Counter[str]:
-    """What a pod counts for in a quota and on a node: `pods`, `requests.cpu`, `limits.memory`, …
-
-    An init container counts where it needs more than all others together.
-    """
-    total: Counter[str] = Counter()
-    first: Counter[str] = Counter()
-    for path, container in containers_of(pod["spec"]):
-        resources = container.get("resources") or {}
-        limits = resources.get("limits") or {}
-        amounts: Counter[str] = Counter()
-        for part, values in (
-            ("limits", limits),
-            ("requests", limits | resources.get("requests", {})),
-        ):
-            for name, value in values.items():
-                amounts[f"{part}.{name}"] = quantity(value)  # type: ignore[assignment]
-        if path.startswith("init") and container.get("restartPolicy") != "Always":
-            first |= amounts
-        else:
-            total += amounts
-    return (total | first) + Counter(pods=1)
-
-
-def _quota(store: Store, pod: Object) -> None:
-    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-    wanted = _counted(pod)
-    used: Counter[str] = Counter()
-    for other in store.objects(("", "pods"), namespace):
-        if other["status"].get("phase") not in _TERMINAL:
-            used += _counted(other)
-    for found in store.objects(("", "resourcequotas"), namespace):
-        if found["spec"].get("scopes") or found["spec"].get("scopeSelector"):
-            continue
-        for resource, limit in found["spec"].get("hard", {}).items():
-            where = found["metadata"]["name"]
-            named = resource.removeprefix("requests.").removeprefix("limits.")
-            compute = named in ("cpu", "memory")
-            if compute and not _states(pod, resource):
-                raise forbidden("", "pods", name, f"failed quota: {where}: must specify {resource}")
-            if resource in wanted and used[resource] + wanted[resource] > quantity(limit):
-                why = (
-                    f"exceeded quota: {where}, requested: {resource}={wanted[resource]}, "
-                    f"used: {resource}={used[resource]}, limited: {resource}={limit}"
-                )
-                raise forbidden("", "pods", name, why)
-
-
-def _counted(pod: Object) -> Counter[str]:
-    """As a quota names it: `cpu` is `requests.cpu`, and so is memory."""
-    amounts = usage(pod)
-    for name in ("cpu", "memory"):
-        if f"requests.{name}" in amounts:
-            amounts[name] = amounts[f"requests.{name}"]
-    return amounts
-
-
-def _states(pod: Object, resource: str) -> bool:
-    part, _, name = resource.rpartition(".")
-    part = part or "requests"
-    for _, container in containers_of(pod["spec"]):
-        resources = container.get("resources") or {}
-        said = resources.get("limits", {}) | (
-            resources.get("requests", {}) if part == "requests" else {}
-        )
-        if name not in said:
-            return False
-    return True
-
-
 def _encoded(secret: Object) -> Object:
-
     encoded = {
         key: base64.b64encode(value.encode()).decode()
         for key, value in secret["stringData"].items()

@@ -17,7 +17,7 @@ from tests.cluster.errors import (
     not_found,
 )
 from tests.cluster.fields import pruned, with_defaults, without_nulls
-from tests.cluster.schemas import Kind, Object, built_in_kinds, custom_kind
+from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, built_in_kinds, custom_kind
 from tests.cluster.selectors import fields_match, labels_match
 from tests.cluster.store import Key, Store, copied
 
@@ -46,6 +46,8 @@ class Api:
         self.kinds: dict[tuple[str, str], Kind] = {kind.resource: kind for kind in built_in_kinds()}
         # Called with each object after it changed, until nothing changes any more.
         self.controllers: list[Callable[[], None]] = []
+        # What the server says that it is.
+        self.kubernetes_version = KUBERNETES_VERSION
         self._reconciling = False
         self._names = itertools.count(1)
 
@@ -71,9 +73,15 @@ class Api:
         ]
 
     def create(
-        self, kind: Kind, namespace: str, body: Object, options: Options = Options()
+        self,
+        kind: Kind,
+        namespace: str,
+        body: Object,
+        options: Options = Options(),
+        *,
+        applied: Object | None = None,
     ) -> tuple[Object, list[str]]:
-        """The object as kept, and warnings."""
+        """The object as kept, and warnings. `applied`: what a server-side apply stated of it."""
         with self.store.changed:
             new, warnings = self._decoded(kind, namespace, body, options)
             metadata = new["metadata"]
@@ -93,7 +101,11 @@ class Api:
             new = admission.mutated(self.store, kind, new)
             self._check(kind, new, None)
             warnings += admission.admit(self.store, kind, new)
-            new = server_side_apply.updated(kind.schema, None, new, options.manager)
+            if applied is None:
+                new = server_side_apply.updated(kind.schema, None, new, options.manager)
+            else:
+                fields = set(server_side_apply.fields_of(kind.schema, applied))
+                new = server_side_apply.with_owners(new, {(options.manager, "Apply"): fields})
             return self._kept(kind, new, options), warnings
 
     def update(
@@ -261,41 +273,30 @@ class Api:
             new |= {"status": old["status"]} if "status" in old else {}
         new = admission.mutated(self.store, kind, new)
         self._check(kind, new, old)
-        managed = {"managedFields": before.get("managedFields", [])}
-        if new | {"metadata": new["metadata"] | managed} == old:
-            return old
         if _desired(new) != _desired(old):
-            new["metadata"]["generation"] = before.get("generation", 1) + 1
-        if not metadata.get("managedFields") or new["metadata"]["managedFields"] == before.get(
-            "managedFields"
-        ):
-            new = server_side_apply.updated(kind.schema, old, new, options.manager)
-        return self._kept(kind, new, options)
+            metadata["generation"] = before.get("generation", 1) + 1
+        owned = before.get("managedFields", [])
+        if metadata.get("managedFields", owned) == owned:
+            metadata |= {"managedFields": owned} if owned else {}
+            if new != old:
+                new = server_side_apply.updated(kind.schema, old, new, options.manager)
+        return old if new == old else self._kept(kind, new, options)
 
     def _applied(
         self, kind: Kind, namespace: str, name: str, body: Object, options: Options, status: bool
     ) -> tuple[Object, list[str]]:
-        body = copied(body)
-        applied, warnings = self._decoded(kind, namespace, body, options)
+        checked, warnings = self._decoded(kind, namespace, body, options)
         # What the manager says, without the defaults.
         said, _ = pruned(kind.schema, body if kind.custom else without_nulls(body))
-        said.setdefault("metadata", {})["name"] = name
+        said["metadata"] = said.get("metadata", {}) | {"name": name}
         live = self.store.get(kind.resource, namespace, name)
         if live is None:
-            applied["metadata"]["name"] = name
-            new, _ = self.create(kind, namespace, applied, options)
-            fields = server_side_apply.fields_of(kind.schema, said)
-            owners = {(options.manager, "Apply"): set(fields)}
-            new = server_side_apply.with_owners(new, owners)
-            return (new if options.dry_run else self.store.put(kind.resource, new)), warnings
+            checked["metadata"]["name"] = name
+            new, _ = self.create(kind, namespace, checked, options, applied=said)
+            return new, warnings
         new = server_side_apply.apply(kind.schema, live, said, options.manager, force=options.force)
-        owned = new["metadata"]["managedFields"]
         new, _ = self._decoded(kind, namespace, new, Options(field_validation="Ignore"))
-        new = self._replaced(kind, live, new, options, status)
-        new["metadata"]["managedFields"] = owned
-        if not options.dry_run and owned != live["metadata"].get("managedFields"):
-            new = self.store.put(kind.resource, new)
-        return new, warnings
+        return self._replaced(kind, live, new, options, status), warnings
 
     def _require_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:

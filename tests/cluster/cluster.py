@@ -109,6 +109,27 @@ class Cluster:
             }
         )
 
+    def add_operator(self, version: str = "v1.7.0") -> None:
+        """KubeRay's operator, as its Helm chart makes it, in `kuberay-system`."""
+        namespace, labels = "kuberay-system", {"app.kubernetes.io/name": "kuberay-operator"}
+        self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        image = f"quay.io/kuberay/operator:{version}"
+        spec = {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "kuberay-operator", "image": image}]},
+            },
+        }
+        self.create(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "kuberay-operator", "namespace": namespace, "labels": labels},
+                "spec": spec,
+            }
+        )
+
     def client(self) -> kubernetes.client.ApiClient:
         """The Python client's, for this cluster."""
         made: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call]

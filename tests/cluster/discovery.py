@@ -20,11 +20,16 @@ def document(api: Api, path: str) -> Any:
         case ["healthz" | "livez" | "readyz"]:
             return "ok"
         case ["version"]:
-            major, minor = KUBERNETES_VERSION.split(".")
+            major, minor = api.kubernetes_version.split(".")
             return {
                 "major": major,
                 "minor": minor,
-                "gitVersion": f"v{KUBERNETES_VERSION}.0",
+                "gitVersion": f"v{api.kubernetes_version}.0",
+                "gitCommit": "",
+                "gitTreeState": "clean",
+                "buildDate": "1970-01-01T00:00:00Z",
+                "goVersion": "none",
+                "compiler": "none",
                 "platform": "linux/amd64",
             }
         case ["api"]:

@@ -3,8 +3,8 @@
 from collections import Counter
 from decimal import Decimal
 
-from tests.cluster.admission import usage
 from tests.cluster.pod_rules import quantity
+from tests.cluster.quota import usage
 from tests.cluster.schemas import Object
 from tests.cluster.selectors import label_selector_matches
 
@@ -37,16 +37,13 @@ def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
         ):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
     allocatable = node.get("status", {}).get("allocatable", {})
-    total: Counter[str] = Counter()
-    for other in used:
-        total += usage(other)
+    usages = [usage(other) for other in used]
     lacks = []
     for name, amount in usage(pod).items():
         part, _, resource = name.partition(".")
-        if part == "requests":
-            free = quantity(allocatable.get(resource, 0)) - total[name]
-            if Decimal(amount) > free:
-                lacks.append(f"Insufficient {resource}")
+        taken = sum((each.get(name, Decimal(0)) for each in usages), Decimal(0))
+        if part == "requests" and taken + amount > quantity(allocatable.get(resource, 0)):
+            lacks.append(f"Insufficient {resource}")
     return lacks
 
 

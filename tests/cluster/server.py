@@ -37,6 +37,8 @@ class Faults:
     denied: set[tuple[str, str, str]] = field(default_factory=set)
     # Watches stop when this changes.
     watches_lost: int = 0
+    # How many of the next requests are answered 503.
+    unavailable: int = 0
 
     def allows(self, verb: str, plural: str, namespace: str) -> bool:
         return not any(
@@ -97,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
         try:
+            if self.server.owner.faults.unavailable > 0:
+                self.server.owner.faults.unavailable -= 1
+                raise ApiError(503, "ServiceUnavailable", "the server is currently unable to help")
             self._route(url.path, query, body)
         except ApiError as error:
             self._send(error.code, error.as_status())

@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 from kubernetes.client import (
     ApiException,
+    ApiextensionsV1Api,
+    AppsV1Api,
     AuthorizationV1Api,
+    BatchV1Api,
     CoreV1Api,
     CustomObjectsApi,
+    NetworkingV1Api,
     PolicyV1Api,
+    RbacAuthorizationV1Api,
+    SchedulingV1Api,
+    StorageV1Api,
+    VersionApi,
 )
 from kubernetes.dynamic import DynamicClient
 from kubernetes.watch import Watch
@@ -20,6 +28,7 @@ from kubernetes.watch import Watch
 from tests.cluster import examples
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import PodFault
+from tests.k8s.manifests import base
 
 Object = dict[str, Any]
 RAY = {"group": "ray.io", "version": "v1", "namespace": "mistral"}
@@ -76,6 +85,32 @@ def test_objects_are_made_read_changed_and_deleted(core: Any) -> None:
     with pytest.raises(ApiException) as gone:
         core.read_namespaced_config_map("settings", "default")
     assert gone.value.status == 404
+
+
+def test_the_client_can_read_whatever_there_is(client: Any, core: Any, cluster: Cluster) -> None:
+    """Its models refuse an answer that lacks what Kubernetes always says."""
+    cluster.kubelet.broken_images.add("redis:7")
+    for each in base():
+        cluster.create(each)
+    lists = [
+        core.list_namespace(),
+        core.list_node(),
+        core.list_pod_for_all_namespaces(),
+        core.list_event_for_all_namespaces(),
+        core.list_service_for_all_namespaces(),
+        core.list_service_account_for_all_namespaces(),
+        core.list_persistent_volume_claim_for_all_namespaces(),
+        core.list_resource_quota_for_all_namespaces(),
+        AppsV1Api(client).list_stateful_set_for_all_namespaces(),
+        BatchV1Api(client).list_job_for_all_namespaces(),
+        PolicyV1Api(client).list_pod_disruption_budget_for_all_namespaces(),
+        NetworkingV1Api(client).list_network_policy_for_all_namespaces(),
+        RbacAuthorizationV1Api(client).list_role_for_all_namespaces(),
+        SchedulingV1Api(client).list_priority_class(),
+        StorageV1Api(client).list_storage_class(),
+        ApiextensionsV1Api(client).list_custom_resource_definition(),
+    ]
+    assert all(found.items for found in lists)
 
 
 def test_server_side_apply_knows_owners(client: Any) -> None:
@@ -192,6 +227,20 @@ def test_a_pod_without_room_says_what_it_waits_for(
     assert (pod.status.phase, pod.spec.node_name) == ("Running", "gpu-2")
 
 
+def test_a_quota_refuses_what_it_has_no_room_for(core: Any, cluster: Cluster) -> None:
+    cluster.create(examples.NAMESPACE)
+    hard = {"requests.nvidia.com/gpu": "1", "pods": "9"}
+    core.create_namespaced_resource_quota(
+        "mistral", {"metadata": {"name": "limit"}, "spec": {"hard": hard}}
+    )
+    cluster.create(examples.ray_service(gpus="2"))
+    why = "exceeded quota: limit, requested: requests.nvidia.com/gpu=2, used"
+    events = core.list_namespaced_event("mistral").items
+    assert any(why in event.message for event in events)
+    status = core.read_namespaced_resource_quota("limit", "mistral").status
+    assert status.used == {"requests.nvidia.com/gpu": "0", "pods": "1"}
+
+
 def test_pods_do_what_a_test_says(core: Any, cluster: Cluster) -> None:
     why = "back-off 40s restarting failed container"
     crash = PodFault({"app": "redis"}, "CrashLoopBackOff", why, restarts=3)
@@ -281,3 +330,22 @@ def test_an_eviction_is_refused_where_a_budget_forbids_it(
     core.create_namespaced_pod_eviction(pod.metadata.name, "mistral", eviction)
     (other,) = core.list_namespaced_pod("mistral", label_selector="ray.io/group=gpu").items
     assert other.metadata.uid != pod.metadata.uid
+
+
+def test_a_server_that_is_away_answers_again(client: Any, cluster: Cluster) -> None:
+    cluster.faults.unavailable = 1
+    version = VersionApi(client)
+    with pytest.raises(ApiException) as away:
+        version.get_code()
+    assert away.value.status == 503
+    assert version.get_code().git_version == "v1.32.0"
+    cluster.api.kubernetes_version = "1.25"
+    assert version.get_code().minor == "25"
+
+
+def test_the_operator_is_there_as_its_chart_makes_it(client: Any, cluster: Cluster) -> None:
+    cluster.add_operator("v1.6.1")
+    found: Any = AppsV1Api(client).read_namespaced_deployment("kuberay-operator", "kuberay-system")
+    container: Any = found.spec.template.spec.containers[0]
+    assert container.image == "quay.io/kuberay/operator:v1.6.1"
+    assert found.status.available_replicas == 1

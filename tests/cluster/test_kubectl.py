@@ -93,6 +93,14 @@ def test_a_missing_namespace_is_named(kubectl: Cluster) -> None:
     assert 'namespaces "mistral" not found' in done.stderr
 
 
+def test_a_misspelt_field_is_named(kubectl: Cluster) -> None:
+    service = examples.ray_service()
+    service["spec"]["serveConfig"] = service["spec"].pop("serveConfigV2")
+    done = kubectl.kubectl("apply", "-f", folder(kubectl.folder / "m", examples.NAMESPACE, service))
+    assert done.returncode == 1
+    assert 'strict decoding error: unknown field "spec.serveConfig"' in done.stderr
+
+
 def test_get_wait_logs_and_delete(kubectl: Cluster, manifests: str) -> None:
     applied(kubectl, manifests)
     waited = kubectl.kubectl(

@@ -64,17 +64,24 @@ def test_a_subfolder_is_applied_beside_it(add_on: str, tmp_path: Path) -> None:
         assert applied_twice(cluster, "-f", str(K8S / add_on)) > 0
 
 
-@pytest.mark.parametrize("arguments", [("--dry-run=server",), ("--server-side",)])
-def test_the_ways_to_apply(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_dry_run_on_the_server_changes_nothing(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        before = cluster.api.store.versions()
+        said = applied(cluster, "-f", str(K8S), "--dry-run=server")
+        assert all(line.endswith("(server dry run)") for line in said)
+        assert cluster.api.store.versions() == before
+
+
+def test_the_server_can_merge_it_too(tmp_path: Path) -> None:
     with trial.cluster_with_room(tmp_path) as cluster:
         applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
         trial.add_secrets(cluster, NAMESPACE)
+        applied(cluster, "-f", str(K8S), "--server-side")
         before = cluster.api.store.versions()
-        first = applied(cluster, "-f", str(K8S), *arguments)
-        after = cluster.api.store.versions()
-        assert (after == before) == (arguments == ("--dry-run=server",))
-        assert applied(cluster, "-f", str(K8S), *arguments) and first
-        assert cluster.api.store.versions() == after
+        applied(cluster, "-f", str(K8S), "--server-side")
+        assert cluster.api.store.versions() == before
+        assert trial.complaints(cluster) == []
 
 
 def test_all_of_it_is_deleted_again(tmp_path: Path) -> None:

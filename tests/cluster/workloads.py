@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from tests.cluster import quota
 from tests.cluster.api import Api, now
 from tests.cluster.errors import ApiError
 from tests.cluster.events import record
@@ -100,6 +101,9 @@ class Workloads:
             self._job(job)
         for budget in store.objects(_BUDGETS):
             self._budget(budget)
+        for limit in store.objects(quota.QUOTAS):
+            used = {name: f"{amount:f}" for name, amount in quota.used(store, limit).items()}
+            report(self.api, limit, {"hard": limit["spec"].get("hard", {}), "used": used})
 
     def _furnish(self, namespace: Object) -> None:
         """What each namespace has: an account for its pods, and the API server's certificate."""
