@@ -1,5 +1,6 @@
 """`mistral-serve deploy rollout`: a new model or image, with a check and a way back."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,8 @@ from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 from serving.deploy.serve_config import model_ids
 from serving.deploy.verdict import Limits, faults
+
+UNDO = "kubectl apply --server-side --force-conflicts -f {}"
 
 
 def rollout(
@@ -76,11 +79,10 @@ def rollout(
             before = probed(here, api_key, requests)
         say(f"before: {before}")
         old = change.saved(plan.old, wanted.namespace)
-        undo = f"kubectl apply --server-side --force-conflicts -f {old}"
         say_kubectl(
             f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
         )
-        typer.secho(f"back by hand: {undo}", err=True, dim=True)
+        typer.secho(f"back by hand: {UNDO.format(old)}", err=True, dim=True)
         found: list[str] = []
         try:
             change.roll_out(kube, plan, timeout_min * 60, say)
@@ -98,7 +100,7 @@ def rollout(
             say("rolled out")
             old.unlink()
             return
-        give_up(kube, plan, found, timeout_min * 60, say, undo)
+        give_up(kube, plan, found, timeout_min * 60, say, old)
 
 
 def say_plan(plan: change.Plan, say: Progress) -> None:
@@ -111,7 +113,7 @@ def say_plan(plan: change.Plan, say: Progress) -> None:
 
 
 def give_up(
-    kube: Kube, plan: change.Plan, found: list[str], timeout_s: float, say: Progress, undo: str
+    kube: Kube, plan: change.Plan, found: list[str], timeout_s: float, say: Progress, old: Path
 ) -> None:
     """Returns to the old state. Raises DeployError in any case."""
     for fault in found:
@@ -120,5 +122,6 @@ def give_up(
     try:
         change.go_back(kube, plan, timeout_s, say)
     except DeployError as error:
-        raise DeployError(f"the return failed: {error}\nBy hand: {undo}") from None
+        raise DeployError(f"the return failed: {error}\nBy hand: {UNDO.format(old)}") from None
+    old.unlink()
     raise DeployError("not rolled out: what was before serves again")

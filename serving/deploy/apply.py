@@ -61,14 +61,17 @@ def placed(kube: Kube, obj: Object) -> Object:
     return obj | {"metadata": obj["metadata"] | {"namespace": "default"}}
 
 
+_KEPT_BY_SERVER = (
+    *("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"),
+    *("finalizers", "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds"),
+)
+
+
 def stripped(obj: Object) -> Object:
     """What an object says of what is wanted, without what the server keeps about it."""
     metadata = {
-        key: value
-        for key, value in obj.get("metadata", {}).items()
-        if key not in ("managedFields", "resourceVersion", "generation", "uid",
-                       "creationTimestamp", "selfLink")
-    }  # fmt: skip
+        key: value for key, value in obj.get("metadata", {}).items() if key not in _KEPT_BY_SERVER
+    }
     annotations = dict(metadata.get("annotations") or {})
     annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
     metadata["annotations"] = annotations

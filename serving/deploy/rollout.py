@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from serving.deploy.apply import adopt, apply_all, placed, refusals, stripped
+from serving.deploy.apply import apply_all, placed, refusals, stripped
 from serving.deploy.effect import Effect, effect
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say, follow
 from serving.deploy.kube import Kube, named
-from serving.deploy.last_applied import last_applied
 from serving.deploy.manifests import Manifests
 from serving.deploy.snapshot import take
 from serving.deploy.stages import active_cluster, is_up
@@ -21,6 +20,9 @@ Object = dict[str, Any]
 
 SETTLE_S = 15.0
 """KubeRay tells of an application's old state for some seconds after its config changed."""
+
+_NOT_RETURNED = ("PersistentVolumeClaim",)
+"""They grow, and never shrink."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
         live = kube.get(
             obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", "")
         )
-        if obj["kind"] == "Job":
+        if obj["kind"] == "Job":  # made anew in any case
             continue
         if live is None:
             changed.append(named(obj))
@@ -62,15 +64,9 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
         changed.append(named(obj))
         if obj["kind"] == "RayService":
             found = effect(live, trial)
-        old.append(_manifest(kube, live))
+        if obj["kind"] not in _NOT_RETURNED:
+            old.append(stripped(live))
     return Plan(manifests, found, tuple(changed), tuple(old), active_cluster(snapshot.service))
-
-
-def _manifest(kube: Kube, live: Object) -> Object:
-    adopt(kube, live)
-    place = (live["apiVersion"], live["kind"], live["metadata"]["name"])
-    live = kube.get(*place, live["metadata"].get("namespace", "")) or live
-    return last_applied(live) or stripped(live)
 
 
 def saved(old: tuple[Object, ...], namespace: str) -> Path:
