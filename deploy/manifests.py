@@ -41,7 +41,7 @@ def generated(root: Path) -> dict[Path, str]:
         k8s / "30-serve-config.yaml": _HEADER.format(source="deploy/serve/production.yaml")
         + config_map("serve-config", "serve.yaml", production, {}),
     }
-    for overlay in sorted((k8s / "overlays").iterdir()):
+    for overlay in sorted((root / "deploy/overlays").iterdir()):
         config = serve / f"{overlay.name}.yaml"
         if config.exists():
             source = f"deploy/serve/{config.name}"

@@ -79,6 +79,12 @@ class Store:
             self._record(kind, resource, kept)
             return new
 
+    def load(self, resource: Resource, shared: Object) -> None:
+        """Keeps an object that is there from the start, itself and not a copy."""
+        self.version += 1
+        shared = shared | {"metadata": shared["metadata"] | {"resourceVersion": str(self.version)}}
+        self._objects[resource, "", shared["metadata"]["name"]] = shared
+
     def remove(self, resource: Resource, namespace: str, name: str) -> None:
         with self.changed:
             last = self._objects.pop((resource, namespace, name))

@@ -14,10 +14,7 @@ def cluster_with_room(folder: Path = Path()) -> Cluster:
     cluster = Cluster(folder)
     cluster.add_storage_class()
     cluster.add_node("cpu-0", cpus=256, memory="2Ti")
-    for index in range(4):
-        cluster.add_node(
-            f"gpu-{index}", cpus=192, memory="2Ti", gpus=8, product="NVIDIA-H100-80GB-HBM3"
-        )
+    cluster.add_node("gpu-0", cpus=768, memory="8Ti", gpus=32, product="NVIDIA-H100-80GB-HBM3")
     return cluster
 
 

@@ -20,6 +20,12 @@ def causes(kind: Kind, new: Object, old: Object | None = None) -> list[Cause]:
     return found or [*_repeated(kind.schema, new), *cel.violations(kind.schema, new, old)]
 
 
+def status_causes(kind: Kind, new: Object) -> list[Cause]:
+    """The same of the status alone, where nothing else has changed."""
+    found = _status_validator(kind).iter_errors(new.get("status", {}))
+    return [cause for error in found for cause in _causes(error)]
+
+
 def _types(
     validator: Any, types: Any, instance: Any, schema: Schema
 ) -> Iterator[jsonschema.ValidationError]:
@@ -37,6 +43,11 @@ _Validator: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, 
 @functools.cache
 def _validator(kind: Kind) -> Any:
     return _Validator({**kind.schema, "$defs": definitions()})
+
+
+@functools.cache
+def _status_validator(kind: Kind) -> Any:
+    return _Validator({**(child(kind.schema, "status") or {}), "$defs": definitions()})
 
 
 def _causes(error: jsonschema.ValidationError) -> Iterator[Cause]:

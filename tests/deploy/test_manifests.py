@@ -23,7 +23,7 @@ def test_the_generated_files_are_what_is_committed() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for folder in ("k8s", "deploy/serve"):
+    for folder in ("k8s", "deploy/serve", "deploy/overlays"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "dashboards/rules").mkdir(parents=True)
     return tmp_path

@@ -15,8 +15,9 @@ Object = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-OVERLAYS = sorted(path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml"))
-ADD_ONS = sorted(path.name for path in K8S.iterdir() if path.is_dir() and path.name != "overlays")
+OVERLAYS = ROOT / "deploy/overlays"
+OVERLAY_NAMES = sorted(path.name for path in OVERLAYS.iterdir())
+ADD_ONS = sorted(path.name for path in K8S.iterdir() if path.is_dir())
 """Subfolders of what needs further CRDs."""
 
 needs_kubectl = pytest.mark.skipif(
@@ -54,9 +55,9 @@ def base() -> list[Object]:
 
 
 @functools.cache
-def overlay(name: str) -> list[Object]:
-    """What `kubectl apply -k k8s/overlays/name` sends. All share it: change a copy."""
-    command = ["kubectl", "kustomize", str(K8S / "overlays" / name)]
+def kustomized(folder: Path) -> list[Object]:
+    """What `kubectl apply -k folder` sends. All share it: change a copy."""
+    command = ["kubectl", "kustomize", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return parse(result.stdout)
@@ -147,7 +148,9 @@ def _ray_pods(rayservice: Object) -> Iterator[Pod]:
             if key in options
         },
     }
-    containers = [*head["spec"]["containers"], autoscaler]
+    containers = head["spec"]["containers"]
+    if cluster.get("enableInTreeAutoscaling"):
+        containers = [*containers, autoscaler]
     yield pod(
         "head", "headgroup", "false", head | {"spec": head["spec"] | {"containers": containers}}, 1
     )
@@ -159,6 +162,12 @@ def _ray_pods(rayservice: Object) -> Iterator[Pod]:
     for group in cluster["workerGroupSpecs"]:
         count = group.get("maxReplicas", 2**31 - 1) * group.get("numOfHosts", 1)
         yield pod("worker", group["groupName"], "true", group["template"], count)
+
+
+def in_steps(rayservice: Object) -> bool:
+    """Whether an upgrade moves clients bit by bit, by a Gateway that KubeRay makes."""
+    strategy = rayservice["spec"].get("upgradeStrategy", {})
+    return bool(strategy.get("type") == "NewClusterWithIncrementalUpgrade")
 
 
 def matches(selector: Object | None, labels: dict[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from tests.k8s.manifests import Object, Pod, matches, name, of_kind, pods
+from tests.k8s.manifests import Object, Pod, in_steps, matches, name, of_kind, pods
 
 MADE_BY_HAND = {
     "hf-token": {"HF_TOKEN"},
@@ -71,7 +71,7 @@ def _pod(pod: Pod, objects: list[Object]) -> Iterator[str]:
         if wanted is not None and not _has(objects, kind, wanted):
             yield f"{pod.owner}: there is no {kind} {wanted}"
     yield from _volumes(pod, objects)
-    yield from _ports(pod)
+    yield from _ports(pod, any(map(in_steps, of_kind(objects, "RayService"))))
     for constraint in spec.get("topologySpreadConstraints", ()):
         if not matches(constraint.get("labelSelector"), pod.labels):
             yield f"{pod.owner}: its topologySpreadConstraint does not select it"
@@ -129,8 +129,10 @@ def _volumes(pod: Pod, objects: list[Object]) -> Iterator[str]:
                     yield f"{where}: there is no Secret {wanted}"
 
 
-def _ports(pod: Pod) -> Iterator[str]:
+def _ports(pod: Pod, upgraded_in_steps: bool) -> Iterator[str]:
     listening = LISTENERS[pod.component]
+    if pod.component == "head" and upgraded_in_steps:
+        listening = listening | {8000}  # nothing does, but KubeRay makes no Service without
     for container in pod.containers:
         ports = {port["name"]: port["containerPort"] for port in container.get("ports", ())}
         for port_name, number in ports.items():
@@ -148,6 +150,8 @@ def _ports(pod: Pod) -> Iterator[str]:
 def _selectors(objects: list[Object]) -> Iterator[str]:
     for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
         for object_ in of_kind(objects, kind):
+            if object_["spec"][field] in _gateway_selectors(objects):
+                continue
             if not _selected(object_, object_["spec"][field], objects):
                 yield f"{name(object_)}: selects no pod"
     for monitor in of_kind(objects, "PodMonitor"):
@@ -160,6 +164,19 @@ def _selectors(objects: list[Object]) -> Iterator[str]:
                 # KubeRay's Job that cleans Redis has the labels of the head, but for its type.
                 if endpoint["port"] not in ports:
                     yield f"{name(monitor)}: {pod.owner} has no port {endpoint['port']}"
+
+
+def _gateway_selectors(objects: list[Object]) -> list[Object]:
+    """Of the pods that a controller runs for the Gateway that KubeRay makes."""
+    return [
+        {
+            "matchLabels": {
+                "gateway.networking.k8s.io/gateway-name": f"{o['metadata']['name']}-gateway"
+            }
+        }
+        for o in of_kind(objects, "RayService")
+        if in_steps(o)
+    ]
 
 
 def _selected(object_: Object, selector: Object, objects: list[Object]) -> list[Pod]:

@@ -8,7 +8,18 @@ from serving.app import deployment_name
 from serving.config import AppConfig
 from serving.engine import deployment as engine
 from serving.router import deployment as router
-from tests.k8s.manifests import ROOT, Object, Pod, name, of_kind, parse, pods, quantity, the
+from tests.k8s.manifests import (
+    ROOT,
+    Object,
+    Pod,
+    in_steps,
+    name,
+    of_kind,
+    parse,
+    pods,
+    quantity,
+    the,
+)
 
 _GIB = 1024**3
 _RAY_GIB = 2
@@ -44,11 +55,12 @@ def _problems(rayservice: Object, objects: list[Object]) -> Iterator[str]:
     yield from _versions(rayservice)
     yield from _router(rayservice, config)
     yield from _engines(rayservice, config)
+    yield from _object_stores(rayservice)
     yield from _budgets(objects, config)
     yield from _quota(objects)
     for pod in pods([rayservice]):
         yield from _times(pod, rayservice, config)
-        yield from _probes(pod)
+        yield from _probes(pod, in_steps(rayservice))
 
 
 def _versions(rayservice: Object) -> Iterator[str]:
@@ -133,13 +145,26 @@ def _engines(rayservice: Object, config: AppConfig) -> Iterator[str]:
 def _memory(group: Object, model_id: str, model_gib: float) -> Iterator[str]:
     spec = group["template"]["spec"]
     limit_gib = quantity(spec["containers"][0]["resources"]["limits"]["memory"]) / _GIB
-    shared = [v["emptyDir"] for v in spec["volumes"] if v.get("emptyDir", {}).get("medium")]
-    shared_gib = sum(quantity(volume["sizeLimit"]) for volume in shared) / _GIB
+    shared_gib = _shared_bytes(group) / _GIB
     if limit_gib < model_gib + shared_gib + _RAY_GIB:
         yield f"{model_id}: {limit_gib:g} GiB do not hold its {model_gib:g}, shared memory and Ray"
-    object_store = float(group["rayStartParams"]["object-store-memory"])
-    if object_store > shared_gib * _GIB:
-        yield f"{group['groupName']}: Ray's object store is larger than the shared memory"
+
+
+def _object_stores(rayservice: Object) -> Iterator[str]:
+    cluster = rayservice["spec"]["rayClusterConfig"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        object_store = float(group["rayStartParams"]["object-store-memory"])
+        if object_store > _shared_bytes(group):
+            yield f"{group.get('groupName', 'head')}: Ray's objects exceed the shared memory"
+
+
+def _shared_bytes(group: Object) -> float:
+    volumes = group["template"]["spec"]["volumes"]
+    return sum(
+        quantity(volume["emptyDir"]["sizeLimit"])
+        for volume in volumes
+        if volume.get("emptyDir", {}).get("medium") == "Memory"
+    )
 
 
 def _times(pod: Pod, rayservice: Object, config: AppConfig) -> Iterator[str]:
@@ -180,13 +205,18 @@ def _shutdown_s(config: AppConfig) -> dict[str, float]:
     return times
 
 
-def _probes(pod: Pod) -> Iterator[str]:
+def _probes(pod: Pod, upgraded_in_steps: bool) -> Iterator[str]:
     if pod.labels["ray.io/node-type"] == "redis-cleanup":
         return
     container = pod.spec["containers"][0]
-    for probe in ("readinessProbe", "livenessProbe"):
-        if probe not in container:
-            yield f"{pod.owner}: no {probe}; KubeRay's own would need wget and a Serve proxy"
+    if upgraded_in_steps and pod.component == "engine":
+        # The gateway sends requests to each pod that is ready. KubeRay's probe asks for a router.
+        if "readinessProbe" in container:
+            yield f"{pod.owner}: would be ready, and get requests"
+    elif "readinessProbe" not in container:
+        yield f"{pod.owner}: no readinessProbe; KubeRay's own would ask for a router"
+    if "livenessProbe" not in container:
+        yield f"{pod.owner}: no livenessProbe"
     liveness = container.get("livenessProbe", {})
     patience_s = liveness.get("periodSeconds", 10) * liveness.get("failureThreshold", 3)
     if pod.component == "engine" and patience_s < _SLOW_START_S:

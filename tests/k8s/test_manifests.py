@@ -5,15 +5,30 @@ from collections.abc import Callable
 import pytest
 
 from tests.k8s import kuberay, references, security, serving
-from tests.k8s.manifests import K8S, OVERLAYS, Object, base, needs_kubectl, overlay
+from tests.k8s.manifests import (
+    ADD_ONS,
+    K8S,
+    OVERLAY_NAMES,
+    OVERLAYS,
+    Object,
+    base,
+    folder,
+    kustomized,
+    needs_kubectl,
+)
 
 RULES = [references, kuberay, security, serving]
-SETS = ["k8s", *(pytest.param(name, marks=needs_kubectl) for name in OVERLAYS)]
+OVERLAY_PARAMETERS = [pytest.param(name, marks=needs_kubectl) for name in OVERLAY_NAMES]
 
 
-@pytest.fixture(params=SETS)
+@pytest.fixture(params=["k8s", *ADD_ONS, *OVERLAY_PARAMETERS])
 def objects(request: pytest.FixtureRequest) -> list[Object]:
-    return base() if request.param == "k8s" else overlay(request.param)
+    """The base, or that and a subfolder beside it, or an overlay."""
+    if request.param == "k8s":
+        return base()
+    if request.param in ADD_ONS:
+        return [*base(), *folder(K8S / request.param)]
+    return kustomized(OVERLAYS / request.param)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +59,4 @@ def test_the_base_of_the_overlays_is_all_that_kubectl_applies() -> None:
     def names(objects: list[Object]) -> list[tuple[str, str]]:
         return sorted((object_["kind"], object_["metadata"]["name"]) for object_ in objects)
 
-    assert names(overlay("..")) == names(base())
+    assert names(kustomized(K8S)) == names(base())
