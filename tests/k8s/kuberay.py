@@ -10,6 +10,8 @@ _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MAX_NAME_LENGTH = 47
 _UPGRADE_TYPES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 _DURATION = re.compile(r"[1-9]\d*|(\d+(\.\d+)?(h|m|s|ms))+")
+_CLEANUP_S = 300
+"""What KubeRay's Job that cleans Redis may take."""
 _RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 _MIN_TOKEN_AUTH = (2, 52)
 _GATED = {
@@ -140,6 +142,9 @@ def _fault_tolerance(cluster: Object, annotations: dict[str, str]) -> Iterator[s
             yield f"rayStartParams.{key}: stands in gcsFaultToleranceOptions"
     if options.get("backend", "redis") != "redis":
         yield "gcsFaultToleranceOptions.backend: needs the gate GCSFaultToleranceEmbeddedStorage"
+    timeout_s = int(annotations.get("ray.io/gcs-ft-deletion-timeout", _CLEANUP_S))
+    if timeout_s <= head["template"]["spec"]["terminationGracePeriodSeconds"] + _CLEANUP_S:
+        yield "ray.io/gcs-ft-deletion-timeout: the head's state would stay in Redis"
     if "storage" in options:
         yield "gcsFaultToleranceOptions.storage: not of Redis"
     if options.get("externalStorageNamespace"):

@@ -85,6 +85,7 @@ REFERENCES: list[Mistake] = [
 KUBERAY: list[Mistake] = [
     (RAY, "metadata.name", "mistral_serve", "a DNS-1035 label"),
     (RAY, "metadata.annotations", {"ray.io/initializing-timeout": "soon"}, "a duration"),
+    (RAY, "metadata.annotations", {}, "state would stay in Redis"),
     (RAY, "spec.upgradeStrategy.type", "RollingUpdate", "one of NewCluster"),
     (RAY, "spec.upgradeStrategy.type", "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions"),
     (RAY, "spec.serviceUnhealthySecondThreshold", 900, "has no effect"),
