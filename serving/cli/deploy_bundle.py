@@ -29,14 +29,16 @@ def support_bundle(
     """Collect objects, events and logs in a .tar.gz, without secrets and prompts.
 
     Secrets are not read. Variables, fields and values that look like one are blanked, and so are
-    prompts and answers; look it through all the same before you pass it on. By hand: kubectl
-    cluster-info dump --namespaces mistral-serve, which keeps them all.
+    prompts and answers; look it through all the same before you pass it on. By hand, unblanked:
+    kubectl -n mistral-serve get rayservice,raycluster,pods,events,jobs,pvc -o yaml; kubectl -n
+    mistral-serve logs POD --all-containers; kubectl describe nodes
     """
     made = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path(f"{namespace}-support-{made}.tar.gz")
     with told():
         say_kubectl(
-            f"kubectl cluster-info dump --namespaces {namespace}  # with secrets in plain sight",
+            f"kubectl -n {namespace} get rayservice,raycluster,pods,events,jobs,pvc -o yaml",
+            f"kubectl -n {namespace} logs POD --all-containers",
             context=context,
         )
         kube = cluster(context)

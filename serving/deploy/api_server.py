@@ -13,6 +13,8 @@ from serving.deploy.errors import Unreachable, refusal
 Object = dict[str, Any]
 
 _CONNECT_S, _READ_S = 5, 30
+_HEADERS = " -+-+- "
+"""What websocket-client puts between a refusal and the whole answer."""
 
 
 def connect(context: str | None = None) -> "ApiServer":
@@ -149,5 +151,5 @@ class ApiServer:
 
 def first_line(error: object) -> str:
     """What an error says, without its pages of detail."""
-    text = str(error).strip() or type(error).__name__
+    text = str(error).partition(_HEADERS)[0].strip() or type(error).__name__
     return text.splitlines()[0][:300]

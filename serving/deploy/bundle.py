@@ -13,6 +13,7 @@ import yaml
 from serving.deploy import redact
 from serving.deploy.errors import DeployError, Unreachable
 from serving.deploy.kube import Kube
+from serving.deploy.pod_logs import files, is_of_ray
 from serving.deploy.pods import containers
 from serving.deploy.snapshot import take
 from serving.deploy.stages import stages
@@ -51,6 +52,8 @@ def entries(kube: Kube, namespace: str, log_lines: int) -> Iterator[Entry]:
     for pod, container in _containers(kube, namespace):
         name = f"logs/{pod['metadata']['name']}/{container}"
         yield f"{name}.log", _read(partial(_log, kube, pod, container, log_lines, False))
+        if is_of_ray(pod) and container == pod["spec"]["containers"][0]["name"]:
+            yield f"{name}.ray.log", _read(partial(_files, kube, pod, log_lines))
         earlier = _read(partial(_log, kube, pod, container, log_lines, True))
         if earlier and not earlier.startswith(_NOT_READ):
             yield f"{name}.previous.log", earlier
@@ -98,6 +101,10 @@ def _containers(kube: Kube, namespace: str) -> Iterator[tuple[Object, str]]:
     for pod in pods:
         for container in containers(pod["spec"]):
             yield pod, container["name"]
+
+
+def _files(kube: Kube, pod: Object, lines: int) -> str:
+    return "".join(redact.line(line) + "\n" for line in files(kube, pod, lines, False))
 
 
 def _log(kube: Kube, pod: Object, container: str, lines: int, previous: bool) -> str:

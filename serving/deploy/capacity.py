@@ -49,7 +49,7 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
                 "upgrade",
                 f"a second cluster finds no room for {count} of {each.count} {each.owner} "
                 f"pods{need}: what changes more than serveConfigV2 waits for nodes",
-                "add nodes before an upgrade, or take k8s/overlays/incremental-upgrade",
+                "add nodes before an upgrade, or take deploy/overlays/incremental-upgrade",
             )
 
 
@@ -111,4 +111,4 @@ def _no_gpus(needed: int, facts: Facts) -> Finding:
         mend = f"see that a group of GPU nodes may grow: kubectl get nodes -L {PRODUCT}"
         return caution("GPUs", f"{said} now; the cluster adds nodes by itself", mend)
     return missing("GPUs", said, *_GPU_OPERATOR,
-                   "without GPUs: kubectl apply -k k8s/overlays/cpu")  # fmt: skip
+                   "without GPUs: kubectl apply -k deploy/overlays/cpu")  # fmt: skip

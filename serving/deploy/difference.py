@@ -47,8 +47,17 @@ def _trial(kube: Kube, obj: Object, live: Object | None) -> tuple[Object, list[s
         return kube.apply(obj, dry_run=True), []
     except DeployError as error:
         if obj["kind"] == "Job" and "immutable" in str(error):
-            return obj, [f"# {named(obj)} is made anew: a Job cannot be changed"]
+            return _over(live, obj), [f"# {named(obj)} is made anew: a Job cannot be changed"]
         raise
+
+
+def _over(live: Any, obj: Any) -> Any:
+    """The manifest with the server's defaults, as far as the live object tells them."""
+    if isinstance(live, dict) and isinstance(obj, dict):
+        return live | {key: _over(live.get(key), each) for key, each in obj.items()}
+    if isinstance(live, list) and isinstance(obj, list) and len(live) == len(obj):
+        return [_over(*pair) for pair in zip(live, obj, strict=True)]
+    return obj
 
 
 def diff(live: Object | None, wanted: Object, name: str) -> list[str]:

@@ -14,7 +14,7 @@ _NOT_HASHED = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
 
 class Effect(StrEnum):
     nothing = "nothing changes in the Ray cluster"
-    resize = "groups grow or shrink in the running cluster"
+    resize = "the new sizes of groups hold for the next cluster; the one that runs keeps its own"
     in_place = "Serve changes the application in the running cluster"
     new_cluster = "a second cluster comes up and takes over"
     ignored = "KubeRay ignores the change: upgradeStrategy.type is None"

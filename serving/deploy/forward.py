@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from serving.deploy.api_server import first_line
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 
@@ -99,6 +100,6 @@ def reachable(kube: Kube, pod: Object, port: int) -> None:
     except Exception as error:  # of websocket-client and kubernetes, of no common kind
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         raise DeployError(
-            f"no way to {name}:{port} through the API server: {str(error).splitlines()[0][:200]}\n"
+            f"no way to {name}:{port} through the API server: {first_line(error)}\n"
             "Say with --url where the service can be reached from here."
         ) from None

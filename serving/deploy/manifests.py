@@ -18,7 +18,7 @@ _OVERLAY_FILES = ("kustomization.yaml", "kustomization.yml")
 
 @dataclass(frozen=True)
 class Manifests:
-    """`source` as a command takes it: "-f k8s" or "-k k8s/overlays/one-gpu"."""
+    """`source` as a command takes it: "-f k8s" or "-k deploy/overlays/cpu"."""
 
     source: str
     objects: tuple[Object, ...]

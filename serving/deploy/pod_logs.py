@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from serving.deploy.api_server import first_line
 from serving.deploy.errors import DeployError, Unreachable
 from serving.deploy.kube import Kube
 
@@ -66,7 +67,7 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
         if rest:
             yield rest
     except Exception as error:  # of websocket-client and kubernetes, of no common kind
-        why = str(getattr(error, "reason", "") or error).splitlines()[0][:200]
+        why = first_line(getattr(error, "reason", "") or error)
         raise DeployError(
             f"cannot read Ray's logs in {metadata['name']}: {why}\n"
             f"Is the pod up, and may you `kubectl -n {metadata['namespace']} exec` in it? "

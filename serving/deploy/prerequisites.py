@@ -9,8 +9,7 @@ from serving.deploy.manifests import Manifests, Object
 from serving.deploy.pods import containers, secrets, wanted
 from serving.deploy.selectors import selects
 
-_KUBERNETES = (1, 27)
-"""The first with unhealthyPodEvictionPolicy on; the NetworkPolicies' endPort is older."""
+_KUBERNETES = (1, 29)
 _KUBERAY = (1, 7)
 _HELM = (
     "helm repo add kuberay https://ray-project.github.io/kuberay-helm/ && helm repo update",
@@ -157,9 +156,7 @@ def images(manifests: Manifests) -> Finding:
         return missing(
             "images",
             f"{', '.join(examples)} stand for images of your own",
-            "build and push deploy/Dockerfile, and name what you pushed: "
-            f"grep -rl {examples[0].partition('/')[0]} k8s/ | xargs sed -i "
-            f"'s#{examples[0].partition('/')[0]}#<your registry>#'",
+            "deploy/images.sh <your registry>",
         )
     return ok("images", ", ".join(sorted(named)))
 
