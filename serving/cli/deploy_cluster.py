@@ -24,7 +24,7 @@ Context = Annotated[str | None, typer.Option(help="Of the kubeconfig. Default: i
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the service runs.")]
 
 Timeout = Annotated[
-    int, typer.Option("--timeout", min=1, metavar="MINUTES", help="The longest wait.")
+    int, typer.Option("--timeout", min=0, metavar="MINUTES", help="The longest wait.")
 ]
 
 DEFAULT_SOURCE = Path("k8s")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.deploy.api_server import first_line
-from serving.deploy.errors import DeployError
+from serving.deploy.errors import Denied, DeployError
 from serving.deploy.kube import Kube
 
 Object = dict[str, Any]
@@ -99,7 +99,8 @@ def reachable(kube: Kube, pod: Object, port: int) -> None:
         tunnel.open().close()
     except Exception as error:  # of websocket-client and kubernetes, of no common kind
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        raise DeployError(
+        kind = Denied if "403" in str(error) else DeployError
+        raise kind(
             f"no way to {name}:{port} through the API server: {first_line(error)}\n"
             "Say with --url where the service can be reached from here."
         ) from None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.deploy.api_server import first_line
-from serving.deploy.errors import DeployError, Unreachable
+from serving.deploy.errors import Denied, DeployError, Unreachable
 from serving.deploy.kube import Kube
 
 Object = dict[str, Any]
@@ -33,7 +33,7 @@ def is_of_ray(pod: Object) -> bool:
 
 
 def tail_command(lines: int, follow: bool) -> list[str]:
-    """Of Serve's files in a pod, each line with its file's name."""
+    """Prints Serve's files in a pod; each line says which deployment and replica wrote it."""
     how = f"tail -q -n {lines} {'-F ' if follow else ''}{SERVE_LOGS}/*.log 2>/dev/null"
     return ["sh", "-c", how]
 
@@ -68,7 +68,8 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
             yield rest
     except Exception as error:  # of websocket-client and kubernetes, of no common kind
         why = first_line(getattr(error, "reason", "") or error)
-        raise DeployError(
+        kind = Denied if "403" in why else DeployError
+        raise kind(
             f"cannot read Ray's logs in {metadata['name']}: {why}\n"
             f"Is the pod up, and may you `kubectl -n {metadata['namespace']} exec` in it? "
             "--container shows what the container itself says."

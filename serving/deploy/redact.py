@@ -7,7 +7,9 @@ Object = dict[str, Any]
 
 GONE = "***"
 
-_SECRET_NAME = re.compile(r"token(?!s|iz)|secret|passw|credential|api_?key|auth|private", re.I)
+_SECRET_NAME = re.compile(
+    r"token(?!s|iz|_ids?)|secret|passw|credential|api[-_]?key|auth|private", re.I
+)
 _OF_NO_SECRET = ("secretName", "secretKeyRef", "secretRef", "authOptions", "imagePullSecrets",
                  "automountServiceAccountToken", "serviceAccountToken", "secret", "secrets",
                  "tokenExpirationSeconds")  # fmt: skip
@@ -21,14 +23,16 @@ _VALUES = (
     re.compile(r"\b(sk|pk|ghp|gho|glpat|xox[abp])[-_][A-Za-z0-9_-]{10,}"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
     re.compile(r"(?<=earer )[^\s'\",}]+"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
     re.compile(r"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/=]+"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S),
 )
-_KEYS = "token(?!s|iz)|secret|passw(?:or)?d|credential|api_?key|authorization|requirepass"
+_KEYS = "token(?!s|iz|_ids?)|secret|passw(?:or)?d|credential|api[-_]?key|authorization|requirepass"
 _VALUE = r"\"[^\"]*\"|'[^']*'|[^\s,;}\]]+"
 _NAMED = re.compile(rf"(?i)\b([\w-]*(?:{_KEYS})[\w-]*[\"']?\s*[:=]\s*)({_VALUE})")
-_PROMPT_KEYS = "prompt|messages|content|input|instructions|text|arguments|prompt_token_ids"
+_PROMPT_KEYS = (
+    "prompt|messages|content|input|instructions|text|arguments|prompt_token_ids|token_ids"
+)
 _PROMPT = re.compile(rf"(?i)([\"']?\b(?:{_PROMPT_KEYS})[\"']?\s*[:=]\s*)([\"'\[{{].*)$")
 
 
@@ -36,8 +40,7 @@ def line(text: str) -> str:
     """A log's line. From a prompt on nothing of it is kept."""
     for pattern in _VALUES:
         text = pattern.sub(GONE, text)
-    text = _NAMED.sub(rf"\1{GONE}", text)
-    return _PROMPT.sub(rf"\1{GONE}", text)
+    return _NAMED.sub(rf"\1{GONE}", _PROMPT.sub(rf"\1{GONE}", text))
 
 
 def cleaned(value: Any, name: str = "") -> Any:
