@@ -288,9 +288,10 @@ def _folder(repository: Repository) -> Path:
 
 
 def _snapshot(repository: Repository) -> Path:
-    """Raises OSError for a branch that was never fetched."""
-    folder = _folder(repository)
-    commit = repository.revision or (folder / "refs/main").read_text().strip()
+    """Raises OSError for a main branch that was never fetched."""
+    folder, revision = _folder(repository), repository.revision
+    ref = folder / "refs" / (revision or "main")
+    commit = revision if revision and not ref.is_file() else ref.read_text().strip()
     return folder / "snapshots" / commit
 
 

@@ -136,6 +136,17 @@ def test_an_engine_waits_without_network_until_all_is_whole(hub: Hub, job: Job) 
     assert waiting.returncode == 0 and "all weights are there" in log
 
 
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_a_branch_is_fetched_as_the_commit_that_it_names(
+    hub: Hub, job: Job, revision: str | None
+) -> None:
+    job.configure(revision=revision, weights=REPOSITORY)
+    for told in ("complete", "checked before"):
+        code, log = job.run()
+        assert code == 0 and told in log, log
+    assert (job.snapshot / "params.json").is_file()
+
+
 def test_a_missing_file_is_not_whole(hub: Hub, job: Job) -> None:
     job.run()
     (job.snapshot / "params.json").resolve().unlink()

@@ -55,7 +55,7 @@ def drain_node(within_s: Within, head: Head = False) -> None:
     if ask_to_drain(node, within_s):
         wait_for_replicas(end_s)
     else:
-        typer.echo("Ray's head does not answer: the replicas end now, and others go on from there")
+        typer.echo("the replicas here end now, and others go on from there")
 
 
 def find_node(processes: Iterable[psutil.Process]) -> Node | None:
@@ -93,7 +93,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
             return bool(accepted)
         except Exception as error:  # Ray has many
             if time.monotonic() >= give_up_s:
-                typer.echo(f"asked in vain: {error}")
+                typer.echo(f"Ray's head does not answer: {error}")
                 return False
             time.sleep(_POLL_S)
 

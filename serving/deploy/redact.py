@@ -27,7 +27,7 @@ _VALUES = (
     re.compile(r"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/=]+"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S),
 )
-_KEYS = "token(?!s|iz|_ids?)|secret|passw(?:or)?d|credential|api[-_]?key|authorization|requirepass"
+_KEYS = rf"{_TOKEN}|secret|passw(?:or)?d|credential|api[-_]?key|authorization|requirepass"
 _VALUE = r"\"[^\"]*\"|'[^']*'|[^\s,;}\]]+"
 _NAMED = re.compile(rf"(?i)\b([\w-]*(?:{_KEYS})[\w-]*[\"']?\s*[:=]\s*)({_VALUE})")
 _PROMPT_KEYS = (

@@ -135,6 +135,17 @@ def test_without_a_head_nothing_is_waited_for(
     assert replica.poll() is None
 
 
+def test_what_ray_refuses_is_not_waited_for(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "drain_node", lambda *_: (False, "the node is dead"))
+    pod.run_raylet()
+    pod.run_replica("Router")
+    code, log = run("--within-s", "60")
+    assert code == 0 and "does not drain the node: the node is dead" in log
+    assert "end now" in log
+
+
 def test_it_does_not_outlast_its_time(
     pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from tests.cluster.errors import (
     not_found,
 )
 from tests.cluster.fields import pruned, with_defaults, without_nulls
-from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, built_in_kinds, custom_kind
+from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, built_in_kinds, custom_kinds
 from tests.cluster.selectors import fields_match, labels_match
 from tests.cluster.store import Key, Store, copied
 
@@ -43,7 +43,9 @@ class Api:
 
     def __init__(self) -> None:
         self.store = Store()
+        # By resource: of several versions the one that is stored.
         self.kinds: dict[tuple[str, str], Kind] = {kind.resource: kind for kind in built_in_kinds()}
+        self.served: list[Kind] = list(built_in_kinds())
         # Called with each object after it changed, until nothing changes any more.
         self.controllers: list[Callable[[], None]] = []
         # What the server says that it is.
@@ -53,7 +55,7 @@ class Api:
 
     def kind_of(self, api_version: str, kind: str) -> Kind | None:
         return next(
-            (k for k in self.kinds.values() if (k.api_version, k.name) == (api_version, kind)),
+            (k for k in self.served if (k.api_version, k.name) == (api_version, kind)),
             None,
         )
 
@@ -61,13 +63,13 @@ class Api:
         found = self.store.get(kind.resource, namespace, name)
         if found is None:
             raise not_found(kind.group, kind.plural, name)
-        return found
+        return found | {"apiVersion": kind.api_version}
 
     def find(
         self, kind: Kind, namespace: str = "", labels: str = "", fields: str = ""
     ) -> list[Object]:
         return [
-            found
+            found | {"apiVersion": kind.api_version}
             for found in self.store.objects(kind.resource, namespace)
             if selected(found, labels, fields)
         ]
@@ -204,8 +206,10 @@ class Api:
         self.store.load(_CRDS, self._served(crd))
 
     def _served(self, crd: Object) -> Object:
-        kind = custom_kind(crd)
-        self.kinds[kind.resource] = kind
+        kinds = custom_kinds(crd)
+        self._forget(kinds[0].resource)
+        self.kinds[kinds[0].resource] = kinds[0]
+        self.served += kinds
         conditions = [
             {"type": each, "status": "True", "reason": "Served", "message": "",
              "lastTransitionTime": now()}
@@ -216,9 +220,13 @@ class Api:
             "status": {
                 "conditions": conditions,
                 "acceptedNames": names,
-                "storedVersions": [kind.version],
+                "storedVersions": [kinds[0].version],
             }
         }
+
+    def _forget(self, resource: tuple[str, str]) -> None:
+        self.kinds.pop(resource, None)
+        self.served = [kind for kind in self.served if kind.resource != resource]
 
     def _decoded(
         self, kind: Kind, namespace: str, body: Object, options: Options
@@ -239,6 +247,8 @@ class Api:
             )
         if options.field_validation == "Ignore":
             warnings = []
+        if kind.deprecation:
+            warnings.append(kind.deprecation)
         new = {"apiVersion": kind.api_version, "kind": kind.name} | new
         metadata = new["metadata"] = dict(new.get("metadata") or {})
         if metadata.get("namespace", namespace) != namespace:
@@ -355,8 +365,7 @@ class Api:
         metadata = found["metadata"]
         self.store.remove(kind.resource, metadata.get("namespace", ""), metadata["name"])
         if kind.resource == _CRDS:
-            gone = custom_kind(found).resource
-            self.kinds.pop(gone, None)
+            self._forget(custom_kinds(found)[0].resource)
         uid, gone_namespace = metadata["uid"], kind.resource == NAMESPACES and metadata["name"]
 
         def goes_with_it(key: Key, other: Object) -> bool:

@@ -130,6 +130,15 @@ class Cluster:
             }
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a command that talks to this cluster."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "KUBECONFIG": str(self.kubeconfig),
+        }
+
     def client(self) -> kubernetes.client.ApiClient:
         """The Python client's, for this cluster."""
         made: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call]
@@ -141,15 +150,10 @@ class Cluster:
         self, *arguments: str, stdin: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
         assert KUBECTL is not None
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-            "KUBECONFIG": str(self.kubeconfig),
-        }
         return subprocess.run(
             [KUBECTL, *arguments],
             input=stdin,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,17 +1,15 @@
 """What clients ask a server about itself: its groups, its resources, their schemas, its version."""
 
-import functools
 from typing import Any
 
 from tests.cluster.api import Api
-from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object, definitions
+from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 # kubectl takes the older document only in protobuf, and asks for it where the newer has no such
 # kind. This one says nothing but its version.
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _OPENAPI_V2 = b"\x0a\x032.0"
-_REFERENCE = "#/components/schemas/"
 
 
 def document(api: Api, path: str) -> Any:
@@ -46,10 +44,10 @@ def document(api: Api, path: str) -> Any:
         case ["openapi", "v2"]:
             return _OPENAPI_V2
         case ["openapi", "v3"]:
-            roots = {_root(kind) for kind in api.kinds.values()}
+            roots = {_root(kind) for kind in api.served}
             return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in roots}}
         case ["openapi", "v3", *rest]:
-            kinds = [kind for kind in api.kinds.values() if _root(kind) == "/".join(rest)]
+            kinds = [kind for kind in api.served if _root(kind) == "/".join(rest)]
             return _openapi(kinds) if kinds else None
     return None
 
@@ -57,7 +55,7 @@ def document(api: Api, path: str) -> Any:
 def _groups(api: Api) -> dict[str, set[str]]:
     """The versions of each group."""
     found: dict[str, set[str]] = {}
-    for kind in api.kinds.values():
+    for kind in api.served:
         found.setdefault(kind.group, set()).add(kind.version)
     return found
 
@@ -69,16 +67,21 @@ def _root(kind: Kind) -> str:
 def _group(api: Api, group: str) -> Object:
     versions = [
         {"groupVersion": f"{group}/{version}", "version": version}
-        for version in sorted(_groups(api)[group])
+        for version in sorted(_groups(api)[group], key=_maturity, reverse=True)
     ]
     return {
-        "kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[-1],
+        "kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[0],
     }  # fmt: skip
+
+
+def _maturity(version: str) -> tuple[bool, bool, str]:
+    """v2 before v1, v1 before v1beta1, v1beta1 before v1alpha1."""
+    return "beta" not in version and "alpha" not in version, "beta" in version, version
 
 
 def _resources(api: Api, group: str, version: str) -> Object | None:
     found: list[Object] = []
-    for kind in api.kinds.values():
+    for kind in api.served:
         if (kind.group, kind.version) != (group, version):
             continue
         entry = {
@@ -119,16 +122,21 @@ def _resources(api: Api, group: str, version: str) -> Object | None:
 
 
 def _openapi(kinds: list[Kind]) -> Object:
-    """What kubectl reads of it: that the server validates fields, and how lists merge."""
+    """What kubectl needs to hear: that the server validates fields, and can try a change.
+
+    How the lists of built-in kinds merge it then knows by itself.
+    """
     paths: Object = {}
-    schemas: Object = {}
     for kind in kinds:
-        gvk = {"group": kind.group, "version": kind.version, "kind": kind.name}
         where = "/namespaces/{namespace}" if kind.namespaced else ""
         paths[f"/{_root(kind)}{where}/{kind.plural}/{{name}}"] = {
             "patch": {
                 "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": gvk,
+                "x-kubernetes-group-version-kind": {
+                    "group": kind.group,
+                    "version": kind.version,
+                    "kind": kind.name,
+                },
                 "parameters": [
                     {"name": name, "in": "query", "schema": {"type": "string"}}
                     for name in ("dryRun", "fieldManager", "fieldValidation")
@@ -136,49 +144,9 @@ def _openapi(kinds: list[Kind]) -> Object:
                 "responses": {"200": {"description": "OK"}},
             }
         }
-        if kind.custom:
-            schemas[f"{kind.group}.{kind.version}.{kind.name}"] = {
-                "type": "object", "x-kubernetes-group-version-kind": [gvk],
-            }  # fmt: skip
-        else:
-            _collect(kind.schema["$ref"].rpartition("/")[2], schemas)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": f"v{KUBERNETES_VERSION}.0"},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": {}},
     }
-
-
-def _collect(name: str, into: Object) -> None:
-    """The definition and all that it refers to."""
-    if name in into:
-        return
-    schema, needed = _published(name)
-    into[name] = schema
-    for each in needed:
-        _collect(each, into)
-
-
-@functools.cache
-def _published(name: str) -> tuple[Object, tuple[str, ...]]:
-    needed: list[str] = []
-
-    def rewritten(value: Any) -> Any:
-        if isinstance(value, list):
-            return [rewritten(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        out = {}
-        for key, inner in value.items():
-            if key == "$ref" and isinstance(inner, str):
-                needed.append(inner.rpartition("/")[2])
-                inner = _REFERENCE + needed[-1]
-            elif key == "type" and isinstance(inner, list):
-                inner = next(each for each in inner if each != "null")
-            elif key == "description" and isinstance(inner, str):
-                continue
-            out[key] = rewritten(inner)
-        return out
-
-    return rewritten(definitions()[name]), tuple(needed)

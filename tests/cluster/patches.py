@@ -96,7 +96,7 @@ def strategic(schema: Schema, value: Any, patch: Any) -> Any:
 
 
 def _merge_list(schema: Schema, live: list[Any], patch: list[Any], order: Any) -> list[Any]:
-    if schema.get("x-kubernetes-patch-strategy") != "merge":
+    if "merge" not in schema.get("x-kubernetes-patch-strategy", "").split(","):
         return patch
     key = schema.get("x-kubernetes-patch-merge-key")
     if key is None:

@@ -76,6 +76,8 @@ class Kind:
     categories: tuple[str, ...] = ()
     custom: bool = False
     has_status: bool = False
+    # What its users are warned of.
+    deprecation: str = ""
 
     @property
     def api_version(self) -> str:
@@ -146,28 +148,35 @@ def built_in_kinds() -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-def custom_kind(crd: Object) -> Kind:
-    """What a CustomResourceDefinition adds to the API: the version that it stores."""
+def custom_kinds(crd: Object) -> tuple[Kind, ...]:
+    """The served versions that a CustomResourceDefinition adds, the stored one first."""
     spec = crd["spec"]
-    version = next(version for version in spec["versions"] if version["storage"])
-    schema = version["schema"]["openAPIV3Schema"]
+    names = spec["names"]
     every_object = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
     }
-    return Kind(
-        group=spec["group"],
-        version=version["name"],
-        name=spec["names"]["kind"],
-        plural=spec["names"]["plural"],
-        namespaced=spec["scope"] == "Namespaced",
-        schema=schema | {"properties": schema.get("properties", {}) | every_object},
-        short_names=tuple(spec["names"].get("shortNames", ())),
-        categories=tuple(spec["names"].get("categories", ())),
-        custom=True,
-        has_status="status" in version.get("subresources", {}),
-    )
+
+    def kind(version: Object) -> Kind:
+        schema = version["schema"]["openAPIV3Schema"]
+        deprecation = f"{spec['group']}/{version['name']} {names['kind']} is deprecated"
+        return Kind(
+            group=spec["group"],
+            version=version["name"],
+            name=names["kind"],
+            plural=names["plural"],
+            namespaced=spec["scope"] == "Namespaced",
+            schema=schema | {"properties": schema.get("properties", {}) | every_object},
+            short_names=tuple(names.get("shortNames", ())),
+            categories=tuple(names.get("categories", ())),
+            custom=True,
+            has_status="status" in version.get("subresources", {}),
+            deprecation=deprecation if version.get("deprecated") else "",
+        )
+
+    versions = sorted(spec["versions"], key=lambda version: not version["storage"])
+    return tuple(kind(version) for version in versions if version["served"])
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import json
 import threading
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +20,10 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 _USER = "tester"
 
 
+# Of a method, a path and a body: a status code and a body.
+Proxied = Callable[[str, str, bytes], tuple[int, str]]
+
+
 @dataclass(frozen=True)
 class Target:
     """What a path names."""
@@ -27,6 +32,8 @@ class Target:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    # What comes after the subresource.
+    below: str = ""
 
 
 @dataclass
@@ -59,6 +66,8 @@ class Server:
         self.run: streams.Run = lambda pod, container, command: ""
         # The port of this machine behind each port of a pod.
         self.ports: dict[int, int] = {}
+        # What answers behind the API server's proxy, by namespace, plural and "name:port".
+        self.proxied: dict[tuple[str, str, str], Proxied] = {}
         # What went wrong in this server itself.
         self.failures: list[Exception] = []
         self.closing = False
@@ -165,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             # Whoever deletes much at once finds all of it still there; whoever looks, nothing.
             api.empty_namespaces()
-        if verb == "watch":
+        if target.subresource == "proxy":
+            self._proxy(target, body)
+        elif verb == "watch":
             self._watch(target, query)
         elif target.subresource in ("exec", "portforward"):
             self._stream(target, urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query))
@@ -231,6 +242,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             (port,) = map(int, query["ports"])
             streams.forward(channel, port, owner.ports[port])
+
+    def _proxy(self, target: Target, body: bytes) -> None:
+        behind = (target.namespace, target.kind.plural, target.name)
+        answer = self.server.owner.proxied.get(behind)
+        if answer is None:
+            why = f'no endpoints available for service "{target.name}"'
+            raise ApiError(503, "ServiceUnavailable", why)
+        self._send(*answer(self.command, f"/{target.below}", body))
 
     def _log(self, target: Target, query: dict[str, str]) -> str:
         pod = self.server.owner.api.get(target.kind, target.namespace, target.name)
@@ -314,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
                     since = change.version
                     where = change.object["metadata"].get("namespace", "")
                     if target.namespace in ("", where) and selected(change.object, labels, fields):
-                        self._event(change.kind, change.object)
+                        self._event(change.kind, change.object | {"apiVersion": kind.api_version})
             except OSError:
                 return
         self.wfile.write(b"0\r\n\r\n")
@@ -325,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _target(api: Api, path: str) -> Target:
-    match path.strip("/").split("/"):
+    match [urllib.parse.unquote(part) for part in path.strip("/").split("/")]:
         case ["api", version, *rest]:
             group = ""
         case ["apis", group, version, *rest]:
@@ -336,10 +355,17 @@ def _target(api: Api, path: str) -> Target:
     if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = (*rest, "", "", "")[:3]
-    kind = api.kinds.get((group, plural))
-    if kind is None or kind.version != version:
+    kind = next(
+        (
+            each
+            for each in api.served
+            if (each.resource, each.version) == ((group, plural), version)
+        ),
+        None,
+    )
+    if kind is None:
         raise no_such_path()
-    return Target(kind, namespace, name, subresource)
+    return Target(kind, namespace, name, subresource, "/".join(rest[3:]))
 
 
 def _verb(command: str, target: Target, query: dict[str, str]) -> str:

@@ -2,13 +2,15 @@
 
 import marshal
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Object = dict[str, Any]
 Json = TypeVar("Json")
 Resource = tuple[str, str]
+Place = tuple[str, str]
 Key = tuple[Resource, str, str]
 
 
@@ -39,58 +41,70 @@ class Store:
         self.version = 0
         # Watches from before this version have to list anew.
         self.oldest_version = 0
-        self._objects: dict[Key, Object] = {}
+        self._objects: dict[Resource, dict[Place, Object]] = defaultdict(dict)
         self._log: list[Change] = []
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         with self.changed:
-            return copied(self._objects.get((resource, namespace, name)))
+            return copied(self._objects[resource].get((namespace, name)))
 
-    def objects(self, resource: Resource, namespace: str = "") -> list[Object]:
-        """All of a resource, or those of one namespace, by name."""
+    def objects(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        wanted: Callable[[Object], bool] = lambda _: True,
+    ) -> list[Object]:
+        """Those of a resource, or of one namespace, that `wanted` says yes to, by name."""
         with self.changed:
             return [
                 copied(found)
-                for (kind, where, _), found in sorted(self._objects.items())
-                if kind == resource and namespace in ("", where)
+                for (where, _), found in sorted(self._objects[resource].items())
+                if namespace in ("", where) and wanted(found)
             ]
 
     def matching(self, wanted: Callable[[Key, Object], bool]) -> list[Key]:
         """The keys of the objects that `wanted` says yes to; it must not change them."""
         with self.changed:
-            return [key for key, found in self._objects.items() if wanted(key, found)]
+            return [key for key, found in self._all() if wanted(key, found)]
 
     def versions(self) -> dict[Key, str]:
         """The resourceVersion of everything."""
         with self.changed:
-            return {
-                key: found["metadata"]["resourceVersion"] for key, found in self._objects.items()
-            }
+            return {key: found["metadata"]["resourceVersion"] for key, found in self._all()}
 
     def put(self, resource: Resource, new: Object) -> Object:
         """Keeps the object and gives it its resourceVersion."""
         metadata = new["metadata"]
-        key = (resource, metadata.get("namespace", ""), metadata["name"])
+        place = (metadata.get("namespace", ""), metadata["name"])
         with self.changed:
-            kind = "MODIFIED" if key in self._objects else "ADDED"
-            self.version += 1
-            metadata["resourceVersion"] = str(self.version)
-            kept = self._objects[key] = copied(new)
+            kind = "MODIFIED" if place in self._objects[resource] else "ADDED"
+            metadata["resourceVersion"] = self._next_version()
+            kept = self._objects[resource][place] = copied(new)
             self._record(kind, resource, kept)
             return new
 
     def load(self, resource: Resource, shared: Object) -> None:
         """Keeps an object that is there from the start, itself and not a copy."""
-        self.version += 1
-        shared = shared | {"metadata": shared["metadata"] | {"resourceVersion": str(self.version)}}
-        self._objects[resource, "", shared["metadata"]["name"]] = shared
+        place = ("", shared["metadata"]["name"])
+        self._objects[resource][place] = self._at_version(shared, self._next_version())
 
     def remove(self, resource: Resource, namespace: str, name: str) -> None:
         with self.changed:
-            last = self._objects.pop((resource, namespace, name))
-            self.version += 1
-            last["metadata"]["resourceVersion"] = str(self.version)
-            self._record("DELETED", resource, last)
+            last = self._objects[resource].pop((namespace, name))
+            self._record("DELETED", resource, self._at_version(last, self._next_version()))
+
+    def _all(self) -> Iterator[tuple[Key, Object]]:
+        for resource, found in self._objects.items():
+            for place, each in found.items():
+                yield (resource, *place), each
+
+    def _next_version(self) -> str:
+        self.version += 1
+        return str(self.version)
+
+    @staticmethod
+    def _at_version(obj: Object, version: str) -> Object:
+        return obj | {"metadata": obj["metadata"] | {"resourceVersion": version}}
 
     def changes(self, resource: Resource, since: int) -> list[Change]:
         with self.changed:

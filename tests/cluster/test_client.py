@@ -142,6 +142,41 @@ def test_server_side_apply_knows_owners(client: Any) -> None:
     assert apply("two", {"a": "2"}) == {"a": "2", "c": "2"}
 
 
+def test_a_dry_run_shows_what_an_apply_would_make(client: Any, cluster: Cluster) -> None:
+    serve(cluster)
+    dynamic: Any = DynamicClient
+    services = dynamic(client).resources.get(api_version="ray.io/v1", kind="RayService")
+    wanted = examples.ray_service()
+    wanted["spec"]["rayClusterConfig"]["rayVersion"] = "2.61.0"
+    how = {"namespace": "mistral", "field_manager": "deploy", "force_conflicts": True}
+    before = cluster.api.store.versions()
+    shown = services.server_side_apply(body=wanted, dry_run="All", **how).to_dict()
+    assert shown["spec"]["rayClusterConfig"]["rayVersion"] == "2.61.0"
+    assert cluster.api.store.versions() == before
+    services.server_side_apply(body=wanted, **how)
+    kept = services.get(name="mistral", namespace="mistral").to_dict()
+    assert kept["spec"] == shown["spec"]
+    assert conditions(kept)["Ready"] == "True"
+
+
+def test_a_probe_goes_through_the_servers_proxy(core: Any, cluster: Cluster) -> None:
+    serve(cluster)
+    asked: list[tuple[str, str]] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, str]:
+        asked.append((method, path))
+        return 200, "ready"
+
+    cluster.server.proxied["mistral", "services", "mistral-serve-svc:8000"] = answer
+    got = core.connect_get_namespaced_service_proxy_with_path(
+        "mistral-serve-svc:8000", "mistral", "v1/models"
+    )
+    assert (got, asked) == ("ready", [("GET", "/v1/models")])
+    with pytest.raises(ApiException) as nobody:
+        core.connect_get_namespaced_service_proxy_with_path("redis:6379", "mistral", "ping")
+    assert nobody.value.status == 503
+
+
 def test_a_field_that_nobody_knows_is_refused_or_warned_of(custom: Any, cluster: Cluster) -> None:
     cluster.create(examples.NAMESPACE)
     wrong = examples.ray_service()

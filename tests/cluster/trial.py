@@ -36,6 +36,15 @@ def problems(objects: list[Object]) -> list[str]:
     cluster = cluster_with_room()
     # They wait until all is there: what comes of it is the same, and sooner.
     controllers, cluster.api.controllers = cluster.api.controllers, []
+    if refused := refusals(cluster, objects):
+        return refused
+    cluster.api.controllers = controllers
+    cluster.reconcile()
+    return complaints(cluster)
+
+
+def refusals(cluster: Cluster, objects: list[Object]) -> list[str]:
+    """Creates the objects, and Secrets in their namespaces: what is refused or warned of."""
     refused = []
     for each in objects:
         kind = cluster.api.kind_of(each["apiVersion"], each["kind"])
@@ -44,20 +53,15 @@ def problems(objects: list[Object]) -> list[str]:
             refused.append(f"{name}: no such kind in {each['apiVersion']}")
             continue
         namespace = each["metadata"].get("namespace", "default") if kind.namespaced else ""
+        options = Options(field_validation="Strict")
         try:
-            _, warnings = cluster.api.create(
-                kind, namespace, each, Options(field_validation="Strict")
-            )
+            _, warnings = cluster.api.create(kind, namespace, each, options)
             refused += [f"{name}: {warning}" for warning in warnings]
             if kind.name == "Namespace":
                 add_secrets(cluster, each["metadata"]["name"])
         except ApiError as error:
             refused.append(f"{name}: {error.message}")
-    if refused:
-        return refused
-    cluster.api.controllers = controllers
-    cluster.reconcile()
-    return complaints(cluster)
+    return refused
 
 
 def complaints(cluster: Cluster) -> list[str]:

@@ -40,11 +40,11 @@ def is_ready(pod: Object) -> bool:
 
 def owned(api: Api, owner: Object, resource: tuple[str, str] = _PODS) -> list[Object]:
     uid = owner["metadata"]["uid"]
-    return [
-        found
-        for found in api.store.objects(resource, owner["metadata"]["namespace"])
-        if any(ref["uid"] == uid for ref in found["metadata"].get("ownerReferences", ()))
-    ]
+
+    def is_owned(found: Object) -> bool:
+        return any(ref["uid"] == uid for ref in found["metadata"].get("ownerReferences", ()))
+
+    return api.store.objects(resource, owner["metadata"]["namespace"], is_owned)
 
 
 def create_owned(api: Api, owner: Object, obj: Object, failure: str) -> None:

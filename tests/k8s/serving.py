@@ -1,10 +1,14 @@
 """What the cluster must be for the Serve config that it runs: versions, room, and time."""
 
+import functools
+import re
 from collections.abc import Iterator
 
 from ray.serve.schema import ServeDeploySchema
+from typer.testing import CliRunner
 
 from serving.app import deployment_name
+from serving.cli import app as cli
 from serving.config import AppConfig
 from serving.engine import deployment as engine
 from serving.router import deployment as router
@@ -58,6 +62,8 @@ def _problems(rayservice: Object, objects: list[Object]) -> Iterator[str]:
     yield from _object_stores(rayservice)
     yield from _budgets(objects, config)
     yield from _quota(objects)
+    for pod in pods(objects):
+        yield from _commands(pod)
     for pod in pods([rayservice]):
         yield from _times(pod, rayservice, config)
         yield from _probes(pod, in_steps(rayservice))
@@ -136,8 +142,8 @@ def _engines(rayservice: Object, config: AppConfig) -> Iterator[str]:
         yield from _memory(group, entry.id, entry.host_memory_gib)
     for group in groups:
         wanted = needed.get(group["groupName"], 0)
-        if not group["minReplicas"] == group["replicas"] == wanted:
-            yield f"{group['groupName']}: replicas and minReplicas are not the {wanted} needed"
+        if not group["minReplicas"] <= wanted or not group["replicas"] <= wanted:
+            yield f"{group['groupName']}: more pods than the {wanted} that are needed"
         if group["maxReplicas"] <= wanted:
             yield f"{group['groupName']}: no pod can take over from one whose node is drained"
 
@@ -167,6 +173,28 @@ def _shared_bytes(group: Object) -> float:
     )
 
 
+def _commands(pod: Pod) -> Iterator[str]:
+    """Those of ours are ones that there are."""
+    for container in pod.containers:
+        pre_stop = container.get("lifecycle", {}).get("preStop", {}).get("exec", {})
+        for command in (container.get("command", ()), pre_stop.get("command", ())):
+            words = command[-1].split() if command and command[0] == "sh" else command
+            if "mistral-serve" in words:
+                start = words.index("mistral-serve") + 1
+                ours = [word for word in words[start:] if not word.startswith((">", "2>"))]
+                if problem := _wrong(" ".join(ours)):
+                    yield f"{pod.owner}: {problem}"
+
+
+@functools.cache
+def _wrong(command: str) -> str | None:
+    result = CliRunner().invoke(cli, [*command.split(), "--help"])
+    if result.exit_code == 0:
+        return None
+    why = next(line for line in result.output.splitlines() if "No such" in line)
+    return f"mistral-serve {command}: {why.strip('│ ')}"
+
+
 def _times(pod: Pod, rayservice: Object, config: AppConfig) -> Iterator[str]:
     """preStop < grace, and both longer than Serve gives a replica to finish its answers."""
     grace_s = pod.spec.get("terminationGracePeriodSeconds", 30)
@@ -174,8 +202,11 @@ def _times(pod: Pod, rayservice: Object, config: AppConfig) -> Iterator[str]:
     if pre_stop is None:
         yield f"{pod.owner}: is not drained before it stops"
         return
-    command = pre_stop["command"][-1].split()
-    within_s = int(command[command.index("--within-s") + 1])
+    within = re.search(r"drain-node .*--within-s (\d+)", pre_stop["command"][-1])
+    if within is None:
+        yield f"{pod.owner}: its preStop is not to drain"
+        return
+    within_s = int(within[1])
     if within_s >= grace_s:
         yield f"{pod.owner}: killed after {grace_s} s, and draining may take {within_s}"
     shutdown_s = _shutdown_s(config)

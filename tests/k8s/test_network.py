@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.k8s.manifests import base, pods
+from tests.k8s.manifests import OVERLAYS, base, kustomized, needs_kubectl, pods
 from tests.k8s.network import Peer, allowed
 
 OPERATOR = Peer(
@@ -99,3 +99,20 @@ def test_no_pod_of_the_namespace_is_without_policy() -> None:
     for peer in peers().values():
         assert not allowed(base(), debug, peer, 8000)
         assert not allowed(base(), peer, debug, 8000)
+
+
+@needs_kubectl
+def test_where_upgrades_go_by_a_gateway_clients_reach_routers_through_it_alone() -> None:
+    policies, everyone = kustomized(OVERLAYS / "incremental-upgrade"), peers()
+    gateway = Peer("mistral-serve", {"gateway.networking.k8s.io/gateway-name": "mistral-gateway"})
+    reached = {
+        name
+        for name, peer in everyone.items()
+        for port in PORTS
+        if allowed(policies, gateway, peer, port)
+    }
+    assert reached == {"router", "dns"}
+    assert allowed(policies, everyone["client"], gateway, 80)
+    assert allowed(policies, gateway, everyone["router"], 8000)
+    assert not allowed(policies, everyone["stranger"], gateway, 80)
+    assert not allowed(policies, gateway, everyone["router"], 8080)
