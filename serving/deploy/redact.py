@@ -7,9 +7,9 @@ Object = dict[str, Any]
 
 GONE = "***"
 
-_SECRET_NAME = re.compile(
-    r"token(?!s|iz|_ids?)|secret|passw|credential|api[-_]?key|auth|private", re.I
-)
+_TOKEN = "token(?!s|iz|_ids?)"
+"""One that opens doors, not those of a text."""
+_SECRET_NAME = re.compile(rf"{_TOKEN}|secret|passw|credential|api[-_]?key|auth|private", re.I)
 _OF_NO_SECRET = ("secretName", "secretKeyRef", "secretRef", "authOptions", "imagePullSecrets",
                  "automountServiceAccountToken", "serviceAccountToken", "secret", "secrets",
                  "tokenExpirationSeconds")  # fmt: skip
