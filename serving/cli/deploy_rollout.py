@@ -73,7 +73,10 @@ def rollout(
         say_plan(plan, say)
         if plan.effect is Effect.ignored:
             raise DeployError(
-                f"{plan.effect}. Set it to NewCluster, or change what Serve can change in place."
+                f"{plan.effect}. With an interruption: kubectl -n {wanted.namespace} delete "
+                f"rayservice {wanted.service['metadata']['name']}, then mistral-serve deploy apply "
+                f"{source} --wait. Without one: set it to NewCluster, where GPUs are for a second "
+                "cluster."
             )
         with address(kube, wanted.namespace, url) as here:
             before = probed(here, api_key, requests)

@@ -8,7 +8,7 @@ from serving.deploy.facts import Facts, Object
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.gpus import PRODUCT, allocatable, by_type
 from serving.deploy.manifests import Manifests
-from serving.deploy.pods import GPU, Pods, usage, wanted
+from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
 from serving.deploy.selectors import takes
 
@@ -42,7 +42,7 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             yield _no_room(subject, short, facts)
     if not homeless and (gpu_nodes or not gpus_needed):
         yield ok("nodes", f"room for all {sum(each.count for each in pods)} pods")
-        second = [each for each in pods if each.of_cluster]
+        second = second_cluster(manifests.objects)
         for each, count in _place(second, facts.nodes, free):
             need = f" of {each.gpus} GPUs" if each.gpus else ""
             yield caution(

@@ -64,6 +64,16 @@ def _of_cluster(cluster: Object) -> Iterator[Pods]:
         yield Pods(group["groupName"], count, group["template"]["spec"], of_cluster=True)
 
 
+def second_cluster(objects: Iterable[Object]) -> list[Pods]:
+    """Those of the whole second cluster that KubeRay starts for an upgrade, if it does."""
+    found = []
+    for obj in objects:
+        strategy = (obj.get("spec") or {}).get("upgradeStrategy") or {}
+        if obj["kind"] == "RayService" and strategy.get("type", "NewCluster") == "NewCluster":
+            found += [pods for pods in _of(obj) if pods.of_cluster]
+    return found
+
+
 def usage(spec: Object) -> Counter[str]:
     """What a pod counts for on a node and in a quota: `pods`, `requests.cpu`, `limits.memory`, …
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.manifests import Manifests
-from serving.deploy.pods import Pods, wanted
+from serving.deploy.pods import Pods, second_cluster, wanted
 from serving.deploy.quantity import quantity, shown
 
 
@@ -20,7 +20,7 @@ def quotas(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     ours = {quota["metadata"]["name"]: quota for quota in manifests.of_kind("ResourceQuota")}
     there = {quota["metadata"]["name"]: quota for quota in facts.quotas}
     pods = wanted(manifests.objects)
-    need, second = _sum(pods), _sum(each for each in pods if each.of_cluster)
+    need, second = _sum(pods), _sum(second_cluster(manifests.objects))
     short = False
     for name, quota in (there | ours).items():
         for resource, hard in quota["spec"].get("hard", {}).items():
