@@ -14,6 +14,8 @@ from serving.deploy.errors import DeployError
 from serving.deploy.snapshot import take
 from serving.deploy.stages import stages
 
+_WIDTH = 8
+
 
 def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) -> None:
     """Show what runs, what waits and why; exits 1 if not all of it is up.
@@ -36,9 +38,9 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) ->
     for stage in found:
         head, *rest = stage.lines()
         colour = "green" if stage.done else "red" if stage.failed else "yellow"
-        mark = typer.style("up" if stage.done else "failed" if stage.failed else "waits", fg=colour)
-        typer.echo(f"{mark}  {head}")
+        word = "up" if stage.done else "failed" if stage.failed else "waits"
+        typer.echo(f"{typer.style(word.ljust(_WIDTH), fg=colour)}{head}")
         for line in rest:
-            typer.echo(f"    {line}")
+            typer.echo(" " * _WIDTH + line)
     if not all(stage.done for stage in found):
         raise typer.Exit(1)

@@ -1,10 +1,12 @@
 """What the service's pods say: their containers' logs, and the files that Ray keeps in them."""
 
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from serving.deploy.api_server import first_line
-from serving.deploy.errors import Denied, DeployError, Unreachable
+from serving.deploy.errors import Denied, DeployError, ServerTrouble, Unreachable
 from serving.deploy.kube import Kube
 
 Object = dict[str, Any]
@@ -13,6 +15,8 @@ COMPONENT = "app.kubernetes.io/component"
 SERVE_LOGS = "/tmp/ray/session_latest/logs/serve"
 """Of Ray: what routers, engines and Serve's controller write goes to files there alone."""
 _CHANNEL_S = 1.0
+TRY_AGAIN_S = 1.0
+_TRIES = 60
 
 
 def of_component(pods: list[Object], component: str) -> list[Object]:
@@ -79,13 +83,22 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
 def container_lines(
     kube: Kube, pod: Object, container: str, lines: int, follow: bool, previous: bool
 ) -> Iterator[str]:
-    """Of a container; goes on after a lost connection where it is followed."""
+    """Of a container; goes on after a lost connection where it is followed. Raises DeployError."""
     tail: int | None = lines
+    since_s: int | None = None
+    failures, last_s = 0, time.monotonic()
     while True:
         try:
-            yield from kube.log(pod, container, tail, previous=previous, follow=follow)
+            for line in kube.log(
+                pod, container, tail, since_s=since_s, previous=previous, follow=follow
+            ):
+                last_s, failures = time.monotonic(), 0
+                yield line
             return
-        except Unreachable:
-            if not follow:
+        except (Unreachable, ServerTrouble):
+            failures += 1
+            if not follow or failures > _TRIES:
                 raise
-            tail = 0  # what was shown is not shown again
+            time.sleep(TRY_AGAIN_S)
+            # A line twice is better than one that is lost.
+            tail, since_s = None, math.ceil(time.monotonic() - last_s)

@@ -24,9 +24,11 @@ def needed_rights(
         found += [Right(verb, group, plural, place) for verb in ("get", "create", "patch")]
     here = manifests.namespace
     found += [
-        Right("list", "ray.io", "rayclusters", here),
-        Right("list", "", "pods", here),
-        Right("list", "", "events", here),
+        *(Right("list", "ray.io", plural, here) for plural in ("rayservices", "rayclusters")),
+        *(Right("list", "", plural, here) for plural in ("pods", "events")),
+        Right("list", "", "persistentvolumeclaims", here),
+        Right("list", "batch", "jobs", here),
+        Right("list", "apps", "statefulsets", here),
         Right("get", "", "pods/log", here),
         Right("create", "", "pods/portforward", here),
         Right("delete", "batch", "jobs", here),

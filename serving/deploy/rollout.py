@@ -96,8 +96,12 @@ def roll_out(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
 
 
 def go_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
-    """Raises DeployError."""
+    """The old weights are where they were: the Job that brought the new ones is taken away.
+    Raises DeployError.
+    """
     _apply(kube, plan.old)
+    for job in plan.manifests.of_kind("Job"):
+        kube.delete(placed(kube, job))
     follow(kube, plan.manifests.namespace, timeout_s, say, settle_s=SETTLE_S)
 
 

@@ -34,7 +34,7 @@ def test_status_tells_when_all_is_up_and_when_nothing_is(ready: Cluster, deploy:
     deploy("apply")
     after = deploy("status")
     assert after.exit_code == 0
-    assert "up  engine: 2 of 2 ready" in after.stdout
+    assert "up      engine: 2 of 2 ready" in after.stdout
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -55,7 +55,7 @@ def test_a_pod_without_a_node_says_what_no_node_has(cluster: Cluster, deploy: De
     deploy("apply")
     result = deploy("status")
     assert result.exit_code == 1
-    assert "waits  engine: 0 of 2 ready" in result.stdout
+    assert "waits   engine: 0 of 2 ready" in result.stdout
     assert "waits for a node with enough GPUs: 0/1 nodes are available" in result.stdout
 
 
@@ -106,7 +106,7 @@ def test_weights_on_their_way_show_the_jobs_last_word(ready: Cluster, deploy: De
     ready.kubelet.finish_jobs = False
     deploy("apply")
     ready.server.logs[NAMESPACE, "weights-0", "weights"] = "start\n12.5 of 44.8 GiB\n"
-    assert "waits  weights: 12.5 of 44.8 GiB" in deploy("status").stdout
+    assert "waits   weights: 12.5 of 44.8 GiB" in deploy("status").stdout
 
 
 def test_a_denied_kind_is_told_and_the_rest_applied(ready: Cluster, deploy: Deploy) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.deploy import waiting
+from serving.deploy import progress, waiting
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import MODEL, NAMESPACE, manifests, replace
 from tests.cli.stand_in_router import Manner, router
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import PodFault
 
 RAYSERVICE = ("ray.io", "rayservices")
 
@@ -129,6 +130,37 @@ def test_a_worse_service_is_taken_back(
         result = deploy("rollout", str(folder), *options)
     assert result.exit_code == 1
     assert said in result.stderr
+    assert tag(ready) == "0.1.0"
+
+
+def test_weights_that_cannot_be_fetched_change_nothing(
+    folder: Path, ready: Cluster, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_FAILED_FOR_S", 0.1)
+    weights = {"app.kubernetes.io/component": "weights"}
+    ready.kubelet.faults.append(PodFault(weights, message="no such revision", phase="Failed"))
+    before = service(ready)
+    replace(folder, "drain_timeout_s: 600", "drain_timeout_s: 500")
+    with router(lambda: Manner((MODEL,))) as url:
+        result = deploy("rollout", str(folder), "--url", url, "--requests", "2")
+    assert result.exit_code == 1
+    assert "weights: failed" in result.stderr
+    assert "what was before serves again" in result.stderr
+    assert service(ready) == before
+    config = ready.api.store.get(("", "configmaps"), NAMESPACE, "serve-config")
+    assert config is not None
+    assert "drain_timeout_s: 600" in config["data"]["serve.yaml"]
+
+
+def test_a_change_that_kuberay_would_ignore_is_refused(
+    folder: Path, ready: Cluster, deploy: Deploy
+) -> None:
+    replace(folder, "type: NewCluster", 'type: "None"')
+    assert deploy("apply", str(folder)).exit_code == 0
+    replace(folder, ":0.1.0", ":0.2.0")
+    result = deploy("rollout", str(folder))
+    assert result.exit_code == 1
+    assert "delete rayservice mistral, then mistral-serve deploy apply" in result.stderr
     assert tag(ready) == "0.1.0"
 
 
