@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving.conformance.suite import CHECKS
 from serving.deploy import progress, waiting
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import MODEL, NAMESPACE, manifests, replace
@@ -161,6 +162,20 @@ def test_a_change_that_kuberay_would_ignore_is_refused(
     result = deploy("rollout", str(folder))
     assert result.exit_code == 1
     assert "delete rayservice mistral, then mistral-serve deploy apply" in result.stderr
+    assert tag(ready) == "0.1.0"
+
+
+def test_a_failed_conformance_check_takes_it_back(
+    folder: Path, ready: Cluster, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unstreamed = CHECKS[:1]
+    monkeypatch.setattr("serving.deploy.check.CHECKS", unstreamed)
+    replace(folder, ":0.1.0", ":0.2.0")
+    with router(lambda: Manner((MODEL,))) as url:
+        options = ("--url", url, "--requests", "2", "--conformance")
+        result = deploy("rollout", str(folder), *options)
+    assert result.exit_code == 1
+    assert f"not good: conformance: {unstreamed[0].name}: " in result.stderr
     assert tag(ready) == "0.1.0"
 
 
