@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from tests.cluster import discovery, protobuf, streams
-from tests.cluster.api import Api, Options, selected
-from tests.cluster.errors import ApiError, Object, bad_request, forbidden, gone, no_such_path
+from tests.cluster import discovery, protobuf, streams, watches
+from tests.cluster.api import Api, Options
+from tests.cluster.errors import ApiError, Object, bad_request, forbidden, no_such_path
 from tests.cluster.eviction import evict
 from tests.cluster.schemas import Kind
 
@@ -303,39 +304,31 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     def _watch(self, target: Target, query: dict[str, str]) -> None:
-        store, kind = self.server.owner.api.store, target.kind
-        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+        owner = self.server.owner
+        fields = query.get("fieldSelector", "")
         if target.name:
             fields = f"metadata.name={target.name}"
-        asked = query.get("resourceVersion", "")
-        lost = self.server.owner.faults.watches_lost
+        lost = owner.faults.watches_lost
+        ends_s = time.monotonic() + float(query.get("timeoutSeconds") or "inf")
+
+        def ended() -> bool:
+            is_lost = lost != owner.faults.watches_lost
+            return owner.closing or is_lost or time.monotonic() >= ends_s
+
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        with store.changed:
-            since = int(asked) if asked not in ("", "0") else store.version
-            if asked in ("", "0"):
-                for found in self.server.owner.api.find(kind, target.namespace, labels, fields):
-                    self._event("ADDED", found)
-        while not self.server.owner.closing and lost == self.server.owner.faults.watches_lost:
-            with store.changed:
-                if since < store.oldest_version:
-                    error = gone(f"too old resource version: {since} ({store.oldest_version})")
-                    self._event("ERROR", error.as_status())
-                    break
-                changes = store.changes(kind.resource, since)
-                if not changes and not store.changed.wait(timeout=0.2):
-                    continue
-                changes = store.changes(kind.resource, since)
-            try:
-                for change in changes:
-                    since = change.version
-                    where = change.object["metadata"].get("namespace", "")
-                    if target.namespace in ("", where) and selected(change.object, labels, fields):
-                        self._event(change.kind, change.object | {"apiVersion": kind.api_version})
-            except OSError:
-                return
+        for kind, found in watches.events(
+            owner.api,
+            target.kind,
+            target.namespace,
+            query.get("labelSelector", ""),
+            fields,
+            query.get("resourceVersion", ""),
+            ended,
+        ):
+            self._event(kind, found)
         self.wfile.write(b"0\r\n\r\n")
 
     def _event(self, kind: str, obj: Object) -> None:

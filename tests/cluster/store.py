@@ -28,6 +28,7 @@ class Change:
     kind: str
     resource: Resource
     object: Object
+    before: Object | None
 
 
 class Store:
@@ -77,10 +78,10 @@ class Store:
         metadata = new["metadata"]
         place = (metadata.get("namespace", ""), metadata["name"])
         with self.changed:
-            kind = "MODIFIED" if place in self._objects[resource] else "ADDED"
+            before = self._objects[resource].get(place)
             metadata["resourceVersion"] = self._next_version()
             kept = self._objects[resource][place] = copied(new)
-            self._record(kind, resource, kept)
+            self._record("MODIFIED" if before else "ADDED", resource, kept, before)
             return new
 
     def load(self, resource: Resource, shared: Object) -> None:
@@ -91,7 +92,8 @@ class Store:
     def remove(self, resource: Resource, namespace: str, name: str) -> None:
         with self.changed:
             last = self._objects[resource].pop((namespace, name))
-            self._record("DELETED", resource, self._at_version(last, self._next_version()))
+            gone = self._at_version(last, self._next_version())
+            self._record("DELETED", resource, gone, last)
 
     def _all(self) -> Iterator[tuple[Key, Object]]:
         for resource, found in self._objects.items():
@@ -121,6 +123,8 @@ class Store:
             self.oldest_version = self.version
             self.changed.notify_all()
 
-    def _record(self, kind: str, resource: Resource, changed: Object) -> None:
-        self._log.append(Change(self.version, kind, resource, changed))
+    def _record(
+        self, kind: str, resource: Resource, changed: Object, before: Object | None
+    ) -> None:
+        self._log.append(Change(self.version, kind, resource, changed, before))
         self.changed.notify_all()

@@ -347,6 +347,22 @@ def test_a_watch_sees_changes_ends_when_lost_and_is_told_what_is_too_old(
     assert gone.value.status == 410
 
 
+def test_a_watch_of_some_sees_what_leaves_them_and_ends_in_time(core: Any) -> None:
+    start = core.list_namespaced_config_map("default").metadata.resource_version
+    core.create_namespaced_config_map("default", {"metadata": {"name": "a"}})
+    for label in ("mine", "others"):
+        core.patch_namespaced_config_map("a", "default", {"metadata": {"labels": {"of": label}}})
+    stream: Any = Watch().stream  # type: ignore[no-untyped-call]
+    events = stream(
+        core.list_namespaced_config_map,
+        "default",
+        label_selector="of=mine",
+        resource_version=start,
+        timeout_seconds=1,
+    )
+    assert [event["type"] for event in events] == ["ADDED", "DELETED"]
+
+
 def test_an_eviction_is_refused_where_a_budget_forbids_it(
     core: Any, client: Any, cluster: Cluster
 ) -> None:
