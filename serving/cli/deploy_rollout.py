@@ -57,8 +57,8 @@ def rollout(
 
     What is not in MANIFESTS does not change: edit the image or the model there first. Weights come
     first, then the RayService. By hand: kubectl apply --server-side --force-conflicts -f k8s;
-    kubectl get rayservice -w; kubectl -n mistral-serve port-forward svc/mistral-serve-svc 8000;
-    mistral-serve conformance; and the same apply with the old manifests to return.
+    kubectl -n mistral-serve get rayservice -w; kubectl -n mistral-serve port-forward ROUTER-POD
+    8000; mistral-serve conformance; and the same apply with the old manifests to return.
     """
     api_key = key_from(api_key_env)
     say = Progress()

@@ -152,6 +152,18 @@ def test_an_api_server_that_stays_away_is_an_error_of_its_own(
     assert "the API server says 503" in result.stderr
 
 
+def test_ctrl_c_ends_the_wait_and_says_that_the_cluster_goes_on(
+    ready: Cluster, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serving.deploy.follow.take", interrupted)
+    result = deploy("apply", "--wait")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("interrupted; what was begun in the cluster goes on there\n")
+
+
 def test_a_lost_watch_loses_nothing(ready: Cluster, deploy: Deploy) -> None:
     ready.lose_watches()
     assert deploy("apply", "--wait").exit_code == 0
