@@ -97,6 +97,16 @@ def test_manifests_that_the_cluster_would_refuse_are_named(
     assert "maxReplica" in refused
 
 
+def test_a_change_of_what_runs_lacks_nothing_though_a_job_cannot_be_changed(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    folder = manifests(tmp_path)
+    deploy("apply", str(folder))
+    replace(folder, ":0.1.0", ":0.2.0")
+    result = deploy("preflight", str(folder))
+    assert lines(result.stdout, "missing") == []
+
+
 def test_an_operator_that_policies_shut_out_is_found(
     ready: Cluster, deploy: Deploy, tmp_path: Path
 ) -> None:
