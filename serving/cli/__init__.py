@@ -6,6 +6,7 @@ from serving.cli.batch import batch
 from serving.cli.calibrate import calibrate
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
+from serving.cli.deploy import deploy
 from serving.cli.down import down
 from serving.cli.drain_node import drain_node
 from serving.cli.models import models
@@ -38,6 +39,7 @@ for command in (
 ):
     app.command()(command)
 app.command("plan")(plan_command)
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:

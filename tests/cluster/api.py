@@ -261,8 +261,16 @@ class Api:
         return with_defaults(kind.schema, new), warnings
 
     def _replaced(
-        self, kind: Kind, old: Object, new: Object, options: Options, status: bool
+        self,
+        kind: Kind,
+        old: Object,
+        new: Object,
+        options: Options,
+        status: bool,
+        *,
+        applied: bool = False,
     ) -> Object:
+        """`applied`: the new managedFields already say who owns what."""
         before, metadata = old["metadata"], new["metadata"]
         if metadata.get("name", before["name"]) != before["name"]:
             raise bad_request("the name of the object does not match the name on the URL")
@@ -287,7 +295,7 @@ class Api:
         if _desired(new) != _desired(old):
             metadata["generation"] = before.get("generation", 1) + 1
         owned = before.get("managedFields", [])
-        if metadata.get("managedFields", owned) == owned:
+        if not applied and metadata.get("managedFields", owned) == owned:
             metadata |= {"managedFields": owned} if owned else {}
             if new != old:
                 new = server_side_apply.updated(kind.schema, old, new, options.manager)
@@ -307,7 +315,7 @@ class Api:
             return new, warnings
         new = server_side_apply.apply(kind.schema, live, said, options.manager, force=options.force)
         new, _ = self._decoded(kind, namespace, new, Options(field_validation="Ignore"))
-        return self._replaced(kind, live, new, options, status), warnings
+        return self._replaced(kind, live, new, options, status, applied=True), warnings
 
     def _require_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster import discovery, protobuf, watches
+from tests.cluster import discovery, protobuf, streams, watches
 from tests.cluster.api import Api, Options
 from tests.cluster.errors import ApiError, Object, bad_request, forbidden, no_such_path
 from tests.cluster.eviction import evict
@@ -63,6 +63,10 @@ class Server:
         self.faults = Faults()
         # The log of each pod's container, by namespace, pod and container.
         self.logs: dict[tuple[str, str, str], str] = {}
+        # What a command in a pod writes: of the pod's name, the container's and the command.
+        self.run: streams.Run = lambda pod, container, command: ""
+        # The port of this machine behind each port of a pod.
+        self.ports: dict[int, int] = {}
         # What answers behind the API server's proxy, by namespace, plural and "name:port".
         self.proxied: dict[tuple[str, str, str], Proxied] = {}
         # What went wrong in this server itself.
@@ -175,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._proxy(target, body)
         elif verb == "watch":
             self._watch(target, query)
+        elif target.subresource in ("exec", "portforward"):
+            self._stream(target, urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query))
         elif self.command == "GET":
             self._send(200, self._read(target, query))
         else:
@@ -223,6 +229,20 @@ class _Handler(BaseHTTPRequestHandler):
             "metadata": {"resourceVersion": version},
             "items": items,
         }
+
+    def _stream(self, target: Target, query: dict[str, list[str]]) -> None:
+        owner = self.server.owner
+        pod = owner.api.get(target.kind, target.namespace, target.name)
+        containers = [each["name"] for each in pod["spec"]["containers"]]
+        headers = {name: value for name, value in self.headers.items()}
+        channel = streams.Channel(self.connection, self.requestline.encode(), headers)
+        self.close_connection = True
+        if target.subresource == "exec":
+            (container,) = query.get("container", containers[:1])
+            streams.execute(channel, owner.run(target.name, container, query["command"]))
+        else:
+            (port,) = map(int, query["ports"])
+            streams.forward(channel, port, owner.ports[port])
 
     def _proxy(self, target: Target, body: bytes) -> None:
         behind = (target.namespace, target.kind.plural, target.name)
@@ -343,6 +363,8 @@ def _target(api: Api, path: str) -> Target:
 
 def _verb(command: str, target: Target, query: dict[str, str]) -> str:
     if command == "GET":
+        if target.subresource in ("exec", "portforward"):
+            return "create"
         if query.get("watch") in ("true", "1", "True"):
             return "watch"
         return "get" if target.name else "list"

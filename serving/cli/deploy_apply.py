@@ -1,0 +1,64 @@
+"""`mistral-serve deploy apply`: the manifests into force."""
+
+from typing import Annotated
+
+import typer
+
+from serving.cli.deploy_cluster import (
+    DEFAULT_SOURCE,
+    Context,
+    Source,
+    Timeout,
+    cluster,
+    say_kubectl,
+    told,
+)
+from serving.cli.up import Progress
+from serving.deploy import manifests
+from serving.deploy.apply import apply_all, line, refusals
+from serving.deploy.errors import DeployError
+from serving.deploy.follow import follow
+
+
+def apply(
+    source: Source = DEFAULT_SOURCE,
+    context: Context = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the service answers.")] = False,
+    timeout_min: Timeout = 60,
+) -> None:
+    """Put MANIFESTS into force; with --wait, show what comes up and what pods wait for.
+
+    By hand: kubectl apply --server-side --force-conflicts -f k8s; kubectl -n mistral-serve wait
+    --for=condition=Ready rayservice --all --timeout=60m. Exits 1 if the service does not come up.
+    """
+    with told():
+        wanted = manifests.read(source)
+        namespace = wanted.namespace
+        kube = cluster(context)
+        say_kubectl(
+            f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
+        )
+        results = []
+        for result in apply_all(kube, wanted.objects):
+            results.append(result)
+            if result.what != "unchanged":
+                typer.echo(line(result))
+        same = sum(result.what == "unchanged" for result in results)
+        typer.echo(f"{len(results)} objects, {same} unchanged")
+        if errors := refusals(results):
+            raise merged(errors)
+        if wait:
+            say_kubectl(
+                f"kubectl -n {namespace} wait --for=condition=Ready rayservice --all "
+                f"--timeout={timeout_min}m",
+                context=context,
+            )
+            say = Progress()
+            follow(kube, namespace, timeout_min * 60, say)
+            say("ready")
+
+
+def merged(errors: list[DeployError]) -> DeployError:
+    """All their messages in one, of the first's kind."""
+    first = errors[0]
+    return type(first)("\n".join(dict.fromkeys(str(error) for error in errors)))

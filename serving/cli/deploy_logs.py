@@ -1,0 +1,114 @@
+"""`mistral-serve deploy logs`: what the service's pods say."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from serving.cli.client import BAD_OPTION, fail
+from serving.cli.deploy_cluster import (
+    DEFAULT_NAMESPACE,
+    Context,
+    Namespace,
+    cluster,
+    say_kubectl,
+    told,
+)
+from serving.deploy.errors import DeployError
+from serving.deploy.pod_logs import (
+    container_lines,
+    files,
+    is_of_ray,
+    of_component,
+    tail_command,
+)
+
+
+def logs(
+    component: Annotated[
+        str, typer.Argument(help="engine, router, head, redis or weights.")
+    ] = "engine",
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    context: Context = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="As they come.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Lines of each pod from its past.")] = 100,
+    container: Annotated[
+        str | None,
+        typer.Option(help="What this container itself says, in place of Ray's files."),
+    ] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Of the container before its last restart.")
+    ] = False,
+) -> None:
+    """Show the logs of a component's pods, each line with its pod.
+
+    Engines, routers and Serve's controller on the head write to Ray's files in their pods, not to
+    the container's log. By hand: kubectl -n mistral-serve exec POD -- sh -c 'tail -n 100
+    /tmp/ray/session_latest/logs/serve/*.log'; kubectl -n mistral-serve logs POD -c CONTAINER
+    """
+    if previous and container is None and component in ("engine", "router", "head"):
+        raise fail("--previous is of a container: name it with --container", BAD_OPTION)
+    with told():
+        kube = cluster(context)
+        pods = of_component(kube.find("v1", "Pod", namespace), component)
+        sources: list[tuple[str, Iterator[str]]] = []
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if container is None and is_of_ray(pod):
+                command = " ".join(tail_command(tail, follow)[2:])
+                say_kubectl(f"kubectl -n {namespace} exec {name} -- sh -c '{command}'",
+                            context=context)  # fmt: skip
+                lines = files(kube, pod, tail, follow)
+            else:
+                chosen = container or pod["spec"]["containers"][0]["name"]
+                say_kubectl(f"kubectl -n {namespace} logs {name} -c {chosen} --tail={tail}",
+                            context=context)  # fmt: skip
+                lines = container_lines(kube, pod, chosen, tail, follow, previous)
+            sources.append((name, lines))
+        if follow:
+            show_together(sources)
+        else:
+            show_in_turn(sources)
+
+
+def show_in_turn(sources: list[tuple[str, Iterator[str]]]) -> None:
+    """A pod that cannot be read keeps no other from being shown. Raises DeployError at the end."""
+    errors = []
+    for name, lines in sources:
+        try:
+            for line in lines:
+                typer.echo(f"{name}  {line}")
+        except DeployError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def show_together(sources: list[tuple[str, Iterator[str]]]) -> None:
+    """Lines of all pods as they come, until the last has ended. Raises DeployError."""
+    came: queue.Queue[str | DeployError | None] = queue.Queue()
+
+    def read(name: str, lines: Iterator[str]) -> None:
+        try:
+            for line in lines:
+                came.put(f"{name}  {line}")
+        except DeployError as error:
+            came.put(error)
+        finally:
+            came.put(None)
+
+    for name, lines in sources:
+        threading.Thread(target=read, args=(name, lines), daemon=True).start()
+    left, error = len(sources), None
+    while left:
+        item = came.get()
+        if item is None:
+            left -= 1
+        elif isinstance(item, DeployError):
+            error = item
+        else:
+            typer.echo(item)
+    if error is not None:
+        raise error

@@ -1,0 +1,130 @@
+"""`mistral-serve deploy rollout`: a new model or image, with a check and a way back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.cli.client import ApiKeyEnv, checked_url, key_from
+from serving.cli.deploy_cluster import (
+    DEFAULT_SOURCE,
+    Context,
+    Source,
+    Timeout,
+    cluster,
+    say_kubectl,
+    told,
+)
+from serving.cli.up import Progress
+from serving.deploy import manifests
+from serving.deploy import rollout as change
+from serving.deploy.check import address, failed_checks, listed, probed
+from serving.deploy.effect import Effect, gpus_meanwhile
+from serving.deploy.errors import DeployError
+from serving.deploy.kube import Kube
+from serving.deploy.serve_config import model_ids
+from serving.deploy.verdict import Limits, faults
+
+UNDO = "kubectl apply --server-side --force-conflicts -f {}"
+
+
+def rollout(
+    source: Source = DEFAULT_SOURCE,
+    context: Context = None,
+    timeout_min: Timeout = 60,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the service can be reached from here. Default: through the API server.",
+            callback=lambda url: url and checked_url(url),
+        ),
+    ] = None,
+    api_key_env: ApiKeyEnv = None,
+    requests: Annotated[int, typer.Option(min=1, help="Of the check, before and after.")] = 40,
+    max_error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the check's requests that may fail.")
+    ] = 0.0,
+    max_ttft_s: Annotated[
+        float | None,
+        typer.Option(min=0, help="Highest median TTFT. Default: half as long again as before."),
+    ] = None,
+    conformance: Annotated[
+        bool, typer.Option("--conformance", help="Run the conformance suite on each model too.")
+    ] = False,
+) -> None:
+    """Bring the changes of MANIFESTS into the running service, check it, and return if it is
+    worse; exits 1 after a return.
+
+    What is not in MANIFESTS does not change: edit the image or the model there first. Weights come
+    first, then the RayService. By hand: kubectl apply --server-side --force-conflicts -f k8s;
+    kubectl -n mistral-serve get rayservice -w; kubectl -n mistral-serve port-forward ROUTER-POD
+    8000; mistral-serve conformance; and the same apply with the old manifests to return.
+    """
+    api_key = key_from(api_key_env)
+    say = Progress()
+    with told():
+        wanted = manifests.read(source)
+        ids = model_ids(wanted.service)
+        kube = cluster(context)
+        plan = change.plan(kube, wanted)
+        if not plan.changed:
+            say("nothing to roll out: the cluster has what the manifests say")
+            return
+        say_plan(plan, say)
+        if plan.effect is Effect.ignored:
+            raise DeployError(
+                f"{plan.effect}. With an interruption: kubectl -n {wanted.namespace} delete "
+                f"rayservice {wanted.service['metadata']['name']}, then mistral-serve deploy apply "
+                f"{source} --wait. Without one: set it to NewCluster, where GPUs are for a second "
+                "cluster."
+            )
+        with address(kube, wanted.namespace, url) as here:
+            before = probed(here, api_key, requests)
+        say(f"before: {before}")
+        old = change.saved(plan.old, wanted.namespace)
+        say_kubectl(
+            f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
+        )
+        typer.secho(f"back by hand: {UNDO.format(old)}", err=True, dim=True)
+        found: list[str] = []
+        try:
+            change.roll_out(kube, plan, timeout_min * 60, say)
+            with address(kube, wanted.namespace, url) as here:
+                after = probed(here, api_key, requests)
+                say(f"after: {after}")
+                there = listed(here, api_key)
+                found = [f"{model} is not served" for model in ids if model not in there]
+                failed = failed_checks(here, api_key, ids) if conformance and not found else []
+            limits = Limits(max_error_rate, max_ttft_s)
+            found += faults(before, after, limits, failed)
+        except DeployError as error:
+            found = [str(error)]
+        if not found:
+            say("rolled out")
+            old.unlink()
+            return
+        give_up(kube, plan, found, timeout_min * 60, say, old)
+
+
+def say_plan(plan: change.Plan, say: Progress) -> None:
+    for name in plan.changed:
+        say(f"changes {name}")
+    say(f"effect: {plan.effect}")
+    if plan.effect is Effect.new_cluster:
+        gpus = gpus_meanwhile(plan.manifests.service)
+        say(f"until it has taken over, and while the old one finishes, {gpus} GPUs more are taken")
+
+
+def give_up(
+    kube: Kube, plan: change.Plan, found: list[str], timeout_s: float, say: Progress, old: Path
+) -> None:
+    """Returns to the old state. Raises DeployError in any case."""
+    for fault in found:
+        say(f"not good: {fault}")
+    say("returning to what was before")
+    try:
+        change.go_back(kube, plan, timeout_s, say)
+    except DeployError as error:
+        raise DeployError(f"the return failed: {error}\nBy hand: {UNDO.format(old)}") from None
+    old.unlink()
+    raise DeployError("not rolled out: what was before serves again")

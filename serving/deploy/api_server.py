@@ -1,0 +1,155 @@
+"""Requests to the API server through the `kubernetes` client, which knows who the user is."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from serving.deploy.errors import Unreachable, refusal
+
+Object = dict[str, Any]
+
+_CONNECT_S, _READ_S = 5, 30
+_HEADERS = " -+-+- "
+"""What websocket-client puts between a refusal and the whole answer."""
+
+
+def connect(context: str | None = None) -> "ApiServer":
+    """By the user's kubeconfig or, in a pod, its service account. Raises Unreachable."""
+    import kubernetes  # takes half a second
+
+    configuration = kubernetes.client.Configuration()
+    configuration.retries = urllib3.Retry(1, redirect=0)
+    try:
+        if kubeconfig := _kubeconfig():
+            kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
+                kubeconfig, context, configuration
+            )
+        elif "KUBERNETES_SERVICE_HOST" in os.environ:
+            kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        else:
+            raise Unreachable(
+                "no cluster to talk to: there is no kubeconfig. Say where it is with KUBECONFIG, "
+                "or have your cluster's provider write ~/.kube/config"
+            )
+    except kubernetes.config.ConfigException as error:
+        raise Unreachable(
+            f"the kubeconfig does not do: {error}\nSay which with KUBECONFIG and --context; "
+            "`kubectl config get-contexts` lists what there is."
+        ) from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Unreachable(
+            f"the kubeconfig cannot be used: {error}\n`kubectl config view` shows it."
+        ) from None
+    return ApiServer(kubernetes.client.ApiClient(configuration))
+
+
+def _kubeconfig() -> str:
+    """The files that there are, as KUBECONFIG lists them; "" without any."""
+    listed = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return os.pathsep.join(each for each in listed.split(os.pathsep) if Path(each).is_file())
+
+
+class ApiServer:
+    """Every failure is a DeployError that says what to do."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    @property
+    def host(self) -> str:
+        return str(self.client.configuration.host)
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        what: str = "",
+    ) -> Object:
+        return self.parsed(*self.send(method, path, query, body, content_type), what)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, bytes]:
+        response = self._open(method, path, query, body, content_type)
+        try:
+            return response.status, response.data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._lost(error) from None
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        read_s: float | None = _READ_S,
+    ) -> urllib3.HTTPResponse:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            request = self.client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            opened = self.client.call_api(*request, _request_timeout=(_CONNECT_S, read_s))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._lost(error) from None
+        except Exception as error:  # the client's, of credentials and certificates
+            raise Unreachable(f"cannot talk to {self.host}: {first_line(error)}") from None
+        response: urllib3.HTTPResponse = opened.response
+        return response
+
+    def _lost(self, error: BaseException) -> Unreachable:
+        why = getattr(error, "reason", None) or error
+        return Unreachable(
+            f"the cluster at {self.host} does not answer: {first_line(why)}\nIs it up, and is "
+            "this the right context (`kubectl config current-context`)?"
+        )
+
+    def parsed(self, status: int, body: bytes, what: str) -> Object:
+        if status >= 300:
+            raise refusal(status, body, what)
+        try:
+            parsed: Object = json.loads(body)
+        except ValueError:
+            raise Unreachable(f"what answers at {self.host} is no Kubernetes API server") from None
+        return parsed
+
+    def lines(
+        self, path: str, query: Mapping[str, str], *, endless: bool, what: str
+    ) -> Iterator[str]:
+        """Of an answer in plain text, as they come."""
+        response = self._open("GET", path, query, read_s=None if endless else _READ_S)
+        if response.status >= 300:
+            raise refusal(response.status, response.data, what)
+        rest = b""
+        try:
+            for piece in response.stream(65536):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._lost(error) from None
+        if rest:
+            yield rest.decode(errors="replace")
+
+
+def first_line(error: object) -> str:
+    """What an error says, without its pages of detail."""
+    text = str(error).partition(_HEADERS)[0].strip() or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -1,0 +1,129 @@
+"""Puts manifests into force, as `kubectl apply --server-side --force-conflicts` does."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from serving.deploy.errors import DeployError, Unreachable
+from serving.deploy.kube import MANAGER, Kube, named
+
+Object = dict[str, Any]
+
+_CLIENT_SIDE = "kubectl-client-side-apply"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """`what` became of an object: created, changed, made anew, unchanged, or refused."""
+
+    obj: Object
+    what: str
+    error: DeployError | None = None
+
+
+def apply_all(kube: Kube, objects: Iterable[Object]) -> Iterator[Applied]:
+    """Each in turn; goes on after one that is refused. Raises Unreachable."""
+    for obj in objects:
+        try:
+            yield Applied(obj, apply(kube, obj))
+        except Unreachable:
+            raise
+        except DeployError as error:
+            yield Applied(obj, "refused", error)
+
+
+def apply(kube: Kube, obj: Object) -> str:
+    """What became of it. A Job, which cannot be changed, is made anew. Raises DeployError."""
+    obj = placed(kube, obj)
+    metadata = obj["metadata"]
+    place = (obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", ""))
+    live = kube.get(*place)
+    if live is None:
+        kube.apply(obj)
+        return "created"
+    adopt(kube, live)
+    try:
+        new = kube.apply(obj)
+    except DeployError as error:
+        if obj["kind"] != "Job" or "immutable" not in str(error):
+            raise
+        kube.delete(live)
+        kube.apply(obj)
+        return "made anew"
+    same = new["metadata"].get("generation") == live["metadata"].get("generation")
+    return "unchanged" if same and stripped(new) == stripped(live) else "changed"
+
+
+def placed(kube: Kube, obj: Object) -> Object:
+    """With the namespace that kubectl would take."""
+    if "namespace" in obj["metadata"] or not kube.namespaced(obj["apiVersion"], obj["kind"]):
+        return obj
+    return obj | {"metadata": obj["metadata"] | {"namespace": "default"}}
+
+
+_KEPT_BY_SERVER = (
+    *("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"),
+    *("finalizers", "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds"),
+)
+
+
+def stripped(obj: Object) -> Object:
+    """What an object says of what is wanted, without what the server keeps about it."""
+    metadata = {
+        key: value for key, value in obj.get("metadata", {}).items() if key not in _KEPT_BY_SERVER
+    }
+    annotations = dict(metadata.get("annotations") or {})
+    annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    metadata["annotations"] = annotations
+    rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    return rest | {"metadata": {key: value for key, value in metadata.items() if value}}
+
+
+def adopt(kube: Kube, live: Object) -> None:
+    """Takes over the fields of an earlier `kubectl apply` without --server-side, as kubectl does:
+    else what the manifests no longer say would stay.
+    """
+    managed = live["metadata"].get("managedFields") or []
+    fields = adopted(managed)
+    if fields != managed:
+        kube.patch(
+            live,
+            [
+                {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+                {
+                    "op": "replace",
+                    "path": "/metadata/resourceVersion",
+                    "value": live["metadata"]["resourceVersion"],
+                },
+            ],
+        )
+
+
+def adopted(managed: list[Object]) -> list[Object]:
+    """The managedFields with what the client's side applied as applied by the server's."""
+
+    def ours(entry: Object) -> bool:
+        client = (entry["manager"], entry["operation"]) == (_CLIENT_SIDE, "Update")
+        server = (entry["manager"], entry["operation"]) == (MANAGER, "Apply")
+        return (client or server) and not entry.get("subresource")
+
+    if not any(ours(entry) and entry["operation"] == "Update" for entry in managed):
+        return managed
+    mine = [entry for entry in managed if ours(entry)]
+    fields: Object = {}
+    for entry in mine:
+        fields = _union(fields, entry.get("fieldsV1") or {})
+    joined = mine[0] | {"manager": MANAGER, "operation": "Apply", "fieldsV1": fields}
+    return [joined, *(entry for entry in managed if not ours(entry))]
+
+
+def _union(one: Object, other: Object) -> Object:
+    return one | {key: _union(one.get(key) or {}, value) for key, value in other.items()}
+
+
+def refusals(results: Iterable[Applied]) -> list[DeployError]:
+    return [result.error for result in results if result.error is not None]
+
+
+def line(result: Applied) -> str:
+    return f"{result.what.ljust(10)}{named(result.obj)}"

@@ -1,0 +1,114 @@
+"""Whether a cluster has room for the service, and for the second one of an upgrade."""
+
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+
+from serving.deploy.facts import Facts, Object
+from serving.deploy.finding import Finding, caution, missing, ok, unknown
+from serving.deploy.gpus import PRODUCT, allocatable, by_type
+from serving.deploy.manifests import Manifests
+from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
+from serving.deploy.quantity import shown
+from serving.deploy.selectors import takes
+
+PART_OF = "app.kubernetes.io/part-of"
+_ENDED = ("Succeeded", "Failed")
+_GPU_OPERATOR = (
+    "helm repo add nvidia https://helm.ngc.nvidia.com/nvidia && helm repo update",
+    "helm install gpu-operator nvidia/gpu-operator -n gpu-operator --create-namespace",
+)
+
+
+def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
+    """GPUs by type, and room for all pods beside what others use."""
+    if facts.nodes is None or facts.pods is None:
+        command = "kubectl describe nodes | grep -A 8 'Allocated resources'"
+        yield unknown("nodes", "list nodes and pods of all namespaces", command)
+        return
+    pods = sorted(wanted(manifests.objects), key=lambda each: -each.gpus)
+    gpus_needed = sum(each.gpus * each.count for each in pods)
+    gpu_nodes = [node for node in facts.nodes if allocatable(node).get(GPU)]
+    if gpus_needed and not gpu_nodes:
+        yield _no_gpus(gpus_needed, facts)
+        pods = [each for each in pods if not each.gpus]
+    elif gpus_needed:
+        yield ok("GPUs", f"{by_type(gpu_nodes)}; {gpus_needed} are needed")
+    free = _free(facts, manifests)
+    homeless = _place(pods, facts.nodes, free)
+    for subject, of_gpus in (("GPUs", True), ("nodes", False)):
+        short = [(each, count) for each, count in homeless if bool(each.gpus) is of_gpus]
+        if short:
+            yield _no_room(subject, short, facts)
+    if not homeless and (gpu_nodes or not gpus_needed):
+        yield ok("nodes", f"room for all {sum(each.count for each in pods)} pods")
+        second = second_cluster(manifests.objects)
+        for each, count in _place(second, facts.nodes, free):
+            need = f" of {each.gpus} GPUs" if each.gpus else ""
+            yield caution(
+                "upgrade",
+                f"a second cluster finds no room for {count} of {each.count} {each.owner} "
+                f"pods{need}: what changes more than serveConfigV2 waits for nodes",
+                "add nodes before an upgrade, or take deploy/overlays/incremental-upgrade",
+            )
+
+
+def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Finding:
+    lacking = []
+    for pods, count in short:
+        need = {name: pods.usage[f"requests.{name}"] for name in ("cpu", "memory", GPU)}
+        each = ", ".join(f"{shown(name, Decimal(n))} {name}" for name, n in need.items() if n)
+        lacking.append(f"{count} of {pods.count} {pods.owner} ({each} each)")
+    said = f"no node has room for the pods {'; '.join(lacking)}"
+    command = f"kubectl describe nodes; kubectl get nodes -L {PRODUCT}"
+    if facts.adds_nodes:
+        return caution(subject, f"{said} now; the cluster adds nodes by itself", command)
+    return missing(subject, said, f"add nodes, free some, or lower replicas: {command}")
+
+
+def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
+    """Of each node, beside the pods of others than this service."""
+    free = {node["metadata"]["name"]: allocatable(node) for node in facts.nodes or ()}
+    for pod in facts.pods or ():
+        metadata = pod["metadata"]
+        ours = metadata["namespace"] == manifests.namespace and PART_OF in metadata.get(
+            "labels", {}
+        )
+        node = pod["spec"].get("nodeName")
+        if ours or node not in free or pod["status"].get("phase") in _ENDED:
+            continue
+        for name, amount in usage(pod["spec"]).items():
+            free[node][name.removeprefix("requests.")] -= amount
+    return free
+
+
+def _place(
+    pods: list[Pods], nodes: list[Object], free: dict[str, Counter[str]]
+) -> list[tuple[Pods, int]]:
+    """Puts pods on nodes, takes their needs from `free`, and gives those that found none."""
+    homeless: Counter[int] = Counter()
+    for index, each in enumerate(pods):
+        need = {
+            name.removeprefix("requests."): amount
+            for name, amount in each.usage.items()
+            if name.startswith("requests.") or name == "pods"
+        }
+        fitting = [node["metadata"]["name"] for node in nodes if takes(node, each.spec)]
+        # GPUs are for who needs them: others go where there are none, if they can.
+        fitting.sort(key=lambda name: free[name][GPU])
+        for _ in range(each.count):
+            home = next((n for n in fitting if all(free[n][r] >= a for r, a in need.items())), None)
+            if home is None:
+                homeless[index] += 1
+            else:
+                free[home].subtract(need)
+    return [(pods[index], count) for index, count in homeless.items()]
+
+
+def _no_gpus(needed: int, facts: Facts) -> Finding:
+    said = f"{needed} are needed and no node offers {GPU}"
+    if facts.adds_nodes:
+        mend = f"see that a group of GPU nodes may grow: kubectl get nodes -L {PRODUCT}"
+        return caution("GPUs", f"{said} now; the cluster adds nodes by itself", mend)
+    return missing("GPUs", said, *_GPU_OPERATOR,
+                   "without GPUs: kubectl apply -k deploy/overlays/cpu")  # fmt: skip

@@ -1,0 +1,79 @@
+"""Takes the service's pods off a node without breaking answers, as `kubectl drain` does."""
+
+import time
+from typing import Any
+
+from serving.deploy.errors import Conflict, DeployError
+from serving.deploy.follow import Say
+from serving.deploy.kube import Kube
+
+Object = dict[str, Any]
+
+LOOK_EVERY_S = 5.0
+_ENDED = ("Succeeded", "Failed")
+
+
+def cordon(kube: Kube, node_name: str) -> None:
+    """No new pods for the node. Raises DeployError."""
+    node = kube.get("v1", "Node", node_name)
+    if node is None:
+        names = ", ".join(each["metadata"]["name"] for each in kube.find("v1", "Node"))
+        raise DeployError(f"there is no node {node_name}; there are: {names}")
+    if not node["spec"].get("unschedulable"):
+        kube.merge(node, {"spec": {"unschedulable": True}})
+
+
+def pods_on(node_name: str, pods: list[Object]) -> list[Object]:
+    """Those to move, the head last: workers come up by it."""
+    here = [
+        pod
+        for pod in pods
+        if pod["spec"].get("nodeName") == node_name
+        and (pod.get("status") or {}).get("phase") not in _ENDED
+        and not _of_every_node(pod)
+    ]
+    labels = [(pod["metadata"].get("labels", {}).get("ray.io/node-type"), pod) for pod in here]
+    return [pod for kind, pod in labels if kind != "head"] + [
+        pod for kind, pod in labels if kind == "head"
+    ]
+
+
+def _of_every_node(pod: Object) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(owner["kind"] == "DaemonSet" for owner in owners)
+
+
+def drain(kube: Kube, namespace: str, node_name: str, timeout_s: float, say: Say) -> None:
+    """One pod after the other: each finishes its answers first, and a disruption budget makes the
+    next wait until the one before has its successor. Raises DeployError.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    for pod in pods_on(node_name, kube.find("v1", "Pod", namespace)):
+        name = pod["metadata"]["name"]
+        refused = ""
+        while True:
+            try:
+                kube.evict(pod)
+                break
+            except Conflict as error:
+                if str(error) != refused:
+                    refused = str(error)
+                    say(f"{name} waits: {refused}")
+                _wait(deadline_s, f"{name} may not go: {refused}")
+        grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30)
+        say(f"{name} ends, in {grace_s} s at most: running answers are finished first")
+        while _is_there(kube, pod):
+            _wait(deadline_s, f"{name} has not ended")
+        say(f"{name} is gone")
+
+
+def _is_there(kube: Kube, pod: Object) -> bool:
+    metadata = pod["metadata"]
+    live = kube.get("v1", "Pod", metadata["name"], metadata["namespace"])
+    return live is not None and live["metadata"].get("uid") == metadata.get("uid")
+
+
+def _wait(deadline_s: float, late: str) -> None:
+    if time.monotonic() >= deadline_s:
+        raise DeployError(f"the node is not empty in time: {late}")
+    time.sleep(LOOK_EVERY_S)

@@ -1,0 +1,187 @@
+"""Any kind of object of a cluster, by its apiVersion and kind. Failures are DeployErrors."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from serving.deploy.api_server import ApiServer, Object
+from serving.deploy.errors import UnknownKind
+
+MANAGER = "kubectl"
+"""Of the fields that are applied: as `kubectl apply --server-side`, so that either may go on where
+the other was."""
+
+
+class Kube:
+    """A cluster, as the user of the kubeconfig sees it."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self._resources: dict[str, list[Object]] = {}
+
+    def version(self) -> str:
+        """Of the API server, as "v1.32.4"."""
+        return str(self.server.json("GET", "/version", what="ask the API server for its version")[
+            "gitVersion"
+        ])  # fmt: skip
+
+    def knows(self, api_version: str, kind: str) -> bool:
+        try:
+            self._resource(api_version, kind)
+        except UnknownKind:
+            return False
+        return True
+
+    def resource(self, api_version: str, kind: str) -> str:
+        """The plural name of a kind, as permissions are given on it. Raises UnknownKind."""
+        return str(self._resource(api_version, kind)["name"])
+
+    def namespaced(self, api_version: str, kind: str) -> bool:
+        return bool(self._resource(api_version, kind)["namespaced"])
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str = "") -> Object | None:
+        """None if it is not there."""
+        path = self._path(api_version, kind, namespace, name)
+        status, body = self.server.send("GET", path)
+        if status == 404:
+            return None
+        return self.server.parsed(status, body, f"get {kind} {name}")
+
+    def find(
+        self, api_version: str, kind: str, namespace: str = "", labels: str = ""
+    ) -> list[Object]:
+        """All of the kind, of all namespaces without one; none where the kind is unknown."""
+        try:
+            path = self._path(api_version, kind, namespace)
+        except UnknownKind:
+            return []
+        query = {"labelSelector": labels} if labels else {}
+        found = self.server.json("GET", path, query, what=f"list {kind}s{_in(namespace)}")
+        items: list[Object] = found["items"]
+        return [{"apiVersion": api_version, "kind": kind} | item for item in items]
+
+    def apply(self, manifest: Object, *, dry_run: bool = False) -> Object:
+        """As `kubectl apply --server-side --force-conflicts`; gives the object as it then is."""
+        path = self._path_of(manifest)
+        query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
+        if dry_run:
+            query["dryRun"] = "All"
+        what = f"apply {named(manifest)}"
+        return self.server.json(
+            "PATCH", path, query, manifest, "application/apply-patch+yaml", what
+        )
+
+    def patch(self, obj: Object, operations: list[Object]) -> Object:
+        """A JSON patch; a Conflict if a `test` in it fails."""
+        path = self._path_of(obj)
+        return self.server.json(
+            "PATCH", path, {}, operations, "application/json-patch+json", f"change {named(obj)}"
+        )
+
+    def merge(self, obj: Object, patch: Object) -> Object:
+        """A merge patch of an object that there is."""
+        what = f"change {named(obj)}"
+        return self.server.json(
+            "PATCH", self._path_of(obj), {}, patch, "application/merge-patch+json", what
+        )
+
+    def create(self, api_version: str, kind: str, body: Object, namespace: str = "") -> Object:
+        path = self._path(api_version, kind, namespace)
+        return self.server.json("POST", path, {}, {"apiVersion": api_version, "kind": kind} | body,
+                          what=f"create a {kind}{_in(namespace)}")  # fmt: skip
+
+    def delete(self, obj: Object) -> None:
+        """With what it owns; nothing if it is gone."""
+        options = {"propagationPolicy": "Foreground" if obj["kind"] != "Job" else "Background"}
+        status, body = self.server.send("DELETE", self._path_of(obj), {}, options)
+        if status != 404:
+            self.server.parsed(status, body, f"delete {named(obj)}")
+
+    def evict(self, pod: Object) -> None:
+        """Raises Conflict while a PodDisruptionBudget forbids it; nothing if the pod is gone."""
+        path = f"{self._path_of(pod)}/eviction"
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {key: pod["metadata"][key] for key in ("name", "namespace")},
+        }
+        status, answer = self.server.send("POST", path, {}, body)
+        if status != 404:
+            self.server.parsed(status, answer, f"evict {named(pod)}")
+
+    def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
+        """Whether this user may; `resource` with its subresource, as pods/log."""
+        plural, _, subresource = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": plural, "namespace": namespace}
+        if subresource:
+            attributes["subresource"] = subresource
+        kind = "SelfSubjectAccessReview"
+        review = {"spec": {"resourceAttributes": attributes}}
+        answer = self.create("authorization.k8s.io/v1", kind, review)
+        return bool(answer["status"].get("allowed"))
+
+    def log(
+        self,
+        pod: Object,
+        container: str,
+        tail_lines: int | None = None,
+        *,
+        since_s: int | None = None,
+        previous: bool = False,
+        follow: bool = False,
+    ) -> Iterator[str]:
+        """Lines of a container's log, as they come if it is followed."""
+        query = {"container": container, "previous": str(previous).lower()}
+        if tail_lines is not None:
+            query["tailLines"] = str(tail_lines)
+        if since_s is not None:
+            query["sinceSeconds"] = str(since_s)
+        if follow:
+            query["follow"] = "true"
+        path = f"{self._path_of(pod)}/log"
+        what = f"read the log of {pod['metadata']['name']}/{container}"
+        return self.server.lines(path, query, endless=follow, what=what)
+
+    def _path_of(self, obj: Object) -> str:
+        metadata = obj["metadata"]
+        return self._path(
+            obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"]
+        )
+
+    def _path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
+        resource = self._resource(api_version, kind)
+        parts = [_root(api_version)]
+        if namespace and resource["namespaced"]:
+            parts += ["namespaces", quote(namespace)]
+        parts.append(resource["name"])
+        return "/".join([*parts, quote(name)] if name else parts)
+
+    def _resource(self, api_version: str, kind: str) -> Object:
+        if api_version not in self._resources:
+            status, body = self.server.send("GET", _root(api_version))
+            if status == 404:
+                raise _unknown(api_version, kind)
+            found = self.server.parsed(status, body, f"ask for the kinds of {api_version}")
+            self._resources[api_version] = found["resources"]
+        for resource in self._resources[api_version]:
+            if resource["kind"] == kind and "/" not in resource["name"]:
+                return resource
+        raise _unknown(api_version, kind)
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def _in(namespace: str) -> str:
+    return f" in {namespace}" if namespace else ""
+
+
+def _unknown(api_version: str, kind: str) -> UnknownKind:
+    return UnknownKind(f"the cluster has no kind {kind} of {api_version}: is its CRD installed?")
+
+
+def named(obj: Object) -> str:
+    """As kubectl names it: "RayService mistral-serve/mistral"."""
+    metadata = obj["metadata"]
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{obj['kind']} {place}{metadata['name']}"

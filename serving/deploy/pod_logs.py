@@ -1,0 +1,104 @@
+"""What the service's pods say: their containers' logs, and the files that Ray keeps in them."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from serving.deploy.api_server import first_line
+from serving.deploy.errors import Denied, DeployError, ServerTrouble, Unreachable
+from serving.deploy.kube import Kube
+
+Object = dict[str, Any]
+
+COMPONENT = "app.kubernetes.io/component"
+SERVE_LOGS = "/tmp/ray/session_latest/logs/serve"
+"""Of Ray: what routers, engines and Serve's controller write goes to files there alone."""
+_CHANNEL_S = 1.0
+TRY_AGAIN_S = 1.0
+_TRIES = 60
+
+
+def of_component(pods: list[Object], component: str) -> list[Object]:
+    """Raises DeployError if there are none."""
+    by_component: dict[str, list[Object]] = {}
+    for pod in pods:
+        by_component.setdefault(pod["metadata"].get("labels", {}).get(COMPONENT, ""), []).append(
+            pod
+        )
+    if component not in by_component:
+        there = ", ".join(sorted(filter(None, by_component))) or "no pods at all"
+        raise DeployError(f"there are no pods of {component}; there are: {there}")
+    return by_component[component]
+
+
+def is_of_ray(pod: Object) -> bool:
+    return "ray.io/node-type" in pod["metadata"].get("labels", {})
+
+
+def tail_command(lines: int, follow: bool) -> list[str]:
+    """Prints Serve's files in a pod; each line says which deployment and replica wrote it."""
+    how = f"tail -q -n {lines} {'-F ' if follow else ''}{SERVE_LOGS}/*.log 2>/dev/null"
+    return ["sh", "-c", how]
+
+
+def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
+    """Lines of Serve's files in a pod of Ray. Raises DeployError."""
+    import kubernetes
+    from kubernetes.stream import stream
+
+    metadata = pod["metadata"]
+    # A client of its own: to open the connection it is rebuilt for a moment.
+    api = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(kube.server.client.configuration))
+    try:
+        channel = stream(
+            api.connect_get_namespaced_pod_exec,
+            metadata["name"],
+            metadata["namespace"],
+            container=pod["spec"]["containers"][0]["name"],
+            command=tail_command(lines, follow),
+            stdout=True,
+            stderr=False,
+            stdin=False,
+            tty=False,
+            _preload_content=False,
+        )
+        rest = ""
+        while channel.is_open():
+            channel.update(timeout=_CHANNEL_S)
+            *done, rest = (rest + channel.read_stdout(timeout=0)).split("\n")
+            yield from done
+        if rest:
+            yield rest
+    except Exception as error:  # of websocket-client and kubernetes, of no common kind
+        why = first_line(getattr(error, "reason", "") or error)
+        kind = Denied if "403" in why else DeployError
+        raise kind(
+            f"cannot read Ray's logs in {metadata['name']}: {why}\n"
+            f"Is the pod up, and may you `kubectl -n {metadata['namespace']} exec` in it? "
+            "--container shows what the container itself says."
+        ) from None
+
+
+def container_lines(
+    kube: Kube, pod: Object, container: str, lines: int, follow: bool, previous: bool
+) -> Iterator[str]:
+    """Of a container; goes on after a lost connection where it is followed. Raises DeployError."""
+    tail: int | None = lines
+    since_s: int | None = None
+    failures, last_s = 0, time.monotonic()
+    while True:
+        try:
+            for line in kube.log(
+                pod, container, tail, since_s=since_s, previous=previous, follow=follow
+            ):
+                last_s, failures = time.monotonic(), 0
+                yield line
+            return
+        except (Unreachable, ServerTrouble):
+            failures += 1
+            if not follow or failures > _TRIES:
+                raise
+            time.sleep(TRY_AGAIN_S)
+            # A line twice is better than one that is lost.
+            tail, since_s = None, math.ceil(time.monotonic() - last_s)

@@ -1,0 +1,141 @@
+"""The pods that manifests ask for, and what those need: resources, secrets, claims, images."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from serving.deploy.quantity import quantity
+
+Object = dict[str, Any]
+
+GPU = "nvidia.com/gpu"
+_AUTOSCALER = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}
+"""What KubeRay 1.7 gives the autoscaler's container, if the manifest does not say."""
+
+
+@dataclass(frozen=True)
+class Pods:
+    """`count` equal pods of `owner`, such as "engine"; a fixed number or the least of a group."""
+
+    owner: str
+    count: int
+    spec: Object
+    of_cluster: bool = False
+    """They belong to the Ray cluster, of which an upgrade starts a second."""
+
+    @property
+    def usage(self) -> Counter[str]:
+        """Of one pod, as a quota names it."""
+        return usage(self.spec)
+
+    @property
+    def gpus(self) -> int:
+        """Of one pod."""
+        return int(self.usage[f"requests.{GPU}"])
+
+
+def wanted(objects: Iterable[Object]) -> list[Pods]:
+    return [pods for obj in objects for pods in _of(obj)]
+
+
+def _of(obj: Object) -> Iterator[Pods]:
+    spec, name = obj.get("spec") or {}, obj["metadata"]["name"]
+    match obj["kind"]:
+        case "RayService":
+            yield from _of_cluster(spec.get("rayClusterConfig") or {})
+        case "Deployment" | "StatefulSet":
+            yield Pods(name, int(spec.get("replicas", 1)), spec["template"]["spec"])
+        case "Job":
+            yield Pods(name, 1, spec["template"]["spec"])
+
+
+def _of_cluster(cluster: Object) -> Iterator[Pods]:
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    if cluster.get("enableInTreeAutoscaling"):
+        options = cluster.get("autoscalerOptions") or {}
+        sidecar = {"name": "autoscaler", "resources": options.get("resources", _AUTOSCALER)}
+        head = head | {"containers": [*head["containers"], sidecar]}
+    yield Pods("head", 1, head, of_cluster=True)
+    for group in cluster.get("workerGroupSpecs") or ():
+        least = max(int(group.get("replicas") or 0), int(group.get("minReplicas") or 0))
+        count = least * int(group.get("numOfHosts") or 1)
+        yield Pods(group["groupName"], count, group["template"]["spec"], of_cluster=True)
+
+
+def second_cluster(objects: Iterable[Object]) -> list[Pods]:
+    """Those of the whole second cluster that KubeRay starts for an upgrade, if it does."""
+    found = []
+    for obj in objects:
+        strategy = (obj.get("spec") or {}).get("upgradeStrategy") or {}
+        if obj["kind"] == "RayService" and strategy.get("type", "NewCluster") == "NewCluster":
+            found += [pods for pods in _of(obj) if pods.of_cluster]
+    return found
+
+
+def usage(spec: Object) -> Counter[str]:
+    """What a pod counts for on a node and in a quota: `pods`, `requests.cpu`, `limits.memory`, …
+
+    An init container counts where it needs more than all others together.
+    """
+    total: Counter[str] = Counter()
+    for container in spec.get("containers") or ():
+        total += _amounts(container)
+    for container in spec.get("initContainers") or ():
+        total |= _amounts(container)
+    total["pods"] = 1
+    return total
+
+
+def _amounts(container: Object) -> Counter[str]:
+    resources = container.get("resources") or {}
+    limits = resources.get("limits") or {}
+    requests = limits | (resources.get("requests") or {})
+    amounts: dict[str, Decimal] = {
+        f"{part}.{name}": quantity(value)
+        for part, values in (("limits", limits), ("requests", requests))
+        for name, value in values.items()
+    }
+    return Counter(amounts)
+
+
+def containers(spec: Object) -> list[Object]:
+    return [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+
+
+def secrets(objects: Iterable[Object]) -> dict[str, dict[str, bool]]:
+    """Names of Secrets that pods and Ray read, with their keys and whether each must be there."""
+    found: dict[str, dict[str, bool]] = {}
+    for reference, is_needed in _secret_references(list(objects)):
+        keys = found.setdefault(str(reference[0]), {})
+        keys[reference[1]] = keys.get(reference[1], False) or is_needed
+    return found
+
+
+def _secret_references(node: Any) -> Iterator[tuple[tuple[str, str], bool]]:
+    """Name and key, wherever in an object they stand."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _secret_references(each)
+    elif isinstance(node, dict):
+        reference = node.get("secretKeyRef")
+        if isinstance(reference, dict) and "name" in reference:
+            key = str(reference.get("key", ""))
+            yield (reference["name"], key), not reference.get("optional", False)
+        if node.get("mode") == "token" and node.get("secretName"):
+            yield (node["secretName"], "auth_token"), True
+        for name, each in node.items():
+            if name != "secretKeyRef":
+                yield from _secret_references(each)
+
+
+def claims(objects: Iterable[Object]) -> list[Object]:
+    """PersistentVolumeClaims of their own and of StatefulSets."""
+    found = []
+    for obj in objects:
+        if obj["kind"] == "PersistentVolumeClaim":
+            found.append(obj)
+        elif obj["kind"] == "StatefulSet":
+            found += obj["spec"].get("volumeClaimTemplates") or ()
+    return found

@@ -1,0 +1,27 @@
+"""Everything that a cluster lacks for the manifests, found at once."""
+
+from collections.abc import Iterator
+
+from serving.deploy import prerequisites
+from serving.deploy.capacity import nodes
+from serving.deploy.facts import Facts
+from serving.deploy.finding import Finding
+from serving.deploy.gpus import gpu_types
+from serving.deploy.manifests import Manifests
+from serving.deploy.quotas import quotas
+from serving.deploy.rights import rights
+from serving.deploy.storage import storage
+
+
+def preflight(manifests: Manifests, facts: Facts, secrets_script: str = "") -> Iterator[Finding]:
+    yield prerequisites.kubernetes_version(facts)
+    yield from rights(facts)
+    yield from prerequisites.kinds(manifests, facts)
+    yield prerequisites.operator(manifests, facts)
+    yield from prerequisites.refusals(manifests, facts)
+    yield prerequisites.images(manifests)
+    yield from prerequisites.needed_secrets(manifests, facts, secrets_script)
+    yield from storage(manifests, facts)
+    yield from quotas(manifests, facts)
+    yield from nodes(manifests, facts)
+    yield from gpu_types(manifests, facts)

@@ -1,0 +1,56 @@
+"""Whether the namespace's quotas hold the service, and the second one of an upgrade."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from serving.deploy.facts import Facts
+from serving.deploy.finding import Finding, caution, missing, ok, unknown
+from serving.deploy.manifests import Manifests
+from serving.deploy.pods import Pods, second_cluster, wanted
+from serving.deploy.quantity import quantity, shown
+
+
+def quotas(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
+    """Those that are there, and those of the manifests in their place."""
+    namespace = manifests.namespace
+    if facts.quotas is None:
+        yield unknown("quota", "list quotas", f"kubectl -n {namespace} describe quota")
+        return
+    ours = {quota["metadata"]["name"]: quota for quota in manifests.of_kind("ResourceQuota")}
+    there = {quota["metadata"]["name"]: quota for quota in facts.quotas}
+    pods = wanted(manifests.objects)
+    need, second = _sum(pods), _sum(second_cluster(manifests.objects))
+    short = False
+    for name, quota in (there | ours).items():
+        for resource, hard in quota["spec"].get("hard", {}).items():
+            key = f"requests.{resource}" if resource in ("cpu", "memory") else resource
+            if key not in need:
+                continue
+            limit, amount = quantity(hard), Decimal(need[key])
+            allows = f"{name} allows {shown(key, limit)} of {key}"
+            both = amount + second[key]
+            if amount > limit:
+                short = True
+                mend = _raise(namespace, name, resource, amount, name in ours)
+                yield missing("quota", f"{allows} and {shown(key, amount)} are needed", mend)
+            elif both > limit:
+                said = f"{allows}, and an upgrade with a second cluster needs {shown(key, both)}"
+                yield caution("quota", said, _raise(namespace, name, resource, both, name in ours))
+    if not short:
+        yield ok("quota", "holds what is needed")
+
+
+def _raise(namespace: str, name: str, resource: str, amount: Decimal, in_manifests: bool) -> str:
+    if in_manifests:
+        return f"raise {resource} in the manifest of quota {name} to {amount:f} or more"
+    patch = f'{{"spec":{{"hard":{{"{resource}":"{amount:f}"}}}}}}'
+    return f"kubectl -n {namespace} patch quota {name} --type=merge -p '{patch}'"
+
+
+def _sum(pods: Iterable[Pods]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in pods:
+        for name, amount in each.usage.items():
+            total[name] += amount * each.count
+    return total

@@ -1,0 +1,120 @@
+"""A change of the running service, and the way back."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serving.deploy.apply import apply_all, placed, refusals, stripped
+from serving.deploy.effect import Effect, effect
+from serving.deploy.errors import DeployError
+from serving.deploy.follow import Say, follow
+from serving.deploy.kube import Kube, named
+from serving.deploy.manifests import Manifests
+from serving.deploy.snapshot import take
+from serving.deploy.stages import active_cluster, is_up
+
+Object = dict[str, Any]
+
+SETTLE_S = 15.0
+"""KubeRay tells of an application's old state for some seconds after its config changed."""
+
+_NOT_RETURNED = ("PersistentVolumeClaim",)
+"""They grow, and never shrink."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`changed`: names of what the manifests change. `old`: manifests that bring it back; with
+    them `old_cluster`, the one that serves now.
+    """
+
+    manifests: Manifests
+    effect: Effect
+    changed: tuple[str, ...]
+    old: tuple[Object, ...]
+    old_cluster: str
+
+
+def plan(kube: Kube, manifests: Manifests) -> Plan:
+    """Changes nothing that counts. Raises DeployError, too if there is no service to go back to."""
+    namespace = manifests.namespace
+    snapshot = take(kube, namespace)
+    if snapshot.service is None or not is_up(snapshot):
+        raise DeployError(
+            f"the service in {namespace} is not up, so there is nothing to return to: see "
+            "`mistral-serve deploy status`, and mend it with `mistral-serve deploy apply --wait`"
+        )
+    changed, old, found = [], [], Effect.nothing
+    for obj in manifests.objects:
+        obj, metadata = placed(kube, obj), obj["metadata"]
+        live = kube.get(
+            obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", "")
+        )
+        if obj["kind"] == "Job":  # made anew in any case
+            continue
+        if live is None:
+            changed.append(named(obj))
+            continue
+        trial = kube.apply(obj, dry_run=True)
+        if stripped(trial) == stripped(live):
+            continue
+        changed.append(named(obj))
+        if obj["kind"] == "RayService":
+            found = effect(live, trial)
+        if obj["kind"] not in _NOT_RETURNED:
+            old.append(stripped(live))
+    return Plan(manifests, found, tuple(changed), tuple(old), active_cluster(snapshot.service))
+
+
+def saved(old: tuple[Object, ...], namespace: str) -> Path:
+    """A file with the old manifests, for kubectl."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=f"{namespace}-before-", suffix=".yaml", delete=False
+    ) as file:
+        yaml.safe_dump_all(old, file, sort_keys=False)
+    return Path(file.name)
+
+
+def roll_out(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
+    """Everything but the RayService first, so that the weights are there when it needs them.
+    Raises DeployError, NotUp if the new one does not come up.
+    """
+    first = [obj for obj in plan.manifests.objects if obj["kind"] not in ("RayService", "Job")]
+    jobs = [placed(kube, obj) for obj in plan.manifests.of_kind("Job")]
+    for job in jobs:  # what it is to bring stands in a ConfigMap: it runs again for that
+        kube.delete(job)
+    _apply(kube, [*first, *jobs])
+    namespace = plan.manifests.namespace
+    if jobs:
+        names = frozenset(job["metadata"]["name"] for job in jobs)
+        follow(kube, namespace, timeout_s, say, of=names)
+    _apply(kube, [plan.manifests.service])
+    wait_for(kube, namespace, plan, timeout_s, say)
+
+
+def go_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
+    """The old weights are where they were: the Job that brought the new ones is taken away.
+    Raises DeployError.
+    """
+    _apply(kube, plan.old)
+    for job in plan.manifests.of_kind("Job"):
+        kube.delete(placed(kube, job))
+    follow(kube, plan.manifests.namespace, timeout_s, say, settle_s=SETTLE_S)
+
+
+def wait_for(kube: Kube, namespace: str, plan: Plan, timeout_s: float, say: Say) -> None:
+    """Until what was planned is in force."""
+
+    def switched(service: Object) -> bool:
+        return plan.effect is not Effect.new_cluster or active_cluster(service) != plan.old_cluster
+
+    follow(kube, namespace, timeout_s, say, until=switched, settle_s=SETTLE_S)
+
+
+def _apply(kube: Kube, objects: Any) -> None:
+    errors = refusals(list(apply_all(kube, objects)))
+    if errors:
+        raise errors[0]

@@ -1,0 +1,63 @@
+"""Label selectors and what of a pod keeps it from a node."""
+
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def selects(selector: Object | None, labels: dict[str, str]) -> bool:
+    """Whether a label selector matches; an empty one matches all, None nothing."""
+    if selector is None:
+        return False
+    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return exact and all(_holds(each, labels) for each in selector.get("matchExpressions") or ())
+
+
+def _holds(expression: Object, labels: dict[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+        case "Gt":
+            return key in labels and int(labels[key]) > int(values[0])
+        case _:
+            return key in labels and int(labels[key]) < int(values[0])
+
+
+def takes(node: Object, pod_spec: Object) -> bool:
+    """Whether a node is of those that the pod asks for, its free room aside."""
+    labels, spec = node["metadata"].get("labels", {}), node.get("spec") or {}
+    if spec.get("unschedulable") or not _ready(node):
+        return False
+    if any(labels.get(k) != v for k, v in (pod_spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required and not any(selects(term, labels) for term in required["nodeSelectorTerms"]):
+        return False
+    tolerations = pod_spec.get("tolerations") or ()
+    return all(
+        any(_tolerates(toleration, taint) for toleration in tolerations)
+        for taint in spec.get("taints") or ()
+        if taint["effect"] != "PreferNoSchedule"
+    )
+
+
+def _ready(node: Object) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    same_value = toleration.get("value", "") == taint.get("value", "")
+    return bool(toleration.get("key") == taint["key"] and same_value)

@@ -1,0 +1,29 @@
+"""The application's config inside a RayService."""
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from serving.config import AppConfig
+from serving.deploy.errors import BadInput
+from serving.section import explain
+
+Object = dict[str, Any]
+
+
+def config_of(service: Object) -> AppConfig:
+    """Raises BadInput."""
+    try:
+        (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        return AppConfig.model_validate(application["args"])
+    except ValidationError as error:
+        field, message = explain(error, AppConfig)[0]
+        raise BadInput(f"serveConfigV2: {field}: {message}") from None
+    except (yaml.YAMLError, TypeError, KeyError, ValueError):
+        raise BadInput("serveConfigV2 is no Serve config of one application") from None
+
+
+def model_ids(service: Object) -> list[str]:
+    """Raises BadInput."""
+    return [model.entry().id for model in config_of(service).models]

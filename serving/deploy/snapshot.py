@@ -1,0 +1,59 @@
+"""What is in a namespace at one moment, and the reading of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.deploy.errors import DeployError
+from serving.deploy.kube import Kube
+
+Object = dict[str, Any]
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`service`: the RayService, if there is one. `log_lines`: the last word of each Job's pod."""
+
+    service: Object | None
+    clusters: list[Object] = field(default_factory=list)
+    pods: list[Object] = field(default_factory=list)
+    events: list[Object] = field(default_factory=list)
+    jobs: list[Object] = field(default_factory=list)
+    claims: list[Object] = field(default_factory=list)
+    stateful_sets: list[Object] = field(default_factory=list)
+    log_lines: dict[str, str] = field(default_factory=dict)
+
+
+def take(kube: Kube, namespace: str) -> Snapshot:
+    """Raises DeployError."""
+    services = kube.find("ray.io/v1", "RayService", namespace)
+    if len(services) > 1:
+        names = ", ".join(each["metadata"]["name"] for each in services)
+        raise DeployError(
+            f"{namespace} has more than one RayService: {names}; give each a namespace of its own"
+        )
+    pods = kube.find("v1", "Pod", namespace)
+    return Snapshot(
+        service=services[0] if services else None,
+        clusters=kube.find("ray.io/v1", "RayCluster", namespace),
+        pods=pods,
+        events=kube.find("v1", "Event", namespace),
+        jobs=kube.find("batch/v1", "Job", namespace),
+        claims=kube.find("v1", "PersistentVolumeClaim", namespace),
+        stateful_sets=kube.find("apps/v1", "StatefulSet", namespace),
+        log_lines=_log_lines(kube, pods),
+    )
+
+
+def _log_lines(kube: Kube, pods: list[Object]) -> dict[str, str]:
+    found = {}
+    for pod in pods:
+        job = pod["metadata"].get("labels", {}).get(JOB_NAME)
+        if job and pod["status"].get("phase") == "Running":
+            container = pod["spec"]["containers"][0]["name"]
+            try:
+                found[job] = "".join(list(kube.log(pod, container, tail_lines=1))[-1:])
+            except DeployError:  # its container does not run yet
+                continue
+    return found

@@ -1,0 +1,214 @@
+"""How far the service is on its way up: weights, storage, Redis, head, groups, applications."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from serving.deploy.snapshot import JOB_NAME, Snapshot
+from serving.deploy.waiting import Waiting, is_ready, refused, waiting
+
+Object = dict[str, Any]
+
+GROUP, CLUSTER = "ray.io/group", "ray.io/cluster"
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_FINAL = {
+    "ValidationFailed": "KubeRay does not accept it",
+    "InitializingTimeout": "KubeRay has given up, and takes it up again only when it is deleted "
+    "and applied anew",
+}
+"""Reasons of the condition Ready that stay."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`failed`: it will not be done without a change."""
+
+    name: str
+    done: bool
+    text: str
+    waits: tuple[Waiting, ...] = ()
+    failed: bool = False
+
+    def lines(self) -> list[str]:
+        """With what its pods wait for and what helps; what several wait for stands once."""
+        found = [f"{self.name}: {self.text}"]
+        for why, mend in dict.fromkeys((each.why, each.mend) for each in self.waits):
+            pods = [each.pod for each in self.waits if (each.why, each.mend) == (why, mend)]
+            more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+            found.append(f"  {pods[0]}{more} {why}")
+            if mend:
+                found.append(f"    -> {mend}")
+        return found
+
+
+def stages(snapshot: Snapshot) -> list[Stage]:
+    service = snapshot.service
+    if service is None:
+        return [Stage("service", False, "there is no RayService")]
+    return [
+        *_storage(snapshot),
+        *_jobs(snapshot),
+        *_stateful_sets(snapshot),
+        *_groups(snapshot),
+        *_applications(service),
+        _service(snapshot),
+    ]
+
+
+def is_up(snapshot: Snapshot) -> bool:
+    """Whether all that was applied is in force."""
+    return all(stage.done for stage in stages(snapshot))
+
+
+def active_cluster(service: Object) -> str:
+    """The name of the cluster that clients reach; "" while there is none."""
+    return _cluster_name(service, "activeServiceStatus")
+
+
+def pending_cluster(service: Object) -> str:
+    """The name of the one that is to take its place; "" without one."""
+    return _cluster_name(service, "pendingServiceStatus")
+
+
+def _cluster_name(service: Object, which: str) -> str:
+    status = (service.get("status") or {}).get(which) or {}
+    return str(status.get("rayClusterName") or "")
+
+
+def condition(obj: Object, kind: str) -> Object:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def _storage(snapshot: Snapshot) -> Iterator[Stage]:
+    unbound = [
+        claim["metadata"]["name"]
+        for claim in snapshot.claims
+        if (claim.get("status") or {}).get("phase") != "Bound"
+    ]
+    if unbound:
+        namespace = snapshot.claims[0]["metadata"]["namespace"]
+        said = {
+            name: [
+                str(event.get("message"))
+                for event in snapshot.events
+                if event["involvedObject"].get("name") == name
+            ]
+            for name in unbound
+        }
+        waits = tuple(
+            Waiting(f"claim {name}", (texts or ["is not bound yet"])[-1],
+                    f"kubectl -n {namespace} describe pvc {name}")
+            for name, texts in said.items()
+        )  # fmt: skip
+        yield Stage("storage", False, f"waits for {', '.join(unbound)}", waits)
+
+
+def _jobs(snapshot: Snapshot) -> Iterator[Stage]:
+    for job in snapshot.jobs:
+        name = job["metadata"]["name"]
+        if CLUSTER in job["metadata"].get("labels", {}):
+            continue  # KubeRay's own, which cleans Redis
+        pods = [p for p in snapshot.pods if p["metadata"].get("labels", {}).get(JOB_NAME) == name]
+        if condition(job, "Complete").get("status") == "True":
+            yield Stage(name, True, "complete")
+        elif (failed := condition(job, "Failed")).get("status") == "True":
+            logs = f"kubectl -n {job['metadata']['namespace']} logs job/{name}"
+            why = Waiting(f"job {name}", str(failed.get("message") or failed.get("reason")), logs)
+            yield Stage(name, False, "failed", (why,), failed=True)
+        else:
+            text = snapshot.log_lines.get(name) or "has begun"
+            yield Stage(name, False, text, _waits(pods, [job], snapshot))
+
+
+def _stateful_sets(snapshot: Snapshot) -> Iterator[Stage]:
+    for each in snapshot.stateful_sets:
+        wanted = each["spec"].get("replicas", 1)
+        uid = each["metadata"].get("uid")
+        pods = [
+            pod
+            for pod in snapshot.pods
+            if any(ref["uid"] == uid for ref in pod["metadata"].get("ownerReferences", ()))
+        ]
+        yield _counted(each["metadata"]["name"], wanted, pods, [each], snapshot)
+
+
+def _groups(snapshot: Snapshot) -> Iterator[Stage]:
+    """Of the cluster to come, or else of the one that serves."""
+    service = snapshot.service or {}
+    name = pending_cluster(service) or active_cluster(service)
+    cluster = next((c for c in snapshot.clusters if c["metadata"]["name"] == name), None)
+    if cluster is None:
+        waits = tuple(refused([service], snapshot.events))
+        yield Stage("head", False, "KubeRay has made no cluster yet", waits)
+        return
+    of_cluster = [p for p in snapshot.pods if _label(p, CLUSTER) == name]
+    yield _counted("head", 1, _of_group(of_cluster, "headgroup"), [cluster], snapshot)
+    for group in cluster["spec"].get("workerGroupSpecs") or ():
+        wanted = max(int(group.get("replicas") or 0), int(group.get("minReplicas") or 0))
+        wanted *= int(group.get("numOfHosts") or 1)
+        pods = _of_group(of_cluster, group["groupName"])
+        yield _counted(group["groupName"], wanted, pods, [cluster], snapshot)
+
+
+def _counted(
+    name: str, wanted: int, pods: list[Object], owners: list[Object], snapshot: Snapshot
+) -> Stage:
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    ready = sum(map(is_ready, staying))
+    waits = _waits(pods, owners if len(staying) < wanted else [], snapshot)
+    return Stage(name, ready >= wanted, f"{ready} of {wanted} ready", waits)
+
+
+def _waits(pods: list[Object], owners: list[Object], snapshot: Snapshot) -> tuple[Waiting, ...]:
+    found = (waiting(pod, snapshot.events) for pod in pods)
+    return (*refused(owners, snapshot.events), *(each for each in found if each is not None))
+
+
+def _applications(service: Object) -> Iterator[Stage]:
+    status = service.get("status") or {}
+    which = "pendingServiceStatus" if pending_cluster(service) else "activeServiceStatus"
+    for name, application in ((status.get(which) or {}).get("applicationStatuses") or {}).items():
+        state = application.get("status", "")
+        deployments = application.get("serveDeploymentStatuses") or {}
+        unwell = [
+            f"{deployment} {each.get('status')}: {each.get('message') or 'no word'}"
+            for deployment, each in deployments.items()
+            if each.get("status") != "HEALTHY"
+        ]
+        why = [application.get("message") or "", *unwell] if state != "RUNNING" else []
+        text = "; ".join([state, *(_short(each) for each in why if each)])
+        yield Stage(f"application {name}", state == "RUNNING", text, (), state in _FAILED)
+
+
+def _service(snapshot: Snapshot) -> Stage:
+    service = snapshot.service or {}
+    status, metadata = service.get("status") or {}, service["metadata"]
+    ready = condition(service, "Ready")
+    if str(ready.get("reason")) in _FINAL:
+        why = f"{_FINAL[ready['reason']]}: {ready.get('message')}"
+        return Stage("service", False, why, failed=True)
+    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
+        waits = tuple(refused([service], snapshot.events))
+        return Stage("service", False, "KubeRay has not seen the change yet", waits)
+    pending, active = pending_cluster(service), active_cluster(service)
+    if pending and active:
+        text = f"{pending} comes up, {active} serves until it is ready"
+        return Stage("service", False, text)
+    if ready.get("status") == "True":
+        return Stage("service", True, f"ready, on {active}")
+    return Stage("service", False, str(ready.get("message") or "not ready"))
+
+
+def _short(text: str) -> str:
+    """The end of it, where a trace has its error."""
+    words = " ".join(text.split())
+    return words if len(words) <= 400 else "…" + words[-400:]
+
+
+def _label(pod: Object, key: str) -> str:
+    return str(pod["metadata"].get("labels", {}).get(key, ""))
+
+
+def _of_group(pods: list[Object], group: str) -> list[Object]:
+    return [pod for pod in pods if _label(pod, GROUP) == group]

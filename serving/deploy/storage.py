@@ -1,0 +1,81 @@
+"""Whether the claims of the manifests find storage."""
+
+from collections.abc import Iterator
+
+from serving.deploy.facts import Facts, Object
+from serving.deploy.finding import Finding, caution, missing, ok, unknown
+from serving.deploy.manifests import Manifests
+from serving.deploy.pods import claims
+
+_DEFAULT = "storageclass.kubernetes.io/is-default-class"
+_ONE_NODE = {
+    "ebs.csi.aws.com",
+    "kubernetes.io/aws-ebs",
+    "pd.csi.storage.gke.io",
+    "kubernetes.io/gce-pd",
+    "disk.csi.azure.com",
+    "kubernetes.io/azure-disk",
+    "cinder.csi.openstack.org",
+    "rancher.io/local-path",
+    "k8s.io/minikube-hostpath",
+    "csi.hetzner.cloud",
+    "dobs.csi.digitalocean.com",
+}
+"""Provisioners of disks that one node mounts at a time."""
+
+
+def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
+    if facts.storage_classes is None:
+        yield unknown("storage", "list storage classes", "kubectl get storageclass")
+        return
+    classes = {each["metadata"]["name"]: each for each in facts.storage_classes}
+    default = next((each for each in classes.values() if _is_default(each)), None)
+    bound = {
+        claim["metadata"]["name"]: claim
+        for claim in facts.volume_claims or ()
+        if (claim.get("status") or {}).get("phase") == "Bound"
+    }
+    good = True
+    for claim in claims(manifests.objects):
+        name, spec = claim["metadata"]["name"], claim["spec"]
+        named = spec.get("storageClassName")
+        if name in bound or spec.get("volumeName") or named == "":
+            continue
+        found = default if named is None else classes.get(named)
+        if found is None:
+            good = False
+            yield _no_class(name, named, sorted(classes))
+        elif "ReadWriteMany" in spec.get("accessModes", ()) and found["provisioner"] in _ONE_NODE:
+            good = False
+            yield missing(
+                "storage",
+                f"claim {name} is for many nodes, and storage class {found['metadata']['name']} "
+                f"({found['provisioner']}) makes disks for one",
+                f"name a class of shared files (NFS, CephFS, EFS, Filestore) in claim {name}: "
+                "storageClassName",
+            )
+    if len([each for each in classes.values() if _is_default(each)]) > 1:
+        yield caution("storage", "more than one storage class is the default",
+                      "kubectl get storageclass")  # fmt: skip
+    if good:
+        yield ok("storage", "each claim has its class")
+
+
+def _no_class(claim: str, named: str | None, classes: list[str]) -> Finding:
+    there = f"there are: {', '.join(classes)}" if classes else "the cluster has none"
+    if named is not None:
+        return missing("storage", f"claim {claim} names storage class {named}; {there}",
+                       "kubectl get storageclass")  # fmt: skip
+    mend = f"set storageClassName of claim {claim}"
+    if classes:
+        annotation = f'{{"metadata":{{"annotations":{{"{_DEFAULT}":"true"}}}}}}'
+        mend += f", or: kubectl patch storageclass {classes[0]} -p '{annotation}'"
+    else:
+        mend = "install a provisioner of shared files for your storage, such as csi-driver-nfs"
+    return missing("storage", f"claim {claim} takes the default storage class and there is none; "
+                   f"{there}", mend)  # fmt: skip
+
+
+def _is_default(storage_class: Object) -> bool:
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return str(annotations.get(_DEFAULT)).lower() == "true"

@@ -1,0 +1,41 @@
+"""Whether a rolled out service is as good as the one before."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from serving.deploy.probe import Probed
+
+_SLOWER = 1.5
+_JITTER_S = 0.1
+"""So much a short TTFT differs from one set of requests to the next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`max_ttft_s` None: half as long again as before."""
+
+    max_error_rate: float = 0.0
+    max_ttft_s: float | None = None
+
+
+def faults(
+    before: Probed, after: Probed, limits: Limits, failed_checks: Iterable[str] = ()
+) -> list[str]:
+    """What speaks against the new one; nothing if it may stay."""
+    found = []
+    if after.error_rate > limits.max_error_rate:
+        what = ", ".join(f"{why} ({count})" for why, count in after.failures.most_common(3))
+        found.append(
+            f"{after.error_rate:.0%} of the requests failed, and {limits.max_error_rate:.0%} may: "
+            f"{what}"
+        )
+    limit_s = limits.max_ttft_s
+    if limit_s is None:
+        limit_s = before.median_ttft_s * _SLOWER + _JITTER_S
+    if after.ttft_s and after.median_ttft_s > limit_s:
+        found.append(
+            f"the median TTFT is {1000 * after.median_ttft_s:.0f} ms; allowed are "
+            f"{1000 * limit_s:.0f} ms, and it was {1000 * before.median_ttft_s:.0f} ms"
+        )
+    found += [f"conformance: {name}" for name in failed_checks]
+    return found

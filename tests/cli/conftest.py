@@ -1,0 +1,45 @@
+"""A cluster for the tests of `mistral-serve deploy`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serving.cli import app
+from serving.deploy import drain, follow, rollout
+from tests.cli.deployed import ROOT, make_ready
+from tests.cluster.cluster import Cluster
+
+Deploy = Callable[..., Result]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Empty but for Kubernetes itself; the user's kubeconfig leads to it."""
+    (tmp_path / "cluster").mkdir()
+    with Cluster(tmp_path / "cluster") as made:
+        monkeypatch.setenv("KUBECONFIG", str(made.kubeconfig))
+        monkeypatch.chdir(ROOT)
+        yield made
+
+
+@pytest.fixture
+def ready(cluster: Cluster) -> Cluster:
+    """With all that k8s/ needs."""
+    make_ready(cluster)
+    return cluster
+
+
+@pytest.fixture
+def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deploy:
+    """Runs a deploy command, which looks again at once instead of after seconds."""
+    monkeypatch.setattr(follow, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(drain, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(rollout, "SETTLE_S", 0.05)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["deploy", *arguments], catch_exceptions=False)
+
+    return run
