@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from serving.catalogue.gpus import USABLE_GIB, usable_gib
+from serving.catalogue.gpus import GPUS, usable_gib
 from serving.deploy.errors import BadInput
 from serving.deploy.facts import Facts, Object
 from serving.deploy.finding import Finding, missing
@@ -42,7 +42,7 @@ def gpu_types(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
                 f"{entry.id} counts with {entry.gpu} ({wanted_gib:.0f} GiB) and the nodes have "
                 f"{has}",
                 "set models[].gpu in deploy/serve/production.yaml to one of "
-                f"{', '.join(USABLE_GIB)} and choose a variant that fits (`mistral-serve models`), "
+                f"{', '.join(GPUS)} and choose a variant that fits (`mistral-serve models`), "
                 "then `make manifests`",
             )
 
