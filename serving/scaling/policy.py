@@ -15,6 +15,7 @@ _LEAST_HORIZON_S = 30.0
 _WINDOW_HORIZONS = 2
 """That demand is the mean of. A shorter window follows chance, a longer one lags behind."""
 _SPARE = 1.05
+"""So many times the demand must fit fewer before one goes: a load at the edge would flap."""
 _RATE_WINDOWS = 5
 """Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
 newest would undo each other."""
@@ -34,11 +35,11 @@ class ScalingConfig:
 
 class ScalingPolicy:
     """Up by as many as are needed when they will be up, at once: by the mean of a window, by its
-    trend, and by the newest where chance alone hardly makes so much of the rest. Down one at a
-    time, when fewer were enough for a whole window: to keep one for that long costs about as much
-    as to start it again.
+    trend, and by its later part where chance alone hardly makes so much of the rest. Down one at a
+    time, when fewer were enough for the time that it takes to get one back: to keep one that is not
+    needed for longer costs more than to start it again.
 
-    It remembers no more than these windows. Without, as after a restart, it stops nothing, and
+    It remembers little more than the window. Without, as after a restart, it stops nothing, and
     starts what those who run and wait need.
     """
 
@@ -102,10 +103,10 @@ class ScalingPolicy:
             needs.append(Reading("waiting", demand, observed.prefill_tokens_per_s))
         return needs
 
-    def _recent(self, needed: int, window_s: float, now_s: float) -> int:
-        """The most that were needed within the window."""
+    def _recent(self, needed: int, seconds: float, now_s: float) -> int:
+        """The most that were needed in the last seconds."""
         while self._needed and (
-            self._needed[0][0] <= now_s - window_s or self._needed[0][1] <= needed
+            self._needed[0][0] <= now_s - seconds or self._needed[0][1] <= needed
         ):
             self._needed.popleft()
         while self._needed and self._needed[-1][1] <= needed:
