@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -36,6 +36,9 @@ bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
+
+bench-scaling: setup ## GPU-hours for 99 % of a load served well, beside other services' scaling (ARGS=--load=step)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.scaling $(ARGS)
 
 bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests; TINY=1: beside a real one here)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator$(if $(TINY),_tiny) $(ARGS)

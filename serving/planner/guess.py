@@ -64,7 +64,8 @@ def operation(spec: EngineSpec, traffic: Traffic, per_s: float) -> Operation | N
 
 def prefill_s(spec: EngineSpec, traffic: Traffic) -> float:
     """Of a mean request."""
-    return _read_s(spec, traffic.uncached_tokens, traffic.cached_tokens)
+    cached_tokens = traffic.cached_tokens
+    return spec.step_time.prefill_s(cached_tokens + traffic.uncached_tokens, cached_tokens)
 
 
 def per_replica(spec: EngineSpec, traffic: Traffic, objective: Objective) -> float:
@@ -94,7 +95,9 @@ def limit(spec: EngineSpec, traffic: Traffic, objective: Objective) -> str | Non
         )
     tokens = traffic.uncached_quantile(objective.share)
     if tokens is not None:
-        first_s = _read_s(spec, tokens, traffic.cached_tokens) + spec.request_overhead_s
+        cached_tokens = traffic.cached_tokens
+        first_s = spec.step_time.prefill_s(cached_tokens + tokens, cached_tokens)
+        first_s += spec.request_overhead_s
         if first_s > objective.ttft_s:
             return (
                 f"prefill: {1 - objective.share:.2%} of the prompts have more than {tokens:,.0f} "
@@ -113,9 +116,3 @@ def _holds(spec: EngineSpec, traffic: Traffic, objective: Objective, per_s: floa
     # As of a single server with exponential times.
     waits_s = prefill_s(spec, traffic) / (1 - at.prefill) * math.log(1 / (1 - objective.share))
     return waits_s + spec.request_overhead_s <= objective.ttft_s
-
-
-def _read_s(spec: EngineSpec, tokens: float, cached_tokens: float) -> float:
-    time = spec.step_time
-    attended = tokens * (cached_tokens + tokens / 2)
-    return tokens / time.prefill_tokens_per_s + time.attention_s * attended

@@ -121,7 +121,7 @@ class ServedModel:
     async def admit(self, work: Work, demand: Demand) -> "Place":
         """Waits until a replica has room and books it. Raises ApiError."""
         returns = demand.key is not None and self.admission.promises.find(demand.key) is not None
-        arrival = self.arrivals.come(work.prompt_tokens, demand.kv_tokens, returns)
+        arrival = self.arrivals.come(demand.kv_tokens, returns)
 
         def take(replicas: Sequence[Replica]) -> "Place":
             place = Place(self, work, replicas)
@@ -181,7 +181,6 @@ class ServedModel:
         to_return = self.admission.promises
         return Report(
             offered_prefill_tokens=self.arrivals.prefill_tokens,
-            offered_cached_tokens=self.arrivals.cached_tokens,
             waiting_prefill_tokens=self.arrivals.waiting_prefill_tokens,
             waiting_kv_tokens=self.arrivals.waiting_kv_tokens
             + to_return.expected_share(0) * capacity.kv_cache_tokens,

@@ -7,15 +7,13 @@ class Arrivals:
     def __init__(self) -> None:
         self.prefill_tokens = 0
         """Uncached ones of all that came."""
-        self.cached_tokens = 0
-        """The others of their prompts."""
         self.waiting_prefill_tokens = 0
         self.waiting_kv_tokens = 0
         self.waiting_requests = 0
 
-    def come(self, prompt_tokens: int, kv_tokens: int, returns: bool) -> "Arrival":
+    def come(self, kv_tokens: int, returns: bool) -> "Arrival":
         """A request. `returns`: it was here before and was told to come back."""
-        return Arrival(self, prompt_tokens, kv_tokens, returns)
+        return Arrival(self, kv_tokens, returns)
 
 
 class Arrival:
@@ -26,15 +24,11 @@ class Arrival:
         "_counted",
         "_kv_tokens",
         "_prefill_tokens",
-        "_prompt_tokens",
         "_waits",
     )
 
-    def __init__(
-        self, arrivals: Arrivals, prompt_tokens: int, kv_tokens: int, counted: bool
-    ) -> None:
+    def __init__(self, arrivals: Arrivals, kv_tokens: int, counted: bool) -> None:
         self._arrivals = arrivals
-        self._prompt_tokens = prompt_tokens
         self._kv_tokens = kv_tokens
         self._counted = counted
         self._prefill_tokens = 0
@@ -47,7 +41,6 @@ class Arrival:
         if not self._counted:
             self._counted = True
             self._arrivals.prefill_tokens += prefill_tokens
-            self._arrivals.cached_tokens += self._prompt_tokens - prefill_tokens
 
     def waits(self, prefill_tokens: int) -> None:
         """Until it has `left` the line. So many would have to be prefilled now."""

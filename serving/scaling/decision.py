@@ -11,7 +11,6 @@ Bound = Literal[
     "min_replicas",
     "max_replicas",
     "running_streams",
-    "noise",
     "recent_need",
     "one_drain",
     "idle_time",
@@ -20,7 +19,6 @@ Bound = Literal[
 """What kept the decision from what the signal asks for; empty: nothing.
 
 - `running_streams`: what runs would not fit the rest.
-- `noise`: the demand calls for fewer, but not by more than it varies by chance.
 - `recent_need`: within the time that a replica takes to start, so many were needed.
 - `one_drain`: fewer, but one after the other.
 - `idle_time`: none, but the last stays for a while.

@@ -1,86 +1,59 @@
-"""What a quantity will be, and between which bounds that is certain enough to act on."""
+"""What a quantity will be when what is started now will be up."""
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from math import inf, sqrt
+from math import sqrt
 
 from serving.scaling.history import SLOTS, History, Slot
 
-_CERTAIN = 2.5
-"""Standard errors by which an estimate must be off before anything is done for it: of 160 decisions
-that nothing calls for, 159 are not taken."""
+_CERTAIN = 3.0
+"""Standard errors by which the newest must exceed the rest to count for more than that: it is asked
+every two seconds, with lengths that vary more than a normal distribution's."""
 _LEAST_SLOTS = 4
 """Below which nothing is known of the noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    low: float = 0.0
-    """At least so much is needed when what is started now will be up."""
-    high: float = inf
-    """At most so much is needed now."""
+    demand: float
     growth: float = 1.0
     """From now to then, by the trend; at least 1."""
 
 
-UNKNOWN = Forecast()
+def of_flow(history: History, horizon_s: float) -> Forecast | None:
+    """Of a rate, whose slots vary independently. None if too little was seen.
 
-
-def of_flow(history: History, horizon_s: float, window_s: float) -> Forecast:
-    """Of a rate, whose slots vary independently. UNKNOWN if too little was seen.
-
-    `low` is the highest of the recent means, over any part of the window, each less its noise: a
-    step is seen as soon as it exceeds the noise, and no later. A rising trend goes on, no further
-    ahead than was seen back.
+    The mean of the window, which chance moves little, brought to now by its trend. Or, if it is
+    more, that of a later part of it less its noise: a step is seen as soon as it exceeds the noise,
+    and no later. A rising trend goes on, no further ahead than was seen back.
     """
     if len(history.slots) <= _LEAST_SLOTS:
-        return UNKNOWN
+        return None
     full = history.full
     slot_s = sum(slot.span_s for slot in full) / len(full)
     noise = _CERTAIN * _deviation(full)
-    recent = list(history.recent())
-    low = max(0.0, *(mean - noise * sqrt(slot_s / span_s) for mean, span_s in recent))
-    rise = _slope(full, noise) * min(horizon_s, history.span_s)
-    growth = 1 + rise / max(mean for mean, _ in recent) if rise > 0 else 1.0
-    return Forecast(low + max(0.0, rise), _high(history, window_s), growth)
+    recent = list(history.recent())[1:]  # The newest slot alone is of two seconds, at times.
+    burst = max(mean - noise * sqrt(slot_s / span_s) for mean, span_s in recent)
+    slope = max(0.0, _slope(full, noise))
+    now = max(history.mean + slope * history.span_s / 2, burst)
+    rise = slope * min(horizon_s, history.span_s)
+    return Forecast(now + rise, 1 + rise / now if rise else 1.0)
 
 
-def of_stock(
-    history: History,
-    requests: float,
-    headroom: float,
-    growth: float,
-    horizon_s: float,
-    window_s: float,
-) -> Forecast:
+def of_stock(history: History, requests: float, headroom: float, growth: float) -> float:
     """Of something that so many `requests` have, and keep from slot to slot: their number varies
     by its root. For as much of that as is `headroom`, a part of the whole, there is room. It will
-    grow as they do, not as it did: that may have been a line, or its end. UNKNOWN if too little was
-    seen.
+    grow as they do, not as it did: that may have been a line, or its end.
     """
-    if len(history.slots) <= _LEAST_SLOTS:
-        return UNKNOWN
-    level = max(mean for mean, _ in history.recent())
+    level = max((mean for mean, _ in history.recent()), default=0.0)
     noise = min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
-    # But nothing is released while it rises.
-    rise = max(0.0, _slope(history.full, 0.0)) * min(horizon_s, history.span_s)
-    return Forecast(level * (1 - noise) * growth, _high(history, window_s) + rise, growth)
-
-
-def _high(history: History, window_s: float) -> float:
-    """The mean of a whole window and its noise: what was once needed is forgotten as slowly as it
-    is got back.
-    """
-    if history.span_s < window_s * (1 - 1 / SLOTS):
-        return inf
-    full = history.full
-    return history.mean + _CERTAIN * _deviation(full) / sqrt(len(full))
+    return max(history.mean, level * (1 - noise)) * growth
 
 
 def _deviation(slots: list[Slot]) -> float:
-    """Of a slot from the true mean: from the differences of neighbours, in which a trend or a step
-    counts little."""
-    squares = [(b.mean - a.mean) ** 2 for a, b in pairwise(slots)]
+    """Of a slot from the true mean: from the differences of neighbours, in which a trend counts
+    little, but the largest, which may be of a step."""
+    squares = sorted((b.mean - a.mean) ** 2 for a, b in pairwise(slots))[:-1]
     return sqrt(sum(squares) / (2 * len(squares)))
 
 

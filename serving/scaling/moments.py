@@ -62,7 +62,6 @@ def observed_at(
         starting=starting,
         draining=round(max(report.draining for report in reports)),
         offered_prefill_tokens_per_s=per_s(lambda report: report.offered_prefill_tokens),
-        cached_prompt_tokens_per_s=per_s(lambda report: report.offered_cached_tokens),
         prefill_tokens_per_s=mean([report.prefill_tokens_per_s for report in reports]),
         # Each router knows all requests that run; a new one will in a moment.
         running_kv_tokens=max(report.running_kv_tokens for report in reports),

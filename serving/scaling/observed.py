@@ -24,9 +24,6 @@ class Observed:
     prefill_tokens_per_s: float
     """That a replica prefills."""
 
-    cached_prompt_tokens_per_s: float = 0.0
-    """The others of their prompt tokens: some replica has them cached."""
-
     running_kv_tokens: float
     """Of the KV cache that requests on replicas need until their ends."""
     waiting_kv_tokens: float

@@ -9,8 +9,7 @@ class Report:
     """Most of it as `Observed` has it."""
 
     offered_prefill_tokens: float
-    """In all, since this router began, as are the next. The others count their own."""
-    offered_cached_tokens: float
+    """In all, since this router began. The others count their own."""
     waiting_prefill_tokens: float
     """This router's, as are the next two."""
     waiting_kv_tokens: float

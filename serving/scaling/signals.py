@@ -1,8 +1,9 @@
 """What of a model's demand is held against what of a replica."""
 
 from dataclasses import dataclass
+from math import ceil
 
-from serving.scaling.decision import Signal
+from serving.scaling.decision import Bound, Decision, Signal
 from serving.scaling.observed import Observed
 
 HEADROOM = 0.2
@@ -16,6 +17,14 @@ class Reading:
     signal: Signal
     demand: float
     target: float
+
+    @property
+    def replicas(self) -> int:
+        """That it asks for."""
+        return ceil(self.demand / self.target - 1e-9)
+
+    def decision(self, replicas: int, bound: Bound = "") -> Decision:
+        return Decision(replicas, self.signal, self.demand, self.target, bound)
 
 
 def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:

@@ -59,7 +59,6 @@ class Demand:
             self._prefill_tokens_per_s = sum(rates) / len(rates)
         return Report(
             offered_prefill_tokens=arrivals.prefill_tokens,
-            offered_cached_tokens=arrivals.cached_tokens,
             waiting_prefill_tokens=arrivals.waiting_prefill_tokens,
             waiting_kv_tokens=arrivals.waiting_kv_tokens,
             waiting_requests=arrivals.waiting_requests,

@@ -248,7 +248,7 @@ class Simulation:
 
         kv_tokens = work.prompt_tokens + work.output_tokens
         arrivals = self._demand.arrivals[router]
-        arrival = arrivals.come(request.prompt_tokens, kv_tokens, returns=False)
+        arrival = arrivals.come(kv_tokens, returns=False)
         offered = self._admissions[router].offer(Demand(kv_tokens, choose=choose), now_s)
         if isinstance(offered, Refusal):
             arrival.count(self._uncached_tokens(request, router))

@@ -24,6 +24,11 @@ class StepTime:
     sequence_s: float = 0.0
     """Of every decoding sequence in a step, beside its attention."""
 
+    def prefill_s(self, prompt_tokens: float, cached_tokens: float = 0) -> float:
+        """Of a prompt without all other work."""
+        tokens, context = prompt_tokens - cached_tokens, (prompt_tokens + cached_tokens) / 2
+        return tokens / self.prefill_tokens_per_s + self.attention_s * tokens * context
+
     def decode_s(self, steps: int, sequences: int, context_tokens: int) -> float:
         """`steps` steps that only decode; `context_tokens` is what all sequences hold at first."""
         reads = steps * context_tokens + sequences * steps * (steps - 1) / 2

@@ -30,11 +30,11 @@ def test_metrics_tell_the_decision_and_its_reasons() -> None:
 
 def test_the_bound_that_held_is_1() -> None:
     gauges = Gauges()
-    Record("m", gauges).write(4, Decision(4, "batch", 9, 3, "noise"), observed(4))
+    Record("m", gauges).write(4, Decision(4, "batch", 9, 3, "recent_need"), observed(4))
     held = [
         key[-1] for key, value in gauges.values.items() if key[0].endswith("bound") and value == 1
     ]
-    assert held == ["noise"]
+    assert held == ["recent_need"]
 
 
 def test_a_change_is_logged_with_its_reasons(lines: pytest.LogCaptureFixture) -> None:

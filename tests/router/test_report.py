@@ -48,7 +48,6 @@ async def test_what_is_cached_is_no_work() -> None:
     assert served.report().offered_prefill_tokens == 2000
     await served.admit(work("a"), DEMAND)
     assert served.report().offered_prefill_tokens < 2100
-    assert served.report().offered_cached_tokens > 1900
     await served.admit(work("b"), DEMAND)
     assert served.report().offered_prefill_tokens > 3900
 

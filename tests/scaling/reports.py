@@ -4,7 +4,6 @@ from serving.scaling.report import Report, Told
 
 REPORT = Report(
     offered_prefill_tokens=0,
-    offered_cached_tokens=0,
     waiting_prefill_tokens=0,
     waiting_kv_tokens=0,
     waiting_requests=0,

@@ -61,10 +61,9 @@ def test_what_nobody_remembers_is_left_out() -> None:
 def test_what_came_is_of_all_routers() -> None:
     routers = {
         "a": [told(10, offered_prefill_tokens=500), told(12, offered_prefill_tokens=900)],
-        "b": [told(10, offered_cached_tokens=0), told(12, offered_cached_tokens=100)],
+        "b": [told(10), told(12)],
     }
     assert observed(routers, 10, 12).offered_prefill_tokens_per_s == 200
-    assert observed(routers, 10, 12).cached_prompt_tokens_per_s == 50
 
 
 def test_between_two_reports_it_comes_evenly() -> None:

@@ -1,0 +1,242 @@
+"""How many GPU-hours it takes to serve 99 % of a load within the objectives: by the service's own
+scaling policy, by others, and by who knows the load beforehand. In simulated time.
+
+`python -m tests.bench.scaling` runs each load with each policy at several settings of the one that
+each has (ours: the part of its time that a replica is to prefill; the others: requests in flight
+for each replica) and shows the leanest that serves 99 % well. Placement, admission, engines and the
+replicas at first are the same for all.
+"""
+
+import argparse
+import gc
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from serving import catalogue
+from serving.catalogue.rates import first_rates
+from serving.placement import Fleet, LeastCost
+from serving.scaling import Decision, Observed, Scaler, ScalingConfig, ScalingPolicy
+from serving.simulator.replicas import replica_hours
+from serving.simulator.request import Outcome
+from serving.simulator.simulation import Autoscaling, Simulation
+from serving.simulator.spec import engine_spec
+from serving.simulator.workload import Arrival
+from tests.bench.placement import TRACES
+from tests.bench.scaling_clairvoyant import SLOT_S, Plan, plan, work_s
+from tests.bench.scaling_loads import LOADS, Load
+from tests.bench.scaling_peers import Kpa, RayDefault
+from tests.bench.scaling_report import Row, show
+
+ENTRY = (
+    catalogue.read("mistral-small-3.2-24b-instruct-2506")
+    .entry("int4")
+    .model_copy(update={"gpu": "L40S"})
+)
+"""A small replica: fewer requests are enough for a fleet."""
+SPEC = engine_spec(ENTRY)
+STARTUP_S = 120.0
+MAX_REPLICAS = 200
+
+GOOD_SHARE = 0.99
+TTFT_S = 2.0
+ITL_S = 0.075
+SLOWDOWN = 3.0
+"""Three times what an idle replica takes for a token is 70 ms."""
+
+OURS, RAY, KPA, CLAIRVOYANT = "ours", "Ray", "KPA", "clairvoyant"
+POLICIES: dict[str, Callable[[float], Scaler]] = {
+    OURS: lambda part: ScalingPolicy(ScalingConfig(1, MAX_REPLICAS, part)),
+    RAY: lambda target: RayDefault(target, MAX_REPLICAS),
+    KPA: lambda target: Kpa(target, MAX_REPLICAS),
+}
+_PER_REPLICA = [round(40 / 1.2**i, 2) for i in range(20)]
+SETTINGS: dict[str, Sequence[float]] = {
+    OURS: [round(0.6 - 0.02 * i, 2) for i in range(22)],
+    RAY: _PER_REPLICA,
+    KPA: _PER_REPLICA,
+}
+"""From the leanest on."""
+WINDOWS_S = (300.0, 60.0, 1800.0)
+TIMES = [round(1.05**i, 3) for i in range(6, 38)]
+FIRST_S = 300.0
+FIRST_UTILIZATION = 0.35
+"""By the load's first minutes all have so many replicas at first, but the clairvoyant."""
+_FEW = 10
+"""Requests in a minute of which no share is worth telling."""
+
+
+def good(outcome: Outcome) -> bool:
+    """Its first token came within `TTFT_S`, or within `SLOWDOWN` times what it takes on an idle
+    replica, for a prompt of 30,000 tokens takes 9 s there; and its last within that time and
+    `ITL_S` for each further token. So a pause is none to who reads if tokens were early before.
+    """
+    if outcome.ttft_s is None or outcome.end_s is None:
+        return False
+    alone_s = SPEC.step_time.prefill_s(outcome.request.prompt_tokens, outcome.cached_tokens)
+    limit_s = max(TTFT_S, SLOWDOWN * alone_s)
+    answer_s = ITL_S * (outcome.request.output_tokens - 1)
+    return outcome.ttft_s <= limit_s and outcome.end_s - outcome.sent_s <= limit_s + answer_s
+
+
+@dataclass(slots=True)
+class _Counting:
+    """Counts the decisions that change something."""
+
+    scaler: Scaler
+    events: int = 0
+
+    def decide(self, observed: Observed, now_s: float) -> Decision:
+        decision = self.scaler.decide(observed, now_s)
+        self.events += decision.replicas != observed.replicas
+        return decision
+
+
+class _TooManyBad(Exception):
+    pass
+
+
+def run(
+    arrivals: Sequence[Arrival], scaler: Scaler, replicas: int, setting: float, give_up: bool
+) -> Row | None:
+    """None: less than 99 % can be good, if it is to `give_up` then. `replicas` are there at
+    first."""
+    minutes = int(arrivals[-1].at_s / 60) + 1
+    came, bad = [0] * minutes, [0] * minutes
+    most_bad = (1 - GOOD_SHARE) * len(arrivals) if give_up else math.inf
+
+    def on_end(outcome: Outcome) -> None:
+        minute = int(outcome.sent_s / 60)
+        came[minute] += 1
+        if not good(outcome):
+            bad[minute] += 1
+            if sum(bad) > most_bad:
+                raise _TooManyBad
+
+    counting = _Counting(scaler)
+    simulation = Simulation(
+        SPEC,
+        replicas,
+        lambda: Fleet(LeastCost(), first_rates(ENTRY)),
+        max_wait_s=TTFT_S,
+        max_step_ms=1000 * ITL_S,
+        autoscaling=Autoscaling(counting, STARTUP_S),
+        on_end=on_end,
+    )
+    try:
+        result = simulation.run(arrivals)
+    except _TooManyBad:
+        return None
+    return Row(
+        setting=setting,
+        good_share=1 - sum(bad) / len(arrivals),
+        gpu_hours=replica_hours(result.replicas, result.end_s) * ENTRY.tensor_parallel_size,
+        scale_events=counting.events,
+        worst_minute=min(1 - b / n for b, n in zip(bad, came, strict=True) if n >= _FEW),
+        replicas_most=max(sample.up for sample in result.samples),
+    )
+
+
+def leanest(settings: Sequence[float], run_with: Callable[[float, bool], Row | None]) -> Row:
+    """With the first of the settings that serves 99 % well, by halving, as if all after it did too.
+    If none does, the last, whatever it shows."""
+    low, high, best = 0, len(settings), None
+    while low < high:
+        middle = (low + high) // 2
+        row = run_with(settings[middle], True)
+        if row is None:
+            low = middle + 1
+        else:
+            high, best = middle, row
+    best = best or run_with(settings[-1], False)
+    assert best is not None
+    return best
+
+
+def by_policy(name: str, arrivals: Sequence[Arrival], settings: Sequence[float]) -> Row:
+    work = work_s(arrivals, SPEC.step_time)[: round(FIRST_S / SLOT_S)]
+    first = max(1, math.ceil(sum(work) / FIRST_S / FIRST_UTILIZATION))
+    return leanest(
+        settings,
+        lambda setting, give_up: run(arrivals, POLICIES[name](setting), first, setting, give_up),
+    )
+
+
+def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
+    """The cheapest of its plans, whose windows are of one of several lengths."""
+    work = work_s(arrivals, SPEC.step_time)
+    best: Row | None = None
+    for window_s in WINDOWS_S:
+        plans = {times: plan(work, window_s, times, STARTUP_S) for times in TIMES}
+
+        def run_with(times: float, give_up: bool, plans: dict[float, Plan] = plans) -> Row | None:
+            return run(arrivals, plans[times], plans[times].slots[0], times, give_up)
+
+        cheaper = [
+            times
+            for times in TIMES
+            if best is None
+            or plans[times].replica_hours * ENTRY.tensor_parallel_size < best.gpu_hours
+        ]
+        if cheaper:
+            row = leanest(cheaper, run_with)
+            if best is None or (row.good_share >= GOOD_SHARE and row.gpu_hours < best.gpu_hours):
+                best = row
+    assert best is not None
+    return best
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A simulation has no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
+    parser.add_argument("--load", choices=[load.name for load in LOADS], help="only this one")
+    parser.add_argument("--policy", choices=[CLAIRVOYANT, *POLICIES], help="only this one")
+    parser.add_argument("--setting", type=float, help="of --policy, in place of the best")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    args = parser.parse_args()
+    if args.setting is not None and args.policy not in POLICIES:
+        parser.error(f"--setting is for --policy {', '.join(POLICIES)}")
+    console = Console(width=max(Console().width, 130))
+    rows: list[tuple[Load, str, Row]] = []
+    for load in LOADS:
+        if args.load not in (None, load.name):
+            continue
+        if load.trace is not None and not (args.traces / load.trace).exists():
+            console.print(f"[yellow]skipped {load.name}: no trace at {args.traces / load.trace}[/]")
+            continue
+        arrivals = load.arrivals(args.traces)
+        of_load: dict[str, Row] = {}
+        for policy in [CLAIRVOYANT, *POLICIES]:
+            if args.policy not in (None, policy):
+                continue
+            with _without_collector(), console.status(f"{load.name}: {policy}"):
+                if policy == CLAIRVOYANT:
+                    of_load[policy] = clairvoyant(arrivals)
+                else:
+                    settings = SETTINGS[policy] if args.setting is None else [args.setting]
+                    of_load[policy] = by_policy(policy, arrivals, settings)
+            gc.collect()
+        show(console, f"{load.title}: {len(arrivals):,} requests", of_load, CLAIRVOYANT)
+        rows += [(load, policy, row) for policy, row in of_load.items()]
+    if args.json is not None:
+        facts = [{"load": load.name, "policy": one} | asdict(row) for load, one, row in rows]
+        args.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
