@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-conformance clean help
+.PHONY: serve monitor test test-faults check setup format lock dashboards bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -48,6 +48,9 @@ bench-frontend: setup ## what vLLM spends around the model, as the card starts i
 
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance
+
+dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and Prometheus' rules
+	@exec .venv/bin/python -m dashboards.generate
 
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh

@@ -168,7 +168,7 @@ DASHBOARD = Dashboard(
             8,
             [
                 Graph(
-                    title="Prefill",
+                    title="Prefill rate",
                     means="Prompt tokens that were computed in a second: those from the cache are "
                     "not among them.",
                     act="one is slower than the others with as many waiting: see its node's GPUs "
@@ -182,7 +182,7 @@ DASHBOARD = Dashboard(
                     width=8,
                 ),
                 Graph(
-                    title="Decode",
+                    title="Decode rate",
                     means="Tokens generated in a second.",
                     act="0 with requests that run: MistralEngineStalled's page.",
                     queries=[Query(_rate("vllm:generation_tokens_total"), "{{replica}}")],
@@ -231,7 +231,7 @@ DASHBOARD = Dashboard(
                     thresholds=[(ITL_S, "red")],
                 ),
                 Graph(
-                    title="Waiting in engines",
+                    title="Queue time in engines",
                     means="From an engine's taking a request to its first step.",
                     act="more than a second: routers send more than engines can take.",
                     queries=_quantiles("vllm:request_queue_time_seconds"),
@@ -239,7 +239,7 @@ DASHBOARD = Dashboard(
                     width=6,
                 ),
                 Graph(
-                    title="Prefill",
+                    title="Prefill time",
                     means="From a request's first step to its first token.",
                     act="it grows with the uncached prompt: see Routing's hit rate.",
                     queries=_quantiles("vllm:request_prefill_time_seconds"),

@@ -14,7 +14,7 @@ from dashboards.generate.slo import (
 Rule = dict[str, Any]
 
 _LONG = ("1d", "3d", BUDGET_WINDOW)
-"""These change slowly and cost most."""
+"""These change slowly and cost most. Prometheus takes no sample that is older than five minutes."""
 
 
 def groups() -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def groups() -> list[dict[str, Any]]:
     )
     return [
         _group("mistral-slo", "30s", [name for name in windows if name not in _LONG]),
-        _group("mistral-slo-long", "5m", [name for name in windows if name in _LONG]),
+        _group("mistral-slo-long", "2m", [name for name in windows if name in _LONG]),
     ]
 
 

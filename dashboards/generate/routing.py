@@ -260,7 +260,7 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "Routers",
+            "The routers themselves",
             8,
             [
                 Graph(

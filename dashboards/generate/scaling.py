@@ -115,7 +115,7 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "Replicas",
+            "What there is",
             8,
             [
                 Graph(
@@ -262,7 +262,7 @@ DASHBOARD = Dashboard(
                     empty=_NO_GPU,
                 ),
                 Graph(
-                    title="Cost of a million tokens",
+                    title="Cost of a million tokens, hourly",
                     means="Of prompts and answers together, each hour.",
                     act="it is high at night where min_replicas is more than the night needs.",
                     queries=[

@@ -99,7 +99,7 @@ DASHBOARD = Dashboard(
         ),
         Row(
             "Objectives",
-            8,
+            7,
             [
                 Graph(
                     title="Burn rate, last hour",
