@@ -26,8 +26,8 @@ def check(queries: Iterable[str], folder: Path) -> subprocess.CompletedProcess[s
 
 
 def firing(series: Mapping[str, str], at: str, interval: str, folder: Path, want: set[str]) -> str:
-    """What promtool says if at that time other alerts fire than `want`, as `name severity`; empty if
-    they are the same. `series` have values in promtool's notation, one each `interval`.
+    """What promtool says if at that time other alerts fire than `want`, as `name severity`; empty
+    if they are the same. `series` have values in promtool's notation, one each `interval`.
     """
     expected = [
         {
@@ -43,10 +43,13 @@ def firing(series: Mapping[str, str], at: str, interval: str, folder: Path, want
         "promql_expr_test": [{"expr": query, "eval_time": at, "exp_samples": expected}],
     }
     path = folder / "test.yaml"
-    rule_files = [str(path) for path in RULES]
-    path.write_text(
-        yaml.safe_dump({"rule_files": rule_files, "evaluation_interval": interval, "tests": [test]})
-    )
+    document = {
+        "rule_files": [str(path) for path in RULES],
+        "evaluation_interval": interval,
+        "group_eval_order": _recording_first(),
+        "tests": [test],
+    }
+    path.write_text(yaml.safe_dump(document))
     result = _run("test", "rules", path)
     return "" if result.returncode == 0 else result.stdout + result.stderr
 
