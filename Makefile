@@ -1,5 +1,9 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
+<<<<<<< HEAD
 .PHONY: serve monitor test test-faults check setup format lock dashboards bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-conformance clean help
+=======
+.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+>>>>>>> metrics
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -45,6 +49,9 @@ bench-admission: setup ## an overload in simulated time: goodput, refusals, hone
 
 bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
 	@exec .venv/bin/python -m tests.bench.frontend
+
+bench-metrics: setup ## what the router's metrics cost, and how true they are beside a stopwatch
+	@exec nice -n 19 .venv/bin/python -m tests.bench.metrics $(ARGS)
 
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance

@@ -14,8 +14,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
-from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.gate import Gate
+from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_token import engine_token
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Engine:
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
-        app = CachedTokensHeader(await self._server.start())
+        app = PromptTokensHeaders(await self._server.start())
         self._gate = Gate(app, engine_token(), lambda: self._server.dead)
         sock = socket.create_server((self._host, 0), backlog=2048)
         self._port = sock.getsockname()[1]

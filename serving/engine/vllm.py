@@ -36,7 +36,7 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.catalogue import LoopGuard
-from serving.engine import cached_tokens
+from serving.engine import prompt_tokens
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
 from serving.engine.media import HELD_PIXELS, ImageFetcher
 
@@ -291,11 +291,12 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
         """
         noted = False
-        cached_tokens.note_prompt()
+        prompt_tokens.note_prompt()
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
             async for output in outputs:
                 if not noted:
-                    cached_tokens.note(output.num_cached_tokens or 0)
+                    tokens = len(output.prompt_token_ids or ())
+                    prompt_tokens.note(tokens, output.num_cached_tokens or 0)
                     noted = True
                 for choice in output.outputs:
                     if choice.stop_reason == STOP_REASON:

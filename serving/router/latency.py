@@ -69,7 +69,7 @@ class Latency:
     def _at(rank: float, counts: list[int], ranks: list[int]) -> float:
         bucket = bisect_left(ranks, rank)
         if bucket == len(EDGES_S):
-            return _LONGEST_S
+            return EDGES_S[-1]
         low_s = EDGES_S[bucket - 1] if bucket else 0.0
         part = 1 - (ranks[bucket] - rank) / counts[bucket]
         return low_s + (EDGES_S[bucket] - low_s) * part

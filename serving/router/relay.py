@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 ENGINE_UNAVAILABLE = b"x-engine-unavailable"
 """On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
 
+PROMPT_TOKENS = b"x-prompt-tokens"
 CACHED_TOKENS = b"x-cached-tokens"
-"""How many tokens of the prompt the engine had cached. Servers of others say nothing of it."""
+"""How many tokens the prompt has, and the engine had cached. Servers of others do not say."""
 
 log = logging.getLogger(__name__)
 
@@ -218,8 +219,9 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
-                record.input_tokens = record.prompt_tokens or 0
-                record.cached_tokens = cached_tokens(headers)
+                told = told_tokens(headers, PROMPT_TOKENS)
+                record.input_tokens = record.prompt_tokens or 0 if told is None else told
+                record.cached_tokens = told_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, place)
@@ -322,10 +324,10 @@ def told_output_tokens(end: bytes) -> int | None:
     return int(usages[-1]) if usages else None
 
 
-def cached_tokens(headers: Headers) -> int | None:
-    """Of the prompt, as the engine says."""
+def told_tokens(headers: Headers, header: bytes) -> int | None:
+    """What the engine says in it."""
     for name, value in headers:
-        if name == CACHED_TOKENS:
+        if name == header:
             return int(value) if value.isdigit() else None
     return None
 

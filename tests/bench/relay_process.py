@@ -51,14 +51,14 @@ class Server:
 def engine(interval_s: float) -> Iterator[Server]:
     """The stand-in engine, which pauses `interval_s` between the chunks of a stream."""
     options = ["--interval-s", str(interval_s), "--model", MODEL]
-    with _server("tests.stand_in_engine", *options) as server:
+    with running("tests.stand_in_engine", *options) as server:
         yield server
 
 
 @contextlib.contextmanager
 def relay(kind: str, upstream: Server, checkout: Path = _ROOT) -> Iterator[Server]:
     """The `router` or the `bare` relay of the code in `checkout`, in front of `upstream`."""
-    with _server("tests.bench.relay_process", kind, str(upstream.port), cwd=checkout) as server:
+    with running("tests.bench.relay_process", kind, str(upstream.port), cwd=checkout) as server:
         yield server
 
 
@@ -68,7 +68,7 @@ def dies_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _server(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
+def running(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
     """Runs a module that prints its port and pid; killed on leaving, and if this process dies."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *args],
@@ -134,14 +134,15 @@ class BareRelay(Pipe):
         self.join(upstream.transport)
 
 
-def _announce(sock: socket.socket) -> None:
+def announce(sock: socket.socket) -> None:
+    """Tells `running` that this process listens."""
     print(json.dumps({"port": sock.getsockname()[1], "pid": os.getpid()}), flush=True)
 
 
 async def _serve_bare(engine_port: int) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: BareRelay(engine_port), HOST, 0)
-    _announce(server.sockets[0])
+    announce(server.sockets[0])
     await server.serve_forever()
 
 
@@ -174,7 +175,7 @@ async def _serve_router(engine_port: int) -> None:
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()
-    _announce(sock)
+    announce(sock)
     await uvicorn.Server(server_config(app)).serve(sockets=[sock])
 
 

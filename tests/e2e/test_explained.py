@@ -47,9 +47,11 @@ def test_a_request_has_a_line_in_the_log_and_none_in_the_terminal(
     assert (line["outcome"], line["status"], line["model"]) == ("answered", 200, MODEL)
     assert line["replica"] == answer.headers["x-replica"]
     assert str(line["cached_tokens"]) == answer.headers["x-cached-tokens"]
-    usage = re.search(r'"completion_tokens":(\d+)', answer.text)
-    assert usage is not None
-    assert line["output_tokens"] == int(usage[1])
+    assert str(line["input_tokens"]) == answer.headers["x-prompt-tokens"]
+    for name, field in (("prompt", "input_tokens"), ("completion", "output_tokens")):
+        usage = re.search(rf'"{name}_tokens":(\d+)', answer.text)
+        assert usage is not None
+        assert line[field] == int(usage[1])
     assert request_id not in "\n".join(service.output)
 
 

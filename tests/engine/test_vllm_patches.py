@@ -23,8 +23,8 @@ from vllm.v1.engine.output_processor import OutputProcessor
 
 from serving.catalogue import LoopGuard
 from serving.engine import vllm
-from serving.engine.cached_tokens import CachedTokensHeader
 from serving.engine.loop_guard import STOP_REASON
+from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
 
@@ -318,7 +318,7 @@ async def test_a_stopped_loop_ends_with_length_and_is_counted(
         assert args == ("prompt",)
         for reason, stop in [(None, None), *ends]:
             choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
-            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0)
+            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0, prompt_token_ids=[])
 
     monkeypatch.setattr(AsyncLLM, "generate", generate)
     llm = vllm.Llm.__new__(vllm.Llm)
@@ -343,7 +343,7 @@ async def test_what_was_cached_of_a_prompt_is_noted_once(
 ) -> None:
     async def generate(self: AsyncLLM) -> AsyncIterator[Any]:
         for _ in range(3):
-            yield SimpleNamespace(outputs=[], num_cached_tokens=cached)
+            yield SimpleNamespace(outputs=[], num_cached_tokens=cached, prompt_token_ids=[1] * 20)
 
     monkeypatch.setattr(AsyncLLM, "generate", generate)
     sent: list[Any] = []
@@ -356,8 +356,8 @@ async def test_what_was_cached_of_a_prompt_is_noted_once(
         async for _ in vllm.Llm.__new__(vllm.Llm).generate():
             await send({"type": "http.response.body", "body": b"piece", "more_body": True})
 
-    await CachedTokensHeader(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
-    assert sent[0]["headers"] == [(b"x-cached-tokens", told)]
+    await PromptTokensHeaders(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
+    assert sent[0]["headers"] == [(b"x-prompt-tokens", b"20"), (b"x-cached-tokens", told)]
 
 
 def exposed(model: str) -> list[str]:

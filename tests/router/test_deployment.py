@@ -1,11 +1,25 @@
 """What a router asks of Ray Serve."""
 
+import gc
+import itertools
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import ray
+from ray import serve
+
 from serving.config import RouterConfig
-from serving.router import deployment
+from serving.router import deployment, feed
 from serving.router.directory import Directory
 from serving.router.model import Model
 from serving.router.replica_health import HealthCheck
+from serving.router.request_log import RequestLog
 from serving.scaling.report import NAMES
+from tests.e2e.service import free_port
 
 
 def test_serve_waits_longer_than_the_drain() -> None:
@@ -23,3 +37,58 @@ def test_a_router_reports_the_models_that_scale() -> None:
     assert list(stats) == [f"org/scaled/{name}" for name in NAMES]
     # What Serve 2.60 takes; it asks no more after anything else.
     assert all(isinstance(value, int | float) for value in stats.values())
+
+
+@pytest.fixture
+def no_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, feed.Listener]:
+    """In place of Ray Serve; gives who listens for the routers that are up, by their ids."""
+    listeners: dict[str, feed.Listener] = {}
+    names = (f"router-{i}" for i in itertools.count())
+
+    def subscribe(handle: Any, listener: feed.Listener) -> None:
+        listeners[handle] = listener
+
+    def context() -> Any:
+        replica_id = SimpleNamespace(unique_id=f"router-{len(listeners)}")
+        return SimpleNamespace(replica_id=replica_id, deployment="Router", app_name="app")
+
+    monkeypatch.setattr(serve, "get_replica_context", context)
+    monkeypatch.setattr(serve, "get_deployment_handle", lambda *_: next(names))
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(deployment, "engine_token", lambda: "token")
+    monkeypatch.setattr(feed, "subscribe", subscribe)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    log = RequestLog(tmp_path / "log", 0, 0)
+    monkeypatch.setattr(RequestLog, "of_this_replica", lambda: log)
+    return listeners
+
+
+async def test_routers_that_share_a_port_are_scraped_each_at_its_own(
+    no_serve: dict[str, feed.Listener],
+) -> None:
+    port = free_port()
+    config = RouterConfig(host="127.0.0.1", port=port, drain_timeout_s=1)
+    router_class: Any = deployment.Deployment.func_or_class
+    # Serve awaits the two; Python, which would call the latter again, does not.
+    no_del: Any = type("Router", (router_class,), {"__del__": lambda _: None})
+    routers: list[Any] = [no_del.__new__(no_del) for _ in range(2)]
+    for router in routers:
+        await router_class.__init__(router, config, [Model("org/m")], {}, None)
+    up = {f"router-{i}": router.record_replica_metadata() for i, router in enumerate(routers)}
+    for listener in no_serve.values():
+        listener(up)
+    async with httpx.AsyncClient() as http:
+        for _ in range(3):
+            await http.post(f"http://127.0.0.1:{port}/v1/completions", json={"model": "no"})
+        found = (await http.get(f"http://127.0.0.1:{port}/-/targets")).json()
+        assert [target["labels"] for target in found] == [
+            {"component": "router", "router": "router-0"},
+            {"component": "router", "router": "router-1"},
+        ]
+        addresses = [target["targets"][0] for target in found]
+        assert len({f"127.0.0.1:{port}", *addresses}) == 3
+        scraped = [(await http.get(f"http://{address}/metrics")).text for address in addresses]
+    invalid = re.compile(r'requests_total\{model="unknown",outcome="invalid"\} (\d)')
+    assert sum(int(count) for text in scraped for count in invalid.findall(text)) == 3
+    for router in routers:
+        await router_class.__del__(router)

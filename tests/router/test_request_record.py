@@ -96,12 +96,13 @@ async def test_the_cached_tokens_are_told_as_expected_and_as_they_were(
         answer = asyncio.create_task(router.chat(**ask))
         connection = await router.asked()
         head = OK_HEAD % (b"text/event-stream" if stream else b"application/json")
-        head += b"x-cached-tokens: %b\r\n" % said
+        head += b"x-prompt-tokens: 2000\r\nx-cached-tokens: %b\r\n" % said
         body = CHUNKED + b"2\r\n\n\n\r\n0\r\n\r\n" if stream else b"content-length: 0\r\n\r\n"
         connection.transport.write(head + body)
         got, fields = explained(await answer), await record(router)
         assert got["cached-tokens"] == said.decode() == str(fields["cached_tokens"])
         assert got["expected-cached-tokens"] == str(fields["expected_cached_tokens"])
+        assert fields["input_tokens"] == 2000
     assert fields["expected_cached_tokens"] > 500
 
 

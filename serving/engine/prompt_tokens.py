@@ -1,4 +1,5 @@
-"""How many tokens of a request's prompts the engine had cached, told in a header of the answer."""
+"""How many tokens a request's prompts have, and how many of them the engine had cached, told in
+headers of the answer."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
@@ -10,17 +11,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
-HEADER = b"x-cached-tokens"
+HEADER = b"x-prompt-tokens"
+CACHED_HEADER = b"x-cached-tokens"
 
 
 @dataclass(slots=True)
 class _Tally:
     prompts: int = 0
     read: int = 0
+    tokens: int = 0
     cached_tokens: int = 0
 
 
-_of_this_request: ContextVar[_Tally | None] = ContextVar("cached_tokens", default=None)
+_of_this_request: ContextVar[_Tally | None] = ContextVar("prompt_tokens", default=None)
 
 
 def note_prompt() -> None:
@@ -29,16 +32,17 @@ def note_prompt() -> None:
         tally.prompts += 1
 
 
-def note(cached_tokens: int) -> None:
+def note(tokens: int, cached_tokens: int) -> None:
     """Called once for each of these, when the engine has read it."""
     if (tally := _of_this_request.get()) is not None:
         tally.read += 1
+        tally.tokens += tokens
         tally.cached_tokens += cached_tokens
 
 
-class CachedTokensHeader:
+class PromptTokensHeaders:
     """An ASGI application around the engine's. The head of an answer waits for its first bytes:
-    only then the engine knows. A stream that begins before all prompts were read has no header.
+    only then the engine knows. A stream that begins before all prompts were read has neither.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,8 +60,11 @@ class CachedTokensHeader:
                 return
             if head is not None:
                 if tally.read == tally.prompts > 0:
-                    header = (HEADER, b"%d" % tally.cached_tokens)
-                    head["headers"] = [*head["headers"], header]
+                    head["headers"] = [
+                        *head["headers"],
+                        (HEADER, b"%d" % tally.tokens),
+                        (CACHED_HEADER, b"%d" % tally.cached_tokens),
+                    ]
                 await send(head)
                 head = None
             await send(message)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine.cached_tokens import CachedTokensHeader, Message, Send, note, note_prompt
+from serving.engine.prompt_tokens import Message, PromptTokensHeaders, Send, note, note_prompt
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
 BODY = {"type": "http.response.body", "body": b"first", "more_body": True}
@@ -27,14 +27,15 @@ async def answer(behaviour: Behaviour) -> list[Message]:
         sent.append(message)
 
     try:
-        await CachedTokensHeader(app)({"type": "http"}, receive, send)
+        await PromptTokensHeaders(app)({"type": "http"}, receive, send)
     except ZeroDivisionError:
         sent.append({"type": "broken"})
     return sent
 
 
-def head_with(cached_tokens: bytes) -> Message:
-    return HEAD | {"headers": [(b"a", b"b"), (b"x-cached-tokens", cached_tokens)]}
+def head_with(tokens: bytes, cached_tokens: bytes) -> Message:
+    told = [(b"x-prompt-tokens", tokens), (b"x-cached-tokens", cached_tokens)]
+    return HEAD | {"headers": [(b"a", b"b"), *told]}
 
 
 @pytest.mark.parametrize("cached", [0, 17])
@@ -43,35 +44,35 @@ async def test_the_head_of_a_stream_waits_until_the_prompt_was_read(cached: int)
         await send(dict(HEAD))
         note_prompt()
         await asyncio.sleep(0)
-        note(cached)
+        note(20, cached)
         await send(BODY)
         await send(END)
 
-    assert await answer(engine) == [head_with(b"%d" % cached), BODY, END]
+    assert await answer(engine) == [head_with(b"20", b"%d" % cached), BODY, END]
 
 
 async def test_the_prompts_of_a_request_are_added_up() -> None:
-    async def prompt(cached: int) -> None:
+    async def prompt(tokens: int, cached: int) -> None:
         note_prompt()
         await asyncio.sleep(0)
-        note(cached)
+        note(tokens, cached)
 
     async def engine(send: Send) -> None:
-        await asyncio.gather(prompt(3), prompt(4))
+        await asyncio.gather(prompt(30, 3), prompt(40, 4))
         await send(dict(HEAD))
         await send(END)
 
-    assert await answer(engine) == [head_with(b"7"), END]
+    assert await answer(engine) == [head_with(b"70", b"7"), END]
 
 
 async def test_what_is_not_known_when_the_answer_begins_is_not_told() -> None:
     async def engine(send: Send) -> None:
         note_prompt()
         note_prompt()
-        note(3)
+        note(30, 3)
         await send(dict(HEAD))
         await send(BODY)
-        note(4)
+        note(40, 4)
         await send(END)
 
     assert await answer(engine) == [HEAD, BODY, END]
@@ -97,14 +98,14 @@ async def test_requests_at_once_do_not_add_to_each_other() -> None:
     async def engine(send: Send) -> None:
         note_prompt()
         await asyncio.sleep(0)
-        note(5)
+        note(50, 5)
         await send(dict(HEAD))
         await send(END)
 
     answers = await asyncio.gather(*(asyncio.create_task(answer(engine)) for _ in range(3)))
-    assert answers == [[head_with(b"5"), END]] * 3
+    assert answers == [[head_with(b"50", b"5"), END]] * 3
 
 
 async def test_outside_of_a_request_nothing_is_noted() -> None:
     note_prompt()
-    note(1)
+    note(10, 1)
