@@ -1,9 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-<<<<<<< HEAD
-.PHONY: serve monitor test test-faults check setup format lock dashboards bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-conformance clean help
-=======
-.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
->>>>>>> metrics
+.PHONY: serve monitor test test-faults check setup format lock dashboards bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
