@@ -1,10 +1,12 @@
-"""Distributions of times, cheap to add to and read only when they are scraped."""
+"""Distributions of times, cheap to add to and counted only now and then."""
 
 import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from serving.router import objectives
 
@@ -12,6 +14,7 @@ _SHORTEST_S, _LONGEST_S = 1e-4, 1e3
 _STEP = 1.02
 """From one edge to the next: a quantile is within 2 % of the right one."""
 _WINDOW_S = 60.0
+_MOST_UNCOUNTED = 500
 
 
 def _fine_edges() -> list[float]:
@@ -24,55 +27,71 @@ def _fine_edges() -> list[float]:
 
 EDGES_S = _fine_edges()
 """Inclusive upper ends of all buckets but the last, which has none."""
+_EDGES_S = np.array(EDGES_S)
 
 
 class Latency:
-    """Of one kind. `counts` and `sum_s` only grow."""
+    """Of one kind."""
 
-    __slots__ = ("_before", "_began_s", "_clock", "_since", "counts", "sum_s")
+    __slots__ = ("_before", "_began_s", "_clock", "_counts", "_since", "_sum_s", "_uncounted")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts = [0] * (len(EDGES_S) + 1)
-        self.sum_s = 0.0
+        self._uncounted: list[float] = []
+        self._counts = np.zeros(len(EDGES_S) + 1, np.int64)
+        self._sum_s = 0.0
         self._clock = clock
         self._began_s = clock()
-        self._since = self._before = self.counts.copy()
+        self._since = self._before = self._counts.copy()
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(EDGES_S, seconds)] += 1
-        self.sum_s += seconds
+        self._uncounted.append(seconds)
+        if len(self._uncounted) >= _MOST_UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        """Many at once, which costs each of them less."""
+        buckets = np.searchsorted(_EDGES_S, self._uncounted)
+        self._counts += np.bincount(buckets, minlength=len(self._counts))
+        self._sum_s += sum(self._uncounted)
+        self._uncounted.clear()
+
+    @property
+    def sum_s(self) -> float:
+        self._count()
+        return self._sum_s
 
     def buckets(self, edges_s: Sequence[float]) -> list[tuple[str, float]]:
         """As Prometheus has them: how many were no longer than each of `edges_s`, which are some of
         EDGES_S, and than infinity.
         """
-        ends = [0, *(bisect_left(EDGES_S, edge_s) + 1 for edge_s in edges_s), len(self.counts)]
-        counts = accumulate(sum(self.counts[begin:end]) for begin, end in pairwise(ends))
-        return list(zip([*map(str, edges_s), "+Inf"], counts, strict=True))
+        self._count()
+        ends = [bisect_left(EDGES_S, edge_s) + 1 for edge_s in edges_s]
+        counts = [self._counts[:end].sum() for end in (*ends, None)]
+        return list(zip([*map(str, edges_s), "+Inf"], map(float, counts), strict=True))
 
     def recent(self, quantiles: Sequence[float]) -> list[float]:
         """Of what was observed in the last minute or two (longer ago if nobody asked since): each
         quantile in seconds, NaN if there was nothing.
         """
+        self._count()
         now_s = self._clock()
         if now_s - self._began_s >= _WINDOW_S:
-            self._before, self._since = self._since, self.counts.copy()
+            self._before, self._since = self._since, self._counts.copy()
             self._began_s = now_s
-        counts = [now - before for now, before in zip(self.counts, self._before, strict=True)]
-        total = sum(counts)
-        if not total:
-            return [math.nan] * len(quantiles)
-        ranks = list(accumulate(counts))
-        return [self._at(quantile * total, counts, ranks) for quantile in quantiles]
+        ranks = np.cumsum(self._counts - self._before)
+        return [_at(quantile, ranks) for quantile in quantiles]
 
-    @staticmethod
-    def _at(rank: float, counts: list[int], ranks: list[int]) -> float:
-        bucket = bisect_left(ranks, rank)
-        if bucket == len(EDGES_S):
-            return EDGES_S[-1]
-        low_s = EDGES_S[bucket - 1] if bucket else 0.0
-        part = 1 - (ranks[bucket] - rank) / counts[bucket]
-        return low_s + (EDGES_S[bucket] - low_s) * part
+
+def _at(quantile: float, ranks: npt.NDArray[np.int64]) -> float:
+    """`ranks` are the cumulative counts of the buckets."""
+    if not ranks[-1]:
+        return math.nan
+    rank = quantile * ranks[-1]
+    bucket = int(np.searchsorted(ranks, rank))
+    if bucket == len(EDGES_S):
+        return EDGES_S[-1]
+    low_s, below = (EDGES_S[bucket - 1], ranks[bucket - 1]) if bucket else (0.0, 0)
+    return float(low_s + (EDGES_S[bucket] - low_s) * (rank - below) / (ranks[bucket] - below))
 
 
 class StreamClock:
@@ -88,19 +107,16 @@ class StreamClock:
 
     def sent(self, tokens: int) -> None:
         """Called as so many tokens go to the client at once: the first of them has waited since the
-        last time, the others came with it.
+        last time, the others came with it. An answer's first tokens are one.
         """
         now_s = time.monotonic()
-        if self._started:
-            itl = self._itl
-            if tokens:
-                seconds = now_s - self._last_s
-                itl.counts[bisect_left(EDGES_S, seconds)] += 1
-                itl.sum_s += seconds
-                if tokens > 1:
-                    itl.counts[0] += tokens - 1
-                self._last_s = now_s
-        else:
+        if not self._started:
             self._started = True
             self._ttft.observe(now_s - self._last_s)
-            self._last_s = now_s
+        elif tokens:
+            self._itl.observe(now_s - self._last_s)
+            for _ in range(tokens - 1):
+                self._itl.observe(0.0)
+        else:
+            return
+        self._last_s = now_s
