@@ -170,10 +170,10 @@ CAUSES = (
         "critical",
         f"(\nmax {_ENGINE} (mistral_serve_booked_tokens) > 0\n"
         f"or sum {_ENGINE} (vllm:num_requests_running) > 0\n)\n"
-        f"and sum {_ENGINE} (rate(vllm:iteration_tokens_total_count[5m])) == 0",
-        "5m",
+        f"and sum {_ENGINE} (rate(vllm:iteration_tokens_total_count[2m])) == 0",
+        "3m",  # Ray Serve replaces it within some two minutes, if it can
         "{{ $labels.model }}: {{ $labels.replica }} is up and produces nothing",
-        "It has requests, and its engine has made no step for five minutes.",
+        "It has requests, and its engine has made no step for minutes.",
     ),
     Alert(
         "MistralEngineStalled",

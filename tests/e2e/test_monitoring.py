@@ -94,7 +94,8 @@ def load(service: Service, over: threading.Event, features: list[Ask]) -> None:
         for ask in itertools.cycle(features):
             if over.is_set():
                 return
-            ask(http)
+            with contextlib.suppress(httpx.RemoteProtocolError):  # what cannot be continued is cut
+                ask(http)
 
 
 def test_each_query_finds_data_under_a_load_of_every_feature(scaled: Service) -> None:
