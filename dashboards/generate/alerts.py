@@ -102,8 +102,11 @@ _FREE = (
     f"kubelet_volume_stats_available_bytes{_VOLUMES}\n"
     f"/ kubelet_volume_stats_capacity_bytes{_VOLUMES}"
 )
+_CERTIFICATE_END = "certmanager_certificate_expiration_timestamp_seconds"
+# Its namespace has the other name where Prometheus does not honour the labels of cert-manager.
 _CERTIFICATE_LEFT_S = (
-    f'(certmanager_certificate_expiration_timestamp_seconds{{namespace="{NAMESPACE}"}} - time())'
+    f'({_CERTIFICATE_END}{{namespace="{NAMESPACE}"}}\n'
+    f'or {_CERTIFICATE_END}{{exported_namespace="{NAMESPACE}"}}) - time()'
 )
 _ENGINE = "by (namespace, model, replica)"
 

@@ -186,7 +186,7 @@ DASHBOARD = Dashboard(
                         for name, edge, label in (
                             ("mistral_serve_time_to_first_token_seconds", TTFT_S, TTFT.title),
                             ("mistral_serve_inter_token_latency_seconds", ITL_S, ITL.title),
-                            ("mistral_serve_request_duration_seconds", DURATION_S, "whole"),
+                            ("mistral_serve_request_duration_seconds", DURATION_S, "whole answers"),
                         )
                     ],
                     unit="percentunit",

@@ -52,6 +52,7 @@ def volume(name: str, claim: str = "data-redis-0") -> str:
 
 REDIS = 'kube_statefulset_status_replicas_ready{namespace="mistral-serve",statefulset="redis"}'
 CERTIFICATE = f'{_CERTIFICATE}{{namespace="mistral-serve",name="tls"}}'
+OTHER_CERTIFICATE = f'{_CERTIFICATE}{{exported_namespace="mistral-serve",name="other"}}'
 AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
@@ -84,6 +85,7 @@ STEADY: dict[str, str] = {
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
     CERTIFICATE: "5184000+0x{n}",  # 60 days
+    OTHER_CERTIFICATE: "5184000+0x{n}",
 }
 """A service that is well, under load. Times are counted from 0."""
 
@@ -298,6 +300,11 @@ CAUSES = (
     Case(
         "a certificate ends tomorrow",
         {CERTIFICATE: "86400+0x{n}"},
+        {"MistralCertificateExpires critical"},
+    ),
+    Case(
+        "so does one as Prometheus has it with honorLabels off",
+        {OTHER_CERTIFICATE: "86400+0x{n}"},
         {"MistralCertificateExpires critical"},
     ),
     Case(
