@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-faults check setup format lock dashboards bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -37,8 +37,8 @@ bench-placement: setup ## how well requests are placed, beside other routers' ru
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
 
-bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests)
-	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator $(ARGS)
+bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests; TINY=1: beside a real one here)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator$(if $(TINY),_tiny) $(ARGS)
 
 bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
 	@exec nice -n 19 .venv/bin/python -m tests.bench.admission
@@ -54,6 +54,9 @@ bench-conformance: setup ## the conformance suite on this service and on plain v
 
 dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and Prometheus' rules
 	@exec .venv/bin/python -m dashboards.generate
+
+manifests: dashboards ## write what is generated in k8s/, from deploy/serve/ and dashboards/
+	@.venv/bin/python -m deploy.manifests
 
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh
