@@ -77,7 +77,7 @@ def _burn(objective: Objective, name: str, what: str, window: BurnWindow) -> Ale
         window.wait,
         f"{{{{ $labels.model }}}}: answers {what} too often",
         f"{{{{ $value | humanizePercentage }}}} of the last {window.long} were bad. "
-        f"{objective.budget:.1%} may be, over a month: at this rate that is spent "
+        f"{100 * objective.budget:g} % may be, over a month: at this rate that is spent "
         f"{window.rate:g} times too fast.",
         {"window": window.long},
     )

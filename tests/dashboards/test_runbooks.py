@@ -98,6 +98,19 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
         assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD"}, words
 
 
+def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None:
+    text = page.read_text()
+    manifests = "".join(file.read_text() for file in (queries.ROOT / "k8s").glob("*.yaml"))
+    for component in re.findall(r"app.kubernetes.io/component=([a-z]+)", text):
+        assert f"app.kubernetes.io/component: {component}\n" in manifests
+    for container in re.findall(r" -c ([a-z-]+)", text):
+        assert re.search(rf"- name: {container}\n", manifests), container
+    for kind, name in (("RayService", "mistral"), ("Job", "weights"), ("StatefulSet", "redis")):
+        assert re.search(rf"^kind: {kind}\nmetadata:\n  name: {name}\n", manifests, re.M)
+    for name in re.findall(r"k8s/[\w/-]+\.yaml", text):
+        assert (queries.ROOT / name).exists()
+
+
 def check_mistral_serve(words: list[str]) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
