@@ -22,8 +22,8 @@ def _budget(objective: Objective) -> Panel:
     spent = f'{error_ratio(BUDGET_WINDOW)}{{{MODEL},slo="{objective.name}"}}'
     return Panel(
         title=f"{objective.title} budget left",
-        means=f"Of the {100 * objective.budget:g} % of the last {_BUDGET_DAYS} days that may be bad, "
-        "what is left, for the model that has least. Below 0 the objective is missed.",
+        means=f"Of the {100 * objective.budget:g} % of the last {_BUDGET_DAYS} days that may be "
+        "bad, what is left, for the model that has least. Below 0 the objective is missed.",
         act="see the burn rate below: if it is above 1 something is wrong now, and an alert "
         "says what. If not, it is past: no risky rollouts until this is green.",
         queries=[Query(f"1 - max({spent}) / {objective.budget:.3g}")],
