@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-faults check setup format lock bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -55,7 +55,10 @@ bench-metrics: setup ## what the router's metrics cost, and how true they are be
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance
 
-manifests: setup ## write what is generated in k8s/, from deploy/serve/ and dashboards/
+dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and Prometheus' rules
+	@exec .venv/bin/python -m dashboards.generate
+
+manifests: dashboards ## write what is generated in k8s/, from deploy/serve/ and dashboards/
 	@.venv/bin/python -m deploy.manifests
 
 lock: setup ## resolve deploy/requirements/*.in into the locks

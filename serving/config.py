@@ -125,7 +125,7 @@ class AutoscalingConfig(Section):
     min_replicas: int = Field(ge=0, default=1)
     """0: none while there is nothing to do; the first request then waits for one to start."""
     max_replicas: int = Field(ge=1)
-    prefill_utilization: float = Field(gt=0, le=1, default=0.6)
+    prefill_utilization: float = Field(gt=0, le=1, default=0.3)
     """Of a replica's time, how much the load's prefill is to take on average. Answers wait
     meanwhile: the time between their tokens is a decode step's / (1 - prefill_utilization)."""
     idle_s: float = Field(ge=0, default=600)

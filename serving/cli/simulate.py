@@ -90,7 +90,7 @@ def simulate(
     startup_s: Annotated[float, typer.Option(min=0, help="Until a new replica serves.")] = 120.0,
     prefill_utilization: Annotated[
         float, typer.Option(min=0.01, max=1, help="As in a model's autoscaling.")
-    ] = 0.6,
+    ] = 0.3,
     routers: Annotated[int, typer.Option(min=1)] = 1,
     lag_ms: Annotated[
         float, typer.Option(min=0, help="Until a router knows what another did.")

@@ -13,7 +13,8 @@ Outcome = Literal["answered", "client_gone", "invalid", "refused", "failed", "br
 
 - answered, client_gone, refused, broken: as there.
 - invalid: the client's fault, by the router's word or the engine's (4xx).
-- failed: ours, before the answer had begun: also `internal_error`, and a 5xx of an engine.
+- failed: ours, before the answer had begun: also `internal_error`, a 5xx of an engine, and the 503
+  of `no_replica`, which is no overload.
 """
 
 _OUTCOMES: dict[str, str] = {
@@ -63,6 +64,8 @@ class ModelMetrics:
 def outcome(record: RequestRecord) -> str:
     """The value of the label."""
     status = record.status or 0
+    if record.outcome in ("answered", "refused") and status >= 500:
+        return "failed"
     if record.outcome == "answered" and status >= 400:
-        return "failed" if status >= 500 else "invalid"
+        return "invalid"
     return _OUTCOMES[record.outcome]

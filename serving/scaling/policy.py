@@ -26,7 +26,7 @@ class ScalingConfig:
     min_replicas: int = 1
     """0: none while there is nothing to do."""
     max_replicas: int = 1
-    prefill_utilization: float = 0.6
+    prefill_utilization: float = 0.3
     """Of a replica's time, how much a load's prefill is to take on average. Answers wait meanwhile:
     the time between their tokens is that of a decode step / (1 - prefill_utilization)."""
     idle_s: float = 600.0

@@ -131,9 +131,8 @@ async def test_each_end_of_a_request_has_its_outcome(start_router: StartRouter) 
     assert of_router.outcomes() == {
         "answered": 1,
         "invalid": 3,
-        "failed": 1,
+        "failed": 2,
         "client_gone": 1,
-        "refused": 1,
     }
     assert of_router['requests_total{model="unknown",outcome="invalid"}'] == 2
     assert of_router['refused_requests_total{reason="no_replica"}'] == 1

@@ -1,0 +1,278 @@
+"""Alerts: few, each with something to do, and a page of dashboards/runbooks that says what."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from dashboards.generate.slo import (
+    AVAILABILITY,
+    BURN_WINDOWS,
+    BY,
+    ITL,
+    TTFT,
+    BurnWindow,
+    Objective,
+    bad_events,
+    error_ratio,
+)
+from serving.router.objectives import ITL_S, QUEUE_EDGES_S, TTFT_S
+
+RUNBOOKS_URL = "https://git.example.com/mistral-serve/blob/main/dashboards/runbooks"
+"""Where your people read dashboards/runbooks/."""
+NAMESPACE = "mistral-serve"
+"""As in k8s/: metrics of Kubernetes are there for all namespaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    name: str
+    severity: str
+    """critical: users suffer or are about to, wake someone; warning: look at it in the day."""
+    expr: str
+    wait: str
+    summary: str
+    description: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def rule(self) -> dict[str, Any]:
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.wait,
+            "labels": {"severity": self.severity, "service": "mistral-serve", **self.labels},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook_url": f"{RUNBOOKS_URL}/{self.name}.md",
+            },
+        }
+
+
+def groups() -> list[dict[str, Any]]:
+    return [
+        {"name": "mistral-objectives", "interval": "30s", "rules": [a.rule() for a in burns()]},
+        {"name": "mistral-causes", "interval": "30s", "rules": [a.rule() for a in CAUSES]},
+    ]
+
+
+def burns() -> Iterator[Alert]:
+    for objective, name, what in (
+        (AVAILABILITY, "MistralAvailabilityBurn", "fail or break off"),
+        (TTFT, "MistralTtftBurn", f"have their first token after more than {TTFT_S} s"),
+        (ITL, "MistralItlBurn", f"have gaps of more than {ITL_S} s between tokens"),
+    ):
+        for window in BURN_WINDOWS:
+            yield _burn(objective, name, what, window)
+
+
+def _burn(objective: Objective, name: str, what: str, window: BurnWindow) -> Alert:
+    slo = f'{{slo="{objective.name}"}}'
+    threshold = f"{window.rate} * {objective.budget:.3g}"
+    return Alert(
+        name,
+        window.severity,
+        f"{error_ratio(window.long)}{slo} > {threshold}\n"
+        f"and {error_ratio(window.short)}{slo} > {threshold}\n"
+        f"and {bad_events(window.long)}{slo} >= {objective.min_bad}",
+        window.wait,
+        f"{{{{ $labels.model }}}}: answers {what} too often",
+        f"{{{{ $value | humanizePercentage }}}} of the last {window.long} were bad. "
+        f"{100 * objective.budget:g} % may be, over a month: at this rate that is spent "
+        f"{window.rate:g} times too fast.",
+        {"window": window.long},
+    )
+
+
+_REFUSED = 'mistral_serve_requests_total{outcome="refused"}'
+_WAITED_S = QUEUE_EDGES_S[-1]
+
+
+def _share(part: str, whole: str, window: str) -> str:
+    return f"sum {BY} (rate({part}[{window}]))\n/ (sum {BY} (rate({whole}[{window}])) > 0)"
+
+
+_QUEUE_COUNT = "mistral_serve_queue_time_seconds_count"
+_QUEUE_SHORT = f'mistral_serve_queue_time_seconds_bucket{{le="{_WAITED_S}"}}'
+_DEPLOYMENT_STATUS = (
+    "max by (namespace, application, deployment) "
+    '(ray_serve_deployment_status{deployment=~"Engine-.*|Router"})'
+)
+_VOLUMES = f'{{namespace="{NAMESPACE}",persistentvolumeclaim=~"data-redis-.*|models"}}'
+_FREE = (
+    f"kubelet_volume_stats_available_bytes{_VOLUMES}\n"
+    f"/ kubelet_volume_stats_capacity_bytes{_VOLUMES}"
+)
+_CERTIFICATE_END = "certmanager_certificate_expiration_timestamp_seconds"
+# Its namespace has the other name where Prometheus does not honour the labels of cert-manager.
+_CERTIFICATE_LEFT_S = (
+    f'({_CERTIFICATE_END}{{namespace="{NAMESPACE}"}}\n'
+    f'or {_CERTIFICATE_END}{{exported_namespace="{NAMESPACE}"}}) - time()'
+)
+_ENGINE = "by (namespace, model, replica)"
+
+CAUSES = (
+    Alert(
+        "MistralRouterWithoutReplicas",
+        "critical",
+        f"count {BY} (mistral_serve_available_replicas == 0)\n"
+        f"unless max {BY} (ray_mistral_serve_autoscaling_replicas) == 0",
+        "2m",
+        "{{ $labels.model }}: {{ $value }} routers have no replica",
+        "Their requests to this model wait, then get a 503.",
+    ),
+    Alert(
+        "MistralQueueSaturated",
+        "critical",
+        f"{_share(_REFUSED, 'mistral_serve_requests_total', '15m')} > 0.2\n"
+        f"and sum {BY} (increase({_REFUSED}[15m])) >= 20",
+        "10m",
+        "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests are refused",
+        "More comes than all replicas can take, for longer than a peak lasts.",
+    ),
+    Alert(
+        "MistralQueueSaturated",
+        "warning",
+        f"(\n{_share(_REFUSED, 'mistral_serve_requests_total', '15m')} > 0.01\n"
+        f"and sum {BY} (increase({_REFUSED}[15m])) >= 10\n)\n"
+        f"or\n(\n1 - {_share(_QUEUE_SHORT, _QUEUE_COUNT, '15m')} > 0.1\n"
+        f"and sum {BY} (increase({_QUEUE_COUNT}[15m])) >= 20\n)",
+        "10m",
+        "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests are refused or "
+        f"wait for more than {_WAITED_S:g} s",
+        "The replicas are full. Requests that are let in are still answered well.",
+    ),
+    Alert(
+        "MistralKvCacheSaturated",
+        "warning",
+        f"avg {_ENGINE} (avg_over_time(vllm:kv_cache_usage_perc[10m])) > 0.9\n"
+        f"and sum {_ENGINE} (increase(vllm:num_preemptions_total[10m])) >= 5",
+        "10m",
+        "{{ $labels.model }}: the KV cache of {{ $labels.replica }} is full",
+        "It is {{ $value | humanizePercentage }} full and the engine preempts: answers stop and "
+        "are computed again.",
+    ),
+    Alert(
+        "MistralNoScalingHeadroom",
+        "warning",
+        f'max {BY} (ray_mistral_serve_autoscaling_bound{{bound="max_replicas"}}) == 1',
+        "15m",
+        "{{ $labels.model }}: the load asks for more than max_replicas",
+        "All replicas that it may have are there or start. With more load requests are refused.",
+    ),
+    Alert(
+        "MistralStreamsBroken",
+        "warning",
+        f'sum {BY} (increase(mistral_serve_requests_total{{outcome="broken"}}[15m])) >= 3',
+        "0m",
+        "{{ $labels.model }}: streams end unfinished",
+        "About {{ $value | humanize }} in 15 minutes: their replica or router was lost, and no "
+        "other could go on.",
+    ),
+    Alert(
+        "MistralEngineStalled",
+        "critical",
+        f"(\nmax {_ENGINE} (mistral_serve_booked_tokens) > 0\n"
+        f"or sum {_ENGINE} (vllm:num_requests_running) > 0\n)\n"
+        f"and sum {_ENGINE} (rate(vllm:iteration_tokens_total_count[2m])) == 0",
+        "3m",  # Ray Serve replaces it within some two minutes, if it can
+        "{{ $labels.model }}: {{ $labels.replica }} is up and produces nothing",
+        "It has requests, and its engine has made no step for minutes.",
+    ),
+    Alert(
+        "MistralEngineStalled",
+        "warning",
+        f'count {BY} (up{{component="engine"}} == 1)\n'
+        f"> max {BY} (mistral_serve_available_replicas)",
+        "10m",
+        "{{ $labels.model }}: an engine is up and the routers leave it out",
+        "{{ $value }} engines answer Prometheus. It failed requests, or does not answer that it is "
+        "well.",
+    ),
+    Alert(
+        "MistralAnswersLoop",
+        "warning",
+        f"sum {BY} (increase(mistral_serve_loop_stops_total[30m]))\n"
+        f'/ (sum {BY} (increase(mistral_serve_requests_total{{outcome="answered"}}[30m])) > 0)'
+        " > 0.02\n"
+        f"and sum {BY} (increase(mistral_serve_loop_stops_total[30m])) >= 5",
+        "10m",
+        "{{ $labels.model }}: {{ $value | humanizePercentage }} of the answers loop",
+        "They repeat themselves for ever and are stopped: the users get a part of no use.",
+    ),
+    Alert(
+        "MistralReplicasFailToStart",
+        "warning",
+        f"{_DEPLOYMENT_STATUS} <= 2\nand {_DEPLOYMENT_STATUS} > 0",
+        "15m",
+        "{{ $labels.deployment }}: its replicas do not start or do not stay well",
+        "Ray Serve says {{ if eq $value 1.0 }}DEPLOY_FAILED{{ else }}UNHEALTHY{{ end }}.",
+        {"stage": "failed"},
+    ),
+    Alert(
+        "MistralReplicasFailToStart",
+        "warning",
+        f"{_DEPLOYMENT_STATUS} >= 3\nand {_DEPLOYMENT_STATUS} <= 4",
+        "1h",
+        "{{ $labels.deployment }}: an update or a scale-up does not end",
+        "Replicas that are to come have not been ready for an hour.",
+        {"stage": "never_ready"},
+    ),
+    Alert(
+        "MistralHeadWithoutFaultTolerance",
+        "warning",
+        f'kube_statefulset_status_replicas_ready{{namespace="{NAMESPACE}",statefulset="redis"}}'
+        " < 1",
+        "10m",
+        "Redis is not ready: Ray's head cannot keep its state",
+        "The service goes on. If the head restarts now, it cannot come back.",
+    ),
+    Alert(
+        "MistralCertificateExpires",
+        "critical",
+        f"{_CERTIFICATE_LEFT_S} < 2 * 86400",
+        "10m",
+        "The certificate {{ $labels.name }} ends in {{ $value | humanizeDuration }}",
+        "After that clients refuse to connect.",
+    ),
+    Alert(
+        "MistralCertificateExpires",
+        "warning",
+        f"{_CERTIFICATE_LEFT_S} < 14 * 86400",
+        "1h",
+        "The certificate {{ $labels.name }} ends in {{ $value | humanizeDuration }}",
+        "It was to be renewed by now.",
+    ),
+    Alert(
+        "MistralDiskFull",
+        "critical",
+        f"{_FREE} < 0.05",
+        "5m",
+        "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
+        "Redis stops taking writes, or weights cannot be fetched, when it is full.",
+    ),
+    Alert(
+        "MistralDiskFull",
+        "warning",
+        f"{_FREE} < 0.3\nand predict_linear(kubelet_volume_stats_available_bytes{_VOLUMES}[6h], "
+        "86400) < 0",
+        "1h",
+        "{{ $labels.persistentvolumeclaim }} is full within a day",
+        "{{ $value | humanizePercentage }} are left, and it grows.",
+    ),
+    Alert(
+        "MistralMetricsMissing",
+        "critical",
+        'absent(up{component="router"} == 1)',
+        "5m",
+        "No router can be scraped",
+        "Either all are down, or Prometheus does not reach them: no other alert can fire.",
+    ),
+    Alert(
+        "MistralMetricsMissing",
+        "warning",
+        'up{component=~"router|engine"} == 0',
+        "10m",
+        "{{ $labels.component }} {{ $labels.instance }} cannot be scraped",
+        "What is shown and alerted on leaves it out.",
+    ),
+)

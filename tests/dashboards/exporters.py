@@ -1,0 +1,116 @@
+"""The names under which metrics exist, by the code that exports them."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from serving.autoscaling.record import Record
+from serving.router.metrics import Metrics
+
+_OF_KIND = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
+_CLASSES = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
+_CLASSES |= {f"_{kind}_cls": kind for kind in _OF_KIND}
+
+OF_PROMETHEUS = {"up", "ALERTS"}
+OF_KUBERNETES = {
+    # KubeRay 1.7: ray-operator/controllers/ray/metrics/ray_service_metrics.go
+    "kuberay_service_condition_ready",
+    "kuberay_service_condition_upgrade_in_progress",
+    # kube-state-metrics 2: docs/metrics/workload/
+    "kube_statefulset_status_replicas_ready",
+    "kube_pod_container_status_restarts_total",
+    # The kubelet, of each volume that its driver reports
+    "kubelet_volume_stats_available_bytes",
+    "kubelet_volume_stats_capacity_bytes",
+    # cert-manager 1: pkg/metrics/certificates.go
+    "certmanager_certificate_expiration_timestamp_seconds",
+}
+"""What other programs of a cluster export, which are not installed here."""
+
+
+def series(name: str, kind: str) -> set[str]:
+    """What is scraped of a metric, as prometheus-client names it."""
+    name = name.removesuffix("_total") if kind == "counter" else name
+    return {name + suffix for suffix in _OF_KIND[kind]}
+
+
+def of_routers(metrics: Metrics) -> set[str]:
+    return {name for family in metrics.collect() for name in _family(family)}
+
+
+def _family(family: Metric) -> set[str]:
+    if family.type == "summary":
+        return {family.name}
+    return series(family.name, family.type)
+
+
+def of_engines() -> set[str]:
+    """vLLM's that are there whatever its flags are, and our own of serving/engine/vllm.py."""
+    vllm = _package("vllm") / "v1/metrics/loggers.py"
+    own = Path(__file__).parents[2] / "serving/engine/vllm.py"
+    return {
+        name
+        for path in (vllm, own)
+        for metric, kind in _unconditional(ast.parse(path.read_text()))
+        if metric.startswith(("vllm:", "mistral_serve_"))
+        for name in series(metric, kind)
+    }
+
+
+def of_ray() -> set[str]:
+    """Of Serve's code; and those of nodes that Ray's own dashboards show."""
+    names = set()
+    for path in (_package("ray") / "serve/_private").glob("*.py"):
+        for metric, kind in _defined(ast.parse(path.read_text())):
+            names |= {f"ray_{name}" for name in series(metric, kind)}
+    panels = _package("ray") / "dashboard/modules/metrics/dashboards/default_dashboard_panels.py"
+    return names | set(re.findall(r"\bray_\w+", panels.read_text()))
+
+
+def of_autoscaling() -> set[str]:
+    """Our own that Ray exports."""
+    names: list[str] = []
+
+    class Gauge:
+        def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
+            names.append(f"ray_{name}")
+
+        def set(self, value: float, tags: dict[str, str]) -> None: ...
+
+    Record("model", Gauge)
+    return set(names)
+
+
+def _package(name: str) -> Path:
+    """Where it is installed, without importing it."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None, f"{name} is not installed"
+    return Path(spec.origin).parent
+
+
+def _unconditional(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Metrics that are not made under an `if`."""
+    if isinstance(node, ast.If):
+        return
+    yield from _definition(node)
+    for child in ast.iter_child_nodes(node):
+        yield from _unconditional(child)
+
+
+def _defined(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        yield from _definition(node)
+
+
+def _definition(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Name and kind of a metric, where one is made here."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+        return
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+    given = [*node.args[:1], *(word.value for word in node.keywords if word.arg == "name")]
+    if called in _CLASSES and given and isinstance(given[0], ast.Constant):
+        yield str(given[0].value), _CLASSES[called]

@@ -1,0 +1,63 @@
+"""No query asks for what nothing exports: a name, or a label of ours, that changed makes it red."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.config import RouterConfig
+from serving.router.directory import Directory
+from serving.router.metrics import Metrics
+from serving.router.replica_health import HealthCheck
+from tests.dashboards import exporters, queries
+from tests.dashboards.promql import selectors, with_values
+from tests.router.engines import Engine
+from tests.router.live import running_router
+
+RECORDED = {rule["record"] for rule in queries.rules() if "record" in rule}
+"""Made by our own rules."""
+
+_OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
+"""Labels that a scraped target has, beside the metric's own."""
+
+
+@pytest.fixture(scope="module")
+def exported() -> set[str]:
+    directory = Directory([], RouterConfig(), HealthCheck("token", 1))
+    return (
+        exporters.of_routers(Metrics(directory, ["default"]))
+        | exporters.of_engines()
+        | exporters.of_ray()
+        | exporters.of_autoscaling()
+        | exporters.OF_PROMETHEUS
+        | exporters.OF_KUBERNETES
+        | RECORDED
+    )
+
+
+@pytest.mark.parametrize(("where", "query"), queries.everything())
+def test_each_metric_is_exported(exported: set[str], where: str, query: str) -> None:
+    asked = {selector.metric for selector in selectors(with_values(query))}
+    assert asked, f"{where} asks for nothing"
+    assert asked <= exported, f"{where}: nothing exports {sorted(asked - exported)}"
+
+
+def test_a_metric_that_vllm_has_no_longer_is_seen(exported: set[str]) -> None:
+    """Names that dashboards of others still have."""
+    gone = {"vllm:gpu_cache_usage_perc", "vllm:num_requests_swapped", "vllm:num_preemptions"}
+    assert not gone & exported
+    assert {"vllm:kv_cache_usage_perc", "vllm:iteration_tokens_total_bucket"} <= exported
+
+
+async def test_each_label_and_value_of_the_routers_metrics_is_there() -> None:
+    """`outcome="broke"` would find nothing, and be taken for good news."""
+    async with running_router(Engine) as router:
+        scraped = (await router.http.get("/metrics")).text
+    samples = [s for family in text_string_to_metric_families(scraped) for s in family.samples]
+    names = {sample.name for sample in samples}
+    for where, query in queries.everything():
+        for selector in selectors(with_values(query)):
+            if selector.metric in names:
+                own = [m for m in selector.matchers if m[0] not in _OF_TARGETS]
+                wanted = type(selector)(selector.metric, tuple(own))
+                assert any(
+                    wanted.matches(s.labels) for s in samples if s.name == selector.metric
+                ), f"{where}: nothing is {wanted}"

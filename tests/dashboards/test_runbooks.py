@@ -1,0 +1,160 @@
+"""A page for each alert, and in each only what exists."""
+
+import re
+import shlex
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from typer.core import TyperGroup
+
+from dashboards.generate.alerts import RUNBOOKS_URL
+from serving.cli import app
+from tests.dashboards import queries
+
+SECTIONS = ["What users see", "Confirm", "Likely causes", "Mend", "Prevent"]
+PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
+"""What the reader puts in."""
+
+KUBECTL = {
+    *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
+    "port-forward",
+}
+KINDS = {
+    *("rayservice", "pods", "pod", "events", "pvc", "job", "secrets", "networkpolicies"),
+    *(
+        "certificates",
+        "certificaterequests",
+        "orders",
+        "challenges",
+        "podmonitors",
+        "scrapeconfigs",
+    ),
+}
+PROGRAMS = {"kubectl", "mistral-serve", "curl", "git", "make", "xargs", "grep", "tail"}
+_STARTS = ("kubectl ", "mistral-serve ", "make ")
+
+
+@pytest.fixture(params=queries.RUNBOOKS, ids=lambda path: path.stem)
+def page(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Of its code blocks and of its text, each part of a pipe by itself, without indents."""
+    text = page.read_text()
+    lines = [line for block in queries.blocks(text, "sh") for line in block.splitlines()]
+    lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(_STARTS)]
+    return [
+        list(part)
+        for line in lines
+        for is_pipe, part in groupby(shlex.split(line), lambda word: word == "|")
+        if not is_pipe
+    ]
+
+
+def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
+    alerts = {rule["alert"] for rule in queries.alerts()}
+    assert {path.stem for path in queries.RUNBOOKS} == alerts
+    for rule in queries.alerts():
+        url = rule["annotations"]["runbook_url"]
+        assert url == f"{RUNBOOKS_URL}/{rule['alert']}.md"
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_a_page_has_all_sections(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    confirm = text.split("## Confirm")[1].split("## Likely causes")[0]
+    assert queries.blocks(confirm, "promql"), "a query that shows it"
+    causes = text.split("## Likely causes")[1].split("## Mend")[0]
+    assert len(re.findall(r"^\d\. ", causes, re.M)) >= 2
+
+
+def test_alerts_and_dashboards_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    assert set(re.findall(r"\bMistral[A-Z]\w+", text)) <= {path.stem for path in queries.RUNBOOKS}
+    titles = {one["title"] for one in queries.dashboards().values()}
+    assert set(re.findall(r"\*(Mistral / [\w ]+)\*", text)) <= titles
+
+
+def test_the_commands_of_a_page_exist(page: Path) -> None:
+    found = commands(page)
+    assert found
+    for words in found:
+        program, *rest = words
+        assert program in PROGRAMS, words
+        if program == "mistral-serve":
+            check_mistral_serve(rest)
+        elif program == "kubectl":
+            check_kubectl(rest)
+        elif program == "xargs" and "kubectl" in rest:
+            check_kubectl(rest[rest.index("kubectl") + 1 :])
+        upper = {word for word in rest if re.fullmatch(r"[A-Z_]{3,}", word)}
+        assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD"}, words
+
+
+def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None:
+    text = page.read_text()
+    manifests = "".join(file.read_text() for file in (queries.ROOT / "k8s").glob("*.yaml"))
+    for component in re.findall(r"app.kubernetes.io/component=([a-z]+)", text):
+        assert f"app.kubernetes.io/component: {component}\n" in manifests
+    for container in re.findall(r" -c ([a-z-]+)", text):
+        assert re.search(rf"- name: {container}\n", manifests), container
+    for kind, name in (("RayService", "mistral"), ("Job", "weights"), ("StatefulSet", "redis")):
+        assert re.search(rf"^kind: {kind}\nmetadata:\n  name: {name}\n", manifests, re.M)
+    for name in re.findall(r"k8s/[\w/-]+\.yaml", text):
+        assert (queries.ROOT / name).exists()
+
+
+def check_mistral_serve(words: list[str]) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    command = group.commands.get(words[0])
+    assert command is not None, f"there is no `mistral-serve {words[0]}`"
+    options = {name for parameter in command.params for name in parameter.opts}
+    given = {word for word in words if word.startswith("--")}
+    assert given <= options, f"`mistral-serve {words[0]}` has no {given - options}"
+
+
+def check_kubectl(words: list[str]) -> None:
+    if words[:1] == ["-n"]:
+        assert words[1] in ("mistral-serve", "cert-manager"), words
+        words = words[2:]
+    if not words or words[0] == "drain":
+        return
+    verb, *rest = words
+    assert verb in KUBECTL, f"kubectl {verb}"
+    if verb in ("get", "describe", "delete"):
+        assert set(rest[0].split(",")) <= KINDS, f"kubectl {verb} {rest[0]}"
+    if verb == "exec":
+        assert "--" in rest, words
+
+
+def test_inhibitions_name_alerts_that_exist_and_silence_no_one_who_is_to_be_woken() -> None:
+    text = (queries.FOLDER / "alertmanager.yaml").read_text()
+    known: dict[str, set[str]] = {}
+    for rule in queries.alerts():
+        known.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
+    for rule in yaml.safe_load(text)["inhibit_rules"]:
+        source, target = (matchers(rule[f"{side}_matchers"]) for side in ("source", "target"))
+        assert rule["equal"]
+        for side in (source, target):
+            assert set(side.get("alertname", known)) <= set(known)
+        sources = source.get("severity") or severities(known, source)
+        targets = target.get("severity") or severities(known, target)
+        assert sources == {"critical"} or targets == {"warning"}, rule
+
+
+def matchers(texts: list[str]) -> dict[str, set[str]]:
+    """The values that each label may have."""
+    found = (re.fullmatch(r'(\w+)=~?"(.*)"', text) for text in texts)
+    return {match[1]: set(match[2].split("|")) for match in found if match is not None}
+
+
+def severities(known: dict[str, set[str]], side: dict[str, set[str]]) -> set[str]:
+    return {severity for name in side["alertname"] for severity in known[name]}
