@@ -10,6 +10,7 @@ from serving.cli.models import models
 from serving.cli.monitor import monitor
 from serving.cli.simulate import simulate
 from serving.cli.status import status
+from serving.cli.top import top
 from serving.cli.up import up
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, monitor, chat, batch, conformance, models, simulate, down):
+for command in (up, status, top, monitor, chat, batch, conformance, models, simulate, down):
     app.command()(command)
 
 
