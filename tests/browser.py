@@ -46,10 +46,11 @@ class Browser:
         """Of all pages: exceptions, and what was blocked or not found."""
 
     async def call(self, method: str, session: str | None = None, **params: Any) -> Any:
-        call = {"id": next(self._ids), "method": method, "params": params}
+        call_id = next(self._ids)
+        call = {"id": call_id, "method": method, "params": params}
         if session is not None:
             call["sessionId"] = session
-        answer = self._answers[call["id"]] = asyncio.get_running_loop().create_future()
+        answer = self._answers[call_id] = asyncio.get_running_loop().create_future()
         await self._connection.send(json.dumps(call))
         async with asyncio.timeout(_WAIT_S):
             return await answer

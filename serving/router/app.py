@@ -80,8 +80,8 @@ def own_endpoints(
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
-    versions = {"version": vllm_version()}  # as vLLM has it
-    versions |= {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    others = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    versions = {"vllm": vllm_version(), **others}
 
     async def known(request: Request) -> None:
         tenants.of(request.headers.raw)
@@ -128,7 +128,7 @@ def own_endpoints(
 
     @api.get("/version")
     async def get_version() -> dict[str, str]:
-        return versions
+        return {"version": versions["vllm"], **others}  # as vLLM has it
 
     @api.get("/metrics")
     async def get_metrics() -> Response:

@@ -88,7 +88,8 @@ class Observer:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             hit_rate=cached / input_tokens if told else None,
-            expected_hit_rate=expected / input_tokens if told else None,
+            # Expected by the router's own estimate of how many tokens a prompt has.
+            expected_hit_rate=min(expected / input_tokens, 1.0) if told else None,
             ttft=_quantiles(metrics.ttft),
             itl=_quantiles(metrics.itl),
             queue=_quantiles(metrics.queue),

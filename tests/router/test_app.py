@@ -136,7 +136,8 @@ async def test_the_status_lists_models_and_replicas(start_router: StartRouter) -
         Engine, Engine, models=[Model(MODEL, (ALIAS,), RULES), OTHER], capacity=Capacity(5000, 8)
     )
     status = (await router.http.get("/-/status")).json()
-    assert status["versions"] == (await router.http.get("/version")).json()
+    versions = (await router.http.get("/version")).json()
+    assert status["versions"] == {"vllm": versions.pop("version"), **versions}
     assert (status["router"], status["routers"]) == ("router-0", 1)
     assert status["models"][MODEL]["takes_images"]
     assert status["models"][MODEL]["aliases"] == [ALIAS]

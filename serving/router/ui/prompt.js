@@ -106,7 +106,7 @@ async function stream(response, began) {
     if (data === "[DONE]") { complete = true; continue; }
     const event = JSON.parse(data);
     if (event.error) throw new Error(event.error.message);
-    const piece = event.choices[0]?.delta;
+    const piece = event.choices?.[0]?.delta;
     if (piece?.reasoning || piece?.content) {
       if (firstAt === null) {
         firstAt = performance.now();
@@ -121,7 +121,7 @@ async function stream(response, began) {
   }
   if (!complete) throw new Error("The connection broke off; the answer is incomplete.");
   if (tokens !== null) facts["Answer"] = many(tokens, "token");
-  if (tokens > 1) {
+  if (tokens > 1 && firstAt !== null) {
     facts["A second"] = many(Number((1000 * (tokens - 1) / (performance.now() - firstAt))
       .toPrecision(3)), "token");
   }
@@ -130,11 +130,11 @@ async function stream(response, began) {
 }
 
 async function ask() {
+  if (byId("send").disabled) return;
   const key = byId("key").value.trim();
   const headers = { "content-type": "application/json" };
   if (key) headers.authorization = `Bearer ${key}`;
-  asking?.abort();
-  const mine = asking = new AbortController();
+  asking = new AbortController();
   byId("error").hidden = true;
   byId("answer").replaceChildren(document.createTextNode(""));
   byId("answered").hidden = true;
@@ -143,14 +143,12 @@ async function ask() {
   try {
     const began = performance.now();
     const response = await fetch("/v1/chat/completions", {
-      method: "POST", headers, body: JSON.stringify(body()), signal: mine.signal,
+      method: "POST", headers, body: JSON.stringify(body()), signal: asking.signal,
     });
     byId("answered").hidden = false;
     explain(response.headers, {});
-    if (!response.ok) {
-      byId("answer").textContent = "";
-      throw new Error(await errorOf(response));
-    }
+    byId("answer-part").hidden = !response.ok;
+    if (!response.ok) throw new Error(await errorOf(response));
     await stream(response, began);
   } catch (error) {
     if (error.name === "AbortError") fail("Stopped.");

@@ -47,6 +47,7 @@ function rate(n, s) {
 }
 
 const percent = (part) => (part === null ? "–" : `${Math.round(part * 100)} %`);
+const p99 = (name, { p99_s }) => (p99_s === null ? "nothing lately" : `${name} ${seconds(p99_s)}`);
 const many = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 const models = new Map();
@@ -63,7 +64,7 @@ function showModel(name, model) {
   put("running", count(running));
   put("replicas", `on ${many(replicas.length, "replica")}`);
   put("waiting", count(model.waiting), model.waiting ? "warn" : "");
-  put("queue", `waited p99 ${seconds(recent.queue.p99_s)}`);
+  put("queue", p99("waited p99", recent.queue));
   put("hits", percent(recent.hit_rate));
   put("expected", `expected ${percent(recent.expected_hit_rate)}`);
   put("errors", `${count(recent.refused)}, ${count(recent.failed)}`,
@@ -71,9 +72,9 @@ function showModel(name, model) {
   put("window", `in the last ${recent.seconds < 100 ? `${Math.round(recent.seconds)} s`
     : seconds(recent.seconds)}`);
   for (const [field, objective] of [["ttft", "ttft_s"], ["itl", "itl_s"]]) {
-    const { p50_s, p99_s } = recent[field];
+    const { p50_s } = recent[field];
     put(field, seconds(p50_s), p50_s > service.objectives[objective] ? "bad" : "");
-    put(`${field}99`, `p99 ${seconds(p99_s)}`);
+    put(`${field}99`, p99("p99", recent[field]));
   }
   put("requests", rate(recent.requests, recent.seconds));
   put("tokens", rate(recent.output_tokens, recent.seconds));
@@ -106,8 +107,7 @@ function showService() {
   if (without) show(byId("state"), `${many(without, "model")} without a replica`, "bad");
   else if (leftOut) show(byId("state"), `${many(leftOut, "replica")} left out`, "warn");
   else show(byId("state"), "all up", "good");
-  const versions = Object.entries(service.versions).map(([name, number]) =>
-    `${name === "version" ? "vLLM" : name} ${number}`);
+  const versions = Object.entries(service.versions).map((version) => version.join(" "));
   show(byId("about"), `router ${service.router}${service.routers > 1
     ? `, one of ${service.routers}: queue, hit rate and latency are its own` : ""} · ${
     versions.join(" · ")}`);
