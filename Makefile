@@ -37,8 +37,8 @@ bench-placement: setup ## how well requests are placed, beside other routers' ru
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
 
-bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests)
-	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator $(ARGS)
+bench-simulator: setup ## how true the simulator is beside a measured vLLM, and how fast (ARGS=--full: a million requests; TINY=1: beside a real one here)
+	@exec nice -n 19 .venv/bin/python -m tests.bench.simulator$(if $(TINY),_tiny) $(ARGS)
 
 bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
 	@exec nice -n 19 .venv/bin/python -m tests.bench.admission
@@ -51,6 +51,9 @@ bench-metrics: setup ## what the router's metrics cost, and how true they are be
 
 bench-conformance: setup ## the conformance suite on this service and on plain vLLM
 	@exec .venv/bin/python -m tests.bench.conformance
+
+manifests: setup ## write what is generated in k8s/, from deploy/serve/ and dashboards/
+	@.venv/bin/python -m deploy.manifests
 
 lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh

@@ -1,9 +1,6 @@
 """Builds the Serve application: the one place where the deployments meet."""
 
 import re
-from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from ray.serve import Application
@@ -12,11 +9,11 @@ from ray.serve.config import RequestRouterConfig
 from serving.admission import UNLIMITED, Capacity
 from serving.autoscaling.options import of_model, of_routers
 from serving.catalogue import CatalogueEntry
+from serving.catalogue.rates import first_rates
 from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
 from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, TracingConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
-from serving.placement import Rates
 from serving.router import deployment as router
 from serving.router.backend import Backend
 from serving.router.model import Model
@@ -114,11 +111,6 @@ def capacity(entry: CatalogueEntry) -> Capacity:
         return UNLIMITED
     max_num_seqs = int(entry.vllm_args.get("max-num-seqs", VLLM_MAX_NUM_SEQS))
     return Capacity(memory.kv_tokens, max_num_seqs)
-
-
-def first_rates(entry: CatalogueEntry) -> Callable[[], Rates]:
-    speed = entry.first_speed()
-    return partial(Rates, **asdict(speed)) if speed is not None else Rates
 
 
 def traced(entry: CatalogueEntry, tracing: TracingConfig) -> CatalogueEntry:

@@ -10,7 +10,7 @@ from serving import catalogue
 from serving.admission import DEFAULT_PRIORITY, PRIORITIES
 from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
-from serving.catalogue.gpus import USABLE_GIB
+from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
@@ -253,7 +253,7 @@ class ModelConfig(Section):
                 f"{entry.context_tokens} tokens do not fit the memory of {memory.gpus} x "
                 f"{entry.gpu}:\n" + "\n".join(memory.lines()) + "\nLower context_tokens, take "
                 "another variant or more GPUs (tensor_parallel_size), or set gpu to the type that "
-                f"you have: {', '.join(USABLE_GIB)}, or its usable memory in GiB.",
+                f"you have: {', '.join(GPUS)}, or its usable memory in GiB.",
             )
         return self
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from serving.catalogue.entry import (
     CatalogueEntry,
+    CatalogueError,
     CatalogueFile,
     LoopGuard,
     Sampling,
@@ -27,10 +28,6 @@ __all__ = [
     "read",
     "read_path",
 ]
-
-
-class CatalogueError(ValueError):
-    """A model's YAML file that cannot be used. The message names file, field, what is allowed."""
 
 
 def names() -> list[str]:

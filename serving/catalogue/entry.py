@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from serving.catalogue.gpus import USABLE_GIB, usable_gib
+from serving.catalogue.gpus import GPUS, efficiency, usable_gib
 from serving.catalogue.memory import (
     VLLM_GPU_MEMORY_UTILIZATION,
     KvCacheDtype,
@@ -58,6 +58,12 @@ _ROWS_TOKENS = 2500
 _WORDLESS_FACTOR = 16
 
 _HOST_PATTERN = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
+
+
+class CatalogueError(ValueError):
+    """A model that cannot be used as it is described. The message names the field and what is
+    allowed, and the file if it is a file's mistake.
+    """
 
 
 class Sampling(Section):
@@ -119,9 +125,9 @@ def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
 
 def check_gpu(gpu: Any) -> Any:
     """Raises ValueError for a GPU that the memory sum cannot be made for."""
-    if isinstance(gpu, str) and gpu not in USABLE_GIB:
+    if isinstance(gpu, str) and gpu not in GPUS:
         raise ValueError(
-            f"unknown GPU type '{gpu}'; known are {', '.join(USABLE_GIB)}, and of any other the "
+            f"unknown GPU type '{gpu}'; known are {', '.join(GPUS)}, and of any other the "
             "usable memory in GiB"
         )
     if isinstance(gpu, int | float) and not 0 < gpu < math.inf:
@@ -287,6 +293,27 @@ class CatalogueEntry(Section):
         kind, _, preset = self.weights.partition(":")
         return (preset or _FIRST_PRESET) if kind == _EMBEDDED else None
 
+    def on(
+        self,
+        *,
+        gpu: str | None = None,
+        tensor_parallel_size: int | None = None,
+        context_tokens: int | None = None,
+    ) -> "CatalogueEntry":
+        """On other GPUs or with a shorter context; what is None stays. Raises CatalogueError."""
+        asked = {
+            "gpu": gpu,
+            "tensor_parallel_size": tensor_parallel_size,
+            "context_tokens": context_tokens,
+        }
+        changed = {field: value for field, value in asked.items() if value is not None}
+        try:
+            return CatalogueEntry.model_validate(self.model_dump(exclude_unset=True) | changed)
+        except ValidationError as error:
+            mistakes = explain(error, CatalogueEntry)
+            lines = (f"{field}: {message}" if field else message for field, message in mistakes)
+            raise CatalogueError("\n".join(lines)) from None
+
     def memory(self) -> MemorySum | None:
         """On its GPUs; None for a model without `network` or `gpu`."""
         if self.kind != "vllm" or self.network is None or self.gpu is None:
@@ -318,6 +345,14 @@ class CatalogueEntry(Section):
             gpu=self.gpu,
             tensor_parallel_size=self.tensor_parallel_size,
         )
+
+    def speed_is_measured(self) -> bool:
+        """Whether `first_speed` is: of the model itself, or by `mistral-serve calibrate`."""
+        if self.speed is not None:
+            return True
+        if not isinstance(self.gpu, str):
+            return False
+        return efficiency(self.gpu, self.weights_dtype, self.tensor_parallel_size).measured
 
 
 class CatalogueFile(CatalogueEntry):

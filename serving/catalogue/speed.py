@@ -1,47 +1,23 @@
-"""How fast a model works on its GPUs, by formula: good for a first guess.
+"""How fast a replica works: a roofline of what the model needs and what its GPUs have.
 
-A prefill does 2 operations for each parameter and token, at half of a GPU's peak, as measured of
-Qwen3-32B on two H100s; a decode step reads the weights and the KV cache of its sequences at four
-fifths of the memory's peak.
+A prefill does 2 operations for each parameter of the decoder's layers and token, and attention on
+top; a decode step reads the layers, the head and the KV cache of its sequences. Both get a part of
+the peaks: see `serving.catalogue.gpus`.
 """
 
 from dataclasses import dataclass
 
+from serving.catalogue.gpus import GPUS, Efficiency, efficiency
 from serving.catalogue.memory import (
     KvCacheDtype,
     Network,
     WeightsDtype,
     kv_bytes_per_token,
-    weights_bytes,
+    layer_bytes,
 )
 
-_FLOPS_EFFICIENCY = 0.5
-_BANDWIDTH_EFFICIENCY = 0.8
-_STEP_OVERHEAD_MS = 1.5
-
-_TFLOPS = {
-    "A10G": 70,
-    "A100-40GB": 312,
-    "A100-80GB": 312,
-    "H100-80GB": 989,
-    "H200": 989,
-    "L40S": 362,
-    "RTX-4090": 165,
-}
-"""Of bf16, dense, as the makers' data sheets give them."""
-
-_GB_PER_S = {
-    "A10G": 600,
-    "A100-40GB": 1555,
-    "A100-80GB": 2039,
-    "H100-80GB": 3350,
-    "H200": 4800,
-    "L40S": 864,
-    "RTX-4090": 1008,
-}
-
-_FP8_GPUS = frozenset({"H100-80GB", "H200", "L40S", "RTX-4090"})
-"""With matrix products in fp8, at twice the speed; elsewhere the weights alone are fp8."""
+_BF16_BYTES = 2
+_ALL_REDUCES_OF_LAYER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +25,15 @@ class Speed:
     """Of a replica."""
 
     prefill_tokens_per_s: float
+    """Of prompts so short that attention costs nothing."""
     step_ms: float
-    """Of a decode step, whatever the context."""
+    """Of a decode step, whatever the context and the sequences."""
     step_ms_per_context_token: float
+    step_ms_per_sequence: float = 0.0
+    step_overhead_ms: float = 1.5
+    """The part of `step_ms` that a step with prefill in it has too."""
+    prefill_ms_per_context_token: float = 0.0
+    """Attention: on top, of each prompt token for each token before it."""
 
 
 def speed_by_formula(
@@ -61,16 +43,52 @@ def speed_by_formula(
     kv_cache_dtype: KvCacheDtype,
     gpu: str,
     tensor_parallel_size: int,
+    parts: Efficiency | None = None,
 ) -> Speed:
-    """On GPUs of a known type, which work on one token together. Raises KeyError."""
-    flops = _TFLOPS[gpu] * 1e12 * tensor_parallel_size * _FLOPS_EFFICIENCY
-    if weights_dtype == "fp8" and gpu in _FP8_GPUS:
-        flops *= 2
-    bytes_per_ms = _GB_PER_S[gpu] * 1e6 * tensor_parallel_size * _BANDWIDTH_EFFICIENCY
-    weights_ms = weights_bytes(network, weights_dtype) / bytes_per_ms
-    parameters = network.layers * network.linear_parameters + network.embedding_parameters
-    return Speed(
-        prefill_tokens_per_s=flops / (2 * parameters),
-        step_ms=weights_ms + _STEP_OVERHEAD_MS,
-        step_ms_per_context_token=kv_bytes_per_token(network, kv_cache_dtype) / bytes_per_ms,
+    """On GPUs of a known type, which work on one token together, with `parts` of their peaks or
+    what is known of these. Raises KeyError.
+    """
+    parts = parts or efficiency(gpu, weights_dtype, tensor_parallel_size).efficiency
+    data_sheet = GPUS[gpu]
+    flop_per_ms = data_sheet.tflops(weights_dtype) * 1e9 * tensor_parallel_size
+    bf16_flop_per_ms = data_sheet.bf16_tflops * 1e9 * tensor_parallel_size
+    bytes_per_ms = data_sheet.gb_per_s * 1e6 * tensor_parallel_size
+    all_reduce_ms = all_reduce_ms_per_token(
+        network, data_sheet.all_reduce_gb_per_s, tensor_parallel_size
     )
+    token_ms = flop_per_token(network) / (flop_per_ms * parts.products) + all_reduce_ms
+    weights_ms = streamed_bytes(network, weights_dtype) / (bytes_per_ms * parts.weights)
+    kv_bytes = kv_bytes_per_token(network, kv_cache_dtype)
+    return Speed(
+        prefill_tokens_per_s=1000 / token_ms,
+        step_ms=weights_ms + parts.step_overhead_ms,
+        step_ms_per_context_token=kv_bytes / (bytes_per_ms * parts.kv_cache),
+        step_ms_per_sequence=all_reduce_ms,
+        step_overhead_ms=parts.step_overhead_ms,
+        prefill_ms_per_context_token=flop_per_context_token(network)
+        / (bf16_flop_per_ms * parts.attention),
+    )
+
+
+def flop_per_token(network: Network) -> float:
+    """Of the layers: a prefill needs the head for its last token only."""
+    return 2 * network.layers * network.linear_parameters
+
+
+def flop_per_context_token(network: Network) -> float:
+    """Attention of one token to one before it."""
+    return 4 * network.layers * network.heads * network.head_dim
+
+
+def streamed_bytes(network: Network, dtype: WeightsDtype) -> float:
+    """What a decode step reads of the weights: the layers and the head, which is in bf16."""
+    head = network.embedding_parameters * _BF16_BYTES
+    return network.layers * layer_bytes(network, dtype) + head
+
+
+def all_reduce_ms_per_token(network: Network, gb_per_s: float | None, gpus: int) -> float:
+    """With `gb_per_s` between two GPUs; 0 if that is None. More send more, around a ring."""
+    if gb_per_s is None:
+        return 0.0
+    sent_bytes = _ALL_REDUCES_OF_LAYER * network.layers * network.hidden_size * _BF16_BYTES
+    return sent_bytes * 2 * (gpus - 1) / gpus / (gb_per_s * 1e6)

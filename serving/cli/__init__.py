@@ -3,15 +3,19 @@
 import typer
 
 from serving.cli.batch import batch
+from serving.cli.calibrate import calibrate
 from serving.cli.chat import chat
 from serving.cli.conformance import conformance
 from serving.cli.down import down
+from serving.cli.drain_node import drain_node
 from serving.cli.models import models
 from serving.cli.monitor import monitor
+from serving.cli.plan import plan_command
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.top import top
 from serving.cli.up import up
+from serving.cli.weights import weights
 
 app = typer.Typer(
     help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
@@ -19,8 +23,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, top, monitor, chat, batch, conformance, models, simulate, down):
+for command in (
+    up,
+    status,
+    top,
+    monitor,
+    chat,
+    batch,
+    conformance,
+    models,
+    simulate,
+    calibrate,
+    down,
+    weights,
+    drain_node,
+):
     app.command()(command)
+app.command("plan")(plan_command)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +74,13 @@ def read(model: str) -> CatalogueFile:
         raise fail(f"unknown model '{model}'; the catalogue has: {known}") from None
 
 
+def chosen_entry(model: str, variant: str | None) -> CatalogueEntry:
+    try:
+        return read(model).entry(variant)
+    except KeyError:
+        raise fail(f"{model} has no variant '{variant}'; see `mistral-serve models`") from None
+
+
 def table(entries: list[CatalogueEntry]) -> Table:
     result = Table(box=None, pad_edge=False, collapse_padding=True)
     for name, justify in _COLUMNS.items():
@@ -111,11 +119,19 @@ def sum_lines(entry: CatalogueEntry) -> list[str]:
     """Where the weights are from, and the memory sum."""
     memory = entry.memory()
     lines = memory.lines() if memory else ["no memory sum: it has no network or no gpu"]
+    speed = entry.first_speed()
+    if speed is not None:
+        known = "measured" if entry.speed_is_measured() else "by formula, not measured"
+        lines = [
+            *lines,
+            f"  {speed.prefill_tokens_per_s:,.0f} prompt tokens/s, {speed.step_ms:.1f} ms a decode "
+            f"step ({known})",
+        ]
     return [f"{entry.weights or entry.base_url}, revision {entry.revision or 'unpinned'}", *lines]
 
 
 def facts(entry: CatalogueEntry) -> dict[str, Any]:
-    memory = entry.memory()
+    memory, speed = entry.memory(), entry.first_speed()
     return entry.model_dump(mode="json") | {
         "gpus": memory.gpus if memory else None,
         "weights_gib": round(memory.weights_gib, 2) if memory else None,
@@ -123,4 +139,6 @@ def facts(entry: CatalogueEntry) -> dict[str, Any]:
         "full_contexts": round(memory.full_contexts, 2) if memory else None,
         "fits": memory.fits if memory else None,
         "memory_sum": memory.lines() if memory else None,
+        "first_speed": asdict(speed) if speed else None,
+        "speed_is_measured": entry.speed_is_measured(),
     }

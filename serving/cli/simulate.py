@@ -1,10 +1,8 @@
 """`mistral-serve simulate`: a load on a fleet that need not be there."""
 
-import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,21 +12,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serving.catalogue import CatalogueEntry
+from serving.catalogue.entry import CatalogueError
 from serving.cli.client import fail
-from serving.cli.models import gpus, read
-from serving.cli.simulate_load import Kind, Load, generated, of_trace
-from serving.placement import Fleet, Rates
-from serving.placement.policies import PolicyName, policy
+from serving.cli.models import chosen_entry, gpus
+from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig, ScalingPolicy
 from serving.simulator.engine import EngineSpec
+from serving.simulator.load import Kind, Load, generated, of_trace
 from serving.simulator.page import page
-from serving.simulator.record import Record
 from serving.simulator.report import Report
 from serving.simulator.result import Slo
 from serving.simulator.rows import rows
+from serving.simulator.run import run
 from serving.simulator.shape import Form, Shape
-from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.spec import SpecError, engine_spec
 from serving.simulator.trace import TraceError
 
@@ -41,6 +37,15 @@ def simulate(
         str, typer.Argument(help="Of the catalogue, or a YAML file of yours.")
     ] = DEFAULT_MODEL,
     variant: Annotated[str | None, typer.Option(help="Default: the model's first.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Type of the GPUs. Default: the variant's, as the next.")
+    ] = None,
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of a replica.")
+    ] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longer requests are refused.")
+    ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(help="A recorded load: Mooncake's JSON lines or Azure's CSV, also gzipped."),
@@ -71,7 +76,7 @@ def simulate(
     prefixes: Annotated[
         int, typer.Option(min=1, help="shared: contexts; sessions: system prompts.")
     ] = 150,
-    prefix_tokens: Annotated[int, typer.Option(min=1, help="Of each of these.")] = 6000,
+    prefix_tokens: Annotated[int, typer.Option(min=0, help="Of each of these.")] = 6000,
     users: Annotated[int, typer.Option(min=1, help="shared: questions to each context.")] = 5,
     question_tokens: Annotated[int, typer.Option(min=1, help="Of a user's text.")] = 1200,
     output_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 300,
@@ -119,11 +124,11 @@ def simulate(
     if peak is None and form is not Form.steady:
         raise fail(f"--form {form} needs --peak")
     try:
-        entry = read(model).entry(variant)
+        entry = chosen_entry(model, variant).on(
+            gpu=gpu, tensor_parallel_size=tensor_parallel_size, context_tokens=context_tokens
+        )
         spec = engine_spec(entry)
-    except KeyError:
-        raise fail(f"{model} has no variant '{variant}'; see `mistral-serve models`") from None
-    except SpecError as error:
+    except (CatalogueError, SpecError) as error:
         raise fail(str(error)) from None
     try:
         if trace is not None:
@@ -152,23 +157,9 @@ def simulate(
     except OSError as error:
         raise fail(f"{error.filename or trace}: {error.strerror or error}") from None
 
-    record = Record(Slo(ttft_s, itl_ms / 1000))
     scaler = None
     if max_replicas is not None:
         scaler = ScalingPolicy(ScalingConfig(replicas, max_replicas, prefill_utilization))
-    simulation = Simulation(
-        spec,
-        replicas,
-        partial(_fleet, placement, entry),
-        routers=routers,
-        lag_s=lag_ms / 1000,
-        max_wait_s=max_wait_s,
-        autoscaling=Autoscaling(scaler, startup_s),
-        seed=seed,
-        on_end=record.add,
-    )
-    with _progress(chosen) as progress, _without_collector():
-        result = simulation.run(chosen.arrivals, progress)
     settings = {
         "model": f"{entry.id}, {entry.variant or 'only variant'}",
         "replica": f"{gpus(entry)}, {_speed(spec)}",
@@ -182,22 +173,26 @@ def simulate(
         "longest wait": f"{max_wait_s:g} s",
         "seed": str(seed),
     }
-    report = Report.of(
-        record, result, entry.tensor_parallel_size * entry.pipeline_parallel_size, settings
-    )
+    with _progress(chosen) as progress:
+        report = run(
+            entry,
+            chosen,
+            replicas,
+            Slo(ttft_s, itl_ms / 1000),
+            scaler=scaler,
+            startup_s=startup_s,
+            routers=routers,
+            lag_s=lag_ms / 1000,
+            placement=placement,
+            max_wait_s=max_wait_s,
+            seed=seed,
+            settings=settings,
+            progress=progress,
+        )
     _show(report)
     for path, text in ((json, report.as_json), (html, partial(page, report))):
         if path is not None:
             _write(path, text())
-
-
-def _fleet(placement: PolicyName, entry: CatalogueEntry) -> Fleet:
-    return Fleet(policy(placement), partial(_first_rates, entry))
-
-
-def _first_rates(entry: CatalogueEntry) -> Rates:
-    speed = entry.first_speed()
-    return Rates() if speed is None else Rates(**asdict(speed))
 
 
 def _speed(spec: EngineSpec) -> str:
@@ -222,18 +217,6 @@ def _refuse(context: typer.Context, options: Iterable[str], why: str) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise fail(f"--{name.replace('_', '-')} {why}")
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """A simulation has no cycles; to look for them takes a sixth of its time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager

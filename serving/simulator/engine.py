@@ -3,7 +3,7 @@
 What it does is that of vLLM's V1 scheduler: running sequences first, each decode one token, prefill
 in chunks with what is left of the token budget; then waiting ones in order of arrival, as long as
 their whole prompt finds blocks; when blocks run out the youngest running sequence is preempted and
-computed again. As with asynchronous scheduling, a step is composed while the one before it runs.
+computed again. With asynchronous scheduling a step is composed while the one before it runs.
 
 Steps that only decode are passed over many at a time, until a sequence ends or a request comes.
 """
@@ -29,6 +29,10 @@ class EngineSpec:
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
     block_tokens: int = 16
+    context_tokens: int | None = None
+    """Of prompt and answer together; None: as many as the KV cache holds."""
+    async_scheduling: bool = True
+    """As on GPUs."""
     request_overhead_s: float = 0.008
     """From the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
 
@@ -77,9 +81,14 @@ class Engine:
         self._preempted = False
 
     def submit(self, outcome: Outcome, now_s: float) -> None:
-        """Queues a request. Raises ValueError if the KV cache could never hold it."""
+        """Queues a request. Raises ValueError if it is longer than the context, or if the KV cache
+        could never hold it.
+        """
         request = outcome.request
-        if self._blocks(request.prompt_tokens + request.output_tokens) > self.cache.blocks:
+        tokens = request.prompt_tokens + request.output_tokens
+        if self.spec.context_tokens is not None and tokens > self.spec.context_tokens:
+            raise ValueError("the request is longer than the context")
+        if self._blocks(tokens) > self.cache.blocks:
             raise ValueError("the request needs more than the whole KV cache")
         ready_s = now_s + self.spec.request_overhead_s
         first = not self._waiting
@@ -111,7 +120,8 @@ class Engine:
         return len(self._running)
 
     def _begin_step(self, now_s: float) -> None:
-        ready_s = self._last_began_s if self._running else now_s
+        composed_before = self._running and self.spec.async_scheduling
+        ready_s = self._last_began_s if composed_before else now_s
         self._chunks = []
         self._preempted = False
         self._make_room(0)
@@ -196,11 +206,13 @@ class Engine:
         return steps
 
     def _shorten(self, ready_s: float) -> None:
-        """A request comes while many steps are passed over: it gets into the step after next."""
+        """A request comes while many steps are passed over: it gets into the step after next, or
+        into the next.
+        """
         done = self.spec.step_time.decode_steps_in(
             ready_s - self._began_s, self._decoding, self._context_tokens
         )
-        steps = done + 2
+        steps = done + (2 if self.spec.async_scheduling else 1)
         if steps >= self._steps:
             return
         self.cache.release((), self._blocks_due(self._steps) - self._blocks_due(steps))

@@ -17,37 +17,12 @@ class StepTime:
     """To stream the weights once."""
     kv_token_s: float
     """To read one token of the KV cache."""
-    attention_tokens: float
-    """The context at which a prompt token's attention costs as much as its matrix products."""
+    attention_s: float
+    """Of a prompt token, for each token that it attends to."""
     overhead_s: float = 0.0015
     """Of every step."""
     sequence_s: float = 0.0
     """Of every decoding sequence in a step, beside its attention."""
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        gpus: int,
-        weight_bytes: float,
-        kv_bytes_per_token: float,
-        flop_per_token: float,
-        flop_per_context_token: float,
-        gpu_flops: float,
-        gpu_bytes_per_s: float,
-        flops_efficiency: float = 0.5,
-        bandwidth_efficiency: float = 0.8,
-    ) -> "StepTime":
-        """From what a model needs and GPUs have, without a fit. The efficiencies are those of
-        measured prefills (Qwen3-32B on two H100s: 50 % of the peak) and of streaming reads.
-        """
-        bytes_per_s = gpus * gpu_bytes_per_s * bandwidth_efficiency
-        return cls(
-            prefill_tokens_per_s=gpus * gpu_flops * flops_efficiency / flop_per_token,
-            weights_s=weight_bytes / bytes_per_s,
-            kv_token_s=kv_bytes_per_token / bytes_per_s,
-            attention_tokens=flop_per_token / flop_per_context_token,
-        )
 
     def decode_s(self, steps: int, sequences: int, context_tokens: int) -> float:
         """`steps` steps that only decode; `context_tokens` is what all sequences hold at first."""
@@ -69,10 +44,9 @@ class StepTime:
         """
         tokens = prefill_tokens + sequences
         products_s = max(tokens / self.prefill_tokens_per_s, self.weights_s)
-        attention_s = prefill_reads / self.attention_tokens / self.prefill_tokens_per_s
         return (
             products_s
-            + attention_s
+            + self.attention_s * prefill_reads
             + self.kv_token_s * context_tokens
             + self.sequence_s * sequences
             + self.overhead_s

@@ -18,18 +18,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving import catalogue
+from serving.catalogue.rates import first_rates
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.least_tokens import LeastTokens
 from serving.placement.policy import Policy
 from serving.placement.power_of_two import PowerOfTwo
-from serving.placement.rates import Rates
 from serving.placement.round_robin import RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.gpus import mistral_small
 from serving.simulator.result import Slo, Summary, mean
 from serving.simulator.simulation import Simulation
+from serving.simulator.spec import engine_spec
 from serving.simulator.trace import read_trace
 from serving.simulator.workload import Arrival
 from tests.bench import placement_report
@@ -45,7 +46,8 @@ from tests.bench.placement_peers import (
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
 REPLICAS = 8
-SPEC = mistral_small(gpus=2)
+ENTRY = catalogue.load("mistral-small-3.2-24b-instruct-2506", "bf16-tp2")
+SPEC = engine_spec(ENTRY)
 
 OURS = "ours"
 """Least cost behind the router's admission, which is told the objectives. The others' requests wait
@@ -148,7 +150,7 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
     simulation = Simulation(
         SPEC,
         REPLICAS,
-        lambda: Fleet(POLICIES[run.policy](), first_rates),
+        lambda: Fleet(POLICIES[run.policy](), first_rates(ENTRY)),
         output_tokens=OUTPUT_TOKENS[run.load],
         routers=run.routers,
         lag_s=run.lag_s,
@@ -162,16 +164,6 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
         result = dataclasses.replace(result, outcomes=after[:100])
     joined = sum(outcome.replica >= REPLICAS for outcome in result.outcomes)
     return result.summary(), joined / len(result.outcomes)
-
-
-def first_rates() -> Rates:
-    """As the catalogue would have them for these GPUs."""
-    step_time = SPEC.step_time
-    return Rates(
-        prefill_tokens_per_s=step_time.prefill_tokens_per_s,
-        step_ms=1000 * (step_time.weights_s + step_time.overhead_s),
-        step_ms_per_context_token=1000 * step_time.kv_token_s,
-    )
 
 
 def main() -> None:

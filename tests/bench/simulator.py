@@ -14,13 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving.catalogue.rates import first_rates
 from serving.placement import Fleet, LeastCost
-from serving.simulator.gpus import mistral_small
 from serving.simulator.record import Record
 from serving.simulator.result import Slo
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.workload import poisson, shared_prefix_requests
-from tests.bench.placement import TRACES, first_rates
+from tests.bench.placement import ENTRY, SPEC, TRACES
 from tests.bench.relay_report import new_table
 from tests.bench.simulator_validation import TARGETS, by_data_sheet, by_step_times, validate
 
@@ -57,9 +57,9 @@ def show_validation(console: Console, folder: Path) -> None:
 def show_speed(console: Console, replicas: int, requests: int) -> None:
     record = Record(Slo())
     simulation = Simulation(
-        mistral_small(),
+        SPEC,
         replicas,
-        lambda: Fleet(LeastCost(), first_rates),
+        lambda: Fleet(LeastCost(), first_rates(ENTRY)),
         max_wait_s=30.0,
         autoscaling=Autoscaling(None),
         on_end=record.add,

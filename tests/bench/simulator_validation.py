@@ -14,14 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serving.catalogue.memory import Network
+from serving.catalogue.speed import speed_by_formula
 from serving.placement.prefix import Prefix
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import quantile
-from serving.simulator.step_time import StepTime
+from serving.simulator.spec import step_time
 
 _BLOCK_TOKENS = 16
 
+_QWEN3_32B = Network(
+    hidden_size=5120,
+    layers=64,
+    heads=64,
+    kv_heads=8,
+    head_dim=128,
+    ffn_size=25600,
+    vocab_size=151936,
+)
 
 TARGETS = {
     "TTFT median": 0.1,
@@ -47,18 +58,16 @@ class Validation:
 
 
 def by_data_sheet() -> EngineSpec:
-    """Qwen3-32B in BF16, tensor parallel over two GPUs of 504 TFLOP/s and 1.79 TB/s."""
-    step_time = StepTime.of(
-        gpus=2,
-        weight_bytes=64e9,
-        kv_bytes_per_token=262_144,
-        flop_per_token=62.4e9,
-        flop_per_context_token=2.1e6,
-        gpu_flops=504e12,
-        gpu_bytes_per_s=1.79e12,
+    """Qwen3-32B in BF16, tensor parallel over two GPUs, as the catalogue would have it."""
+    speed = speed_by_formula(
+        _QWEN3_32B,
+        weights_dtype="bf16",
+        kv_cache_dtype="auto",
+        gpu="RTX-PRO-6000",
+        tensor_parallel_size=2,
     )
     return EngineSpec(
-        step_time, kv_cache_tokens=350_000, max_num_batched_tokens=2048, max_num_seqs=128
+        step_time(speed), kv_cache_tokens=350_000, max_num_batched_tokens=2048, max_num_seqs=128
     )
 
 
@@ -67,10 +76,10 @@ def by_step_times() -> EngineSpec:
     2,176 tokens a second.
     """
     spec = by_data_sheet()
-    step_time = replace(
+    fitted = replace(
         spec.step_time, prefill_tokens_per_s=5850, weights_s=0.0231, sequence_s=0.000157
     )
-    return replace(spec, step_time=step_time)
+    return replace(spec, step_time=fitted)
 
 
 def validate(folder: Path, spec: EngineSpec) -> Validation:
@@ -81,9 +90,9 @@ def validate(folder: Path, spec: EngineSpec) -> Validation:
     began_s = measured[0]["queued_ts"]
     sent = []
     for number, (row, prompt) in enumerate(zip(measured, prompts, strict=True)):
-        request = Request(_prefix(prompt["input_tok_ids"]), row["output_toks"], -1 - number)
+        request = Request(prefix_of(prompt["input_tok_ids"]), row["output_toks"], -1 - number)
         sent.append((row["queued_ts"] - began_s, request))
-    outcomes = _run(engine, sorted(sent, key=lambda pair: pair[0]))
+    outcomes = run(engine, sorted(sent, key=lambda pair: pair[0]))
     simulated = sorted(outcomes, key=lambda outcome: -outcome.request.answer_hash)
     pairs = list(zip(measured, simulated, strict=True))
     ttfts_s = [(_first(m) - m["queued_ts"], s.ttft_s or 0.0) for m, s in pairs]
@@ -92,10 +101,10 @@ def validate(folder: Path, spec: EngineSpec) -> Validation:
         max(m["last_token_ts"] for m in measured) - began_s,
         max(s.end_s or 0.0 for s in simulated),
     )
-    return Validation(_figures("TTFT", ttfts_s) | _figures("TPOT", tpots_s) | {"whole run": ends_s})
+    return Validation(figures("TTFT", ttfts_s) | figures("TPOT", tpots_s) | {"whole run": ends_s})
 
 
-def _figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
     measured, simulated = (sorted(column) for column in zip(*pairs, strict=True))
     return {
         f"{name} mean": (statistics.fmean(measured), statistics.fmean(simulated)),
@@ -105,7 +114,7 @@ def _figures(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, tuple
     }
 
 
-def _run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
+def run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
     outcomes = []
     for at_s, request in sent:
         while engine.next_s is not None and engine.next_s <= at_s:
@@ -118,7 +127,7 @@ def _run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
     return outcomes
 
 
-def _prefix(token_ids: list[int]) -> Prefix:
+def prefix_of(token_ids: list[int]) -> Prefix:
     hashes: list[int] = []
     ends_tokens: list[int] = []
     chained = 0

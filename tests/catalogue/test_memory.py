@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.catalogue.gpus import USABLE_GIB
+from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import (
     GIB,
     MemorySum,
@@ -45,7 +45,7 @@ def on(
         kv_cache_dtype="fp8" if fp8_kv else "auto",
         context_tokens=context_tokens,
         gpu=gpu,
-        gpu_gib=USABLE_GIB[gpu],
+        gpu_gib=GPUS[gpu].usable_gib,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         utilization=utilization,
@@ -94,6 +94,19 @@ def test_kv_tokens_are_within_a_tenth_of_the_estimates(
     estimates: dict[WeightsDtype, float] = {"bf16": bf16, "fp8": fp8, "int4": int4}
     for dtype, tokens in estimates.items():
         assert on(gpu, gpus, dtype).kv_tokens == pytest.approx(tokens, rel=0.1)
+
+
+def test_kv_tokens_are_those_that_llm_d_reports_of_qwen3_32b_on_two_h100s() -> None:
+    qwen = Network(
+        hidden_size=5120,
+        layers=64,
+        heads=64,
+        kv_heads=8,
+        head_dim=128,
+        ffn_size=25600,
+        vocab_size=151936,
+    )
+    assert on("H100-80GB", 2, network=qwen).kv_tokens == pytest.approx(307_000, rel=0.05)
 
 
 def test_a_text_model_and_a_higher_share_leave_more_on_a_small_gpu() -> None:

@@ -37,6 +37,7 @@ def test_one_model_is_shown_with_its_sums() -> None:
         assert memory
         assert "\n".join([variant, ""]) in output
         assert "\n".join(memory.lines()) in output
+    assert "22,245 prompt tokens/s, 10.0 ms a decode step (by formula, not measured)" in output
     assert "revision 95a6d26c4bfb886c58daf9d3f7332c857cb27b43" in output
 
 

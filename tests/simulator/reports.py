@@ -3,12 +3,12 @@
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.scaling import Decision, Observed
-from serving.simulator.gpus import mistral_small
 from serving.simulator.record import Record
 from serving.simulator.report import Report
 from serving.simulator.result import Slo
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.workload import shared_prefixes
+from tests.simulator.engines import mistral_small
 
 
 class OneMore:

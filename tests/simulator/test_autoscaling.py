@@ -3,12 +3,12 @@ import pytest
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.scaling import Decision, Observed
-from serving.simulator.gpus import mistral_small
 from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
 from serving.simulator.result import Result
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.workload import Arrival, faster, shared_prefixes
+from tests.simulator.engines import mistral_small
 
 SPEC = mistral_small(2)
 

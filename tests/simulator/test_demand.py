@@ -6,8 +6,8 @@ from serving.admission.drain import DrainRate
 from serving.placement import Ended, Fleet, LeastCost
 from serving.scaling import Observed
 from serving.simulator.demand import Demand, replicas_needed
-from serving.simulator.gpus import mistral_small
 from tests.placement.works import work
+from tests.simulator.engines import mistral_small
 
 SPEC = dataclasses.replace(mistral_small(), kv_cache_tokens=100_000, max_num_seqs=50)
 

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ STEP_TIME = StepTime(
     prefill_tokens_per_s=10_000,
     weights_s=0.010,
     kv_token_s=1e-7,
-    attention_tokens=1e12,
+    attention_s=0.0,
     overhead_s=0.0,
 )
 
@@ -65,6 +66,21 @@ def test_a_request_alone_takes_its_prefill_and_its_decode_steps() -> None:
     (outcome,) = run(engine, [(1.0, request(PromptMaker(), 1000, 101))])
     assert ttft_s(outcome) == pytest.approx(0.1)
     assert itl_s(outcome) == pytest.approx(0.0101, rel=0.01)
+
+
+def test_without_asynchronous_scheduling_a_request_gets_into_the_next_step() -> None:
+    maker = PromptMaker()
+    sent = [(0.0, request(maker, 100, 200)), (1.0005, request(maker, 100, 2))]
+    second = run(Engine(spec()), sent)[1]
+    earlier = run(Engine(replace(spec(), async_scheduling=False)), sent)[1]
+    assert ttft_s(second) - ttft_s(earlier) == pytest.approx(0.010, rel=0.01)
+
+
+def test_a_request_that_is_longer_than_the_context_is_refused() -> None:
+    engine = Engine(replace(spec(), context_tokens=1000))
+    with pytest.raises(ValueError, match="longer than the context"):
+        engine.submit(Outcome(request(PromptMaker(), 900, 101), 0.0, 0), 0.0)
+    engine.submit(Outcome(request(PromptMaker(), 900, 100), 0.0, 0), 0.0)
 
 
 def test_a_long_prompt_is_read_in_chunks_between_which_others_decode() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from serving.simulator.gpus import mistral_small
 from serving.simulator.replicas import Replica, Replicas, replica_hours
+from tests.simulator.engines import mistral_small
 
 
 def three_up() -> tuple[Replicas, list[Replica]]:

@@ -3,10 +3,10 @@ import math
 import pytest
 
 from serving.placement.prefix import Prefix
-from serving.simulator.gpus import mistral_small
 from serving.simulator.replicas import Replica
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import Result, Slo, quantile
+from tests.simulator.engines import mistral_small
 
 
 def outcome(sent_s: float, ttft_s: float, itl_s: float, cached_tokens: int = 0) -> Outcome:

@@ -9,10 +9,10 @@ from serving.placement.load import ReplicaLoad
 from serving.placement.policy import Policy
 from serving.placement.round_robin import RoundRobin
 from serving.placement.work import Work
-from serving.simulator.gpus import mistral_small
 from serving.simulator.result import Result
 from serving.simulator.simulation import NO_REPLICA, Simulation
 from serving.simulator.workload import Arrival, sessions, shared_prefixes
+from tests.simulator.engines import mistral_small
 
 SPEC = mistral_small(2)
 

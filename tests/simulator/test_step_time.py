@@ -1,6 +1,6 @@
 import pytest
 
-from serving.simulator.gpus import mistral_small
+from tests.simulator.engines import mistral_small
 
 
 @pytest.mark.parametrize(

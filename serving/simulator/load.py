@@ -1,4 +1,4 @@
-"""The loads of `mistral-serve simulate`."""
+"""Loads by their name: recorded ones and made up ones."""
 
 import random
 from collections.abc import Iterable

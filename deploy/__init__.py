@@ -1,0 +1,1 @@
+"""How the service gets onto a machine or a cluster."""

@@ -1,0 +1,2 @@
+"""What a GPU makes of its peaks with a model's matrices and attention, in plain PyTorch: without
+weights and without vLLM."""

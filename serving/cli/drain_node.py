@@ -1,0 +1,143 @@
+"""`mistral-serve drain-node`: what a pod of Ray does before it ends."""
+
+import contextlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from serving.cli.client import fail
+
+_REPLICA = "ray::ServeReplica:"
+"""How Ray names the process of a Serve replica."""
+_TRY_S = 30
+"""The head may be restarting."""
+_POLL_S = 1
+_SETTLE_S = 10
+"""Where the whole cluster goes, its nodes ask to be drained within this time."""
+_RPC_TIMEOUT_S = 10
+_REASON = "the pod is being deleted"
+
+Within = Annotated[
+    int, typer.Option(min=1, help="Seconds: less than the pod's terminationGracePeriodSeconds.")
+]
+Head = Annotated[
+    bool, typer.Option("--head", help="This is the head: wait for the nodes that drain.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The Ray node of this machine."""
+
+    node_id: str
+    gcs_address: str
+
+
+def drain_node(within_s: Within, head: Head = False) -> None:
+    """Have Ray Serve move this node's replicas to others, and wait until they have finished.
+
+    Serve starts their successors first. The replicas stop when those are up, or so early that each
+    has its graceful_shutdown_timeout_s within the time.
+    """
+    end_s = time.monotonic() + within_s
+    node = find_node(psutil.process_iter())
+    if node is None:
+        raise fail("no Ray node runs here: there is nothing to drain.")
+    if head:
+        wait_for_nodes(node, end_s)
+        return
+    typer.echo(f"draining node {node.node_id}")
+    if ask_to_drain(node, within_s):
+        wait_for_replicas(end_s)
+    else:
+        typer.echo("the replicas here end now, and others go on from there")
+
+
+def find_node(processes: Iterable[psutil.Process]) -> Node | None:
+    """The Ray node among these processes, by the command line of its raylet."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if command and Path(command[0]).name == "raylet":
+                flags = dict(part.split("=", 1) for part in command[1:] if "=" in part)
+                return Node(flags["--node_id"], flags["--gcs-address"])
+    return None
+
+
+def gcs_client(node: Node) -> Any:
+    """Raises what Ray raises if the head does not answer."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    return GcsClient(address=node.gcs_address)
+
+
+def ask_to_drain(node: Node, within_s: int) -> bool:
+    """Whether Ray's head took the request."""
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
+    deadline_ms = int((time.time() + within_s) * 1000)
+    give_up_s = time.monotonic() + _TRY_S
+    while True:
+        try:
+            accepted, why_not = gcs_client(node).drain_node(
+                node.node_id, reason, _REASON, deadline_ms
+            )
+            if not accepted:
+                typer.echo(f"Ray does not drain the node: {why_not}")
+            return bool(accepted)
+        except Exception as error:  # Ray has many
+            if time.monotonic() >= give_up_s:
+                typer.echo(f"Ray's head does not answer: {error}")
+                return False
+            time.sleep(_POLL_S)
+
+
+def wait_for_replicas(end_s: float) -> None:
+    """Returns when no replica is left on this machine, or at the end of the time."""
+    told: set[str] = set()
+    while replicas := running_replicas(psutil.process_iter()):
+        if replicas != told:
+            typer.echo(f"waiting for {', '.join(sorted(replicas))}")
+            told = replicas
+        if time.monotonic() >= end_s:
+            typer.echo("the time is over")
+            return
+        time.sleep(_POLL_S)
+    typer.echo("no replica is left")
+
+
+def running_replicas(processes: Iterable[psutil.Process]) -> set[str]:
+    """Deployments of which a replica is among these processes."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            title = next(iter(process.cmdline()), "")
+            if title.startswith(_REPLICA):
+                found.add(title.removeprefix(_REPLICA).partition(".")[0])
+    return found
+
+
+def wait_for_nodes(node: Node, end_s: float) -> None:
+    """Returns when no node of the cluster drains, or at the end of the time. If the head alone is
+    to go, that is soon: what runs goes on without it, and it comes back.
+    """
+    settled_s = time.monotonic() + _SETTLE_S
+    told = -1
+    while time.monotonic() < end_s:
+        try:
+            draining = len(gcs_client(node).get_draining_nodes(timeout=_RPC_TIMEOUT_S))
+        except Exception as error:  # Ray has many
+            typer.echo(f"there is no head to wait with: {error}")
+            return
+        if draining != told:
+            typer.echo(f"{draining} nodes are draining")
+            told = draining
+        if not draining and time.monotonic() >= settled_s:
+            return
+        time.sleep(_POLL_S)

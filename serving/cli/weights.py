@@ -1,0 +1,75 @@
+"""`mistral-serve weights`: brings what a config's engines load."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving import config
+from serving.cli.client import fail
+from serving.config import AppConfig, ConfigError
+from serving.weights import WeightsError, embedded_presets, fetch, is_whole, repositories
+
+_LOOK_EVERY_S = 5
+_TELL_EVERY_S = 60
+
+
+def weights(
+    config_file: Annotated[
+        Path, typer.Argument(help="A Ray Serve config file of this application.")
+    ],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Fetch nothing: wait until another process has.")
+    ] = False,
+) -> None:
+    """Fetch the weights that CONFIG_FILE's engines load into Hugging Face's cache, and check them.
+
+    What is there is not fetched again, and what was begun goes on. Embedded models are trained.
+    """
+    try:
+        app_config = config.load(config_file)
+        if wait:
+            wait_for_all(app_config)
+        else:
+            fetch_all(app_config)
+    except (ConfigError, WeightsError) as error:
+        raise fail(str(error)) from None
+
+
+def fetch_all(app_config: AppConfig) -> None:
+    """Raises WeightsError."""
+    for preset in embedded_presets(app_config):
+        from serving.tiny import PRESETS, ensure_tiny_model
+
+        say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
+    for repository in repositories(app_config):
+        fetch(repository, say)
+    say("all weights are there")
+
+
+def wait_for_all(app_config: AppConfig) -> None:
+    told, told_at_s = "", 0.0
+    while lacking := missing(app_config):
+        if lacking != told or time.monotonic() - told_at_s >= _TELL_EVERY_S:
+            say(f"waiting for {lacking}")
+            told, told_at_s = lacking, time.monotonic()
+        time.sleep(_LOOK_EVERY_S)
+    say("all weights are there")
+
+
+def missing(app_config: AppConfig) -> str:
+    """What is not there yet, as a list to read."""
+    from serving.tiny import PRESETS, tiny_model_folder
+
+    lacking = [str(r) for r in repositories(app_config) if not is_whole(r)]
+    for preset in embedded_presets(app_config):
+        folder = tiny_model_folder(PRESETS[preset])
+        if not folder.is_dir():
+            lacking.append(folder.name)
+    return ", ".join(lacking)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""What the simulator shows of an option: how many replicas meet the objective."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from serving.planner.guess import Operation, operation
+from serving.planner.objective import Objective
+from serving.planner.option import Option
+from serving.planner.search import fewest
+from serving.planner.traffic import Traffic
+from serving.simulator.record import Figures
+from serving.simulator.run import run
+from serving.simulator.spec import engine_spec
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the simulator shows of so many replicas at a rate. `simulate`: the options that have
+    `mistral-serve simulate` show the same. `at` is what a replica does by formula, None if that is
+    more than the formula thinks possible; `prefill` is simulated.
+    """
+
+    per_s: float
+    replicas: int
+    figures: Figures
+    prefill: float
+    at: Operation | None
+    simulate: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rate_per_s": self.per_s,
+            "replicas": self.replicas,
+            "good_share": self.figures.good_share,
+            "figures": asdict(self.figures),
+            "prefill_share_of_time": self.prefill,
+            "by_formula": None if self.at is None else asdict(self.at),
+            "simulate": list(self.simulate),
+        }
+
+
+class Checks:
+    """Runs the simulator for an option; `say` is told which run."""
+
+    def __init__(
+        self,
+        option: Option,
+        model: str,
+        traffic: Traffic,
+        objective: Objective,
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._option = option
+        self._spec = engine_spec(option.entry)
+        self._model = model
+        self._traffic = traffic
+        self._objective = objective
+        self._seed = seed
+        self._say = say
+
+    def fewest_at_peak(self, gpus: int | None) -> Check | None:
+        """With at most so many GPUs. If these do not do, None, and the option has its limit."""
+        option, traffic = self._option, self._traffic
+        most = None if gpus is None else gpus // option.gpus
+        if most == 0:
+            option.limit = f"takes {option.gpus} GPUs, others {gpus}"
+            return None
+        checks: dict[int, Check] = {}
+        option.checked = self._fewest(traffic.peak_per_s, option.replicas or 1, most, checks)
+        if option.checked is not None:
+            return checks[option.checked]
+        if gpus is not None:
+            option.limit = f"takes more than {gpus} GPUs"
+        else:
+            option.limit = self._limit(checks[max(checks)])
+        return None
+
+    def fewest_at_base(self, peak: Check) -> Check | None:
+        """None, and the option has its limit, if no number does."""
+        traffic = self._traffic
+        first = math.ceil(peak.replicas * traffic.base_per_s / traffic.peak_per_s)
+        checks: dict[int, Check] = {}
+        found = self._fewest(traffic.base_per_s, first, None, checks)
+        if found is None:
+            limit = self._limit(checks[max(checks)])
+            self._option.limit = f"at {traffic.base_per_s:g} requests/s: {limit}"
+            return None
+        return checks[found]
+
+    def at_peak(self, replicas: int) -> Check:
+        return self._simulated(self._traffic.peak_per_s, replicas)
+
+    def _fewest(
+        self, per_s: float, first: int, most: int | None, checks: dict[int, Check]
+    ) -> int | None:
+        def holds(replicas: int) -> bool:
+            self._say(f"{self._option.name}: {replicas} replicas, {per_s:g} requests/s")
+            checks[replicas] = self._simulated(per_s, replicas)
+            return checks[replicas].figures.good_share >= self._objective.share
+
+        return fewest(holds, first, most)
+
+    def _simulated(self, per_s: float, replicas: int) -> Check:
+        entry, traffic, objective = self._option.entry, self._traffic, self._objective
+        load, options = traffic.load(per_s, self._seed)
+        report = run(entry, load, replicas, objective.slo, seed=self._seed)
+        total = report.total
+        read_tokens = total.prompt_tokens * (1 - total.hit_rate)
+        prefill_tokens_per_s = read_tokens / max(report.span_s, 1e-9) / replicas
+        seen = replace(traffic, cached_tokens=traffic.prompt_tokens * total.hit_rate)
+        return Check(
+            per_s,
+            replicas,
+            total,
+            prefill_tokens_per_s / self._spec.step_time.prefill_tokens_per_s,
+            operation(self._spec, seen, per_s / replicas),
+            [
+                self._model,
+                *(["--variant", entry.variant] if entry.variant is not None else []),
+                *("--gpu", str(entry.gpu)),
+                *("--tensor-parallel-size", str(entry.tensor_parallel_size)),
+                *("--context-tokens", str(entry.context_tokens)),
+                *options,
+                *("--replicas", str(replicas)),
+                *("--ttft-s", f"{objective.ttft_s:g}", "--itl-ms", f"{1000 * objective.itl_s:g}"),
+            ],
+        )
+
+    def _limit(self, check: Check) -> str:
+        """Why the objective is not met however many replicas there are."""
+        figures, objective = check.figures, self._objective
+        ttft_s, itl_s = figures.ttft_p99_s or math.inf, figures.itl_p99_s or 0.0
+        if figures.refused / max(figures.requests, 1) > 1 - objective.share:
+            what = f"KV cache or context: {figures.refused / figures.requests:.1%} are refused"
+        elif itl_s / objective.itl_s > ttft_s / objective.ttft_s:
+            what = f"bandwidth: 1 % wait more than {1000 * itl_s:.1f} ms between tokens on average"
+        else:
+            what = f"prefill: 1 % wait more than {ttft_s:.2f} s for the first token"
+        return f"{what}, with {check.replicas} replicas; {figures.good_share:.2%} are good"

@@ -1,0 +1,90 @@
+"""A build of a model on GPUs, and whether it can do what is asked."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from serving.catalogue import CatalogueEntry
+from serving.planner.guess import limit, per_replica
+from serving.planner.objective import Objective
+from serving.planner.traffic import Traffic
+from serving.simulator.spec import SpecError, engine_spec
+
+
+@dataclass(slots=True)
+class Option:
+    """A build of a model on GPUs; `limit` is why it is out of the question. `replicas` are what the
+    peak takes by formula; `checked` by the simulator.
+    """
+
+    entry: CatalogueEntry
+    kv_cache_tokens: int = 0
+    replicas: int | None = None
+    checked: int | None = None
+    limit: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.variant or self.entry.id} on {self.gpus} x {self.entry.gpu}"
+
+    @property
+    def gpus(self) -> int:
+        """Of each replica."""
+        return self.entry.tensor_parallel_size * self.entry.pipeline_parallel_size
+
+    @property
+    def peak_gpus(self) -> int | None:
+        replicas = self.checked if self.checked is not None else self.replicas
+        return None if replicas is None else replicas * self.gpus
+
+    def as_dict(self) -> dict[str, Any]:
+        entry = self.entry
+        return {
+            "variant": entry.variant,
+            "gpu": entry.gpu,
+            "gpus_per_replica": self.gpus,
+            "tensor_parallel_size": entry.tensor_parallel_size,
+            "weights_dtype": entry.weights_dtype,
+            "kv_cache_dtype": entry.kv_cache_dtype,
+            "context_tokens": entry.context_tokens,
+            "kv_cache_tokens": self.kv_cache_tokens,
+            "replicas_by_formula": self.replicas,
+            "replicas_simulated": self.checked,
+            "limit": self.limit,
+        }
+
+    def order(self) -> tuple[float, int, int]:
+        """Of those that take as many GPUs the least quantised is the best, then the smallest."""
+        quantised = {"bf16": 0, "fp8": 1, "int4": 2}[self.entry.weights_dtype]
+        peak = self.peak_gpus
+        return (math.inf if peak is None else peak, quantised, self.gpus)
+
+
+def option_of(entry: CatalogueEntry, traffic: Traffic, objective: Objective) -> Option:
+    memory = entry.memory()
+    option = Option(entry, memory.kv_tokens if memory else 0)
+    try:
+        spec = engine_spec(entry)
+    except SpecError:
+        option.limit = "memory: " + _memory_limit(entry)
+        return option
+    option.limit = limit(spec, traffic, objective)
+    if option.limit is None:
+        per_s = per_replica(spec, traffic, objective)
+        option.replicas = math.ceil(traffic.peak_per_s / per_s) if per_s else None
+    return option
+
+
+def _memory_limit(entry: CatalogueEntry) -> str:
+    memory = entry.memory()
+    if memory is None:
+        return "the catalogue has no network for it"
+    if memory.kv_gib_per_gpu < 0:
+        return (
+            f"{memory.weights_gib:.1f} GiB of weights do not fit into {memory.gpus} x "
+            f"{memory.gpu_gib:.1f} GiB"
+        )
+    return (
+        f"a context of {entry.context_tokens:,} does not fit: the KV cache has room for "
+        f"{memory.kv_tokens:,} tokens"
+    )

@@ -1,0 +1,32 @@
+"""The least number for which something holds, where each answer takes seconds."""
+
+from collections.abc import Callable
+
+_CLOSE = 20
+"""A number is good enough if it is less than a 20th above one that is too small."""
+_GIVE_UP = 4
+
+
+def fewest(holds: Callable[[int], bool], first: int, most: int | None = None) -> int | None:
+    """Beginning with a guess; what holds for a number holds for greater ones. None if it does not
+    for `most`, or without one for four times the guess and 4.
+    """
+    too_few, enough = 0, None
+    if most is None:
+        most, number = _GIVE_UP * first + _GIVE_UP, first
+    else:
+        number = most  # whether there is any is what matters most
+    while enough is None or enough - too_few > 1 + enough // _CLOSE:
+        if holds(number):
+            enough = number
+        else:
+            too_few = number
+        if enough is None:
+            if too_few >= most:
+                return None
+            number = min(number + max(number // 3, 1), most)
+        elif too_few == 0:
+            number = max(min(enough - 1, first if number > first else enough - enough // 4), 1)
+        else:
+            number = (too_few + enough) // 2
+    return enough

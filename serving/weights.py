@@ -1,0 +1,300 @@
+"""Brings the weights of a config's models into Hugging Face's cache, and knows when they are whole.
+
+A repository at a commit is whole when all its files that a model reads have the sizes and checksums
+that the hub has for them. That is noted beside them, so that it is checked without the hub.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serving.catalogue import CatalogueEntry
+from serving.catalogue.vllm_flags import vllm_flags
+from serving.config import AppConfig
+
+if TYPE_CHECKING:
+    from huggingface_hub import DryRunFileInfo
+
+GIB = 1024**3
+_REPORT_EVERY_S = 10
+_SPARE_BYTES = GIB
+_LARGE_BYTES = 16 * 1024**2
+_OTHER_FORMATS = ("*.bin", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pt", "*.pth")
+_WEIGHTS = (*_OTHER_FORMATS, "*.safetensors")
+_NOT_OF_FORMAT = {
+    # Repositories of Mistral's hold their weights in both formats.
+    "mistral": (*_OTHER_FORMATS, "model*.safetensors"),
+    "hf": (*_OTHER_FORMATS, "consolidated*.safetensors"),
+}
+
+Say = Callable[[str], None]
+
+
+class WeightsError(Exception):
+    """Weights cannot be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What is needed of one on the hub."""
+
+    repo_id: str
+    revision: str | None
+    """Commit; what its main branch has at the time if not set."""
+    ignore: tuple[str, ...]
+    """Patterns of files that are not."""
+
+    def __str__(self) -> str:
+        return f"{self.repo_id} at {(self.revision or 'main')[:7]}"
+
+
+def repositories(config: AppConfig) -> list[Repository]:
+    """Of all models that engines of ours load from the hub."""
+    found: dict[Repository, None] = {}
+    for model in config.models:
+        entry = model.entry()
+        if entry.kind == "vllm" and entry.embedded is None:
+            found |= dict.fromkeys(_of_model(entry))
+    return list(found)
+
+
+def _of_model(entry: CatalogueEntry) -> Iterator[Repository]:
+    if not Path(entry.weights).is_dir():
+        format_ = str(vllm_flags(entry).get("load-format", ""))
+        ignore = _NOT_OF_FORMAT.get(format_, _OTHER_FORMATS)
+        yield Repository(entry.weights, entry.revision, ignore)
+    tokenizer = entry.tokenizer_repository
+    if tokenizer is not None and not Path(tokenizer).is_dir():
+        yield Repository(tokenizer, entry.tokenizer_revision, _WEIGHTS)
+
+
+def embedded_presets(config: AppConfig) -> list[str]:
+    """The embedded models of `config`, which are trained and not fetched."""
+    return sorted({preset for model in config.models if (preset := model.entry().embedded)})
+
+
+def is_whole(repository: Repository) -> bool:
+    """Whether all files are there, as they were when they were checked. Asks no network."""
+    try:
+        sizes = json.loads(_note(repository).read_text())
+        snapshot = _snapshot(repository)
+        return all((snapshot / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def fetch(repository: Repository, say: Say) -> None:
+    """Downloads what is missing, from where an earlier try stopped, and checks all of it. Raises
+    WeightsError.
+    """
+    if is_whole(repository):
+        say(f"{repository}: there, and checked before")
+        return
+    with _explained(repository):
+        missing = _missing(repository, say)
+        missing_bytes = sum(file.file_size or 0 for file in missing)
+        _check_disk(repository, missing_bytes)
+        with _progress(repository, missing_bytes, say):
+            for file in missing:
+                _fetch_if_large(repository, file)
+            _download(repository)
+        say(f"{repository}: checking")
+        _verify(repository)
+    snapshot = _snapshot(repository)
+    sizes = {
+        str(path.relative_to(snapshot)): path.stat().st_size
+        for path in snapshot.rglob("*")
+        if path.is_file()
+    }
+    note = _note(repository)
+    note.parent.mkdir(exist_ok=True)
+    partial = note.with_suffix(".partial")
+    partial.write_text(json.dumps(sizes))
+    partial.rename(note)
+    say(f"{repository}: complete, {sum(sizes.values()) / GIB:.1f} GiB in {len(sizes)} files")
+
+
+def _missing(repository: Repository, say: Say) -> "list[DryRunFileInfo]":
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    files = snapshot_download(
+        repository.repo_id,
+        revision=repository.revision,
+        ignore_patterns=list(repository.ignore),
+        dry_run=True,
+    )
+    missing = [file for file in files if file.will_download]
+    of_all, of_missing = (sum(f.file_size or 0 for f in some) / GIB for some in (files, missing))
+    say(
+        f"{repository}: {len(files)} files, {of_all:.1f} GiB; "
+        f"to fetch {len(missing)} files, {of_missing:.1f} GiB"
+    )
+    return missing
+
+
+def _fetch_if_large(repository: Repository, file: "DryRunFileInfo") -> None:
+    """Into the place where the hub's client then finds it. By itself it would begin a file anew
+    after a crash, and there is one of 48 GB.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    # It has larger ones in another way.
+    if not _LARGE_BYTES <= (file.file_size or 0) <= constants.MAX_HTTP_DOWNLOAD_SIZE:
+        return
+    url = hf_hub_url(repository.repo_id, file.filename, revision=file.commit_hash)
+    metadata = get_hf_file_metadata(url)
+    assert metadata.etag is not None
+    blob = _folder(repository) / "blobs" / metadata.etag
+    partial = blob.with_suffix(".partial")
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    partial.touch()
+    with partial.open("r+b") as out:
+        resume_size = out.seek(0, os.SEEK_END)
+        http_get(
+            url,
+            out,
+            resume_size=resume_size,
+            headers=build_hf_headers(),
+            expected_size=metadata.size,
+        )
+    partial.rename(blob)
+
+
+def _download(repository: Repository) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        repository.repo_id,
+        revision=repository.revision,
+        ignore_patterns=list(repository.ignore),
+    )
+
+
+def _check_disk(repository: Repository, missing_bytes: int) -> None:
+    folder = _folder(repository)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free + _partial_bytes(folder)
+    if free < missing_bytes + _SPARE_BYTES:
+        raise WeightsError(
+            f"{repository}: {missing_bytes / GIB:.1f} GiB are to fetch and {free / GIB:.1f} GiB "
+            f"are free at {folder.parent}: enlarge the volume, or remove weights of no use"
+        )
+
+
+def _verify(repository: Repository) -> None:
+    """Raises WeightsError after removing what is damaged, so that the next try fetches it."""
+    from huggingface_hub import HfApi
+
+    result = HfApi().verify_repo_checksums(repository.repo_id, revision=repository.revision)
+    for mismatch in result.mismatches:
+        path = result.verified_path / mismatch["path"]
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if result.mismatches:
+        damaged = ", ".join(mismatch["path"] for mismatch in result.mismatches)
+        raise WeightsError(
+            f"{repository}: damaged and removed: {damaged}. The next try fetches it."
+        )
+
+
+@contextlib.contextmanager
+def _explained(repository: Repository) -> Iterator[None]:
+    """Turns the hub's errors into ours."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.HfHubHTTPError, errors.DryRunError, OSError, RuntimeError) as error:
+        # The hub's client raises RuntimeError where a transfer breaks off.
+        cause = error.__cause__ if isinstance(error, errors.DryRunError) else None
+        raise WeightsError(f"{repository}: {_reason(repository, cause or error)}") from None
+
+
+def _reason(repository: Repository, error: BaseException) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            "its makers want their terms accepted, at "
+            f"https://huggingface.co/{repository.repo_id}, by the account whose token is HF_TOKEN"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "there is no such commit: set the model's revision in the config"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            "it is not on the hub, or not for this account: check the model's weights in the "
+            "config, and the token in HF_TOKEN"
+        )
+    return str(error).strip() or type(error).__name__
+
+
+@contextlib.contextmanager
+def _progress(repository: Repository, missing_bytes: int, say: Say) -> Iterator[None]:
+    """Says every few seconds how much has come, by what is on the disk."""
+    folder, over = _folder(repository), threading.Event()
+    before, start_s = _bytes(folder), time.monotonic()
+    at_first = before - _partial_bytes(folder)
+
+    def report() -> None:
+        while not over.wait(_REPORT_EVERY_S):
+            now = _bytes(folder)
+            rate = (now - before) / (time.monotonic() - start_s)
+            come = now - at_first
+            left = f", {(missing_bytes - come) / rate / 60:.0f} min left" if rate > 0 else ""
+            say(
+                f"{repository}: {come / GIB:.1f} of {missing_bytes / GIB:.1f} GiB, "
+                f"{rate / 1e6:.0f} MB/s{left}"
+            )
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _bytes(folder: Path) -> int:
+    """What the files of a repository take on the disk, whole or not."""
+    total = 0
+    for path in (folder / "blobs").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_blocks * 512
+    return total
+
+
+def _partial_bytes(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in (folder / "blobs").glob("*.partial"))
+
+
+def _folder(repository: Repository) -> Path:
+    from huggingface_hub import constants
+
+    name = "models--" + repository.repo_id.replace("/", "--")
+    return Path(constants.HF_HUB_CACHE) / name
+
+
+def _snapshot(repository: Repository) -> Path:
+    """Raises OSError for a main branch that was never fetched."""
+    folder, revision = _folder(repository), repository.revision
+    ref = folder / "refs" / (revision or "main")
+    commit = revision if revision and not ref.is_file() else ref.read_text().strip()
+    return folder / "snapshots" / commit
+
+
+def _note(repository: Repository) -> Path:
+    files = hashlib.sha256("\n".join(repository.ignore).encode()).hexdigest()[:8]
+    return _folder(repository) / "whole" / f"{_snapshot(repository).name}-{files}.json"

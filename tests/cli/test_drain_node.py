@@ -1,0 +1,171 @@
+"""What a pod does before it ends, with stand-ins for Ray's processes and head."""
+
+import importlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from serving.cli import app
+from serving.cli.drain_node import Node
+
+drain_node = importlib.import_module("serving.cli.drain_node")  # the package's is the command
+
+SLEEP = "import time; time.sleep(600)"
+
+
+class Pod:
+    """Processes as Ray's look."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def run_raylet(self) -> None:
+        raylet = self._folder / "raylet"
+        raylet.symlink_to(Path(sys.executable).resolve())
+        flags = ["--node_id=aa11", "--gcs-address=10.0.0.1:6379", "--labels={}"]
+        self._start(subprocess.Popen([raylet, "-c", SLEEP, *flags]))
+
+    def run_replica(self, deployment: str) -> "subprocess.Popen[bytes]":
+        title = f"ray::ServeReplica:mistral:{deployment}"
+        return self._start(subprocess.Popen([title, "-c", SLEEP], executable=sys.executable))
+
+    def _start(self, process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+        self.processes.append(process)
+        while not psutil.Process(process.pid).cmdline():
+            time.sleep(0.001)  # it has none for a moment
+        return process
+
+    def iter(self) -> list[psutil.Process]:
+        return [psutil.Process(p.pid) for p in self.processes if p.poll() is None]
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
+    pod = Pod(tmp_path)
+    # The machine may run others' Ray too, a pod does not.
+    monkeypatch.setattr(psutil, "process_iter", pod.iter)
+    yield pod
+    for process in pod.processes:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Head:
+    """Ray's head, which has Serve stop replicas when their node is drained."""
+
+    pod: Pod
+    is_away: int = 0
+    """Requests that it does not answer."""
+    drained: list[tuple[str, str]] = field(default_factory=list)
+    draining: list[int] = field(default_factory=list)
+    """How many nodes are, from one question to the next."""
+
+    def client(self, node: Node) -> "Head":
+        assert node.gcs_address == "10.0.0.1:6379"
+        if self.is_away:
+            self.is_away -= 1
+            raise RuntimeError("GCS is unavailable")
+        return self
+
+    def drain_node(
+        self, node_id: str, reason: int, message: str, deadline_ms: int
+    ) -> tuple[bool, str]:
+        self.drained.append((node_id, message))
+        for process in self.pod.processes[1:]:
+            threading.Timer(0.1, process.terminate).start()
+        return True, ""
+
+    def get_draining_nodes(self, timeout: float) -> dict[str, int]:
+        count = self.draining.pop(0) if self.draining else 0
+        return {str(index): 0 for index in range(count)}
+
+
+@pytest.fixture
+def head(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> Head:
+    head = Head(pod)
+    monkeypatch.setattr(drain_node, "gcs_client", head.client)
+    monkeypatch.setattr(drain_node, "_POLL_S", 0.01)
+    monkeypatch.setattr(drain_node, "_SETTLE_S", 0)
+    return head
+
+
+def run(*flags: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["drain-node", *flags])
+    return result.exit_code, result.output
+
+
+def test_it_ends_when_the_last_replica_has(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    replicas = [pod.run_replica("Router"), pod.run_replica("Engine-tiny")]
+    code, log = run("--within-s", "60")
+    assert code == 0, log
+    assert head.drained == [("aa11", "the pod is being deleted")]
+    assert "waiting for mistral:Engine-tiny, mistral:Router" in log
+    assert log.endswith("no replica is left\n")
+    assert all(replica.wait(10) is not None for replica in replicas)
+
+
+def test_a_head_that_is_just_restarting_is_asked_again(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    head.is_away = 3
+    code, log = run("--within-s", "60")
+    assert code == 0 and "no replica is left" in log
+    assert len(head.drained) == 1
+
+
+def test_without_a_head_nothing_is_waited_for(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_node, "_TRY_S", 0)
+    pod.run_raylet()
+    replica = pod.run_replica("Router")
+    head.is_away = 10**6
+    code, log = run("--within-s", "60")
+    assert code == 0 and "head does not answer" in log
+    assert replica.poll() is None
+
+
+def test_what_ray_refuses_is_not_waited_for(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "drain_node", lambda *_: (False, "the node is dead"))
+    pod.run_raylet()
+    pod.run_replica("Router")
+    code, log = run("--within-s", "60")
+    assert code == 0 and "does not drain the node: the node is dead" in log
+    assert "end now" in log
+
+
+def test_it_does_not_outlast_its_time(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod.run_raylet()
+    monkeypatch.setattr(head, "drain_node", lambda *_: (True, ""))
+    pod.run_replica("Engine-tiny")
+    code, log = run("--within-s", "1")
+    assert code == 0 and log.endswith("the time is over\n")
+
+
+def test_a_head_waits_for_the_nodes_that_drain(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    head.draining = [2, 2, 1, 0]
+    code, log = run("--head", "--within-s", "60")
+    assert code == 0, log
+    assert head.draining == []
+    assert log.splitlines() == [f"{count} nodes are draining" for count in (2, 1, 0)]
+    assert head.drained == []
+
+
+def test_a_machine_without_ray_is_one_line(pod: Pod, head: Head) -> None:
+    code, log = run("--within-s", "60")
+    assert code == 1 and log == "mistral-serve: no Ray node runs here: there is nothing to drain.\n"

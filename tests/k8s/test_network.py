@@ -1,0 +1,118 @@
+"""Who may talk to whom: exactly the flows of the design."""
+
+import pytest
+
+from tests.k8s.manifests import OVERLAYS, base, kustomized, needs_kubectl, pods
+from tests.k8s.network import Peer, allowed
+
+OPERATOR = Peer(
+    "kuberay-system",
+    {"app.kubernetes.io/name": "kuberay-operator"},
+    {"kubernetes.io/metadata.name": "kuberay-system"},
+)
+PROMETHEUS = Peer(
+    "monitoring",
+    {"app.kubernetes.io/name": "prometheus"},
+    {"kubernetes.io/metadata.name": "monitoring"},
+)
+DNS = Peer("kube-system", {"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"})
+OUTSIDE = {
+    "client": Peer("chat", {}, {"mistral-serve/client": "true"}),
+    "stranger": Peer("other", {}, {"kubernetes.io/metadata.name": "other"}),
+    "operator": OPERATOR,
+    "another pod beside the operator": Peer(
+        "kuberay-system", {}, {"kubernetes.io/metadata.name": "kuberay-system"}
+    ),
+    "an operator's double": Peer(
+        "other", OPERATOR.labels, {"kubernetes.io/metadata.name": "other"}
+    ),
+    "prometheus": PROMETHEUS,
+    "grafana": Peer(
+        "monitoring", {"app.kubernetes.io/name": "grafana"}, PROMETHEUS.namespace_labels
+    ),
+    "dns": DNS,
+    "a node's DNS cache": Peer(ip="169.254.20.10"),
+    "internet": Peer(ip="93.184.215.14"),
+    "internet by IPv6": Peer(ip="2606:2800:21f:cb07:6820:80da:af6b:8b2c"),
+    "the private network": Peer(ip="192.168.3.4"),
+    "the cloud's metadata": Peer(ip="169.254.169.254"),
+    "a private IPv6 address": Peer(ip="fd00::7"),
+    "api server": Peer(ip="10.96.0.1"),
+}
+RAY = {"head", "router", "engine"}
+PORTS = {
+    *(53, 80, 443, 6443),  # names, the internet, Kubernetes
+    *(8000, 6379, 8265, 10001),  # router, GCS and Redis, Ray's dashboard and client
+    *(8080, 44217, 44227, 52365),  # metrics, Ray's agent
+    *(22, 1023, 1024, 35123, 65535),
+}
+FREE_PORTS = {port for port in PORTS if port >= 1024}
+FLOWS: dict[tuple[str, str], set[int]] = {
+    **{(source, target): FREE_PORTS for source in RAY for target in RAY},
+    ("client", "router"): {8000},
+    ("operator", "head"): {8265},
+    ("prometheus", "head"): {8080, 44217, 44227},
+    ("prometheus", "router"): {8080},
+    ("prometheus", "engine"): {8080},
+    ("head", "redis"): {6379},
+    ("redis-cleanup", "redis"): {6379},
+    **{
+        (source, target): {53}
+        for source in RAY | {"redis-cleanup", "weights"}
+        for target in ("dns", "a node's DNS cache")
+    },
+    **{("weights", target): {443} for target in ("internet", "internet by IPv6")},
+    **{("engine", target): {80, 443} for target in ("internet", "internet by IPv6")},
+}
+# The API server's address differs from cluster to cluster, so it is any.
+for target in OUTSIDE:
+    FLOWS["head", target] = FLOWS.get(("head", target), set()) | {443, 6443}
+"""Ports of TCP."""
+
+
+def peers() -> dict[str, Peer]:
+    inside = {}
+    for pod in pods(base()):
+        cleanup = pod.labels.get("ray.io/node-type") == "redis-cleanup"
+        inside["redis-cleanup" if cleanup else pod.component] = Peer(pod.namespace, pod.labels)
+    assert inside.keys() == RAY | {"redis", "redis-cleanup", "weights"}
+    return inside | OUTSIDE
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_exactly_these_flows_are_allowed(protocol: str) -> None:
+    everyone, policies = peers(), base()
+    open_ports = {
+        (source, target): {port for port in PORTS if allowed(policies, from_, to, port, protocol)}
+        for source, from_ in everyone.items()
+        for target, to in everyone.items()
+        if "mistral-serve" in (from_.namespace, to.namespace)
+    }
+    wanted = FLOWS if protocol == "TCP" else {pair: ports & {53} for pair, ports in FLOWS.items()}
+    for pair, ports in open_ports.items():
+        assert ports == wanted.get(pair, set()), " to ".join(pair)
+    assert wanted.keys() <= open_ports.keys()
+
+
+def test_no_pod_of_the_namespace_is_without_policy() -> None:
+    debug = Peer("mistral-serve", {"app": "debug"})
+    for peer in peers().values():
+        assert not allowed(base(), debug, peer, 8000)
+        assert not allowed(base(), peer, debug, 8000)
+
+
+@needs_kubectl
+def test_where_upgrades_go_by_a_gateway_clients_reach_routers_through_it_alone() -> None:
+    policies, everyone = kustomized(OVERLAYS / "incremental-upgrade"), peers()
+    gateway = Peer("mistral-serve", {"gateway.networking.k8s.io/gateway-name": "mistral-gateway"})
+    reached = {
+        name
+        for name, peer in everyone.items()
+        for port in PORTS
+        if allowed(policies, gateway, peer, port)
+    }
+    assert reached == {"router", "dns"}
+    assert allowed(policies, everyone["client"], gateway, 80)
+    assert allowed(policies, gateway, everyone["router"], 8000)
+    assert not allowed(policies, everyone["stranger"], gateway, 80)
+    assert not allowed(policies, gateway, everyone["router"], 8080)
