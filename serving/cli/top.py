@@ -3,6 +3,7 @@
 import time
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +16,7 @@ from serving.cli.service_status import asking, service_status
 from serving.router.status import ModelStatus, Objectives, Quantiles, ServiceStatus
 
 _NOTHING = "-"
+_NO_ANSWER = Text("no router answers; these figures are old:", style="bold red")
 
 
 def top(
@@ -29,11 +31,15 @@ def top(
             console.print(screen(url, service_status(client)))
             return
         try:
-            first = screen(url, service_status(client))
-            with Live(first, console=console, screen=True, auto_refresh=False) as live:
+            latest = screen(url, service_status(client))
+            with Live(latest, console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(interval_s)
-                    live.update(screen(url, service_status(client)), refresh=True)
+                    try:
+                        latest = screen(url, service_status(client))
+                        live.update(latest, refresh=True)
+                    except httpx.HTTPError:
+                        live.update(Group(_NO_ANSWER, latest), refresh=True)
         except KeyboardInterrupt:
             return
 

@@ -6,8 +6,8 @@ import pty
 import signal
 import sys
 import termios
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import msgspec
@@ -84,37 +84,65 @@ def test_nothing_there_is_one_line() -> None:
     assert result.stderr.startswith(f"mistral-serve: nothing answers at {service.url}.")
 
 
+@asynccontextmanager
+async def in_a_terminal(url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, bytearray]]:
+    """The command, and what it shows."""
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (30, 100))
+    seen = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):
+            seen.extend(os.read(terminal, 65536))
+
+    asyncio.get_running_loop().add_reader(terminal, read)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(*TOP, "--url", url, "--interval", "0.1"),
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )
+    try:
+        yield process, seen
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        asyncio.get_running_loop().remove_reader(terminal)
+        os.close(terminal)
+        os.close(its_end)
+
+
 async def test_in_a_terminal_it_follows_the_service_until_ctrl_c() -> None:
-    async with running_router(Engine) as router:
-        terminal, its_end = pty.openpty()
-        termios.tcsetwinsize(its_end, (30, 100))
-        seen = bytearray()
+    async with running_router(Engine) as router, in_a_terminal(router.url) as (process, seen):
+        await eventually(lambda: b"1 of 1 up" in seen, within_s=60)
+        router.directory.update(MODEL, [])
+        await eventually(lambda: b"no replica is up" in seen, within_s=30)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+        assert b"Traceback" not in seen
 
-        def read() -> None:
-            with suppress(OSError):
-                seen.extend(os.read(terminal, 65536))
 
-        asyncio.get_running_loop().add_reader(terminal, read)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *(*TOP, "--url", router.url, "--interval", "0.1"),
-            stdin=its_end,
-            stdout=its_end,
-            stderr=its_end,
-            env=os.environ | {"TERM": "xterm-256color"},
-        )
-        try:
-            await eventually(lambda: b"1 of 1 up" in seen, within_s=60)
-            router.directory.update(MODEL, [])
-            await eventually(lambda: b"no replica is up" in seen, within_s=30)
-            process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(30):
-                assert await process.wait() == 0
-            assert b"Traceback" not in seen
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            asyncio.get_running_loop().remove_reader(terminal)
-            os.close(terminal)
-            os.close(its_end)
+async def test_a_service_that_is_away_for_a_while_is_told_and_seen_again() -> None:
+    replicas: list[str] = ["before"]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if replicas:
+            body = msgspec.json.encode(a_service(small=a_model(*map(a_replica, replicas))))
+            head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            writer.write(head % len(body) + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, in_a_terminal(url) as (process, seen):
+        await eventually(lambda: b"before" in seen, within_s=60)
+        replicas.clear()
+        await eventually(lambda: b"no router answers" in seen, within_s=30)
+        replicas.append("afterwards")
+        await eventually(lambda: b"afterwards" in seen, within_s=30)
+        assert process.returncode is None
