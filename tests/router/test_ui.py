@@ -113,6 +113,24 @@ async def test_the_figures_are_those_of_the_service_as_they_change(
 
 
 @needs_chromium
+async def test_figures_that_are_old_are_said_to_be(
+    start_router: StartRouter, browser: Browser
+) -> None:
+    router = await start_router(Telling, ui=True)
+    page = await browser.open(f"{router.url}/-/ui")
+    await page.wait_for_text("#state", "all up")
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.call("Network.enable")
+    await page.call("Network.emulateNetworkConditions", offline=True, **conditions)
+    await page.wait_for_text("#state", "the router does not answer: figures are old")
+    await page.type("#text", "Hello")
+    await page.click("#send")
+    await page.wait_for_text("#error", "The connection to the router broke off.")
+    await page.call("Network.emulateNetworkConditions", offline=False, **conditions)
+    await page.wait_for_text("#state", "all up")
+
+
+@needs_chromium
 async def test_a_prompt_with_an_image_streams_and_the_page_says_how_it_was_answered(
     start_router: StartRouter, browser: Browser, tmp_path: Path
 ) -> None:
