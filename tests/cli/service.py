@@ -1,5 +1,10 @@
 """What a router tells of a service, for the commands that show it."""
 
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from serving.cli import app
 from serving.router.status import (
     ModelStatus,
     Objectives,
@@ -23,3 +28,14 @@ def a_model(*replicas: ReplicaStatus) -> ModelStatus:
 def a_service(**models: ModelStatus) -> ServiceStatus:
     versions = {"vllm": "0.32.0", "ray": "2.60.0"}
     return ServiceStatus("router-0", 1, "least_cost", False, versions, Objectives(2.5, 0.1), models)
+
+
+URL = "http://service:8000"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str, answer: bytes) -> Result:
+    """The command against a service that answers that."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=answer))
+    client = httpx.Client(base_url=URL, transport=transport)
+    monkeypatch.setattr(httpx, "Client", lambda **_: client)
+    return CliRunner().invoke(app, [command, "--url", URL], catch_exceptions=False)

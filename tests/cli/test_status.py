@@ -1,38 +1,27 @@
 """`mistral-serve status`."""
 
 from collections.abc import Callable
-from typing import Any
 
-import httpx
-import msgspec
 import pytest
+from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
 from tests.batch.stand_in_service import Reply, serving
-from tests.cli.service import a_model, a_replica, a_service
+from tests.cli.service import URL, a_model, a_replica, a_service, run
 
-URL = "http://service:8000"
-
-Status = Callable[[Any], Result]
+Status = Callable[[bytes], Result]
 
 
 @pytest.fixture
 def status(monkeypatch: pytest.MonkeyPatch) -> Status:
     """Runs the command against a service that answers that."""
 
-    def run(answer: Any) -> Result:
-        body = answer if isinstance(answer, str) else msgspec.json.encode(answer)
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
-        client = httpx.Client(base_url=URL, transport=transport)
-        monkeypatch.setattr(httpx, "Client", lambda **_: client)
-        return CliRunner().invoke(app, ["status", "--url", URL], catch_exceptions=False)
-
-    return run
+    return lambda answer: run(monkeypatch, "status", answer)
 
 
 def test_models_and_replicas_are_listed(status: Status) -> None:
-    result = status(a_service(small=a_model(a_replica("r1", requests=2, tokens=300))))
+    result = status(encode(a_service(small=a_model(a_replica("r1", requests=2, tokens=300)))))
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"{URL}  vllm 0.32.0, ray 2.60.0",
@@ -42,14 +31,14 @@ def test_models_and_replicas_are_listed(status: Status) -> None:
 
 
 def test_a_model_without_a_replica_is_told_and_1(status: Status) -> None:
-    result = status(a_service(small=a_model()))
+    result = status(encode(a_service(small=a_model())))
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1:] == ["small", "  no replica is up"]
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "null", "7", "{}", '{"models": []}'])
 def test_what_is_another_service_is_told(status: Status, body: str) -> None:
-    result = status(body)
+    result = status(body.encode())
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"mistral-serve: what answers at {URL} is no service of")

@@ -9,7 +9,6 @@ import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-import httpx
 import msgspec
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,12 +16,11 @@ from typer.testing import CliRunner, Result
 from serving.cli import app
 from serving.router.status import Quantiles, ServiceStatus
 from tests.batch.stand_in_service import serving
-from tests.cli.service import a_model, a_replica, a_service
+from tests.cli.service import a_model, a_replica, a_service, run
 from tests.eventually import eventually
 from tests.router.engines import Engine
 from tests.router.live import MODEL, running_router
 
-URL = "http://service:8000"
 TOP = "-c", "from serving.cli import main; main()", "top"
 
 Top = Callable[[ServiceStatus], Result]
@@ -33,14 +31,7 @@ def top(monkeypatch: pytest.MonkeyPatch) -> Top:
     """Runs the command, whose output is no terminal, against a service that says so."""
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(service: ServiceStatus) -> Result:
-        body = msgspec.json.encode(service)
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
-        client = httpx.Client(base_url=URL, transport=transport)
-        monkeypatch.setattr(httpx, "Client", lambda **_: client)
-        return CliRunner().invoke(app, ["top", "--url", URL], catch_exceptions=False)
-
-    return run
+    return lambda service: run(monkeypatch, "top", msgspec.json.encode(service))
 
 
 def test_without_a_terminal_it_is_shown_once_in_80_columns(top: Top) -> None:

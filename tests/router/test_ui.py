@@ -12,7 +12,7 @@ import pytest
 from serving.admission import Capacity
 from serving.config import TenantConfig
 from serving.router.model import Model
-from tests.browser import Browser, needs_chromium, running_browser
+from tests.browser import Browser, Page, needs_chromium, running_browser
 from tests.router.engines import IsUnavailable, Steered
 from tests.router.live import MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
@@ -55,6 +55,25 @@ async def asked(router: LiveRouter, engine: int = 0) -> Telling:
     telling = await router.asked(engine)
     assert isinstance(telling, Telling)
     return telling
+
+
+async def ready(browser: Browser, router: LiveRouter) -> Page:
+    """The page, where a prompt can be sent."""
+    page = await browser.open(f"{router.url}/-/ui")
+    await page.wait_for("document.querySelector('#model').value")
+    return page
+
+
+async def ask(page: Page, text: str = "Hello") -> None:
+    await page.type("#text", text)
+    await page.click("#send")
+
+
+async def attach_image(page: Page, folder: Path) -> None:
+    (folder / "image.png").write_bytes(PNG)
+    await page.choose_file("#image", folder / "image.png")
+    await page.wait_for("!document.querySelector('#preview').hidden")
+    await page.wait_for("document.querySelector('#preview').naturalWidth === 1")
 
 
 @pytest.fixture
@@ -123,8 +142,7 @@ async def test_figures_that_are_old_are_said_to_be(
     await page.call("Network.enable")
     await page.call("Network.emulateNetworkConditions", offline=True, **conditions)
     await page.wait_for_text("#state", "the router does not answer: figures are old")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    await ask(page)
     await page.wait_for_text("#error", "The connection to the router broke off.")
     await page.call("Network.emulateNetworkConditions", offline=False, **conditions)
     await page.wait_for_text("#state", "all up")
@@ -135,14 +153,9 @@ async def test_a_prompt_with_an_image_streams_and_the_page_says_how_it_was_answe
     start_router: StartRouter, browser: Browser, tmp_path: Path
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("document.querySelector('#model').value")
-    (tmp_path / "image.png").write_bytes(PNG)
-    await page.choose_file("#image", tmp_path / "image.png")
-    await page.wait_for("!document.querySelector('#preview').hidden")
-    await page.wait_for("document.querySelector('#preview').naturalWidth === 1")
-    await page.type("#text", "What is this?")
-    await page.click("#send")
+    page = await ready(browser, router)
+    await attach_image(page, tmp_path)
+    await ask(page, "What is this?")
 
     engine = await asked(router)
     first, token, last = stream_events(engine.request_id, MODEL)
@@ -185,10 +198,8 @@ async def test_the_page_says_which_replica_answered_after_another_had_failed(
     start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(IsUnavailable, Telling, ui=True, placement="round_robin")
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("document.querySelector('#model').value")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    page = await ready(browser, router)
+    await ask(page)
     (await asked(router, 1)).answer_whole()
     await page.wait_for_text("#facts", "2 tokens")
     assert "replica-1 answered" in await page.text("#why")
@@ -202,10 +213,8 @@ async def test_an_answer_that_is_stopped_or_breaks_off_is_told(
     start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("document.querySelector('#model').value")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    page = await ready(browser, router)
+    await ask(page)
     engine = await asked(router)
     first, token, _ = stream_events(engine.request_id, MODEL)
     engine.begin(first, token)
@@ -228,8 +237,7 @@ async def test_a_refusal_is_told_in_words(start_router: StartRouter, browser: Br
     engine = await asked(router)
     page = await browser.open(f"{router.url}/-/ui")
     await page.wait_for_text("[data-field=waiting]", "1")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    await ask(page)
     await page.wait_for_text("#error", "429 queue_full: Too many requests wait for")
     assert "No replica was asked" in await page.text("#why")
     assert "queue_full" in await page.text("#facts")
@@ -244,13 +252,9 @@ async def test_an_invalid_request_is_told_in_words(
     start_router: StartRouter, browser: Browser, tmp_path: Path
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("document.querySelector('#model').value")
-    (tmp_path / "image.png").write_bytes(PNG)
-    await page.choose_file("#image", tmp_path / "image.png")
-    await page.wait_for("!document.querySelector('#preview').hidden")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    page = await ready(browser, router)
+    await attach_image(page, tmp_path)
+    await ask(page)
     engine = await asked(router)
     error = json.dumps({"error": {"message": "The image is none.", "code": "bad_image"}}).encode()
     engine.transport.write(
@@ -271,8 +275,7 @@ async def test_a_tenants_key_is_asked_for_and_kept_nowhere(
     router = await start_router(Telling, ui=True, tenants=tenants)
     page = await browser.open(f"{router.url}/-/ui")
     await page.wait_for("!document.querySelector('#key-field').hidden")
-    await page.type("#text", "Hello")
-    await page.click("#send")
+    await ask(page)
     await page.wait_for_text("#error", "401 invalid_api_key")
     await page.type("#key", "sk-search")
     await page.click("#send")
