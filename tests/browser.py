@@ -176,6 +176,9 @@ async def running_browser() -> AsyncIterator[Browser]:
                 listening = asyncio.create_task(browser.listen())
                 try:
                     yield browser
+                    await browser.call("Browser.close")  # which writes its files to the end
+                    async with asyncio.timeout(_WAIT_S):
+                        await process.wait()
                 finally:
                     listening.cancel()
                     await asyncio.gather(listening, return_exceptions=True)
