@@ -78,6 +78,9 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """Only they may use the API; anyone, if there are none."""
+    ui: bool = False
+    """Serve the page at /-/ui, which shows the models and their load to whoever can reach the
+    router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
     replica_hold_off_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until it is healthy; it is asked
     after twice as long each time in a row, up to a minute."""

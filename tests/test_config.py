@@ -36,6 +36,11 @@ def test_each_config_of_deploy_is_valid(file: Path) -> None:
     assert load(file).models
 
 
+def test_the_page_is_off_unless_it_is_asked_for() -> None:
+    assert load(SERVE / "local.yaml").router.ui
+    assert not load(SERVE / "production.yaml").router.ui
+
+
 def test_what_is_not_set_has_a_default(path: Path) -> None:
     write(path, {"models": [{"model": TINY}]})
     config = load(path)

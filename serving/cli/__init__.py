@@ -14,6 +14,7 @@ from serving.cli.monitor import monitor
 from serving.cli.plan import plan_command
 from serving.cli.simulate import simulate
 from serving.cli.status import status
+from serving.cli.top import top
 from serving.cli.up import up
 from serving.cli.weights import weights
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 for command in (
     up,
     status,
+    top,
     monitor,
     chat,
     batch,

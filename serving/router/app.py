@@ -5,15 +5,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from serving.router import errors
+from serving.router import errors, ui
 from serving.router.asgi import Message, Receive, Scope, Send, client_request_id
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
 from serving.router.metrics import Metrics
+from serving.router.observer import Observer
 from serving.router.relay import Relay
 from serving.router.scrape_targets import Target
 from serving.router.served_model import ServedModel
@@ -43,10 +45,15 @@ class RouterApp:
         tenants: Tenants,
         metrics: Metrics,
         targets: Callable[[], list[Target]],
+        observer: Observer,
         is_draining: Callable[[], bool],
+        *,
+        with_ui: bool,
     ) -> None:
         self._relay = relay
-        self._api = own_endpoints(directory, tenants, metrics, targets, is_draining)
+        self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
+        if with_ui:
+            self._api.get(ui.PATH)(ui.page)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
@@ -67,13 +74,14 @@ def own_endpoints(
     tenants: Tenants,
     metrics: Metrics,
     targets: Callable[[], list[Target]],
+    observer: Observer,
     is_draining: Callable[[], bool],
 ) -> FastAPI:
     """The endpoints that the router answers from what it knows."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
-    versions = {"version": vllm_version()}  # as vLLM has it
-    versions |= {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    others = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    versions = {"vllm": vllm_version(), **others}
 
     async def known(request: Request) -> None:
         tenants.of(request.headers.raw)
@@ -120,7 +128,7 @@ def own_endpoints(
 
     @api.get("/version")
     async def get_version() -> dict[str, str]:
-        return versions
+        return {"version": versions["vllm"], **others}  # as vLLM has it
 
     @api.get("/metrics")
     async def get_metrics() -> Response:
@@ -132,22 +140,11 @@ def own_endpoints(
         """All routers and engines, for the HTTP service discovery of Prometheus."""
         return targets()
 
-    @api.get("/-/replicas")
-    async def replicas() -> dict[str, Any]:
-        """Models, their live replicas, and what all routers have in flight on each."""
-        return {
-            model_id: [
-                {
-                    "replica": replica.info.replica_id,
-                    "address": f"{replica.info.host}:{replica.info.port}",
-                    "requests_in_flight": replica.load.requests,
-                    "tokens_in_flight": replica.load.kv_tokens,
-                    "left_out": replica.health.left_out,
-                }
-                for replica in served.replicas
-            ]
-            for model_id, served in directory.models.items()
-        }
+    @api.get("/-/status")
+    async def get_status() -> Response:
+        """How the models and their replicas are: a `ServiceStatus`."""
+        body = msgspec.json.encode(observer.status(versions))
+        return Response(body, headers={"content-type": "application/json"})
 
     @api.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:

@@ -19,6 +19,7 @@ from serving.router.directory import Directory
 from serving.router.http_server import HttpServer, listening_socket
 from serving.router.metrics import Metrics
 from serving.router.model import Model
+from serving.router.observer import Observer
 from serving.router.peers import PeerInfo, Peers
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
@@ -102,7 +103,18 @@ class Router:
             directory, token, config, tenants, metrics, self._request_log.write, self._tracing
         )
         targets = partial(scrape_targets, directory, routers)
-        app = RouterApp(directory, relay, tenants, metrics, targets, lambda: self._draining)
+        router_id = context.replica_id.unique_id
+        observer = Observer(directory, config, tenants, router_id, lambda: len(routers))
+        app = RouterApp(
+            directory,
+            relay,
+            tenants,
+            metrics,
+            targets,
+            observer,
+            lambda: self._draining,
+            with_ui=config.ui,
+        )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"

@@ -13,7 +13,7 @@ from serving.router import objectives
 _SHORTEST_S, _LONGEST_S = 1e-4, 1e3
 _STEP = 1.02
 """From one edge to the next: a quantile is within 2 % of the right one."""
-_WINDOW_S = 60.0
+WINDOW_S = 60.0
 _MOST_UNCOUNTED = 500
 
 
@@ -75,7 +75,7 @@ class Latency:
         """
         self._count()
         now_s = self._clock()
-        if now_s - self._began_s >= _WINDOW_S:
+        if now_s - self._began_s >= WINDOW_S:
             self._before, self._since = self._since, self._counts.copy()
             self._began_s = now_s
         ranks = np.cumsum(self._counts - self._before)

@@ -41,6 +41,11 @@ class Tenants:
                     raise RuntimeError(f"tenants {other.name} and {tenant.name} have the same key")
         self.names = self.names or [ANYONE.name]
 
+    @property
+    def are_configured(self) -> bool:
+        """And so a key is needed."""
+        return bool(self._by_hash)
+
     def of(self, headers: Headers) -> Tenant:
         """Who sends these. Raises ApiError 401."""
         if not self._by_hash:

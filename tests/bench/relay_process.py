@@ -157,6 +157,7 @@ async def _serve_router(engine_port: int) -> None:
     from serving.router.http_server import listening_socket, server_config
     from serving.router.metrics import Metrics
     from serving.router.model import Model
+    from serving.router.observer import Observer
     from serving.router.relay import Relay
     from serving.router.replica import ReplicaInfo
     from serving.router.replica_health import HealthCheck
@@ -171,7 +172,10 @@ async def _serve_router(engine_port: int) -> None:
     metrics = Metrics(directory, tenants.names)
     log = RequestLog(Path(os.devnull), 0, 0)
     relay = Relay(directory, "token", config, tenants, metrics, log.write)
-    app = RouterApp(directory, relay, tenants, metrics, list, is_draining=lambda: False)
+    observer = Observer(directory, config, tenants, "router-0", lambda: 1)
+    app = RouterApp(
+        directory, relay, tenants, metrics, list, observer, lambda: False, with_ui=config.ui
+    )
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()

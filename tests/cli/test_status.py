@@ -1,50 +1,27 @@
 """`mistral-serve status`."""
 
-import json
 from collections.abc import Callable
-from typing import Any
 
-import httpx
 import pytest
+from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
 from tests.batch.stand_in_service import Reply, serving
+from tests.cli.service import URL, a_model, a_replica, a_service, run
 
-URL = "http://service:8000"
-REPLICA = {
-    "replica": "r1",
-    "address": "10.0.0.1:4000",
-    "requests_in_flight": 2,
-    "tokens_in_flight": 300,
-}
-ANSWERS: dict[str, Any] = {
-    "/-/replicas": {"small": [REPLICA]},
-    "/version": {"vllm": "0.32.0", "ray": "2.60.0"},
-}
-
-Status = Callable[[dict[str, Any]], Result]
+Status = Callable[[bytes], Result]
 
 
 @pytest.fixture
 def status(monkeypatch: pytest.MonkeyPatch) -> Status:
-    """Runs the command against a service of those answers."""
+    """Runs the command against a service that answers that."""
 
-    def run(answers: dict[str, Any]) -> Result:
-        def answer(request: httpx.Request) -> httpx.Response:
-            body = answers[request.url.path]
-            return httpx.Response(200, content=body if isinstance(body, str) else json.dumps(body))
-
-        transport = httpx.MockTransport(answer)
-        client = httpx.Client(base_url=URL, transport=transport)
-        monkeypatch.setattr(httpx, "Client", lambda **_: client)
-        return CliRunner().invoke(app, ["status", "--url", URL], catch_exceptions=False)
-
-    return run
+    return lambda answer: run(monkeypatch, "status", answer)
 
 
 def test_models_and_replicas_are_listed(status: Status) -> None:
-    result = status(ANSWERS)
+    result = status(encode(a_service(small=a_model(a_replica("r1", requests=2, tokens=300)))))
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"{URL}  vllm 0.32.0, ray 2.60.0",
@@ -54,15 +31,14 @@ def test_models_and_replicas_are_listed(status: Status) -> None:
 
 
 def test_a_model_without_a_replica_is_told_and_1(status: Status) -> None:
-    result = status(ANSWERS | {"/-/replicas": {"small": []}})
+    result = status(encode(a_service(small=a_model())))
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1:] == ["small", "  no replica is up"]
 
 
-@pytest.mark.parametrize("path", ANSWERS)
-@pytest.mark.parametrize("body", ["<html>", [], None, "7"])
-def test_what_is_another_service_is_told(status: Status, path: str, body: Any) -> None:
-    result = status(ANSWERS | {path: body})
+@pytest.mark.parametrize("body", ["<html>", "[]", "null", "7", "{}", '{"models": []}'])
+def test_what_is_another_service_is_told(status: Status, body: str) -> None:
+    result = status(body.encode())
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"mistral-serve: what answers at {URL} is no service of")
@@ -74,7 +50,7 @@ def test_an_error_is_not_taken_for_silence() -> None:
         result = CliRunner().invoke(app, ["status", "--url", service.url], catch_exceptions=False)
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        f"mistral-serve: {service.url}/-/replicas answers 404: --url must be"
+        f"mistral-serve: {service.url}/-/status answers 404: --url must be"
     )
     assert result.stderr.count("\n") == 1
 

@@ -113,7 +113,9 @@ class Service:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def replicas(self) -> list[dict[str, Any]]:
-        replicas: list[dict[str, Any]] = httpx.get(f"{self.url}/-/replicas").json()[MODEL]
+        replicas: list[dict[str, Any]] = httpx.get(f"{self.url}/-/status").json()["models"][MODEL][
+            "replicas"
+        ]
         return replicas
 
     def engine_token(self) -> str:

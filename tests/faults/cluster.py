@@ -142,16 +142,16 @@ class Cluster:
         answer.
         """
         try:
-            response = httpx.get(f"http://127.0.0.1:{self.port}/-/replicas", timeout=5)
-            replicas = response.raise_for_status().json()[MODEL]
+            response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=5)
+            replicas = response.raise_for_status().json()["models"][MODEL]["replicas"]
         except httpx.HTTPError:
             return {}
         return {replica["replica"]: replica["address"] for replica in replicas}
 
     def requests_in_flight(self) -> int:
         """Of all clients, as one of the routers knows it: any, on a connection of its own."""
-        response = httpx.get(f"http://127.0.0.1:{self.port}/-/replicas", timeout=5)
-        replicas = response.raise_for_status().json()[MODEL]
+        response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=5)
+        replicas = response.raise_for_status().json()["models"][MODEL]["replicas"]
         return sum(replica["requests_in_flight"] for replica in replicas)
 
     def wait_for_replicas(self, count: int, without: str = "") -> None:

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import httpx
+import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
@@ -21,11 +22,13 @@ from serving.router.directory import Directory
 from serving.router.http_server import listening_socket, server_config
 from serving.router.metrics import Metrics
 from serving.router.model import Model
+from serving.router.observer import Observer
 from serving.router.peers import PeerInfo
 from serving.router.relay import Relay
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.router.scrape_targets import scrape_targets
+from serving.router.status import ServiceStatus
 from serving.router.tenants import Tenants
 from serving.router.tracing import Tracing
 from tests.eventually import eventually
@@ -89,8 +92,12 @@ class LiveRouter:
 
     async def loads(self) -> list[tuple[int, int]]:
         """Requests and tokens in flight of each replica of the first model, as the router says."""
-        replicas = next(iter((await self.http.get("/-/replicas")).json().values()))
-        return [(r["requests_in_flight"], r["tokens_in_flight"]) for r in replicas]
+        replicas = next(iter((await self.status()).models.values())).replicas
+        return [(replica.requests_in_flight, replica.tokens_in_flight) for replica in replicas]
+
+    async def status(self) -> ServiceStatus:
+        response = await self.http.get("/-/status")
+        return msgspec.json.decode(response.content, type=ServiceStatus)
 
 
 def raw_headers(headers: dict[str, str | bytes] | None) -> list[tuple[bytes, bytes]]:
@@ -152,6 +159,7 @@ async def running_router(
     placement: PolicyName = "least_cost",
     tenants: Sequence[TenantConfig] = (),
     tracing: Tracing | None = None,
+    ui: bool = False,
 ) -> AsyncIterator[LiveRouter]:
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -181,7 +189,17 @@ async def running_router(
         directory.update(models[0].model_id, infos)
         replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
-        app = RouterApp(directory, relay, keys, metrics, lambda: targets(), lambda: router.draining)
+        observer = Observer(directory, config, keys, "router-0", lambda: 1)
+        app = RouterApp(
+            directory,
+            relay,
+            keys,
+            metrics,
+            lambda: targets(),
+            observer,
+            lambda: router.draining,
+            with_ui=ui,
+        )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])

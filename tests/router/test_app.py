@@ -6,6 +6,7 @@ import httpx
 import openai
 import pytest
 
+from serving.admission import Capacity
 from serving.router.app import RELAYED
 from serving.router.backend import Backend
 from serving.router.model import Model
@@ -18,6 +19,7 @@ from tests.router.live import (
     MAX_BODY_BYTES,
     MAX_MODEL_LEN,
     MODEL,
+    RULES,
     STARTUP_S,
     LiveRouter,
     StartRouter,
@@ -129,22 +131,31 @@ async def test_version_names_what_matters_for_a_bug_report(router: LiveRouter) -
     assert versions["ray"] == importlib.metadata.version("ray")
 
 
-async def test_replicas_are_listed_with_their_addresses(start_router: StartRouter) -> None:
-    router = await start_router(Engine, Engine, models=[Model(MODEL), OTHER])
-    listed = (await router.http.get("/-/replicas")).json()
-    assert listed == {
-        MODEL: [
-            {
-                "replica": info.replica_id,
-                "address": f"{info.host}:{info.port}",
-                "requests_in_flight": 0,
-                "tokens_in_flight": 0,
-                "left_out": False,
-            }
-            for info in router.infos
-        ],
-        OTHER.model_id: [],
-    }
+async def test_the_status_lists_models_and_replicas(start_router: StartRouter) -> None:
+    router = await start_router(
+        Engine, Engine, models=[Model(MODEL, (ALIAS,), RULES), OTHER], capacity=Capacity(5000, 8)
+    )
+    status = (await router.http.get("/-/status")).json()
+    versions = (await router.http.get("/version")).json()
+    assert status["versions"] == {"vllm": versions.pop("version"), **versions}
+    assert (status["router"], status["routers"]) == ("router-0", 1)
+    assert status["models"][MODEL]["takes_images"]
+    assert status["models"][MODEL]["aliases"] == [ALIAS]
+    assert status["models"][MODEL]["replicas"] == [
+        {
+            "replica": info.replica_id,
+            "address": f"{info.host}:{info.port}",
+            "requests_in_flight": 0,
+            "tokens_in_flight": 0,
+            "load": 0.0,
+            "kv_cache_tokens": 5000,
+            "max_num_seqs": 8,
+            "left_out": False,
+        }
+        for info in router.infos
+    ]
+    assert status["models"][OTHER.model_id]["replicas"] == []
+    assert status["models"][OTHER.model_id]["startup_left_s"] == STARTUP_S
 
 
 @pytest.mark.parametrize("path", sorted(RELAYED))
