@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from serving.placement.prefix import Prefix
 from serving.simulator.request import Request
@@ -52,29 +53,10 @@ def answered(request: Request) -> Prefix:
     return Prefix(hashes, ends_tokens, total, answer=(len(hashes) - 1, len(hashes)))
 
 
-def shared_prefixes(
-    count: int,
-    per_s: float,
-    *,
-    prefixes: int = 150,
-    users: int = 5,
-    prefix_tokens: int = 6000,
-    question_tokens: int = 1200,
-    output_tokens: int = 1000,
-    hot_share: float = 0.0,
-    seed: int = 0,
-) -> list[Arrival]:
-    """`count` of `shared_prefix_requests`, `per_s` a second."""
+def shared_prefixes(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
+    """`count` of `shared_prefix_requests`, of which `load` are arguments, `per_s` a second."""
     rng = random.Random(seed)
-    requests = shared_prefix_requests(
-        rng,
-        prefixes=prefixes,
-        users=users,
-        prefix_tokens=prefix_tokens,
-        question_tokens=question_tokens,
-        output_tokens=output_tokens,
-        hot_share=hot_share,
-    )
+    requests = shared_prefix_requests(rng, **load)
     return list(poisson(list(islice(requests, count)), per_s, rng))
 
 
@@ -101,29 +83,10 @@ def shared_prefix_requests(
         yield Request(prompt, output_tokens, maker.fresh())
 
 
-def sessions(
-    count: int,
-    per_s: float,
-    *,
-    turns: int = 6,
-    system_prompts: int = 8,
-    system_tokens: int = 1500,
-    question_tokens: int = 300,
-    output_tokens: int = 250,
-    think_s: float = 8.0,
-    seed: int = 0,
-) -> list[Arrival]:
-    """`count` of `conversations`; `per_s` of them begin a second."""
+def sessions(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
+    """`count` of `conversations`, of which `load` are arguments; `per_s` of them begin a second."""
     rng = random.Random(seed)
-    firsts = conversations(
-        rng,
-        turns=turns,
-        system_prompts=system_prompts,
-        system_tokens=system_tokens,
-        question_tokens=question_tokens,
-        output_tokens=output_tokens,
-        think_s=think_s,
-    )
+    firsts = conversations(rng, **load)
     return list(poisson(list(islice(firsts, count)), per_s, rng))
 
 
