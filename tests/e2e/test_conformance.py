@@ -25,6 +25,9 @@ SKIPPED = {
 @pytest.fixture(scope="module")
 def three_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service of all embedded models, a replica each."""
+    # On a busy machine to train them takes longer than a service may take to start.
+    for spec in PRESETS.values():
+        ensure_tiny_model(spec)
     path = tmp_path_factory.mktemp("three-models") / "three.yaml"
     config = write_models_config(path, free_port(), MODELS)
     with running(config) as service:

@@ -170,35 +170,6 @@ def in_steps(rayservice: Object) -> bool:
     return bool(strategy.get("type") == "NewClusterWithIncrementalUpgrade")
 
 
-def matches(selector: Object | None, labels: dict[str, str]) -> bool:
-    """Whether a label selector matches; an empty one matches all, None nothing."""
-    if selector is None:
-        return False
-    expressions = [
-        {"key": key, "operator": "In", "values": [value]}
-        for key, value in selector.get("matchLabels", {}).items()
-    ]
-    return all(
-        _holds(expression, labels)
-        for expression in [*expressions, *selector.get("matchExpressions", ())]
-    )
-
-
-def _holds(expression: Object, labels: dict[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values", ())
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-        case operator:
-            raise ValueError(f"unknown operator {operator}")
-
-
 _SUFFIXES = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
     f"{unit}i": 1024.0**power for power, unit in enumerate("KMGT", start=1)
 }

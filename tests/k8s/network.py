@@ -3,7 +3,8 @@
 import ipaddress
 from dataclasses import dataclass, field
 
-from tests.k8s.manifests import Object, matches, of_kind
+from tests.cluster.selectors import label_selector_matches
+from tests.k8s.manifests import Object, of_kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def _passes(
         policy
         for policy in policies
         if policy["metadata"]["namespace"] == own.namespace
-        and matches(policy["spec"]["podSelector"], own.labels)
+        and label_selector_matches(policy["spec"]["podSelector"], own.labels)
         and direction in policy["spec"].get("policyTypes", ["Ingress"])
     ]
     peers_key = "from" if direction == "Ingress" else "to"
@@ -63,11 +64,11 @@ def _is(peer: Object, own: Peer, other: Peer) -> bool:
     if not other.is_pod:
         return False
     if "namespaceSelector" in peer:
-        if not matches(peer["namespaceSelector"], other.namespace_labels):
+        if not label_selector_matches(peer["namespaceSelector"], other.namespace_labels):
             return False
     elif other.namespace != own.namespace:
         return False
-    return matches(peer.get("podSelector", {}), other.labels)
+    return label_selector_matches(peer.get("podSelector", {}), other.labels)
 
 
 def _in(address: ipaddress.IPv4Address | ipaddress.IPv6Address, cidr: str) -> bool:

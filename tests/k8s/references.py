@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from tests.k8s.manifests import Object, Pod, in_steps, matches, name, of_kind, pods
+from tests.cluster.selectors import label_selector_matches
+from tests.k8s.manifests import Object, Pod, in_steps, name, of_kind, pods
 
 MADE_BY_HAND = {
     "hf-token": {"HF_TOKEN"},
@@ -73,7 +74,7 @@ def _pod(pod: Pod, objects: list[Object]) -> Iterator[str]:
     yield from _volumes(pod, objects)
     yield from _ports(pod, any(map(in_steps, of_kind(objects, "RayService"))))
     for constraint in spec.get("topologySpreadConstraints", ()):
-        if not matches(constraint.get("labelSelector"), pod.labels):
+        if not label_selector_matches(constraint.get("labelSelector"), pod.labels):
             yield f"{pod.owner}: its topologySpreadConstraint does not select it"
     for container in pod.containers:
         for variable in container.get("env", ()):
@@ -182,7 +183,11 @@ def _gateway_selectors(objects: list[Object]) -> list[Object]:
 def _selected(object_: Object, selector: Object, objects: list[Object]) -> list[Pod]:
     """A monitor stands in its pods' namespace too."""
     namespace = object_["metadata"]["namespace"]
-    return [p for p in pods(objects) if p.namespace == namespace and matches(selector, p.labels)]
+    return [
+        p
+        for p in pods(objects)
+        if p.namespace == namespace and label_selector_matches(selector, p.labels)
+    ]
 
 
 def _services(objects: list[Object]) -> Iterator[str]:
