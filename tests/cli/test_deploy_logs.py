@@ -67,7 +67,7 @@ def test_a_rollout_reaches_the_service_through_the_api_server(
     folder = manifests(tmp_path)
     with router(lambda: Manner((MODEL,))) as url:
         running.server.ports[8000] = int(url.rpartition(":")[2])
-        result = deploy("rollout", str(folder), "--requests", "8")
+        result = deploy("rollout", str(folder), "--requests", "8", "--max-ttft-s", "60")
     assert result.exit_code == 0, result.output
     assert "before: 8 requests, 0 failed" in result.stderr
 
