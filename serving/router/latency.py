@@ -105,11 +105,10 @@ class StreamClock:
         self._started = False
         self._ttft, self._itl = ttft, itl
 
-    def sent(self, tokens: int) -> None:
-        """Called as so many tokens go to the client at once: the first of them has waited since the
-        last time, the others came with it. An answer's first tokens are one.
+    def sent(self, tokens: int, now_s: float) -> None:
+        """So many tokens went to the client at once: the first of them has waited since the last
+        time, the others came with it. An answer's first tokens are one.
         """
-        now_s = time.monotonic()
         if not self._started:
             self._started = True
             self._ttft.observe(now_s - self._last_s)

@@ -10,6 +10,7 @@ stop strings, the edge is some characters behind, and what the client has beyond
 more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
 DONE = b"data: [DONE]\n\n"
-_ERROR = b'data: {"error"'
+ERROR = b'data: {"error"'
 """What an engine says when it fails within a stream. No text can look so: it has no bare quote."""
 
 _FIRST_DELTA = {"role": "assistant", "content": ""}
@@ -227,11 +228,24 @@ class Recovery:
         _raise_engine_error(piece)
         if self._rest is not None:
             piece = self._rest.rewrite(piece)
-        self._kept.append(piece)
-        self._kept_bytes += len(piece)
+        self.passed_on([piece])
+        return piece
+
+    @property
+    def passes(self) -> bool:
+        """What comes next may go to the client as it is if it is whole events and has no
+        ERROR, with `passed_on` told later.
+        """
+        return self._rest is None and not self._partial and not self.within_event
+
+    def passed_on(self, pieces: Sequence[bytes]) -> None:
+        """Whole events went to the client."""
+        if self.obstacle:
+            return
+        self._kept += pieces
+        self._kept_bytes += sum(map(len, pieces))
         if self._kept_bytes > _FOLD_BYTES:
             self._read_kept()
-        return piece
 
     def end(self) -> bytes:
         """What is left when the stream has ended: nothing, if it ended as it should."""
@@ -322,7 +336,7 @@ class Recovery:
 
 def _raise_engine_error(events: bytes) -> None:
     """Raises EngineError if the engine says that it failed: not if the request was wrong."""
-    if (at := events.find(_ERROR)) < 0:
+    if (at := events.find(ERROR)) < 0:
         return
     try:
         code = int(_decode(events[at + 6 :].split(b"\n\n")[0])["error"]["code"])

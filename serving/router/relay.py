@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,9 +23,10 @@ from serving.router.asgi import (
 )
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
+from serving.router.event_stream import EventStream
 from serving.router.exchange import Exchange, ExchangeReader
 from serving.router.metrics import Metrics
-from serving.router.recovery import DONE, NotContinuedError
+from serving.router.recovery import NotContinuedError
 from serving.router.replica import Replica
 from serving.router.request import decode
 from serving.router.request_record import RequestRecord, ms_since
@@ -34,6 +34,7 @@ from serving.router.retry_budget import RetryBudget
 from serving.router.served_model import Place
 from serving.router.tenants import Tenants
 from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
+from serving.router.usage import told_output_tokens
 
 if TYPE_CHECKING:
     from serving.router.tracing import Tracing
@@ -54,10 +55,6 @@ _RESPONSE_HEADERS_DROPPED = frozenset(
 
 _MAX_RETRIES = 3
 """A request that itself makes engines fail must not go round."""
-
-_USAGE = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,9})')
-_USAGE_BYTES = 1024
-"""Of the end of an answer: where it says how many tokens it has."""
 
 
 class Relay:
@@ -263,36 +260,29 @@ class Relay:
         self, connection: Connection, headers: Headers, exchange: Exchange, place: Place
     ) -> None:
         """Passes the stream on, from the answer's beginning or from where it stopped."""
-        recovery, answer, send = exchange.recovery, exchange.request.answer, exchange.send
-        record = exchange.record
-        start = {"type": "http.response.start", "status": connection.status, "headers": headers}
-        read, goes_on = False, exchange.begun
-        last = before = b""
-        while piece := await connection.read():
-            if not read:
-                place.first_token()
-                read = True
-            piece = recovery.feed(piece)
-            if piece and not exchange.begun:
-                record.status = connection.status
-                await send(start)
-                exchange.begun = True
-                record.ttft_ms = ms_since(exchange.began_s)
-            elif goes_on and piece:
-                record.continued += 1
-                goes_on = False
-            tokens = piece.count(b"\n\n") - piece.endswith(DONE)
-            record.output_tokens += tokens
-            before, last = last, piece
-            if answer is not None:
-                piece = answer.feed(piece)
-            if piece:
-                exchange.clock.sent(tokens)
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if not exchange.begun:
-            record.status = connection.status
-            await send(start)
-        record.output_tokens = told_output_tokens(before + last) or record.output_tokens
+        recovery, record, send = exchange.recovery, exchange.record, exchange.send
+        goes_on = exchange.begun
+        events = recovery.feed(await connection.read())
+        place.first_token()
+        while not events and (piece := await connection.read()):
+            events = recovery.feed(piece)
+        if not goes_on:
+            record.status = status = connection.status
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            exchange.begun = True
+        if events and goes_on:
+            record.continued += 1
+        elif events:
+            record.ttft_ms = ms_since(exchange.began_s)
+        stream = EventStream(exchange)
+        if events:
+            stream.send(events)
+        try:
+            while not await connection.forward(stream.take):
+                await send({"type": "http.response.body", "more_body": True})
+        finally:
+            stream.count()
+        record.output_tokens = stream.told_output_tokens() or record.output_tokens
         await self._end(exchange, recovery.end())
 
     async def _end(self, exchange: Exchange, rest: bytes) -> None:
@@ -316,12 +306,6 @@ class Relay:
         if exchange.request.answer is None and exchange.recovery.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
-
-
-def told_output_tokens(end: bytes) -> int | None:
-    """Of an answer, as the end of it tells; None if it does not."""
-    usages = _USAGE.findall(end[-_USAGE_BYTES:])
-    return int(usages[-1]) if usages else None
 
 
 def told_tokens(headers: Headers, header: bytes) -> int | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 
 import httptools
 
@@ -24,8 +25,26 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection to an engine.
 
     `request` sends a request and returns when the answer's head is in; `read` then gives
-    the body piece by piece, each piece as it came off the wire, and `b""` at its end.
+    the body piece by piece, each piece as it came off the wire, and `b""` at its end; or
+    `forward` gives the rest of it to a function.
     """
+
+    __slots__ = (
+        "_body",
+        "_done",
+        "_error",
+        "_head_done",
+        "_keep_alive",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_take",
+        "_transport",
+        "_waiter",
+        "headers",
+        "on_body",
+        "status",
+    )
 
     def __init__(self) -> None:
         self.status = 0
@@ -35,12 +54,13 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._loop: asyncio.AbstractEventLoop
         self._body: list[bytes] = []
-        self._body_bytes = 0
+        self.on_body = self._body.append  # of httptools.HttpResponseParser
         self._paused = False
         self._head_done = False
         self._done = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
 
     @property
     def reusable(self) -> bool:
@@ -70,19 +90,46 @@ class Connection(asyncio.Protocol):
             if self._done:
                 return b""
             await self._wait()
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._body_bytes = 0
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-        return body
+        self._resume()
+        return self._taken()
+
+    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+        """Calls `take` with each piece of the body as it comes off the wire, which saves the turns
+        of the event loop that `read` needs. Returns True at the body's end, and False once `take`
+        has: what comes then waits for the next call. Raises UpstreamError if the body breaks off,
+        and what `take` raises.
+        """
+        self._resume()
+        if self._body and not take(self._taken()):
+            return self._done
+        self._take = take
+        try:
+            while self._take is not None and not self._done:
+                await self._wait()
+        finally:
+            self._take = None
+        return self._done
 
     def abort(self, reason: str = "the request was given up") -> None:
         """Closes the connection at once: the engine aborts what it was generating for it, and who
         waits for its answer gets GivenUpError."""
         self._fail(GivenUpError(reason))
         self._transport.abort()
+
+    def _taken(self) -> bytes:
+        body = b"".join(self._body)
+        self._body.clear()
+        return body
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -117,10 +164,27 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamError("the engine's answer is not HTTP"))
             self._transport.abort()
             return
-        if self._body_bytes > _READ_AHEAD_BYTES and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._take is None:
+            if sum(map(len, self._body)) > _READ_AHEAD_BYTES:
+                self._pause()
+            self._wake()
+            return
+        if self._body:
+            piece = b"".join(self._body)
+            self._body.clear()
+            try:
+                goes_on = self._take(piece)
+            except Exception as error:
+                goes_on = False
+                assert self._waiter is not None
+                self._waiter.set_exception(error)
+            if not goes_on:
+                self._take = None
+                if not self._done:
+                    self._pause()
+                self._wake()
+        if self._done:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(UpstreamError("the engine closed the connection"))
@@ -133,10 +197,6 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
         self._head_done = self.status >= 200
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-        self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:
         if not self._head_done:

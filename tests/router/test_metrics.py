@@ -101,10 +101,29 @@ async def test_a_stream_counts_the_time_before_each_further_token(
     for piece in (token, token * 3, token + done):
         engine.send(piece)
         assert await anext(pieces) == piece
-    assert (await scrape(router))["inter_token_latency_seconds_count"] == 5
     engine.end_stream()
     await answer.aclose()
-    assert (await scrape(router, 1)).outcomes() == {"answered": 1}
+    after = await scrape(router, 1)
+    assert after.outcomes() == {"answered": 1}
+    assert after["inter_token_latency_seconds_count"] == 5
+
+
+async def test_a_long_stream_is_counted_while_it_goes_on(start_router: StartRouter) -> None:
+    router = await start_router(Steered)
+    asking = asyncio.create_task(router.open_stream(**ASK))
+    engine = await router.asked()
+    token = b"data: {}\n\n"
+    engine.begin_stream(token)
+    answer = await asking
+    pieces = answer.aiter_raw()
+    assert await anext(pieces) == token
+    for _ in range(20):
+        engine.send(token)
+        assert await anext(pieces) == token
+    assert (await scrape(router))["inter_token_latency_seconds_count"] >= 10
+    engine.end_stream()
+    await answer.aclose()
+    assert (await scrape(router, 1))["inter_token_latency_seconds_count"] == 20
 
 
 async def test_each_end_of_a_request_has_its_outcome(start_router: StartRouter) -> None:

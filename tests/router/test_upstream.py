@@ -47,6 +47,23 @@ async def answer_of(pool: ConnectionPool) -> bytes:
     return answer
 
 
+class Pieces(list[bytes]):
+    def take(self, piece: bytes) -> bool:
+        self.append(piece)
+        return True
+
+
+async def answer_after(pool: ConnectionPool, engine: type[Steered]) -> bytes:
+    """Of one more request."""
+    request = asyncio.create_task(pool.request(HEAD, BODY))
+    upstream = await engine.asked()
+    upstream.transport.write(OK_HEAD % b"text/plain" + b"content-length: 2\r\n\r\nok")
+    connection = await request
+    answer = await rest_of(connection)
+    pool.release(connection)
+    return answer
+
+
 async def rest_of(connection: Connection) -> bytes:
     answer = b""
     while piece := await connection.read():
@@ -173,6 +190,85 @@ async def test_what_came_before_the_break_is_read_before_the_error() -> None:
         assert await connection.read() == b"ab"
         with pytest.raises(UpstreamError):
             await connection.read()
+
+
+async def test_a_forwarded_body_is_given_as_it_comes_off_the_wire() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream(b"a")
+        connection = await request
+        given = Pieces()
+        forwarding = asyncio.create_task(connection.forward(given.take))
+        await eventually(lambda: given == [b"a"])
+        upstream.send(b"b")
+        await eventually(lambda: given == [b"a", b"b"])
+        upstream.send(b"c")
+        await eventually(lambda: len(given) == 3)
+        upstream.end_stream()
+        assert await forwarding
+        assert given == [b"a", b"b", b"c"]
+        assert connection.reusable
+
+
+async def test_who_takes_no_more_is_given_the_rest_when_asked_again() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream()
+        sent = bytes(range(256)) * 65536
+        upstream.send(sent)
+        upstream.end_stream()
+        connection = await request
+        given, calls = b"", 1
+
+        def take_one(piece: bytes) -> bool:
+            nonlocal given
+            given += piece
+            return False
+
+        while not await connection.forward(take_one):
+            calls += 1
+            assert sum(map(len, connection._body)) < 1024 * 1024
+        assert given == sent
+        assert calls > 10
+        assert connection.reusable
+        pool.release(connection)
+        assert await answer_after(pool, engine) == b"ok"
+        assert engine.accepted == 1
+
+
+async def test_an_error_of_who_takes_ends_the_forwarding() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream()
+        connection = await request
+
+        def take(piece: bytes) -> bool:
+            raise ValueError(piece)
+
+        forwarding = asyncio.create_task(connection.forward(take))
+        await asyncio.sleep(0)
+        upstream.send(b"a")
+        with pytest.raises(ValueError, match="a"):
+            await forwarding
+        pool.release(connection)
+        await upstream.closed.wait()
+
+
+async def test_what_came_before_the_break_is_forwarded_before_the_error() -> None:
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        upstream = await engine.asked()
+        upstream.begin_stream(b"a", b"b")
+        upstream.transport.close()
+        connection = await request
+        await eventually(lambda: connection._error)
+        given = Pieces()
+        with pytest.raises(UpstreamError):
+            await connection.forward(given.take)
+        assert given == [b"ab"]
 
 
 async def test_reading_pauses_while_too_much_lies_unread() -> None:

@@ -1,0 +1,82 @@
+"""What an engine sends of a stream, on its way to the client."""
+
+from collections import deque
+from time import monotonic
+
+from serving.router.exchange import Exchange
+from serving.router.http_server import chunk_writer
+from serving.router.recovery import DONE, ERROR
+from serving.router.usage import told_output_tokens
+
+_MOST_UNCOUNTED = 16
+
+
+class EventStream:
+    """The events of one engine. The client has the head of the answer.
+
+    Most pieces are whole events that go on as they are. What is to be known of them is found out
+    for many at once, which costs each of them less.
+    """
+
+    __slots__ = ("_exchange", "_last", "_passes", "_times_s", "_uncounted", "_write")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._write = chunk_writer(exchange.send)
+        self._passes = False
+        self._uncounted: list[bytes] = []
+        self._times_s: list[float] = []
+        self._last = deque[bytes](maxlen=2)
+
+    def take(self, piece: bytes) -> bool:
+        """Sends the client what it may be sent now that `piece` came from the engine. Returns False
+        if the client is too slow for more. Raises EngineError, NotContinuedError.
+        """
+        if not self._passes or piece[-2:] != b"\n\n" or ERROR in piece:
+            return self._take_other(piece)
+        self._uncounted.append(piece)
+        self._times_s.append(monotonic())
+        if len(self._uncounted) == _MOST_UNCOUNTED:
+            self.count()
+        return self._write(piece)
+
+    def _take_other(self, piece: bytes) -> bool:
+        self.count()
+        events = self._exchange.recovery.feed(piece)
+        return self.send(events) if events else True
+
+    def send(self, events: bytes) -> bool:
+        """`take` of what the recovery was fed and gave."""
+        answer, recovery = self._exchange.request.answer, self._exchange.recovery
+        tokens = _tokens(events)
+        self._exchange.record.output_tokens += tokens
+        self._last.append(events)
+        self._passes = answer is None and recovery.passes
+        if answer is not None:
+            events = answer.feed(events)
+            if not events:
+                return True
+        self._exchange.clock.sent(tokens, monotonic())
+        return self._write(events)
+
+    def count(self) -> None:
+        """Called when the stream has ended, however it did."""
+        if not self._uncounted:
+            return
+        exchange = self._exchange
+        exchange.recovery.passed_on(self._uncounted)
+        for events, now_s in zip(self._uncounted, self._times_s, strict=True):
+            tokens = _tokens(events)
+            exchange.record.output_tokens += tokens
+            exchange.clock.sent(tokens, now_s)
+        self._last += self._uncounted[-2:]
+        self._uncounted.clear()
+        self._times_s.clear()
+
+    def told_output_tokens(self) -> int | None:
+        """What the end of the stream says the whole answer has."""
+        return told_output_tokens(b"".join(self._last))
+
+
+def _tokens(events: bytes) -> int:
+    return events.count(b"\n\n") - events.endswith(DONE)
