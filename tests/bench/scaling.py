@@ -57,7 +57,7 @@ POLICIES: dict[str, Callable[[float], Scaler]] = {
 }
 _PER_REPLICA = [round(40 / 1.2**i, 2) for i in range(20)]
 SETTINGS: dict[str, Sequence[float]] = {
-    OURS: [round(0.6 - 0.02 * i, 2) for i in range(22)],
+    OURS: [round(0.6 - 0.01 * i, 2) for i in range(43)],
     RAY: _PER_REPLICA,
     KPA: _PER_REPLICA,
 }
