@@ -197,7 +197,7 @@ def main() -> None:
         "--peers", action="store_true", help="other programs take turns too; installed if need be"
     )
     args = parser.parse_args()
-    console = Console()
+    console = Console(width=max(Console().width, 110))
     with contextlib.ExitStack() as processes:
         direct = processes.enter_context(engine(INTERVAL_S))
         servers = {
