@@ -4,6 +4,7 @@ import copy
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,9 +114,15 @@ def test_the_client_can_read_whatever_there_is(client: Any, core: Any, cluster: 
     assert all(found.items for found in lists)
 
 
-def test_server_side_apply_knows_owners(client: Any) -> None:
+@pytest.fixture
+def resources(client: Any, tmp_path: Path) -> Any:
+    """What the dynamic client finds out; it leaves a file of that, by default in /tmp."""
     dynamic: Any = DynamicClient
-    settings = dynamic(client).resources.get(api_version="v1", kind="ConfigMap")
+    return dynamic(client, cache_file=str(tmp_path / "resources.json")).resources
+
+
+def test_server_side_apply_knows_owners(resources: Any) -> None:
+    settings = resources.get(api_version="v1", kind="ConfigMap")
 
     def apply(manager: str, data: dict[str, str], force: bool = False) -> Object:
         body = {
@@ -142,10 +149,9 @@ def test_server_side_apply_knows_owners(client: Any) -> None:
     assert apply("two", {"a": "2"}) == {"a": "2", "c": "2"}
 
 
-def test_a_dry_run_shows_what_an_apply_would_make(client: Any, cluster: Cluster) -> None:
+def test_a_dry_run_shows_what_an_apply_would_make(resources: Any, cluster: Cluster) -> None:
     serve(cluster)
-    dynamic: Any = DynamicClient
-    services = dynamic(client).resources.get(api_version="ray.io/v1", kind="RayService")
+    services = resources.get(api_version="ray.io/v1", kind="RayService")
     wanted = examples.ray_service()
     wanted["spec"]["rayClusterConfig"]["rayVersion"] = "2.61.0"
     how = {"namespace": "mistral", "field_manager": "deploy", "force_conflicts": True}
