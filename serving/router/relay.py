@@ -268,6 +268,7 @@ class Relay:
             events = recovery.feed(piece)
         if not goes_on:
             record.status = status = connection.status
+            headers = [header for header in headers if header[0] != b"content-length"]  # chunked
             await send({"type": "http.response.start", "status": status, "headers": headers})
             exchange.begun = True
         if events and goes_on:

@@ -112,6 +112,21 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
     assert [chunk async for chunk in chunks] == []
 
 
+async def test_a_stream_of_a_known_length_arrives_whole(start_router: StartRouter) -> None:
+    """As another server may send it."""
+    router = await start_router(Steered)
+    asking = asyncio.create_task(router.chat(stream=True))
+    connection = await router.asked()
+    events = b"".join(EVENTS) + DONE
+    head = OK_HEAD % b"text/event-stream" + b"content-length: %d\r\n\r\n" % len(events)
+    connection.transport.write(head + EVENTS[0])
+    await asyncio.sleep(0)
+    connection.transport.write(events[len(EVENTS[0]) :])
+    response = await asking
+    assert response.content == events
+    assert "content-length" not in response.headers
+
+
 async def test_the_openai_client_reads_a_stream_to_its_end(router: LiveRouter) -> None:
     stream = await router.openai.chat.completions.create(
         model=ALIAS, messages=[{"role": "user", "content": "hi"}], max_tokens=5, stream=True
