@@ -18,6 +18,8 @@ LASTS = {
 }
 BODIES: list[dict[str, Any]] = [LASTS, LASTS, COUNTS, LASTS, COUNTS, LASTS]
 _BEGUN_BYTES = 4000
+_TRIES = 5
+"""The engines keep both cores of a small machine so busy that a client may sleep through it all."""
 
 
 class Stream:
@@ -56,10 +58,11 @@ class Stream:
         return text, finish_reason, usage
 
 
-def busiest_engine(service: Service) -> psutil.Process:
-    """The vLLM process of the replica that has the most requests now."""
+def busiest_engine(service: Service) -> psutil.Process | None:
+    """The vLLM process of the replica that has the most requests now; None if none has any."""
     replica = max(service.replicas(), key=lambda replica: replica["requests_in_flight"])
-    assert replica["requests_in_flight"] > 0
+    if not replica["requests_in_flight"]:
+        return None
     port = int(replica["address"].rsplit(":", 1)[1])
     actor = next(p for p in service.processes if port in listening_ports(p))
     return next(p for p in actor.children(True) if title(p).startswith("VLLM::EngineCore"))
@@ -80,16 +83,22 @@ def test_kill_9_of_an_engine_under_streams(service: Service) -> None:
     async def ask_and_kill() -> tuple[list[Stream], list[Stream]]:
         async with httpx.AsyncClient(base_url=service.url, timeout=240) as http:
             undisturbed = [await Stream().receive(http, body) for body in (LASTS, COUNTS)]
-            streams = [Stream() for _ in BODIES]
-            answers = [
-                asyncio.create_task(stream.receive(http, body))
-                for stream, body in zip(streams, BODIES, strict=True)
-            ]
-            async with asyncio.timeout(60):
-                await asyncio.gather(*(stream.begun.wait() for stream in streams))
-            victim = await asyncio.to_thread(busiest_engine, service)
-            victim.kill()
-            return undisturbed, await asyncio.gather(*answers)
+            for _ in range(_TRIES):
+                streams = [Stream() for _ in BODIES]
+                answers = [
+                    asyncio.create_task(stream.receive(http, body))
+                    for stream, body in zip(streams, BODIES, strict=True)
+                ]
+                async with asyncio.timeout(60):
+                    await asyncio.gather(*(stream.begun.wait() for stream in streams))
+                victim = await asyncio.to_thread(busiest_engine, service)
+                if victim is not None:
+                    victim.kill()
+                got = await asyncio.gather(*answers)
+                if victim is not None:
+                    break
+            assert victim is not None, "the streams were over each time before one could look"
+            return undisturbed, got
 
     (lasts, counts), got = asyncio.run(ask_and_kill())
     for stream, body in zip(got, BODIES, strict=True):
