@@ -44,8 +44,9 @@ BATCHES = ((1, 64), (1, 1500), (4, 64), (4, 1500), (12, 64), (12, 1500))
 OUTPUT_TOKENS = 200
 """Of a batch: enough that all its sequences decode at once for a while."""
 REPEATS = 3
-MOST_TRIES = 12
 """Before the load and after it: the machine may have other things to do."""
+MOST_TRIES = 12
+"""Of a batch, whose sequences are not always seen to decode at the same time."""
 SHARED_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 512, 400, 48
 """Of the load: four prefixes, and the means of what follows and of answers."""
 
@@ -188,6 +189,8 @@ async def sweep(
                 steps_s.append(found_s)
             if len(steps_s) == REPEATS:
                 break
+        if not steps_s:
+            raise RuntimeError(f"{sequences} sequences never decoded at the same time")
         context_tokens = sequences * (tokens + OUTPUT_TOKENS / 2)
         batches.append(Batch(sequences, context_tokens, statistics.fmean(steps_s)))
     return prompts, batches
