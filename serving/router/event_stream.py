@@ -6,6 +6,7 @@ from time import monotonic
 from serving.router.exchange import Exchange
 from serving.router.http_server import chunk_writer
 from serving.router.recovery import DONE, ERROR
+from serving.router.upstream import body_of
 from serving.router.usage import told_output_tokens
 
 _MOST_UNCOUNTED = 16
@@ -14,17 +15,17 @@ _MOST_UNCOUNTED = 16
 class EventStream:
     """The events of one engine. The client has the head of the answer.
 
-    Most pieces are whole events that go on as they are. What is to be known of them is found out
-    for many at once, which costs each of them less.
+    Most of them come whole in a chunk of their own, which goes on as it is. What is to be known of
+    them is found out for many at once, which costs each of them less.
     """
 
-    __slots__ = ("_exchange", "_last", "_passes", "_times_s", "_uncounted", "_write")
+    __slots__ = ("_chunks", "_exchange", "_last", "_passes", "_times_s", "_write")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._write = chunk_writer(exchange.send)
         self._passes = False
-        self._uncounted: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._times_s: list[float] = []
         self._last = deque[bytes](maxlen=2)
 
@@ -32,18 +33,22 @@ class EventStream:
         """Sends the client what it may be sent now that `piece` came from the engine. Returns False
         if the client is too slow for more. Raises EngineError, NotContinuedError.
         """
-        if not self._passes or piece[-2:] != b"\n\n" or ERROR in piece:
-            return self._take_other(piece)
-        self._uncounted.append(piece)
-        self._times_s.append(monotonic())
-        if len(self._uncounted) == _MOST_UNCOUNTED:
-            self.count()
-        return self._write(piece)
-
-    def _take_other(self, piece: bytes) -> bool:
         self.count()
         events = self._exchange.recovery.feed(piece)
         return self.send(events) if events else True
+
+    def take_chunk(self, chunk: bytes) -> bool:
+        """Passes on whole events, in a chunk with its framing, as they are. Returns False if this
+        is for `take`.
+        """
+        if not self._passes or ERROR in chunk:
+            return False
+        self._chunks.append(chunk)
+        self._times_s.append(monotonic())
+        if len(self._chunks) == _MOST_UNCOUNTED:
+            self.count()
+        self._passes = self._write(chunk)
+        return True
 
     def send(self, events: bytes) -> bool:
         """`take` of what the recovery was fed and gave."""
@@ -57,20 +62,21 @@ class EventStream:
             if not events:
                 return True
         self._exchange.clock.sent(tokens, monotonic())
-        return self._write(events)
+        return self._write(b"%x\r\n%b\r\n" % (len(events), events))
 
     def count(self) -> None:
         """Called when the stream has ended, however it did."""
-        if not self._uncounted:
+        if not self._chunks:
             return
         exchange = self._exchange
-        exchange.recovery.passed_on(self._uncounted)
-        for events, now_s in zip(self._uncounted, self._times_s, strict=True):
+        pieces = list(map(body_of, self._chunks))
+        exchange.recovery.passed_on(pieces)
+        for events, now_s in zip(pieces, self._times_s, strict=True):
             tokens = _tokens(events)
             exchange.record.output_tokens += tokens
             exchange.clock.sent(tokens, now_s)
-        self._last += self._uncounted[-2:]
-        self._uncounted.clear()
+        self._last += pieces[-2:]
+        self._chunks.clear()
         self._times_s.clear()
 
     def told_output_tokens(self) -> int | None:

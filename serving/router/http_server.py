@@ -44,16 +44,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def chunk_writer(send: Any) -> Callable[[bytes], bool]:
-    """Writes a piece of a chunked response whose head was sent, as the ASGI `send` of uvicorn does,
-    but without a coroutine and a message for each; returns False if the client is too slow for
-    more. `send` waits until it is not, and ends the response.
+    """Writes a chunk, with its framing, of a response whose head was sent, as the ASGI `send` of
+    uvicorn does, but without a coroutine and a message for each; returns False if the client is too
+    slow for more. `send` waits until it is not, and ends the response.
     """
     cycle = send.__self__
     flow, write = cycle.flow, cycle.transport.write
 
-    def write_chunk(piece: bytes) -> bool:
+    def write_chunk(chunk: bytes) -> bool:
         if not cycle.disconnected:
-            write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            write(chunk)
         return not flow.write_paused
 
     return write_chunk

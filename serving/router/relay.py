@@ -279,7 +279,7 @@ class Relay:
         if events:
             stream.send(events)
         try:
-            while not await connection.forward(stream.take):
+            while not await connection.forward(stream.take, stream.take_chunk):
                 await send({"type": "http.response.body", "more_body": True})
         finally:
             stream.count()

@@ -7,6 +7,17 @@ from collections.abc import Callable
 import httptools
 
 _READ_AHEAD_BYTES = 256 * 1024
+_EVENT_END = b"\n\n\r\n"
+"""The end of an event, and of the chunk with it."""
+
+
+def _size_lines(most_bytes: int) -> dict[int, bytes]:
+    """How a chunk begins, by the bytes that it has with its framing."""
+    lines = [(size, b"%x\r\n" % size) for size in range(1, most_bytes)]
+    return {len(line) + size + 2: line for size, line in lines}
+
+
+_SIZE_LINES = _size_lines(4096)
 
 
 class UpstreamError(Exception):
@@ -26,10 +37,11 @@ class Connection(asyncio.Protocol):
 
     `request` sends a request and returns when the answer's head is in; `read` then gives
     the body piece by piece, each piece as it came off the wire, and `b""` at its end; or
-    `forward` gives the rest of it to a function.
+    `forward` gives the rest of it to functions.
     """
 
     __slots__ = (
+        "_between_chunks",
         "_body",
         "_done",
         "_error",
@@ -39,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_take",
+        "_take_chunk",
         "_transport",
         "_waiter",
         "headers",
@@ -61,6 +74,8 @@ class Connection(asyncio.Protocol):
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
+        self._take_chunk: Callable[[bytes], bool]
+        self._between_chunks = False
 
     @property
     def reusable(self) -> bool:
@@ -93,21 +108,25 @@ class Connection(asyncio.Protocol):
         self._resume()
         return self._taken()
 
-    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+    async def forward(
+        self, take: Callable[[bytes], bool], take_chunk: Callable[[bytes], bool]
+    ) -> bool:
         """Calls `take` with each piece of the body as it comes off the wire, which saves the turns
-        of the event loop that `read` needs. Returns True at the body's end, and False once `take`
-        has: what comes then waits for the next call. Raises UpstreamError if the body breaks off,
-        and what `take` raises.
+        of the event loop that `read` needs. What comes as one chunk that ends with an empty line is
+        offered to `take_chunk` before, with its framing (see `body_of`), which returns whether it
+        took it. Returns True at the body's end, and False once `take` has: what comes then waits
+        for the next call. Raises UpstreamError if the body breaks off, and what `take` raises.
         """
         self._resume()
         if self._body and not take(self._taken()):
             return self._done
-        self._take = take
+        self._take, self._take_chunk = take, take_chunk
         try:
             while self._take is not None and not self._done:
                 await self._wait()
         finally:
             self._take = None
+            self._between_chunks = False
         return self._done
 
     def abort(self, reason: str = "the request was given up") -> None:
@@ -157,6 +176,13 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()  # Asked for once: it costs a system call.
 
     def data_received(self, data: bytes) -> None:
+        if (
+            self._between_chunks
+            and data[-4:] == _EVENT_END
+            and data.startswith(_SIZE_LINES.get(len(data), ()))
+            and self._take_chunk(data)
+        ):
+            return  # The parser would stand after it where it stands before.
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, AttributeError):
@@ -165,21 +191,23 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         if self._take is None:
+            self._between_chunks = False
             if sum(map(len, self._body)) > _READ_AHEAD_BYTES:
                 self._pause()
             self._wake()
             return
+        if data[-2:] != b"\r\n":
+            self._between_chunks = False  # The size of the next one may have begun.
         if self._body:
-            piece = b"".join(self._body)
-            self._body.clear()
             try:
-                goes_on = self._take(piece)
+                goes_on = self._take(self._taken())
             except Exception as error:
                 goes_on = False
                 assert self._waiter is not None
                 self._waiter.set_exception(error)
             if not goes_on:
                 self._take = None
+                self._between_chunks = False
                 if not self._done:
                     self._pause()
                 self._wake()
@@ -198,12 +226,24 @@ class Connection(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         self._head_done = self.status >= 200
 
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
+
     def on_message_complete(self) -> None:
+        self._between_chunks = False
         if not self._head_done:
             self.headers = []
             return
         self._done = True
         self._keep_alive = self._parser.should_keep_alive()
+
+
+def body_of(chunk: bytes) -> bytes:
+    """Without its framing."""
+    return chunk[chunk.index(b"\n") + 1 : -2]
 
 
 class ConnectionPool:
