@@ -4,7 +4,7 @@ from collections import deque
 from time import monotonic
 
 from serving.router.exchange import Exchange
-from serving.router.http_server import chunk_writer
+from serving.router.http_server import response_of
 from serving.router.recovery import DONE, ERROR
 from serving.router.upstream import body_of
 from serving.router.usage import told_output_tokens
@@ -19,11 +19,21 @@ class EventStream:
     them is found out for many at once, which costs each of them less.
     """
 
-    __slots__ = ("_chunks", "_exchange", "_last", "_passes", "_times_s", "_write")
+    __slots__ = (
+        "_chunks",
+        "_exchange",
+        "_flow",
+        "_last",
+        "_passes",
+        "_response",
+        "_times_s",
+        "_write",
+    )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._write = chunk_writer(exchange.send)
+        self._response = response = response_of(exchange.send)
+        self._flow, self._write = response.flow, response.transport.write
         self._passes = False
         self._chunks: list[bytes] = []
         self._times_s: list[float] = []
@@ -34,20 +44,22 @@ class EventStream:
         if the client is too slow for more. Raises EngineError, NotContinuedError.
         """
         self.count()
+        self._passes = False
         events = self._exchange.recovery.feed(piece)
         return self.send(events) if events else True
 
     def take_chunk(self, chunk: bytes) -> bool:
-        """Passes on whole events, in a chunk with its framing, as they are. Returns False if this
-        is for `take`.
+        """Passes whole events on as they are, in a chunk with its framing. Returns False if they
+        are for `take`.
         """
-        if not self._passes or ERROR in chunk:
+        if not self._passes or ERROR in chunk or self._response.disconnected:
             return False
         self._chunks.append(chunk)
         self._times_s.append(monotonic())
         if len(self._chunks) == _MOST_UNCOUNTED:
             self.count()
-        self._passes = self._write(chunk)
+        self._write(chunk)
+        self._passes = not self._flow.write_paused
         return True
 
     def send(self, events: bytes) -> bool:
@@ -62,7 +74,9 @@ class EventStream:
             if not events:
                 return True
         self._exchange.clock.sent(tokens, monotonic())
-        return self._write(b"%x\r\n%b\r\n" % (len(events), events))
+        if not self._response.disconnected:
+            self._write(b"%x\r\n%b\r\n" % (len(events), events))
+        return not self._flow.write_paused
 
     def count(self) -> None:
         """Called when the stream has ended, however it did."""

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -43,20 +42,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
-def chunk_writer(send: Any) -> Callable[[bytes], bool]:
-    """Writes a chunk, with its framing, of a response whose head was sent, as the ASGI `send` of
-    uvicorn does, but without a coroutine and a message for each; returns False if the client is too
-    slow for more. `send` waits until it is not, and ends the response.
+def response_of(send: Any) -> Any:
+    """What stands behind the ASGI `send` of uvicorn. Once the head was sent `transport.write` takes
+    chunks, with their framing, as long as it is not `disconnected`, without a coroutine and a
+    message for each; `flow.write_paused` tells that the client is too slow for more. `send` waits
+    until it is not, and ends the response.
     """
-    cycle = send.__self__
-    flow, write = cycle.flow, cycle.transport.write
-
-    def write_chunk(chunk: bytes) -> bool:
-        if not cycle.disconnected:
-            write(chunk)
-        return not flow.write_paused
-
-    return write_chunk
+    return send.__self__
 
 
 class HttpServer(uvicorn.Server):
