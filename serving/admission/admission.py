@@ -183,7 +183,7 @@ class Admission(Generic[R]):
     def _next(self, now_s: float) -> tuple[Ticket, Sequence[R]] | None:
         if not (self.line or self._kept) or not self.replicas:
             return None
-        rooms = rooms_tokens(self.replicas)
+        rooms = rooms_tokens(self.replicas, now_s)
         for ticket, kept in self._kept.items():
             at = self.replicas.index(kept)
             if rooms[at] >= ticket.demand.kv_tokens:
@@ -292,15 +292,15 @@ class Admission(Generic[R]):
         ahead = sum(self.line.shares[priority:])
         if self._kept:
             ahead += sum(ticket.share for ticket in self._kept)
-        if ahead <= 0 and self._has_room(share):
+        if ahead <= 0 and self._has_room(share, now_s):
             share = 0.0
         rate = self.drain.per_s
         rate = max(rate - self._flow.above_per_s(priority, now_s), rate * _LEAST_LEFT)
         promised = self.promises.expected_share(priority)
         return (ahead + share) / rate, (ahead + share + promised) / rate
 
-    def _has_room(self, share: float) -> bool:
-        return have_room(self.replicas, share * self.capacity.kv_cache_tokens)
+    def _has_room(self, share: float, now_s: float) -> bool:
+        return have_room(self.replicas, share * self.capacity.kv_cache_tokens, now_s)
 
     def _expiry(self, demand: Demand, now_s: float) -> float:
         """When it is to be told that it waits in vain."""

@@ -13,8 +13,8 @@ class Capacity:
     kv_cache_tokens: int
     max_num_seqs: int
     """vLLM's batch: sequences that run at the same time."""
-    max_step_ms: float = math.inf
-    """Of a decode step with all that is booked: more context would make its answers too slow."""
+    max_itl_ms: float = math.inf
+    """Between tokens, with all that is booked: more context would make its answers too slow."""
 
     def share(self, kv_tokens: int) -> float:
         """The part of a replica that a request takes, above 0 and at most 1: of its KV cache or of
@@ -37,7 +37,7 @@ class Load(Protocol):
     def requests(self) -> int: ...
     @property
     def context_tokens(self) -> int: ...
-    def context_room_tokens(self, max_step_ms: float) -> float: ...
+    def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float: ...
 
 
 class Replica(Protocol):
@@ -50,7 +50,7 @@ class Replica(Protocol):
 _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 
 
-def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
+def rooms_tokens(replicas: Iterable[Replica], now_s: float) -> list[int]:
     """Of each replica the KV tokens of a request that fits now; -1 if none does. A replica with
     nothing to do takes any request: the engine knows best whether it can.
     """
@@ -62,8 +62,8 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
             rooms.append(-1)
         elif requests:
             room = capacity.kv_cache_tokens - load.kv_tokens
-            if capacity.max_step_ms < math.inf:
-                in_time = load.context_room_tokens(capacity.max_step_ms)
+            if capacity.max_itl_ms < math.inf:
+                in_time = load.context_room_tokens(capacity.max_itl_ms, now_s)
                 if in_time < room:
                     room = int(in_time)
             rooms.append(room)
@@ -72,7 +72,7 @@ def rooms_tokens(replicas: Iterable[Replica]) -> list[int]:
     return rooms
 
 
-def have_room(replicas: Iterable[Replica], tokens: float) -> bool:
+def have_room(replicas: Iterable[Replica], tokens: float, now_s: float) -> bool:
     """Whether one of them has so many, as `rooms_tokens` has it."""
     for replica in replicas:
         load, capacity = replica.load, replica.capacity
@@ -82,8 +82,8 @@ def have_room(replicas: Iterable[Replica], tokens: float) -> bool:
         if not requests:
             return True
         if capacity.kv_cache_tokens - load.kv_tokens >= tokens and (
-            capacity.max_step_ms == math.inf
-            or load.context_room_tokens(capacity.max_step_ms) >= tokens
+            capacity.max_itl_ms == math.inf
+            or load.context_room_tokens(capacity.max_itl_ms, now_s) >= tokens
         ):
             return True
     return False

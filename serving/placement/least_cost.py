@@ -16,7 +16,8 @@ class LeastCost:
     - until its first token: the prefill booked there, and its own that is not cached; times
       `first_token_weight`;
     - where the KV cache or the batch is full, the wait for room, of which less is known;
-    - what its prefill delays the sequences that decode there: each by all of it;
+    - what its prefill delays the others there: each by all of it, for those that wait themselves
+      will decode by then;
     - what decoding beside the others costs: a step reads the context of all its sequences, so it
       delays them and they delay it, for each token of its answer; times `decode_weight`.
 
@@ -37,7 +38,7 @@ class LeastCost:
     """
 
     def __init__(
-        self, first_token_weight: float = 10.0, decode_weight: float = 1.0, near: float = 0.1
+        self, first_token_weight: float = 10.0, decode_weight: float = 3.0, near: float = 0.1
     ) -> None:
         self.first_token_weight = first_token_weight
         self.decode_weight = decode_weight
@@ -61,7 +62,7 @@ class LeastCost:
 
         prefill_ms = np.maximum(work.prompt_tokens - cached, 0)
         prefill_ms = prefill_ms * columns[Column.PREFILL_MS_PER_TOKEN]
-        costs_ms = prefill_ms * (first_token_weight + columns[Column.DECODING])
+        costs_ms = prefill_ms * (first_token_weight + requests)
         costs_ms += first_token_weight * self._booked_prefill_ms(columns, loads, now_s)
         read_tokens = columns[Column.CONTEXT_TOKENS] + requests * context_tokens
         costs_ms += decode_weight * columns[Column.STEP_MS_PER_CONTEXT_TOKEN] * read_tokens

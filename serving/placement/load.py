@@ -2,11 +2,15 @@
 
 from bisect import bisect_left, bisect_right
 
+from serving.placement.prefill_share import PrefillShare
 from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
 _UNBOUNDED = 1 << 62
+_LEAST_DECODE = 0.25
+"""Part of an answer's time that must be left for decode steps: of less, the error of what is taken
+off for prefill is too large a part."""
 
 
 class ReplicaLoad:
@@ -17,15 +21,16 @@ class ReplicaLoad:
     """
 
     __slots__ = (
+        "_booked_prefill_tokens",
         "_context_token_s",
         "_context_token_s_at",
         "_decoding_context_tokens",
         "_first_began_s",
         "_held",
+        "_prefill_share",
         "_prefilling",
         "booked_s",
         "context_tokens",
-        "decoding",
         "kv_capacity_tokens",
         "kv_tokens",
         "max_sequences",
@@ -52,8 +57,6 @@ class ReplicaLoad:
         self.requests = 0
         self.prefill_tokens = 0
         """Uncached tokens of the prompts that have no first token yet."""
-        self.decoding = 0
-        """Sequences past their first token."""
         self.kv_tokens = 0
         """Of the KV cache that the requests need until their ends; what they share counts once."""
         self.context_tokens = 0
@@ -65,6 +68,9 @@ class ReplicaLoad:
         self._prefilling: dict[Booking, None] = {}
         """In the order of booking, which is the engine's."""
         self._first_began_s = 0.0
+        self._booked_prefill_tokens = 0
+        """Since the beginning; without those that ended before their first token."""
+        self._prefill_share = PrefillShare()
         self._held: dict[int, int] = {}
         """Blocks of the prompts, and how many requests have each."""
         self._decoding_context_tokens = 0
@@ -128,9 +134,11 @@ class ReplicaLoad:
             and self.kv_tokens + self.kv_tokens_of(work, cached_tokens) <= self.kv_capacity_tokens
         )
 
-    def context_room_tokens(self, max_step_ms: float) -> float:
-        """How much more context the replica could decode with steps no longer than that."""
-        return self.rates.context_tokens(max_step_ms) - self.context_tokens
+    def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
+        """How much more context the replica could decode with no more than that between tokens, if
+        prefill takes as much of its time as it did recently: decode steps have the rest."""
+        step_ms = max_itl_ms * (1 - self._prefill_share.at(now_s))
+        return self.rates.context_tokens(step_ms) - self.context_tokens
 
     def room_ms(self, work: Work, cached_tokens: int) -> float:
         """Until requests have ended whose place in the KV cache and the batch this one needs: of as
@@ -155,7 +163,14 @@ class ReplicaLoad:
         done = spent_ms / self.rates.prefill_ms_per_token
         return self.prefill_tokens - min(done, first.prefill_tokens)
 
+    def _prefilled_tokens(self, now_s: float) -> float:
+        """That the engine has read since the beginning."""
+        return self._booked_prefill_tokens - self._waiting_tokens(now_s)
+
     def _add_prefill(self, booking: "Booking", now_s: float) -> None:
+        prefill_ms = booking.prefill_tokens * self.rates.prefill_ms_per_token
+        self._prefill_share.add(prefill_ms, now_s)
+        self._booked_prefill_tokens += booking.prefill_tokens
         if not self._prefilling:
             self._first_began_s = now_s
         self._prefilling[booking] = None
@@ -187,9 +202,8 @@ class ReplicaLoad:
                 self.kv_tokens -= end - previous_end
             previous_end = end
 
-    def _decode(self, sequences: int, context_tokens: int, now_s: float) -> None:
+    def _decode(self, context_tokens: int, now_s: float) -> None:
         self._integrate(now_s)
-        self.decoding += sequences
         self._decoding_context_tokens += context_tokens
 
     def _integrate(self, now_s: float) -> float:
@@ -212,6 +226,7 @@ class Booking:
         "_learn",
         "_output_tokens",
         "_own_tokens",
+        "_prefilled_tokens",
         "_prefix",
         "_prompt_tokens",
         "load",
@@ -231,6 +246,7 @@ class Booking:
         self._first_token_s: float | None = None
         self._ended = False
         self._context_token_s = 0.0
+        self._prefilled_tokens = 0.0
         in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
         self._own_tokens = max(work.prompt_tokens, work.prefix.tokens) - in_blocks
         self._own_tokens += work.output_tokens
@@ -271,9 +287,10 @@ class Booking:
                 tokens = self._ahead_tokens + self.prefill_tokens
                 load.rates.observe_first_token(tokens, 1000 * (now_s - self._booked_s))
         load._end_prefill(self, now_s)
-        load._decode(1, self._context_tokens, now_s)
+        load._decode(self._context_tokens, now_s)
         self._first_token_s = now_s
         self._context_token_s = load._context_token_s
+        self._prefilled_tokens = load._prefilled_tokens(now_s)
 
     def end(self, now_s: float, output_tokens: int | None = None) -> None:
         """Releases all that is left, however the request ended. `output_tokens`: of an answer that
@@ -284,14 +301,22 @@ class Booking:
         load = self.load
         if self._first_token_s is None:
             load._end_prefill(self, now_s)
+            load._booked_prefill_tokens -= self.prefill_tokens
         else:
-            load._decode(-1, -self._context_tokens, now_s)
-            seconds = now_s - self._first_token_s
-            if self._learn and output_tokens is not None and output_tokens > 1 and seconds > 0:
-                context_tokens = (load._context_token_s - self._context_token_s) / seconds
-                load.rates.observe_steps(context_tokens, 1000 * seconds / (output_tokens - 1))
+            load._decode(-self._context_tokens, now_s)
+            if self._learn and output_tokens is not None and output_tokens > 1:
+                self._learn_steps(now_s, self._first_token_s, output_tokens - 1)
         load._let_go(self._prefix)
         load.requests -= 1
         load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens
         load.output_tokens -= self._output_tokens
+
+    def _learn_steps(self, now_s: float, first_token_s: float, steps: int) -> None:
+        """From the time that others' prompts left it."""
+        load, seconds = self.load, now_s - first_token_s
+        others_tokens = load._prefilled_tokens(now_s) - self._prefilled_tokens
+        decode_s = seconds - others_tokens * load.rates.prefill_ms_per_token / 1000
+        if decode_s > seconds * _LEAST_DECODE:
+            context_tokens = (load._context_token_s - self._context_token_s) / seconds
+            load.rates.observe_steps(context_tokens, 1000 * decode_s / steps)

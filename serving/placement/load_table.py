@@ -17,17 +17,16 @@ class Column(IntEnum):
     """As the fields of `ReplicaLoad` and `Rates`; the rest as `ReplicaLoad.prefill_line` has it."""
 
     REQUESTS = 0
-    DECODING = 1
-    CONTEXT_TOKENS = 2
-    ROOM_TOKENS = 3
+    CONTEXT_TOKENS = 1
+    ROOM_TOKENS = 2
     """Of the KV cache; -1 where the batch is full."""
-    BOOKED_S = 4
-    PREFILL_MS_PER_TOKEN = 5
-    STEP_MS_PER_CONTEXT_TOKEN = 6
-    WAITS = 7
-    BEHIND_MS = 8
-    FIRST_MS = 9
-    FIRST_BEGAN_S = 10
+    BOOKED_S = 3
+    PREFILL_MS_PER_TOKEN = 4
+    STEP_MS_PER_CONTEXT_TOKEN = 5
+    WAITS = 6
+    BEHIND_MS = 7
+    FIRST_MS = 8
+    FIRST_BEGAN_S = 9
 
 
 class LoadTable:
@@ -93,7 +92,6 @@ def row_of(load: ReplicaLoad) -> tuple[float, ...]:
     full = load.requests >= load.max_sequences
     return (
         load.requests,
-        load.decoding,
         load.context_tokens,
         -1 if full else load.kv_capacity_tokens - load.kv_tokens,
         load.booked_s,

@@ -14,25 +14,19 @@ _TO_FIRST_GUESS = 0.01
 """In observations: what it weighs that the two scales are equal, and that they are 1."""
 
 
-_SURE = 15.0
-"""In observations: what the first guesses weigh in `context_tokens` at the beginning."""
-
-
 class _Line:
     """`fixed + each * x`, in ms, fitted to observations in the least squares of relative errors.
 
     Both terms are learnt as multiples of their first guesses. What the observations cannot tell
-    apart, as when all have the same x, moves both alike. `sure`: as many observations the guesses
-    weigh at first, as if made where both terms are alike.
+    apart, as when all have the same x, moves both alike.
     """
 
     __slots__ = ("_each0", "_fixed0", "_uu", "_uv", "_uy", "_vv", "_vy", "each", "fixed")
 
-    def __init__(self, fixed: float, each: float, sure: float = 0.0) -> None:
+    def __init__(self, fixed: float, each: float) -> None:
         self.fixed = self._fixed0 = fixed
         self.each = self._each0 = each
-        self._uu = self._uv = self._vv = sure / 4
-        self._uy = self._vy = sure / 2
+        self._uu = self._uv = self._vv = self._uy = self._vy = 0.0
 
     @property
     def observed(self) -> bool:
@@ -70,7 +64,7 @@ class Rates:
     80 % of its memory bandwidth. All must be above 0.
     """
 
-    __slots__ = ("_pace", "_prefill", "_step", "prefill_ms_per_token", "step_ms_per_context_token")
+    __slots__ = ("_prefill", "_step", "prefill_ms_per_token", "step_ms_per_context_token")
 
     def __init__(
         self,
@@ -81,7 +75,6 @@ class Rates:
     ) -> None:
         self._prefill = _Line(overhead_ms, 1000 / prefill_tokens_per_s)
         self._step = _Line(step_ms, step_ms_per_context_token)
-        self._pace = _Line(step_ms, step_ms_per_context_token, _SURE)
         self.prefill_ms_per_token = self._prefill.each
         self.step_ms_per_context_token = self._step.each
 
@@ -105,14 +98,12 @@ class Rates:
         return self._prefill.fixed + self._prefill.each * tokens
 
     def step_ms(self, context_tokens: float) -> float:
-        """Of a decode step of sequences that have so many tokens together."""
+        """Of a decode step of sequences that have so many tokens together, with no prefill."""
         return self._step.fixed + self._step.each * context_tokens
 
     def context_tokens(self, step_ms: float) -> float:
-        """With so many tokens together a step takes so long. This is learnt more slowly at first:
-        when a fleet starts all prompts are read between the steps, which tells little of later.
-        """
-        return (step_ms - self._pace.fixed) / self._pace.each
+        """With so many tokens together a step takes so long."""
+        return (step_ms - self._step.fixed) / self._step.each
 
     def observe_first_token(self, tokens: float, ms: float) -> None:
         """A first token came after so long; `tokens` as in `first_token_ms`."""
@@ -122,5 +113,4 @@ class Rates:
     def observe_steps(self, context_tokens: float, step_ms: float) -> None:
         """Steps took so long on average; `context_tokens` as in `step_ms`."""
         self._step.observe(context_tokens, step_ms)
-        self._pace.observe(context_tokens, step_ms)
         self.step_ms_per_context_token = self._step.each

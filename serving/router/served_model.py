@@ -93,7 +93,7 @@ class ServedModel:
         capacity = info.capacity
         self.fleet.add(info.replica_id, capacity.kv_cache_tokens, capacity.max_num_seqs)
         if (max_itl_ms := self._config.admission.max_itl_ms) is not None:
-            capacity = replace(capacity, max_step_ms=max_itl_ms)
+            capacity = replace(capacity, max_itl_ms=max_itl_ms)
         return Replica(
             info,
             capacity,

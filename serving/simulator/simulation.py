@@ -62,7 +62,7 @@ class Simulation:
 
     `max_wait_s`: each router admits as the live one does, with so long a wait for room at most, and
     clients that are refused do not come back; None: requests go to the engines at once.
-    `max_step_ms`: see `Capacity`.
+    `max_itl_ms`: see `Capacity`.
 
     No router knows an answer's length beforehand: all are expected to have `output_tokens`, or, if
     that is None, what it learns as the live one does.
@@ -83,7 +83,7 @@ class Simulation:
         lag_s: float | None = None,
         joins_s: Iterable[float] = (),
         max_wait_s: float | None = None,
-        max_step_ms: float = math.inf,
+        max_itl_ms: float = math.inf,
         autoscaling: Autoscaling | None = None,
         seed: int = 0,
         on_end: Callable[[Outcome], None] | None = None,
@@ -93,7 +93,7 @@ class Simulation:
         self._spec = spec
         self._replicas = Replicas(spec)
         self._fleets = [new_fleet() for _ in range(routers)]
-        capacity = Capacity(spec.kv_cache_tokens, spec.max_num_seqs, max_step_ms)
+        capacity = Capacity(spec.kv_cache_tokens, spec.max_num_seqs, max_itl_ms)
         self._capacity = capacity
         self._autoscaling = autoscaling
         startup_s = autoscaling.startup_s if autoscaling is not None else _STARTUP_S

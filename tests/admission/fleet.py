@@ -22,9 +22,9 @@ class Load:
     requests: int = 0
     context_tokens: int = 0
 
-    def context_room_tokens(self, max_step_ms: float) -> float:
+    def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
         """At 10 ms a step and 1 ms more for each 100 tokens of context."""
-        return 100 * (max_step_ms - 10) - self.context_tokens
+        return 100 * (max_itl_ms - 10) - self.context_tokens
 
 
 @dataclass(eq=False)

@@ -156,7 +156,7 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
         lag_s=run.lag_s,
         joins_s=run.joins_s,
         max_wait_s=slo.ttft_s if admits else None,
-        max_step_ms=1000 * slo.itl_s if admits else math.inf,
+        max_itl_ms=1000 * slo.itl_s if admits else math.inf,
     )
     result = simulation.run(arrivals(run.load, run.rate, run.seed, trace, limit))
     if run.joins_s:

@@ -125,7 +125,7 @@ def run(
         replicas,
         lambda: Fleet(LeastCost(), first_rates(ENTRY)),
         max_wait_s=TTFT_S,
-        max_step_ms=1000 * ITL_S,
+        max_itl_ms=1000 * ITL_S,
         autoscaling=Autoscaling(counting, STARTUP_S),
         on_end=on_end,
     )

@@ -40,7 +40,7 @@ def known(router: Fleet) -> list[tuple[object, ...]]:
         for replica_id in REPLICAS
     ]
     ledger = [
-        (load.requests, load.prefill_tokens, load.decoding, load.kv_tokens, load.output_tokens)
+        (load.requests, load.prefill_tokens, load.kv_tokens, load.output_tokens)
         for load in router.loads.values()
     ]
     return [*ledger, tuple(cached)]
@@ -78,7 +78,7 @@ def test_requests_end_and_their_answers_are_prefixes() -> None:
     router = fleet()
     placed = place(router, 1, 2)
     router.apply(FirstToken(placed.request), 0.1)
-    assert router.loads[placed.replica_id].decoding == 1
+    assert router.loads[placed.replica_id].prefill_tokens == 0
     router.apply(Ended(placed.request, output_tokens=100), 1.0)
     assert router.loads[placed.replica_id].requests == 0
     next_turn = Work(prefix(1, 2, 3, 4, answer=(2, 3)), 400, 100)

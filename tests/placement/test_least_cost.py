@@ -203,7 +203,7 @@ def costs_one_by_one(
     for load, cached in zip(loads, cached_tokens, strict=True):
         rates = load.rates
         prefill_ms = max(asked.prompt_tokens - cached, 0) * rates.prefill_ms_per_token
-        cost_ms = prefill_ms * (rule.first_token_weight + load.decoding)
+        cost_ms = prefill_ms * (rule.first_token_weight + load.requests)
         cost_ms += rule.first_token_weight * load.prefill_ms(now_s)
         read_tokens = load.context_tokens + load.requests * context_tokens
         decode_weight = rule.decode_weight * asked.output_tokens

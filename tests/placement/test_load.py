@@ -15,22 +15,21 @@ def state(load: ReplicaLoad) -> tuple[int, ...]:
     return (
         load.requests,
         load.prefill_tokens,
-        load.decoding,
         load.kv_tokens,
         load.context_tokens,
         load.output_tokens,
     )
 
 
-IDLE = (0, 0, 0, 0, 0, 0)
+IDLE = (0, 0, 0, 0, 0)
 
 
 def test_a_request_is_booked_moves_to_decoding_and_is_released() -> None:
     load = replica()
     booking = load.book(work(1, 2, 3, output_tokens=50), 100, now_s=1.0)
-    assert state(load) == (1, 200, 0, 350, 350, 50)
+    assert state(load) == (1, 200, 350, 350, 50)
     booking.first_token(1.5)
-    assert state(load) == (1, 0, 1, 350, 350, 50)
+    assert state(load) == (1, 0, 350, 350, 50)
     booking.end(3.0)
     assert state(load) == IDLE
     assert load.booked_s == 1.0
@@ -52,7 +51,7 @@ def test_events_that_come_twice_or_late_count_once() -> None:
     for _ in range(2):
         booking.end(1.0)
     booking.first_token(1.5)
-    assert state(load) == (1, 100, 0, 200, 200, 100)
+    assert state(load) == (1, 100, 200, 200, 100)
     other.end(2.0)
     assert state(load) == IDLE
 
@@ -109,7 +108,7 @@ def test_the_prefill_of_one_that_is_not_streamed_ends_when_it_should_have() -> N
     booking = load.book(work(prompt_tokens=1000, streamed=False), 0, now_s=0.0)
     assert load.prefill_ms(0.1) == pytest.approx(20)
     assert load.prefill_ms(5.0) == 0
-    assert (load.decoding, load.prefill_tokens) == (1, 0)
+    assert (load.requests, load.prefill_tokens) == (1, 0)
     booking.end(9.0, output_tokens=100)
     assert state(load) == IDLE
 
@@ -118,7 +117,7 @@ def test_a_first_token_tells_of_those_before_it_that_are_not_streamed() -> None:
     load = replica()
     load.book(work(prompt_tokens=1000, streamed=False), 0, now_s=0.0)
     load.book(work(prompt_tokens=1000), 0, now_s=0.0).first_token(0.1)
-    assert (load.decoding, load.prefill_tokens) == (2, 0)
+    assert (load.requests, load.prefill_tokens) == (2, 0)
 
 
 def test_the_rate_is_learnt_with_what_was_ahead() -> None:
@@ -159,6 +158,21 @@ def test_steps_are_learnt_from_the_context_that_decoded_meanwhile() -> None:
             booking.end(now_s + 0.02 + 100 * step_s, output_tokens=101)
     assert load.rates.step_ms(0) == pytest.approx(20, rel=0.1)
     assert load.rates.step_ms_per_context_token == pytest.approx(2e-3, rel=0.1)
+
+
+def test_the_prefill_of_others_is_not_taken_for_slow_steps() -> None:
+    """A new replica's first minutes: answers wait for prompts most of the time."""
+    load = replica()
+    for i in range(100):
+        now_s = 1000.0 * i
+        answer = load.book(work(prompt_tokens=1000, output_tokens=100), 1000, now_s)
+        answer.first_token(now_s + 0.02)
+        for nth in range(1, 6):
+            other = load.book(work(prompt_tokens=5000, output_tokens=1), 0, now_s + 0.5 * nth)
+            other.first_token(now_s + 0.5 * nth + 0.52)
+            other.end(now_s + 0.5 * nth + 0.52)
+        answer.end(now_s + 0.02 + 2.5 + 100 * 0.011, output_tokens=101)
+    assert load.rates.step_ms(1000) == pytest.approx(11, rel=0.15)
 
 
 def test_what_requests_share_takes_its_place_once() -> None:
@@ -209,7 +223,21 @@ def test_a_prompt_that_never_fits_is_the_engines_to_refuse() -> None:
 
 def test_room_for_context_is_what_steps_may_still_slow_down() -> None:
     load = replica()
-    assert load.context_room_tokens(max_step_ms=12) == pytest.approx(2000)
-    load.book(work(1, 2, 3, output_tokens=200), 0, now_s=0.0)
-    assert load.context_room_tokens(max_step_ms=12) == pytest.approx(1500)
-    assert load.context_room_tokens(max_step_ms=10.1) < 0
+    assert load.context_room_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(2000)
+    load.book(work(1, 2, 3, output_tokens=200), 300, now_s=0.0)
+    assert load.context_room_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(1500)
+    assert load.context_room_tokens(max_itl_ms=10.1, now_s=0.0) < 0
+
+
+def test_prefill_leaves_less_time_for_steps_until_it_is_past() -> None:
+    load = replica()
+    assert load.context_room_tokens(max_itl_ms=20, now_s=0.0) == pytest.approx(10_000)
+    crowd = [load.book(work(prompt_tokens=9000, output_tokens=1), 0, now_s=0.0) for _ in range(40)]
+    assert load.context_room_tokens(max_itl_ms=20, now_s=0.0) < 0, "36 s of prefill"
+    for nth, booking in enumerate(crowd):
+        booking.first_token(0.9 * (nth + 1))
+        booking.end(0.9 * (nth + 1))
+    load.book(work(prompt_tokens=1000, output_tokens=1000), 1000, now_s=36.0)
+    in_the_middle = load.context_room_tokens(max_itl_ms=20, now_s=36.0)
+    assert 0 < in_the_middle < 5000
+    assert load.context_room_tokens(max_itl_ms=20, now_s=400.0) == pytest.approx(8000, rel=0.01)

@@ -19,7 +19,6 @@ def test_a_table_has_what_is_booked() -> None:
     load.book(work(prompt_tokens=500), 0, now_s=3.0).first_token(3.5)
     column = dict(zip(Column, columns_of([load])[:, 0], strict=True))
     assert column[Column.REQUESTS] == 4
-    assert column[Column.DECODING] == 1
     assert column[Column.CONTEXT_TOKENS] == 3 * 1100 + 600
     assert column[Column.ROOM_TOKENS] == 50_000 - load.kv_tokens
     assert column[Column.BOOKED_S] == 3.0

@@ -62,7 +62,7 @@ def test_every_request_ends_and_every_booking_is_released() -> None:
     assert all(outcome.end_s is not None for outcome in result.outcomes)
     assert [outcome.replica for outcome in result.outcomes[:5]] == [0, 1, 2, 3, 0]
     for load in fleet.loads.values():
-        assert (load.requests, load.prefill_tokens, load.decoding, load.kv_tokens) == (0, 0, 0, 0)
+        assert (load.requests, load.prefill_tokens, load.kv_tokens) == (0, 0, 0)
 
 
 def test_the_index_knows_what_the_engines_have_cached() -> None:

@@ -1,0 +1,29 @@
+"""How much of a replica's time goes into prefill."""
+
+from math import exp
+
+_RECENT_S = 45.0
+"""Time constant with which the past is forgotten. By simulation of 8 replicas past saturation: with
+a third of it a few long prompts close a replica, with more of it one stays closed too long."""
+
+
+class PrefillShare:
+    """The part of its time that a replica takes for the prompts that it was given recently, as long
+    as they go on coming as they did. Above 1 they are more than it can prefill.
+    """
+
+    __slots__ = ("_at_s", "_recent_ms")
+
+    def __init__(self) -> None:
+        self._recent_ms = 0.0
+        self._at_s = 0.0
+
+    def add(self, prefill_ms: float, now_s: float) -> None:
+        self._recent_ms = self._recent(now_s) + prefill_ms
+        self._at_s = now_s
+
+    def at(self, now_s: float) -> float:
+        return self._recent(now_s) / (1000 * _RECENT_S)
+
+    def _recent(self, now_s: float) -> float:
+        return self._recent_ms * exp((self._at_s - now_s) / _RECENT_S)
