@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -90,8 +91,8 @@ class Ladder:
     title: str
     rates: tuple[float, ...]
     seeds: int = 1
-    """How many times each is run with other random numbers, or on how many parts of a trace. What
-    is shown are the means."""
+    """How many times each is run with other random numbers, or of a trace other parts and shifts.
+    What is shown are the means."""
 
     def runs(self) -> Iterator[Run]:
         for rate in self.rates:
@@ -112,8 +113,10 @@ class Ladder:
 
 SHARED = Ladder("shared", "150 prefixes x 5 users", (3, 8, 14, 16, 17, 18, 20, 24), seeds=4)
 TRACE = Ladder(
-    "mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5), seeds=2
+    "mooncake", "Mooncake conversation trace, times faster", (0.5, 1, 1.5, 2, 2.5), seeds=6
 )
+_TRACE_PARTS = 2
+_SHIFT_S = 0.05
 SESSIONS = Ladder("sessions", "Sessions of 6 turns, sessions a second", (4, 16))
 HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=4)
 JOIN_S = 60.0
@@ -140,8 +143,22 @@ def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list
         case "sessions":
             return workload.sessions(1000, rate, seed=seed)
         case _:
-            part = read_trace(trace, (seed + 1) * limit)[seed * limit :]
-            return workload.faster(part, rate)
+            part = seed % _TRACE_PARTS
+            of_part = read_trace(trace, (part + 1) * limit)[part * limit :]
+            return _shifted(workload.faster(of_part, rate), seed // _TRACE_PARTS)
+
+
+def _shifted(arrivals: list[Arrival], seed: int) -> list[Arrival]:
+    """Each by up to `_SHIFT_S`, but with seed 0: policies that do about as well differ by chance,
+    of which a trace has no second sample."""
+    if not seed:
+        return arrivals
+    rng = random.Random(seed)
+    shifted = [
+        dataclasses.replace(arrival, at_s=max(0.0, arrival.at_s + rng.uniform(-_SHIFT_S, _SHIFT_S)))
+        for arrival in arrivals
+    ]
+    return sorted(shifted, key=lambda arrival: arrival.at_s)
 
 
 def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:

@@ -206,8 +206,7 @@ def costs_one_by_one(
         cost_ms = prefill_ms * (rule.first_token_weight + load.requests)
         cost_ms += rule.first_token_weight * load.prefill_ms(now_s)
         read_tokens = load.context_tokens + load.requests * context_tokens
-        decode_weight = rule.decode_weight * asked.output_tokens
-        cost_ms += decode_weight * rates.step_ms_per_context_token * read_tokens
+        cost_ms += asked.output_tokens * rates.step_ms_per_context_token * read_tokens
         full = load.kv_tokens + context_tokens > load.kv_capacity_tokens
         if load.requests and (full or load.requests >= load.max_sequences):
             cost_ms += load.room_ms(asked, cached)
