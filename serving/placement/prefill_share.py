@@ -2,9 +2,9 @@
 
 from math import exp
 
-_RECENT_S = 45.0
-"""Time constant with which the past is forgotten. By simulation of 8 replicas past saturation: with
-a third of it a few long prompts close a replica, with more of it one stays closed too long."""
+_RECENT_S = 20.0
+"""Time constant with which the past is forgotten. By simulation: with 8 s a few long prompts close
+a replica that could take more, with 45 s a crowd of them has slowed it down before it counts."""
 
 
 class PrefillShare:

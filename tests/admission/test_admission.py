@@ -1,68 +1,8 @@
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
 import pytest
 
-from serving.admission import Admission, Capacity, Demand, Refusal, Ticket
+from serving.admission import Demand, Refusal, Ticket
 from tests.admission.fleet import Load
-
-CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
-STARTUP_S = 60
-
-
-@dataclass(eq=False)
-class Replica:
-    capacity: Capacity = CAPACITY
-    load: Load = field(default_factory=Load)
-
-
-class Setting:
-    """An admission with replicas, whose room is booked by hand."""
-
-    def __init__(self, replicas: int = 1, *, max_waiting: int = 100, max_wait_s: float = 30):
-        self.now_s = 0.0
-        self.admission: Admission[Replica] = Admission(
-            CAPACITY, max_waiting=max_waiting, max_wait_s=max_wait_s, startup_s=STARTUP_S, now_s=0
-        )
-        self.replicas = [Replica() for _ in range(replicas)]
-        self.admission.update(self.replicas, None, 0)
-        self.where: dict[Ticket, Replica] = {}
-
-    def offer(self, kv_tokens: int = 100, **demand: object) -> Ticket:
-        outcome = self.admission.offer(Demand(kv_tokens, **demand), self.now_s)  # type: ignore[arg-type]
-        assert isinstance(outcome, Ticket), outcome
-        return outcome
-
-    def refused(self, kv_tokens: int = 100, **demand: object) -> Refusal:
-        outcome = self.admission.offer(Demand(kv_tokens, **demand), self.now_s)  # type: ignore[arg-type]
-        assert isinstance(outcome, Refusal), outcome
-        return outcome
-
-    def place(self) -> list[Ticket]:
-        """Hands out all the room there is; of those that fit, the first replica is taken."""
-        placed = []
-        while (handed := self.admission.next(self.now_s)) is not None:
-            ticket, fitting = handed
-            self.where[ticket] = fitting[0]
-            fitting[0].load.requests += 1
-            fitting[0].load.kv_tokens += ticket.demand.kv_tokens
-            placed.append(ticket)
-        return placed
-
-    def end(self, ticket: Ticket) -> list[Ticket]:
-        replica = self.where.pop(ticket)
-        replica.load.requests -= 1
-        replica.load.kv_tokens -= ticket.demand.kv_tokens
-        self.admission.end(ticket, True, self.now_s)
-        return self.place()
-
-    def fill(self, tickets: int = 10, kv_tokens: int = 100) -> list[Ticket]:
-        return [
-            ticket for _ in range(tickets) for ticket in [self.offer(kv_tokens)] if self.place()
-        ]
-
-    def dismissed(self) -> list[tuple[Ticket, Refusal]]:
-        return list(self.admission.dismissed(self.now_s))
+from tests.admission.setting import STARTUP_S, Replica, Setting, churn
 
 
 def test_where_there_is_room_nobody_waits() -> None:
@@ -122,14 +62,6 @@ def test_small_requests_go_past_a_large_one_that_does_not_fit() -> None:
     assert not large.gone
 
 
-def churn(setting: Setting, running: list[Ticket]) -> list[Ticket]:
-    """The one that runs longest ends, and a small one comes."""
-    setting.offer(100)
-    placed = setting.end(running.pop(0))
-    running += placed
-    return placed
-
-
 def test_a_large_request_is_passed_by_half_its_size_and_then_no_more() -> None:
     setting = Setting(max_waiting=1000, max_wait_s=10_000)
     running = setting.fill(10)
@@ -165,99 +97,6 @@ def test_one_that_a_replica_was_kept_for_stands_first_when_that_is_gone() -> Non
     assert setting.place()[0] is large
     assert setting.where[large] is fresh
     assert large not in setting.place()
-
-
-def home(setting: Setting, number: int) -> Callable[[Sequence[Replica], float], int]:
-    """Placement prefers this one as long as it is up, else the first."""
-    at = setting.replicas[number]
-    return lambda replicas, now_s: replicas.index(at) if at in replicas else 0
-
-
-def on(setting: Setting, number: int, running: list[Ticket]) -> list[Ticket]:
-    return [ticket for ticket in running if setting.where[ticket] is setting.replicas[number]]
-
-
-def test_in_a_full_fleet_a_request_waits_for_the_replica_that_placement_prefers() -> None:
-    setting = Setting(3)
-    running = setting.fill(30)
-    first = setting.offer(choose=home(setting, 1))
-    second = setting.offer(choose=home(setting, 0))
-    here, there = on(setting, 0, running), on(setting, 1, running)
-    assert setting.end(here[0]) == [second], "who came later passes the one who waits for another"
-    assert setting.end(here[1]) == [], "there is room, but the first has no use for it"
-    assert setting.end(there[0]) == [first]
-    assert setting.where[first] is setting.replicas[1]
-
-
-def test_where_all_have_room_the_caller_chooses() -> None:
-    setting = Setting(2)
-    setting.offer(choose=home(setting, 1))
-    handed = setting.admission.next(0)
-    assert handed is not None
-    assert handed[1] is setting.admission.replicas
-
-
-def test_the_first_of_the_line_is_asked_anew_where_it_would_go() -> None:
-    setting = Setting(3)
-    running = setting.fill(30)
-    preferred = [1]
-    ticket = setting.offer(choose=lambda replicas, now_s: preferred[0])
-    here = on(setting, 0, running)
-    assert setting.end(here[0]) == []
-    preferred[0] = 0
-    assert setting.place() == [ticket]
-    assert setting.where[ticket] is setting.replicas[0]
-
-
-def test_those_behind_the_first_are_asked_anew_when_their_replica_has_room() -> None:
-    setting = Setting(3)
-    running = setting.fill(30)
-    setting.offer(choose=home(setting, 2))
-    asked: list[float] = []
-
-    def choose(replicas: Sequence[Replica], now_s: float) -> int:
-        asked.append(now_s)
-        return 1 if now_s < 2 else 2
-
-    behind = setting.offer(choose=choose)
-    here, there = on(setting, 0, running), on(setting, 1, running)
-    setting.now_s = 1
-    assert setting.end(here[0]) == []
-    assert setting.end(here[1]) == []
-    assert asked == [1], "what it waits for has no room"
-    setting.now_s = 2
-    assert setting.end(there[0]) == []
-    assert asked == [1, 2]
-    assert behind.home is setting.replicas[2]
-
-
-def test_who_waits_for_a_replica_that_goes_is_asked_anew() -> None:
-    setting = Setting(3)
-    running = setting.fill(30)
-    ticket = setting.offer(choose=home(setting, 1))
-    assert setting.end(on(setting, 0, running)[0]) == []
-    setting.admission.update([setting.replicas[0], setting.replicas[2]], None, 0)
-    assert setting.place() == [ticket]
-
-
-def test_a_replica_that_is_kept_for_a_large_one_is_nobodys_choice() -> None:
-    setting = Setting(3, max_wait_s=10_000)
-    running = setting.fill(30)
-    large = setting.offer(900)
-    while large in setting.admission.line.front:
-        churn(setting, running)
-    kept = setting.admission._kept[large]
-    offered: list[Sequence[Replica]] = []
-
-    def choose(replicas: Sequence[Replica], now_s: float) -> int:
-        offered.append(replicas)
-        return 0
-
-    ticket = setting.offer(choose=choose)
-    others = [replica for replica in setting.replicas if replica is not kept]
-    at = setting.replicas.index(others[0])
-    assert setting.end(on(setting, at, list(setting.where))[0]) == [ticket]
-    assert offered == [others]
 
 
 def test_a_waiting_client_that_leaves_frees_its_place() -> None:
