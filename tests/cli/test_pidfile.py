@@ -41,7 +41,11 @@ def test_a_clock_that_was_set_right_meanwhile_does_not_hide_it() -> None:
         assert pidfile.find(PORT) is not None
 
 
-@pytest.mark.parametrize("content", ["", "x y", str(os.getpid()), f"0 {time.time()}"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "x y", str(os.getpid()), f"0 {time.time()}"],
+    ids=["empty", "words", "no time", "no process"],
+)
 def test_a_file_of_another_form_names_no_process(content: str) -> None:
     with pidfile.noted(PORT):
         pidfile.path(PORT).write_text(content)
