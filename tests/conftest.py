@@ -1,22 +1,27 @@
 """What holds for all tests."""
 
 import os
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from serving.tiny.cache import cache_root
 
 # torch makes this folder as soon as a test imports its compiler, by default in /tmp.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
 
-_TESTS = Path(__file__).parent
-_WITH_SERVICES = ("e2e", "faults")
+
+class _Workers(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests stay together. All that start services stay with one worker, for many share
+    one, and some look for what another left behind; they wait much of their time, in which the
+    other worker does the rest.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "services" if file.startswith(("tests/e2e/", "tests/faults/")) else file
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts services stays with one worker, for all of it shares one, and some look for what
-    another left behind. It waits much of its time, in which the others do the rest."""
-    for item in items:
-        if item.path.relative_to(_TESTS).parts[0] in _WITH_SERVICES:
-            item.add_marker(pytest.mark.xdist_group("services"))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Workers(config, log)
