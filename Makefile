@@ -17,7 +17,7 @@ monitor: setup ## Prometheus on the running service, with our rules, on http://1
 	@exec .venv/bin/mistral-serve monitor
 
 test: check ## format, lint and type checks, then all tests
-	@exec .venv/bin/python -m pytest -n 2 --dist loadscope
+	@exec .venv/bin/python -m pytest
 
 test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
 	@.venv/bin/python -m tests.faults $(ARGS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import httpx
@@ -76,40 +77,37 @@ def listening_ports(process: psutil.Process) -> set[int]:
     return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
 
 
-def test_kill_9_of_an_engine_under_streams(service: Service) -> None:
-    wait_for(lambda: len(service.replicas()) == 2, 180, "both replicas are up")
-    before = {replica["replica"] for replica in service.replicas()}
+def replaced(service: Service, before: set[str]) -> bool:
+    now = {replica["replica"] for replica in service.replicas()}
+    return len(now) == 2 and now != before
 
-    async def ask_and_kill() -> tuple[list[Stream], list[Stream]]:
+
+def test_kill_9_of_an_engine_under_streams(service: Service) -> None:
+    async def ask_and_kill() -> tuple[list[Stream], list[Stream], bool]:
         async with httpx.AsyncClient(base_url=service.url, timeout=240) as http:
             undisturbed = [await Stream().receive(http, body) for body in (LASTS, COUNTS)]
-            for _ in range(_TRIES):
-                streams = [Stream() for _ in BODIES]
-                answers = [
-                    asyncio.create_task(stream.receive(http, body))
-                    for stream, body in zip(streams, BODIES, strict=True)
-                ]
-                async with asyncio.timeout(60):
-                    await asyncio.gather(*(stream.begun.wait() for stream in streams))
-                victim = await asyncio.to_thread(busiest_engine, service)
-                if victim is not None:
-                    victim.kill()
-                got = await asyncio.gather(*answers)
-                if victim is not None:
-                    break
-            assert victim is not None, "the streams were over each time before one could look"
-            return undisturbed, got
+            streams = [Stream() for _ in BODIES]
+            answers = [
+                asyncio.create_task(stream.receive(http, body))
+                for stream, body in zip(streams, BODIES, strict=True)
+            ]
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(stream.begun.wait() for stream in streams))
+            victim = await asyncio.to_thread(busiest_engine, service)
+            if victim is not None:
+                victim.kill()
+            return undisturbed, await asyncio.gather(*answers), victim is not None
 
-    (lasts, counts), got = asyncio.run(ask_and_kill())
-    for stream, body in zip(got, BODIES, strict=True):
-        assert stream.answer() == (lasts if body is LASTS else counts).answer()
-    continued = [line for line in service.request_log() if line["continued"]]
-    assert continued and all(line["retries"] >= line["continued"] for line in continued)
-    wait_for(
-        lambda: (
-            len(now := {replica["replica"] for replica in service.replicas()}) == 2
-            and now != before
-        ),
-        180,
-        "the replica is replaced",
-    )
+    continued: list[dict[str, Any]] = []
+    for _ in range(_TRIES):
+        wait_for(lambda: len(service.replicas()) == 2, 180, "both replicas are up")
+        before = {replica["replica"] for replica in service.replicas()}
+        (lasts, counts), got, killed = asyncio.run(ask_and_kill())
+        for stream, body in zip(got, BODIES, strict=True):
+            assert stream.answer() == (lasts if body is LASTS else counts).answer()
+        if killed:
+            wait_for(partial(replaced, service, before), 180, "the replica is replaced")
+        if continued := [line for line in service.request_log() if line["continued"]]:
+            break
+    assert continued, "the streams were over each time before one could look"
+    assert all(line["retries"] >= line["continued"] for line in continued)
