@@ -44,9 +44,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 def response_of(send: Any) -> Any:
     """What stands behind the ASGI `send` of uvicorn. Once the head was sent `transport.write` takes
-    chunks, with their framing, as long as it is not `disconnected`, without a coroutine and a
-    message for each; `flow.write_paused` tells that the client is too slow for more. `send` waits
-    until it is not, and ends the response.
+    chunks, with their framing, as long as it is not closing, without a coroutine and a message for
+    each; `flow.write_paused` tells that the client is too slow for more. `send` waits until it is
+    not, and ends the response.
     """
     return send.__self__
 

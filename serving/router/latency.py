@@ -3,7 +3,8 @@
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import sub
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,10 @@ class Latency:
         self._since = self._before = self._counts.copy()
 
     def observe(self, seconds: float) -> None:
-        self._uncounted.append(seconds)
+        self.observe_all((seconds,))
+
+    def observe_all(self, seconds: Iterable[float]) -> None:
+        self._uncounted += seconds
         if len(self._uncounted) >= _MOST_UNCOUNTED:
             self._count()
 
@@ -119,3 +123,12 @@ class StreamClock:
         else:
             return
         self._last_s = now_s
+
+    def all_sent(self, tokens: Sequence[int], times_s: Sequence[float]) -> None:
+        """`sent` of many."""
+        if self._started and tokens.count(1) == len(tokens):
+            self._itl.observe_all(map(sub, times_s, [self._last_s, *times_s]))
+            self._last_s = times_s[-1]
+            return
+        for one, now_s in zip(tokens, times_s, strict=True):
+            self.sent(one, now_s)

@@ -180,9 +180,10 @@ class Connection(asyncio.Protocol):
             self._between_chunks
             and data[-4:] == _EVENT_END
             and data.startswith(_SIZE_LINES.get(len(data), ()))
-            and self._take_chunk(data)
         ):
-            return  # The parser would stand after it where it stands before.
+            take_chunk = self._take_chunk
+            if take_chunk(data):
+                return  # The parser would stand after it where it stands before.
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, AttributeError):
