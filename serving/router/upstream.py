@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
             and data[-4:] == _EVENT_END
             and data.startswith(_SIZE_LINES.get(len(data), ()))
         ):
-            take_chunk = self._take_chunk
+            take_chunk = self._take_chunk  # A call straight from a slot costs a look-up.
             if take_chunk(data):
                 return  # The parser would stand after it where it stands before.
         try:
