@@ -20,6 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from serving.catalogue import LoopGuard
 from serving.engine import vllm
@@ -48,6 +49,10 @@ KNOWN = {
     AsyncLLM.generate: (
         "every endpoint must generate with it, and nothing else",
         "5bd0ee90459b0e29",
+    ),
+    GPUModelRunner._bookkeeping_sync: (
+        "it must need the generator of an unfinished prefill for nothing but to turn it back",
+        "13c3e81003a7e168",
     ),
 }
 """What our changes rely on in vLLM 0.32: what must hold, and the source's digest when it did."""
