@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from contextvars import ContextVar, copy_context
 from functools import partial
+from http import HTTPStatus
 from multiprocessing import resource_tracker
 from typing import Any, NoReturn, cast
 
@@ -25,9 +26,11 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.envs import enable_envs_cache
+from vllm.exceptions import GenerationError, VLLMClientError
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 from vllm.parser.engine import streaming_parser_engine
 from vllm.parser.mistral import MistralParser
+from vllm.platforms import current_platform
 from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -87,7 +90,9 @@ def flags(vllm_args: Mapping[str, Any]) -> list[str]:
 
 
 def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
-    """vLLM's own reading of its flags. Raises ValueError for one that it does not take."""
+    """vLLM's own reading of its flags, with our worker on a CPU. Raises ValueError for one that it
+    does not take.
+    """
 
     def refuse(message: str) -> NoReturn:
         raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
@@ -96,6 +101,8 @@ def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
     parser.error = refuse
     args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
     validate_parsed_serve_args(args)
+    if current_platform.is_cpu() and args.worker_cls == "auto":
+        args.worker_cls = "serving.engine.cpu_worker.SeededCpuWorker"
     return args
 
 
@@ -283,12 +290,28 @@ def guard_detokenizers(guard: LoopGuard) -> None:
     IncrementalDetokenizer.from_new_request = staticmethod(make_guarded)
 
 
+class ConstraintError(GenerationError, VLLMClientError):  # type: ignore[misc]  # vLLM has no types
+    """The answer cannot take the form that the request asks for: a client's error, 400.
+
+    Of two of vLLM's classes, for its endpoints let no other than a GenerationError end a stream
+    with an error event, and answer with 400 to no other than a client's error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model's answer cannot be held to the form that this request asks for: its schema "
+            "or grammar is too large or contradicts itself. Send a smaller or simpler one."
+        )
+        self.status_code = HTTPStatus.BAD_REQUEST
+
+
 class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
     """vLLM's engine client, which every endpoint of its application generates with."""
 
     async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """As vLLM's. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
-        an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop".
+        an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop". Raises
+        ConstraintError for an answer whose grammar fails, where vLLM has an error of the server.
         """
         noted = False
         prompt_tokens.note_prompt()
@@ -299,6 +322,8 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
                     prompt_tokens.note(tokens, output.num_cached_tokens or 0)
                     noted = True
                 for choice in output.outputs:
+                    if choice.finish_reason == "error" and is_constrained(*args, **kwargs):
+                        raise ConstraintError
                     if choice.stop_reason == STOP_REASON:
                         choice.finish_reason = "length"
                         LOOP_STOPS.labels(self.model_config.served_model_name).inc()
@@ -316,6 +341,11 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
             await super().check_health()
         finally:
             answer.cancel()
+
+
+def is_constrained(prompt: Any, sampling_params: Any, *_: Any, **__: Any) -> bool:
+    """Whether a schema or a grammar restricts the answer; by `AsyncLLM.generate`'s arguments."""
+    return sampling_params.structured_outputs is not None
 
 
 class VllmServer:

@@ -152,6 +152,17 @@ def stream_broken(why: str) -> ApiError:
     )
 
 
+def request_failed() -> ApiError:
+    """The engine failed on this request and is well otherwise."""
+    return ApiError(
+        500,
+        "The engine failed on this request and serves others: the request itself is the likely "
+        "cause. Change it before you send it again.",
+        type="server_error",
+        code="request_failed",
+    )
+
+
 def body_too_large(limit_bytes: int) -> ApiError:
     return ApiError(
         413,

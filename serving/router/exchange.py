@@ -1,6 +1,6 @@
 """A request as the router has read it, on its way to a replica."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from mmh3 import hash64
@@ -15,6 +15,7 @@ from serving.router.directory import Directory
 from serving.router.errors import ApiError
 from serving.router.latency import StreamClock
 from serving.router.recovery import Recovery, obstacle
+from serving.router.replica import Replica
 from serving.router.request import (
     EngineRequest,
     decode,
@@ -57,6 +58,9 @@ class Exchange:
     """The client has the head of the answer."""
     failures: int = 0
     """Of replicas: those that may be the request's own doing."""
+    suspects: list[tuple[Replica, int]] = field(default_factory=list)
+    """Replicas that failed it though nothing says that they are not well, each with the number of
+    requests that it had answered by then."""
 
 
 class ExchangeReader:

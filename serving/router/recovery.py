@@ -59,7 +59,8 @@ _encode = msgspec.json.encode
 
 
 class EngineError(UpstreamError):
-    """The engine said within a stream that it failed."""
+    """The engine said within a stream that it failed: it is dead, or it is well and the request
+    made it fail."""
 
 
 class NotContinuedError(UpstreamError):

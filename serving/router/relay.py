@@ -26,14 +26,20 @@ from serving.router.errors import ApiError
 from serving.router.event_stream import EventStream
 from serving.router.exchange import Exchange, ExchangeReader
 from serving.router.metrics import Metrics
-from serving.router.recovery import NotContinuedError
+from serving.router.recovery import EngineError, NotContinuedError
 from serving.router.replica import Replica
 from serving.router.request import decode
 from serving.router.request_record import RequestRecord, ms_since
 from serving.router.retry_budget import RetryBudget
 from serving.router.served_model import Place
 from serving.router.tenants import Tenants
-from serving.router.upstream import Connection, NotTakenError, UpstreamError, read_all
+from serving.router.upstream import (
+    Connection,
+    EngineDeadError,
+    NotTakenError,
+    UpstreamError,
+    read_all,
+)
 from serving.router.usage import told_output_tokens
 
 if TYPE_CHECKING:
@@ -75,6 +81,7 @@ class Relay:
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._retry_delay_s = config.replica_hold_off_s
         self._retry_after_s = max(1, int(config.replica_hold_off_s))
         self._budget = RetryBudget()
         self._tenants = tenants
@@ -147,7 +154,8 @@ class Relay:
                 exchange.record.request_id,
                 error.message,
             )
-            await self._break_off(exchange, "no other replica could go on with it")
+            why = "no other replica could go on with it"
+            await self._break_off(exchange, errors.stream_broken(why))
 
     async def _answered(self, exchange: Exchange) -> bool:
         """Waits for a place and has the replicas answer, as long as there is one that was not
@@ -166,7 +174,7 @@ class Relay:
                 replica.health.watch()
                 try:
                     await self._attempt(place, exchange)
-                    replica.health.answered()
+                    self._answered_by(replica, exchange)
                     served, output_tokens = True, record.output_tokens
                     return True
                 except asyncio.CancelledError:
@@ -179,17 +187,43 @@ class Relay:
                         replica.info.replica_id,
                         error,
                     )
-                    if not isinstance(error, NotContinuedError):
-                        replica.health.failed()
+                    if isinstance(error, EngineError) and await replica.health.is_well():
+                        served = True
+                        await self._fail(exchange)
+                        return True
+                    self._note_failure(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return True
                     if not isinstance(error, NotTakenError):
                         self._count_failure(exchange)
                 if not place.move():
                     self._count_failure(exchange)
+                    if await replica.health.is_well():
+                        await asyncio.sleep(self._retry_delay_s)
                     return False
         finally:
             place.leave(served=served, output_tokens=output_tokens)
+
+    def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
+        """The others that failed this request, and no other since, failed by themselves."""
+        replica.health.answered()
+        for suspect, answers in exchange.suspects:
+            if suspect is not replica and suspect.health.answers == answers:
+                suspect.health.failed()
+
+    def _note_failure(self, replica: Replica, exchange: Exchange, error: UpstreamError) -> None:
+        if isinstance(error, NotTakenError | EngineDeadError):
+            replica.health.failed()
+        elif not isinstance(error, NotContinuedError):
+            replica.health.suspect()
+            exchange.suspects.append((replica, replica.health.answers))
+
+    async def _fail(self, exchange: Exchange) -> None:
+        """Ends a request that a healthy engine failed on. Raises ApiError if nothing is sent."""
+        error = errors.request_failed()
+        if not exchange.begun:
+            raise error
+        await self._break_off(exchange, error)
 
     def _count_failure(self, exchange: Exchange) -> None:
         """Raises ApiError if it is not to be asked for again."""
@@ -299,11 +333,11 @@ class Relay:
         if missing is not None:
             await self._end(exchange, missing)
         elif exchange.recovery.obstacle:
-            await self._break_off(exchange, exchange.recovery.obstacle)
+            await self._break_off(exchange, errors.stream_broken(exchange.recovery.obstacle))
         return missing is not None or bool(exchange.recovery.obstacle)
 
-    async def _break_off(self, exchange: Exchange, why: str) -> None:
-        event = errors.stream_broken(why).event()
+    async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
+        event = error.event()
         if exchange.request.answer is None and exchange.recovery.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
@@ -319,14 +353,14 @@ def told_tokens(headers: Headers, header: bytes) -> int | None:
 
 def check_taken(connection: Connection) -> None:
     """Raises NotTakenError if the engine let nothing in: it drains, or (401) is not of this
-    router's cluster any more; UpstreamError if it died, perhaps of this request.
+    router's cluster any more; EngineDeadError if it died, perhaps of this request.
     """
     if connection.status == 401:
         raise NotTakenError("the engine is of another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
             if name == ENGINE_UNAVAILABLE:
-                error = UpstreamError if why == b"dead" else NotTakenError
+                error = EngineDeadError if why == b"dead" else NotTakenError
                 raise error(f"the engine is {why.decode()}")
 
 

@@ -1,4 +1,9 @@
-"""Whether an engine replica is given requests: left out when it fails, asked until it answers."""
+"""Whether an engine replica is given requests: left out when it fails, asked until it answers.
+
+What a request does to a replica never lowers its health. A connection that breaks amid an answer
+may be the request's doing, so the replica is only asked at once whether it is well. It is left out
+if it is not, or if another replica served the request that failed here.
+"""
 
 import asyncio
 import logging
@@ -52,6 +57,8 @@ class ReplicaHealth:
         hangs; `on_change` is called when `left_out` changes. Without a `check` it is never left
         out: others know of its health."""
         self.left_out = False
+        self.answers = 0
+        """How many requests it has answered."""
         self._name = name
         self._check = check
         self._probes = probes
@@ -61,6 +68,7 @@ class ReplicaHealth:
         self._failures = 0
         self._removed = False
         self._watching: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
         """Called when the replica is given work."""
@@ -69,14 +77,26 @@ class ReplicaHealth:
 
     def answered(self) -> None:
         """Called when it answers a request."""
+        self.answers += 1
         self._failures = 0
 
+    def suspect(self) -> None:
+        """Called when it failed a request that may itself be the cause: it is asked at once."""
+        if self._check is not None and not self.left_out and self._asking is None:
+            self._asking = asyncio.create_task(self._ask_now(self._check))
+
+    async def is_well(self) -> bool:
+        """Asks it at once whether it is well, unless that is known or nobody may ask."""
+        self.suspect()
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+        return not self.left_out
+
     def failed(self) -> None:
-        """Called when it fails a request: it is left out until it is healthy again."""
+        """Called when the failure is its own: it is left out until it is healthy again."""
         if self._check is not None and not self.left_out:
             self._leave_out()
-            self._stop()
-            self.watch()
+            self._watch_anew()
 
     def removed(self) -> None:
         """Called when it gets no more requests: it is watched until it has answered the last."""
@@ -85,10 +105,17 @@ class ReplicaHealth:
             self._stop()
             self._probes.close()
 
+    def _watch_anew(self) -> None:
+        self._stop()
+        self.watch()
+
     def _stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
 
     def _is_of_interest(self) -> bool:
         return self._is_busy() or (self.left_out and not self._removed)
@@ -102,6 +129,12 @@ class ReplicaHealth:
         if self._removed:
             self._probes.close()
         self._watching = None
+
+    async def _ask_now(self, check: HealthCheck) -> None:
+        await self._ask(check)
+        self._asking = None
+        if self.left_out:
+            self._watch_anew()
 
     def _leave_out(self) -> None:
         self._failures += 1

@@ -28,6 +28,10 @@ class NotTakenError(UpstreamError):
     """The engine has begun nothing of the request."""
 
 
+class EngineDeadError(UpstreamError):
+    """The engine says that it died, perhaps of this request."""
+
+
 class GivenUpError(UpstreamError):
     """The router itself closed the connection."""
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.router.engines import STREAM_HEAD, Engine
+from tests.router.engines import STREAM_HEAD, UNAVAILABLE, Engine
 from tests.stand_in_engine import DONE, chunk, server_sent
 
 STORY = [
@@ -144,11 +144,19 @@ def breaks_within_an_event(engine: Storyteller) -> None:
     engine.transport.close()
 
 
-def says_that_it_died(engine: Storyteller) -> None:
-    """As vLLM does."""
-    error = {"message": "EngineCore died", "type": "InternalServerError", "code": 500}
+def fails_on_the_request(engine: Storyteller) -> None:
+    """As vLLM does, be it dead or well."""
+    error = {"message": "Internal server error", "type": "InternalServerError", "code": 500}
     engine.write_event({"error": error})
     engine.transport.write(chunk(DONE) + b"0\r\n\r\n")
+
+
+def says_that_it_died(engine: Storyteller) -> None:
+    def be_asked_for_health(asked: Storyteller) -> None:
+        asked.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
+
+    type(engine).be_asked_for_health = be_asked_for_health  # type: ignore[assignment, method-assign]
+    fails_on_the_request(engine)
 
 
 def hangs(engine: Storyteller) -> None:

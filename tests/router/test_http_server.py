@@ -1,18 +1,60 @@
 """A server that stops fails no request that is on its way to it."""
 
 import asyncio
+import hashlib
+import inspect
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.router.http_server import HttpServer, listening_socket
 from tests.eventually import eventually
 
+KNOWN = {
+    HttpToolsProtocol.__init__: (
+        "it must take config, server_state and app_state, and share its flow with its cycles",
+        "4f08999410347141",
+    ),
+    HttpToolsProtocol.connection_made: (
+        "it must add the connection to the server's and set transport and flow",
+        "6efb565ff3d36b91",
+    ),
+    HttpToolsProtocol.on_response_complete: (
+        "it must close a connection that is not kept alive, and begin the next request",
+        "64e254f28e389e76",
+    ),
+    RequestResponseCycle.send: (
+        "it must write each body to `transport` as one chunk, and wait while writing is paused",
+        "abdd8601b326a8da",
+    ),
+    uvicorn.Server.startup: (
+        "`servers` must be asyncio's, one for each socket",
+        "2aa1d70a244bfcf2",
+    ),
+    uvicorn.Server.shutdown: (
+        "with `force_exit` it must wait for no connection",
+        "9b33c50562992b1e",
+    ),
+}
+"""What the server relies on in uvicorn: what must hold, and the source's digest when it did."""
+
 REQUEST = b"GET / HTTP/1.1\r\nhost: router\r\n\r\n"
 LINGER_S = 0.2
+
+
+@pytest.mark.parametrize("thing", KNOWN, ids=lambda thing: thing.__qualname__)
+def test_uvicorn_is_as_the_server_needs_it(thing: Callable[..., Any]) -> None:
+    what, known = KNOWN[thing]
+    digest = hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
+    assert digest == known, (
+        f"uvicorn changed {thing.__module__}.{thing.__qualname__}, on which the router's HTTP"
+        f" server relies. Check that {what}; then its digest here is {digest}"
+    )
 
 
 class App:

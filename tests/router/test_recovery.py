@@ -10,7 +10,7 @@ import pytest
 
 from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
 from tests.eventually import eventually
-from tests.router.engines import Engine, IsUnavailable, ResetsAfterHead
+from tests.router.engines import STREAM_HEAD, Engine, IsUnavailable, ResetsAfterHead
 from tests.router.live import MODEL, LiveRouter, StartRouter
 from tests.router.storyteller import (
     FAULTS,
@@ -20,9 +20,11 @@ from tests.router.storyteller import (
     Storyteller,
     breaking,
     breaks_within_an_event,
+    fails_on_the_request,
     resets,
     says_that_it_died,
 )
+from tests.router.test_app import error_of
 
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Tell a story."}]},
@@ -129,11 +131,13 @@ async def test_it_may_break_more_than_once(start_router: StartRouter, path: str)
 async def test_without_another_replica_it_waits_for_a_new_one(
     start_router: StartRouter, path: str
 ) -> None:
-    router = await start_router(breaking(6, resets), Storyteller)
+    router = await start_router(breaking(6, resets), Storyteller, hold_off_s=0.05)
     first, second = router.infos
     router.directory.update(MODEL, [first])
     answer = asyncio.create_task(told(router, path))
     served = router.directory.models[MODEL]
+    await eventually(lambda: router.engines[0].requests == 1)
+    router.directory.update(MODEL, [])
     await eventually(lambda: served.entrance.waiting == 1)
     router.directory.update(MODEL, [second])
     assert text_of(events(await answer)) == "".join(STORY)
@@ -190,26 +194,21 @@ async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete
     start_router: StartRouter, path: str, fields: dict[str, Any], says: str
 ) -> None:
     router = await start_router(breaking(6, says_that_it_died), Storyteller)
-    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
-    got = b""
-    async with router.http.stream("POST", path, json=body) as answer:
-        with pytest.raises(httpx.RemoteProtocolError):
-            async for part in answer.aiter_raw():
-                got += part
-    *_, last, end = got.split(b"\n\n")
-    error = json.loads(last.removeprefix(b"data: "))["error"]
-    assert (error["type"], error["code"], end) == ("server_error", "replica_failed", b"")
+    got = await broken_text(router, path, **fields)
+    *_, last, end = got.split("\n\n")
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert (error["type"], error["code"], end) == ("server_error", "replica_failed", "")
     assert says in error["message"]
     assert "incomplete" in error["message"]
-    assert b"[DONE]" not in got
+    assert "[DONE]" not in got
     assert router.engines[1].requests == 0
 
 
-async def broken_text(router: LiveRouter, **fields: Any) -> str:
-    """What the client got of a stream that ended in an error."""
-    body = {"model": MODEL, "stream": True, **BODIES[CHAT], **fields}
+async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> str:
+    """What the client got of a stream that ended in an error and cannot look complete."""
+    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     got = b""
-    async with router.http.stream("POST", CHAT, json=body) as answer:
+    async with router.http.stream("POST", path, json=body) as answer:
         with pytest.raises(httpx.RemoteProtocolError):
             async for part in answer.aiter_raw():
                 got += part
@@ -256,23 +255,51 @@ async def test_an_answer_that_has_ended_lacks_no_more_than_its_end(
     assert router.engines[1].requests == 0
 
 
-async def test_an_engines_error_before_the_first_byte_is_no_answer(
-    start_router: StartRouter,
-) -> None:
-    class Dies(Engine):
+def says_at_once(fault: Fault) -> type[Engine]:
+    class Failing(Engine):
         async def stream(self, request: dict[str, Any]) -> None:
-            from tests.router.engines import STREAM_HEAD
-
             self.transport.write(STREAM_HEAD)
-            says_that_it_died(self)  # type: ignore[arg-type]
+            fault(self)  # type: ignore[arg-type]
 
         write_event = Storyteller.write_event
 
-    router = await start_router(Dies, Storyteller)
+    return Failing
+
+
+async def test_an_engines_error_before_the_first_byte_is_no_answer(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(says_at_once(says_that_it_died), Storyteller)
     for fields in ({}, {"n": 2}):
         answer = await told(router, CHAT, **fields)
         assert text_of(events(answer)) == "".join(STORY)
         assert answer.headers["x-replica"] == "replica-1"
+
+
+async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(says_at_once(fails_on_the_request), Storyteller)
+    assert error_of(await told(router, CHAT), 500)["code"] == "request_failed"
+    assert router.engines[1].requests == 0
+
+
+@each_endpoint
+async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
+    start_router: StartRouter, path: str
+) -> None:
+    """A grammar that fails amid an answer, say: the stream ends with an error that blames the
+    request, and all replicas stay."""
+    router = await start_router(*[breaking(3, fails_on_the_request)] * 2)
+    for _ in range(10):
+        answer = await broken_text(router, path)
+        error = json.loads(answer.split("\n\n")[-2].removeprefix("data: "))["error"]
+        assert error["code"] == "request_failed"
+        assert "[DONE]" not in answer
+        assert not any(
+            replica.health.left_out for replica in router.directory.models[MODEL].replicas
+        )
+    assert sum(engine.requests for engine in router.engines) == 10
 
 
 async def test_the_requests_own_error_within_a_stream_is_the_clients(

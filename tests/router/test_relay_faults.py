@@ -49,9 +49,9 @@ async def test_before_the_first_byte_another_replica_answers(
 async def test_when_every_replica_fails_the_client_may_try_later(
     start_router: StartRouter, fault: type[Engine], stream: bool
 ) -> None:
-    router = await start_router(fault, fault, **IMPATIENT)
+    router = await start_router(fault, fault, **IMPATIENT, hold_off_s=0.01)
     response = await router.chat(stream=stream)
-    assert error_of(response, 503)["code"] == "no_replica"
+    assert error_of(response, 503)["code"] in ("no_replica", "replicas_failed")
     assert response.headers["retry-after"] == "1"
     assert await router.loads() == [(0, 0), (0, 0)]
 

@@ -1,0 +1,85 @@
+"""Valid requests that make an engine fail: they are answered or blamed, and harm no one else."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.e2e.service import MODEL, Service
+
+LONG_PROMPT = "The quick brown fox jumps over a lazy dog. " * 900
+"""Several times what vLLM reads in a step (2,048 tokens)."""
+
+OVERSIZED_SCHEMA = {
+    "type": "object",
+    "properties": {f"p{n}": {"type": "string"} for n in range(600)},
+}
+"""It compiles, and fails when the first token is generated: a grammar may have 2,000 items."""
+
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
+FORMS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": CHAT
+    | {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": OVERSIZED_SCHEMA},
+        }
+    },
+    "/v1/completions": {
+        "prompt": "Hello",
+        "max_tokens": 4,
+        "structured_outputs": {"json": OVERSIZED_SCHEMA},
+    },
+    "/v1/responses": {
+        "input": "Hello",
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": OVERSIZED_SCHEMA}},
+    },
+}
+
+
+def chat(client: openai.OpenAI, prompt: str, **options: Any) -> str:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": prompt}],
+        max_tokens=8,
+        temperature=0.7,
+        **options,
+    )
+    assert answer.usage is not None
+    assert 0 < answer.usage.completion_tokens <= 8
+    return answer.choices[0].message.content or ""
+
+
+def test_a_seeded_request_survives_a_prefill_of_several_steps(
+    service: Service, client: openai.OpenAI
+) -> None:
+    replicas = {replica["replica"] for replica in service.replicas()}
+    first = chat(client, LONG_PROMPT, seed=1)
+    # Alone, beside others that share the steps' budget, and with its prompt cached.
+    with ThreadPoolExecutor(8) as pool:
+        beside = list(pool.map(lambda _: chat(client, LONG_PROMPT, seed=1), range(4)))
+        others = list(pool.map(lambda n: chat(client, f"{n} {LONG_PROMPT}", seed=n), range(4)))
+    assert beside == [first] * 4
+    assert len(others) == 4
+    assert {replica["replica"] for replica in service.replicas()} == replicas
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", FORMS)
+def test_a_grammar_that_fails_is_blamed_on_its_request(
+    service: Service, http: httpx.Client, client: openai.OpenAI, path: str, stream: bool
+) -> None:
+    for _ in range(4):
+        answer = http.post(path, json={"model": MODEL, "stream": stream} | FORMS[path])
+        if answer.status_code == 200:
+            assert stream
+            assert '"code": 400' in answer.text or '"code":400' in answer.text
+            assert "schema or grammar" in answer.text
+        else:
+            assert answer.status_code == 400
+            assert "schema or grammar" in json.dumps(answer.json()["error"])
+        assert not any(replica["left_out"] for replica in service.replicas())
+    assert chat(client, "Hello", seed=1)
