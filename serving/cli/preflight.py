@@ -72,10 +72,10 @@ def check_vllm_args(config: AppConfig) -> None:
     for index, model in enumerate(config.models):
         entry = model.entry()
         if entry.kind == "vllm" and (model.vllm_args or model.own_file):
-            from serving.engine import vllm  # takes seconds to import
+            from serving.engine.vllm.arguments import parse  # takes seconds to import
 
             try:
-                vllm.parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id])
+                parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id])
             except ValueError as error:
                 raise PreflightError(f"models.{index}.vllm_args: {error}") from None
 

@@ -66,7 +66,7 @@ class Engine:
             await self._start(entry)
 
     async def _start(self, entry: CatalogueEntry) -> None:
-        from serving.engine.vllm import VllmServer
+        from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
         self._server = VllmServer(vllm_args, [entry.id, *entry.aliases], entry.loop_guard)
@@ -165,7 +165,7 @@ class PipelineStage:
     """The actor of a pipeline stage beyond the first."""
 
     def run(self, vllm_args: dict[str, Any]) -> None:
-        from serving.engine.vllm import run_pipeline_stage
+        from serving.engine.vllm.server import run_pipeline_stage
 
         run_pipeline_stage(vllm_args)
 

@@ -140,7 +140,7 @@ async def _serve(flags: dict[str, Any], port: int) -> None:
     # Here, because the load generator need not load vLLM.
     from serving.catalogue import LoopGuard
     from serving.engine.gate import Gate
-    from serving.engine.vllm import VllmServer
+    from serving.engine.vllm.server import VllmServer
 
     server = VllmServer(flags, [MODEL], LoopGuard())
     app = await server.start()

@@ -49,9 +49,9 @@ def _family(family: Metric) -> set[str]:
 
 
 def of_engines() -> set[str]:
-    """vLLM's that are there whatever its flags are, and our own of serving/engine/vllm.py."""
+    """vLLM's metrics that do not depend on its flags, and our engine client's own."""
     vllm = _package("vllm") / "v1/metrics/loggers.py"
-    own = Path(__file__).parents[2] / "serving/engine/vllm.py"
+    own = Path(__file__).parents[2] / "serving/engine/vllm/client.py"
     return {
         name
         for path in (vllm, own)

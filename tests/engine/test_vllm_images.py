@@ -17,9 +17,10 @@ from vllm.renderers import mistral as vllm_mistral
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.registry import RENDERER_REGISTRY
 
-from serving.engine import vllm as engine
 from serving.engine.held_pixels import HeldPixels
 from serving.engine.image_file import MediaError
+from serving.engine.vllm import images
+from serving.engine.vllm.images import ImageConnector, ImageRenderer, load_images_safely
 
 TURNED = 6
 """EXIF: the camera was held upright; the picture is to be shown turned by 90 degrees."""
@@ -39,7 +40,7 @@ def images_loaded_safely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mistral_image, "image_from_chunk", mistral_image.image_from_chunk)
     renderers = dict(RENDERER_REGISTRY.renderers)
     monkeypatch.setattr(RENDERER_REGISTRY, "renderers", renderers)
-    engine.load_images_safely()
+    load_images_safely()
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def encode(url: str) -> Any:
 
 
 def test_vllm_uses_the_engines_connector_and_renderer(connector: Any) -> None:
-    assert type(connector) is engine.ImageConnector
-    assert RENDERER_REGISTRY.load_renderer_cls("mistral") is engine.ImageRenderer
+    assert type(connector) is ImageConnector
+    assert RENDERER_REGISTRY.load_renderer_cls("mistral") is ImageRenderer
 
 
 def test_an_image_is_what_vllm_takes_for_one(connector: Any) -> None:
@@ -106,7 +107,7 @@ def test_the_tokenizer_still_takes_an_image_that_it_is_given() -> None:
     assert mistral_image.image_from_chunk(ImageChunk(image=image)) is image
 
 
-class Renderer(engine.ImageRenderer):
+class Renderer(ImageRenderer):
     """With vLLM's two steps, loading and tokenizing, for a request of one URL."""
 
     def __init__(self) -> None:
@@ -130,7 +131,7 @@ async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
 
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages", render)
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages_async", render_async)
-    monkeypatch.setattr(engine, "safe_apply_chat_template", lambda _, url: encode(url))
+    monkeypatch.setattr(images, "safe_apply_chat_template", lambda _, url: encode(url))
     url, params = photo((280, 56), TURNED), SimpleNamespace()
     if sync:
         tokens = await asyncio.to_thread(Renderer().render_messages, url, params)
@@ -150,7 +151,7 @@ async def test_a_requests_images_are_held_until_it_is_rendered(
         await asyncio.create_task(held.take(take))
         return "prompt"
 
-    monkeypatch.setattr(engine, "HELD_PIXELS", held)
+    monkeypatch.setattr(images, "HELD_PIXELS", held)
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_chat_async", render)
     assert await Renderer().render_chat_async(100) == "prompt"
     with pytest.raises(MediaError, match="more than 100 pixels together"):

@@ -1,9 +1,8 @@
 """What is changed of vLLM: that it does the same as before, and that it is still what we know."""
 
-import asyncio
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,14 +17,17 @@ from vllm.sampling_params import RepetitionDetectionParams, SamplingParams
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, IncrementalDetokenizer
-from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from serving.catalogue import LoopGuard
-from serving.engine import vllm
 from serving.engine.loop_guard import STOP_REASON
-from serving.engine.prompt_tokens import PromptTokensHeaders
+from serving.engine.vllm.arguments import VERSION
+from serving.engine.vllm.patches import (
+    guard_detokenizers,
+    keep_drop_info,
+    keep_grammars_to_what_needs_them,
+)
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
 
@@ -63,8 +65,8 @@ def test_vllm_is_as_our_changes_to_it_need_it(thing: Callable[..., Any]) -> None
     what, known = KNOWN[thing]
     digest = hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
     assert digest == known, (
-        f"vLLM {vllm.VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
-        f" serving/engine/vllm.py relies. Check that {what}; then its digest here is {digest}"
+        f"vLLM {VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
+        f" serving/engine/vllm/ relies. Check that {what}; then its digest here is {digest}"
     )
 
 
@@ -86,7 +88,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return build(config, tokenizer)
 
     monkeypatch.setattr(streaming_parser_engine, "_build_drop_info", counted)
-    vllm.keep_drop_info.__wrapped__()
+    keep_drop_info.__wrapped__()
     return calls
 
 
@@ -181,7 +183,7 @@ def adjusted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., A
     """What becomes of a request with these fields, with our change and without."""
     changes = [MistralParser.adjust_request]
     monkeypatch.setattr(MistralParser, "adjust_request", changes[0])
-    vllm.keep_grammars_to_what_needs_them.__wrapped__()
+    keep_grammars_to_what_needs_them.__wrapped__()
     changes.append(MistralParser.adjust_request)
 
     def both(**fields: Any) -> list[Any]:
@@ -266,7 +268,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     unguarded = IncrementalDetokenizer.__dict__["from_new_request"]
     monkeypatch.setattr(IncrementalDetokenizer, "from_new_request", unguarded)
     make = IncrementalDetokenizer.from_new_request
-    vllm.guard_detokenizers(GUARD)
+    guard_detokenizers(GUARD)
     assert IncrementalDetokenizer.from_new_request is not make
 
 
@@ -312,106 +314,3 @@ def test_an_answer_that_ended_by_itself_was_no_loop(guarded: None, tokenizer: An
     detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
     ids = tokenizer.encode(LOOP, add_special_tokens=False)
     assert detokenizer.update([*ids, tokenizer.eos_token_id], True) is None
-
-
-async def test_a_stopped_loop_ends_with_length_and_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ends = [("stop", STOP_REASON), ("repetition", STOP_REASON), ("stop", None), ("stop", "END")]
-
-    async def generate(self: AsyncLLM, *args: Any) -> AsyncIterator[Any]:
-        assert args == ("prompt",)
-        for reason, stop in [(None, None), *ends]:
-            choice = SimpleNamespace(finish_reason=reason, stop_reason=stop)
-            yield SimpleNamespace(outputs=[choice], num_cached_tokens=0, prompt_token_ids=[])
-
-    monkeypatch.setattr(AsyncLLM, "generate", generate)
-    llm = vllm.Llm.__new__(vllm.Llm)
-    llm.model_config = SimpleNamespace(served_model_name="test-model")
-    counted = vllm.LOOP_STOPS.labels("test-model")
-    before = counted._value.get()
-    outputs = [output async for output in llm.generate("prompt")]
-    assert [(o.outputs[0].finish_reason, o.outputs[0].stop_reason) for o in outputs] == [
-        (None, None),
-        ("length", STOP_REASON),
-        ("length", STOP_REASON),
-        ("stop", None),
-        ("stop", "END"),
-    ]
-    assert counted._value.get() - before == 2
-    assert all(line.startswith("mistral_serve_loop_stops") for line in exposed("test-model"))
-
-
-@pytest.mark.parametrize(("cached", "told"), [(0, b"0"), (17, b"17"), (None, b"0")])
-async def test_what_was_cached_of_a_prompt_is_noted_once(
-    monkeypatch: pytest.MonkeyPatch, cached: int | None, told: bytes
-) -> None:
-    async def generate(self: AsyncLLM) -> AsyncIterator[Any]:
-        for _ in range(3):
-            yield SimpleNamespace(outputs=[], num_cached_tokens=cached, prompt_token_ids=[1] * 20)
-
-    monkeypatch.setattr(AsyncLLM, "generate", generate)
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        async for _ in vllm.Llm.__new__(vllm.Llm).generate():
-            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
-
-    await PromptTokensHeaders(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
-    assert sent[0]["headers"] == [(b"x-prompt-tokens", b"20"), (b"x-cached-tokens", told)]
-
-
-def exposed(model: str) -> list[str]:
-    """The lines about a model in the registry that vLLM's /metrics shows."""
-    from prometheus_client import generate_latest
-    from vllm.v1.metrics.prometheus import get_prometheus_registry
-
-    text = generate_latest(get_prometheus_registry()).decode()
-    lines = [line for line in text.splitlines() if f'model_name="{model}"' in line]
-    assert lines
-    return lines
-
-
-class Asked(vllm.Llm):
-    """An engine client whose process is the test's."""
-
-    def __init__(self) -> None:
-        self.dead = False
-        self.answers = asyncio.Event()
-
-    @property
-    def errored(self) -> bool:
-        return self.dead
-
-    @property
-    def dead_error(self) -> Any:
-        return EngineDeadError()
-
-    async def is_sleeping(self) -> bool:
-        await self.answers.wait()
-        return False
-
-
-async def test_health_is_what_the_engine_process_says() -> None:
-    llm = Asked()
-    asked = asyncio.create_task(llm.check_health())
-    await asyncio.sleep(0)
-    assert not asked.done()
-    llm.answers.set()
-    await asked
-
-
-async def test_a_process_that_ends_before_it_answers_is_dead(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(vllm, "_DEAD_POLL_S", 0.01)
-    llm = Asked()
-    asked = asyncio.create_task(llm.check_health())
-    await asyncio.sleep(0)
-    llm.dead = True
-    with pytest.raises(EngineDeadError):
-        await asked

@@ -21,7 +21,7 @@ class StandInEngine(Engine):
     ) -> None:
         from tests.faults import stand_in_vllm
 
-        sys.modules["serving.engine.vllm"] = stand_in_vllm
+        sys.modules["serving.engine.vllm.server"] = stand_in_vllm
         await super().__init__(entry, host, drain_timeout_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:

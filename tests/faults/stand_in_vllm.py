@@ -40,7 +40,7 @@ class EngineDeadError(Exception):
 
 
 class VllmServer:
-    """Has what serving.engine.vllm.VllmServer has for an Engine."""
+    """Has what serving.engine.vllm.server.VllmServer has for an Engine."""
 
     max_model_len = 32768
     kv_cache_tokens = 1_000_000

@@ -5,11 +5,11 @@ import pytest
 from serving import catalogue
 from serving.catalogue.memory import VLLM_GPU_MEMORY_UTILIZATION
 from serving.catalogue.vllm_flags import vllm_flags
-from serving.engine import vllm
+from serving.engine.vllm.arguments import flags, parse
 
 
 def test_flags_are_spelt_as_vllm_serve_takes_them() -> None:
-    assert vllm.flags({"a": True, "b": False, "c": {"image": 10}, "d": ["x", "y"], "e": 2}) == [
+    assert flags({"a": True, "b": False, "c": {"image": 10}, "d": ["x", "y"], "e": 2}) == [
         "--a",
         "--no-b",
         '--c={"image": 10}',
@@ -21,7 +21,7 @@ def test_flags_are_spelt_as_vllm_serve_takes_them() -> None:
 
 
 def test_vllm_reads_a_list_as_a_list() -> None:
-    args = vllm.parse({"allowed-media-domains": ["a.test", "*.b.test"], "model": "m"}, ["m"])
+    args = parse({"allowed-media-domains": ["a.test", "*.b.test"], "model": "m"}, ["m"])
     assert args.allowed_media_domains == ["a.test", "*.b.test"]
 
 
@@ -29,13 +29,13 @@ def test_vllm_reads_a_list_as_a_list() -> None:
 def test_vllm_accepts_the_flags_of_every_variant(name: str) -> None:
     for variant in catalogue.read(name).variants or [None]:
         entry = catalogue.load(name, variant)
-        args = vllm.parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id, *entry.aliases])
+        args = parse({"model": entry.weights, **vllm_flags(entry)}, [entry.id, *entry.aliases])
         assert args.served_model_name == [entry.id, *entry.aliases]
         assert args.max_model_len == entry.context_tokens
 
 
 def test_the_memory_sum_has_vllms_default_share_of_a_gpu() -> None:
-    args = vllm.parse({"model": "m"}, ["m"])
+    args = parse({"model": "m"}, ["m"])
     assert args.gpu_memory_utilization == VLLM_GPU_MEMORY_UTILIZATION
 
 
@@ -44,4 +44,4 @@ def test_the_memory_sum_has_vllms_default_share_of_a_gpu() -> None:
 )
 def test_a_flag_that_vllm_does_not_take_is_named(args: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"vllm_args.*{next(iter(args))}"):
-        vllm.parse({"model": "m", **args}, ["m"])
+        parse({"model": "m", **args}, ["m"])

@@ -1,0 +1,49 @@
+"""The flags of `vllm serve`, as vLLM itself reads them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import vllm
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+VERSION: str = vllm.__version__
+
+_CPU_WORKER = "serving.engine.vllm.worker.SeededCpuWorker"
+
+
+def flags(vllm_args: Mapping[str, Any]) -> list[str]:
+    """`vllm serve` flags: true becomes `--name`, false `--no-name`, a list `--name` and its items,
+    a mapping its JSON.
+    """
+    argv = []
+    for name, value in vllm_args.items():
+        if value is True:
+            argv.append(f"--{name}")
+        elif value is False:
+            argv.append(f"--no-{name}")
+        elif isinstance(value, list):
+            argv += [f"--{name}", *map(str, value)]
+        else:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            argv.append(f"--{name}={text}")
+    return argv
+
+
+def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
+    """vLLM's own reading of its flags, with our worker on a CPU. Raises ValueError for one that it
+    does not take.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
+
+    parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
+    parser.error = refuse
+    args = parser.parse_args([*flags(vllm_args), "--served-model-name", *served_names])
+    validate_parsed_serve_args(args)
+    if current_platform.is_cpu() and args.worker_cls == "auto":
+        args.worker_cls = _CPU_WORKER
+    return args

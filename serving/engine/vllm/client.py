@@ -1,0 +1,82 @@
+"""vLLM's engine client, which every endpoint of its application generates with."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client import Counter
+from vllm.exceptions import GenerationError, VLLMClientError
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from serving.engine import prompt_tokens
+from serving.engine.loop_guard import STOP_REASON
+
+_DEAD_POLL_S = 1
+"""How often a process that has not answered is looked at: one that ended never does."""
+
+LOOP_STOPS = Counter(
+    "mistral_serve_loop_stops",
+    "Answers that were stopped because they repeated themselves for ever.",
+    ["model_name"],
+)
+"""In the default registry, which vLLM's own /metrics shows."""
+
+
+class ConstraintError(GenerationError, VLLMClientError):  # type: ignore[misc]  # vLLM has no types
+    """The answer cannot take the form that the request asks for: a client's error, 400.
+
+    Of two of vLLM's classes, for its endpoints let no other than a GenerationError end a stream
+    with an error event, and answer with 400 to no other than a client's error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model's answer cannot be held to the form that this request asks for: its schema "
+            "or grammar is too large or contradicts itself. Send a smaller or simpler one."
+        )
+        self.status_code = HTTPStatus.BAD_REQUEST
+
+
+class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
+    """vLLM's engine client, which every endpoint of its application generates with."""
+
+    async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """As vLLM's. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
+        an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop". Raises
+        ConstraintError for an answer whose grammar fails, where vLLM has an error of the server.
+        """
+        noted = False
+        prompt_tokens.note_prompt()
+        async with aclosing(super().generate(*args, **kwargs)) as outputs:
+            async for output in outputs:
+                if not noted:
+                    tokens = len(output.prompt_token_ids or ())
+                    prompt_tokens.note(tokens, output.num_cached_tokens or 0)
+                    noted = True
+                for choice in output.outputs:
+                    if choice.finish_reason == "error" and is_constrained(*args, **kwargs):
+                        raise ConstraintError
+                    if choice.stop_reason == STOP_REASON:
+                        choice.finish_reason = "length"
+                        LOOP_STOPS.labels(self.model_config.served_model_name).inc()
+                yield output
+
+    async def check_health(self) -> None:
+        """As vLLM's, and not answered while its process hangs: that is asked too, which answers
+        between two steps.
+        """
+        answer = asyncio.ensure_future(self.is_sleeping())
+        try:
+            while not answer.done():
+                await super().check_health()
+                await asyncio.wait([answer], timeout=_DEAD_POLL_S)
+            await super().check_health()
+        finally:
+            answer.cancel()
+
+
+def is_constrained(prompt: Any, sampling_params: Any, *_: Any, **__: Any) -> bool:
+    """Whether a schema or a grammar restricts the answer; by `AsyncLLM.generate`'s arguments."""
+    return sampling_params.structured_outputs is not None

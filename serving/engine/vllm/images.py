@@ -1,0 +1,96 @@
+"""The images of requests: vLLM and mistral_common load them through `ImageFetcher` alone."""
+
+import asyncio
+import os
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any
+
+import mistral_common.tokens.tokenizers.image as mistral_image
+from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
+from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
+from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
+from vllm.renderers.registry import RENDERER_REGISTRY
+
+from serving.engine.media import HELD_PIXELS, ImageFetcher
+
+_images: ContextVar[dict[str, Any]] = ContextVar("images")
+"""The images of the request that is being rendered, by URL."""
+
+
+@MEDIA_CONNECTOR_REGISTRY.register("image-fetcher")
+class ImageConnector(MediaConnector):  # type: ignore[misc]
+    """Loads the images of requests, instead of vLLM's own connector. The flag
+    `allowed-media-domains` is heeded, `allowed-local-media-path` is not.
+    """
+
+    def __init__(
+        self,
+        media_io_kwargs: dict[str, dict[str, Any]] | None = None,
+        *,
+        allowed_local_media_path: str = "",
+        allowed_media_domains: list[str] | None = None,
+    ) -> None:
+        super().__init__(media_io_kwargs)
+        self._fetcher = ImageFetcher(allowed_media_domains or ())
+
+    async def load_from_url_async(
+        self, url: str, media_io: Any, *, fetch_timeout: int | None = None
+    ) -> Any:
+        image = await self._fetcher.load(url, media_io.load_bytes)
+        return _images.get({}).setdefault(url, image)
+
+    def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: int | None = None) -> Any:
+        return asyncio.run(self.load_from_url_async(url, media_io))
+
+
+class ImageRenderer(MistralRenderer):  # type: ignore[misc]
+    """Gives the tokenizer the images that vLLM has loaded.
+
+    mistral_common would load each URL a second time by itself, with no check and from local files
+    too. It also would not turn an image as its EXIF data says, which vLLM does: the prompt then
+    holds tokens for another size and the request fails with a 500.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._apply_chat_template_async = self._apply_in_context
+
+    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
+        with HELD_PIXELS.request():  # until the images are made into the model's inputs
+            return await super().render_chat_async(*args, **kwargs)
+
+    async def render_messages_async(self, messages: Any, params: Any) -> Any:
+        token = _images.set({})
+        try:
+            return await super().render_messages_async(messages, params)
+        finally:
+            _images.reset(token)
+
+    def render_messages(self, messages: Any, params: Any) -> Any:
+        token = _images.set({})
+        try:
+            return super().render_messages(messages, params)
+        finally:
+            _images.reset(token)
+
+    async def _apply_in_context(self, tokenizer: Any, messages: Any, **kwargs: Any) -> Any:
+        run = partial(copy_context().run, safe_apply_chat_template, tokenizer, messages, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+
+def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
+    """mistral_common's function of this name, which loads nothing."""
+    if isinstance(chunk, ImageChunk):
+        return chunk.image
+    try:
+        return _images.get({})[chunk.get_url()].media
+    except KeyError:
+        raise ValueError("An image of this request has no URL to load it from.") from None
+
+
+def load_images_safely() -> None:
+    """From here on, ImageConnector alone loads the images of requests in this process."""
+    os.environ["VLLM_MEDIA_CONNECTOR"] = "image-fetcher"
+    RENDERER_REGISTRY.renderers["mistral"] = (__name__, ImageRenderer.__name__)
+    mistral_image.image_from_chunk = _image_from_chunk

@@ -1,0 +1,154 @@
+"""vLLM's own OpenAI application over an engine in this process, and a pipeline stage of one."""
+
+import asyncio
+import socket
+import types
+from collections.abc import Mapping
+from multiprocessing import resource_tracker
+from typing import Any, cast
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+from vllm import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.envs import enable_envs_cache
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+
+from serving.catalogue import LoopGuard
+from serving.engine.vllm.arguments import parse
+from serving.engine.vllm.client import LOOP_STOPS, Llm
+from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.patches import (
+    guard_detokenizers,
+    keep_drop_info,
+    keep_grammars_to_what_needs_them,
+)
+
+_KEEP_ALIVE_S = 24 * 3600
+"""The router closes connections that it no longer needs; an engine that closed one first could
+do so just as a request arrives on it."""
+
+_SHUTDOWN_S = 15
+"""After it vLLM kills its processes; its own 5 are too few on a busy machine."""
+
+
+class VllmServer:
+    """An AsyncLLM in this process and vLLM's own OpenAI application over it."""
+
+    def __init__(
+        self,
+        vllm_args: Mapping[str, Any],
+        served_names: list[str],
+        loop_guard: LoopGuard | None = None,
+    ) -> None:
+        self._args = parse(vllm_args, served_names)
+        load_images_safely()
+        self._loop_guard = loop_guard
+        self._engine: AsyncLLM
+        self._server: uvicorn.Server
+        self._serving: asyncio.Task[None]
+
+    async def start(self) -> ASGIApp:
+        """Loads the model. Returns vLLM's application; raises what vLLM raises."""
+        keep_drop_info()
+        keep_grammars_to_what_needs_them()
+        if self._loop_guard is not None:
+            guard_detokenizers(self._loop_guard)
+        engine_args = AsyncEngineArgs.from_cli_args(self._args)
+        config = await asyncio.to_thread(engine_args.create_engine_config)
+        self._engine = Llm.from_vllm_config(
+            vllm_config=config,
+            enable_log_requests=engine_args.enable_log_requests,
+            disable_log_stats=engine_args.disable_log_stats,
+        )
+        LOOP_STOPS.labels(self._engine.model_config.served_model_name)  # 0 before the first
+        await self._engine.reset_mm_cache()
+        tasks = await self._engine.get_supported_tasks()
+        app = build_app(self._args, tasks, self._engine.model_config)
+        await init_app_state(self._engine, app.state, self._args, tasks)
+        # vLLM's error handler asks the server to exit when the engine is dead.
+        app.state.server = types.SimpleNamespace()
+        enable_envs_cache()
+        await self._warm_up(app)
+        return cast(ASGIApp, app)
+
+    async def _warm_up(self, app: Any) -> None:
+        """One request, whose answer does not matter. Where tools are parsed the first request
+        builds the tokenizer's tables for grammars: seconds of this event loop, and again of the
+        engine's process.
+        """
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+            await client.post("/v1/chat/completions", json=body)
+
+    async def listen(self, app: ASGIApp, sock: socket.socket) -> None:
+        """Serves `app` (vLLM's, wrapped or not) on a bound socket until `close`."""
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                loop="uvloop",
+                lifespan="on",
+                ws="none",
+                access_log=False,
+                log_config=None,  # see serving/serve_log.py
+                log_level="warning",
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+                raise RuntimeError("the engine's HTTP server ended while it was starting")
+            await asyncio.sleep(0.01)
+
+    @property
+    def max_model_len(self) -> int:
+        return int(self._engine.model_config.max_model_len)
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        return int(self._engine.vllm_config.cache_config.kv_cache_size_tokens)
+
+    @property
+    def max_num_seqs(self) -> int:
+        return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+
+    @property
+    def dead(self) -> bool:
+        """vLLM's engine process ended or failed for good."""
+        return bool(self._engine.errored)
+
+    async def check_health(self) -> None:
+        """Returns when vLLM's engine process answers; raises what vLLM raises if it is dead."""
+        await self._engine.check_health()
+
+    async def close(self) -> None:
+        """Closes the port and ends vLLM's processes."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await asyncio.wait([self._serving], timeout=5)
+        await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
+        await asyncio.to_thread(remove_shared_memory)
+
+
+def remove_shared_memory() -> None:
+    """Removes what processes of vLLM that were killed have left in /dev/shm. Python's tracker of
+    such things would do so a little after this process has ended, but Ray kills it then.
+    """
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
+    """Runs the workers of a pipeline stage on a node that is not the replica's first, until they
+    end. `vllm_args` are the replica's, with this stage's `node-rank`.
+    """
+    args = parse(vllm_args, ["stage"])
+    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(headless=True)
+    executor = MultiprocExecutor(config, monitor_workers=False)
+    executor.start_worker_monitor(inline=True)
