@@ -16,7 +16,7 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.gate import Gate
 from serving.engine.prompt_tokens import PromptTokensHeaders
-from serving.engine_token import engine_token
+from serving.engine_protocol import EngineMetadata, engine_token
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Engine:
             }
         return args
 
-    def record_replica_metadata(self) -> dict[str, Any]:
+    def record_replica_metadata(self) -> EngineMetadata:
         return {
             "host": self._host,
             "port": self._port,

@@ -3,13 +3,11 @@ Prometheus always."""
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, bearer
 
 
 class Gate:
@@ -25,7 +23,7 @@ class Gate:
     def __init__(self, app: ASGIApp, token: str, dead: Callable[[], bool]) -> None:
         self.in_flight = 0
         self._app = app
-        self._authorization = b"Bearer " + token.encode()
+        self._authorization = bearer(token)
         self._dead = dead
         self._draining = False
         self._idle = asyncio.Event()
@@ -43,15 +41,15 @@ class Gate:
                 pass
         return self.in_flight
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _is_scrape(scope):
             await self._app(scope, receive, send)
         elif not self._authorized(scope["headers"]):
             await _refuse(send, 401, [(b"www-authenticate", b"Bearer")])
         elif self._draining:
-            await _refuse(send, 503, [(b"x-engine-unavailable", b"draining")])
+            await _refuse(send, 503, [(UNAVAILABLE, DRAINING)])
         elif self._dead():
-            await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
+            await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
         else:
             await self._admit(scope, receive, send)
 
@@ -61,7 +59,7 @@ class Gate:
                 return hmac.compare_digest(value, self._authorization)
         return False
 
-    async def _admit(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = refused = False
 
         async def send_unless_dead(message: Message) -> None:
@@ -71,7 +69,7 @@ class Gate:
                 # The engine died and gave nothing: another replica can serve the request whole.
                 refused = self._dead() and (streams or message["status"] >= 500)
                 if refused:
-                    await _refuse(send, 503, [(b"x-engine-unavailable", b"dead")])
+                    await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
             elif streams and self._dead():
                 # vLLM would end the stream with [DONE]. Left without an end, the server cuts it.
                 refused = True
@@ -87,7 +85,7 @@ class Gate:
                 self._idle.set()
 
 
-def _is_scrape(scope: Any) -> bool:
+def _is_scrape(scope: Scope) -> bool:
     return bool(scope["path"] == "/metrics" and scope["method"] == "GET")
 
 

@@ -1,18 +1,12 @@
 """How many tokens a request's prompts have, and how many of them the engine had cached, told in
 headers of the answer."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEADER = b"x-prompt-tokens"
-CACHED_HEADER = b"x-cached-tokens"
+from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS
 
 
 @dataclass(slots=True)
@@ -48,7 +42,7 @@ class PromptTokensHeaders:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tally = _Tally()
         _of_this_request.set(tally)
         head: Message | None = None
@@ -62,8 +56,8 @@ class PromptTokensHeaders:
                 if tally.read == tally.prompts > 0:
                     head["headers"] = [
                         *head["headers"],
-                        (HEADER, b"%d" % tally.tokens),
-                        (CACHED_HEADER, b"%d" % tally.cached_tokens),
+                        (PROMPT_TOKENS, b"%d" % tally.tokens),
+                        (CACHED_TOKENS, b"%d" % tally.cached_tokens),
                     ]
                 await send(head)
                 head = None

@@ -9,9 +9,10 @@ import msgspec
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.router import errors, ui
-from serving.router.asgi import Message, Receive, Scope, Send, client_request_id
+from serving.router.asgi import client_request_id
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
 from serving.router.metrics import Metrics

@@ -1,16 +1,12 @@
 """The client's side of a request: ASGI messages in and out."""
 
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+
+from starlette.types import Receive, Send
 
 from serving.router import errors
 from serving.router.errors import ApiError
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_ID_BYTES = 128

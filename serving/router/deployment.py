@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving import ports
 from serving.config import ANY_ADDRESS, RouterConfig
-from serving.engine_token import engine_token
+from serving.engine_protocol import engine_token
 from serving.router import feed
 from serving.router.app import RouterApp
 from serving.router.backend_health import BackendHealth

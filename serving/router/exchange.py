@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mmh3 import hash64
+from starlette.types import Receive, Scope, Send
 
 from serving.admission import Demand
 from serving.admission.request_headers import InvalidHeaderError, priority_and_timeout_s
+from serving.engine_protocol import bearer
 from serving.placement import Work
 from serving.router import errors
-from serving.router.asgi import Headers, Receive, Scope, Send
+from serving.router.asgi import Headers
 from serving.router.backend import Backend
 from serving.router.directory import Directory
 from serving.router.errors import ApiError
@@ -68,7 +70,7 @@ class ExchangeReader:
 
     def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
         self._directory = directory
-        self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
+        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._default_priority = default_priority
 
     def read(

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from starlette.types import Receive, Scope, Send
+
 from serving.config import RouterConfig
+from serving.engine_protocol import CACHED_TOKENS, DEAD, PROMPT_TOKENS, UNAVAILABLE, bearer
 from serving.router import errors
 from serving.router.asgi import (
     ClientGoneError,
     Headers,
-    Receive,
-    Scope,
-    Send,
     client_request_id,
     disconnected,
     read_body,
@@ -45,13 +45,6 @@ from serving.router.usage import told_output_tokens
 if TYPE_CHECKING:
     from serving.router.tracing import Tracing
 
-ENGINE_UNAVAILABLE = b"x-engine-unavailable"
-"""On a 503 of an engine that gave nothing of an answer: it is draining, or vLLM is dead."""
-
-PROMPT_TOKENS = b"x-prompt-tokens"
-CACHED_TOKENS = b"x-cached-tokens"
-"""How many tokens the prompt has, and the engine had cached. Servers of others do not say."""
-
 log = logging.getLogger(__name__)
 
 _RESPONSE_HEADERS_DROPPED = frozenset(
@@ -79,7 +72,7 @@ class Relay:
         """`write_line` is given a line of the request log when a request is over."""
         self.requests_in_flight = 0
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
-        self._authorization = b"authorization: Bearer " + engine_token.encode() + b"\r\n"
+        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._retry_delay_s = config.replica_hold_off_s
         self._retry_after_s = max(1, int(config.replica_hold_off_s))
@@ -359,8 +352,8 @@ def check_taken(connection: Connection) -> None:
         raise NotTakenError("the engine is of another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
-            if name == ENGINE_UNAVAILABLE:
-                error = EngineDeadError if why == b"dead" else NotTakenError
+            if name == UNAVAILABLE:
+                error = EngineDeadError if why == DEAD else NotTakenError
                 raise error(f"the engine is {why.decode()}")
 
 

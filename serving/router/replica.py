@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from serving.admission import UNLIMITED, Capacity
+from serving.engine_protocol import EngineMetadata
 from serving.placement import ReplicaLoad
 from serving.router.replica_health import HealthCheck, ReplicaHealth
 from serving.router.upstream import ConnectionPool
@@ -26,12 +27,13 @@ class ReplicaInfo:
 
     @classmethod
     def from_metadata(cls, replica_id: str, metadata: Mapping[str, Any]) -> "ReplicaInfo":
+        engine = cast(EngineMetadata, metadata)
         return cls(
             replica_id,
-            metadata["host"],
-            metadata["port"],
-            metadata["max_model_len"],
-            Capacity(metadata["kv_cache_tokens"], metadata["max_num_seqs"]),
+            engine["host"],
+            engine["port"],
+            engine["max_model_len"],
+            Capacity(engine["kv_cache_tokens"], engine["max_num_seqs"]),
         )
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from serving.engine_protocol import bearer
 from serving.router.upstream import ConnectionPool, UpstreamError, ask
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ class HealthCheck:
     @property
     def request(self) -> bytes:
         """What a healthy engine answers with 200, whatever its load."""
-        token = self.engine_token.encode()
-        return b"GET /health HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer %b\r\n\r\n" % token
+        head = b"GET /health HTTP/1.1\r\nhost: engine\r\nauthorization: %b\r\n\r\n"
+        return head % bearer(self.engine_token)
 
     def hold_off_after(self, failures: int) -> float:
         """Seconds, after so many failures in a row."""

@@ -36,7 +36,7 @@ _READY_TIMEOUT_S = 300
 _TOKEN_SCRIPT = """
 import ray
 ray.init(address="{address}", log_to_driver=False, logging_level="error")
-from serving.engine_token import engine_token
+from serving.engine_protocol import engine_token
 print(engine_token())
 """
 

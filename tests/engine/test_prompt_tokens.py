@@ -3,8 +3,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.types import Message, Send
 
-from serving.engine.prompt_tokens import Message, PromptTokensHeaders, Send, note, note_prompt
+from serving.engine.prompt_tokens import PromptTokensHeaders, note, note_prompt
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
 BODY = {"type": "http.response.body", "body": b"first", "more_body": True}

@@ -192,7 +192,7 @@ class Cluster:
 
     def have_fault(self, replica: str, **fault: Any) -> None:
         """Has a stand-in engine behave so."""
-        from serving.engine_token import engine_token
+        from serving.engine_protocol import engine_token
 
         headers = {"authorization": f"Bearer {engine_token()}"}
         url = f"http://{self.replicas()[replica]}/fault"

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from starlette.types import Message
 
 from serving.admission import Capacity
 from serving.config import TenantConfig
-from serving.router.asgi import Message
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
 from tests.eventually import eventually
