@@ -3,11 +3,19 @@ Prometheus always."""
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, bearer
+
+log = logging.getLogger(__name__)
+
+_FAILED = (
+    b'data: {"error": {"message": "The engine failed on this request.", '
+    b'"type": "server_error", "code": 500}}\n\n'
+)
 
 
 class Gate:
@@ -18,6 +26,7 @@ class Gate:
     - Without the bearer `token` all else is answered 401, with nothing about what is here.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
       `x-engine-unavailable` says which: the router may ask another replica.
+    - A stream that the application fails on ends with an error event, if the engine lives.
     """
 
     def __init__(self, app: ASGIApp, token: str, dead: Callable[[], bool]) -> None:
@@ -79,6 +88,12 @@ class Gate:
         self.in_flight += 1
         try:
             await self._app(scope, receive, send_unless_dead)
+        except Exception:
+            if not streams or self._dead():
+                raise
+            # The connection would break, as if the replica had failed and not this request.
+            log.exception("a request failed amid its stream")
+            await send({"type": "http.response.body", "body": _FAILED})
         finally:
             self.in_flight -= 1
             if self._draining and not self.in_flight:

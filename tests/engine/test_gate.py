@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -253,6 +254,31 @@ async def test_a_stream_of_an_engine_that_dies_is_left_without_an_end(engine: En
         ("http.response.start", None),
         ("http.response.body", b"a"),
     ]
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_a_stream_that_a_request_breaks_ends_with_an_error_if_the_engine_lives(
+    dead: bool,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def events() -> AsyncIterator[bytes]:
+            yield b"data: 1\n\n"
+            raise RuntimeError("of the request")
+
+        await StreamingResponse(events(), media_type="text/event-stream")(scope, receive, send)
+
+    transport = httpx.ASGITransport(Gate(app, TOKEN, lambda: dead), raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://engine", verify=False
+    ) as http:
+        answer = await http.get("/stream", headers=AUTHORIZED)
+    if dead:
+        assert_unavailable(answer, "dead")
+    else:
+        first, error, end = answer.text.split("\n\n")
+        assert (first, end) == ("data: 1", "")
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == 500
+        assert "of the request" not in error
 
 
 async def test_a_stream_that_has_not_begun_when_the_engine_dies_may_be_sent_elsewhere(
