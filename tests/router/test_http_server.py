@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.router.http_server import HttpServer, listening_socket
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: router\r\n\r\n"
 LINGER_S = 0.2

@@ -9,10 +9,9 @@ import httpx
 import pytest
 
 from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
-from tests.eventually import eventually
-from tests.router.engines import Engine, IsUnavailable, ResetsAfterHead
-from tests.router.live import MODEL, LiveRouter, StartRouter
-from tests.router.storyteller import (
+from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
+from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.storyteller import (
     FAULTS,
     PROMPT_TOKENS,
     STORY,
@@ -23,6 +22,7 @@ from tests.router.storyteller import (
     resets,
     says_that_it_died,
 )
+from tests.support.waiting import eventually
 
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Tell a story."}]},
@@ -164,8 +164,8 @@ async def test_separated_reasoning_goes_on_too(
 ) -> None:
     """What the router makes of an answer, it makes of one answer, not of two."""
     thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
-    monkeypatch.setattr("tests.router.storyteller.STORY", thoughts)
-    monkeypatch.setattr("tests.router.storyteller._IDS", list(range(1000, 1008)))
+    monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
+    monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
     router = await start_router(breaking(3, resets), Storyteller)
     answer = events(await told(router, CHAT, reasoning_format="separate"))
     deltas = [event["choices"][0]["delta"] for event in answer]
@@ -261,7 +261,7 @@ async def test_an_engines_error_before_the_first_byte_is_no_answer(
 ) -> None:
     class Dies(Engine):
         async def stream(self, request: dict[str, Any]) -> None:
-            from tests.router.engines import STREAM_HEAD
+            from tests.support.engines import STREAM_HEAD
 
             self.transport.write(STREAM_HEAD)
             says_that_it_died(self)  # type: ignore[arg-type]
