@@ -11,8 +11,8 @@ import yaml
 
 from serving.config import AppConfig
 from serving.weights import repositories
-from tests.eventually import eventually
-from tests.hub import Hub, running_hub
+from tests.support.hub import Hub, running_hub
+from tests.support.waiting import eventually
 
 REPOSITORY = "mistralai/Mistral-Small-24B-Instruct-2501"
 WEIGHTS = os.urandom(300_000)

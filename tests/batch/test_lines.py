@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from serving.batch import lines
-from tests.batch.stand_in_service import completion, request_line
+from tests.support.scripted_service import completion, request_line
 
 WHOLE: dict[str, Any] = {
     "custom_id": "a",

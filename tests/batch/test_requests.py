@@ -4,7 +4,7 @@ import pytest
 
 from serving.batch import requests
 from serving.batch.requests import InputError
-from tests.batch.stand_in_service import request_line
+from tests.support.scripted_service import request_line
 
 
 def test_an_index_finds_each_request_again() -> None:

@@ -11,7 +11,7 @@ from serving.batch.requests import InputError
 from serving.batch.results import Results
 from serving.batch.runner import Runner, ServiceError, check_service, connect
 from serving.batch.tally import Tally
-from tests.batch.stand_in_service import (
+from tests.support.scripted_service import (
     BREAK,
     HOLD,
     Reply,
@@ -20,7 +20,7 @@ from tests.batch.stand_in_service import (
     request_line,
     serving,
 )
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 BUSY = Reply(429, headers={"retry-after": "7"})
 BUSY_NOW = Reply(429)

@@ -38,7 +38,15 @@ from serving.router.upstream import ConnectionPool
 from tests.bench.relay import request_of
 from tests.bench.relay_process import HOST, Server, announce, relay, running
 from tests.bench.relay_report import Case
-from tests.stand_in_engine import CHUNKED, DONE, OK_HEAD, StandInEngine, chunk, serve, stream_events
+from tests.support.stand_in_engine import (
+    CHUNKED,
+    DONE,
+    OK_HEAD,
+    StandInEngine,
+    chunk,
+    serve,
+    stream_events,
+)
 
 TOKENS = 64
 MEDIAN_TTFT_S, MEDIAN_GAP_S = 0.2, 0.025

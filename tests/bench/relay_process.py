@@ -51,7 +51,7 @@ class Server:
 def engine(interval_s: float) -> Iterator[Server]:
     """The stand-in engine, which pauses `interval_s` between the chunks of a stream."""
     options = ["--interval-s", str(interval_s), "--model", MODEL]
-    with running("tests.stand_in_engine", *options) as server:
+    with running("tests.support.stand_in_engine", *options) as server:
         yield server
 
 

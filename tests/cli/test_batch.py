@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from serving.batch import retry
 from serving.cli import app
 from serving.cli.up import Progress
 from serving.config import AppConfig
-from tests.batch.stand_in_service import HOLD, Reply, StandInService, request_line, serving
+from tests.support.scripted_service import HOLD, Reply, StandInService, request_line, serving
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 LOCAL_CONFIG = ROOT / "deploy/serve/local.yaml"
@@ -60,13 +60,6 @@ def ids(path: Path) -> list[str]:
     if not path.exists():
         return []
     return [json.loads(line)["custom_id"] for line in path.read_bytes().splitlines()]
-
-
-def wait_for(condition: Callable[[], object], within_s: float = 60) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "the condition did not come true in time"
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager

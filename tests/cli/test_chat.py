@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
-from tests.batch.stand_in_service import Reply, StandInService, serving
+from tests.support.scripted_service import Reply, StandInService, serving
 
 EVENT = b'data: {"choices": [{"delta": {"content": "Paris"}}]}\n\ndata: [DONE]\n\n'
 LISTED = Reply(body=b'{"data": [{"id": "small"}]}')

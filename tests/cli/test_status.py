@@ -7,8 +7,8 @@ from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
-from tests.batch.stand_in_service import Reply, serving
 from tests.cli.service import URL, a_model, a_replica, a_service, run
+from tests.support.scripted_service import Reply, serving
 
 Status = Callable[[bytes], Result]
 

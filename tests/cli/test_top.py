@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 
 from serving.cli import app
 from serving.router.status import Quantiles, ServiceStatus
-from tests.batch.stand_in_service import serving
 from tests.cli.service import a_model, a_replica, a_service, run
-from tests.eventually import eventually
-from tests.router.engines import Engine
-from tests.router.live import MODEL, running_router
+from tests.support.engines import Engine
+from tests.support.live_router import MODEL, running_router
+from tests.support.scripted_service import serving
+from tests.support.waiting import eventually
 
 TOP = "-c", "from serving.cli import main; main()", "top"
 

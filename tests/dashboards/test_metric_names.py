@@ -9,8 +9,8 @@ from serving.router.metrics import Metrics
 from serving.router.replica_health import HealthCheck
 from tests.dashboards import exporters, queries
 from tests.dashboards.promql import selectors, with_values
-from tests.router.engines import Engine
-from tests.router.live import running_router
+from tests.support.engines import Engine
+from tests.support.live_router import running_router
 
 RECORDED = {rule["record"] for rule in queries.rules() if "record" in rule}
 """Made by our own rules."""

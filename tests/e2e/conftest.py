@@ -6,8 +6,8 @@ import httpx
 import openai
 import pytest
 
-from tests.collector import Collector, running_collector
 from tests.e2e.service import Service, free_port, running, write_config
+from tests.support.collector import Collector, running_collector
 
 
 @pytest.fixture(scope="session")

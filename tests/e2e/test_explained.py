@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.collector import Collector, Received
 from tests.e2e.service import MODEL, Service, wait_for
+from tests.support.collector import Collector, Received
 
 SPAN_S = 20
 """Batches are sent every 5 s."""

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import uvloop
 
-from tests import stand_in_engine
 from tests.e2e.service import Service
+from tests.support import stand_in_engine
 
 BODY = {
     "model": "tiny",

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from serving.engine.gate import Gate
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 TOKEN = "a-token"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}

@@ -22,7 +22,7 @@ from tests.engine.web import (
     refused,
     running_web,
 )
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 
 async def test_an_image_is_loaded_and_decoded(web: Web) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.eventually import eventually
 from tests.k8s.manifests import base, the
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed"

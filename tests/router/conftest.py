@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.router.engines import Engine
-from tests.router.live import LiveRouter, StartRouter, running_router
+from tests.support.engines import Engine
+from tests.support.live_router import LiveRouter, StartRouter, running_router
 
 
 def pytest_asyncio_loop_factories(

@@ -11,7 +11,7 @@ from serving.admission import Admission, Capacity, Demand, Ticket
 from serving.router.admission import Entrance
 from serving.router.errors import ApiError
 from tests.admission.fleet import Load
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=2)
 MAX_WAIT_S = 30

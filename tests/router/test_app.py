@@ -11,8 +11,8 @@ from serving.router.app import RELAYED
 from serving.router.backend import Backend
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
-from tests.router.engines import Engine, Refuses
-from tests.router.live import (
+from tests.support.engines import Engine, Refuses
+from tests.support.live_router import (
     ALIAS,
     CHAT,
     IMPATIENT,

@@ -16,9 +16,9 @@ from serving.router.backend_health import BackendHealth
 from serving.router.errors import ApiError
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
-from tests.eventually import eventually
-from tests.router.engines import Engine
-from tests.router.live import StartRouter
+from tests.support.engines import Engine
+from tests.support.live_router import StartRouter
+from tests.support.waiting import eventually
 
 KEY = "OTHER_SERVERS_KEY"
 SECRET = "sk-secret"

@@ -9,7 +9,7 @@ from serving.router.event_stream import EventStream
 from serving.router.latency import Latency, StreamClock
 from serving.router.recovery import CHAT, EngineError, Recovery
 from serving.router.usage import told_output_tokens
-from tests.stand_in_engine import DONE, WORD, chunk, server_sent, stream_events, usage_event
+from tests.support.stand_in_engine import DONE, WORD, chunk, server_sent, stream_events, usage_event
 
 FIRST, TOKEN, LAST = stream_events("id", "m")
 DIED = server_sent({"error": {"message": "EngineCore died", "code": 500}})

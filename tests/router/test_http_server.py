@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.router.http_server import HttpServer, listening_socket
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 KNOWN = {
     HttpToolsProtocol.__init__: (

@@ -13,10 +13,10 @@ from serving.admission import Capacity
 from serving.config import TenantConfig
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
-from tests.eventually import eventually
-from tests.router.engines import Engine, ResetsBeforeHead, Steered
-from tests.router.live import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
-from tests.router.storyteller import STORY, Storyteller, breaking, resets
+from tests.support.engines import Engine, ResetsBeforeHead, Steered
+from tests.support.live_router import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
+from tests.support.storyteller import STORY, Storyteller, breaking, resets
+from tests.support.waiting import eventually
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 

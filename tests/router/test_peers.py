@@ -17,7 +17,7 @@ from serving.router.peers import PeerInfo, Peers
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.router.served_model import Place, ServedModel
-from tests.eventually import eventually
+from tests.support.waiting import eventually
 
 HOST = "127.0.0.1"
 CONFIG = RouterConfig(admission=AdmissionConfig(max_wait_s=30), startup_s=1)

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
-from tests.eventually import eventually
-from tests.router.engines import STREAM_HEAD, Engine, IsUnavailable, ResetsAfterHead
-from tests.router.live import MODEL, LiveRouter, StartRouter
-from tests.router.storyteller import (
+from tests.router.test_app import error_of
+from tests.support.engines import STREAM_HEAD, Engine, IsUnavailable, ResetsAfterHead
+from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.storyteller import (
     FAULTS,
     PROMPT_TOKENS,
     STORY,
@@ -24,7 +24,7 @@ from tests.router.storyteller import (
     resets,
     says_that_it_died,
 )
-from tests.router.test_app import error_of
+from tests.support.waiting import eventually
 
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Tell a story."}]},
@@ -168,8 +168,8 @@ async def test_separated_reasoning_goes_on_too(
 ) -> None:
     """What the router makes of an answer, it makes of one answer, not of two."""
     thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
-    monkeypatch.setattr("tests.router.storyteller.STORY", thoughts)
-    monkeypatch.setattr("tests.router.storyteller._IDS", list(range(1000, 1008)))
+    monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
+    monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
     router = await start_router(breaking(3, resets), Storyteller)
     answer = events(await told(router, CHAT, reasoning_format="separate"))
     deltas = [event["choices"][0]["delta"] for event in answer]

@@ -10,9 +10,9 @@ import pytest
 
 from serving.router.asgi import client_request_id
 from serving.router.model import Model
-from tests.eventually import eventually
-from tests.router.engines import Engine, Steered
-from tests.router.live import (
+from tests.router.test_app import error_of
+from tests.support.engines import Engine, Steered
+from tests.support.live_router import (
     ALIAS,
     CHAT,
     IMPATIENT,
@@ -22,8 +22,8 @@ from tests.router.live import (
     LiveRouter,
     StartRouter,
 )
-from tests.router.test_app import error_of
-from tests.stand_in_engine import DONE, OK_HEAD, WORD, stream_events
+from tests.support.stand_in_engine import DONE, OK_HEAD, WORD, stream_events
+from tests.support.waiting import eventually
 
 EVENTS = [b'data: {"n":%d}\n\n' % n for n in range(3)]
 

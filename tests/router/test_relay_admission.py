@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from serving.admission import Capacity
-from tests.eventually import eventually
-from tests.router.engines import Engine, Steered
-from tests.router.live import MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
+from tests.support.engines import Engine, Steered
+from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.waiting import eventually
 
 ONE_AT_A_TIME = Capacity(kv_cache_tokens=100_000, max_num_seqs=1)
 

@@ -9,8 +9,9 @@ import httpx
 import openai
 import pytest
 
-from tests.eventually import eventually
-from tests.router.engines import (
+from tests.router.test_app import error_of
+from tests.router.test_relay import EVENTS, whole_stream
+from tests.support.engines import (
     BEFORE_FIRST_BYTE,
     ClosesIdleConnections,
     ClosesOnSecondRequest,
@@ -19,10 +20,9 @@ from tests.router.engines import (
     ResetsBeforeHead,
     Steered,
 )
-from tests.router.live import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
-from tests.router.test_app import error_of
-from tests.router.test_relay import EVENTS, whole_stream
-from tests.stand_in_engine import OK_HEAD, WORD, stream_events
+from tests.support.live_router import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import OK_HEAD, WORD, stream_events
+from tests.support.waiting import eventually
 
 each_fault = pytest.mark.parametrize("fault", BEFORE_FIRST_BYTE)
 streamed_or_not = pytest.mark.parametrize("stream", [False, True])

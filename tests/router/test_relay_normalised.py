@@ -8,10 +8,10 @@ import pytest
 
 from serving.mistral.normalise import RULES
 from serving.router.app import RELAYED
-from tests.router.engines import Engine, IsUnavailable, Refuses, Steered
-from tests.router.live import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
-from tests.stand_in_engine import OK_HEAD
+from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
+from tests.support.live_router import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import OK_HEAD
 
 DONE = b"data: [DONE]\n\n"
 CALL = {"id": "call_1-2", "type": "function", "function": {"name": "f", "arguments": "{}"}}

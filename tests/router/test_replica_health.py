@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from serving.router.replica_health import HealthCheck
-from tests.eventually import eventually
-from tests.router.engines import UNAVAILABLE, Engine, Refuses, ResetsBeforeHead, Steered
-from tests.router.live import CHAT, IMPATIENT, MODEL, TOKEN, LiveRouter, StartRouter
 from tests.router.test_app import error_of
+from tests.support.engines import UNAVAILABLE, Engine, Refuses, ResetsBeforeHead, Steered
+from tests.support.live_router import CHAT, IMPATIENT, MODEL, TOKEN, LiveRouter, StartRouter
+from tests.support.waiting import eventually
 
 QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "hold_off_s": 0.02}
 

@@ -9,11 +9,19 @@ import httpx
 import pytest
 
 from serving.router import errors
-from tests.eventually import eventually
-from tests.router.engines import STREAM_HEAD, Engine, ResetsBeforeHead, Steered
-from tests.router.live import ALIAS, CHAT, IMPATIENT, MAX_BODY_BYTES, MODEL, LiveRouter, StartRouter
-from tests.router.storyteller import STORY, Storyteller, breaking, resets
-from tests.stand_in_engine import CHUNKED, OK_HEAD
+from tests.support.engines import STREAM_HEAD, Engine, ResetsBeforeHead, Steered
+from tests.support.live_router import (
+    ALIAS,
+    CHAT,
+    IMPATIENT,
+    MAX_BODY_BYTES,
+    MODEL,
+    LiveRouter,
+    StartRouter,
+)
+from tests.support.stand_in_engine import CHUNKED, OK_HEAD
+from tests.support.storyteller import STORY, Storyteller, breaking, resets
+from tests.support.waiting import eventually
 
 PROMPT = "a secret that only the engine may see"
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": PROMPT}]}

@@ -6,9 +6,9 @@ from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
 from serving.router.served_model import ServedModel
-from tests.eventually import eventually
-from tests.router.engines import Engine, Steered
-from tests.router.live import MODEL, StartRouter
+from tests.support.engines import Engine, Steered
+from tests.support.live_router import MODEL, StartRouter
+from tests.support.waiting import eventually
 
 CONFIG = RouterConfig()
 CHECK = HealthCheck("token", hold_off_s=5)

@@ -13,10 +13,10 @@ from serving.admission import Capacity
 from serving.config import TenantConfig
 from serving.router.asgi import Headers
 from serving.router.tenants import Tenants
-from tests.eventually import eventually
-from tests.router.engines import Engine, Steered
-from tests.router.live import CHAT, MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
+from tests.support.engines import Engine, Steered
+from tests.support.live_router import CHAT, MODEL, LiveRouter, StartRouter
+from tests.support.waiting import eventually
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 SEARCH, BATCH = "sk-search-1", "sk-batch-1"

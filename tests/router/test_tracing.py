@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.engine.deployment import free_port
 from serving.router.tracing import Tracing
-from tests.collector import Collector, Received, running_collector
-from tests.router.engines import Engine, ResetsBeforeHead
-from tests.router.live import CHAT, MODEL, TOKEN, LiveRouter, StartRouter
-from tests.router.storyteller import STORY, Storyteller, breaking, resets
+from tests.support.collector import Collector, Received, running_collector
+from tests.support.engines import Engine, ResetsBeforeHead
+from tests.support.live_router import CHAT, MODEL, TOKEN, LiveRouter, StartRouter
+from tests.support.ports import free_port
+from tests.support.storyteller import STORY, Storyteller, breaking, resets
 
 TRACE, CLIENTS_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PROMPT = "a secret that only the engine may see"
@@ -158,7 +158,7 @@ async def test_a_collector_that_is_away_loses_spans_and_nothing_else(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
     monkeypatch.setattr("serving.router.tracing._CLOSE_S", 0.1)
-    away = Tracing(f"http://127.0.0.1:{free_port('127.0.0.1')}/v1/traces")
+    away = Tracing(f"http://127.0.0.1:{free_port()}/v1/traces")
     router = await start_router(Engine, tracing=away)
     answers = await asyncio.gather(*(router.chat(**ASK) for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}

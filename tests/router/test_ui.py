@@ -12,11 +12,11 @@ import pytest
 from serving.admission import Capacity
 from serving.config import TenantConfig
 from serving.router.model import Model
-from tests.browser import Browser, Page, needs_chromium, running_browser
-from tests.router.engines import IsUnavailable, Steered
-from tests.router.live import MODEL, LiveRouter, StartRouter
 from tests.router.test_app import error_of
-from tests.stand_in_engine import (
+from tests.support.browser import Browser, Page, needs_chromium, running_browser
+from tests.support.engines import IsUnavailable, Steered
+from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import (
     CHUNKED,
     DONE,
     OK_HEAD,

@@ -10,8 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from serving.router.upstream import Connection, ConnectionPool, UpstreamError, body_of
-from tests.eventually import eventually
-from tests.router.engines import (
+from tests.support.engines import (
     STREAM_HEAD,
     ClosesOnSecondRequest,
     E,
@@ -23,8 +22,9 @@ from tests.router.engines import (
     TalksNoHttp,
     fresh,
 )
-from tests.router.live import running_engine
-from tests.stand_in_engine import OK_HEAD, chunk
+from tests.support.live_router import running_engine
+from tests.support.stand_in_engine import OK_HEAD, chunk
+from tests.support.waiting import eventually
 
 BODY = b'{"model": "m"}'
 HEAD = b"POST / HTTP/1.1\r\nhost: engine\r\ncontent-length: %d\r\n\r\n" % len(BODY)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.stand_in_engine import StandInEngine, serve
+from tests.support.stand_in_engine import StandInEngine, serve
 
 
 @dataclass(frozen=True)

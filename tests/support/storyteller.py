@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.router.engines import STREAM_HEAD, UNAVAILABLE, Engine
-from tests.stand_in_engine import DONE, chunk, server_sent
+from tests.support.engines import STREAM_HEAD, UNAVAILABLE, Engine
+from tests.support.stand_in_engine import DONE, chunk, server_sent
 
 STORY = [
     "Once", " upon", " a", " time", ",", "\n", "    ", " in", " Par", "is", " été", " 😀", ".",

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from tests.stand_in_engine import CHUNKED, OK_HEAD, StandInEngine, chunk
+from tests.support.stand_in_engine import CHUNKED, OK_HEAD, StandInEngine, chunk
 
 STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nx-engine-unavailable: draining\r\n"

@@ -31,9 +31,9 @@ from serving.router.scrape_targets import scrape_targets
 from serving.router.status import ServiceStatus
 from serving.router.tenants import Tenants
 from serving.router.tracing import Tracing
-from tests.eventually import eventually
-from tests.router.engines import Engine, Steered, fresh
-from tests.stand_in_engine import serve
+from tests.support.engines import Engine, Steered, fresh
+from tests.support.stand_in_engine import serve
+from tests.support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 MODEL = "mistral-test/small"

@@ -1,6 +1,6 @@
 """A stand-in for an engine: speaks enough of vLLM's chat endpoint for speed and fault tests.
 
-`max_tokens` is the number of tokens of the answer; `python -m tests.stand_in_engine --help`
+`max_tokens` is the number of tokens of the answer; `python -m tests.support.stand_in_engine --help`
 lists what can be set. tests/e2e holds it to the real engine by a contract test.
 """
 
