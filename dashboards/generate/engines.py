@@ -1,11 +1,9 @@
 """What vLLM does: KV cache, batch, speed, and what its answers end with. By vLLM's own metrics."""
 
-from dashboards.generate.chosen import REPLICA
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import REPLICA as REPLICA_VARIABLE
-from dashboards.generate.dashboard import Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import REPLICA
+from dashboards.generate.panel import Query, graph, stat
 from serving.router.objectives import ITL_S, TTFT_S
 
 _NOT_SCRAPED = "No engine is scraped"
@@ -29,19 +27,19 @@ _RUNNING = f"vllm:num_requests_running{{{REPLICA}}}"
 _WAITING = f"vllm:num_requests_waiting{{{REPLICA}}}"
 _LOCAL = ',source="local_compute"'
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "engines",
     "Engines",
     "What each engine does: KV cache, batch, preemptions, prefill and decode rates, loops.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, REPLICA_VARIABLE],
+    [variables.NAMESPACE, variables.MODEL, variables.REPLICA],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Engines up",
-                    means="Engines that Prometheus reaches.",
+                    shows="Engines that Prometheus reaches.",
                     act="fewer than Scaling's replicas: the others start, or do not answer "
                     "(MistralMetricsMissing's page).",
                     queries=[Query(f'sum(up{{component="engine",{REPLICA}}}) or vector(0)')],
@@ -52,9 +50,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "green")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Fullest KV cache",
-                    means="KV cache in use of the engine that has least left.",
+                    shows="KV cache in use of the engine that has least left.",
                     act="above 90 % with preemptions: MistralKvCacheSaturated's page. Full without "
                     "them is a replica well used.",
                     queries=[Query(f"max({_KV})")],
@@ -64,9 +62,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.9, "orange"), (0.98, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Running",
-                    means="Requests in the batches of all engines.",
+                    shows="Requests in the batches of all engines.",
                     act="0 while clients wait: MistralEngineStalled's page.",
                     queries=[Query(f"sum({_RUNNING})")],
                     unit="none",
@@ -75,9 +73,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Waiting in engines",
-                    means="Requests that engines have taken and cannot run yet. Routers keep them "
+                    shows="Requests that engines have taken and cannot run yet. Routers keep them "
                     "back, so there are hardly any.",
                     act="more than a few: routers think that the engines have more room than they "
                     "have. See KV cache and preemptions.",
@@ -88,9 +86,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(5, "orange"), (50, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Preemptions a minute",
-                    means="Answers that were set back because the KV cache was full, and are "
+                    shows="Answers that were set back because the KV cache was full, and are "
                     "computed again.",
                     act="more than now and then: MistralKvCacheSaturated's page.",
                     queries=[Query(f"60 * {_rate('vllm:num_preemptions_total', '')}")],
@@ -100,9 +98,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "orange"), (10, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Loops in the last hour",
-                    means="Answers that repeated themselves for ever and were stopped.",
+                    shows="Answers that repeated themselves for ever and were stopped.",
                     act="more than 2 % of the answers: MistralAnswersLoop's page.",
                     queries=[
                         Query(
@@ -121,9 +119,9 @@ DASHBOARD = Dashboard(
             "KV cache and batch",
             8,
             [
-                Graph(
+                graph(
                     title="KV cache",
-                    means="In use, by replica.",
+                    shows="In use, by replica.",
                     act="one is full and others are not: see Routing's balance.",
                     queries=[Query(f"max by (replica) ({_KV})", "{{replica}}")],
                     unit="percentunit",
@@ -132,9 +130,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.9, "orange")],
                     empty=_NOT_SCRAPED,
                 ),
-                Graph(
+                graph(
                     title="Batch",
-                    means="Requests that run, by replica.",
+                    shows="Requests that run, by replica.",
                     act="it stays at max-num-seqs while the KV cache is not full: that flag is the "
                     "limit.",
                     queries=[Query(f"sum by (replica) ({_RUNNING})", "{{replica}}")],
@@ -142,9 +140,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     empty=_NOT_SCRAPED,
                 ),
-                Graph(
+                graph(
                     title="Waiting and preempted",
-                    means="Requests that wait inside engines by reason (capacity: no room; "
+                    shows="Requests that wait inside engines by reason (capacity: no room; "
                     "deferred: another), and preemptions a minute.",
                     act="capacity for long: MistralKvCacheSaturated's page.",
                     queries=[
@@ -167,9 +165,9 @@ DASHBOARD = Dashboard(
             "Speed",
             8,
             [
-                Graph(
+                graph(
                     title="Prefill rate",
-                    means="Prompt tokens that were computed in a second: those from the cache are "
+                    shows="Prompt tokens that were computed in a second: those from the cache are "
                     "not among them.",
                     act="one is slower than the others with as many waiting: see its node's GPUs "
                     "(clocks, temperature).",
@@ -181,17 +179,17 @@ DASHBOARD = Dashboard(
                     unit="short",
                     width=8,
                 ),
-                Graph(
+                graph(
                     title="Decode rate",
-                    means="Tokens generated in a second.",
+                    shows="Tokens generated in a second.",
                     act="0 with requests that run: MistralEngineStalled's page.",
                     queries=[Query(_rate("vllm:generation_tokens_total"), "{{replica}}")],
                     unit="short",
                     width=8,
                 ),
-                Graph(
+                graph(
                     title="Tokens a step",
-                    means="Tokens that a step of an engine works on, of prompts and answers. The "
+                    shows="Tokens that a step of an engine works on, of prompts and answers. The "
                     "larger, the longer the time between tokens and the more in all.",
                     act="at max-num-batched-tokens all the time: prompts fill every step, so the "
                     "inter-token latency is high. More replicas, or a lower prefill_utilization.",
@@ -211,9 +209,9 @@ DASHBOARD = Dashboard(
             "Latency inside engines",
             8,
             [
-                Graph(
+                graph(
                     title="Time to first token",
-                    means="As engines see it: without the wait in the routers' line.",
+                    shows="As engines see it: without the wait in the routers' line.",
                     act="good here and bad on Service: requests wait in line. Bad here: prompts "
                     "are long, or prefill is slow.",
                     queries=_quantiles("vllm:time_to_first_token_seconds"),
@@ -221,26 +219,26 @@ DASHBOARD = Dashboard(
                     width=6,
                     thresholds=[(TTFT_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Inter-token latency",
-                    means="Between tokens as engines make them.",
+                    shows="Between tokens as engines make them.",
                     act="good here and bad on Service: the routers or the network are slow.",
                     queries=_quantiles("vllm:inter_token_latency_seconds"),
                     unit="s",
                     width=6,
                     thresholds=[(ITL_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Queue time in engines",
-                    means="From an engine's taking a request to its first step.",
+                    shows="From an engine's taking a request to its first step.",
                     act="more than a second: routers send more than engines can take.",
                     queries=_quantiles("vllm:request_queue_time_seconds"),
                     unit="s",
                     width=6,
                 ),
-                Graph(
+                graph(
                     title="Prefill time",
-                    means="From a request's first step to its first token.",
+                    shows="From a request's first step to its first token.",
                     act="it grows with the uncached prompt: see Routing's hit rate.",
                     queries=_quantiles("vllm:request_prefill_time_seconds"),
                     unit="s",
@@ -252,9 +250,9 @@ DASHBOARD = Dashboard(
             "Prompts and answers",
             8,
             [
-                Graph(
+                graph(
                     title="What answers end with",
-                    means="stop: the model ended; length: max_tokens; abort: the client left or "
+                    shows="stop: the model ended; length: max_tokens; abort: the client left or "
                     "the stream was moved; error: the engine failed; repetition: a loop.",
                     act="error is never normal: see the replica's log. Much length: clients' "
                     "max_tokens is small.",
@@ -268,9 +266,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Prompt tokens by source",
-                    means="Computed here, or found in the cache.",
+                    shows="Computed here, or found in the cache.",
                     act="see Routing where the cached share falls.",
                     queries=[
                         Query(_rate("vllm:prompt_tokens_by_source_total", "source"), "{{source}}")
@@ -279,9 +277,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Lengths",
-                    means="Tokens of prompts and answers, median and p99.",
+                    shows="Tokens of prompts and answers, median and p99.",
                     act="they grew: the same number of requests is more work, and capacity that "
                     "was enough may not be.",
                     queries=[

@@ -8,8 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dashboards.generate.dashboard import COLUMNS
-
+COLUMNS = 24
 WIDTH_PX = 1920
 UNIT_PX, GAP_PX = 30, 8
 """Of Grafana's grid: a unit of height, and what is between panels."""

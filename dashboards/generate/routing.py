@@ -1,11 +1,9 @@
 """Where requests go: cached prompts found, replicas in balance, waiting, recovery."""
 
-from dashboards.generate.chosen import MODEL, NAMESPACE, REPLICA
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import REPLICA as REPLICA_VARIABLE
-from dashboards.generate.dashboard import Dashboard, Row
-from dashboards.generate.panel import Bars, Graph, Panel, Query
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL, NAMESPACE, REPLICA
+from dashboards.generate.panel import Query, bars, graph, stat
 from serving.router.objectives import QUEUE_EDGES_S
 
 _RATE = "[$__rate_interval]"
@@ -29,19 +27,19 @@ def _waited(seconds: float) -> str:
     return f"1 - {within} / ({_rate(f'{_QUEUE}_count')} > 0)"
 
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "routing",
     "Routing",
     "Where requests go and why: cached prompts, balance, the queue, and what is recovered.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, REPLICA_VARIABLE],
+    [variables.NAMESPACE, variables.MODEL, variables.REPLICA],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Prompts from cache",
-                    means="Of the prompts' tokens, the share that the chosen replica had computed "
+                    shows="Of the prompts' tokens, the share that the chosen replica had computed "
                     "before.",
                     act="it fell and the traffic did not change: replicas were replaced (their "
                     "caches are empty), or there are too few for what is asked about.",
@@ -56,9 +54,9 @@ DASHBOARD = Dashboard(
                     decimals=0,
                     below="blue",
                 ),
-                Panel(
+                stat(
                     title="Found as expected",
-                    means="Cached tokens that the engines found, over those that the routers "
+                    shows="Cached tokens that the engines found, over those that the routers "
                     "expected where they sent the prompts.",
                     act="much below 1: engines evict what routers count on, so their KV caches are "
                     "too small for the load (Engines).",
@@ -70,9 +68,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.7, "green")],
                     empty="Nothing expected",
                 ),
-                Panel(
+                stat(
                     title="Imbalance",
-                    means="Booked tokens of the fullest replica over the average of its model.",
+                    shows="Booked tokens of the fullest replica over the average of its model.",
                     act="above 2 for long under load: one replica is left out or slow, see the "
                     "panels below. Without load it means nothing.",
                     queries=[
@@ -86,9 +84,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(2, "orange"), (4, "red")],
                     empty="Nothing booked",
                 ),
-                Panel(
+                stat(
                     title="In the queue",
-                    means="Requests that wait for room now, in all routers' lines.",
+                    shows="Requests that wait for room now, in all routers' lines.",
                     act="see Scaling for whether replicas come, Service for who is refused.",
                     queries=[Query(f"sum(mistral_serve_queue_length{{{MODEL}}})")],
                     unit="none",
@@ -97,9 +95,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(10, "orange"), (100, "red")],
                     empty="No router is scraped",
                 ),
-                Panel(
+                stat(
                     title="Retries",
-                    means="Times that a replica was asked after one had failed, over requests. "
+                    shows="Times that a replica was asked after one had failed, over requests. "
                     "Routers stop at a fifth, so that they make no outage worse.",
                     act="above 0 without a rollout: replicas fail; MistralEngineStalled's page "
                     "tells how to see which.",
@@ -114,9 +112,9 @@ DASHBOARD = Dashboard(
                     decimals=1,
                     thresholds=[(0.01, "orange"), (0.1, "red")],
                 ),
-                Panel(
+                stat(
                     title="Routers",
-                    means="Routers that Prometheus reaches.",
+                    shows="Routers that Prometheus reaches.",
                     act="fewer than configured: `kubectl -n mistral-serve get pods -l "
                     "app.kubernetes.io/component=router`.",
                     queries=[Query(f'sum(up{{component="router",{NAMESPACE}}}) or vector(0)')],
@@ -133,9 +131,9 @@ DASHBOARD = Dashboard(
             "Cache",
             8,
             [
-                Graph(
+                graph(
                     title="Cached tokens, expected and found",
-                    means="Of the prompts, as they were placed and as the engines told afterwards.",
+                    shows="Of the prompts, as they were placed and as the engines told afterwards.",
                     act="found below expected: engines evict; above it: routers forget too soon, "
                     "which costs nothing.",
                     queries=[
@@ -145,9 +143,9 @@ DASHBOARD = Dashboard(
                     unit="short",
                     width=12,
                 ),
-                Graph(
+                graph(
                     title="Hit rate by replica",
-                    means="Tokens that each engine found in its prefix cache, over those that it "
+                    shows="Tokens that each engine found in its prefix cache, over those that it "
                     "looked up.",
                     act="one is far lower than the others: it is new, or it was restarted.",
                     queries=[
@@ -168,9 +166,9 @@ DASHBOARD = Dashboard(
             "Balance",
             8,
             [
-                Bars(
+                bars(
                     title="Booked tokens",
-                    means="KV cache tokens that the requests of all routers have booked on each "
+                    shows="KV cache tokens that the requests of all routers have booked on each "
                     "replica now.",
                     act="one is empty while others are full: routers leave it out because it "
                     "failed (`mistral-serve status`), or it is new.",
@@ -180,9 +178,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty="No replica",
                 ),
-                Graph(
+                graph(
                     title="Requests that run",
-                    means="In each engine's batch.",
+                    shows="In each engine's batch.",
                     act="uneven while booked tokens are even is well: prompts differ in length.",
                     queries=[
                         Query(
@@ -194,9 +192,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     empty="No engine is scraped",
                 ),
-                Graph(
+                graph(
                     title="Requests by router",
-                    means="Requests that end in a second, by router.",
+                    shows="Requests that end in a second, by router.",
                     act="one has none: clients keep their connections to the others, or it is not "
                     "behind the Service.",
                     queries=[Query(_rate("mistral_serve_requests_total", "router"), "{{router}}")],
@@ -209,9 +207,9 @@ DASHBOARD = Dashboard(
             "Queue and recovery",
             8,
             [
-                Graph(
+                graph(
                     title="Requests that wait",
-                    means="In each model's lines; not those inside engines.",
+                    shows="In each model's lines; not those inside engines.",
                     act="it does not fall within a replica's start-up time: see Scaling's bound.",
                     queries=[
                         Query(
@@ -222,9 +220,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     empty="No router is scraped",
                 ),
-                Graph(
+                graph(
                     title="How long they waited",
-                    means=f"Shares of the requests that waited for more than {_SHORT_S:g} and "
+                    shows=f"Shares of the requests that waited for more than {_SHORT_S:g} and "
                     f"{_LONG_S:g} s.",
                     act="the longer one above 10 %: MistralQueueSaturated's page.",
                     queries=[
@@ -236,9 +234,9 @@ DASHBOARD = Dashboard(
                     max=1,
                     thresholds=[(0.1, "orange")],
                 ),
-                Graph(
+                graph(
                     title="Recovered and lost",
-                    means="In a second: retries; streams that another replica went on with; "
+                    shows="In a second: retries; streams that another replica went on with; "
                     "streams that ended unfinished.",
                     act="broken ones are what could not be continued: MistralStreamsBroken's page.",
                     queries=[
@@ -263,9 +261,9 @@ DASHBOARD = Dashboard(
             "The routers themselves",
             8,
             [
-                Graph(
+                graph(
                     title="Rewritten requests",
-                    means="normalised: put into the form that the tokenizer takes; "
+                    shows="normalised: put into the form that the tokenizer takes; "
                     "max_tokens_clamped: the answer would not fit the context; warned: something "
                     "was left out and the client told.",
                     act="much clamping: clients ask for more than the context holds. None of it "
@@ -279,9 +277,9 @@ DASHBOARD = Dashboard(
                     unit="reqps",
                     width=8,
                 ),
-                Graph(
+                graph(
                     title="CPU of a router",
-                    means="Cores that each router uses. It relays on one.",
+                    shows="Cores that each router uses. It relays on one.",
                     act="near 1: add routers (`router.replicas`).",
                     queries=[
                         Query(
@@ -296,9 +294,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.8, "orange")],
                     empty="No router is scraped",
                 ),
-                Graph(
+                graph(
                     title="Memory of a router",
-                    means="Resident memory.",
+                    shows="Resident memory.",
                     act="it only ever grows under steady load: keep the request log and report it.",
                     queries=[
                         Query(

@@ -1,16 +1,15 @@
 """How many replicas there are, why, and what they cost."""
 
-from dashboards.generate.chosen import MODEL, NAMESPACE
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import PRICE, Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query, Timeline
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL, NAMESPACE
+from dashboards.generate.panel import Query, graph, stat, timeline
 
 _AUTOSCALING = "ray_mistral_serve_autoscaling"
 """Of Ray Serve's controller, of models with `autoscaling` alone."""
 _FIXED = "No model scales"
 _NO_GPU = "No GPU"
-_PRICE = f"${PRICE.name}"
+_PRICE = "$usd_per_gpu_hour"
 
 _GPUS = f'ray_resources{{{NAMESPACE},Name="GPU"}}'
 _GPUS_USED = f'ray_resources{{{NAMESPACE},Name="GPU",State="USED"}}'
@@ -25,19 +24,19 @@ _UP = f"max by (model) (mistral_serve_available_replicas{{{MODEL}}})"
 _AT_MAX = f'{MODEL},bound="max_replicas"'
 _DEPLOYMENTS = f'{NAMESPACE},deployment=~"Engine-.*|Router"'
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "scaling",
     "Scaling and cost",
     "How many replicas there are and why: demand, decisions, GPU-hours, cost of tokens.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, PRICE],
+    [variables.NAMESPACE, variables.MODEL, variables.PRICE],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Replicas",
-                    means="That are given requests, of all models.",
+                    shows="That are given requests, of all models.",
                     act="see below which model has fewer than were decided.",
                     queries=[Query(f"sum({_UP})")],
                     unit="none",
@@ -47,9 +46,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "green")],
                     empty="No router is scraped",
                 ),
-                Panel(
+                stat(
                     title="On their way",
-                    means="Replicas that were decided and are not given requests yet.",
+                    shows="Replicas that were decided and are not given requests yet.",
                     act="for longer than a start takes (Start-up below): "
                     "MistralReplicasFailToStart's page.",
                     queries=[Query(f"sum(clamp_min({_decision('replicas')} - {_UP}, 0))")],
@@ -59,9 +58,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "blue")],
                     empty=_FIXED,
                 ),
-                Panel(
+                stat(
                     title="At max_replicas",
-                    means="Models whose load asks for more replicas than they may have.",
+                    shows="Models whose load asks for more replicas than they may have.",
                     act="MistralNoScalingHeadroom's page.",
                     queries=[
                         Query(f"sum({_decision('bound', matchers=_AT_MAX)})"),
@@ -72,9 +71,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "orange")],
                     empty=_FIXED,
                 ),
-                Panel(
+                stat(
                     title="GPUs in use",
-                    means="Of the GPUs of all nodes, the share that replicas have.",
+                    shows="Of the GPUs of all nodes, the share that replicas have.",
                     act="low for hours: nodes without replicas cost as much. See the autoscaler's "
                     "`idleTimeoutSeconds`.",
                     queries=[Query(f"sum({_GPUS_USED}) / (sum({_GPUS}) > 0)")],
@@ -85,9 +84,9 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.8, "green")],
                     empty=_NO_GPU,
                 ),
-                Panel(
+                stat(
                     title="Cost an hour",
-                    means="GPUs of all nodes, in use or not, at the price above.",
+                    shows="GPUs of all nodes, in use or not, at the price above.",
                     act="it does not fall with the load: see what bounds the decisions.",
                     queries=[Query(f"sum({_GPUS}) * {_PRICE}")],
                     unit="currencyUSD",
@@ -95,9 +94,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NO_GPU,
                 ),
-                Panel(
+                stat(
                     title="Cost of a million tokens",
-                    means="Of prompts and answers together, over the time shown.",
+                    shows="Of prompts and answers together, over the time shown.",
                     act="it rises when GPUs idle. Compare with the same hours of another day.",
                     queries=[
                         Query(
@@ -118,9 +117,9 @@ DASHBOARD = Dashboard(
             "What there is",
             8,
             [
-                Graph(
+                graph(
                     title="Decided and there",
-                    means="Replicas that the policy wants up or starting, and those that are given "
+                    shows="Replicas that the policy wants up or starting, and those that are given "
                     "requests.",
                     act="they stay apart: replicas do not start, or there are no GPUs.",
                     queries=[
@@ -132,9 +131,9 @@ DASHBOARD = Dashboard(
                     decimals=0,
                     empty="No router is scraped",
                 ),
-                Timeline(
+                timeline(
                     title="What Ray Serve does",
-                    means="The state of each deployment.",
+                    shows="The state of each deployment.",
                     act="red for more than a few minutes, or updating for an hour: "
                     "MistralReplicasFailToStart's page.",
                     queries=[
@@ -146,7 +145,7 @@ DASHBOARD = Dashboard(
                     unit="none",
                     width=12,
                     empty="Ray is not scraped",
-                    values=[
+                    states=[
                         (0, "unknown", "text"),
                         (1, "deploy failed", "red"),
                         (2, "unhealthy", "red"),
@@ -162,9 +161,9 @@ DASHBOARD = Dashboard(
             "Why",
             8,
             [
-                Graph(
+                graph(
                     title="Replicas that the load asks for",
-                    means="The demand of the signal that decides (prefill, waiting, KV cache or "
+                    shows="The demand of the signal that decides (prefill, waiting, KV cache or "
                     "batch), over what a replica is to take of it.",
                     act="above the decision: something holds it back, which is named beside.",
                     queries=[
@@ -179,9 +178,9 @@ DASHBOARD = Dashboard(
                     decimals=1,
                     empty=_FIXED,
                 ),
-                Timeline(
+                timeline(
                     title="What holds the decision back",
-                    means="min_replicas, max_replicas: the configured limits. running_streams, "
+                    shows="min_replicas, max_replicas: the configured limits. running_streams, "
                     "recent_need, one_drain, idle_time, history, noise: what keeps replicas from "
                     "being released.",
                     act="max_replicas: MistralNoScalingHeadroom's page. The others are normal.",
@@ -191,11 +190,11 @@ DASHBOARD = Dashboard(
                     unit="none",
                     width=8,
                     empty="Nothing does",
-                    values=[(1, "holds", "blue")],
+                    states=[(1, "holds", "blue")],
                 ),
-                Graph(
+                graph(
                     title="Start-up",
-                    means="The time that a replica takes to start, as measured.",
+                    shows="The time that a replica takes to start, as measured.",
                     act="it grew: weights come from a slower place. Scaling looks as far ahead as "
                     "this, so it takes more replicas in reserve.",
                     queries=[Query(_decision("startup_seconds"), "{{model}}")],
@@ -209,9 +208,9 @@ DASHBOARD = Dashboard(
             "Cost",
             8,
             [
-                Graph(
+                graph(
                     title="GPUs",
-                    means="Of all nodes, by whether a replica has them.",
+                    shows="Of all nodes, by whether a replica has them.",
                     act="AVAILABLE for long: nodes wait for replicas that do not come, or are not "
                     "given back.",
                     queries=[Query(f"sum by (State) ({_GPUS})", "{{State}}")],
@@ -220,9 +219,9 @@ DASHBOARD = Dashboard(
                     stacked=True,
                     empty=_NO_GPU,
                 ),
-                Graph(
+                graph(
                     title="GPU utilization",
-                    means="The share of the time that each GPU computes, as its driver says. A "
+                    shows="The share of the time that each GPU computes, as its driver says. A "
                     "GPU that only decodes is at 100 % too.",
                     act="0 on a GPU in use: MistralEngineStalled's page.",
                     queries=[
@@ -237,9 +236,9 @@ DASHBOARD = Dashboard(
                     max=1,
                     empty=_NO_GPU,
                 ),
-                Panel(
+                stat(
                     title="GPU-hours, and their cost",
-                    means="Of all nodes, over the time shown.",
+                    shows="Of all nodes, over the time shown.",
                     act="compare with the hours of GPUs in use.",
                     queries=[
                         Query(
@@ -261,9 +260,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NO_GPU,
                 ),
-                Graph(
+                graph(
                     title="Cost of a million tokens, hourly",
-                    means="Of prompts and answers together, each hour.",
+                    shows="Of prompts and answers together, each hour.",
                     act="it is high at night where min_replicas is more than the night needs.",
                     queries=[
                         Query(

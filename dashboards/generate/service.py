@@ -1,9 +1,11 @@
 """Is the service well? What users see of it, and what is left of the error budgets."""
 
-from dashboards.generate.chosen import MODEL
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE, Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query, Table
+from grafana_foundation_sdk.builders.stat import Panel
+
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL
+from dashboards.generate.panel import Query, graph, stat, table
 from dashboards.generate.slo import (
     AVAILABILITY,
     BUDGET_WINDOW,
@@ -20,9 +22,9 @@ _BUDGET_DAYS = BUDGET_WINDOW.rstrip("d")
 
 def _budget(objective: Objective) -> Panel:
     spent = f'{error_ratio(BUDGET_WINDOW)}{{{MODEL},slo="{objective.name}"}}'
-    return Panel(
+    return stat(
         title=f"{objective.title} budget left",
-        means=f"Of the {100 * objective.budget:g} % of the last {_BUDGET_DAYS} days that may be "
+        shows=f"Of the {100 * objective.budget:g} % of the last {_BUDGET_DAYS} days that may be "
         "bad, what is left, for the model that has least. Below 0 the objective is missed.",
         act="see the burn rate below: if it is above 1 something is wrong now, and an alert "
         "says what. If not, it is past: no risky rollouts until this is green.",
@@ -45,19 +47,19 @@ _REQUESTS = f"mistral_serve_requests_total{{{MODEL}}}"
 _QUEUE = "mistral_serve_queue_time_seconds"
 _WAITED_S = QUEUE_EDGES_S[-1]
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "service",
     "Service",
     "Is it well: objectives, error budget, traffic, latency and refusals, as clients see them.",
-    [NAMESPACE, MODEL_VARIABLE],
+    [variables.NAMESPACE, variables.MODEL],
     [
         Row(
             "Is it well?",
             5,
             [
-                Panel(
+                stat(
                     title="Availability, last hour",
-                    means="Of the requests that were let in and were right, the share that got "
+                    shows="Of the requests that were let in and were right, the share that got "
                     f"their whole answer. The objective is {AVAILABILITY.target:.1%}.",
                     act="open MistralAvailabilityBurn's page; `Requests by outcome` says whether "
                     "they fail at once or break off.",
@@ -71,18 +73,18 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.99, "orange"), (AVAILABILITY.target, "green")],
                 ),
                 *(_budget(objective) for objective in OBJECTIVES),
-                Panel(
+                stat(
                     title="Requests",
-                    means="Requests that end in a second, of any outcome.",
+                    shows="Requests that end in a second, of any outcome.",
                     act="none while it should be busy: see whether clients reach the routers "
                     "(`kubectl -n mistral-serve get endpoints mistral-serve-svc`).",
                     queries=[Query(f"sum(rate({_REQUESTS}[$__rate_interval]))")],
                     unit="reqps",
                     width=4,
                 ),
-                Panel(
+                stat(
                     title="Firing alerts",
-                    means="Alerts of this service that fire now.",
+                    shows="Alerts of this service that fire now.",
                     act="the table below names them, and each has a page of what to do.",
                     queries=[
                         Query(
@@ -101,9 +103,9 @@ DASHBOARD = Dashboard(
             "Objectives",
             7,
             [
-                Graph(
+                graph(
                     title="Burn rate, last hour",
-                    means="How many times faster than allowed the error budgets are spent. At 1 a "
+                    shows="How many times faster than allowed the error budgets are spent. At 1 a "
                     f"budget is just gone after {_BUDGET_DAYS} days, at 14.4 after two.",
                     act="above 14.4 someone is woken. See which objective it is, and the page of "
                     "its alert.",
@@ -120,9 +122,9 @@ DASHBOARD = Dashboard(
                     decimals=2,
                     thresholds=[(1, "orange"), (14.4, "red")],
                 ),
-                Table(
+                table(
                     title="Alerts that fire",
-                    means="By severity; each has a page in dashboards/runbooks/.",
+                    shows="By severity; each has a page in dashboards/runbooks/.",
                     act="critical ones first. What another one explains is not sent to anybody.",
                     queries=[
                         Query(
@@ -142,9 +144,9 @@ DASHBOARD = Dashboard(
             "Latency, as clients see it",
             8,
             [
-                Graph(
+                graph(
                     title="Time to first token",
-                    means="Of streams, from the request to the first bytes that were sent: median "
+                    shows="Of streams, from the request to the first bytes that were sent: median "
                     "and p99 of the last minute or two, of the slowest router.",
                     act="see whether requests wait (Queue below) or prefill is slow (Engines). "
                     "MistralTtftBurn's page has the order.",
@@ -156,9 +158,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     thresholds=[(TTFT_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Inter-token latency",
-                    means="Gaps between the tokens of streams, as they were sent: median and p99 "
+                    shows="Gaps between the tokens of streams, as they were sent: median and p99 "
                     "of the last minute or two, of the slowest router.",
                     act="batches are too large or prompts too long for the replicas: see Engines, "
                     "and MistralItlBurn's page.",
@@ -170,9 +172,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     thresholds=[(ITL_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Good answers",
-                    means=f"Shares of first tokens within {TTFT_S} s, of gaps within {ITL_S} s and "
+                    shows=f"Shares of first tokens within {TTFT_S} s, of gaps within {ITL_S} s and "
                     f"of whole answers within {DURATION_S:g} s.",
                     act="whole answers may be long because they are asked for: no objective is set "
                     "on them. For the others see the panels beside.",
@@ -199,9 +201,9 @@ DASHBOARD = Dashboard(
             "Traffic",
             8,
             [
-                Graph(
+                graph(
                     title="Requests by outcome",
-                    means="answered; client_gone: it left before; invalid: its fault (4xx); "
+                    shows="answered; client_gone: it left before; invalid: its fault (4xx); "
                     "refused: 429; failed: 5xx; broken: unfinished after it had begun.",
                     act="failed and broken are ours: the request log says which replica. refused: "
                     "see Refusals. Much client_gone often means that answers come too slowly.",
@@ -215,9 +217,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Requests by model",
-                    means="`unknown` are requests for a model that is not here.",
+                    shows="`unknown` are requests for a model that is not here.",
                     act="much `unknown`: a client has a wrong name, which its 404 tells it.",
                     queries=[
                         Query(f"sum by (model) (rate({_REQUESTS}[$__rate_interval]))", "{{model}}")
@@ -226,9 +228,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Tokens",
-                    means="Tokens of prompts read and of answers generated, in a second.",
+                    shows="Tokens of prompts read and of answers generated, in a second.",
                     act="output falls while requests come: engines are slow or stalled (Engines).",
                     queries=[
                         Query(
@@ -246,9 +248,9 @@ DASHBOARD = Dashboard(
             "Refusals and capacity",
             8,
             [
-                Graph(
+                graph(
                     title="Refusals by reason",
-                    means="Requests of all models that were not let in, by their `x-refused`.",
+                    shows="Requests of all models that were not let in, by their `x-refused`.",
                     act="queue_full, wait_too_long: too few replicas (Scaling). no_replica: none "
                     "is up. deadline_*: clients ask for answers sooner than is possible.",
                     queries=[
@@ -262,9 +264,9 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Queue",
-                    means="Requests that wait for room, in the lines of all routers, and how many "
+                    shows="Requests that wait for room, in the lines of all routers, and how many "
                     f"a second leave it, let in or not, after more than {_WAITED_S:g} s.",
                     act="it grows for minutes: more load than replicas. See Scaling for whether "
                     "more are coming.",
@@ -282,9 +284,9 @@ DASHBOARD = Dashboard(
                     unit="short",
                     width=8,
                 ),
-                Graph(
+                graph(
                     title="Replicas that are given requests",
-                    means="By model, as the router sees it that sees fewest.",
+                    shows="By model, as the router sees it that sees fewest.",
                     act="0: MistralRouterWithoutReplicas. Fewer than Scaling decided: they start, "
                     "or fail to, or routers leave them out (Routing).",
                     queries=[

@@ -1,10 +1,9 @@
 """Who uses how much."""
 
-from dashboards.generate.chosen import NAMESPACE, TENANT
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import PRICE, Dashboard, Row
-from dashboards.generate.dashboard import TENANT as TENANT_VARIABLE
-from dashboards.generate.panel import Bars, Graph, Panel, Query, Table
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import NAMESPACE, TENANT
+from dashboards.generate.panel import Query, bars, graph, stat, table
 
 _REQUESTS = f"mistral_serve_tenant_requests_total{{{TENANT}}}"
 _TOKENS = "mistral_serve_tenant_tokens_total"
@@ -20,23 +19,23 @@ _OF_RANGE = f"sum by (tenant) (increase({_TOKENS}{{{TENANT}}}[$__range]))"
 _SHARE = f"{_OF_RANGE}\n/ on () group_left () (sum(increase({_ALL_TOKENS}[$__range])) > 0)"
 _COST = (
     f"{_SHARE}\n* on () group_left () (sum(avg_over_time({_GPUS}[$__range]))"
-    f" * $__range_s / 3600 * ${PRICE.name})"
+    f" * $__range_s / 3600 * $usd_per_gpu_hour)"
 )
 _NOBODY = "No requests"
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "tenants",
     "Tenants",
     "Who uses how much, by API key. Without configured tenants all are `default`.",
-    [NAMESPACE_VARIABLE, TENANT_VARIABLE, PRICE],
+    [variables.NAMESPACE, variables.TENANT, variables.PRICE],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Tenants with requests",
-                    means="In the time shown.",
+                    shows="In the time shown.",
                     act="one is missing that should be there: its keys are refused with 401 "
                     "(`unauthorized` in the request log).",
                     queries=[
@@ -51,9 +50,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NOBODY,
                 ),
-                Panel(
+                stat(
                     title="Requests",
-                    means="In the time shown, of those chosen.",
+                    shows="In the time shown, of those chosen.",
                     act="see below whose.",
                     queries=[Query(f"sum(increase({_REQUESTS}[$__range]))")],
                     unit="short",
@@ -61,9 +60,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NOBODY,
                 ),
-                Panel(
+                stat(
                     title="Tokens",
-                    means="Of prompts and answers, in the time shown, of those chosen.",
+                    shows="Of prompts and answers, in the time shown, of those chosen.",
                     act="see below whose.",
                     queries=[Query(f"sum({_OF_RANGE})")],
                     unit="short",
@@ -71,9 +70,9 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NOBODY,
                 ),
-                Panel(
+                stat(
                     title="Largest share",
-                    means="Of all tokens in the time shown, what the tenant had that had most.",
+                    shows="Of all tokens in the time shown, what the tenant had that had most.",
                     act="near 100 % while others are refused: lower its `max_priority`, so that "
                     "the others go first.",
                     queries=[Query(f"max({_SHARE})")],
@@ -89,9 +88,9 @@ DASHBOARD = Dashboard(
             "In time",
             9,
             [
-                Graph(
+                graph(
                     title="Requests by tenant",
-                    means="Requests that end in a second, whatever their outcome.",
+                    shows="Requests that end in a second, whatever their outcome.",
                     act="one jumps: ask its people, or lower its `max_priority`.",
                     queries=[
                         Query(
@@ -104,9 +103,9 @@ DASHBOARD = Dashboard(
                     empty=_NOBODY,
                 ),
                 *(
-                    Graph(
+                    graph(
                         title=f"{kind.capitalize()} tokens by tenant",
-                        means=means,
+                        shows=means,
                         act=act,
                         queries=[
                             Query(
@@ -138,9 +137,9 @@ DASHBOARD = Dashboard(
             "In the time shown",
             10,
             [
-                Table(
+                table(
                     title="By tenant",
-                    means="Requests, tokens, share of all tokens, and that share of the cost of "
+                    shows="Requests, tokens, share of all tokens, and that share of the cost of "
                     "all GPUs (0 where there are none).",
                     act="for a bill by model, or latency by tenant, add up the request log.",
                     queries=[
@@ -161,9 +160,9 @@ DASHBOARD = Dashboard(
                     decimals=1,
                     empty=_NOBODY,
                 ),
-                Bars(
+                bars(
                     title="Tokens of a request",
-                    means="Of prompt and answer, on average.",
+                    shows="Of prompt and answer, on average.",
                     act="one is far above the others: its requests cost as much as many of theirs.",
                     queries=[
                         Query(
