@@ -44,13 +44,13 @@ ANNOTATIONS = [
         "Scaling",
         "purple",
         _changes("ray_mistral_serve_autoscaling_replicas"),
-        "{{model}} is scaled",
+        "{{model}} was scaled",
     ),
     _annotation(
-        "Replicas come and go",
+        "Replica changes",
         "yellow",
         _changes("mistral_serve_available_replicas"),
-        "{{model}} has other replicas",
+        "The available replicas of {{model}} changed",
     ),
     _annotation(
         "Alerts",

@@ -33,7 +33,7 @@ class About(TypedDict):
     title: str
     shows: str
     """One or more sentences on what the panel shows."""
-    act: str
+    remedy: str
     """What to do when the panel looks wrong."""
     queries: Sequence[Query]
     unit: str
@@ -134,7 +134,7 @@ def _panel(panel: Kind, about: About, *, instant: bool, table: bool = False) -> 
         panel.decimals(about["decimals"])
     return (
         panel.title(about["title"])
-        .description(f"{about['shows']}\n\n**When it looks wrong:** {about['act']}")
+        .description(f"{about['shows']}\n\n**When it looks wrong:** {about['remedy']}")
         .datasource(DATASOURCE)
         .span(about["width"])
         .unit(about["unit"])

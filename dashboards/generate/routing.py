@@ -1,4 +1,4 @@
-"""Where requests go: cached prompts found, replicas in balance, waiting, recovery."""
+"""The dashboard of the routers: prefix cache hits, balance, request queues and recovery."""
 
 from dashboards.generate import variables
 from dashboards.generate.dashboard import Row, dashboard
@@ -17,7 +17,7 @@ def _rate(metric: str, by: str = "", matchers: str = MODEL) -> str:
 
 _INPUT = f'{MODEL},type="input"'
 _BOOKED = f"max by (model, replica) (mistral_serve_booked_tokens{{{REPLICA}}})"
-_OF_CACHE = "mistral_serve_cached_tokens_total"
+_FOUND = "mistral_serve_cached_tokens_total"
 _EXPECTED = "mistral_serve_expected_cached_tokens_total"
 _QUEUE = "mistral_serve_queue_time_seconds"
 
@@ -30,7 +30,7 @@ def _waited(seconds: float) -> str:
 DASHBOARD = dashboard(
     "routing",
     "Routing",
-    "Where requests go and why: cached prompts, balance, the queue, and what is recovered.",
+    "How requests are routed: prefix cache hits, balance, request queues and recovery.",
     [variables.NAMESPACE, variables.MODEL, variables.REPLICA],
     [
         Row(
@@ -38,14 +38,15 @@ DASHBOARD = dashboard(
             5,
             [
                 stat(
-                    title="Prompts from cache",
-                    shows="Of the prompts' tokens, the share that the chosen replica had computed "
-                    "before.",
-                    act="it fell and the traffic did not change: replicas were replaced (their "
-                    "caches are empty), or there are too few for what is asked about.",
+                    title="Cached prompt tokens",
+                    shows="The share of the prompt tokens that the chosen replica had in its "
+                    "prefix cache.",
+                    remedy="If it drops without a change in traffic, replicas were replaced and "
+                    "their caches are empty, or all caches together are too small for the "
+                    "prompts that recur.",
                     queries=[
                         Query(
-                            f"{_rate(_OF_CACHE)}\n"
+                            f"{_rate(_FOUND)}\n"
                             f"/ ({_rate('mistral_serve_tokens_total', matchers=_INPUT)} > 0)"
                         )
                     ],
@@ -55,24 +56,26 @@ DASHBOARD = dashboard(
                     below="blue",
                 ),
                 stat(
-                    title="Found as expected",
-                    shows="Cached tokens that the engines found, over those that the routers "
-                    "expected where they sent the prompts.",
-                    act="much below 1: engines evict what routers count on, so their KV caches are "
-                    "too small for the load (Engines).",
-                    queries=[Query(f"{_rate(_OF_CACHE)}\n/ ({_rate(_EXPECTED)} > 0)")],
+                    title="Cache prediction",
+                    shows="Cached tokens that the engines found, divided by those that the "
+                    "routers expected when they chose the replicas.",
+                    remedy="Far below 100 %, engines evict prefixes that the routers still "
+                    "expect, so their KV caches are too small for the load; see the Engines "
+                    "dashboard.",
+                    queries=[Query(f"{_rate(_FOUND)}\n/ ({_rate(_EXPECTED)} > 0)")],
                     unit="percentunit",
                     width=4,
                     decimals=0,
                     below="orange",
                     thresholds=[(0.7, "green")],
-                    empty="Nothing expected",
+                    empty="No expected tokens",
                 ),
                 stat(
                     title="Imbalance",
-                    shows="Booked tokens of the fullest replica over the average of its model.",
-                    act="above 2 for long under load: one replica is left out or slow, see the "
-                    "panels below. Without load it means nothing.",
+                    shows="The booked tokens of the fullest replica, divided by the average of "
+                    "its model.",
+                    remedy="If it stays above 2 under load, one replica is ejected or slow; see "
+                    "the panels below. It means nothing without load.",
                     queries=[
                         Query(
                             f"max(max by (model) ({_BOOKED})\n/ (avg by (model) ({_BOOKED}) > 0))"
@@ -82,12 +85,13 @@ DASHBOARD = dashboard(
                     width=4,
                     decimals=2,
                     thresholds=[(2, "orange"), (4, "red")],
-                    empty="Nothing booked",
+                    empty="No booked tokens",
                 ),
                 stat(
-                    title="In the queue",
-                    shows="Requests that wait for room now, in all routers' lines.",
-                    act="see Scaling for whether replicas come, Service for who is refused.",
+                    title="Queued requests",
+                    shows="Requests that wait in the request queues of all routers.",
+                    remedy="Check on the Scaling dashboard whether replicas are starting, and on "
+                    "the Service dashboard whether requests are rejected.",
                     queries=[Query(f"sum(mistral_serve_queue_length{{{MODEL}}})")],
                     unit="none",
                     width=4,
@@ -97,10 +101,11 @@ DASHBOARD = dashboard(
                 ),
                 stat(
                     title="Retries",
-                    shows="Times that a replica was asked after one had failed, over requests. "
-                    "Routers stop at a fifth, so that they make no outage worse.",
-                    act="above 0 without a rollout: replicas fail; MistralEngineStalled's page "
-                    "tells how to see which.",
+                    shows="The share of requests that were sent to another replica because one "
+                    "had failed. Routers stop retrying at 20 %, so that retries do not make an "
+                    "outage worse.",
+                    remedy="If it is above 0 without a rollout, replicas fail; "
+                    "MistralEngineStalled explains how to find out which.",
                     queries=[
                         Query(
                             f"{_rate('mistral_serve_retries_total', matchers=NAMESPACE)}\n/ ("
@@ -114,40 +119,42 @@ DASHBOARD = dashboard(
                 ),
                 stat(
                     title="Routers",
-                    shows="Routers that Prometheus reaches.",
-                    act="fewer than configured: `kubectl -n mistral-serve get pods -l "
-                    "app.kubernetes.io/component=router`.",
+                    shows="The number of routers that Prometheus can scrape.",
+                    remedy="If there are fewer than configured, run `kubectl -n mistral-serve "
+                    "get pods -l app.kubernetes.io/component=router`.",
                     queries=[Query(f'sum(up{{component="router",{NAMESPACE}}}) or vector(0)')],
                     unit="none",
                     width=4,
                     decimals=0,
                     below="red",
                     thresholds=[(1, "green")],
-                    empty="None is scraped",
+                    empty="No router is scraped",
                 ),
             ],
         ),
         Row(
-            "Cache",
+            "Prefix cache",
             8,
             [
                 graph(
                     title="Cached tokens, expected and found",
-                    shows="Of the prompts, as they were placed and as the engines told afterwards.",
-                    act="found below expected: engines evict; above it: routers forget too soon, "
-                    "which costs nothing.",
+                    shows="Cached prompt tokens as the routers expected them and as the engines "
+                    "reported them afterwards.",
+                    remedy="If fewer are found than expected, engines evict prefixes that the "
+                    "routers still expect. If more are found, routers forget prefixes too early, "
+                    "which does no harm.",
                     queries=[
                         Query(_rate(_EXPECTED, "model"), "{{model}} expected"),
-                        Query(_rate(_OF_CACHE, "model"), "{{model}} found"),
+                        Query(_rate(_FOUND, "model"), "{{model}} found"),
                     ],
                     unit="short",
                     width=12,
                 ),
                 graph(
                     title="Hit rate by replica",
-                    shows="Tokens that each engine found in its prefix cache, over those that it "
-                    "looked up.",
-                    act="one is far lower than the others: it is new, or it was restarted.",
+                    shows="The share of the looked-up tokens that each engine found in its "
+                    "prefix cache.",
+                    remedy="A replica that is far below the others is new or was restarted.",
                     queries=[
                         Query(
                             f"{_rate('vllm:prefix_cache_hits_total', 'replica', REPLICA)}\n"
@@ -168,10 +175,10 @@ DASHBOARD = dashboard(
             [
                 bars(
                     title="Booked tokens",
-                    shows="KV cache tokens that the requests of all routers have booked on each "
-                    "replica now.",
-                    act="one is empty while others are full: routers leave it out because it "
-                    "failed (`mistral-serve status`), or it is new.",
+                    shows="The KV cache tokens that requests of all routers have booked on each "
+                    "replica.",
+                    remedy="If one replica is empty while others are full, it is new, or routers "
+                    "ejected it because it failed (see `mistral-serve status`).",
                     queries=[Query(f"sort_desc({_BOOKED})", "{{replica}}")],
                     unit="short",
                     width=8,
@@ -179,9 +186,10 @@ DASHBOARD = dashboard(
                     empty="No replica",
                 ),
                 graph(
-                    title="Requests that run",
-                    shows="In each engine's batch.",
-                    act="uneven while booked tokens are even is well: prompts differ in length.",
+                    title="Running requests by replica",
+                    shows="The requests in the batch of each engine.",
+                    remedy="It may be uneven while booked tokens are even, because prompts "
+                    "differ in length.",
                     queries=[
                         Query(
                             f"sum by (replica) (vllm:num_requests_running{{{REPLICA}}})",
@@ -194,9 +202,9 @@ DASHBOARD = dashboard(
                 ),
                 graph(
                     title="Requests by router",
-                    shows="Requests that end in a second, by router.",
-                    act="one has none: clients keep their connections to the others, or it is not "
-                    "behind the Service.",
+                    shows="Finished requests per second, by router.",
+                    remedy="If one router has none, clients keep their connections to the "
+                    "others, or its pod is not an endpoint of the Service.",
                     queries=[Query(_rate("mistral_serve_requests_total", "router"), "{{router}}")],
                     unit="reqps",
                     width=8,
@@ -208,9 +216,11 @@ DASHBOARD = dashboard(
             8,
             [
                 graph(
-                    title="Requests that wait",
-                    shows="In each model's lines; not those inside engines.",
-                    act="it does not fall within a replica's start-up time: see Scaling's bound.",
+                    title="Queue length by model",
+                    shows="Requests in the routers' request queues, without those that wait "
+                    "inside engines.",
+                    remedy="If it does not fall within the start-up time of a replica, check the "
+                    "Scaling dashboard for what limits the decision.",
                     queries=[
                         Query(
                             f"sum by (model) (mistral_serve_queue_length{{{MODEL}}})", "{{model}}"
@@ -221,10 +231,11 @@ DASHBOARD = dashboard(
                     empty="No router is scraped",
                 ),
                 graph(
-                    title="How long they waited",
-                    shows=f"Shares of the requests that waited for more than {_SHORT_S:g} and "
-                    f"{_LONG_S:g} s.",
-                    act="the longer one above 10 %: MistralQueueSaturated's page.",
+                    title="Long queue times",
+                    shows=f"The share of requests that spent more than {_SHORT_S:g} s and more "
+                    f"than {_LONG_S:g} s in a request queue.",
+                    remedy=f"If more than 10 % wait longer than {_LONG_S:g} s, see "
+                    "MistralQueueSaturated.",
                     queries=[
                         Query(_waited(_SHORT_S), f"> {_SHORT_S:g} s"),
                         Query(_waited(_LONG_S), f"> {_LONG_S:g} s"),
@@ -235,10 +246,10 @@ DASHBOARD = dashboard(
                     thresholds=[(0.1, "orange")],
                 ),
                 graph(
-                    title="Recovered and lost",
-                    shows="In a second: retries; streams that another replica went on with; "
-                    "streams that ended unfinished.",
-                    act="broken ones are what could not be continued: MistralStreamsBroken's page.",
+                    title="Recovered and broken requests",
+                    shows="Per second: retries, streams that another replica continued, and "
+                    "streams that broke.",
+                    remedy="Broken streams could not be continued; see MistralStreamsBroken.",
                     queries=[
                         Query(_rate("mistral_serve_retries_total", matchers=NAMESPACE), "retries"),
                         Query(
@@ -258,16 +269,16 @@ DASHBOARD = dashboard(
             ],
         ),
         Row(
-            "The routers themselves",
+            "Router processes",
             8,
             [
                 graph(
                     title="Rewritten requests",
-                    shows="normalised: put into the form that the tokenizer takes; "
-                    "max_tokens_clamped: the answer would not fit the context; warned: something "
-                    "was left out and the client told.",
-                    act="much clamping: clients ask for more than the context holds. None of it "
-                    "is an error.",
+                    shows="normalised: converted to the form that the tokenizer accepts; "
+                    "max_tokens_clamped: reduced to what fits the context; warned: a field was "
+                    "dropped and the response has a warning.",
+                    remedy="Many clamped requests mean that clients ask for more tokens than the "
+                    "context has. None of these is an error.",
                     queries=[
                         Query(
                             _rate("mistral_serve_rewritten_requests_total", "rewrite", NAMESPACE),
@@ -278,9 +289,9 @@ DASHBOARD = dashboard(
                     width=8,
                 ),
                 graph(
-                    title="CPU of a router",
-                    shows="Cores that each router uses. It relays on one.",
-                    act="near 1: add routers (`router.replicas`).",
+                    title="CPU by router",
+                    shows="The cores that each router uses. It can use one at most.",
+                    remedy="Near 1, add routers (`router.replicas`).",
                     queries=[
                         Query(
                             "sum by (router) (rate(process_cpu_seconds_total"
@@ -295,9 +306,10 @@ DASHBOARD = dashboard(
                     empty="No router is scraped",
                 ),
                 graph(
-                    title="Memory of a router",
-                    shows="Resident memory.",
-                    act="it only ever grows under steady load: keep the request log and report it.",
+                    title="Memory by router",
+                    shows="The resident memory of each router.",
+                    remedy="If it keeps growing under a steady load, keep the request log and "
+                    "report a memory leak.",
                     queries=[
                         Query(
                             "sum by (router) (process_resident_memory_bytes"

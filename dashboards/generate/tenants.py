@@ -1,4 +1,4 @@
-"""Who uses how much."""
+"""The dashboard of tenants: how much each of them uses."""
 
 from dashboards.generate import variables
 from dashboards.generate.dashboard import Row, dashboard
@@ -15,18 +15,18 @@ def _tokens(kind: str) -> str:
     return f'{_TOKENS}{{{TENANT},type="{kind}"}}'
 
 
-_OF_RANGE = f"sum by (tenant) (increase({_TOKENS}{{{TENANT}}}[$__range]))"
-_SHARE = f"{_OF_RANGE}\n/ on () group_left () (sum(increase({_ALL_TOKENS}[$__range])) > 0)"
+_IN_RANGE = f"sum by (tenant) (increase({_TOKENS}{{{TENANT}}}[$__range]))"
+_SHARE = f"{_IN_RANGE}\n/ on () group_left () (sum(increase({_ALL_TOKENS}[$__range])) > 0)"
 _COST = (
     f"{_SHARE}\n* on () group_left () (sum(avg_over_time({_GPUS}[$__range]))"
     f" * $__range_s / 3600 * $usd_per_gpu_hour)"
 )
-_NOBODY = "No requests"
+_NO_REQUESTS = "No requests"
 
 DASHBOARD = dashboard(
     "tenants",
     "Tenants",
-    "Who uses how much, by API key. Without configured tenants all are `default`.",
+    "The usage of each tenant, by API key. If no tenants are configured, all is `default`.",
     [variables.NAMESPACE, variables.TENANT, variables.PRICE],
     [
         Row(
@@ -34,9 +34,9 @@ DASHBOARD = dashboard(
             5,
             [
                 stat(
-                    title="Tenants with requests",
-                    shows="In the time shown.",
-                    act="one is missing that should be there: its keys are refused with 401 "
+                    title="Active tenants",
+                    shows="Tenants with requests in the selected time range.",
+                    remedy="If an expected tenant is missing, its keys are rejected with 401 "
                     "(`unauthorized` in the request log).",
                     queries=[
                         Query(
@@ -48,50 +48,53 @@ DASHBOARD = dashboard(
                     width=6,
                     decimals=0,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 stat(
                     title="Requests",
-                    shows="In the time shown, of those chosen.",
-                    act="see below whose.",
+                    shows="Requests of the selected tenants in the selected time range.",
+                    remedy="The graphs below show which tenant sends them.",
                     queries=[Query(f"sum(increase({_REQUESTS}[$__range]))")],
                     unit="short",
                     width=6,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 stat(
                     title="Tokens",
-                    shows="Of prompts and answers, in the time shown, of those chosen.",
-                    act="see below whose.",
-                    queries=[Query(f"sum({_OF_RANGE})")],
+                    shows="Prompt and output tokens of the selected tenants in the selected time "
+                    "range.",
+                    remedy="The graphs below show which tenant uses them.",
+                    queries=[Query(f"sum({_IN_RANGE})")],
                     unit="short",
                     width=6,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 stat(
                     title="Largest share",
-                    shows="Of all tokens in the time shown, what the tenant had that had most.",
-                    act="near 100 % while others are refused: lower its `max_priority`, so that "
-                    "the others go first.",
+                    shows="The share of all tokens in the selected time range that the largest "
+                    "tenant used.",
+                    remedy="If it is near 100 % while requests of others are rejected, lower the "
+                    "tenant's `max_priority` so that the others go first.",
                     queries=[Query(f"max({_SHARE})")],
                     unit="percentunit",
                     width=6,
                     decimals=0,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
             ],
         ),
         Row(
-            "In time",
+            "Usage over time",
             9,
             [
                 graph(
                     title="Requests by tenant",
-                    shows="Requests that end in a second, whatever their outcome.",
-                    act="one jumps: ask its people, or lower its `max_priority`.",
+                    shows="Finished requests per second, with any outcome.",
+                    remedy="If one tenant's rate jumps, contact the tenant or lower its "
+                    "`max_priority`.",
                     queries=[
                         Query(
                             f"sum by (tenant) (rate({_REQUESTS}[$__rate_interval]))", "{{tenant}}"
@@ -100,13 +103,13 @@ DASHBOARD = dashboard(
                     unit="reqps",
                     width=8,
                     stacked=True,
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 *(
                     graph(
                         title=f"{kind.capitalize()} tokens by tenant",
-                        shows=means,
-                        act=act,
+                        shows=shows,
+                        remedy=remedy,
                         queries=[
                             Query(
                                 f"sum by (tenant) (rate({_tokens(kind)}[$__rate_interval]))",
@@ -116,32 +119,34 @@ DASHBOARD = dashboard(
                         unit="short",
                         width=8,
                         stacked=True,
-                        empty=_NOBODY,
+                        empty=_NO_REQUESTS,
                     )
-                    for kind, means, act in (
+                    for kind, shows, remedy in (
                         (
                             "input",
-                            "Tokens of prompts in a second, cached ones among them.",
-                            "it grows and the requests do not: prompts grew, which costs prefill.",
+                            "Prompt tokens per second, including cached ones.",
+                            "If it grows and the requests do not, prompts grew, so prefill costs "
+                            "more.",
                         ),
                         (
                             "output",
-                            "Tokens of answers in a second: they hold the GPUs longest.",
-                            "it grows and the requests do not: answers grew, see below.",
+                            "Output tokens per second, which use most of the GPUs' time.",
+                            "If it grows and the requests do not, answers grew.",
                         ),
                     )
                 ),
             ],
         ),
         Row(
-            "In the time shown",
+            "Usage in the selected time range",
             10,
             [
                 table(
-                    title="By tenant",
-                    shows="Requests, tokens, share of all tokens, and that share of the cost of "
-                    "all GPUs (0 where there are none).",
-                    act="for a bill by model, or latency by tenant, add up the request log.",
+                    title="Usage by tenant",
+                    shows="Requests, tokens, the share of all tokens, and the same share of the "
+                    "cost of all GPUs (0 if there are none).",
+                    remedy="To bill by model or to see one tenant's latency, aggregate the "
+                    "request log.",
                     queries=[
                         Query(f"sum by (tenant) (increase({_REQUESTS}[$__range]))", "requests"),
                         Query(
@@ -153,20 +158,21 @@ DASHBOARD = dashboard(
                             "output tokens",
                         ),
                         Query(f"100 * {_SHARE}", "% of tokens"),
-                        Query(f"{_COST}\nor 0 * {_OF_RANGE}", "USD"),
+                        Query(f"{_COST}\nor 0 * {_IN_RANGE}", "USD"),
                     ],
                     unit="short",
                     width=16,
                     decimals=1,
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 bars(
-                    title="Tokens of a request",
-                    shows="Of prompt and answer, on average.",
-                    act="one is far above the others: its requests cost as much as many of theirs.",
+                    title="Tokens per request",
+                    shows="The average number of prompt and output tokens per request.",
+                    remedy="A tenant far above the others costs as much per request as many of "
+                    "theirs.",
                     queries=[
                         Query(
-                            f"sort_desc({_OF_RANGE}\n/ (sum by (tenant) "
+                            f"sort_desc({_IN_RANGE}\n/ (sum by (tenant) "
                             f"(increase({_REQUESTS}[$__range])) > 0))",
                             "{{tenant}}",
                         )
@@ -174,7 +180,7 @@ DASHBOARD = dashboard(
                     unit="short",
                     width=8,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
             ],
         ),

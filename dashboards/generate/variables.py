@@ -44,7 +44,7 @@ TENANT = _label_values(
 )
 PRICE = (
     TextBoxVariable("usd_per_gpu_hour")
-    .label("USD a GPU-hour")
+    .label("USD per GPU-hour")
     .default_value("2.50")
     .current(VariableOption(text="2.50", value="2.50"))
 )

@@ -116,7 +116,7 @@ def test_all_takes_series_without_the_label_too(dashboard: Json) -> None:
 
 def test_rollouts_and_scaling_are_drawn_in(dashboard: Json) -> None:
     names = [annotation["name"] for annotation in dashboard["annotations"]["list"]]
-    assert names == ["Rollouts", "Scaling", "Replicas come and go", "Alerts"]
+    assert names == ["Rollouts", "Scaling", "Replica changes", "Alerts"]
 
 
 def test_the_sdk_knows_each_key_but_some_of_the_annotations(dashboard: Json) -> None:

@@ -17,7 +17,7 @@ def written(make: Callable[..., Panel], **more: Any) -> Json:
         **{
             "title": "Replicas",
             "shows": "Replicas that are up.",
-            "act": "start some.",
+            "remedy": "start some.",
             "queries": [Query("sum(up)", "{{model}}"), Query("up")],
             "unit": "percentunit",
             "width": 6,
