@@ -28,7 +28,7 @@ def _budget(objective: Objective) -> Panel:
         f"{_BUDGET_DAYS} days) is left for the model with the least. Below 0, the objective is "
         "missed.",
         remedy="Check the burn rate below. Above 1, something is wrong now and an alert names "
-        "it. Otherwise it is over: avoid risky rollouts until this panel is green.",
+        "it. Otherwise the incident is over: avoid risky rollouts until this panel is green.",
         queries=[Query(f"1 - max({spent}) / {objective.budget:.3g}")],
         unit="percentunit",
         width=4,

@@ -1,4 +1,4 @@
-"""Which alerts fire in which trouble, and that none does without."""
+"""Which alerts fire in which trouble, and that none fires without."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -89,27 +89,27 @@ STEADY: dict[str, str] = {
     CERTIFICATE: "5184000+0x{n}",  # 60 days
     OTHER_CERTIFICATE: "5184000+0x{n}",
 }
-"""A service that is well, under load. Times are counted from 0."""
+"""The series of a healthy service under load, from time 0."""
 
 AVAILABILITY, TTFT, ITL = (
     {f"Mistral{name}Burn {severity}" for severity in ("critical", "warning")}
     for name in ("Availability", "Ttft", "Itl")
 )
-"""What burns fast does so over long windows too; Alertmanager leaves the warning out."""
+"""A fast burn fires over long windows too; Alertmanager inhibits the warning."""
 
 
 @dataclass(frozen=True)
 class Case:
     trouble: str
-    """What happens."""
+    """What goes wrong, and the name of the case."""
     changed: dict[str, str] = field(default_factory=dict)
-    """Series that are then not as in STEADY."""
+    """Series that replace those of STEADY."""
     fires: set[str] = field(default_factory=set)
-    """All that do, as `name severity`."""
+    """All alerts that fire, each as `name severity`."""
     minutes: int = 40
     interval_minutes: int = 1
     missing: tuple[str, ...] = ()
-    """Series that are not there."""
+    """Series of STEADY that do not exist."""
 
 
 BURNS = (
@@ -342,7 +342,7 @@ CASES = (*BURNS, *CAUSES)
 
 @pytest.fixture(scope="module")
 def differences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What promtool says of each case, by its trouble. It is asked on all cores."""
+    """What promtool prints for each case, by its trouble; it runs on all cores."""
     folders = [tmp_path_factory.mktemp("case") for _ in CASES]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         said = pool.map(difference, CASES, folders)

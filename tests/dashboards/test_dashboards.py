@@ -1,4 +1,4 @@
-"""The dashboards' JSON, as Grafana will read it."""
+"""The JSON of the dashboards, as Grafana reads it."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def test_no_title_is_cut(dashboard: Json) -> None:
 
 
 def test_the_first_screen_says_whether_it_is_well(dashboard: Json) -> None:
-    """Large figures with colours, in one row, above all else."""
+    """The first row has only large figures on coloured backgrounds."""
     first = [panel for panel in panels(dashboard) if panel["gridPos"]["y"] == 1]
     assert {panel["type"] for panel in first} == {"stat"}
     assert all(panel["options"]["colorMode"] == "background" for panel in first)
@@ -108,7 +108,7 @@ def test_each_variable_is_used_and_each_used_is_there(dashboard: Json) -> None:
 
 
 def test_all_takes_series_without_the_label_too(dashboard: Json) -> None:
-    """There is no namespace outside of Kubernetes."""
+    """Outside of Kubernetes, series have no label `namespace`."""
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             assert variable["allValue"] == ".*"
@@ -120,8 +120,8 @@ def test_rollouts_and_scaling_are_drawn_in(dashboard: Json) -> None:
 
 
 def test_the_sdk_knows_each_key_but_some_of_the_annotations(dashboard: Json) -> None:
-    """A key that Grafana's schema does not have would be ignored; those of annotations, which its
-    Prometheus data source reads, are written without the SDK, which drops them.
+    """Grafana ignores keys that its schema does not have. The SDK drops those keys of annotations
+    that only the Prometheus data source reads, so annotations are written without it.
     """
     register_default_plugins()
     read = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))

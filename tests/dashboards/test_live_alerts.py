@@ -1,4 +1,4 @@
-"""Faults on live routers under one real Prometheus, whose rules take a second for each minute."""
+"""Faults on live routers that a real Prometheus scrapes; its rules run sixty times as fast."""
 
 import asyncio
 import contextlib
@@ -198,7 +198,7 @@ def monitored(routers: dict[str, LiveRouter], folder: Path) -> Iterator[str]:
 
 
 def hastened(rules: dict[str, Any]) -> dict[str, Any]:
-    """Rules whose times are sixty times as short."""
+    """Divides all durations in the rules by sixty."""
     for group in rules["groups"]:
         group["interval"] = shorter(group["interval"])
         for rule in group["rules"]:

@@ -1,4 +1,4 @@
-"""What a panel is given comes out in the JSON that Grafana reads."""
+"""All properties of a panel are in the JSON that Grafana reads."""
 
 import json
 from collections.abc import Callable
