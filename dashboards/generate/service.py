@@ -210,8 +210,8 @@ DASHBOARD = dashboard(
                     "error (4xx); refused: 429; failed: 5xx; broken: the answer began but did "
                     "not finish.",
                     remedy="failed and broken are errors of the service: the request log names "
-                    "the replica. For refused, see Refusals by reason. Many client_gone often "
-                    "mean that answers are too slow.",
+                    "the replica. For refused, see Refusals by reason. Many client_gone "
+                    "requests often mean that answers are too slow.",
                     queries=[
                         Query(
                             f"sum by (outcome) (rate({_REQUESTS}[$__rate_interval]))",

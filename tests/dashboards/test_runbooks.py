@@ -14,7 +14,7 @@ from dashboards.generate.alerts import RUNBOOKS_URL
 from serving.cli import app
 from tests.dashboards import queries
 
-SECTIONS = ["What users see", "Confirm", "Likely causes", "Mend", "Prevent"]
+SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]
 PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
 """Words that the reader replaces."""
 
@@ -71,7 +71,7 @@ def test_a_page_has_all_sections(page: Path) -> None:
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     confirm = text.split("## Confirm")[1].split("## Likely causes")[0]
     assert queries.blocks(confirm, "promql"), "a query that shows it"
-    causes = text.split("## Likely causes")[1].split("## Mend")[0]
+    causes = text.split("## Likely causes")[1].split("## Fix")[0]
     assert len(re.findall(r"^\d\. ", causes, re.M)) >= 2
 
 
