@@ -176,7 +176,7 @@ BURNS = (
 )
 
 CAUSES = (
-    Case("all is well", minutes=240, interval_minutes=5),
+    Case("a healthy service", minutes=240, interval_minutes=5),
     Case(
         "no requests come",
         {
@@ -222,7 +222,7 @@ CAUSES = (
         {"MistralKvCacheSaturated warning"},
     ),
     Case(
-        "it preempts now and then with room left",
+        "it preempts now and then with a cache that is not full",
         {
             of_engine("vllm:num_preemptions_total"): "0+2x{n}",
             of_engine("vllm:kv_cache_usage_perc"): "0.6+0x{n}",
@@ -265,7 +265,7 @@ CAUSES = (
         },
     ),
     Case(
-        "the routers leave an engine out",
+        "the routers eject an engine",
         {of_router("mistral_serve_available_replicas"): "1+0x{n}"},
         {"MistralEngineStalled warning"},
     ),
