@@ -1,1 +1,1 @@
-"""Grafana's dashboards and Prometheus' rules, as code: `make dashboards` writes them."""
+"""Grafana dashboards and Prometheus rules as code; `make dashboards` writes the files."""

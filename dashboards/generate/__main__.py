@@ -7,17 +7,20 @@ from dashboards.generate import engines, routing, rules, scaling, service, tenan
 
 FOLDER = Path(__file__).parents[1]
 
-DASHBOARDS = tuple(module.DASHBOARD for module in (service, routing, engines, scaling, tenants))
+DASHBOARDS = {
+    "engines": engines.DASHBOARD,
+    "routing": routing.DASHBOARD,
+    "scaling": scaling.DASHBOARD,
+    "service": service.DASHBOARD,
+    "tenants": tenants.DASHBOARD,
+}
 
 
 def files() -> dict[Path, str]:
-    """Each generated file with what it must hold."""
+    """The content of each generated file, by its path."""
     dashboards = {
-        FOLDER / f"{dashboard.name}.json": json.dumps(
-            dashboard.json(), indent=1, ensure_ascii=False
-        )
-        + "\n"
-        for dashboard in DASHBOARDS
+        FOLDER / f"{name}.json": json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        for name, document in DASHBOARDS.items()
     }
     return dashboards | {FOLDER / "rules" / name: text for name, text in rules.files().items()}
 

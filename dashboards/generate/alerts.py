@@ -1,4 +1,4 @@
-"""Alerts: few, each with something to do, and a page of dashboards/runbooks that says what."""
+"""Alerts: few, each of which needs an action that its runbook in dashboards/runbooks describes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any
 
 from dashboards.generate.slo import (
     AVAILABILITY,
+    BUDGET_WINDOW,
     BURN_WINDOWS,
     BY,
     ITL,
@@ -18,16 +19,16 @@ from dashboards.generate.slo import (
 from serving.router.objectives import ITL_S, QUEUE_EDGES_S, TTFT_S
 
 RUNBOOKS_URL = "https://git.example.com/mistral-serve/blob/main/dashboards/runbooks"
-"""Where your people read dashboards/runbooks/."""
+"""The URL under which your operators read dashboards/runbooks/."""
 NAMESPACE = "mistral-serve"
-"""As in k8s/: metrics of Kubernetes are there for all namespaces."""
+"""The namespace in k8s/. Kubernetes exports its metrics for all namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     name: str
     severity: str
-    """critical: users suffer or are about to, wake someone; warning: look at it in the day."""
+    """critical: page someone, users are affected or soon will be; warning: for working hours."""
     expr: str
     wait: str
     summary: str
@@ -57,9 +58,9 @@ def groups() -> list[dict[str, Any]]:
 
 def burns() -> Iterator[Alert]:
     for objective, name, what in (
-        (AVAILABILITY, "MistralAvailabilityBurn", "fail or break off"),
-        (TTFT, "MistralTtftBurn", f"have their first token after more than {TTFT_S} s"),
-        (ITL, "MistralItlBurn", f"have gaps of more than {ITL_S} s between tokens"),
+        (AVAILABILITY, "MistralAvailabilityBurn", "requests fail or break off"),
+        (TTFT, "MistralTtftBurn", f"first tokens take more than {TTFT_S} s"),
+        (ITL, "MistralItlBurn", f"gaps between tokens are longer than {ITL_S} s"),
     ):
         for window in BURN_WINDOWS:
             yield _burn(objective, name, what, window)
@@ -75,9 +76,9 @@ def _burn(objective: Objective, name: str, what: str, window: BurnWindow) -> Ale
         f"and {error_ratio(window.short)}{slo} > {threshold}\n"
         f"and {bad_events(window.long)}{slo} >= {objective.min_bad}",
         window.wait,
-        f"{{{{ $labels.model }}}}: answers {what} too often",
-        f"{{{{ $value | humanizePercentage }}}} of the last {window.long} were bad. "
-        f"{100 * objective.budget:g} % may be, over a month: at this rate that is spent "
+        f"{{{{ $labels.model }}}}: too many {what}",
+        f"{{{{ $value | humanizePercentage }}}} were bad in the last {window.long}. The error "
+        f"budget is {100 * objective.budget:g} % over {BUDGET_WINDOW}; it is being spent more than "
         f"{window.rate:g} times too fast.",
         {"window": window.long},
     )
@@ -103,7 +104,7 @@ _FREE = (
     f"/ kubelet_volume_stats_capacity_bytes{_VOLUMES}"
 )
 _CERTIFICATE_END = "certmanager_certificate_expiration_timestamp_seconds"
-# Its namespace has the other name where Prometheus does not honour the labels of cert-manager.
+# Without honorLabels, Prometheus renames the namespace of cert-manager's series.
 _CERTIFICATE_LEFT_S = (
     f'({_CERTIFICATE_END}{{namespace="{NAMESPACE}"}}\n'
     f'or {_CERTIFICATE_END}{{exported_namespace="{NAMESPACE}"}}) - time()'
@@ -117,8 +118,8 @@ CAUSES = (
         f"count {BY} (mistral_serve_available_replicas == 0)\n"
         f"unless max {BY} (ray_mistral_serve_autoscaling_replicas) == 0",
         "2m",
-        "{{ $labels.model }}: {{ $value }} routers have no replica",
-        "Their requests to this model wait, then get a 503.",
+        "{{ $labels.model }}: {{ $value }} routers have no available replica",
+        "Requests to this model through these routers wait, then fail with a 503.",
     ),
     Alert(
         "MistralQueueSaturated",
@@ -127,7 +128,7 @@ CAUSES = (
         f"and sum {BY} (increase({_REFUSED}[15m])) >= 20",
         "10m",
         "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests are refused",
-        "More comes than all replicas can take, for longer than a peak lasts.",
+        "The load has exceeded the capacity of all replicas for longer than a short peak.",
     ),
     Alert(
         "MistralQueueSaturated",
@@ -139,7 +140,7 @@ CAUSES = (
         "10m",
         "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests are refused or "
         f"wait for more than {_WAITED_S:g} s",
-        "The replicas are full. Requests that are let in are still answered well.",
+        "The replicas are full. Admitted requests still meet their objectives.",
     ),
     Alert(
         "MistralKvCacheSaturated",
@@ -148,25 +149,25 @@ CAUSES = (
         f"and sum {_ENGINE} (increase(vllm:num_preemptions_total[10m])) >= 5",
         "10m",
         "{{ $labels.model }}: the KV cache of {{ $labels.replica }} is full",
-        "It is {{ $value | humanizePercentage }} full and the engine preempts: answers stop and "
-        "are computed again.",
+        "It is {{ $value | humanizePercentage }} full and the engine preempts requests: their "
+        "answers pause while their tokens are computed again.",
     ),
     Alert(
         "MistralNoScalingHeadroom",
         "warning",
         f'max {BY} (ray_mistral_serve_autoscaling_bound{{bound="max_replicas"}}) == 1',
         "15m",
-        "{{ $labels.model }}: the load asks for more than max_replicas",
-        "All replicas that it may have are there or start. With more load requests are refused.",
+        "{{ $labels.model }}: the load needs more replicas than max_replicas",
+        "All allowed replicas are up or starting. If the load grows, requests will be refused.",
     ),
     Alert(
         "MistralStreamsBroken",
         "warning",
         f'sum {BY} (increase(mistral_serve_requests_total{{outcome="broken"}}[15m])) >= 3',
         "0m",
-        "{{ $labels.model }}: streams end unfinished",
-        "About {{ $value | humanize }} in 15 minutes: their replica or router was lost, and no "
-        "other could go on.",
+        "{{ $labels.model }}: streams break off",
+        "About {{ $value | humanize }} in 15 minutes: their replica or router failed, and no other "
+        "replica could continue them.",
     ),
     Alert(
         "MistralEngineStalled",
@@ -174,9 +175,9 @@ CAUSES = (
         f"(\nmax {_ENGINE} (mistral_serve_booked_tokens) > 0\n"
         f"or sum {_ENGINE} (vllm:num_requests_running) > 0\n)\n"
         f"and sum {_ENGINE} (rate(vllm:iteration_tokens_total_count[2m])) == 0",
-        "3m",  # Ray Serve replaces it within some two minutes, if it can
-        "{{ $labels.model }}: {{ $labels.replica }} is up and produces nothing",
-        "It has requests, and its engine has made no step for minutes.",
+        "3m",  # Ray Serve replaces it within about two minutes, if it can
+        "{{ $labels.model }}: {{ $labels.replica }} is up but generates no tokens",
+        "It has requests, but its engine has not completed a step for minutes.",
     ),
     Alert(
         "MistralEngineStalled",
@@ -184,9 +185,9 @@ CAUSES = (
         f'count {BY} (up{{component="engine"}} == 1)\n'
         f"> max {BY} (mistral_serve_available_replicas)",
         "10m",
-        "{{ $labels.model }}: an engine is up and the routers leave it out",
-        "{{ $value }} engines answer Prometheus. It failed requests, or does not answer that it is "
-        "well.",
+        "{{ $labels.model }}: an engine is up but ejected by the routers",
+        "Prometheus can scrape {{ $value }} engines, but fewer replicas are available: one failed "
+        "requests or its health check.",
     ),
     Alert(
         "MistralAnswersLoop",
@@ -196,16 +197,16 @@ CAUSES = (
         " > 0.02\n"
         f"and sum {BY} (increase(mistral_serve_loop_stops_total[30m])) >= 5",
         "10m",
-        "{{ $labels.model }}: {{ $value | humanizePercentage }} of the answers loop",
-        "They repeat themselves for ever and are stopped: the users get a part of no use.",
+        "{{ $labels.model }}: {{ $value | humanizePercentage }} of the answers repeat themselves",
+        "They are stopped, but what users received of them is of little use.",
     ),
     Alert(
         "MistralReplicasFailToStart",
         "warning",
         f"{_DEPLOYMENT_STATUS} <= 2\nand {_DEPLOYMENT_STATUS} > 0",
         "15m",
-        "{{ $labels.deployment }}: its replicas do not start or do not stay well",
-        "Ray Serve says {{ if eq $value 1.0 }}DEPLOY_FAILED{{ else }}UNHEALTHY{{ end }}.",
+        "{{ $labels.deployment }}: its replicas do not start or do not stay healthy",
+        "Ray Serve reports {{ if eq $value 1.0 }}DEPLOY_FAILED{{ else }}UNHEALTHY{{ end }}.",
         {"stage": "failed"},
     ),
     Alert(
@@ -213,8 +214,8 @@ CAUSES = (
         "warning",
         f"{_DEPLOYMENT_STATUS} >= 3\nand {_DEPLOYMENT_STATUS} <= 4",
         "1h",
-        "{{ $labels.deployment }}: an update or a scale-up does not end",
-        "Replicas that are to come have not been ready for an hour.",
+        "{{ $labels.deployment }}: an update or a scale-up does not finish",
+        "New replicas have not become ready for an hour.",
         {"stage": "never_ready"},
     ),
     Alert(
@@ -223,32 +224,32 @@ CAUSES = (
         f'kube_statefulset_status_replicas_ready{{namespace="{NAMESPACE}",statefulset="redis"}}'
         " < 1",
         "10m",
-        "Redis is not ready: Ray's head cannot keep its state",
-        "The service goes on. If the head restarts now, it cannot come back.",
+        "Redis is not ready: Ray's head cannot save its state",
+        "The service continues, but if the head restarts now, it cannot recover.",
     ),
     Alert(
         "MistralCertificateExpires",
         "critical",
         f"{_CERTIFICATE_LEFT_S} < 2 * 86400",
         "10m",
-        "The certificate {{ $labels.name }} ends in {{ $value | humanizeDuration }}",
-        "After that clients refuse to connect.",
+        "The certificate {{ $labels.name }} expires in {{ $value | humanizeDuration }}",
+        "After that, clients refuse to connect.",
     ),
     Alert(
         "MistralCertificateExpires",
         "warning",
         f"{_CERTIFICATE_LEFT_S} < 14 * 86400",
         "1h",
-        "The certificate {{ $labels.name }} ends in {{ $value | humanizeDuration }}",
-        "It was to be renewed by now.",
+        "The certificate {{ $labels.name }} expires in {{ $value | humanizeDuration }}",
+        "It should have been renewed by now.",
     ),
     Alert(
         "MistralDiskFull",
         "critical",
         f"{_FREE} < 0.05",
         "5m",
-        "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
-        "Redis stops taking writes, or weights cannot be fetched, when it is full.",
+        "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} free space left",
+        "When it is full, Redis rejects writes or weights cannot be downloaded.",
     ),
     Alert(
         "MistralDiskFull",
@@ -256,16 +257,16 @@ CAUSES = (
         f"{_FREE} < 0.3\nand predict_linear(kubelet_volume_stats_available_bytes{_VOLUMES}[6h], "
         "86400) < 0",
         "1h",
-        "{{ $labels.persistentvolumeclaim }} is full within a day",
-        "{{ $value | humanizePercentage }} are left, and it grows.",
+        "{{ $labels.persistentvolumeclaim }} will be full within a day",
+        "{{ $value | humanizePercentage }} of its space is free, and it is filling up.",
     ),
     Alert(
         "MistralMetricsMissing",
         "critical",
         'absent(up{component="router"} == 1)',
         "5m",
-        "No router can be scraped",
-        "Either all are down, or Prometheus does not reach them: no other alert can fire.",
+        "Prometheus can scrape no router",
+        "Either all routers are down or Prometheus cannot reach them. No other alert can fire.",
     ),
     Alert(
         "MistralMetricsMissing",
@@ -273,6 +274,6 @@ CAUSES = (
         'up{component=~"router|engine"} == 0',
         "10m",
         "{{ $labels.component }} {{ $labels.instance }} cannot be scraped",
-        "What is shown and alerted on leaves it out.",
+        "Dashboards and alerts do not include it.",
     ),
 )

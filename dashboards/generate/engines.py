@@ -1,11 +1,9 @@
-"""What vLLM does: KV cache, batch, speed, and what its answers end with. By vLLM's own metrics."""
+"""The dashboard of the engines, from vLLM's own metrics: KV cache, batches, throughput, latency."""
 
-from dashboards.generate.chosen import REPLICA
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import REPLICA as REPLICA_VARIABLE
-from dashboards.generate.dashboard import Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import REPLICA
+from dashboards.generate.panel import Query, graph, stat
 from serving.router.objectives import ITL_S, TTFT_S
 
 _NOT_SCRAPED = "No engine is scraped"
@@ -29,21 +27,21 @@ _RUNNING = f"vllm:num_requests_running{{{REPLICA}}}"
 _WAITING = f"vllm:num_requests_waiting{{{REPLICA}}}"
 _LOCAL = ',source="local_compute"'
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "engines",
     "Engines",
-    "What each engine does: KV cache, batch, preemptions, prefill and decode rates, loops.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, REPLICA_VARIABLE],
+    "The state of each engine: KV cache, batch, preemptions, prefill and decode rates, and loops.",
+    [variables.NAMESPACE, variables.MODEL, variables.REPLICA],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Engines up",
-                    means="Engines that Prometheus reaches.",
-                    act="fewer than Scaling's replicas: the others start, or do not answer "
-                    "(MistralMetricsMissing's page).",
+                    shows="The number of engines that Prometheus can scrape.",
+                    remedy="If there are fewer engines than replicas on the Scaling dashboard, "
+                    "the missing ones are starting or do not respond; see MistralMetricsMissing.",
                     queries=[Query(f'sum(up{{component="engine",{REPLICA}}}) or vector(0)')],
                     unit="none",
                     width=4,
@@ -52,11 +50,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "green")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Fullest KV cache",
-                    means="KV cache in use of the engine that has least left.",
-                    act="above 90 % with preemptions: MistralKvCacheSaturated's page. Full without "
-                    "them is a replica well used.",
+                    shows="The KV cache utilization of the engine with the least free space.",
+                    remedy="Above 90 % with preemptions, see MistralKvCacheSaturated. A full "
+                    "cache without preemptions is a replica that is used well.",
                     queries=[Query(f"max({_KV})")],
                     unit="percentunit",
                     width=4,
@@ -64,10 +62,10 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.9, "orange"), (0.98, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
-                    title="Running",
-                    means="Requests in the batches of all engines.",
-                    act="0 while clients wait: MistralEngineStalled's page.",
+                stat(
+                    title="Running requests",
+                    shows="The requests in the batches of all engines.",
+                    remedy="If it is 0 while clients wait, see MistralEngineStalled.",
                     queries=[Query(f"sum({_RUNNING})")],
                     unit="none",
                     width=4,
@@ -75,12 +73,13 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Waiting in engines",
-                    means="Requests that engines have taken and cannot run yet. Routers keep them "
-                    "back, so there are hardly any.",
-                    act="more than a few: routers think that the engines have more room than they "
-                    "have. See KV cache and preemptions.",
+                    shows="Requests that engines have accepted but cannot run yet. Usually there "
+                    "are hardly any, because requests wait in the routers' request queues "
+                    "instead.",
+                    remedy="If there are more than a few, routers overestimate the free capacity "
+                    "of the engines. Check KV cache and preemptions.",
                     queries=[Query(f"sum({_WAITING})")],
                     unit="none",
                     width=4,
@@ -88,11 +87,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(5, "orange"), (50, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
-                    title="Preemptions a minute",
-                    means="Answers that were set back because the KV cache was full, and are "
-                    "computed again.",
-                    act="more than now and then: MistralKvCacheSaturated's page.",
+                stat(
+                    title="Preemptions per minute",
+                    shows="Requests that an engine preempted because its KV cache was full, and "
+                    "whose tokens it must compute again.",
+                    remedy="If it happens more than occasionally, see MistralKvCacheSaturated.",
                     queries=[Query(f"60 * {_rate('vllm:num_preemptions_total', '')}")],
                     unit="none",
                     width=4,
@@ -100,10 +99,10 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "orange"), (10, "red")],
                     empty=_NOT_SCRAPED,
                 ),
-                Panel(
+                stat(
                     title="Loops in the last hour",
-                    means="Answers that repeated themselves for ever and were stopped.",
-                    act="more than 2 % of the answers: MistralAnswersLoop's page.",
+                    shows="Answers that were stopped because they kept repeating the same text.",
+                    remedy="Above 2 % of all answers, see MistralAnswersLoop.",
                     queries=[
                         Query(
                             f"sum(increase(mistral_serve_loop_stops_total{{{REPLICA}}}[1h])) "
@@ -121,10 +120,11 @@ DASHBOARD = Dashboard(
             "KV cache and batch",
             8,
             [
-                Graph(
+                graph(
                     title="KV cache",
-                    means="In use, by replica.",
-                    act="one is full and others are not: see Routing's balance.",
+                    shows="The KV cache utilization of each replica.",
+                    remedy="If one replica is full and others are not, check the balance on the "
+                    "Routing dashboard.",
                     queries=[Query(f"max by (replica) ({_KV})", "{{replica}}")],
                     unit="percentunit",
                     width=8,
@@ -132,21 +132,23 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.9, "orange")],
                     empty=_NOT_SCRAPED,
                 ),
-                Graph(
-                    title="Batch",
-                    means="Requests that run, by replica.",
-                    act="it stays at max-num-seqs while the KV cache is not full: that flag is the "
-                    "limit.",
+                graph(
+                    title="Batch size",
+                    shows="The running requests of each replica.",
+                    remedy="If it stays at max-num-seqs while the KV cache is not full, that "
+                    "flag limits the throughput.",
                     queries=[Query(f"sum by (replica) ({_RUNNING})", "{{replica}}")],
                     unit="none",
                     width=8,
                     empty=_NOT_SCRAPED,
                 ),
-                Graph(
-                    title="Waiting and preempted",
-                    means="Requests that wait inside engines by reason (capacity: no room; "
-                    "deferred: another), and preemptions a minute.",
-                    act="capacity for long: MistralKvCacheSaturated's page.",
+                graph(
+                    title="Waiting and preempted requests",
+                    shows="Requests that wait inside engines, by reason (capacity: no free KV "
+                    "cache or batch slot; deferred: any other reason), and preemptions per "
+                    "minute.",
+                    remedy="If requests wait for capacity for a long time, see "
+                    "MistralKvCacheSaturated.",
                     queries=[
                         Query(
                             f"sum by (reason) (vllm:num_requests_waiting_by_reason{{{REPLICA}}})",
@@ -154,7 +156,7 @@ DASHBOARD = Dashboard(
                         ),
                         Query(
                             f"60 * {_rate('vllm:num_preemptions_total', '')}",
-                            "preemptions a minute",
+                            "preemptions per minute",
                         ),
                     ],
                     unit="none",
@@ -164,15 +166,14 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "Speed",
+            "Throughput",
             8,
             [
-                Graph(
+                graph(
                     title="Prefill rate",
-                    means="Prompt tokens that were computed in a second: those from the cache are "
-                    "not among them.",
-                    act="one is slower than the others with as many waiting: see its node's GPUs "
-                    "(clocks, temperature).",
+                    shows="Prompt tokens computed per second, without those found in the cache.",
+                    remedy="If one replica is slower than others with as many waiting requests, "
+                    "check the clocks and temperature of its GPUs.",
                     queries=[
                         Query(
                             _rate("vllm:prompt_tokens_by_source_total", more=_LOCAL), "{{replica}}"
@@ -181,20 +182,20 @@ DASHBOARD = Dashboard(
                     unit="short",
                     width=8,
                 ),
-                Graph(
+                graph(
                     title="Decode rate",
-                    means="Tokens generated in a second.",
-                    act="0 with requests that run: MistralEngineStalled's page.",
+                    shows="Output tokens generated per second.",
+                    remedy="If it is 0 while requests are running, see MistralEngineStalled.",
                     queries=[Query(_rate("vllm:generation_tokens_total"), "{{replica}}")],
                     unit="short",
                     width=8,
                 ),
-                Graph(
-                    title="Tokens a step",
-                    means="Tokens that a step of an engine works on, of prompts and answers. The "
-                    "larger, the longer the time between tokens and the more in all.",
-                    act="at max-num-batched-tokens all the time: prompts fill every step, so the "
-                    "inter-token latency is high. More replicas, or a lower prefill_utilization.",
+                graph(
+                    title="Tokens per step",
+                    shows="The prompt and output tokens that an engine processes in one step. "
+                    "Larger steps raise the throughput and the inter-token latency.",
+                    remedy="If it stays at max-num-batched-tokens, prompts fill every step and "
+                    "the inter-token latency is high. Add replicas or lower prefill_utilization.",
                     queries=[
                         Query(
                             f"{_rate('vllm:iteration_tokens_total_sum')}\n"
@@ -211,37 +212,42 @@ DASHBOARD = Dashboard(
             "Latency inside engines",
             8,
             [
-                Graph(
+                graph(
                     title="Time to first token",
-                    means="As engines see it: without the wait in the routers' line.",
-                    act="good here and bad on Service: requests wait in line. Bad here: prompts "
-                    "are long, or prefill is slow.",
+                    shows="The time as the engines measure it, without the wait in a router's "
+                    "request queue.",
+                    remedy="If it is good here and bad on the Service dashboard, requests wait "
+                    "in the routers' queues. If it is bad here, prompts are long or prefill is "
+                    "slow.",
                     queries=_quantiles("vllm:time_to_first_token_seconds"),
                     unit="s",
                     width=6,
                     thresholds=[(TTFT_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Inter-token latency",
-                    means="Between tokens as engines make them.",
-                    act="good here and bad on Service: the routers or the network are slow.",
+                    shows="The time between two tokens as the engines measure it.",
+                    remedy="If it is good here and bad on the Service dashboard, the routers or "
+                    "the network are slow.",
                     queries=_quantiles("vllm:inter_token_latency_seconds"),
                     unit="s",
                     width=6,
                     thresholds=[(ITL_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Queue time in engines",
-                    means="From an engine's taking a request to its first step.",
-                    act="more than a second: routers send more than engines can take.",
+                    shows="The time from when an engine accepts a request to its first step.",
+                    remedy="If it is more than a second, routers send more requests than the "
+                    "engines can run.",
                     queries=_quantiles("vllm:request_queue_time_seconds"),
                     unit="s",
                     width=6,
                 ),
-                Graph(
+                graph(
                     title="Prefill time",
-                    means="From a request's first step to its first token.",
-                    act="it grows with the uncached prompt: see Routing's hit rate.",
+                    shows="The time from a request's first step to its first token.",
+                    remedy="It grows with the uncached part of the prompts; check the hit rate "
+                    "on the Routing dashboard.",
                     queries=_quantiles("vllm:request_prefill_time_seconds"),
                     unit="s",
                     width=6,
@@ -252,12 +258,13 @@ DASHBOARD = Dashboard(
             "Prompts and answers",
             8,
             [
-                Graph(
-                    title="What answers end with",
-                    means="stop: the model ended; length: max_tokens; abort: the client left or "
-                    "the stream was moved; error: the engine failed; repetition: a loop.",
-                    act="error is never normal: see the replica's log. Much length: clients' "
-                    "max_tokens is small.",
+                graph(
+                    title="Answers by finish reason",
+                    shows="stop: the model ended the answer; length: it reached max_tokens; "
+                    "abort: the client disconnected or the stream moved to another replica; "
+                    "error: the engine failed; repetition: the answer repeated itself.",
+                    remedy="An error is never normal: read the replica's log. Many answers with "
+                    "length mean that clients set a small max_tokens.",
                     queries=[
                         Query(
                             _rate("vllm:request_success_total", "finished_reason"),
@@ -268,10 +275,10 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Prompt tokens by source",
-                    means="Computed here, or found in the cache.",
-                    act="see Routing where the cached share falls.",
+                    shows="Prompt tokens that were computed or found in the cache.",
+                    remedy="If the cached share drops, see the Routing dashboard.",
                     queries=[
                         Query(_rate("vllm:prompt_tokens_by_source_total", "source"), "{{source}}")
                     ],
@@ -279,11 +286,11 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
-                    title="Lengths",
-                    means="Tokens of prompts and answers, median and p99.",
-                    act="they grew: the same number of requests is more work, and capacity that "
-                    "was enough may not be.",
+                graph(
+                    title="Prompt and answer lengths",
+                    shows="The median and p99 of the tokens in prompts and answers.",
+                    remedy="If they grew, the same number of requests is more work, and the "
+                    "capacity may no longer be enough.",
                     queries=[
                         Query(
                             f"histogram_quantile({quantile}, sum by (le) "

@@ -1,232 +1,175 @@
-"""Panels, of the few kinds that the dashboards need, in Grafana's JSON (11 and newer)."""
+"""Panels in the style of these dashboards, built with Grafana's SDK."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from string import ascii_uppercase
+from typing import NamedTuple, NotRequired, TypedDict, TypeVar, Unpack
 
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+from grafana_foundation_sdk.builders import common, prometheus
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders.bargauge import Panel as BarGauge
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.statetimeline import Panel as StateTimeline
+from grafana_foundation_sdk.builders.table import Panel as Table
+from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
+from grafana_foundation_sdk.models import common as style
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-Thresholds = Sequence[tuple[float, str]]
-"""From which value on which colour. Below the first it is green."""
+Panel = Stat | TimeSeries | StateTimeline | BarGauge | Table
+Kind = TypeVar("Kind", Stat, TimeSeries, StateTimeline, BarGauge, Table)
+
+DATASOURCE = models.DataSourceRef("prometheus", "${datasource}")
+_LAST_VALUE = ["lastNotNull"]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     expr: str
     legend: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """A stat (the value now, its colour behind it), unless it is a subclass."""
+class About(TypedDict):
+    """The properties that every kind of panel has."""
 
     title: str
-    means: str
-    """What it shows."""
-    act: str
-    """What to do when it looks wrong."""
+    shows: str
+    """One or more sentences on what the panel shows."""
+    remedy: str
+    """What to do when the panel looks wrong."""
     queries: Sequence[Query]
     unit: str
-    """As Grafana names it."""
+    """The unit's identifier in Grafana."""
     width: int
-    """Of 24 columns."""
-    empty: str = "No traffic"
-    """What is to be read where there is no data."""
-    thresholds: Thresholds = ()
-    below: str = "green"
-    """The colour below the first threshold."""
-    decimals: int | None = None
-    values: Sequence[tuple[float, str, str]] = ()
-    """A text and a colour in place of a number."""
-
-    def json(self, panel_id: int, x: int, y: int, height: int) -> dict[str, Any]:
-        return {
-            "id": panel_id,
-            "type": self._type(),
-            "title": self.title,
-            "description": f"{self.means}\n\n**When it looks wrong:** {self.act}",
-            "datasource": DATASOURCE,
-            "gridPos": {"h": height, "w": self.width, "x": x, "y": y},
-            "fieldConfig": {"defaults": self._defaults(), "overrides": []},
-            "options": self._options(),
-            "targets": [self._target(i, query) for i, query in enumerate(self.queries)],
-        }
-
-    def _type(self) -> str:
-        return "stat"
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "colorMode": "background",
-            "graphMode": "none",
-            "justifyMode": "center",
-            "orientation": "auto",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "textMode": "auto" if any(query.legend for query in self.queries) else "value",
-            "wideLayout": True,
-        }
-
-    def _instant(self) -> bool:
-        return True
-
-    def _custom(self) -> dict[str, Any]:
-        return {}
-
-    def _defaults(self) -> dict[str, Any]:
-        steps = [(None, self.below), *self.thresholds]
-        nan = {"type": "special", "options": {"match": "nan", "result": {"text": self.empty}}}
-        texts = {
-            f"{value:g}": {"text": text, "color": color, "index": index}
-            for index, (value, text, color) in enumerate(self.values)
-        }
-        defaults: dict[str, Any] = {
-            "unit": self.unit,
-            "noValue": self.empty,
-            "color": {"mode": self._color_mode()},
-            "thresholds": {
-                "mode": "absolute",
-                "steps": [{"value": value, "color": color} for value, color in steps],
-            },
-            "mappings": [nan, *([{"type": "value", "options": texts}] if texts else [])],
-            "custom": self._custom(),
-        }
-        return defaults if self.decimals is None else {**defaults, "decimals": self.decimals}
-
-    def _color_mode(self) -> str:
-        return "thresholds"
-
-    def _target(self, index: int, query: Query) -> dict[str, Any]:
-        return {
-            "refId": chr(ord("A") + index),
-            "datasource": DATASOURCE,
-            "expr": query.expr,
-            "legendFormat": query.legend or "__auto",
-            "instant": self._instant(),
-            "range": not self._instant(),
-        }
+    """The width in columns, of which a dashboard has 24."""
+    empty: NotRequired[str]
+    """The text that stands where there is no data; "No traffic" unless given."""
+    thresholds: NotRequired[Sequence[tuple[float, str]]]
+    """Pairs of a value and the colour from that value upwards."""
+    below: NotRequired[str]
+    """The colour below the first threshold; green unless given."""
+    decimals: NotRequired[int]
+    states: NotRequired[Sequence[tuple[float, str, str]]]
+    """Values that are shown as a text in a colour."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Graph(Panel):
-    """Lines in time. Thresholds are drawn where there are any."""
-
-    stacked: bool = False
-    max: float | None = None
-
-    def _type(self) -> str:
-        return "timeseries"
-
-    def _instant(self) -> bool:
-        return False
-
-    def _color_mode(self) -> str:
-        return "palette-classic"
-
-    def _defaults(self) -> dict[str, Any]:
-        defaults = {**super()._defaults(), "min": 0}
-        return defaults if self.max is None else {**defaults, "max": self.max}
-
-    def _custom(self) -> dict[str, Any]:
-        return {
-            "drawStyle": "line",
-            "lineWidth": 1 if self.stacked else 2,
-            "fillOpacity": 40 if self.stacked else 8,
-            "showPoints": "never",
-            "spanNulls": False,
-            "stacking": {"mode": "normal" if self.stacked else "none", "group": "A"},
-            "thresholdsStyle": {"mode": "dashed" if self.thresholds else "off"},
-        }
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "legend": {
-                "displayMode": "list",
-                "placement": "bottom",
-                "showLegend": True,
-                "calcs": ["lastNotNull"],
-            },
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        }
+def stat(**about: Unpack[About]) -> Stat:
+    """The current value, on a background in the threshold's colour."""
+    named = any(query.legend for query in about["queries"])
+    return (
+        _panel(Stat(), about, instant=True)
+        .color_mode(style.BigValueColorMode.BACKGROUND)
+        .graph_mode(style.BigValueGraphMode.NONE)
+        .justify_mode(style.BigValueJustifyMode.CENTER)
+        .text_mode(style.BigValueTextMode.AUTO if named else style.BigValueTextMode.VALUE)
+        .reduce_options(common.ReduceDataOptions().calcs(_LAST_VALUE))
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timeline(Panel):
-    """States in time: `values` says what the numbers are."""
-
-    def _type(self) -> str:
-        return "state-timeline"
-
-    def _instant(self) -> bool:
-        return False
-
-    def _custom(self) -> dict[str, Any]:
-        return {"lineWidth": 0, "fillOpacity": 80, "spanNulls": False}
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "alignValue": "left",
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
-            "mergeValues": True,
-            "rowHeight": 0.8,
-            "showValue": "auto",
-            "tooltip": {"mode": "single", "sort": "none"},
-        }
+def graph(*, stacked: bool = False, max: float | None = None, **about: Unpack[About]) -> TimeSeries:
+    """Values over time, with thresholds as dashed lines."""
+    legend = common.VizLegendOptions().show_legend(True).calcs(_LAST_VALUE)
+    tooltip = common.VizTooltipOptions().mode(style.TooltipDisplayMode.MULTI)
+    panel = (
+        _panel(TimeSeries(), about, instant=False)
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .min(0)
+        .line_width(1 if stacked else 2)
+        .fill_opacity(40 if stacked else 8)
+        .show_points(style.VisibilityMode.NEVER)
+        .legend(legend)
+        .tooltip(tooltip.sort(style.SortOrder.DESCENDING))
+    )
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(style.StackingMode.NORMAL).group("A"))
+    if "thresholds" in about:
+        dashed = style.GraphThresholdsStyleMode.DASHED
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(dashed))
+    return panel if max is None else panel.max(max)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bars(Panel):
-    """The value of each now, the longest bar first."""
-
-    mode: Literal["gradient", "basic"] = "gradient"
-
-    def _type(self) -> str:
-        return "bargauge"
-
-    def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), "min": 0}
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "displayMode": self.mode,
-            "orientation": "horizontal",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showUnfilled": True,
-            "valueMode": "color",
-            "namePlacement": "auto",
-            "sizing": "auto",
-        }
+def timeline(**about: Unpack[About]) -> StateTimeline:
+    """States over time; `states` names them."""
+    return (
+        _panel(StateTimeline(), about, instant=False)
+        .line_width(0)
+        .fill_opacity(80)
+        .row_height(0.8)
+        .legend(common.VizLegendOptions().show_legend(False))
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table(Panel):
-    """Labels as columns, and a column for the value of each query under its legend."""
+def bars(**about: Unpack[About]) -> BarGauge:
+    """The current value of each series as a horizontal bar, in the order of the query."""
+    return (
+        _panel(BarGauge(), about, instant=True)
+        .min(0)
+        .orientation(style.VizOrientation.HORIZONTAL)
+        .reduce_options(common.ReduceDataOptions().calcs(_LAST_VALUE))
+    )
 
-    hidden: Sequence[str] = ()
-    """Labels that are not shown."""
 
-    def _type(self) -> str:
-        return "table"
+def table(*, hidden: Sequence[str] = (), **about: Unpack[About]) -> Table:
+    """A column for each label but those in `hidden`, and one for each query under its legend."""
+    queries = about["queries"]
+    names = {"Value": queries[0].legend} | {
+        f"Value #{ref}": query.legend for ref, query in zip(ascii_uppercase, queries, strict=False)
+    }
+    columns = {
+        "excludeByName": dict.fromkeys(["Time", *hidden], True),
+        "indexByName": {},
+        "renameByName": names,
+    }
+    return (
+        _panel(Table(), about, instant=True, table=True)
+        .filterable(False)
+        .with_transformation(models.DataTransformerConfig("merge", options={}))
+        .with_transformation(models.DataTransformerConfig("organize", options=columns))
+    )
 
-    def _custom(self) -> dict[str, Any]:
-        return {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False}
 
-    def _options(self) -> dict[str, Any]:
-        return {"cellHeight": "sm", "showHeader": True, "footer": {"show": False}}
+def _panel(panel: Kind, about: About, *, instant: bool, table: bool = False) -> Kind:
+    empty = about.get("empty", "No traffic")
+    steps = [(None, about.get("below", "green")), *about.get("thresholds", ())]
+    thresholds = builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE)
+    if "decimals" in about:
+        panel.decimals(about["decimals"])
+    return (
+        panel.title(about["title"])
+        .description(f"{about['shows']}\n\n**When it looks wrong:** {about['remedy']}")
+        .datasource(DATASOURCE)
+        .span(about["width"])
+        .unit(about["unit"])
+        .no_value(empty)
+        .mappings(_mappings(empty, about.get("states", ())))
+        .thresholds(thresholds.steps([models.Threshold(value, color) for value, color in steps]))
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .targets(
+            [
+                _target(ref, query, instant, table)
+                for ref, query in zip(ascii_uppercase, about["queries"], strict=False)
+            ]
+        )
+    )
 
-    def _target(self, index: int, query: Query) -> dict[str, Any]:
-        return {**super()._target(index, query), "format": "table"}
 
-    def json(self, panel_id: int, x: int, y: int, height: int) -> dict[str, Any]:
-        refs = [chr(ord("A") + index) for index in range(len(self.queries))]
-        names = {"Value": self.queries[0].legend} | {
-            f"Value #{ref}": query.legend for ref, query in zip(refs, self.queries, strict=True)
-        }
-        hidden = dict.fromkeys(["Time", *self.hidden], True)
-        organize = {"excludeByName": hidden, "indexByName": {}, "renameByName": names}
-        return {
-            **super().json(panel_id, x, y, height),
-            "transformations": [
-                {"id": "merge", "options": {}},
-                {"id": "organize", "options": organize},
-            ],
-        }
+def _mappings(empty: str, states: Sequence[tuple[float, str, str]]) -> list[models.ValueMapping]:
+    nan = models.DashboardSpecialValueMapOptions(
+        models.SpecialValueMatch.NA_N, models.ValueMappingResult(empty)
+    )
+    texts = {
+        f"{value:g}": models.ValueMappingResult(text, color, index=index)
+        for index, (value, text, color) in enumerate(states)
+    }
+    return [models.SpecialValueMap(nan), *([models.ValueMap(texts)] if texts else [])]
+
+
+def _target(ref: str, query: Query, instant: bool, table: bool) -> prometheus.Dataquery:
+    target = (
+        prometheus.Dataquery()
+        .ref_id(ref)
+        .datasource(DATASOURCE)
+        .expr(query.expr)
+        .legend_format(query.legend or "__auto")
+    )
+    if table:
+        target.format(PromQueryFormat.TABLE)
+    return target.instant() if instant else target.range()

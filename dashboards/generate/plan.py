@@ -1,5 +1,5 @@
-"""`python -m dashboards.generate.plan FOLDER`: a plan of each dashboard's grid, as an SVG picture
-of the size that a wall screen shows it in.
+"""`python -m dashboards.generate.plan FOLDER`: draws the grid of each dashboard as an SVG
+picture in the size of a wall screen.
 """
 
 import json
@@ -8,15 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dashboards.generate.dashboard import COLUMNS
-
+COLUMNS = 24
 WIDTH_PX = 1920
 UNIT_PX, GAP_PX = 30, 8
-"""Of Grafana's grid: a unit of height, and what is between panels."""
+"""Grafana's unit of height and its gap between panels."""
 CHARACTER_PX = 7.7
-"""Of a panel's title, on average."""
+"""The average width of a character in a panel's title."""
 ICONS_PX = 44
-"""Beside a title: the description's mark and the menu."""
+"""The width of the icons beside a title: the description's and the menu."""
 
 _COLORS = {"stat": "#dcefe0", "timeseries": "#e4ecf7", "table": "#f3eee0", "row": "none"}
 

@@ -1,4 +1,4 @@
-"""Recording rules: what of the objectives' events was bad, over each window that is looked at."""
+"""Recording rules: the share of bad events of each objective, over each window."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ from dashboards.generate.slo import (
 Rule = dict[str, Any]
 
 _LONG = ("1d", "3d", BUDGET_WINDOW)
-"""These change slowly and cost most. Prometheus takes no sample that is older than five minutes."""
+"""These windows change slowly and cost most, so they are evaluated less often: every two minutes,
+because Prometheus ignores samples older than five minutes."""
 
 
 def groups() -> list[dict[str, Any]]:

@@ -1,11 +1,9 @@
-"""Where requests go: cached prompts found, replicas in balance, waiting, recovery."""
+"""The dashboard of the routers: prefix cache hits, balance, request queues and recovery."""
 
-from dashboards.generate.chosen import MODEL, NAMESPACE, REPLICA
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import REPLICA as REPLICA_VARIABLE
-from dashboards.generate.dashboard import Dashboard, Row
-from dashboards.generate.panel import Bars, Graph, Panel, Query
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL, NAMESPACE, REPLICA
+from dashboards.generate.panel import Query, bars, graph, stat
 from serving.router.objectives import QUEUE_EDGES_S
 
 _RATE = "[$__rate_interval]"
@@ -19,7 +17,7 @@ def _rate(metric: str, by: str = "", matchers: str = MODEL) -> str:
 
 _INPUT = f'{MODEL},type="input"'
 _BOOKED = f"max by (model, replica) (mistral_serve_booked_tokens{{{REPLICA}}})"
-_OF_CACHE = "mistral_serve_cached_tokens_total"
+_FOUND = "mistral_serve_cached_tokens_total"
 _EXPECTED = "mistral_serve_expected_cached_tokens_total"
 _QUEUE = "mistral_serve_queue_time_seconds"
 
@@ -29,25 +27,26 @@ def _waited(seconds: float) -> str:
     return f"1 - {within} / ({_rate(f'{_QUEUE}_count')} > 0)"
 
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "routing",
     "Routing",
-    "Where requests go and why: cached prompts, balance, the queue, and what is recovered.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, REPLICA_VARIABLE],
+    "How requests are routed: prefix cache hits, balance, request queues and recovery.",
+    [variables.NAMESPACE, variables.MODEL, variables.REPLICA],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
-                    title="Prompts from cache",
-                    means="Of the prompts' tokens, the share that the chosen replica had computed "
-                    "before.",
-                    act="it fell and the traffic did not change: replicas were replaced (their "
-                    "caches are empty), or there are too few for what is asked about.",
+                stat(
+                    title="Cached prompt tokens",
+                    shows="The share of the prompt tokens that the chosen replica had in its "
+                    "prefix cache.",
+                    remedy="If it drops without a change in traffic, replicas were replaced and "
+                    "their caches are empty, or all caches together are too small for the "
+                    "prompts that recur.",
                     queries=[
                         Query(
-                            f"{_rate(_OF_CACHE)}\n"
+                            f"{_rate(_FOUND)}\n"
                             f"/ ({_rate('mistral_serve_tokens_total', matchers=_INPUT)} > 0)"
                         )
                     ],
@@ -56,25 +55,27 @@ DASHBOARD = Dashboard(
                     decimals=0,
                     below="blue",
                 ),
-                Panel(
-                    title="Found as expected",
-                    means="Cached tokens that the engines found, over those that the routers "
-                    "expected where they sent the prompts.",
-                    act="much below 1: engines evict what routers count on, so their KV caches are "
-                    "too small for the load (Engines).",
-                    queries=[Query(f"{_rate(_OF_CACHE)}\n/ ({_rate(_EXPECTED)} > 0)")],
+                stat(
+                    title="Cache prediction",
+                    shows="Cached tokens that the engines found, divided by those that the "
+                    "routers expected when they chose the replicas.",
+                    remedy="Far below 100 %, engines evict prefixes that the routers still "
+                    "expect, so their KV caches are too small for the load; see the Engines "
+                    "dashboard.",
+                    queries=[Query(f"{_rate(_FOUND)}\n/ ({_rate(_EXPECTED)} > 0)")],
                     unit="percentunit",
                     width=4,
                     decimals=0,
                     below="orange",
                     thresholds=[(0.7, "green")],
-                    empty="Nothing expected",
+                    empty="No expected tokens",
                 ),
-                Panel(
+                stat(
                     title="Imbalance",
-                    means="Booked tokens of the fullest replica over the average of its model.",
-                    act="above 2 for long under load: one replica is left out or slow, see the "
-                    "panels below. Without load it means nothing.",
+                    shows="The booked tokens of the fullest replica, divided by the average of "
+                    "its model.",
+                    remedy="If it stays above 2 under load, one replica is ejected or slow; see "
+                    "the panels below. It means nothing without load.",
                     queries=[
                         Query(
                             f"max(max by (model) ({_BOOKED})\n/ (avg by (model) ({_BOOKED}) > 0))"
@@ -84,12 +85,13 @@ DASHBOARD = Dashboard(
                     width=4,
                     decimals=2,
                     thresholds=[(2, "orange"), (4, "red")],
-                    empty="Nothing booked",
+                    empty="No booked tokens",
                 ),
-                Panel(
-                    title="In the queue",
-                    means="Requests that wait for room now, in all routers' lines.",
-                    act="see Scaling for whether replicas come, Service for who is refused.",
+                stat(
+                    title="Queued requests",
+                    shows="Requests that wait in the request queues of all routers.",
+                    remedy="Check on the Scaling dashboard whether replicas are starting, and on "
+                    "the Service dashboard whether requests are rejected.",
                     queries=[Query(f"sum(mistral_serve_queue_length{{{MODEL}}})")],
                     unit="none",
                     width=4,
@@ -97,12 +99,13 @@ DASHBOARD = Dashboard(
                     thresholds=[(10, "orange"), (100, "red")],
                     empty="No router is scraped",
                 ),
-                Panel(
+                stat(
                     title="Retries",
-                    means="Times that a replica was asked after one had failed, over requests. "
-                    "Routers stop at a fifth, so that they make no outage worse.",
-                    act="above 0 without a rollout: replicas fail; MistralEngineStalled's page "
-                    "tells how to see which.",
+                    shows="The share of requests that were sent to another replica because one "
+                    "had failed. Routers stop retrying at 20 %, so that retries do not make an "
+                    "outage worse.",
+                    remedy="If it is above 0 without a rollout, replicas fail; "
+                    "MistralEngineStalled explains how to find out which.",
                     queries=[
                         Query(
                             f"{_rate('mistral_serve_retries_total', matchers=NAMESPACE)}\n/ ("
@@ -114,42 +117,44 @@ DASHBOARD = Dashboard(
                     decimals=1,
                     thresholds=[(0.01, "orange"), (0.1, "red")],
                 ),
-                Panel(
+                stat(
                     title="Routers",
-                    means="Routers that Prometheus reaches.",
-                    act="fewer than configured: `kubectl -n mistral-serve get pods -l "
-                    "app.kubernetes.io/component=router`.",
+                    shows="The number of routers that Prometheus can scrape.",
+                    remedy="If there are fewer than configured, run `kubectl -n mistral-serve "
+                    "get pods -l app.kubernetes.io/component=router`.",
                     queries=[Query(f'sum(up{{component="router",{NAMESPACE}}}) or vector(0)')],
                     unit="none",
                     width=4,
                     decimals=0,
                     below="red",
                     thresholds=[(1, "green")],
-                    empty="None is scraped",
+                    empty="No router is scraped",
                 ),
             ],
         ),
         Row(
-            "Cache",
+            "Prefix cache",
             8,
             [
-                Graph(
+                graph(
                     title="Cached tokens, expected and found",
-                    means="Of the prompts, as they were placed and as the engines told afterwards.",
-                    act="found below expected: engines evict; above it: routers forget too soon, "
-                    "which costs nothing.",
+                    shows="Cached prompt tokens as the routers expected them and as the engines "
+                    "reported them afterwards.",
+                    remedy="If fewer are found than expected, engines evict prefixes that the "
+                    "routers still expect. If more are found, routers forget prefixes too early, "
+                    "which does no harm.",
                     queries=[
                         Query(_rate(_EXPECTED, "model"), "{{model}} expected"),
-                        Query(_rate(_OF_CACHE, "model"), "{{model}} found"),
+                        Query(_rate(_FOUND, "model"), "{{model}} found"),
                     ],
                     unit="short",
                     width=12,
                 ),
-                Graph(
+                graph(
                     title="Hit rate by replica",
-                    means="Tokens that each engine found in its prefix cache, over those that it "
-                    "looked up.",
-                    act="one is far lower than the others: it is new, or it was restarted.",
+                    shows="The share of the looked-up tokens that each engine found in its "
+                    "prefix cache.",
+                    remedy="A replica that is far below the others is new or was restarted.",
                     queries=[
                         Query(
                             f"{_rate('vllm:prefix_cache_hits_total', 'replica', REPLICA)}\n"
@@ -168,22 +173,23 @@ DASHBOARD = Dashboard(
             "Balance",
             8,
             [
-                Bars(
+                bars(
                     title="Booked tokens",
-                    means="KV cache tokens that the requests of all routers have booked on each "
-                    "replica now.",
-                    act="one is empty while others are full: routers leave it out because it "
-                    "failed (`mistral-serve status`), or it is new.",
+                    shows="The KV cache tokens that requests of all routers have booked on each "
+                    "replica.",
+                    remedy="If one replica is empty while others are full, it is new, or routers "
+                    "ejected it because it failed (see `mistral-serve status`).",
                     queries=[Query(f"sort_desc({_BOOKED})", "{{replica}}")],
                     unit="short",
                     width=8,
                     below="blue",
                     empty="No replica",
                 ),
-                Graph(
-                    title="Requests that run",
-                    means="In each engine's batch.",
-                    act="uneven while booked tokens are even is well: prompts differ in length.",
+                graph(
+                    title="Running requests by replica",
+                    shows="The requests in the batch of each engine.",
+                    remedy="It may be uneven while booked tokens are even, because prompts "
+                    "differ in length.",
                     queries=[
                         Query(
                             f"sum by (replica) (vllm:num_requests_running{{{REPLICA}}})",
@@ -194,11 +200,11 @@ DASHBOARD = Dashboard(
                     width=8,
                     empty="No engine is scraped",
                 ),
-                Graph(
+                graph(
                     title="Requests by router",
-                    means="Requests that end in a second, by router.",
-                    act="one has none: clients keep their connections to the others, or it is not "
-                    "behind the Service.",
+                    shows="Finished requests per second, by router.",
+                    remedy="If one router has none, clients keep their connections to the "
+                    "others, or its pod is not an endpoint of the Service.",
                     queries=[Query(_rate("mistral_serve_requests_total", "router"), "{{router}}")],
                     unit="reqps",
                     width=8,
@@ -209,10 +215,12 @@ DASHBOARD = Dashboard(
             "Queue and recovery",
             8,
             [
-                Graph(
-                    title="Requests that wait",
-                    means="In each model's lines; not those inside engines.",
-                    act="it does not fall within a replica's start-up time: see Scaling's bound.",
+                graph(
+                    title="Queue length by model",
+                    shows="Requests in the routers' request queues, without those that wait "
+                    "inside engines.",
+                    remedy="If it does not fall within the start-up time of a replica, check the "
+                    "Scaling dashboard for what limits the decision.",
                     queries=[
                         Query(
                             f"sum by (model) (mistral_serve_queue_length{{{MODEL}}})", "{{model}}"
@@ -222,11 +230,12 @@ DASHBOARD = Dashboard(
                     width=8,
                     empty="No router is scraped",
                 ),
-                Graph(
-                    title="How long they waited",
-                    means=f"Shares of the requests that waited for more than {_SHORT_S:g} and "
-                    f"{_LONG_S:g} s.",
-                    act="the longer one above 10 %: MistralQueueSaturated's page.",
+                graph(
+                    title="Long queue times",
+                    shows=f"The share of requests that spent more than {_SHORT_S:g} s and more "
+                    f"than {_LONG_S:g} s in a request queue.",
+                    remedy=f"If more than 10 % wait longer than {_LONG_S:g} s, see "
+                    "MistralQueueSaturated.",
                     queries=[
                         Query(_waited(_SHORT_S), f"> {_SHORT_S:g} s"),
                         Query(_waited(_LONG_S), f"> {_LONG_S:g} s"),
@@ -236,11 +245,11 @@ DASHBOARD = Dashboard(
                     max=1,
                     thresholds=[(0.1, "orange")],
                 ),
-                Graph(
-                    title="Recovered and lost",
-                    means="In a second: retries; streams that another replica went on with; "
-                    "streams that ended unfinished.",
-                    act="broken ones are what could not be continued: MistralStreamsBroken's page.",
+                graph(
+                    title="Recovered and broken requests",
+                    shows="Per second: retries, streams that another replica continued, and "
+                    "streams that broke.",
+                    remedy="Broken streams could not be continued; see MistralStreamsBroken.",
                     queries=[
                         Query(_rate("mistral_serve_retries_total", matchers=NAMESPACE), "retries"),
                         Query(
@@ -260,16 +269,16 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "The routers themselves",
+            "Router processes",
             8,
             [
-                Graph(
+                graph(
                     title="Rewritten requests",
-                    means="normalised: put into the form that the tokenizer takes; "
-                    "max_tokens_clamped: the answer would not fit the context; warned: something "
-                    "was left out and the client told.",
-                    act="much clamping: clients ask for more than the context holds. None of it "
-                    "is an error.",
+                    shows="normalised: converted to the form that the tokenizer accepts; "
+                    "max_tokens_clamped: reduced to what fits the context; warned: a field was "
+                    "dropped and the response has a warning.",
+                    remedy="Many clamped requests mean that clients ask for more tokens than the "
+                    "context has. None of these is an error.",
                     queries=[
                         Query(
                             _rate("mistral_serve_rewritten_requests_total", "rewrite", NAMESPACE),
@@ -279,10 +288,10 @@ DASHBOARD = Dashboard(
                     unit="reqps",
                     width=8,
                 ),
-                Graph(
-                    title="CPU of a router",
-                    means="Cores that each router uses. It relays on one.",
-                    act="near 1: add routers (`router.replicas`).",
+                graph(
+                    title="CPU by router",
+                    shows="The cores that each router uses. It can use one at most.",
+                    remedy="Near 1, add routers (`router.replicas`).",
                     queries=[
                         Query(
                             "sum by (router) (rate(process_cpu_seconds_total"
@@ -296,10 +305,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.8, "orange")],
                     empty="No router is scraped",
                 ),
-                Graph(
-                    title="Memory of a router",
-                    means="Resident memory.",
-                    act="it only ever grows under steady load: keep the request log and report it.",
+                graph(
+                    title="Memory by router",
+                    shows="The resident memory of each router.",
+                    remedy="If it keeps growing under a steady load, keep the request log and "
+                    "report a memory leak.",
                     queries=[
                         Query(
                             "sum by (router) (process_resident_memory_bytes"

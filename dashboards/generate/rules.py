@@ -8,7 +8,7 @@ from dashboards.generate import alerts, recording
 
 
 def files() -> dict[str, str]:
-    """The text of each by its name."""
+    """The text of each file, by its name."""
     return {"recording.yaml": _text(recording.groups()), "alerts.yaml": _text(alerts.groups())}
 
 
@@ -18,7 +18,7 @@ def _text(groups: list[dict[str, Any]]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Queries of some lines stay as they are."""
+    """Writes texts of several lines as literal blocks."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

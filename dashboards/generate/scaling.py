@@ -1,16 +1,15 @@
-"""How many replicas there are, why, and what they cost."""
+"""The dashboard of autoscaling: the number of replicas, the reasons for it, and the cost."""
 
-from dashboards.generate.chosen import MODEL, NAMESPACE
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import PRICE, Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query, Timeline
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL, NAMESPACE
+from dashboards.generate.panel import Query, graph, stat, timeline
 
 _AUTOSCALING = "ray_mistral_serve_autoscaling"
-"""Of Ray Serve's controller, of models with `autoscaling` alone."""
-_FIXED = "No model scales"
+"""Ray Serve's controller exports these metrics, for models with `autoscaling` only."""
+_FIXED = "No autoscaling"
 _NO_GPU = "No GPU"
-_PRICE = f"${PRICE.name}"
+_PRICE = "$usd_per_gpu_hour"
 
 _GPUS = f'ray_resources{{{NAMESPACE},Name="GPU"}}'
 _GPUS_USED = f'ray_resources{{{NAMESPACE},Name="GPU",State="USED"}}'
@@ -25,20 +24,20 @@ _UP = f"max by (model) (mistral_serve_available_replicas{{{MODEL}}})"
 _AT_MAX = f'{MODEL},bound="max_replicas"'
 _DEPLOYMENTS = f'{NAMESPACE},deployment=~"Engine-.*|Router"'
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "scaling",
     "Scaling and cost",
-    "How many replicas there are and why: demand, decisions, GPU-hours, cost of tokens.",
-    [NAMESPACE_VARIABLE, MODEL_VARIABLE, PRICE],
+    "The number of replicas and the reasons for it: demand, decisions, GPU-hours, cost of tokens.",
+    [variables.NAMESPACE, variables.MODEL, variables.PRICE],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
+                stat(
                     title="Replicas",
-                    means="That are given requests, of all models.",
-                    act="see below which model has fewer than were decided.",
+                    shows="Available replicas of all models.",
+                    remedy="The graphs below show which model has fewer replicas than decided.",
                     queries=[Query(f"sum({_UP})")],
                     unit="none",
                     width=4,
@@ -47,11 +46,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "green")],
                     empty="No router is scraped",
                 ),
-                Panel(
-                    title="On their way",
-                    means="Replicas that were decided and are not given requests yet.",
-                    act="for longer than a start takes (Start-up below): "
-                    "MistralReplicasFailToStart's page.",
+                stat(
+                    title="Starting replicas",
+                    shows="Replicas that were decided but are not available yet.",
+                    remedy="If they take longer than a start (see Start-up time below), see "
+                    "MistralReplicasFailToStart.",
                     queries=[Query(f"sum(clamp_min({_decision('replicas')} - {_UP}, 0))")],
                     unit="none",
                     width=4,
@@ -59,10 +58,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "blue")],
                     empty=_FIXED,
                 ),
-                Panel(
+                stat(
                     title="At max_replicas",
-                    means="Models whose load asks for more replicas than they may have.",
-                    act="MistralNoScalingHeadroom's page.",
+                    shows="The number of models whose load needs more replicas than max_replicas "
+                    "allows.",
+                    remedy="See MistralNoScalingHeadroom.",
                     queries=[
                         Query(f"sum({_decision('bound', matchers=_AT_MAX)})"),
                     ],
@@ -72,11 +72,11 @@ DASHBOARD = Dashboard(
                     thresholds=[(1, "orange")],
                     empty=_FIXED,
                 ),
-                Panel(
+                stat(
                     title="GPUs in use",
-                    means="Of the GPUs of all nodes, the share that replicas have.",
-                    act="low for hours: nodes without replicas cost as much. See the autoscaler's "
-                    "`idleTimeoutSeconds`.",
+                    shows="The share of the GPUs of all nodes that replicas use.",
+                    remedy="If it is low for hours, you pay for nodes without replicas. Check "
+                    "`idleTimeoutSeconds` of the autoscaler.",
                     queries=[Query(f"sum({_GPUS_USED}) / (sum({_GPUS}) > 0)")],
                     unit="percentunit",
                     width=4,
@@ -85,20 +85,23 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.8, "green")],
                     empty=_NO_GPU,
                 ),
-                Panel(
-                    title="Cost an hour",
-                    means="GPUs of all nodes, in use or not, at the price above.",
-                    act="it does not fall with the load: see what bounds the decisions.",
+                stat(
+                    title="Cost per hour",
+                    shows="All GPUs of all nodes, used or idle, at the price set above.",
+                    remedy="If it does not fall with the load, check what limits the scaling "
+                    "decisions.",
                     queries=[Query(f"sum({_GPUS}) * {_PRICE}")],
                     unit="currencyUSD",
                     width=4,
                     below="blue",
                     empty=_NO_GPU,
                 ),
-                Panel(
-                    title="Cost of a million tokens",
-                    means="Of prompts and answers together, over the time shown.",
-                    act="it rises when GPUs idle. Compare with the same hours of another day.",
+                stat(
+                    title="Cost per million tokens",
+                    shows="The cost of prompt and output tokens together, over the selected time "
+                    "range.",
+                    remedy="It rises when GPUs are idle. Compare it with the same hours of "
+                    "another day.",
                     queries=[
                         Query(
                             f"1e6 * sum(avg_over_time({_GPUS}[$__range])) * {_PRICE} "
@@ -115,28 +118,29 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "What there is",
+            "Replica status",
             8,
             [
-                Graph(
-                    title="Decided and there",
-                    means="Replicas that the policy wants up or starting, and those that are given "
-                    "requests.",
-                    act="they stay apart: replicas do not start, or there are no GPUs.",
+                graph(
+                    title="Decided and available replicas",
+                    shows="The replicas that the autoscaling policy decided on, and those that "
+                    "are available.",
+                    remedy="If the two stay apart, replicas do not start or there are no free "
+                    "GPUs.",
                     queries=[
                         Query(_decision("replicas"), "{{model}} decided"),
-                        Query(_UP, "{{model}} there"),
+                        Query(_UP, "{{model}} available"),
                     ],
                     unit="none",
                     width=12,
                     decimals=0,
                     empty="No router is scraped",
                 ),
-                Timeline(
-                    title="What Ray Serve does",
-                    means="The state of each deployment.",
-                    act="red for more than a few minutes, or updating for an hour: "
-                    "MistralReplicasFailToStart's page.",
+                timeline(
+                    title="Deployment status",
+                    shows="The status that Ray Serve reports for each deployment.",
+                    remedy="If it is red for more than a few minutes or updating for an hour, "
+                    "see MistralReplicasFailToStart.",
                     queries=[
                         Query(
                             f"max by (deployment) (ray_serve_deployment_status{{{_DEPLOYMENTS}}})",
@@ -146,7 +150,7 @@ DASHBOARD = Dashboard(
                     unit="none",
                     width=12,
                     empty="Ray is not scraped",
-                    values=[
+                    states=[
                         (0, "unknown", "text"),
                         (1, "deploy failed", "red"),
                         (2, "unhealthy", "red"),
@@ -159,14 +163,15 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "Why",
+            "Scaling decisions",
             8,
             [
-                Graph(
-                    title="Replicas that the load asks for",
-                    means="The demand of the signal that decides (prefill, waiting, KV cache or "
-                    "batch), over what a replica is to take of it.",
-                    act="above the decision: something holds it back, which is named beside.",
+                graph(
+                    title="Replicas that the load needs",
+                    shows="The demand by the deciding signal (prefill, waiting requests, KV "
+                    "cache or batch), divided by the target for one replica.",
+                    remedy="If it is above the decision, the panel to the right names what "
+                    "limits the decision.",
                     queries=[
                         Query(
                             f"{_decision('value', 'model, signal')}\n"
@@ -179,25 +184,25 @@ DASHBOARD = Dashboard(
                     decimals=1,
                     empty=_FIXED,
                 ),
-                Timeline(
-                    title="What holds the decision back",
-                    means="min_replicas, max_replicas: the configured limits. running_streams, "
-                    "recent_need, one_drain, idle_time, history, noise: what keeps replicas from "
-                    "being released.",
-                    act="max_replicas: MistralNoScalingHeadroom's page. The others are normal.",
+                timeline(
+                    title="What limits the decision",
+                    shows="min_replicas and max_replicas are configured limits. running_streams, "
+                    "recent_need, one_drain, idle_time, history and noise are reasons not to "
+                    "remove a replica yet.",
+                    remedy="For max_replicas, see MistralNoScalingHeadroom. The others are normal.",
                     queries=[
                         Query(f"{_decision('bound', 'model, bound')} == 1", "{{model}} {{bound}}")
                     ],
                     unit="none",
                     width=8,
-                    empty="Nothing does",
-                    values=[(1, "holds", "blue")],
+                    empty="No limit",
+                    states=[(1, "limits", "blue")],
                 ),
-                Graph(
-                    title="Start-up",
-                    means="The time that a replica takes to start, as measured.",
-                    act="it grew: weights come from a slower place. Scaling looks as far ahead as "
-                    "this, so it takes more replicas in reserve.",
+                graph(
+                    title="Start-up time",
+                    shows="The measured time that a replica takes to start.",
+                    remedy="If it grew, the weights come from a slower source. Autoscaling plans "
+                    "ahead by this time, so it keeps more replicas in reserve.",
                     queries=[Query(_decision("startup_seconds"), "{{model}}")],
                     unit="s",
                     width=8,
@@ -209,22 +214,22 @@ DASHBOARD = Dashboard(
             "Cost",
             8,
             [
-                Graph(
+                graph(
                     title="GPUs",
-                    means="Of all nodes, by whether a replica has them.",
-                    act="AVAILABLE for long: nodes wait for replicas that do not come, or are not "
-                    "given back.",
+                    shows="The GPUs of all nodes, by whether a replica uses them.",
+                    remedy="If GPUs stay AVAILABLE, nodes wait for replicas that do not start, "
+                    "or idle nodes are not removed.",
                     queries=[Query(f"sum by (State) ({_GPUS})", "{{State}}")],
                     unit="none",
                     width=6,
                     stacked=True,
                     empty=_NO_GPU,
                 ),
-                Graph(
+                graph(
                     title="GPU utilization",
-                    means="The share of the time that each GPU computes, as its driver says. A "
-                    "GPU that only decodes is at 100 % too.",
-                    act="0 on a GPU in use: MistralEngineStalled's page.",
+                    shows="The share of the time in which each GPU computes, as its driver "
+                    "reports it. A GPU that only decodes reaches 100 % too.",
+                    remedy="If it is 0 on a GPU in use, see MistralEngineStalled.",
                     queries=[
                         Query(
                             "avg by (instance, GpuIndex) "
@@ -237,10 +242,10 @@ DASHBOARD = Dashboard(
                     max=1,
                     empty=_NO_GPU,
                 ),
-                Panel(
-                    title="GPU-hours, and their cost",
-                    means="Of all nodes, over the time shown.",
-                    act="compare with the hours of GPUs in use.",
+                stat(
+                    title="GPU-hours and their cost",
+                    shows="All GPUs of all nodes over the selected time range.",
+                    remedy="Compare the total with the GPU-hours in use.",
                     queries=[
                         Query(
                             f"sum(avg_over_time({_GPUS}[$__range])) * $__range_s / 3600",
@@ -261,10 +266,10 @@ DASHBOARD = Dashboard(
                     below="blue",
                     empty=_NO_GPU,
                 ),
-                Graph(
-                    title="Cost of a million tokens, hourly",
-                    means="Of prompts and answers together, each hour.",
-                    act="it is high at night where min_replicas is more than the night needs.",
+                graph(
+                    title="Hourly cost per million tokens",
+                    shows="The cost of prompt and output tokens together, in each hour.",
+                    remedy="It is high at night if min_replicas is more than the night needs.",
                     queries=[
                         Query(
                             f"1e6 * sum({_GPUS}) * {_PRICE}\n/ (sum(increase({_TOKENS}[1h])) > 0)",

@@ -1,9 +1,11 @@
-"""Is the service well? What users see of it, and what is left of the error budgets."""
+"""The dashboard of the service as its users see it, with the error budgets of its objectives."""
 
-from dashboards.generate.chosen import MODEL
-from dashboards.generate.dashboard import MODEL as MODEL_VARIABLE
-from dashboards.generate.dashboard import NAMESPACE, Dashboard, Row
-from dashboards.generate.panel import Graph, Panel, Query, Table
+from grafana_foundation_sdk.builders.stat import Panel
+
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import MODEL
+from dashboards.generate.panel import Query, graph, stat, table
 from dashboards.generate.slo import (
     AVAILABILITY,
     BUDGET_WINDOW,
@@ -20,12 +22,13 @@ _BUDGET_DAYS = BUDGET_WINDOW.rstrip("d")
 
 def _budget(objective: Objective) -> Panel:
     spent = f'{error_ratio(BUDGET_WINDOW)}{{{MODEL},slo="{objective.name}"}}'
-    return Panel(
+    return stat(
         title=f"{objective.title} budget left",
-        means=f"Of the {100 * objective.budget:g} % of the last {_BUDGET_DAYS} days that may be "
-        "bad, what is left, for the model that has least. Below 0 the objective is missed.",
-        act="see the burn rate below: if it is above 1 something is wrong now, and an alert "
-        "says what. If not, it is past: no risky rollouts until this is green.",
+        shows=f"How much of the error budget ({100 * objective.budget:g} % of the last "
+        f"{_BUDGET_DAYS} days) is left for the model with the least. Below 0, the objective is "
+        "missed.",
+        remedy="Check the burn rate below. Above 1, something is wrong now and an alert names "
+        "it. Otherwise the incident is over: avoid risky rollouts until this panel is green.",
         queries=[Query(f"1 - max({spent}) / {objective.budget:.3g}")],
         unit="percentunit",
         width=4,
@@ -45,22 +48,22 @@ _REQUESTS = f"mistral_serve_requests_total{{{MODEL}}}"
 _QUEUE = "mistral_serve_queue_time_seconds"
 _WAITED_S = QUEUE_EDGES_S[-1]
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "service",
     "Service",
-    "Is it well: objectives, error budget, traffic, latency and refusals, as clients see them.",
-    [NAMESPACE, MODEL_VARIABLE],
+    "The health of the service: objectives, error budgets, traffic, latency and refusals.",
+    [variables.NAMESPACE, variables.MODEL],
     [
         Row(
-            "Is it well?",
+            "Service health",
             5,
             [
-                Panel(
+                stat(
                     title="Availability, last hour",
-                    means="Of the requests that were let in and were right, the share that got "
-                    f"their whole answer. The objective is {AVAILABILITY.target:.1%}.",
-                    act="open MistralAvailabilityBurn's page; `Requests by outcome` says whether "
-                    "they fail at once or break off.",
+                    shows="The share of the valid and admitted requests that received their "
+                    f"whole answer. The objective is {AVAILABILITY.target:.1%}.",
+                    remedy="See MistralAvailabilityBurn; `Requests by outcome` shows whether "
+                    "requests fail at once or break off.",
                     queries=[
                         Query(f'1 - max({error_ratio("1h")}{{{MODEL},slo="availability"}})'),
                     ],
@@ -71,19 +74,19 @@ DASHBOARD = Dashboard(
                     thresholds=[(0.99, "orange"), (AVAILABILITY.target, "green")],
                 ),
                 *(_budget(objective) for objective in OBJECTIVES),
-                Panel(
+                stat(
                     title="Requests",
-                    means="Requests that end in a second, of any outcome.",
-                    act="none while it should be busy: see whether clients reach the routers "
-                    "(`kubectl -n mistral-serve get endpoints mistral-serve-svc`).",
+                    shows="Finished requests per second, with any outcome.",
+                    remedy="If there are none at a busy time, check whether clients reach the "
+                    "routers (`kubectl -n mistral-serve get endpoints mistral-serve-svc`).",
                     queries=[Query(f"sum(rate({_REQUESTS}[$__rate_interval]))")],
                     unit="reqps",
                     width=4,
                 ),
-                Panel(
+                stat(
                     title="Firing alerts",
-                    means="Alerts of this service that fire now.",
-                    act="the table below names them, and each has a page of what to do.",
+                    shows="The number of firing alerts of this service.",
+                    remedy="The table below names them; each has a runbook.",
                     queries=[
                         Query(
                             'count(ALERTS{alertstate="firing",service="mistral-serve"}) '
@@ -101,12 +104,12 @@ DASHBOARD = Dashboard(
             "Objectives",
             7,
             [
-                Graph(
+                graph(
                     title="Burn rate, last hour",
-                    means="How many times faster than allowed the error budgets are spent. At 1 a "
-                    f"budget is just gone after {_BUDGET_DAYS} days, at 14.4 after two.",
-                    act="above 14.4 someone is woken. See which objective it is, and the page of "
-                    "its alert.",
+                    shows="How many times faster than allowed the error budgets are spent. At a "
+                    f"rate of 1 a budget lasts {_BUDGET_DAYS} days, at 14.4 two days.",
+                    remedy="Above 14.4, the on-call engineer is paged. Read the runbook of the "
+                    "objective's alert.",
                     queries=[
                         Query(
                             f'max by (model) ({error_ratio("1h")}{{{MODEL},slo="{o.name}"}}) '
@@ -120,10 +123,12 @@ DASHBOARD = Dashboard(
                     decimals=2,
                     thresholds=[(1, "orange"), (14.4, "red")],
                 ),
-                Table(
-                    title="Alerts that fire",
-                    means="By severity; each has a page in dashboards/runbooks/.",
-                    act="critical ones first. What another one explains is not sent to anybody.",
+                table(
+                    title="List of firing alerts",
+                    shows="The firing alerts by severity; each has a runbook in "
+                    "dashboards/runbooks/.",
+                    remedy="Start with the critical ones. Alerts that another alert explains are "
+                    "not sent.",
                     queries=[
                         Query(
                             "max by (alertname, severity, model, replica, deployment) "
@@ -139,15 +144,15 @@ DASHBOARD = Dashboard(
             ],
         ),
         Row(
-            "Latency, as clients see it",
+            "Latency as clients see it",
             8,
             [
-                Graph(
+                graph(
                     title="Time to first token",
-                    means="Of streams, from the request to the first bytes that were sent: median "
-                    "and p99 of the last minute or two, of the slowest router.",
-                    act="see whether requests wait (Queue below) or prefill is slow (Engines). "
-                    "MistralTtftBurn's page has the order.",
+                    shows="For streams, the time from the request to the first bytes sent: the "
+                    "median and p99 of the last minute or two, of the slowest router.",
+                    remedy="Check whether requests wait (Queue below) or prefill is slow "
+                    "(Engines dashboard). MistralTtftBurn lists the causes in order.",
                     queries=[
                         _quantile("time_to_first_token", "0.5"),
                         _quantile("time_to_first_token", "0.99"),
@@ -156,12 +161,12 @@ DASHBOARD = Dashboard(
                     width=8,
                     thresholds=[(TTFT_S, "red")],
                 ),
-                Graph(
+                graph(
                     title="Inter-token latency",
-                    means="Gaps between the tokens of streams, as they were sent: median and p99 "
-                    "of the last minute or two, of the slowest router.",
-                    act="batches are too large or prompts too long for the replicas: see Engines, "
-                    "and MistralItlBurn's page.",
+                    shows="The gaps between the tokens of streams as they were sent: the median "
+                    "and p99 of the last minute or two, of the slowest router.",
+                    remedy="The batches or the prompts are too large for the replicas; see the "
+                    "Engines dashboard and MistralItlBurn.",
                     queries=[
                         _quantile("inter_token_latency", "0.5"),
                         _quantile("inter_token_latency", "0.99"),
@@ -170,12 +175,12 @@ DASHBOARD = Dashboard(
                     width=8,
                     thresholds=[(ITL_S, "red")],
                 ),
-                Graph(
-                    title="Good answers",
-                    means=f"Shares of first tokens within {TTFT_S} s, of gaps within {ITL_S} s and "
-                    f"of whole answers within {DURATION_S:g} s.",
-                    act="whole answers may be long because they are asked for: no objective is set "
-                    "on them. For the others see the panels beside.",
+                graph(
+                    title="Requests within the objectives",
+                    shows=f"The shares of first tokens within {TTFT_S} s, of gaps between tokens "
+                    f"within {ITL_S} s, and of whole answers within {DURATION_S:g} s.",
+                    remedy="A whole answer may take long because the client asked for a long "
+                    "one, so it has no objective. For the other two, see the panels to the left.",
                     queries=[
                         Query(
                             f"sum(rate({name}_bucket{{{MODEL},"
@@ -199,12 +204,14 @@ DASHBOARD = Dashboard(
             "Traffic",
             8,
             [
-                Graph(
+                graph(
                     title="Requests by outcome",
-                    means="answered; client_gone: it left before; invalid: its fault (4xx); "
-                    "refused: 429; failed: 5xx; broken: unfinished after it had begun.",
-                    act="failed and broken are ours: the request log says which replica. refused: "
-                    "see Refusals. Much client_gone often means that answers come too slowly.",
+                    shows="answered; client_gone: the client disconnected; invalid: the client's "
+                    "error (4xx); refused: 429; failed: 5xx; broken: the answer began but did "
+                    "not finish.",
+                    remedy="failed and broken are errors of the service: the request log names "
+                    "the replica. For refused, see Refusals by reason. Many client_gone "
+                    "requests often mean that answers are too slow.",
                     queries=[
                         Query(
                             f"sum by (outcome) (rate({_REQUESTS}[$__rate_interval]))",
@@ -215,10 +222,11 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Requests by model",
-                    means="`unknown` are requests for a model that is not here.",
-                    act="much `unknown`: a client has a wrong name, which its 404 tells it.",
+                    shows="`unknown` counts requests for a model that is not served.",
+                    remedy="If there are many `unknown` requests, a client uses a wrong model "
+                    "name; the body of its 404 says so.",
                     queries=[
                         Query(f"sum by (model) (rate({_REQUESTS}[$__rate_interval]))", "{{model}}")
                     ],
@@ -226,10 +234,11 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
+                graph(
                     title="Tokens",
-                    means="Tokens of prompts read and of answers generated, in a second.",
-                    act="output falls while requests come: engines are slow or stalled (Engines).",
+                    shows="Prompt tokens read and output tokens generated, per second.",
+                    remedy="If the output drops while requests come in, engines are slow or "
+                    "stalled; see the Engines dashboard.",
                     queries=[
                         Query(
                             f"sum by (type) (rate(mistral_serve_tokens_total{{{MODEL}}}"
@@ -246,11 +255,13 @@ DASHBOARD = Dashboard(
             "Refusals and capacity",
             8,
             [
-                Graph(
+                graph(
                     title="Refusals by reason",
-                    means="Requests of all models that were not let in, by their `x-refused`.",
-                    act="queue_full, wait_too_long: too few replicas (Scaling). no_replica: none "
-                    "is up. deadline_*: clients ask for answers sooner than is possible.",
+                    shows="Requests to all models that were not admitted, by their `x-refused` "
+                    "header.",
+                    remedy="queue_full and wait_too_long: there are too few replicas (Scaling "
+                    "dashboard). no_replica: no replica is available. deadline_*: clients set "
+                    "deadlines that cannot be met.",
                     queries=[
                         Query(
                             "sum by (reason) (rate(mistral_serve_refused_requests_total"
@@ -262,12 +273,12 @@ DASHBOARD = Dashboard(
                     width=8,
                     stacked=True,
                 ),
-                Graph(
-                    title="Queue",
-                    means="Requests that wait for room, in the lines of all routers, and how many "
-                    f"a second leave it, let in or not, after more than {_WAITED_S:g} s.",
-                    act="it grows for minutes: more load than replicas. See Scaling for whether "
-                    "more are coming.",
+                graph(
+                    title="Request queue",
+                    shows="Requests that wait in the request queues of all routers, and how many "
+                    f"per second leave a queue, admitted or not, after more than {_WAITED_S:g} s.",
+                    remedy="If it grows for minutes, the load exceeds the capacity. Check on the "
+                    "Scaling dashboard whether replicas are starting.",
                     queries=[
                         Query(
                             f"sum by (model) (mistral_serve_queue_length{{{MODEL}}})", "{{model}}"
@@ -276,17 +287,19 @@ DASHBOARD = Dashboard(
                             f"sum(rate({_QUEUE}_count{{{MODEL}}}[$__rate_interval])) - "
                             f'sum(rate({_QUEUE}_bucket{{{MODEL},le="{_WAITED_S}"}}'
                             "[$__rate_interval]))",
-                            f"waited > {_WAITED_S:g} s, a second",
+                            f"waited > {_WAITED_S:g} s (per second)",
                         ),
                     ],
                     unit="short",
                     width=8,
                 ),
-                Graph(
-                    title="Replicas that are given requests",
-                    means="By model, as the router sees it that sees fewest.",
-                    act="0: MistralRouterWithoutReplicas. Fewer than Scaling decided: they start, "
-                    "or fail to, or routers leave them out (Routing).",
+                graph(
+                    title="Available replicas",
+                    shows="For each model, the smallest number of available replicas that any "
+                    "router reports.",
+                    remedy="If it is 0, see MistralRouterWithoutReplicas. If it is below the "
+                    "decision on the Scaling dashboard, replicas are starting, fail to start, or "
+                    "are ejected (Routing dashboard).",
                     queries=[
                         Query(
                             f"min by (model) (mistral_serve_available_replicas{{{MODEL}}})",

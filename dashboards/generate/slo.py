@@ -1,29 +1,29 @@
-"""What the service promises, and what counts against it."""
+"""The service level objectives, and which events count against them."""
 
 from dataclasses import dataclass
 
 from serving.router.objectives import ITL_S, TTFT_S
 
 BUDGET_WINDOW = "30d"
-"""The time that an error budget is for."""
+"""The period of an error budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     name: str
-    """The label `slo` of its recording rules."""
+    """The value of the label `slo` in its recording rules."""
     title: str
     target: float
-    """Of all events, the share that is to be good."""
+    """The share of all events that must be good."""
     bad: str
-    """Events that were not, as a rate; `{window}` is the time that it is over."""
+    """The rate of bad events; `{window}` stands for the range."""
     total: str
     min_bad: int
-    """So many bad events at least make an alert: with little traffic one alone is a large share."""
+    """The least number of bad events for an alert: in little traffic, one is a large share."""
 
     @property
     def budget(self) -> float:
-        """The share of events that may be bad."""
+        """The share of all events that may be bad."""
         return 1 - self.target
 
 
@@ -35,7 +35,7 @@ def _rate(series: str) -> str:
 
 
 def _slower_than(histogram: str, seconds: float) -> tuple[str, str]:
-    """The rates of bad ones and of all."""
+    """The rate of events slower than that, and the rate of all events."""
     total = _rate(f"mistral_serve_{histogram}_seconds_count")
     # Doubled: what is between braces is a name to `str.format`.
     good = _rate(f'mistral_serve_{histogram}_seconds_bucket{{{{le="{seconds}"}}}}')
@@ -46,8 +46,8 @@ AVAILABILITY = Objective(
     "availability",
     "Availability",
     0.999,
-    # A 429 says honestly that the service is full: MistralQueueSaturated is for that. A request
-    # that is wrong, or whose client has left, is neither good nor bad.
+    # MistralQueueSaturated covers refusals with 429. Invalid requests and requests whose client
+    # disconnected are neither good nor bad.
     bad=_rate('mistral_serve_requests_total{{outcome=~"failed|broken"}}'),
     total=_rate('mistral_serve_requests_total{{outcome=~"answered|failed|broken"}}'),
     min_bad=10,
@@ -55,7 +55,7 @@ AVAILABILITY = Objective(
 _BAD, _TOTAL = _slower_than("time_to_first_token", TTFT_S)
 TTFT = Objective("ttft", "TTFT", 0.99, _BAD, _TOTAL, min_bad=10)
 _BAD, _TOTAL = _slower_than("inter_token_latency", ITL_S)
-# An answer has some hundreds of gaps.
+# One answer has hundreds of gaps.
 ITL = Objective("itl", "ITL", 0.99, _BAD, _TOTAL, min_bad=500)
 
 OBJECTIVES = (AVAILABILITY, TTFT, ITL)
@@ -63,7 +63,7 @@ OBJECTIVES = (AVAILABILITY, TTFT, ITL)
 
 @dataclass(frozen=True, slots=True)
 class BurnWindow:
-    """The budget is spent `rate` times too fast over both windows, for a time."""
+    """An alert fires if the budget is spent `rate` times too fast over both windows, for `wait`."""
 
     long: str
     short: str
@@ -78,13 +78,15 @@ BURN_WINDOWS = (
     BurnWindow("1d", "2h", 3, "1h", "warning"),
     BurnWindow("3d", "6h", 1, "3h", "warning"),
 )
-"""Of the SRE workbook: 2 %, 5 %, 10 % and 10 % of a month's budget are gone when they fire."""
+"""The windows of Google's SRE workbook: when they fire, 2 %, 5 %, 10 % and 10 % of the budget of a
+month are spent."""
 
 
 def error_ratio(window: str) -> str:
-    """The series that a recording rule makes of an objective's bad events."""
+    """The name of the recorded share of bad events."""
     return f"mistral_serve:slo_errors:ratio_rate{window}"
 
 
 def bad_events(window: str) -> str:
+    """The name of the recorded number of bad events."""
     return f"mistral_serve:slo_bad_events:increase{window}"

@@ -1,10 +1,9 @@
-"""Who uses how much."""
+"""The dashboard of tenants: how much each of them uses."""
 
-from dashboards.generate.chosen import NAMESPACE, TENANT
-from dashboards.generate.dashboard import NAMESPACE as NAMESPACE_VARIABLE
-from dashboards.generate.dashboard import PRICE, Dashboard, Row
-from dashboards.generate.dashboard import TENANT as TENANT_VARIABLE
-from dashboards.generate.panel import Bars, Graph, Panel, Query, Table
+from dashboards.generate import variables
+from dashboards.generate.dashboard import Row, dashboard
+from dashboards.generate.matchers import NAMESPACE, TENANT
+from dashboards.generate.panel import Query, bars, graph, stat, table
 
 _REQUESTS = f"mistral_serve_tenant_requests_total{{{TENANT}}}"
 _TOKENS = "mistral_serve_tenant_tokens_total"
@@ -16,28 +15,28 @@ def _tokens(kind: str) -> str:
     return f'{_TOKENS}{{{TENANT},type="{kind}"}}'
 
 
-_OF_RANGE = f"sum by (tenant) (increase({_TOKENS}{{{TENANT}}}[$__range]))"
-_SHARE = f"{_OF_RANGE}\n/ on () group_left () (sum(increase({_ALL_TOKENS}[$__range])) > 0)"
+_IN_RANGE = f"sum by (tenant) (increase({_TOKENS}{{{TENANT}}}[$__range]))"
+_SHARE = f"{_IN_RANGE}\n/ on () group_left () (sum(increase({_ALL_TOKENS}[$__range])) > 0)"
 _COST = (
     f"{_SHARE}\n* on () group_left () (sum(avg_over_time({_GPUS}[$__range]))"
-    f" * $__range_s / 3600 * ${PRICE.name})"
+    f" * $__range_s / 3600 * $usd_per_gpu_hour)"
 )
-_NOBODY = "No requests"
+_NO_REQUESTS = "No requests"
 
-DASHBOARD = Dashboard(
+DASHBOARD = dashboard(
     "tenants",
     "Tenants",
-    "Who uses how much, by API key. Without configured tenants all are `default`.",
-    [NAMESPACE_VARIABLE, TENANT_VARIABLE, PRICE],
+    "The usage of each tenant, by API key. If no tenants are configured, all is `default`.",
+    [variables.NAMESPACE, variables.TENANT, variables.PRICE],
     [
         Row(
             "At a glance",
             5,
             [
-                Panel(
-                    title="Tenants with requests",
-                    means="In the time shown.",
-                    act="one is missing that should be there: its keys are refused with 401 "
+                stat(
+                    title="Active tenants",
+                    shows="Tenants with requests in the selected time range.",
+                    remedy="If an expected tenant is missing, its keys are rejected with 401 "
                     "(`unauthorized` in the request log).",
                     queries=[
                         Query(
@@ -49,50 +48,53 @@ DASHBOARD = Dashboard(
                     width=6,
                     decimals=0,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
-                Panel(
+                stat(
                     title="Requests",
-                    means="In the time shown, of those chosen.",
-                    act="see below whose.",
+                    shows="Requests of the selected tenants in the selected time range.",
+                    remedy="The graphs below show which tenant sends them.",
                     queries=[Query(f"sum(increase({_REQUESTS}[$__range]))")],
                     unit="short",
                     width=6,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
-                Panel(
+                stat(
                     title="Tokens",
-                    means="Of prompts and answers, in the time shown, of those chosen.",
-                    act="see below whose.",
-                    queries=[Query(f"sum({_OF_RANGE})")],
+                    shows="Prompt and output tokens of the selected tenants in the selected time "
+                    "range.",
+                    remedy="The graphs below show which tenant uses them.",
+                    queries=[Query(f"sum({_IN_RANGE})")],
                     unit="short",
                     width=6,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
-                Panel(
+                stat(
                     title="Largest share",
-                    means="Of all tokens in the time shown, what the tenant had that had most.",
-                    act="near 100 % while others are refused: lower its `max_priority`, so that "
-                    "the others go first.",
+                    shows="The share of all tokens in the selected time range that the largest "
+                    "tenant used.",
+                    remedy="If it is near 100 % while requests of others are rejected, lower the "
+                    "tenant's `max_priority` so that the others go first.",
                     queries=[Query(f"max({_SHARE})")],
                     unit="percentunit",
                     width=6,
                     decimals=0,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
             ],
         ),
         Row(
-            "In time",
+            "Usage over time",
             9,
             [
-                Graph(
+                graph(
                     title="Requests by tenant",
-                    means="Requests that end in a second, whatever their outcome.",
-                    act="one jumps: ask its people, or lower its `max_priority`.",
+                    shows="Finished requests per second, with any outcome.",
+                    remedy="If one tenant's rate jumps, contact the tenant or lower its "
+                    "`max_priority`.",
                     queries=[
                         Query(
                             f"sum by (tenant) (rate({_REQUESTS}[$__rate_interval]))", "{{tenant}}"
@@ -101,13 +103,13 @@ DASHBOARD = Dashboard(
                     unit="reqps",
                     width=8,
                     stacked=True,
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
                 *(
-                    Graph(
+                    graph(
                         title=f"{kind.capitalize()} tokens by tenant",
-                        means=means,
-                        act=act,
+                        shows=shows,
+                        remedy=remedy,
                         queries=[
                             Query(
                                 f"sum by (tenant) (rate({_tokens(kind)}[$__rate_interval]))",
@@ -117,32 +119,34 @@ DASHBOARD = Dashboard(
                         unit="short",
                         width=8,
                         stacked=True,
-                        empty=_NOBODY,
+                        empty=_NO_REQUESTS,
                     )
-                    for kind, means, act in (
+                    for kind, shows, remedy in (
                         (
                             "input",
-                            "Tokens of prompts in a second, cached ones among them.",
-                            "it grows and the requests do not: prompts grew, which costs prefill.",
+                            "Prompt tokens per second, including cached ones.",
+                            "If it grows and the requests do not, prompts grew, so prefill costs "
+                            "more.",
                         ),
                         (
                             "output",
-                            "Tokens of answers in a second: they hold the GPUs longest.",
-                            "it grows and the requests do not: answers grew, see below.",
+                            "Output tokens per second, which use most of the GPUs' time.",
+                            "If it grows and the requests do not, answers grew.",
                         ),
                     )
                 ),
             ],
         ),
         Row(
-            "In the time shown",
+            "Usage in the selected time range",
             10,
             [
-                Table(
-                    title="By tenant",
-                    means="Requests, tokens, share of all tokens, and that share of the cost of "
-                    "all GPUs (0 where there are none).",
-                    act="for a bill by model, or latency by tenant, add up the request log.",
+                table(
+                    title="Usage by tenant",
+                    shows="Requests, tokens, the share of all tokens, and the same share of the "
+                    "cost of all GPUs (0 if there are none).",
+                    remedy="To bill by model or to see one tenant's latency, aggregate the "
+                    "request log.",
                     queries=[
                         Query(f"sum by (tenant) (increase({_REQUESTS}[$__range]))", "requests"),
                         Query(
@@ -154,20 +158,21 @@ DASHBOARD = Dashboard(
                             "output tokens",
                         ),
                         Query(f"100 * {_SHARE}", "% of tokens"),
-                        Query(f"{_COST}\nor 0 * {_OF_RANGE}", "USD"),
+                        Query(f"{_COST}\nor 0 * {_IN_RANGE}", "USD"),
                     ],
                     unit="short",
                     width=16,
                     decimals=1,
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
-                Bars(
-                    title="Tokens of a request",
-                    means="Of prompt and answer, on average.",
-                    act="one is far above the others: its requests cost as much as many of theirs.",
+                bars(
+                    title="Tokens per request",
+                    shows="The average number of prompt and output tokens per request.",
+                    remedy="A tenant far above the others costs as much per request as many of "
+                    "theirs.",
                     queries=[
                         Query(
-                            f"sort_desc({_OF_RANGE}\n/ (sum by (tenant) "
+                            f"sort_desc({_IN_RANGE}\n/ (sum by (tenant) "
                             f"(increase({_REQUESTS}[$__range])) > 0))",
                             "{{tenant}}",
                         )
@@ -175,7 +180,7 @@ DASHBOARD = Dashboard(
                     unit="short",
                     width=8,
                     below="blue",
-                    empty=_NOBODY,
+                    empty=_NO_REQUESTS,
                 ),
             ],
         ),

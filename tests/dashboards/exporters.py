@@ -1,4 +1,4 @@
-"""The names under which metrics exist, by the code that exports them."""
+"""The names of all metrics that exist, read from the code that exports them."""
 
 import ast
 import importlib.util
@@ -29,11 +29,11 @@ OF_KUBERNETES = {
     # cert-manager 1: pkg/metrics/certificates.go
     "certmanager_certificate_expiration_timestamp_seconds",
 }
-"""What other programs of a cluster export, which are not installed here."""
+"""Metrics of programs that run in a cluster and are not installed here."""
 
 
 def series(name: str, kind: str) -> set[str]:
-    """What is scraped of a metric, as prometheus-client names it."""
+    """The names of the series of a metric, as prometheus-client builds them."""
     name = name.removesuffix("_total") if kind == "counter" else name
     return {name + suffix for suffix in _OF_KIND[kind]}
 
@@ -62,7 +62,7 @@ def of_engines() -> set[str]:
 
 
 def of_ray() -> set[str]:
-    """Of Serve's code; and those of nodes that Ray's own dashboards show."""
+    """The metrics in Ray Serve's code, and the metrics of nodes that Ray's own dashboards show."""
     names = set()
     for path in (_package("ray") / "serve/_private").glob("*.py"):
         for metric, kind in _defined(ast.parse(path.read_text())):
@@ -72,7 +72,7 @@ def of_ray() -> set[str]:
 
 
 def of_autoscaling() -> set[str]:
-    """Our own that Ray exports."""
+    """The metrics of serving/autoscaling, which Ray exports."""
     names: list[str] = []
 
     class Gauge:
@@ -86,14 +86,14 @@ def of_autoscaling() -> set[str]:
 
 
 def _package(name: str) -> Path:
-    """Where it is installed, without importing it."""
+    """The folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None, f"{name} is not installed"
     return Path(spec.origin).parent
 
 
 def _unconditional(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Metrics that are not made under an `if`."""
+    """Metrics that are created outside of any `if`."""
     if isinstance(node, ast.If):
         return
     yield from _definition(node)
@@ -107,7 +107,7 @@ def _defined(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _definition(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Name and kind of a metric, where one is made here."""
+    """The name and kind of the metric that a call creates, if it creates one."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
         return
     called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id

@@ -1,4 +1,4 @@
-"""Asks a running Prometheus what the dashboards, rules and runbooks ask."""
+"""Sends the queries of dashboards, rules and runbooks to a running Prometheus."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -18,17 +18,17 @@ NOT_HERE: list[tuple[Callable[[Selector], bool], str]] = [
     (lambda s: ("Name", "=", "GPU") in s.matchers, "there is no GPU"),
     (lambda s: s.metric.startswith("ray_node_gpus"), "there is no GPU"),
 ]
-"""What has no data on a machine without a cluster and GPUs, and why."""
+"""Selectors without data on a machine without a cluster and GPUs, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
     url: str
     begin_s: float
-    """Since when it was asked about."""
+    """The start of the range that queries cover."""
 
     def has(self, query: str, end_s: float) -> bool:
-        """Whether it had a number for this at any time."""
+        """Whether the query had a number at any time until `end_s`."""
         response = httpx.get(
             f"{self.url}/api/v1/query_range",
             params={"query": query, "start": self.begin_s, "end": end_s, "step": 5},
@@ -40,8 +40,8 @@ class Prometheus:
 
 
 def without_data(prometheus: Prometheus, end_s: float) -> list[str]:
-    """The queries that find nothing and should: panels and recording rules as they are; of alerts,
-    annotations and runbooks, which ask for what is rare, each series that they look at.
+    """The queries that find no data but should. Panels and recording rules are queried whole.
+    Alerts, annotations and runbooks look for rare events: each series that they select is queried.
     """
     recorded = [
         (f"{rule['record']} {rule['labels']['slo']}", rule["expr"])

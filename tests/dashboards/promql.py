@@ -1,4 +1,4 @@
-"""As much of PromQL as is needed to see what series a query asks for."""
+"""A parser of PromQL that finds the series that a query selects."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -46,12 +46,12 @@ def _holds(value: str, operator: str, wanted: str) -> bool:
 
 
 def with_values(query: str, values: Mapping[str, str] = GRAFANA) -> str:
-    """Grafana's variables replaced. Raises KeyError for one that has no value."""
+    """Replaces Grafana's variables. Raises KeyError for a variable without a value."""
     return re.sub(r"\$\{?(\w+)\}?", lambda match: values[match[1]], query)
 
 
 def selectors(query: str) -> Iterator[Selector]:
-    """Raises ValueError where a character belongs to no token."""
+    """The selectors in a query. Raises ValueError for a character that is not PromQL."""
     tokens = _tokens(query)
     index = 0
     while index < len(tokens):
@@ -84,7 +84,7 @@ def _tokens(query: str) -> list[tuple[str, str]]:
 
 
 def _end(tokens: list[tuple[str, str]], begin: int, closing: str) -> int:
-    """After the closing mark: neither labels nor matchers are nested."""
+    """The index after the closing mark. Labels and matchers are not nested."""
     return next(i for i in range(begin, len(tokens)) if tokens[i][1] == closing) + 1
 
 

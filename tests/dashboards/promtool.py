@@ -1,4 +1,4 @@
-"""Prometheus' own tool, with which rules are tried in time that is made up."""
+"""Runs promtool, Prometheus' own tool, which evaluates rules in simulated time."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ NEEDED = pytest.mark.skipif(
 
 
 def check(queries: Iterable[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Whether each parses."""
+    """Lets promtool parse each query."""
     rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(queries)]
     path = folder / "queries.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
@@ -26,8 +26,8 @@ def check(queries: Iterable[str], folder: Path) -> subprocess.CompletedProcess[s
 
 
 def firing(series: Mapping[str, str], at: str, interval: str, folder: Path, want: set[str]) -> str:
-    """What promtool says if at that time other alerts fire than `want`, as `name severity`; empty
-    if they are the same. `series` have values in promtool's notation, one each `interval`.
+    """What promtool prints if other alerts than `want` (each `name severity`) fire at that time;
+    empty if exactly these fire. `series` have values in promtool's notation, one each `interval`.
     """
     expected = [
         {
@@ -55,7 +55,7 @@ def firing(series: Mapping[str, str], at: str, interval: str, folder: Path, want
 
 
 def _recording_first() -> list[str]:
-    """The names of all groups: with long intervals an alert would find what is recorded too old."""
+    """The names of all groups. Recording rules come first, so that alerts find fresh series."""
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
     groups.sort(key=lambda group: "record" not in group["rules"][0])
     return [group["name"] for group in groups]

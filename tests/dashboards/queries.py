@@ -1,4 +1,4 @@
-"""Every query that there is in dashboards/, and where it stands."""
+"""All queries in dashboards/, each with the place where it stands."""
 
 import json
 import re
@@ -14,7 +14,7 @@ RULES = sorted((FOLDER / "rules").glob("*.yaml"))
 RUNBOOKS = sorted((FOLDER / "runbooks").glob("*.md"))
 
 Placed = tuple[str, str]
-"""Where a query stands, and the query."""
+"""The place of a query, and the query."""
 
 _LABEL_VALUES = re.compile(r"label_values\((.*), \w+\)")
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
@@ -42,7 +42,7 @@ def of_panels() -> Iterator[Placed]:
 
 
 def of_variables() -> Iterator[Placed]:
-    """The series whose labels' values are chosen from."""
+    """The series whose label values the variables offer."""
     for name, dashboard in dashboards().items():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":

@@ -1,12 +1,16 @@
-"""The dashboards' JSON, as Grafana will read it."""
+"""The JSON of the dashboards, as Grafana reads it."""
 
 import json
 import re
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.generate import plan
+from dashboards.generate.annotations import ANNOTATIONS
 from tests.dashboards import queries
 from tests.dashboards.promql import GRAFANA
 
@@ -65,7 +69,7 @@ def test_no_title_is_cut(dashboard: Json) -> None:
 
 
 def test_the_first_screen_says_whether_it_is_well(dashboard: Json) -> None:
-    """Large figures with colours, in one row, above all else."""
+    """The first row has only large figures on coloured backgrounds."""
     first = [panel for panel in panels(dashboard) if panel["gridPos"]["y"] == 1]
     assert {panel["type"] for panel in first} == {"stat"}
     assert all(panel["options"]["colorMode"] == "background" for panel in first)
@@ -104,7 +108,7 @@ def test_each_variable_is_used_and_each_used_is_there(dashboard: Json) -> None:
 
 
 def test_all_takes_series_without_the_label_too(dashboard: Json) -> None:
-    """There is no namespace outside of Kubernetes."""
+    """Outside of Kubernetes, series have no label `namespace`."""
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             assert variable["allValue"] == ".*"
@@ -112,7 +116,23 @@ def test_all_takes_series_without_the_label_too(dashboard: Json) -> None:
 
 def test_rollouts_and_scaling_are_drawn_in(dashboard: Json) -> None:
     names = [annotation["name"] for annotation in dashboard["annotations"]["list"]]
-    assert names == ["Rollouts", "Scaling", "Replicas come and go", "Alerts"]
+    assert names == ["Rollouts", "Scaling", "Replica changes", "Alerts"]
+
+
+def test_the_sdk_knows_each_key_but_some_of_the_annotations(dashboard: Json) -> None:
+    """Grafana ignores keys that its schema does not have. The SDK drops those keys of annotations
+    that only the Prometheus data source reads, so annotations are written without it.
+    """
+    register_default_plugins()
+    read = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
+    assert {**read, "annotations": ...} == {**dashboard, "annotations": ...}
+    assert dashboard["annotations"] == {"list": ANNOTATIONS}
+    lost = {"step", "titleFormat", "textFormat", "tagKeys", "useValueForTime"}
+    for ours, parsed in zip(ANNOTATIONS, read["annotations"]["list"], strict=True):
+        assert ours.keys() - parsed.keys() == lost
+        assert {key: parsed[key] for key in parsed if key in ours} == {
+            key: ours[key] for key in ours if key not in lost
+        }
 
 
 def test_the_plan_shows_each_panel(dashboard: Json) -> None:

@@ -1,4 +1,4 @@
-"""What is committed is what the code makes."""
+"""The committed files are those that the code generates."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""No query asks for what nothing exports: a name, or a label of ours, that changed makes it red."""
+"""Each query asks for metrics that exist, and for labels that our own metrics have."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,10 +13,10 @@ from tests.support.engines import Engine
 from tests.support.live_router import running_router
 
 RECORDED = {rule["record"] for rule in queries.rules() if "record" in rule}
-"""Made by our own rules."""
+"""The series of our own recording rules."""
 
 _OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
-"""Labels that a scraped target has, beside the metric's own."""
+"""Labels of a scraped target, beside those of the metric itself."""
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def test_each_metric_is_exported(exported: set[str], where: str, query: str) -> 
 
 
 def test_a_metric_that_vllm_has_no_longer_is_seen(exported: set[str]) -> None:
-    """Names that dashboards of others still have."""
+    """These names still stand in dashboards of others."""
     gone = {"vllm:gpu_cache_usage_perc", "vllm:num_requests_swapped", "vllm:num_preemptions"}
     assert not gone & exported
     assert {"vllm:kv_cache_usage_perc", "vllm:iteration_tokens_total_bucket"} <= exported
 
 
 async def test_each_label_and_value_of_the_routers_metrics_is_there() -> None:
-    """`outcome="broke"` would find nothing, and be taken for good news."""
+    """A wrong value (`outcome="broke"`) would find nothing, which looks like good news."""
     async with running_router(Engine) as router:
         scraped = (await router.http.get("/metrics")).text
     samples = [s for family in text_string_to_metric_families(scraped) for s in family.samples]

@@ -1,4 +1,4 @@
-"""A page for each alert, and in each only what exists."""
+"""Each alert has a runbook, whose commands, queries and names exist."""
 
 import re
 import shlex
@@ -14,9 +14,9 @@ from dashboards.generate.alerts import RUNBOOKS_URL
 from serving.cli import app
 from tests.dashboards import queries
 
-SECTIONS = ["What users see", "Confirm", "Likely causes", "Mend", "Prevent"]
+SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]
 PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
-"""What the reader puts in."""
+"""Words that the reader replaces."""
 
 KUBECTL = {
     *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
@@ -44,7 +44,7 @@ def page(request: pytest.FixtureRequest) -> Path:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Of its code blocks and of its text, each part of a pipe by itself, without indents."""
+    """The commands in the code blocks and the text of a page, each part of a pipe by itself."""
     text = page.read_text()
     lines = [line for block in queries.blocks(text, "sh") for line in block.splitlines()]
     lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(_STARTS)]
@@ -71,7 +71,7 @@ def test_a_page_has_all_sections(page: Path) -> None:
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     confirm = text.split("## Confirm")[1].split("## Likely causes")[0]
     assert queries.blocks(confirm, "promql"), "a query that shows it"
-    causes = text.split("## Likely causes")[1].split("## Mend")[0]
+    causes = text.split("## Likely causes")[1].split("## Fix")[0]
     assert len(re.findall(r"^\d\. ", causes, re.M)) >= 2
 
 
@@ -151,7 +151,7 @@ def test_inhibitions_name_alerts_that_exist_and_silence_no_one_who_is_to_be_woke
 
 
 def matchers(texts: list[str]) -> dict[str, set[str]]:
-    """The values that each label may have."""
+    """The values that a list of matchers allows for each label."""
     found = (re.fullmatch(r'(\w+)=~?"(.*)"', text) for text in texts)
     return {match[1]: set(match[2].split("|")) for match in found if match is not None}
 

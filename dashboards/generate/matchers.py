@@ -1,4 +1,4 @@
-"""What the reader of a dashboard has chosen, as label matchers."""
+"""Label matchers for what the reader of a dashboard selected in its variables."""
 
 NAMESPACE = 'namespace=~"$namespace"'
 MODEL = f'{NAMESPACE},model=~"$model"'
