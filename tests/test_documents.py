@@ -65,7 +65,7 @@ RUNNABLE = sorted(
 by_document = pytest.mark.parametrize("path", DOCUMENTS, ids=documents.name)
 
 
-def of(program: str) -> Any:
+def of(program: str) -> pytest.MarkDecorator:
     chosen = [command for command in COMMANDS if command.program == program]
     return pytest.mark.parametrize("command", chosen, ids=str)
 
