@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -17,6 +17,9 @@ monitor: setup ## Prometheus on the running service, with our rules, on http://1
 	@exec .venv/bin/mistral-serve monitor
 
 test: check ## format, lint and type checks, then all tests
+	@exec .venv/bin/python -m pytest
+
+test-full: check ## the same with what is slow and rarely breaks
 	@exec .venv/bin/python -m pytest
 
 test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table

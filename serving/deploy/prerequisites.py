@@ -83,7 +83,7 @@ def operator(manifests: Manifests, facts: Facts) -> Finding:
 
 
 def _operator_image(deployment: Object) -> str:
-    """ "" if it is none."""
+    """Returns the image of the operator's container, or "" if there is none."""
     images = [c.get("image", "") for c in containers(deployment["spec"]["template"]["spec"])]
     return next((image for image in images if _OPERATOR_IMAGE.search(image)), "")
 

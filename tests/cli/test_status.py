@@ -16,7 +16,6 @@ Status = Callable[[bytes], Result]
 @pytest.fixture
 def status(monkeypatch: pytest.MonkeyPatch) -> Status:
     """Runs the command against a service that answers that."""
-
     return lambda answer: run(monkeypatch, "status", answer)
 
 

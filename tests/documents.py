@@ -1,0 +1,120 @@
+"""What the documents say that can be checked: commands, links, paths and code blocks."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for pattern in (
+        "*.md",
+        "deploy/*.md",
+        "serving/**/*.md",
+        "dashboards/**/*.md",
+        "tests/**/*.md",
+    )
+    for path in ROOT.glob(pattern)
+)
+PROGRAMS = ("make", "mistral-serve", "kubectl", "curl", "serve", "pip", "helm")
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.*)$", re.M)
+_SEPARATORS = ("|", "&&", "||", ";", ">", ">>", "<")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that a document shows.
+
+    `program` is its name without the folder. `is_complete` is false for one that is only mentioned
+    in a sentence, such as `mistral-serve simulate`, where arguments may lack.
+    """
+
+    document: str
+    text: str
+    program: str
+    arguments: tuple[str, ...]
+    is_complete: bool
+
+    def __str__(self) -> str:
+        return f"{self.document}: {self.text}"
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yields the language ("" if none is named) and the content of each fenced block."""
+    for match in _FENCE.finditer(text):
+        yield match[1], match[2]
+
+
+def prose(text: str) -> str:
+    """Returns the document without its fenced blocks."""
+    return _FENCE.sub("", text)
+
+
+def spans(text: str) -> list[str]:
+    """Returns the code spans outside of fenced blocks."""
+    return _SPAN.findall(prose(text))
+
+
+def links(text: str) -> list[str]:
+    return _LINK.findall(prose(text))
+
+
+def anchors(text: str) -> set[str]:
+    """Returns the anchors of the headings, as GitHub makes them."""
+    headings = (_HEADING.sub(r"\1", line) for line in prose(text).splitlines() if line[:1] == "#")
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def commands(path: Path) -> list[Command]:
+    """Returns what the document has its reader type, of blocks and of code spans."""
+    text = path.read_text()
+    found = [
+        (line, True) for language, block in blocks(text) if language in ("", "sh")
+        for line in _joined(block)
+    ]  # fmt: skip
+    found += [(span, False) for span in spans(text)]
+    return [command for line, is_complete in found for command in _parsed(path, line, is_complete)]
+
+
+def _joined(block: str) -> Iterator[str]:
+    """Yields whole shell lines: those that end in a backslash or within quotes go on."""
+    line = ""
+    for part in block.splitlines():
+        line += part.strip() if not line else f"\n{part}"
+        if line.endswith("\\"):
+            line = line[:-1]
+        elif line.count("'") % 2 == 0:
+            yield line
+            line = ""
+
+
+def _parsed(path: Path, line: str, is_complete: bool) -> Iterator[Command]:
+    """Yields the commands of a shell line, of each part of a pipe and each `$(…)`."""
+    try:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        lexer.whitespace_split = True
+        words = list(lexer)
+    except ValueError:  # quotes that do not match: no command
+        return
+    command: list[str] = []
+    for word in [*words, ";"]:
+        if word not in _SEPARATORS:
+            command.append(word)
+            continue
+        while command and re.fullmatch(r"\w+=\S*", command[0]):
+            del command[0]
+        if command:
+            program = command[0].removeprefix(".venv/bin/")
+            is_script = program.endswith(".sh") and "/" in program
+            if (program in PROGRAMS or is_script) and not program.endswith(":"):
+                yield Command(name(path), line, program, tuple(command[1:]), is_complete)
+        command = []
