@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 
-from kubernetes.utils.quantity import parse_quantity
-
 from serving.config import AppConfig
 from serving.deploy.kube import named
 from serving.deploy.lint.finding import Finding, Report, report_on
 from serving.deploy.lint.pods import CLEANUP, groups, pods
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.pods import GPU, claims, usage
+from serving.deploy.quantity import quantity
 
 _GIB = 1024**3
 _RAY_GIB = 2
@@ -31,7 +30,7 @@ def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
 def _amount(group: Object, resource: str, part: str = "limits") -> Decimal:
     """What the Ray container of a group asks for; 0 if nothing."""
     resources = group["template"]["spec"]["containers"][0].get("resources", {})
-    return parse_quantity(resources.get(part, {}).get(resource, 0))  # type: ignore[no-any-return, no-untyped-call]
+    return quantity(resources.get(part, {}).get(resource, 0))
 
 
 def _cpus(group: Object) -> float:
@@ -161,7 +160,7 @@ def _shared_bytes(group: Object) -> float:
     volumes = group["template"]["spec"].get("volumes", ())
     return float(
         sum(
-            parse_quantity(volume["emptyDir"].get("sizeLimit", 0))  # type: ignore[no-untyped-call]
+            quantity(volume["emptyDir"].get("sizeLimit", 0))
             for volume in volumes
             if volume.get("emptyDir", {}).get("medium") == "Memory"
         )
@@ -207,7 +206,7 @@ def _quotas(manifests: Manifests) -> Iterator[Finding]:
     for quota in manifests.of_kind("ResourceQuota"):
         for key, hard in quota["spec"].get("hard", {}).items():
             amount = need[f"requests.{key}" if key in ("cpu", "memory") else key]
-            if amount > parse_quantity(hard):  # type: ignore[no-untyped-call]
+            if amount > quantity(hard):
                 yield report_on(named(quota), "sizing")(
                     "quota",
                     f"{key} is {hard}, and an upgrade may need {amount:g}",
