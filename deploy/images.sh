@@ -15,6 +15,8 @@ for accelerator in gpu cpu; do
     "$docker" build -f deploy/Dockerfile --build-arg ACCELERATOR="$accelerator" -t "$image" .
     "$docker" push "$image"
 done
-sed -i -E "s#image: [^ ]+/mistral-serve(-cpu)?[:@][^ ]+#image: $registry/mistral-serve\1:$tag#" \
+# An ending right after -i is what both GNU's and macOS's sed take.
+sed -i.old -E "s#image: [^ ]+/mistral-serve(-cpu)?[:@][^ ]+#image: $registry/mistral-serve\1:$tag#" \
     k8s/*.yaml deploy/overlays/*/*.yaml
+rm k8s/*.old deploy/overlays/*/*.old
 echo "the manifests name $registry/mistral-serve:$tag and $registry/mistral-serve-cpu:$tag"

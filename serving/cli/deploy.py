@@ -6,6 +6,7 @@ from serving.cli.deploy_apply import apply
 from serving.cli.deploy_bundle import support_bundle
 from serving.cli.deploy_diff import diff
 from serving.cli.deploy_drain import drain
+from serving.cli.deploy_lint import lint
 from serving.cli.deploy_logs import logs
 from serving.cli.deploy_preflight import preflight
 from serving.cli.deploy_rollout import rollout
@@ -15,5 +16,5 @@ deploy = typer.Typer(
     help="Run the service on Kubernetes. Each command names the kubectl commands that do the same.",
     no_args_is_help=True,
 )
-for command in (preflight, apply, status, diff, rollout, drain, logs, support_bundle):
+for command in (lint, preflight, apply, status, diff, rollout, drain, logs, support_bundle):
     deploy.command()(command)

@@ -1,4 +1,9 @@
-"""Any kind of object of a cluster, by its apiVersion and kind. Failures are DeployErrors."""
+"""Any kind of object of a cluster, by its apiVersion and kind. Failures are DeployErrors.
+
+`kubernetes.dynamic.DynamicClient` is not used: its discovery takes an API group that answers 503
+for one without kinds, keeps a cache by host name in the shared temporary directory, where other
+users and earlier clusters write, and asks for /version and /apis again for each unknown kind.
+"""
 
 from collections.abc import Iterator
 from urllib.parse import quote

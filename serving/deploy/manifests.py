@@ -79,11 +79,24 @@ def _kustomized(path: Path) -> str:
     return result.stdout
 
 
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that stands twice, of which YAML readers silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            names = ", ".join(map(str, twice))
+            raise yaml.constructor.ConstructorError(
+                problem=f"{names} stands twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def _parse(text: str, where: str) -> list[Object]:
     try:
-        documents = [each for each in yaml.safe_load_all(text) if each is not None]
+        documents = [each for each in yaml.load_all(text, _Loader) if each is not None]
     except yaml.YAMLError as error:
-        raise BadInput(f"{where} is not YAML: {error}") from None
+        raise BadInput(f"{where} cannot be read as YAML: {error}") from None
     objects: list[Any] = []
     for document in documents:
         if isinstance(document, dict) and document.get("kind") == "List":

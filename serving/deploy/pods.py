@@ -11,7 +11,10 @@ from serving.deploy.quantity import quantity
 Object = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
-_AUTOSCALER = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}
+AUTOSCALER_RESOURCES = {
+    "requests": {"cpu": "500m", "memory": "512Mi"},
+    "limits": {"memory": "512Mi"},
+}
 """What KubeRay 1.7 gives the autoscaler's container, if the manifest does not say."""
 
 
@@ -55,7 +58,10 @@ def _of_cluster(cluster: Object) -> Iterator[Pods]:
     head = cluster["headGroupSpec"]["template"]["spec"]
     if cluster.get("enableInTreeAutoscaling"):
         options = cluster.get("autoscalerOptions") or {}
-        sidecar = {"name": "autoscaler", "resources": options.get("resources", _AUTOSCALER)}
+        sidecar = {
+            "name": "autoscaler",
+            "resources": options.get("resources", AUTOSCALER_RESOURCES),
+        }
         head = head | {"containers": [*head["containers"], sidecar]}
     yield Pods("head", 1, head, of_cluster=True)
     for group in cluster.get("workerGroupSpecs") or ():

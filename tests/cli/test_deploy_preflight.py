@@ -158,7 +158,7 @@ def test_a_context_that_there_is_not_is_named(cluster: Cluster, deploy: Deploy) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kind: [", "is not YAML"),
+        ("kind: [", "cannot be read as YAML"),
         ("kind: Pod\n", "no Kubernetes object"),
         ("", "has no manifests"),
     ],

@@ -91,7 +91,7 @@ def test_objects_are_made_read_changed_and_deleted(core: Any) -> None:
 def test_the_client_can_read_whatever_there_is(client: Any, core: Any, cluster: Cluster) -> None:
     """Its models refuse an answer that lacks what Kubernetes always says."""
     cluster.kubelet.broken_images.add("redis:7")
-    for each in base():
+    for each in base().objects:
         cluster.create(each)
     lists = [
         core.list_namespace(),

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from serving.deploy.lint.network import allowed
+from serving.deploy.manifests import Manifests
 from tests.cluster import trial
 from tests.cluster.cluster import Cluster
 from tests.cluster.schemas import Object
-from tests.k8s import network, test_network
-from tests.k8s.manifests import base, name, of_kind, parse
-from tests.k8s.test_rules import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, changed
+from tests.k8s import test_network
+from tests.k8s.manifests import base
+from tests.k8s.mistakes import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, changed, short_name
 
 Mistake = tuple[str, str, Any, str]
 
@@ -146,14 +148,17 @@ OPEN: list[Mistake] = [
 
 def flows(objects: list[Object]) -> list[str]:
     """Where the policies differ from the design: who may talk and should not, or the reverse."""
-    everyone = test_network.peers()
+    everyone, policies = (
+        test_network.peers(),
+        Manifests("", tuple(objects)).of_kind("NetworkPolicy"),
+    )
     return [
         f"{source} to {target} on {port}"
         for source, from_ in everyone.items()
         for target, to in everyone.items()
         if "mistral-serve" in (from_.namespace, to.namespace)
         for port in sorted(test_network.PORTS)
-        if network.allowed(objects, from_, to, port)
+        if allowed(policies, from_, to, port)
         != (port in test_network.FLOWS.get((source, target), ()))
     ]
 
@@ -168,21 +173,21 @@ def with_mistake(mistake: Mistake) -> list[Object]:
 
 
 def test_there_is_none_to_find_at_first() -> None:
-    assert trial.problems(copy.deepcopy(base())) == []
-    assert flows(base()) == []
+    assert trial.problems(copy.deepcopy(list(base().objects))) == []
+    assert flows(list(base().objects)) == []
 
 
 @pytest.fixture(scope="module")
 def bare() -> Cluster:
     """A cluster with the namespace of k8s/ alone."""
     cluster = Cluster()
-    assert trial.refusals(cluster, of_kind(base(), "Namespace")) == []
+    assert trial.refusals(cluster, base().of_kind("Namespace")) == []
     return cluster
 
 
 @by_place(REFUSED)
 def test_the_server_refuses_it(mistake: Mistake, bare: Cluster) -> None:
-    wrong = [each for each in with_mistake(mistake) if name(each) == mistake[0]]
+    wrong = [each for each in with_mistake(mistake) if short_name(each) == mistake[0]]
     found = trial.refusals(bare, wrong)
     assert any(mistake[-1] in problem for problem in found), found
 
@@ -196,9 +201,3 @@ def test_it_does_not_run(mistake: Mistake) -> None:
 @by_place(OPEN)
 def test_it_opens_or_closes_a_way(mistake: Mistake) -> None:
     assert mistake[-1] in flows(with_mistake(mistake))
-
-
-def test_a_key_that_stands_twice_is_found() -> None:
-    """A mistake of the text, of which objects show nothing."""
-    with pytest.raises(Exception, match="stands twice: kind"):
-        parse("kind: Service\nkind: ConfigMap\n")

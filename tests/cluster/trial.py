@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from serving.deploy.lint.references import SECRETS
 from tests.cluster.api import Options
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ApiError
 from tests.cluster.schemas import Object
-from tests.k8s.references import MADE_BY_HAND
 
 
 def cluster_with_room(folder: Path = Path()) -> Cluster:
@@ -20,7 +20,7 @@ def cluster_with_room(folder: Path = Path()) -> Cluster:
 
 def add_secrets(cluster: Cluster, namespace: str) -> None:
     """Those that a person makes, with the keys that the manifests' README tells of."""
-    for name, keys in MADE_BY_HAND.items():
+    for name, keys in SECRETS.items():
         cluster.create(
             {
                 "apiVersion": "v1",

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from serving.deploy.lint.pods import pods
 from tests.deploy.dockerfile import Stage, parse
 from tests.deploy.test_setup import pins
-from tests.k8s.manifests import base, of_kind, pods
+from tests.k8s.manifests import base
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS, STAGES = parse(ROOT / "deploy/Dockerfile")
@@ -120,4 +121,3 @@ def test_its_tag_is_the_packages_version() -> None:
         "mistral-serve",
         "mistral-serve-cpu",
     }
-    assert of_kind(base(), "RayService")

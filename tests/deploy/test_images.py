@@ -19,11 +19,20 @@ def checkout(tmp_path: Path) -> Path:
     engine = tmp_path / "podman"
     engine.write_text('#!/bin/sh\necho "$*" >>"$0.log"\n')
     engine.chmod(0o755)
+    # As macOS's: what follows a bare -i is the ending of the copies that it keeps.
+    sed = tmp_path / "bin/sed"
+    sed.parent.mkdir()
+    sed.write_text(
+        f'#!/bin/sh\n[ "$1" = -i ] && {{ ending=$2; shift 2; set -- "-i$ending" "$@"; }}\n'
+        f'exec {shutil.which("sed")} "$@"\n'
+    )
+    sed.chmod(0o755)
     return tmp_path
 
 
 def run(checkout: Path, *arguments: str, tag: str = "") -> "subprocess.CompletedProcess[str]":
-    environment = {"PATH": os.environ["PATH"], "DOCKER": str(checkout / "podman")}
+    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "DOCKER": str(checkout / "podman")}
     return subprocess.run(
         [checkout / "deploy/images.sh", *arguments],
         env=environment | ({"TAG": tag} if tag else {}),
@@ -46,6 +55,7 @@ def test_both_are_built_and_pushed_and_all_manifests_name_them(checkout: Path) -
             f"ghcr.io/acme/mistral-serve-cpu:{tag}",
             "docker.io/library/redis:7.2.5-alpine",
         }
+    assert not list(checkout.glob("**/*.old"))
     build = "build -f deploy/Dockerfile --build-arg ACCELERATOR"
     assert (checkout / "podman.log").read_text().splitlines()[:4] == [
         f"{build}=gpu -t ghcr.io/acme/mistral-serve:1.2.3 .",

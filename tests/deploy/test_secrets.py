@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.k8s.references import MADE_BY_HAND
+from serving.deploy.lint.references import SECRETS
 
 SCRIPT = Path(__file__).parents[2] / "deploy/secrets.sh"
 
@@ -29,7 +29,7 @@ def make(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]"
 def test_it_makes_what_the_manifests_name_and_shows_no_value(tmp_path: Path) -> None:
     result = make(tmp_path, HF_TOKEN="hf_secret")
     calls = (tmp_path / "calls").read_text()
-    for name, keys in MADE_BY_HAND.items():
+    for name, keys in SECRETS.items():
         (key,) = keys
         value = (tmp_path / "secrets" / name).read_text()
         assert f"create secret generic {name} --from-file={key}=/dev/stdin" in calls

@@ -2,9 +2,10 @@
 
 import pytest
 
+from serving.deploy.lint.network import Peer, allowed
+from serving.deploy.lint.pods import CLEANUP, pods
 from serving.ports import REPLICAS
-from tests.k8s.manifests import OVERLAYS, base, kustomized, needs_kubectl, pods
-from tests.k8s.network import Peer, allowed
+from tests.k8s.manifests import base, needs_kubectl, overlay
 
 OPERATOR = Peer(
     "kuberay-system",
@@ -75,15 +76,15 @@ for target in OUTSIDE:
 def peers() -> dict[str, Peer]:
     inside = {}
     for pod in pods(base()):
-        cleanup = pod.labels.get("ray.io/node-type") == "redis-cleanup"
-        inside["redis-cleanup" if cleanup else pod.component] = Peer(pod.namespace, pod.labels)
-    assert inside.keys() == RAY | {"redis", "redis-cleanup", "weights"}
+        name = CLEANUP if pod.node_type == CLEANUP else pod.component
+        inside[name] = Peer(pod.namespace, pod.labels)
+    assert inside.keys() == RAY | {"redis", CLEANUP, "weights"}
     return inside | OUTSIDE
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_exactly_these_flows_are_allowed(protocol: str) -> None:
-    everyone, policies = peers(), base()
+    everyone, policies = peers(), base().of_kind("NetworkPolicy")
     open_ports = {
         (source, target): {port for port in PORTS if allowed(policies, from_, to, port, protocol)}
         for source, from_ in everyone.items()
@@ -97,10 +98,10 @@ def test_exactly_these_flows_are_allowed(protocol: str) -> None:
 
 
 def test_no_pod_of_the_namespace_is_without_policy() -> None:
-    debug = Peer("mistral-serve", {"app": "debug"})
+    debug, policies = Peer("mistral-serve", {"app": "debug"}), base().of_kind("NetworkPolicy")
     for peer in peers().values():
-        assert not allowed(base(), debug, peer, 8000)
-        assert not allowed(base(), peer, debug, 8000)
+        assert not allowed(policies, debug, peer, 8000)
+        assert not allowed(policies, peer, debug, 8000)
 
 
 def test_replicas_listen_where_prometheus_may_ask() -> None:
@@ -109,7 +110,8 @@ def test_replicas_listen_where_prometheus_may_ask() -> None:
 
 @needs_kubectl
 def test_where_upgrades_go_by_a_gateway_clients_reach_routers_through_it_alone() -> None:
-    policies, everyone = kustomized(OVERLAYS / "incremental-upgrade"), peers()
+    policies = overlay("incremental-upgrade").of_kind("NetworkPolicy")
+    everyone = peers()
     gateway = Peer("mistral-serve", {"gateway.networking.k8s.io/gateway-name": "mistral-gateway"})
     reached = {
         name

@@ -1,0 +1,43 @@
+"""`mistral-serve deploy lint`: what is wrong with manifests, without a cluster."""
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source, told
+from serving.deploy import manifests
+
+
+def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
+    """Say what is wrong with MANIFESTS, and what mends it; exits 1 if anything is.
+
+    Needs no cluster. Checks KubeRay's own rules, that what one manifest names another has, who may
+    talk to whom, security, room for the Serve config and for an upgrade, and time for answers to
+    end.
+    """
+    from serving.deploy.lint.linter import lint as check  # Ray Serve's schemas take a second
+
+    main = context.find_root().command.main
+    with told():
+        wanted = manifests.read(source)
+        findings = check(wanted, lambda arguments: usage_error(main, arguments))
+    for finding in findings:
+        typer.echo(str(finding))
+    if findings:
+        typer.echo(f"{len(findings)} findings in {len(wanted.objects)} objects", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{len(wanted.objects)} objects, nothing wrong")
+
+
+def usage_error(main: Callable[..., Any], arguments: Sequence[str]) -> str | None:
+    """What `mistral-serve` refuses in these arguments: with --help it only reads them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main([*arguments, "--help"], standalone_mode=False)
+        except TyperException as error:
+            return error.format_message()
+    return None

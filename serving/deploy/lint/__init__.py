@@ -1,0 +1,4 @@
+"""The rules that manifests must obey: `mistral-serve deploy lint`.
+
+A file is one kind of rule. Each rule is pure: it reads the manifests, no cluster.
+"""

@@ -1,0 +1,30 @@
+"""What a rule says of a manifest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that a manifest breaks.
+
+    `rule` is the file of the rule and its name there, such as kuberay/group-name. `subject` is the
+    object as kubectl names it, with the pod or container if it is about one. `mend` is what to do.
+    """
+
+    rule: str
+    subject: str
+    message: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}; {self.mend} [{self.rule}]"
+
+
+Report = Callable[[str, str, str], Finding]
+"""Makes a finding of a rule's name, a message and how to mend it."""
+
+
+def report_on(subject: str, kind: str) -> Report:
+    """Findings about one subject, by the rules of one file."""
+    return lambda rule, message, mend: Finding(f"{kind}/{rule}", subject, message, mend)

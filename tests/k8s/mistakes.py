@@ -1,0 +1,42 @@
+"""Mistakes made in a copy of the manifests, one value at a time."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from tests.k8s.manifests import Object, base
+
+CLUSTER = "spec.rayClusterConfig"
+HEAD = f"{CLUSTER}.headGroupSpec"
+ROUTER = f"{CLUSTER}.workerGroupSpecs.0"
+ENGINE = f"{CLUSTER}.workerGroupSpecs.1"
+CONTAINER = "template.spec.containers.0"
+
+REMOVE = object()
+
+
+def short_name(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata']['name']}"
+
+
+def changed(object_name: str, path: str, value: Any) -> list[Object]:
+    """The manifests of k8s/ with one value changed, added or, for REMOVE, taken away."""
+    objects = copy.deepcopy(list(base().objects))
+    change(objects, object_name, path, value)
+    return objects
+
+
+def change(objects: Sequence[Object], object_name: str, path: str, value: Any) -> None:
+    """In place. In the path a ~ stands for a dot within a key."""
+    place: Any
+    (place,) = [obj for obj in objects if short_name(obj) == object_name]
+    parts = [part.replace("~", ".") for part in path.split(".")]
+    *parents, last = [int(part) if part.isdigit() else part for part in parts]
+    for part in parents:
+        place = place[part]
+    if value is REMOVE:
+        del place[last]
+    elif isinstance(place, list) and isinstance(value, dict):
+        place.insert(int(last), value)
+    else:
+        place[last] = value
