@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ from rich.table import Table
 from serving.catalogue import CatalogueError
 from serving.cli.client import fail
 from serving.simulator import scenario as scenarios
-from serving.simulator.page import page
 from serving.simulator.report import Report
 from serving.simulator.rows import rows
 from serving.simulator.run import run
@@ -56,9 +54,12 @@ def simulate(
     except OSError as error:
         raise fail(f"load.trace: {error.filename}: {error.strerror or error}") from None
     _show(report)
-    for path, text in ((json, report.as_json), (html, partial(page, report))):
-        if path is not None:
-            _write(path, text())
+    if json is not None:
+        _write(json, report.as_json())
+    if html is not None:
+        from serving.simulator.page import page  # matplotlib takes a second to import
+
+        _write(html, page(report))
 
 
 @contextmanager

@@ -87,9 +87,9 @@ class FleetConfig(Section):
 class SloConfig(Section):
     """The limits within which a request counts as good."""
 
-    ttft_s: float = Field(gt=0, default=2)
+    ttft_s: float = Field(gt=0, default=2.0)
     """Time to first token."""
-    itl_ms: float = Field(gt=0, default=50)
+    itl_ms: float = Field(gt=0, default=50.0)
     """Mean time between the tokens of an answer."""
 
     def slo(self) -> Slo:
