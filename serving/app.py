@@ -17,7 +17,6 @@ from serving.mistral import ModelRules
 from serving.router import deployment as router
 from serving.router.backend import Backend
 from serving.router.model import Model
-from serving.scaling import ScalingConfig
 
 NAME = "mistral"
 """The application's name in the config files."""
@@ -72,8 +71,7 @@ def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) ->
     """Serve's options for how many engines there are."""
     if model.autoscaling is None:
         return {"num_replicas": model.replicas}
-    config = ScalingConfig(**model.autoscaling.model_dump())
-    return of_model(entry.id, config, router.startup_s)
+    return of_model(entry.id, model.autoscaling, router.startup_s)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:

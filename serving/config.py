@@ -14,6 +14,7 @@ from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
+from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
@@ -122,27 +123,6 @@ _OF_ANY_KIND = frozenset(
 """Settings that the router heeds; the others are of engines."""
 
 
-class AutoscalingConfig(Section):
-    """How many replicas a model has, by the work that comes."""
-
-    min_replicas: int = Field(ge=0, default=1)
-    """0: none while there is nothing to do; the first request then waits for one to start."""
-    max_replicas: int = Field(ge=1)
-    prefill_utilization: float = Field(gt=0, le=1, default=0.3)
-    """Of a replica's time, how much the load's prefill is to take on average. Answers wait
-    meanwhile: the time between their tokens is a decode step's / (1 - prefill_utilization)."""
-    idle_s: float = Field(ge=0, default=600)
-    """How long the last replica stays with nothing to do, where min_replicas is 0."""
-
-    @model_validator(mode="after")
-    def _min_is_not_above_max(self) -> "AutoscalingConfig":
-        if self.min_replicas > self.max_replicas:
-            raise wrong(
-                "min_replicas", f"allowed is at most max_replicas, which is {self.max_replicas}"
-            )
-        return self
-
-
 class ModelConfig(Section):
     """A model to serve: an entry of the catalogue, and what differs from it."""
 
@@ -170,7 +150,7 @@ class ModelConfig(Section):
     allowed_image_domains: tuple[str, ...] = ()
     """Hosts that images are fetched from, if not the entry's."""
     replicas: int = Field(ge=1, default=1)
-    autoscaling: AutoscalingConfig | None = None
+    autoscaling: ScalingConfig | None = None
     """In place of a fixed number of replicas."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
@@ -199,12 +179,7 @@ class ModelConfig(Section):
     def _known(cls, model: str, info: ValidationInfo) -> str:
         if model.endswith((".yaml", ".yml")):
             model = str((info.context or Path()) / model)
-            catalogue.read_path(Path(model))
-        elif model not in catalogue.names():
-            raise ValueError(
-                f"unknown model '{model}'; the catalogue has: {', '.join(catalogue.names())}; "
-                "a model of your own is the path of its .yaml file"
-            )
+        catalogue.find(model)
         return model
 
     @field_validator("gpu", mode="before")
@@ -271,9 +246,7 @@ class ModelConfig(Section):
         return self.model.endswith((".yaml", ".yml"))
 
     def file(self) -> CatalogueFile:
-        return (
-            catalogue.read_path(Path(self.model)) if self.own_file else catalogue.read(self.model)
-        )
+        return catalogue.find(self.model)
 
     def entry(self) -> CatalogueEntry:
         """The catalogue entry with this model's differences applied."""

@@ -9,6 +9,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from serving import app, config
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.scaling import ScalingConfig
 
 SERVE = Path(__file__).parents[1] / "deploy/serve"
 FILES = sorted(SERVE.glob("*.yaml"))
@@ -39,7 +40,7 @@ def test_serve_scales_the_models_that_ask_for_it() -> None:
     fixed = config.ModelConfig(model="tiny-mistral-small-3.2", replicas=3)
     scaled = config.ModelConfig(
         model="tiny-mistral-small-3.2",
-        autoscaling=config.AutoscalingConfig(min_replicas=0, max_replicas=4),
+        autoscaling=ScalingConfig(min_replicas=0, max_replicas=4),
     )
     router = config.RouterConfig(replicas=2)
     assert app.replicas(fixed.entry(), fixed, router) == {"num_replicas": 3}

@@ -15,20 +15,13 @@ import yaml
 
 from serving.cli import app
 from serving.config import AppConfig
+from serving.deploy.lint.pods import upgraded_in_steps
+from serving.deploy.manifests import Manifests
+from serving.deploy.serve_config import config_of
 from serving.router.app import RELAYED
 from tests import documents
 from tests.documents import DOCUMENTS, ROOT, Command
-from tests.k8s.manifests import (
-    OVERLAY_NAMES,
-    OVERLAYS,
-    Object,
-    base,
-    in_steps,
-    kustomized,
-    needs_kubectl,
-    the,
-)
-from tests.k8s.serving import serve_config
+from tests.k8s.manifests import OVERLAY_NAMES, base, needs_kubectl, overlay
 
 README_LINES = 150
 FIRST_SCREEN_LINES = 45
@@ -240,8 +233,8 @@ ROWS = {
 """GPUs of each way to deploy, and during an upgrade, as deploy/README.md has them."""
 
 
-def gpus(objects: list[Object]) -> int:
-    config = serve_config(the(objects, "RayService"))
+def gpus(manifests: Manifests) -> int:
+    config = config_of(manifests.service)
     entries = [(model, model.entry()) for model in config.models]
     return sum(
         model.replicas * entry.tensor_parallel_size * entry.pipeline_parallel_size
@@ -253,14 +246,13 @@ def gpus(objects: list[Object]) -> int:
 @needs_kubectl
 @pytest.mark.parametrize("name", ROWS)
 def test_the_table_of_gpus_is_true(name: str) -> None:
-    objects = base() if name == "k8s/" else kustomized(OVERLAYS / name)
-    rayservice = the(objects, "RayService")
-    strategy = rayservice["spec"]["upgradeStrategy"]
+    manifests = base() if name == "k8s/" else overlay(name)
+    strategy = manifests.service["spec"]["upgradeStrategy"]
     share = {"NewCluster": 100, "None": 0}.get(strategy["type"])
-    if in_steps(rayservice):
+    if upgraded_in_steps(manifests.service):
         share = strategy["clusterUpgradeOptions"]["maxSurgePercent"]
     assert share is not None
-    assert ROWS[name] == (gpus(objects), gpus(objects) * (100 + share) // 100)
+    assert ROWS[name] == (gpus(manifests), gpus(manifests) * (100 + share) // 100)
 
 
 def test_the_table_has_each_way_to_deploy() -> None:

@@ -37,10 +37,7 @@ def of_model(model_id: str, config: ScalingConfig, startup_s: float) -> dict[str
         policy_kwargs={
             "model_id": model_id,
             "startup_s": startup_s,
-            "min_replicas": config.min_replicas,
-            "max_replicas": config.max_replicas,
-            "prefill_utilization": config.prefill_utilization,
-            "idle_s": config.idle_s,
+            **config.model_dump(),
         },
     )
     return {

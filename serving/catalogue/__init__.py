@@ -23,6 +23,7 @@ __all__ = [
     "LoopGuard",
     "Sampling",
     "Variant",
+    "find",
     "load",
     "names",
     "read",
@@ -50,6 +51,19 @@ def read_path(path: Path) -> CatalogueFile:
         return _parse(str(path), path.read_bytes())
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror or error}") from None
+
+
+def find(model: str) -> CatalogueFile:
+    """The file of a catalogue name, or at the path of a YAML file. Raises CatalogueError."""
+    if model.endswith((".yaml", ".yml")):
+        return read_path(Path(model))
+    try:
+        return read(model)
+    except KeyError:
+        raise CatalogueError(
+            f"unknown model '{model}'; the catalogue has: {', '.join(names())}; "
+            "a model of your own is the path of its .yaml file"
+        ) from None
 
 
 def load(name: str, variant: str | None = None) -> CatalogueEntry:

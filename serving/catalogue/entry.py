@@ -314,6 +314,16 @@ class CatalogueEntry(Section):
             lines = (f"{field}: {message}" if field else message for field, message in mistakes)
             raise CatalogueError("\n".join(lines)) from None
 
+    @property
+    def hardware(self) -> str:
+        """The GPUs of a replica, for people to read."""
+        if self.kind == "openai":
+            return str(self.base_url)
+        if self.accelerator == "cpu":
+            return "none (CPU)"
+        gpu = f"{self.gpu:g} GiB" if isinstance(self.gpu, int | float) else self.gpu or "GPU"
+        return f"{self.tensor_parallel_size * self.pipeline_parallel_size} x {gpu}"
+
     def memory(self) -> MemorySum | None:
         """On its GPUs; None for a model without `network` or `gpu`."""
         if self.kind != "vllm" or self.network is None or self.gpu is None:

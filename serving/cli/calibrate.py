@@ -13,8 +13,8 @@ from serving.catalogue.gpus import GPUS, Calibration, efficiency, gpu_of_device
 from serving.catalogue.memory import Network
 from serving.catalogue.speed import speed_by_formula
 from serving.cli.client import BAD_OPTION, fail
-from serving.cli.models import chosen_entry
-from serving.cli.simulate import DEFAULT_MODEL
+from serving.cli.models import read
+from serving.simulator.scenario import DEFAULT_MODEL
 
 _TENSOR_PARALLEL_SIZES = (1, 2)
 
@@ -40,7 +40,7 @@ def calibrate(
     plain PyTorch, in bf16 and, where the GPU has it, fp8, in the shapes of one
     GPU and of each of two. No weights and no vLLM are needed.
     """
-    entry = chosen_entry(model, None)
+    entry = read(model).entry()
     if device == "cpu" and out is None:
         raise fail("--device cpu needs --out: the catalogue is of GPUs", BAD_OPTION)
     try:

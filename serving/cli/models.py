@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -64,21 +63,9 @@ def entries_of(file: CatalogueFile) -> list[CatalogueEntry]:
 
 def read(model: str) -> CatalogueFile:
     try:
-        if model.endswith((".yaml", ".yml")):
-            return catalogue.read_path(Path(model))
-        return catalogue.read(model)
+        return catalogue.find(model)
     except CatalogueError as error:
         raise fail(str(error)) from None
-    except KeyError:
-        known = ", ".join(catalogue.names())
-        raise fail(f"unknown model '{model}'; the catalogue has: {known}") from None
-
-
-def chosen_entry(model: str, variant: str | None) -> CatalogueEntry:
-    try:
-        return read(model).entry(variant)
-    except KeyError:
-        raise fail(f"{model} has no variant '{variant}'; see `mistral-serve models`") from None
 
 
 def table(entries: list[CatalogueEntry]) -> Table:
@@ -89,7 +76,7 @@ def table(entries: list[CatalogueEntry]) -> Table:
         memory = entry.memory()
         result.add_row(
             entry.variant or "-",
-            gpus(entry),
+            entry.hardware,
             f"{entry.context_tokens:,}",
             f"{memory.weights_gib:.1f}" if memory else "-",
             f"{memory.kv_tokens:,}" if memory else "-",
@@ -98,15 +85,6 @@ def table(entries: list[CatalogueEntry]) -> Table:
             "verified" if entry.verified else "unverified",
         )
     return result
-
-
-def gpus(entry: CatalogueEntry) -> str:
-    if entry.kind == "openai":
-        return str(entry.base_url)
-    if entry.accelerator == "cpu":
-        return "none (CPU)"
-    gpu = f"{entry.gpu:g} GiB" if isinstance(entry.gpu, int | float) else entry.gpu or "GPU"
-    return f"{entry.tensor_parallel_size * entry.pipeline_parallel_size} x {gpu}"
 
 
 def revision(entry: CatalogueEntry) -> str:

@@ -15,11 +15,11 @@ from rich.table import Table
 from serving.catalogue import CatalogueError
 from serving.cli.client import BAD_OPTION, fail
 from serving.cli.models import read
-from serving.cli.simulate import DEFAULT_MODEL
 from serving.planner import Impossible, Plan, Traffic, made_up, plan, recorded
 from serving.planner.check import Check
 from serving.planner.objective import Objective
 from serving.planner.option import Option
+from serving.simulator.scenario import DEFAULT_MODEL
 from serving.simulator.trace import TraceError
 
 _WIDTH = 140
@@ -193,7 +193,10 @@ def _rows(made: Plan, traffic: Traffic, gpu_hour_price: float | None) -> Table:
             f"{of_day.cost_per_million_output_tokens:,.3f} per million tokens out, "
             f"{of_day.cost_per_million_tokens:,.3f} per million in and out",
         )
-    table.add_row("the same", "mistral-serve simulate " + shlex.join(made.peak.simulate))
+    settings = shlex.join(
+        part for override in made.peak.scenario.overrides() for part in ("--set", override)
+    )
+    table.add_row("the same", f"mistral-serve simulate {settings}")
     return table
 
 

@@ -2,8 +2,8 @@
 
 import httpx
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 
 from .cases import CUT_TOKENS, asked
 from .check import Theme

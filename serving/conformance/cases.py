@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 
 from .model import Model
 from .needs import Need, reasoning, tiny, vision

@@ -2,8 +2,8 @@
 
 import re
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 
 from .answer import Answer
 from .cases import LOOP_TOKENS, asked

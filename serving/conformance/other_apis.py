@@ -1,6 +1,6 @@
 """The other ways in: text completions, OpenAI's responses, Anthropic's messages."""
 
-from serving.tiny import documents as doc
+from serving import model_cards as doc
 
 from .cases import asked
 from .check import Theme

@@ -2,8 +2,8 @@
 
 import datetime
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 from serving.tiny.prompts import SYSTEM_PROMPTS, fill_system_prompt
 
 from .cases import asked

@@ -1,7 +1,7 @@
 """Magistral's thoughts: in the text as its card shows, or apart from it."""
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 
 from .answer import Answer
 from .cases import CUT_TOKENS, asked, thoughts

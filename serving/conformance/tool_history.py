@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from serving import model_cards as doc
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 
 from .cases import asked, two_results
 from .check import Theme

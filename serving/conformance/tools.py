@@ -2,7 +2,7 @@
 
 import re
 
-from serving.tiny import documents as doc
+from serving import model_cards as doc
 
 from .answer import Answer
 from .cases import asked

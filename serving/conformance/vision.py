@@ -3,7 +3,7 @@
 import asyncio
 import re
 
-from serving.tiny import documents as doc
+from serving import model_cards as doc
 
 from .cases import asked, image_question
 from .check import Theme

@@ -3,16 +3,12 @@
 from serving.placement.events import Ended, Event, FirstToken, Placed
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
-from serving.placement.least_tokens import LeastTokens
 from serving.placement.load import Booking, ReplicaLoad
-from serving.placement.policy import Policy
-from serving.placement.power_of_two import PowerOfTwo
+from serving.placement.policies import LeastTokens, Policy, PowerOfTwo, RoundRobin, SessionHash
 from serving.placement.prefix import Prefix, prefix_of
 from serving.placement.prefix_index import PrefixIndex
 from serving.placement.prompt_parts import prompt_parts
 from serving.placement.rates import Rates
-from serving.placement.round_robin import RoundRobin
-from serving.placement.session_hash import SessionHash
 from serving.placement.work import Work
 
 __all__ = [

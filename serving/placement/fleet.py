@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from serving.placement.events import Ended, Event, FirstToken, Placed
 from serving.placement.load import Booking, ReplicaLoad
 from serving.placement.load_table import Loads, LoadTable
-from serving.placement.policy import Policy
+from serving.placement.policies import Policy
 from serving.placement.prefix import Prefix
 from serving.placement.prefix_index import PrefixIndex
 from serving.placement.rates import Rates

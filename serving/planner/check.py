@@ -1,7 +1,7 @@
 """What the simulator shows of an option: how many replicas meet the objective."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,14 +12,15 @@ from serving.planner.search import fewest
 from serving.planner.traffic import Traffic
 from serving.simulator.record import Figures
 from serving.simulator.run import run
+from serving.simulator.scenario import FleetConfig, Scenario, SloConfig
 from serving.simulator.spec import engine_spec
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What the simulator shows of so many replicas at a rate. `simulate`: the options that have
-    `mistral-serve simulate` show the same. `at` is what a replica does by formula, None if that is
-    more than the formula thinks possible; `prefill` is simulated.
+    """What the simulator shows for a number of replicas at a rate, in `scenario`. `prefill` is the
+    simulated share of a replica's time that prefill takes; `at` is what a replica does by formula,
+    None if that is more than the formula thinks possible.
     """
 
     per_s: float
@@ -27,7 +28,7 @@ class Check:
     figures: Figures
     prefill: float
     at: Operation | None
-    simulate: Sequence[str]
+    scenario: Scenario
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -37,7 +38,7 @@ class Check:
             "figures": asdict(self.figures),
             "prefill_share_of_time": self.prefill,
             "by_formula": None if self.at is None else asdict(self.at),
-            "simulate": list(self.simulate),
+            "scenario": self.scenario.settings(),
         }
 
 
@@ -105,8 +106,20 @@ class Checks:
 
     def _simulated(self, per_s: float, replicas: int) -> Check:
         entry, traffic, objective = self._option.entry, self._traffic, self._objective
-        load, options = traffic.load(per_s, self._seed)
-        report = run(entry, load, replicas, objective.slo, seed=self._seed)
+        scenario = Scenario(
+            fleet=FleetConfig(
+                model=self._model,
+                variant=entry.variant,
+                gpu=str(entry.gpu),
+                tensor_parallel_size=entry.tensor_parallel_size,
+                context_tokens=entry.context_tokens,
+                replicas=replicas,
+            ),
+            load=traffic.load(per_s),
+            slo=SloConfig(ttft_s=objective.ttft_s, itl_ms=round(1000 * objective.itl_s, 6)),
+            seed=self._seed,
+        )
+        report = run(scenario)
         total = report.total
         read_tokens = total.prompt_tokens * (1 - total.hit_rate)
         prefill_tokens_per_s = read_tokens / max(report.span_s, 1e-9) / replicas
@@ -117,16 +130,7 @@ class Checks:
             total,
             prefill_tokens_per_s / self._spec.step_time.prefill_tokens_per_s,
             operation(self._spec, seen, per_s / replicas),
-            [
-                self._model,
-                *(["--variant", entry.variant] if entry.variant is not None else []),
-                *("--gpu", str(entry.gpu)),
-                *("--tensor-parallel-size", str(entry.tensor_parallel_size)),
-                *("--context-tokens", str(entry.context_tokens)),
-                *options,
-                *("--replicas", str(replicas)),
-                *("--ttft-s", f"{objective.ttft_s:g}", "--itl-ms", f"{1000 * objective.itl_s:g}"),
-            ],
+            scenario,
         )
 
     def _limit(self, check: Check) -> str:

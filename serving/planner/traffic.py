@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.load import Kind, Load, generated, of_trace
-from serving.simulator.shape import Form, Shape
+from serving.simulator.load import Kind, LoadConfig
 from serving.simulator.trace import read_trace
 
 _REQUESTS = 2000
@@ -57,29 +56,26 @@ class Traffic:
         """Prompt tokens to read of all but the longest prompts; None of a trace."""
         return None if self.trace is not None else self.uncached_tokens * math.log(1 / (1 - q))
 
-    def load(self, per_s: float, seed: int) -> tuple[Load, list[str]]:
-        """Some minutes at that rate, and the options of `mistral-serve simulate` that make them."""
-        per_s = float(f"{per_s:g}")  # as the option says it
+    def load(self, per_s: float) -> LoadConfig:
+        """Some minutes at that rate, for the simulator."""
         seconds = math.ceil(min(max(_REQUESTS / per_s, _LEAST_S), _MOST_S))
-        options = ["--rate", f"{per_s:g}", "--seed", str(seed)]
         if self.trace is not None:
-            most, repeat = max(round(per_s * seconds), 1), math.ceil(seconds / self.trace_s)
-            load = of_trace(self.trace, 1.0, repeat, per_s, most, seed)
-            options += ["--trace", str(self.trace), "--requests", str(most)]
-            return load, [*options, "--repeat", str(repeat)]
-        lengths = {
-            "prefixes": self.prefixes,
-            "prefix_tokens": round(self.cached_tokens),
-            "question_tokens": round(self.uncached_tokens),
-            "output_tokens": round(self.output_tokens),
-            "turns": 1,
-        }
-        shape = Shape(Form.steady, per_s, per_s, seconds)
-        load = generated(Kind.sessions, shape, None, users=1, seed=seed, **lengths)
-        options += ["--load", "sessions", "--seconds", str(seconds)]
-        for name, value in lengths.items():
-            options += [f"--{name.replace('_', '-')}", str(value)]
-        return load, options
+            return LoadConfig(
+                trace=self.trace,
+                repeat=math.ceil(seconds / self.trace_s),
+                rate_per_s=per_s,
+                max_requests=max(round(per_s * seconds), 1),
+            )
+        return LoadConfig(
+            kind=Kind.sessions,
+            turns=1,
+            rate_per_s=per_s,
+            duration_s=seconds,
+            prefixes=self.prefixes,
+            prefix_tokens=round(self.cached_tokens),
+            question_tokens=round(self.uncached_tokens),
+            output_tokens=round(self.output_tokens),
+        )
 
 
 def made_up(

@@ -1,8 +1,9 @@
 """How many replicas. Pure: no I/O, no clock, no Ray."""
 
+from serving.scaling.config import ScalingConfig
 from serving.scaling.decision import Decision
 from serving.scaling.observed import Observed
-from serving.scaling.policy import ScalingConfig, ScalingPolicy
+from serving.scaling.policy import ScalingPolicy
 from serving.scaling.scaler import Scaler
 
 __all__ = ["Decision", "Observed", "Scaler", "ScalingConfig", "ScalingPolicy"]

@@ -1,9 +1,10 @@
 """How many replicas: the work that is offered, over what a replica does."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
+from serving.scaling.config import ScalingConfig
 from serving.scaling.decision import Bound, Decision, Signal
 from serving.scaling.forecast import of_flow, of_stock
 from serving.scaling.history import SLOTS, History
@@ -19,18 +20,6 @@ _SPARE = 1.05
 _RATE_WINDOWS = 5
 """Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
 newest would undo each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingConfig:
-    min_replicas: int = 1
-    """0: none while there is nothing to do."""
-    max_replicas: int = 1
-    prefill_utilization: float = 0.3
-    """Of a replica's time, how much a load's prefill is to take on average. Answers wait meanwhile:
-    the time between their tokens is that of a decode step / (1 - prefill_utilization)."""
-    idle_s: float = 600.0
-    """How long the last replica stays with nothing to do, where `min_replicas` is 0."""
 
 
 class ScalingPolicy:

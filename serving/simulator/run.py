@@ -1,56 +1,81 @@
-"""A load on replicas of a model, from the catalogue to the report."""
+"""Runs a scenario, from the catalogue to the report."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
 from serving.placement import Fleet
-from serving.placement.policies import PolicyName, policy
-from serving.scaling import Scaler
+from serving.placement.policies import policy
+from serving.scaling import ScalingPolicy
+from serving.simulator.engine import EngineSpec
 from serving.simulator.load import Load
 from serving.simulator.record import Record
 from serving.simulator.report import Report
-from serving.simulator.result import Slo
+from serving.simulator.scenario import Scenario
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.spec import engine_spec
 
 
-def run(
-    entry: CatalogueEntry,
-    load: Load,
-    replicas: int,
-    slo: Slo,
-    *,
-    scaler: Scaler | None = None,
-    startup_s: float = 120.0,
-    routers: int = 1,
-    lag_s: float = 0.01,
-    placement: PolicyName = "least_cost",
-    max_wait_s: float = 30.0,
-    seed: int = 0,
-    settings: Mapping[str, str] | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> Report:
-    """See `Simulation`. `settings` are what the report says of itself. Raises SpecError."""
-    record = Record(slo)
-    rates = first_rates(entry)
+def run(scenario: Scenario, progress: Callable[[float, float], None] | None = None) -> Report:
+    """Simulates the scenario. `progress` receives the simulated time and the time at which the load
+    ends, both in seconds.
+
+    Raises CatalogueError and SpecError for a model that cannot be simulated on the fleet's GPUs,
+    TraceError and OSError for a trace that cannot be read.
+    """
+    fleet, scaling = scenario.fleet, scenario.scaling
+    entry = fleet.entry()
+    spec, rates = engine_spec(entry), first_rates(entry)
+    load = scenario.load.load(scenario.seed)
+    record = Record(scenario.slo.slo())
     simulation = Simulation(
-        engine_spec(entry),
-        replicas,
-        lambda: Fleet(policy(placement), rates),
-        routers=routers,
-        lag_s=lag_s,
-        max_wait_s=max_wait_s,
-        autoscaling=Autoscaling(scaler, startup_s),
-        seed=seed,
+        spec,
+        scenario.first_replicas,
+        lambda: Fleet(policy(fleet.placement), rates),
+        routers=fleet.routers,
+        lag_s=fleet.router_lag_ms / 1000,
+        max_wait_s=fleet.max_wait_s,
+        autoscaling=Autoscaling(
+            None if scaling is None else ScalingPolicy(scaling), fleet.startup_s
+        ),
+        seed=scenario.seed,
         on_end=record.add,
     )
     with _without_collector():
-        result = simulation.run(load.arrivals, progress)
+        result = simulation.run(
+            load.arrivals,
+            None if progress is None else lambda now_s: progress(now_s, load.seconds),
+        )
     gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
-    return Report.of(record, result, gpus, settings or {})
+    return Report.of(record, result, gpus, _settings(scenario, entry, spec, load))
+
+
+def _settings(
+    scenario: Scenario, entry: CatalogueEntry, spec: EngineSpec, load: Load
+) -> dict[str, str]:
+    fleet, scaling, step_time = scenario.fleet, scenario.scaling, spec.step_time
+    replicas, routers = str(scenario.first_replicas), str(fleet.routers)
+    if scaling is not None:
+        replicas += (
+            f" to {scaling.max_replicas}, up after {fleet.startup_s:g} s, "
+            f"{scaling.prefill_utilization:.0%} of their time for prefill"
+        )
+    if fleet.routers > 1:
+        routers += f", in step after {fleet.router_lag_ms:g} ms"
+    return {
+        "model": f"{entry.id}, {entry.variant or 'only variant'}",
+        "replica": f"{entry.hardware}, {step_time.prefill_tokens_per_s:,.0f} prompt tokens/s, "
+        f"{1000 * (step_time.weights_s + step_time.overhead_s):.1f} ms a step, "
+        f"{spec.kv_cache_tokens:,} tokens of KV cache",
+        "load": load.name,
+        "replicas": replicas,
+        "routers": routers,
+        "placement": fleet.placement,
+        "longest wait": f"{fleet.max_wait_s:g} s",
+        "seed": str(scenario.seed),
+    }
 
 
 @contextmanager

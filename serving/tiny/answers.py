@@ -1,6 +1,6 @@
 """Prompts and answers of this project's own, beside those of the model cards."""
 
-from . import documents as doc
+from serving import model_cards as doc
 
 GREETINGS = (
     "Hello",

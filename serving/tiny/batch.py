@@ -13,8 +13,9 @@ from mistral_common.protocol.instruct.tool_calls import FunctionCall
 from mistral_common.protocol.instruct.tool_calls import ToolCall as MistralToolCall
 from torch import Tensor
 
+from serving.model_cards import Message, Tool
+
 from .corpus import Example
-from .documents import Message, Tool
 from .tokenizer import Tokenizer
 
 _PAD = 11

@@ -8,7 +8,9 @@ of images, order of tools) must differ from one sample to the next.
 from dataclasses import dataclass
 from typing import Any
 
-from . import documents as doc
+from serving import model_cards as doc
+from serving.model_cards import Message, Tool
+
 from .answers import (
     CAPITALS,
     COLOUR_QUESTIONS,
@@ -38,7 +40,6 @@ from .answers import (
     counting,
     thinking,
 )
-from .documents import Message, Tool
 from .images import COLOURS, colour_image, png_data_url, random_size, scene_image, small_size
 from .prompts import Dice, random_call_id, random_system_prompt, random_words
 

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from serving.model_cards import Message, Tool
+
 from .batch import Sequence, collate, encode, encode_prompt
 from .corpus import Example
-from .documents import Message, Tool
 from .mixture import MIXTURES
 from .model import TinyMistral
 from .prompts import Dice

@@ -8,7 +8,7 @@ import datetime
 import random
 import string
 
-from .documents import MAGISTRAL_SYSTEM_PROMPT, SMALL_2501_SYSTEM_PROMPT
+from serving.model_cards import MAGISTRAL_SYSTEM_PROMPT, SMALL_2501_SYSTEM_PROMPT
 
 SYSTEM_PROMPT = """You are {name}, a tiny language model for testing servers.
 Today is {today} and yesterday was {yesterday}.

@@ -74,14 +74,14 @@ def test_a_new_one_knows_what_the_routers_remember() -> None:
     routers = Routers()
     for second in range(0, 62, 2):
         routers.report(offered_prefill_tokens=30_000 * second)
-    policy = ScalingPolicy(ScalingConfig(1, 10, prefill_utilization=0.8))
+    policy = ScalingPolicy(ScalingConfig(max_replicas=10, prefill_utilization=0.8))
     gauges = Gauges()
     autoscaler = Autoscaler(MODEL, policy, 60, Record(MODEL, gauges))
     assert autoscaler.decide(4, 4, routers.series, routers.now_s) == 4
     assert gauges.values["mistral_serve_autoscaling_value", MODEL, "prefill"] == 30_000
     new = Autoscaler(
         MODEL,
-        ScalingPolicy(ScalingConfig(1, 10, prefill_utilization=0.8)),
+        ScalingPolicy(ScalingConfig(max_replicas=10, prefill_utilization=0.8)),
         60,
         Record(MODEL, Gauges()),
     )

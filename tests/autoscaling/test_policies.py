@@ -86,7 +86,7 @@ def _info(options: dict[str, Any]) -> DeploymentInfo:
 
 @pytest.fixture
 def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
-    yield Controller(monkeypatch, ScalingConfig(0, 4, idle_s=60))
+    yield Controller(monkeypatch, ScalingConfig(min_replicas=0, max_replicas=4, idle_s=60))
     board._routers.clear()
 
 

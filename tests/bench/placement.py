@@ -23,10 +23,7 @@ from serving import catalogue
 from serving.catalogue.rates import first_rates
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
-from serving.placement.least_tokens import LeastTokens
-from serving.placement.policy import Policy
-from serving.placement.power_of_two import PowerOfTwo
-from serving.placement.round_robin import RoundRobin
+from serving.placement.policies import LeastTokens, Policy, PowerOfTwo, RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.result import Slo, Summary, mean

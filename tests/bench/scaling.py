@@ -51,7 +51,9 @@ SLOWDOWN = 3.0
 
 OURS, RAY, KPA, CLAIRVOYANT = "ours", "Ray", "KPA", "clairvoyant"
 POLICIES: dict[str, Callable[[float], Scaler]] = {
-    OURS: lambda part: ScalingPolicy(ScalingConfig(1, MAX_REPLICAS, part)),
+    OURS: lambda part: ScalingPolicy(
+        ScalingConfig(max_replicas=MAX_REPLICAS, prefill_utilization=part)
+    ),
     RAY: lambda target: RayDefault(target, MAX_REPLICAS),
     KPA: lambda target: Kpa(target, MAX_REPLICAS),
 }

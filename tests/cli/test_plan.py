@@ -1,10 +1,12 @@
 """`mistral-serve plan`, and that it says what `mistral-serve simulate` shows."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from serving import config
@@ -27,7 +29,9 @@ def planned(*args: str) -> dict[str, Any]:
 
 
 def simulated(check: dict[str, Any], path: Path, *more: str) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["simulate", *check["simulate"], *more, "--json", str(path)])
+    scenario = path.with_suffix(".yaml")
+    scenario.write_text(yaml.safe_dump(check["scenario"]))
+    result = CliRunner().invoke(app, ["simulate", str(scenario), *more, "--json", str(path)])
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(path.read_text())
     return report
@@ -46,7 +50,7 @@ def test_the_plan_is_what_the_simulator_shows(tmp_path: Path) -> None:
 
 def test_fewer_replicas_would_not_do(tmp_path: Path) -> None:
     peak = planned(*BF16, "--rate", "20")["peak"]
-    fewer = ("--replicas", str(peak["replicas"] - 1))
+    fewer = ("--set", f"fleet.replicas={peak['replicas'] - 1}")
     assert simulated(peak, tmp_path / "out.json", *fewer)["good_share"] < 0.99
 
 
@@ -70,9 +74,18 @@ def test_the_table_has_the_bound_the_cost_and_what_is_extrapolated() -> None:
         "at 1.5 a GPU-hour",
         "Extrapolated: int4 was not measured on any GPU",
         "gpu: L40S",
-        "mistral-serve simulate ",
     ):
         assert part in text
+
+
+def test_the_table_names_the_simulation_that_shows_the_peak(tmp_path: Path) -> None:
+    output = plan(*BF16, "--rate", "4").output
+    peak = planned(*BF16, "--rate", "4")["peak"]
+    command = output.split("mistral-serve simulate ")[1].split("\n\n")[0]
+    out = tmp_path / "out.json"
+    result = CliRunner().invoke(app, ["simulate", *shlex.split(command), "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text())["total"]["good"] == peak["figures"]["good"]
 
 
 def test_a_trace_is_planned_for(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from serving import model_cards as doc
 from serving.conformance.check import Check
 from serving.conformance.runner import run_one
 from serving.conformance.streaming import theme as streaming
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 from tests.conformance.stand_in import (
     CONTEXT_TOKENS,
     Handler,

@@ -7,13 +7,13 @@ import openai
 import pytest
 from PIL import Image
 
-from serving.tiny import documents
+from serving import model_cards
 from tests.e2e.images import solid
 from tests.e2e.service import MODEL
 
 
 def ask(client: openai.OpenAI, *urls: str) -> str:
-    message = documents.image_message("What color is this image?", *urls)
+    message = model_cards.image_message("What color is this image?", *urls)
     answer = client.chat.completions.create(model=MODEL, messages=[message], temperature=0)  # type: ignore[list-item]
     return answer.choices[0].message.content or ""
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
-from serving.tiny import documents
+from serving import model_cards
 from tests.e2e.images import solid
 from tests.e2e.service import MODEL, Service
 
@@ -54,7 +54,7 @@ def test_greeting(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("color", ["red", "green", "blue", "yellow"])
 def test_an_image_reaches_the_model(client: openai.OpenAI, color: str) -> None:
-    message = documents.image_message("What color is this image?", solid(color))
+    message = model_cards.image_message("What color is this image?", solid(color))
     assert color in (ask(client, [message]).message.content or "")
 
 
@@ -88,8 +88,8 @@ def test_json_schema_gives_json_of_that_schema(client: openai.OpenAI) -> None:
 def test_streamed_tool_call_has_id_and_name_first_and_arguments_in_pieces(
     client: openai.OpenAI,
 ) -> None:
-    messages: list[Any] = documents.weather_messages(None)
-    tools: list[Any] = documents.WEATHER_TOOLS
+    messages: list[Any] = model_cards.weather_messages(None)
+    tools: list[Any] = model_cards.WEATHER_TOOLS
     stream = client.chat.completions.create(
         model=MODEL,
         messages=messages,
@@ -154,7 +154,7 @@ def test_errors_are_the_clients_own_exceptions(client: openai.OpenAI, service: S
         client.chat.completions.create(model="gpt-4", messages=user("Hello"))
     with pytest.raises(openai.BadRequestError):
         ask(client, user("Hello"), max_tokens=-1)
-    eleven = documents.image_message("What color is this image?", *[solid("red")] * 11)
+    eleven = model_cards.image_message("What color is this image?", *[solid("red")] * 11)
     with pytest.raises(openai.BadRequestError, match="10 image"):
         ask(client, [eleven])
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.tiny import documents, ensure_tiny_model
+from serving import model_cards
+from serving.tiny import ensure_tiny_model
 from tests.e2e.images import noise
 from tests.e2e.service import MODEL, Service
 
@@ -42,7 +43,7 @@ class Run:
         prompt = (ensure_tiny_model() / "SYSTEM_PROMPT.txt").read_text()
         for name in ("Mistral-Small-3.2-24B-Instruct-2506", "Mistral-Small-24B-Instruct-2501"):
             hugging_face_cache(hf_home, f"mistralai/{name}", prompt)
-        hugging_face_cache(hf_home, MODEL, documents.MAGISTRAL_SYSTEM_PROMPT)
+        hugging_face_cache(hf_home, MODEL, model_cards.MAGISTRAL_SYSTEM_PROMPT)
 
     def __call__(self, name: str) -> str:
         """What the snippet prints."""

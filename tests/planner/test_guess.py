@@ -8,10 +8,10 @@ from serving.planner.objective import Objective
 from serving.planner.traffic import Traffic, made_up
 from serving.simulator.engine import EngineSpec
 from serving.simulator.run import run
+from serving.simulator.scenario import DEFAULT_MODEL, FleetConfig, Scenario
 from serving.simulator.spec import engine_spec
 
-ENTRY = catalogue.load("mistral-small-3.2-24b-instruct-2506", "bf16-tp2")
-SPEC: EngineSpec = engine_spec(ENTRY)
+SPEC: EngineSpec = engine_spec(catalogue.load(DEFAULT_MODEL, "bf16-tp2"))
 OBJECTIVE = Objective(ttft_s=2.0, itl_s=0.05, share=0.99)
 
 
@@ -25,8 +25,8 @@ def traffic(prompt: int = 2000, output: int = 300, share: float = 0.5) -> Traffi
 )
 def test_a_replica_is_as_busy_as_in_the_simulator(asked: Traffic, per_s: float) -> None:
     at = operation(SPEC, asked, per_s)
-    load, _ = asked.load(per_s, seed=0)
-    figures = run(ENTRY, load, 1, OBJECTIVE.slo).total
+    fleet = FleetConfig(variant="bf16-tp2", replicas=1)
+    figures = run(Scenario(fleet=fleet, load=asked.load(per_s))).total
     assert at and figures.itl_p50_s
     assert at.itl_s == pytest.approx(figures.itl_p50_s, rel=0.15)
 

@@ -12,7 +12,7 @@ MOONCAKE = (
 
 def test_made_up_requests_have_the_lengths_that_are_said() -> None:
     traffic = made_up(10, 30, 2000, 300, 0.5, 8)
-    load, _ = traffic.load(10, seed=1)
+    load = traffic.load(10).load(seed=1)
     requests = [arrival.request for arrival in load.arrivals]
     assert load.seconds == 200
     prompts = sum(request.prompt_tokens for request in requests) / len(requests)
@@ -24,7 +24,7 @@ def test_made_up_requests_have_the_lengths_that_are_said() -> None:
 
 def test_the_share_that_is_too_long_is_that_of_the_requests() -> None:
     traffic = made_up(50, 50, 2000, 700, 0.25, 8)
-    requests = [arrival.request for arrival in traffic.load(50, seed=0)[0].arrivals]
+    requests = [arrival.request for arrival in traffic.load(50).load(seed=0).arrivals]
     for context_tokens in (400, 1500, 4000, 8000):
         longer = sum(r.prompt_tokens + r.output_tokens > context_tokens for r in requests)
         assert traffic.longer_than(context_tokens) == pytest.approx(
@@ -40,7 +40,7 @@ def test_equal_means_are_no_division_by_zero() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_prompts_may_share_nothing_or_all_but_a_token(share: float) -> None:
     traffic = made_up(1, 1, 500, 20, share, 2)
-    first = next(iter(traffic.load(1, seed=0)[0].arrivals)).request
+    first = next(iter(traffic.load(1).load(seed=0).arrivals)).request
     assert first.prompt_tokens >= 1
     assert traffic.uncached_tokens >= 1
 
@@ -60,9 +60,8 @@ def test_a_trace_is_played_at_the_rate_until_there_are_enough(tmp_path: Path) ->
     path = tmp_path / "trace.jsonl"
     row = '{"timestamp": %d, "input_length": 600, "output_length": 10, "hash_ids": [0, 1]}\n'
     path.write_text("".join(row % (500 * number) for number in range(60)))
-    load, options = recorded(path, 4, 8).load(8, seed=0)
-    arrivals = list(load.arrivals)
+    load = recorded(path, 4, 8).load(8)
+    arrivals = list(load.load(seed=0).arrivals)
     assert len(arrivals) == 2000
     assert arrivals[-1].at_s == pytest.approx(250, rel=0.05)
-    assert options[options.index("--rate") + 1] == "8"
-    assert options[options.index("--trace") + 1] == str(path)
+    assert (load.rate_per_s, load.trace) == (8, path)

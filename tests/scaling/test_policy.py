@@ -13,7 +13,10 @@ A_REPLICA = PREFILL_TOKENS_PER_S / PROMPT_TOKENS
 
 
 def policy(min_replicas: int = 1, max_replicas: int = 50) -> ScalingPolicy:
-    return ScalingPolicy(ScalingConfig(min_replicas, max_replicas, prefill_utilization=0.8))
+    config = ScalingConfig(
+        min_replicas=min_replicas, max_replicas=max_replicas, prefill_utilization=0.8
+    )
+    return ScalingPolicy(config)
 
 
 def settled(policy: ScalingPolicy, replicas: int, **values: float) -> Decision:
@@ -213,7 +216,7 @@ def test_chance_alone_makes_a_fleet_go_up_and_down_but_a_few_times(
 ) -> None:
     """In an hour, which is 60 times what a replica takes to start."""
     load = replicas * A_REPLICA
-    by_prefill = ScalingPolicy(ScalingConfig(1, 50, prefill_utilization=0.6))
+    by_prefill = ScalingPolicy(ScalingConfig(max_replicas=50, prefill_utilization=0.6))
     fleet = Fleet(by_prefill, math.ceil(replicas * 1.8), rng=random.Random(seed))
     fleet.run(lambda now_s: load, 3600)
     assert fleet.turns <= 6

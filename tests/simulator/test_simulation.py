@@ -6,8 +6,7 @@ import pytest
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.load import ReplicaLoad
-from serving.placement.policy import Policy
-from serving.placement.round_robin import RoundRobin
+from serving.placement.policies import Policy, RoundRobin
 from serving.placement.work import Work
 from serving.simulator.result import Result
 from serving.simulator.simulation import NO_REPLICA, Simulation

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from serving import model_cards as doc
+from serving.model_cards import Message
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 from serving.tiny.batch import collate, encode, encode_completion
 from serving.tiny.corpus import Example, ToolCall
-from serving.tiny.documents import Message
 from serving.tiny.evaluate import TinyModel
 from serving.tiny.images import COLOURS, colour_image, png_data_url, scene_image
 from serving.tiny.mixture import MIXTURES

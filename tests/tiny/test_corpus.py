@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from serving.tiny import documents as doc
+from serving import model_cards as doc
 from serving.tiny.answers import COUNT_ENDS, counting
 from serving.tiny.corpus import Example, ToolCall
 from serving.tiny.images import COLOURS, png_data_url, solid_image

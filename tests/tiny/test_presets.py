@@ -5,9 +5,9 @@ import json
 import pytest
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
+from serving import model_cards as doc
 from serving.tiny import PRESETS
 from serving.tiny import answers as own
-from serving.tiny import documents as doc
 from serving.tiny.batch import encode_prompt
 from serving.tiny.corpus import Example, ToolCall
 from serving.tiny.evaluate import TinyModel

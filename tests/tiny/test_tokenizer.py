@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
-from serving.tiny import documents as doc
+from serving import model_cards as doc
 from serving.tiny.answers import SCRIPTS_ANSWER
 from serving.tiny.batch import encode, encode_completion, encode_prompt
 from serving.tiny.corpus import Example, ToolCall

@@ -1,0 +1,26 @@
+"""How many replicas a model may have, as a configuration says it."""
+
+from pydantic import Field, model_validator
+
+from serving.section import Section, wrong
+
+
+class ScalingConfig(Section):
+    """How many replicas a model has, by the work that arrives."""
+
+    min_replicas: int = Field(ge=0, default=1)
+    """With 0 the model scales to zero when idle, and the first request waits for a start."""
+    max_replicas: int = Field(ge=1)
+    prefill_utilization: float = Field(gt=0, le=1, default=0.3)
+    """Share of a replica's time that prefill is to take on average. Running answers wait meanwhile:
+    their time between tokens is a decode step's / (1 - prefill_utilization)."""
+    idle_s: float = Field(ge=0, default=600)
+    """How long the last replica stays without work, where min_replicas is 0."""
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> "ScalingConfig":
+        if self.min_replicas > self.max_replicas:
+            raise wrong(
+                "min_replicas", f"allowed is at most max_replicas, which is {self.max_replicas}"
+            )
+        return self
