@@ -42,11 +42,11 @@ def free_port() -> int:
 
 
 def python_path() -> str:
-    """With which Ray's workers find this package."""
+    """The PYTHONPATH with which Ray's workers find this package."""
     return os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
 
 
-class Cluster:
+class DeployedApp:
     """The application on the Ray that this process is connected to."""
 
     def __init__(self, engine: str, max_waiting: int) -> None:
@@ -58,12 +58,12 @@ class Cluster:
 
     @property
     def core(self) -> str:
-        """What the title of an engine's own process begins with."""
+        """The beginning of the title of an engine's own process."""
         return "VLLM::EngineCore" if self.real else stand_in_vllm.CORE
 
     def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
-        """Applies the config with so many replicas, and the deployment `update` changed so that
-        its replicas must be replaced. Returns at once.
+        """Applies the config with these numbers of replicas and returns at once. `update` names a
+        deployment to change, so that Serve must replace its replicas.
         """
         from ray.serve.context import _get_global_client
         from ray.serve.schema import ServeDeploySchema
@@ -149,13 +149,13 @@ class Cluster:
         return {replica["replica"]: replica["address"] for replica in replicas}
 
     def requests_in_flight(self) -> int:
-        """Of all clients, as one of the routers knows it: any, on a connection of its own."""
+        """The number of all clients' requests, as reported by any one of the routers."""
         response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=5)
         replicas = response.raise_for_status().json()["models"][MODEL]["replicas"]
         return sum(replica["requests_in_flight"] for replica in replicas)
 
     def wait_for_replicas(self, count: int, without: str = "") -> None:
-        """Until a router knows `count` engines, without that one."""
+        """Returns once a router knows `count` engines and `without` is not among them."""
         wait_for(
             lambda: len(now := self.replicas()) == count and without not in now,
             _START_TIMEOUT_S,
@@ -163,7 +163,7 @@ class Cluster:
         )
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """This process's descendants whose title begins so."""
+        """This process's descendants whose title begins with `title`."""
         found = []
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -183,7 +183,7 @@ class Cluster:
         raise RuntimeError(f"no process listens for {replica}")
 
     def core_process(self, replica: str) -> psutil.Process:
-        """The process of the engine proper."""
+        """The engine's own process, a child of the replica's."""
         return next(
             child
             for child in self.replica_process(replica).children(recursive=True)
@@ -191,7 +191,7 @@ class Cluster:
         )
 
     def have_fault(self, replica: str, **fault: Any) -> None:
-        """Has a stand-in engine behave so."""
+        """Tells a stand-in engine to misbehave; `fault` is the body of its `POST /fault`."""
         from serving.engine_token import engine_token
 
         headers = {"authorization": f"Bearer {engine_token()}"}
@@ -200,8 +200,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(engine: str, max_waiting: int) -> Iterator[Cluster]:
+def running(engine: str, max_waiting: int) -> Iterator[DeployedApp]:
     """A Ray with Serve, and no application yet. At the end nothing of it is left."""
     os.environ["PYTHONPATH"] = python_path()
     with local_ray(2):
-        yield Cluster(engine, max_waiting)
+        yield DeployedApp(engine, max_waiting)
