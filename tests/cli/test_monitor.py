@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import app
-from tests.e2e.service import free_port
 from tests.router.engines import Engine
 from tests.router.live import MODEL, LiveRouter, running_router
+from tests.support.ports import free_port
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 MONITOR = "-c", "from serving.cli import main; main()", "monitor"

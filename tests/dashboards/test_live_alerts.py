@@ -16,10 +16,10 @@ import yaml
 from serving.admission import Capacity
 from serving.cli.monitor import config, prometheus
 from tests.dashboards.queries import RULES
-from tests.e2e.service import free_port
 from tests.router.engines import Endless, Engine
 from tests.router.live import IMPATIENT, MODEL, LiveRouter, running_router
 from tests.router.storyteller import breaking, resets
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"

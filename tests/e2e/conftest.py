@@ -19,15 +19,8 @@ from serving.tiny import ensure_tiny_model
 from tests.collector import Collector, running_collector
 from tests.dashboards.live import Prometheus
 from tests.e2e.killed_engine import KilledEngine, kill_an_engine_under_load
-from tests.e2e.service import (
-    COMMAND,
-    ROOT,
-    Service,
-    free_port,
-    running,
-    temporary_files,
-    write_config,
-)
+from tests.e2e.service import COMMAND, ROOT, Service, running, temporary_files, write_config
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.service import MODEL, Service, title, wait_for
+from tests.e2e.service import MODEL, Service, title
+from tests.support.waiting import wait_for
 
 COUNTS = {"messages": [{"role": "user", "content": "Count from 1 to 100."}]}
 """A request whose answer differs at each token, so that no lost or repeated one goes unnoticed."""

@@ -7,12 +7,11 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ import psutil
 import yaml
 
 from serving.cli.local_ray import shared_memory
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 Engines = Literal["vllm", "stand-in"]
@@ -44,20 +44,6 @@ ray.init(address="{address}", log_to_driver=False, logging_level="error")
 from serving.engine_token import engine_token
 print(engine_token())
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """The first true value of `condition`; fails the test after `timeout_s`."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
-    return value
 
 
 def mistral_serve(*args: str | Path) -> subprocess.CompletedProcess[str]:

@@ -15,15 +15,15 @@ from tests.e2e.service import (
     MODEL,
     Engines,
     Service,
-    free_port,
     mistral_serve,
     running,
     running_processes,
     temporary_files,
     up_command,
-    wait_for,
     write_config,
 )
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 _COUNT = {
     "model": MODEL,

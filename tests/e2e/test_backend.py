@@ -20,7 +20,9 @@ from tests.bench.frontend_process import (
     wait_until_ready,
 )
 from tests.bench.relay_process import HOST, MODEL, Server
-from tests.e2e.service import LOCAL_CONFIG, Service, free_port, running, wait_for
+from tests.e2e.service import LOCAL_CONFIG, Service, running
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.full
 

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.service import COMMAND, MODEL, Service, temporary_files, wait_for
+from tests.e2e.service import COMMAND, MODEL, Service, temporary_files
+from tests.support.waiting import wait_for
 
 Line = dict[str, Any]
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.collector import Collector, Received
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import MODEL, Service
+from tests.support.waiting import wait_for
 
 SPAN_S = 20
 """Spans are exported in batches, every 5 s."""

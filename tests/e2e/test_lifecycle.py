@@ -16,15 +16,15 @@ from tests.e2e.service import (
     LOCAL_CONFIG,
     Engines,
     Service,
-    free_port,
     mistral_serve,
     running_processes,
     temporary_files,
     title,
     up_command,
-    wait_for,
     write_config,
 )
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import re
 
 import httpx
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import MODEL, Service
+from tests.support.waiting import wait_for
 
 
 def test_routers_and_engines_are_found_and_each_is_scraped_where_it_is(

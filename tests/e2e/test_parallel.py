@@ -11,7 +11,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.service import MODEL, ROOT, environment, free_port
+from tests.e2e.service import MODEL, ROOT, environment
+from tests.support.ports import free_port
 
 PROMPT = "Count from 1 to 20."
 

@@ -11,7 +11,8 @@ from serving import catalogue
 from serving.tiny import PRESETS, ensure_tiny_model
 from tests.e2e import test_conformance
 from tests.e2e.conformance import assert_every_check_passes
-from tests.e2e.service import free_port, running_by_ray, write_models_config
+from tests.e2e.service import running_by_ray, write_models_config
+from tests.support.ports import free_port
 
 MODELS = [
     name

@@ -7,7 +7,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.service import ENDLESS, Service, wait_for
+from tests.e2e.service import ENDLESS, Service
+from tests.support.waiting import wait_for
 
 GIB = 1024**3
 

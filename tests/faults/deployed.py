@@ -5,40 +5,23 @@ Ray is imported late, as it reads its settings then.
 
 import contextlib
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 
 from serving.cli.local_ray import local_ray
 from tests.faults import stand_in_vllm
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 MODEL = "mistral-serve/tiny-mistral-small-3.2"
 APP = "mistral"
 ENGINE = "Engine-tiny-mistral-small-3-2"
 _CPUS = 0.01
 _START_TIMEOUT_S = 300
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], timeout_s: float, what: str) -> T:
-    """The first true value of `condition`. Raises TimeoutError."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.05)
-    return value
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def python_path() -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.faults.deployed import APP, ENGINE, DeployedApp, wait_for
+from tests.faults.deployed import APP, ENGINE, DeployedApp
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
 from tests.faults.two_nodes import TwoNodes
 from tests.faults.two_nodes import kill as kill_all
+from tests.support.waiting import wait_for
 
 _FLOOD = 300
 _SLOW_STEP_S = 1.0

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 
 from serving.cli.drain_node import find_node
-from tests.faults.deployed import DeployedApp, free_port, python_path
+from tests.faults.deployed import DeployedApp, python_path
+from tests.support.ports import free_port
 
 REDIS = shutil.which("redis-server")
 _HOST = "127.0.0.1"

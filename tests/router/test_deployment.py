@@ -19,7 +19,7 @@ from serving.router.model import Model
 from serving.router.replica_health import HealthCheck
 from serving.router.request_log import RequestLog
 from serving.scaling.report import NAMES
-from tests.e2e.service import free_port
+from tests.support.ports import free_port
 
 
 def test_serve_waits_longer_than_the_drain() -> None:
