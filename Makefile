@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full coverage test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -16,11 +16,17 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
 	@exec .venv/bin/mistral-serve monitor
 
-test: check ## format, lint and type checks, then all tests
-	@exec .venv/bin/python -m pytest
+test: check ## format, lint and type checks, then the tests, in under 15 minutes (ARGS=tests/cli)
+	@exec .venv/bin/python -m pytest $(ARGS)
 
-test-full: check ## the same with what is slow and rarely breaks
-	@exec .venv/bin/python -m pytest
+test-full: check ## the same, and the tests that are slow and rarely break
+	@exec .venv/bin/python -m pytest -m "" $(ARGS)
+
+coverage: setup ## the lines that the tests do not run, in htmlcov/ too (ARGS=tests/router)
+	@.venv/bin/python -m coverage erase
+	@.venv/bin/python -m coverage run -m pytest $(ARGS)
+	@.venv/bin/python -m coverage combine --quiet && .venv/bin/python -m coverage html --quiet
+	@exec .venv/bin/python -m coverage report
 
 test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
 	@.venv/bin/python -m tests.faults $(ARGS)
@@ -68,4 +74,4 @@ lock: setup ## resolve deploy/requirements/*.in into the locks
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh
 
 clean: ## remove the environment and caches of this folder
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

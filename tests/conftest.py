@@ -1,8 +1,70 @@
-"""Where the tests' own processes keep what outlives them."""
+"""The order of the tests, and the training of the tiny models beside those that need none."""
 
 import os
+import subprocess
+import sys
 
+import pytest
+
+from serving.tiny import PRESETS, tiny_model_folder
 from serving.tiny.cache import cache_root
 
 # torch makes this folder as soon as a test imports its compiler, by default in /tmp.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
+
+LATE = (
+    "tests/faults/",
+    "tests/e2e/test_autoscaling.py",
+    # These need the tiny models, which are trained meanwhile.
+    "tests/tiny/",
+    "tests/e2e/",
+    # It asks what a Prometheus has seen of the shared service and all its traffic.
+    "tests/e2e/test_monitoring.py",
+    # It ends the shared service with Ctrl-C; those after it start services of their own.
+    "tests/e2e/test_lifecycle.py",
+    "tests/e2e/test_backend.py",
+    "tests/e2e/test_serve_run.py",
+)
+"""Tests that run after all others, in this order. A test belongs to the longest of these beginnings
+of ids that fits."""
+
+_TRAIN = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that no half a model stays behind
+from serving.tiny import PRESETS, ensure_tiny_model
+for spec in PRESETS.values():
+    ensure_tiny_model(spec)
+"""
+_training: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place(item.nodeid))
+
+
+def place(test_id: str) -> int:
+    """The test's place in LATE, counted from 1; 0 for all that do not wait."""
+    fitting = [late for late in LATE if test_id.startswith(late)]
+    return 1 + LATE.index(max(fitting, key=len)) if fitting else 0
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Trains what is missing in the background. Who needs a model waits for its lock, and trains
+    it himself, with the error to be seen, where this failed.
+    """
+    if session.config.option.collectonly or all(
+        tiny_model_folder(spec).is_dir() for spec in PRESETS.values()
+    ):
+        return
+    if any(item.nodeid.startswith(("tests/tiny/", "tests/e2e/")) for item in session.items):
+        command = ["nice", sys.executable, "-c", _TRAIN]
+        _training.append(
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
+
+
+def pytest_unconfigure() -> None:
+    for process in _training:
+        process.terminate()
+        process.wait()

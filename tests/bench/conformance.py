@@ -24,7 +24,8 @@ from tests.bench.frontend_process import (
 )
 from tests.bench.relay_process import HOST
 from tests.bench.relay_report import machine
-from tests.e2e.service import COMMAND, free_port, running, write_models_config
+from tests.e2e.service import COMMAND, running, write_models_config
+from tests.support.ports import free_port
 
 MODELS = {
     "3.2": "tiny-mistral-small-3.2",

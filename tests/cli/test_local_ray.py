@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.cli import local_ray
-from tests.e2e.service import wait_for
+from tests.support.waiting import wait_for
 
 MAKES_SHARED_MEMORY = """
 from multiprocessing.shared_memory import SharedMemory

@@ -1,13 +1,26 @@
-"""One service of two replicas of the embedded model, for all end-to-end tests."""
+"""One service of two replicas of the embedded model, for all end-to-end tests, with a Prometheus
+that scrapes it from its start.
+"""
 
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.service import Service, free_port, running, write_config
+from serving.tiny import ensure_tiny_model
+from tests.dashboards.live import Prometheus
+from tests.e2e.killed_engine import KilledEngine, kill_an_engine_under_load
+from tests.e2e.service import COMMAND, ROOT, Service, running, temporary_files, write_config
 from tests.support.collector import Collector, running_collector
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +30,64 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
+def files_before() -> set[str]:
+    """The temporary files from before the shared service."""
+    return temporary_files()
+
+
+@pytest.fixture(scope="session")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, files_before: set[str]
+) -> Iterator[tuple[Service, Prometheus | None]]:
+    """The service, and the Prometheus where one is installed."""
+    ensure_tiny_model()  # A service may take less time to start than training takes.
     folder = tmp_path_factory.mktemp("service")
-    config = write_config(folder / "local.yaml", free_port(), otlp_endpoint=collector.endpoint)
-    with running(config) as service:
-        yield service
+    config = write_config(
+        folder / "local.yaml",
+        free_port(),
+        otlp_endpoint=collector.endpoint,
+        # The policy decides on the replicas, and so its metrics have values.
+        autoscaling={"min_replicas": 2, "max_replicas": 2},
+    )
+    with running(config) as service, contextlib.ExitStack() as stack:
+        has_prometheus = shutil.which("prometheus") is not None
+        yield service, stack.enter_context(monitor(service, folder)) if has_prometheus else None
+
+
+@contextlib.contextmanager
+def monitor(service: Service, folder: Path) -> Iterator[Prometheus]:
+    """Runs `mistral-serve monitor` on a service."""
+    port = free_port()
+    process = subprocess.Popen(
+        [COMMAND, "monitor", "--url", service.url, "--port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ignored where the tests run in the background of a shell.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    begin_s = time.time()
+    assert process.stdout.readline() == f"Prometheus: http://127.0.0.1:{port}\n"
+    try:
+        yield Prometheus(f"http://127.0.0.1:{port}", begin_s)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def service(shared: tuple[Service, Prometheus | None]) -> Service:
+    return shared[0]
+
+
+@pytest.fixture(scope="session")
+def monitored(shared: tuple[Service, Prometheus | None]) -> Prometheus:
+    """The Prometheus that `mistral-serve monitor` started on the shared service."""
+    if shared[1] is None:
+        pytest.skip("needs prometheus: apt-get install prometheus")
+    return shared[1]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +103,9 @@ def client(service: Service) -> Iterator[openai.OpenAI]:
 def http(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=120) as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def killed_engine(service: Service) -> KilledEngine:
+    """The clients' answers around the kill of a replica's vLLM process, once for all tests."""
+    return kill_an_engine_under_load(service)

@@ -1,25 +1,30 @@
-"""Starts the real thing as a user does, and looks at it from outside."""
+"""Starts the service as a user does, and looks at it from outside."""
 
 import contextlib
 import json
 import os
 import re
 import secrets
+import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import psutil
 import yaml
 
+from serving.cli.local_ray import shared_memory
+from tests.support.waiting import wait_for
+
 ROOT = Path(__file__).parents[2]
+Engines = Literal["vllm", "stand-in"]
 LOCAL_CONFIG = ROOT / "deploy/serve/local.yaml"
 COMMAND = Path(sys.executable).with_name("mistral-serve")
 MODEL = "mistral-serve/tiny-mistral-small-3.2"
@@ -41,18 +46,30 @@ print(engine_token())
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+def mistral_serve(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *args], capture_output=True, text=True, timeout=120)
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """The first true value of `condition`; fails the test after `timeout_s`."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
-    return value
+def up_command(engines: Engines) -> list[str | Path]:
+    """`mistral-serve up`, with stand-ins for vLLM in its engines if so asked."""
+    if engines == "vllm":
+        return [COMMAND, "up"]
+    return [sys.executable, "-m", "tests.faults.command", "up"]
+
+
+def temporary_files() -> set[str]:
+    """Temporary files with the names that Ray and vLLM are known to use."""
+    return {
+        str(path)
+        for folder in ("/tmp", "/dev/shm")
+        for path in Path(folder).iterdir()
+        if re.match(r"mistral-serve-|ray|session_|psm_|torch|[0-9a-f]{8}-[0-9a-f-]{27}$", path.name)
+    }
+
+
+def running_processes(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The processes that have not ended; a zombie has."""
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def title(process: psutil.Process) -> str:
@@ -76,7 +93,7 @@ def write_config(path: Path, port: int, *, otlp_endpoint: str | None = None, **m
 
 
 def write_models_config(path: Path, port: int, models: Iterable[str]) -> Path:
-    """The local config with these models of the catalogue, a replica each."""
+    """The local config with these models of the catalogue, one replica of each."""
     document = yaml.safe_load(LOCAL_CONFIG.read_text())
     args = document["applications"][0]["args"]
     args["router"]["port"] = port
@@ -97,18 +114,18 @@ class Service:
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """The command and all that it started."""
+        """The command and all processes that it started."""
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     @property
     def folder(self) -> Path:
-        """The folder of everything that the service writes."""
+        """The folder for all files that the service writes."""
         logs = next(line for line in self.output if "logs: " in line)
         return Path(logs.split("logs: ")[1].strip()).parents[1]
 
     def request_log(self) -> list[dict[str, Any]]:
-        """The lines of all routers."""
+        """The lines of all routers' request logs."""
         files = self.folder.glob("session_latest/logs/serve/*.requests.jsonl")
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -136,7 +153,7 @@ class Service:
         return result.stdout.split()[-1]
 
     def interrupt(self) -> str:
-        """Ctrl-C, and the output until the command has ended."""
+        """Sends Ctrl-C; returns all output once the command has ended."""
         self.process.send_signal(signal.SIGINT)
         rest, _ = self.process.communicate(timeout=120)
         self.output += rest.splitlines()
@@ -149,7 +166,7 @@ def environment(auth_token: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(config: Path, *command: str | Path) -> Iterator[Service]:
-    """`mistral-serve up CONFIG` from its ready line on; ended at exit if it still runs."""
+    """Runs `mistral-serve up CONFIG`, yields at its ready line, and ends it if it still runs."""
     auth_token = secrets.token_hex(32)
     process = subprocess.Popen(
         [*(command or (COMMAND, "up")), config],
@@ -157,6 +174,7 @@ def running(config: Path, *command: str | Path) -> Iterator[Service]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        cwd=ROOT,
         env=environment(auth_token),
     )
     service = Service("", process, auth_token)
@@ -170,6 +188,48 @@ def running(config: Path, *command: str | Path) -> Iterator[Service]:
             _, alive = psutil.wait_procs(processes, timeout=30)
             for left in alive:
                 left.kill()
+
+
+@contextlib.contextmanager
+def running_by_ray(config: Path) -> Iterator[str]:
+    """Runs Ray's own `serve run CONFIG`, and yields the URL once the application answers."""
+    port = int(re.search(r"port: (\d+)", config.read_text())[1])  # type: ignore[index]
+    url = f"http://127.0.0.1:{port}"
+    # In a short folder, as the paths of vLLM's sockets have at most 107 characters.
+    folder = tempfile.mkdtemp(prefix="serve-run-", dir="/tmp")
+    process = subprocess.Popen(
+        [COMMAND.with_name("serve"), "run", config],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": folder},
+        # Ignored where the tests run in the background of a shell, and so by Ray's command too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+    def healthy() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{url}/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        wait_for(healthy, _READY_TIMEOUT_S, "the application answers")
+        yield url
+    finally:
+        processes = psutil.Process(process.pid).children(recursive=True)
+        shared = shared_memory(processes)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        finally:
+            _, alive = psutil.wait_procs(processes, timeout=30)
+            process.kill()
+            for left in alive:
+                left.kill()
+            shutil.rmtree(folder)
+            for path in shared:
+                path.unlink(missing_ok=True)
 
 
 def _read_until_ready(service: Service) -> None:

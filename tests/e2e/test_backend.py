@@ -1,4 +1,4 @@
-"""A model that another OpenAI server has, here a plain vLLM with a key, behind our router."""
+"""A model on another OpenAI server, here plain vLLM with an API key, behind our router."""
 
 import os
 import signal
@@ -20,7 +20,11 @@ from tests.bench.frontend_process import (
     wait_until_ready,
 )
 from tests.bench.relay_process import HOST, MODEL, Server
-from tests.e2e.service import LOCAL_CONFIG, Service, free_port, running, wait_for
+from tests.e2e.service import LOCAL_CONFIG, Service, running
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.full
 
 KEY_ENV, KEY = "ELSEWHERE_KEY", "sk-elsewhere"
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
-from tests.e2e.service import COMMAND, MODEL, Service, wait_for
-from tests.e2e.test_lifecycle import temporary_files
+from tests.e2e.service import COMMAND, MODEL, Service, temporary_files
+from tests.support.waiting import wait_for
 
 Line = dict[str, Any]
 
@@ -108,6 +109,7 @@ def test_a_killed_run_goes_on_where_it_stopped(service: Service, tmp_path: Path)
     assert set(read(out)) == {str(number) for number in range(40)}
 
 
+@pytest.mark.full
 def test_a_model_of_its_own_leaves_nothing_behind(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [chat("a", "Hello"), chat("b", "Count from 1 to 5.")])
     out = tmp_path / "out.jsonl"
@@ -121,7 +123,7 @@ def test_a_model_of_its_own_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def has_variable(process: psutil.Process, value: str) -> bool:
-    """Whether it was started by a command with that environment, also if its parent has ended."""
+    """Whether an environment variable of the process has this value. Children inherit it."""
     try:
         return value in process.environ().values()
     except psutil.Error:

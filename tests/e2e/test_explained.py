@@ -1,4 +1,4 @@
-"""What is told of a request: by headers, the request log, and spans from the router into vLLM."""
+"""The record of a request: headers, the request log, and spans from the router into vLLM."""
 
 import re
 import secrets
@@ -7,15 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import MODEL, Service
 from tests.support.collector import Collector, Received
+from tests.support.waiting import wait_for
 
 SPAN_S = 20
-"""Batches are sent every 5 s."""
+"""Spans are exported in batches, every 5 s."""
 
 
 def long_prompt() -> dict[str, Any]:
-    """One that was not asked before, of several blocks of the prefix cache."""
+    """A new prompt of several blocks of the prefix cache."""
     text = f"{secrets.token_hex(8)} Count from 1 to 100." * 20
     return {"model": "tiny", "messages": [{"role": "user", "content": text}], "max_tokens": 5}
 

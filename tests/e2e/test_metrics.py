@@ -1,10 +1,11 @@
-"""What Prometheus finds and reads of a running service. Real Ray Serve and vLLM."""
+"""The targets and metrics of a running service, with real Ray Serve and vLLM."""
 
 import re
 
 import httpx
 
-from tests.e2e.service import MODEL, Service, wait_for
+from tests.e2e.service import MODEL, Service
+from tests.support.waiting import wait_for
 
 
 def test_routers_and_engines_are_found_and_each_is_scraped_where_it_is(
@@ -37,7 +38,7 @@ def test_routers_and_engines_are_found_and_each_is_scraped_where_it_is(
 
 
 def test_ray_has_the_metrics_of_the_replicas(service: Service) -> None:
-    """Where `monitor` looks for them."""
+    """The pidfile names the address from which `monitor` scrapes them."""
     from serving.cli import pidfile
 
     address = pidfile.ray_metrics(int(service.url.rsplit(":", 1)[1]))

@@ -1,31 +1,24 @@
-"""Each panel, rule and runbook finds data in a real Prometheus on a real service under load."""
+"""Each panel, rule and runbook finds data in a real Prometheus that has watched a real service from
+its start, under the load of all end-to-end tests and of every feature.
+"""
 
 import concurrent.futures
 import contextlib
 import itertools
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
-import pytest
 
-from serving.cli import pidfile
-from serving.cli.monitor import config, prometheus
 from tests.dashboards.live import Prometheus, without_data
-from tests.dashboards.queries import FOLDER
 from tests.e2e import images
-from tests.e2e.service import ENDLESS, MODEL, Service, free_port, running, title, wait_for
-from tests.e2e.service import write_config as local_config
+from tests.e2e.killed_engine import KilledEngine
+from tests.e2e.service import ENDLESS, MODEL, Service
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"
-)
-
-_LOAD_S = 100
-"""Longer than the window of the panels' rates."""
+_ALL_HAVE_DATA_S = 300
+"""Rules with the longest windows are evaluated every two minutes."""
 _TOOL = {
     "type": "function",
     "function": {
@@ -33,18 +26,6 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two replicas that the policy decides on."""
-    file = local_config(
-        tmp_path_factory.mktemp("monitoring") / "service.yaml",
-        free_port(),
-        autoscaling={"min_replicas": 2, "max_replicas": 2},
-    )
-    with running(file) as service:
-        yield service
 
 
 def say(text: str, **more: Any) -> dict[str, Any]:
@@ -89,44 +70,44 @@ FEATURES: list[Ask] = [
 ]
 
 
-def load(service: Service, over: threading.Event, features: list[Ask]) -> None:
-    with httpx.Client(base_url=service.url, timeout=120) as http:
-        for ask in itertools.cycle(features):
-            if over.is_set():
-                return
-            with contextlib.suppress(httpx.RemoteProtocolError):  # what cannot be continued is cut
+@contextlib.contextmanager
+def load_of_every_feature(service: Service) -> Iterator[None]:
+    """Three clients send the requests of FEATURES in turn while the context is open."""
+    over = threading.Event()
+
+    def client(features: list[Ask]) -> None:
+        with httpx.Client(base_url=service.url, timeout=120) as http:
+            for ask in itertools.cycle(features):
+                if over.is_set():
+                    return
                 ask(http)
 
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(client, FEATURES[n:] + FEATURES[:n]) for n in (0, 4, 8)]
+        try:
+            yield
+        finally:
+            over.set()
+    for done in clients:
+        done.result()
 
-def test_each_query_finds_data_under_a_load_of_every_feature(scaled: Service) -> None:
-    program = shutil.which("prometheus")
-    assert program is not None
-    wait_for(lambda: len(scaled.replicas()) == 2, 60, "the router knows both replicas")
-    ray = pidfile.ray_metrics(int(scaled.url.rsplit(":", 1)[1]))
-    assert ray is not None, "where Ray exports its metrics is noted"
-    settings, port = config(scaled.url, FOLDER / "rules", ray), free_port()
-    with prometheus(program, settings, port):
-        asked = Prometheus(f"http://127.0.0.1:{port}", time.time())
-        over = threading.Event()
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            loads = [
-                pool.submit(load, scaled, over, FEATURES[start:] + FEATURES[:start])
-                for start in (0, 4, 8)
-            ]
-            try:
-                over.wait(_LOAD_S)
-                firing = 'ALERTS{alertstate="firing",service="mistral-serve"}'
-                assert not asked.has(firing, time.time()), "an alert fires on a healthy service"
-                victim = next(p for p in scaled.processes if "EngineCore" in title(p))
-                victim.kill()
-                retried = "mistral_serve_retries_total > 0"
-                wait_for(lambda: asked.has(retried, time.time()), 60, "a request was retried")
-            finally:
-                over.set()
-            for future in loads:
-                future.result()
-        # Rules with the longest windows are evaluated every two minutes.
-        with contextlib.suppress(AssertionError):
-            wait_for(lambda: not without_data(asked, time.time()), 300, "all have data")
-        lacking = without_data(asked, time.time())
-        assert not lacking, "\n".join(lacking)
+
+def test_no_alert_fires_on_a_healthy_service(
+    monitored: Prometheus, killed_engine: KilledEngine
+) -> None:
+    firing = 'ALERTS{alertstate="firing",service="mistral-serve"}'
+    assert not monitored.has(firing, killed_engine.killed_s)
+
+
+def test_a_retry_is_counted(monitored: Prometheus, killed_engine: KilledEngine) -> None:
+    assert monitored.has("mistral_serve_retries_total > 0", time.time())
+
+
+def test_each_query_finds_data(
+    service: Service, monitored: Prometheus, killed_engine: KilledEngine
+) -> None:
+    deadline_s = time.monotonic() + _ALL_HAVE_DATA_S
+    with load_of_every_feature(service):
+        while (lacking := without_data(monitored, time.time())) and time.monotonic() < deadline_s:
+            time.sleep(2)
+    assert not lacking, "\n".join(lacking)

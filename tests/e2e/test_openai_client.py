@@ -1,4 +1,4 @@
-"""What a client of OpenAI's API gets from the whole service."""
+"""The whole service through OpenAI's own client."""
 
 import asyncio
 import json

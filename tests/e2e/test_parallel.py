@@ -11,11 +11,13 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.service import MODEL, ROOT, environment, free_port
+from tests.e2e.service import MODEL, ROOT, environment
+from tests.support.ports import free_port
 
 PROMPT = "Count from 1 to 20."
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not shutil.which("g++"), reason="vLLM compiles here and there is no g++")
 def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
     client: openai.OpenAI,

@@ -1,4 +1,4 @@
-"""What the whole service does beside answering: engines' ports, memory, clients that leave."""
+"""The whole service beside its answers: engines' ports, memory, clients that leave."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.service import ENDLESS, Service, wait_for
+from tests.e2e.service import ENDLESS, Service
+from tests.support.waiting import wait_for
 
 GIB = 1024**3
 
@@ -26,7 +27,7 @@ def engines(service: Service) -> Iterator[list[httpx.Client]]:
 
 
 def running_requests(engine: httpx.Client) -> float:
-    """How many requests vLLM itself says that it runs."""
+    """The number of running requests in vLLM's own metrics."""
     metrics = engine.get("/metrics").text
     match = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", metrics, re.MULTILINE)
     assert match is not None
@@ -86,7 +87,7 @@ def test_two_replicas_router_and_ray_fit_in_8_gib(service: Service) -> None:
 
 
 def test_replicas_go_on_logging_once_they_have_started(service: Service) -> None:
-    """vLLM and uvicorn set up logging anew, which must leave Ray Serve's."""
+    """vLLM and uvicorn configure logging again, which must not remove Ray Serve's handlers."""
     logs = [*(service.folder / "session_latest/logs/serve").glob("replica_*.log")]
     assert len(logs) >= 3
     for log in logs:

@@ -46,7 +46,7 @@ class Run:
         hugging_face_cache(hf_home, MODEL, model_cards.MAGISTRAL_SYSTEM_PROMPT)
 
     def __call__(self, name: str) -> str:
-        """What the snippet prints."""
+        """Runs a snippet and returns its output."""
         code = (SNIPPETS / f"{name}.txt").read_text()
         code = code.replace("http://localhost:8000", self.url)
         code = re.sub(r'image_url = "https:[^"]*"', f'image_url = "{noise()}"', code)

@@ -24,7 +24,7 @@ STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
 
 @pytest.fixture(scope="module")
 def stand_in() -> Iterator[str]:
-    """Its URL."""
+    """The URL of a stand-in engine."""
     loop = uvloop.new_event_loop()
     server = loop.run_until_complete(stand_in_engine.serve())
     thread = threading.Thread(target=loop.run_forever)
@@ -45,7 +45,7 @@ def shape(value: Any) -> Any:
 
 
 def answered(value: Any) -> Any:
-    """Without what the engine left out of this answer."""
+    """The JSON value without its null fields."""
     if isinstance(value, dict):
         return {key: answered(item) for key, item in value.items() if item is not None}
     return [answered(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: what faults and changes of the service do to the answers under way."""
+"""`python -m tests.faults`: the effect of faults and changes of a service on running answers."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.faults import report, two_nodes
-from tests.faults.cluster import running
+from tests.faults.deployed import running
 from tests.faults.events import EVENTS, NOTHING, ON_TWO_NODES
 from tests.faults.suite import Row, Size, run_all
 
@@ -29,16 +29,16 @@ def run(engine: str, size: Size, names: list[str], short: bool) -> list[Row]:
         and (event.on_vllm or engine != "vllm")
         and (event.in_short or names or not short)
     ]
-    with running(engine, _MAX_WAITING) as cluster:
+    with running(engine, _MAX_WAITING) as app:
         here = [event for event in events if event not in ON_TWO_NODES]
-        rows = asyncio.run(run_all(cluster, size, [NOTHING, *here]))
+        rows = asyncio.run(run_all(app, size, [NOTHING, *here]))
     if there := [event for event in events if event in ON_TWO_NODES]:
         if two_nodes.REDIS is None:
             names = [event.name for event in there]
             print(f"left out, as there is no redis-server: {', '.join(names)}", file=sys.stderr)
         else:
-            with two_nodes.running(_MAX_WAITING) as cluster:
-                rows += asyncio.run(run_all(cluster, size, there))
+            with two_nodes.running(_MAX_WAITING) as app:
+                rows += asyncio.run(run_all(app, size, there))
     return rows
 
 

@@ -9,12 +9,13 @@ from ray.serve import Application
 
 from serving import app
 from serving.catalogue import CatalogueEntry
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import AppConfig
 from serving.engine.deployment import Engine
 
 
 class StandInEngine(Engine):
-    """The real replica, but for what it imports as vLLM."""
+    """The real replica, with a stand-in for its vLLM module."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
@@ -25,7 +26,7 @@ class StandInEngine(Engine):
         await super().__init__(entry, host, drain_timeout_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
-        return {}
+        return vllm_flags(entry)
 
 
 Deployment = cast(serve.Deployment, serve.deployment(StandInEngine))

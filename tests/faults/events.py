@@ -1,4 +1,4 @@
-"""What happens to a running service while clients stream from it."""
+"""Faults, updates and scaling of a running service while clients stream from it."""
 
 import asyncio
 import signal
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.faults.cluster import APP, ENGINE, Cluster, wait_for
+from tests.faults.deployed import APP, ENGINE, DeployedApp
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
 from tests.faults.two_nodes import TwoNodes
 from tests.faults.two_nodes import kill as kill_all
+from tests.support.waiting import wait_for
 
 _FLOOD = 300
 _SLOW_STEP_S = 1.0
@@ -24,36 +25,36 @@ _REPLICA = f"ray::ServeReplica:{APP}:"
 class Scene:
     """A service under load."""
 
-    cluster: Cluster
+    app: DeployedApp
     load: Load
     failed: set[str] = field(default_factory=set)
     """Replicas that failed the streams that they had."""
     lost_ports: set[int] = field(default_factory=set)
-    """Of clients, whose connections a dead router held."""
+    """The ports of the clients whose connections a dead router held."""
     struck_s: float = 0.0
     gone_s: float = 0.0
-    """When the dead router's process was gone, and with it what had come to its port till then."""
+    """When the dead router's process, and the connections that waited at its port, were gone."""
     in_flight: list[Answer] = field(default_factory=list)
 
     def strike(self) -> None:
-        """It happens now."""
+        """Records the time and the answers in flight."""
         self.in_flight = self.load.in_flight
         self.struck_s = time.monotonic()
 
     def victim(self) -> str:
         """The replica with the most streams, which the event will fail."""
         replicas = [answer.headers.get("x-replica", "") for answer in self.load.in_flight]
-        victim = max(self.cluster.replicas(), key=replicas.count)
+        victim = max(self.app.replicas(), key=replicas.count)
         self.failed.add(victim)
         return victim
 
     async def left(self, victim: str) -> None:
-        """Until the streams that this replica had have ended."""
+        """Returns once the streams that this replica had have ended."""
         had = [a for a in self.in_flight if a.headers.get("x-replica") == victim]
         await until(lambda: all(answer.ended_s for answer in had), 120, "its streams end")
 
     async def answered(self, count: int) -> None:
-        """Until so many of the answers that began after the strike have ended."""
+        """Returns once `count` of the answers that began after the strike have ended."""
 
         def ended() -> bool:
             return sum(a.began_s > self.struck_s and a.ended_s > 0 for a in self.load.answers) >= (
@@ -78,7 +79,7 @@ class Event:
     routers: int = 1
     engines: int = 3
     drains: bool = False
-    """Some answers are to last far longer than Serve's own patience, of 20 s."""
+    """Whether some answers last far longer than Serve's own shutdown timeout, 20 s."""
     on_vllm: bool = False
     in_short: bool = False
 
@@ -89,11 +90,11 @@ async def nothing(scene: Scene) -> None:
 
 
 async def kill_engine(scene: Scene) -> None:
-    await kill(scene, scene.cluster.core_process)
+    await kill(scene, scene.app.core_process)
 
 
 async def kill_replica(scene: Scene) -> None:
-    await kill(scene, scene.cluster.replica_process)
+    await kill(scene, scene.app.replica_process)
 
 
 async def kill(scene: Scene, process_of: Callable[[str], psutil.Process]) -> None:
@@ -101,12 +102,12 @@ async def kill(scene: Scene, process_of: Callable[[str], psutil.Process]) -> Non
     process = process_of(victim)
     scene.strike()
     process.kill()
-    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    await asyncio.to_thread(scene.app.wait_for_replicas, 3, victim)
 
 
 async def kill_router(scene: Scene) -> None:
     await all_know_of_all(scene)
-    victim = scene.cluster.routers()[0]
+    victim = scene.app.routers()[0]
     victim.suspend()
     scene.lost_ports = {c.raddr.port for c in victim.net_connections("tcp") if c.raddr}
     scene.strike()
@@ -114,17 +115,17 @@ async def kill_router(scene: Scene) -> None:
     await asyncio.to_thread(psutil.wait_procs, [victim], 30)
     scene.gone_s = time.monotonic()
     await until(
-        lambda: len(now := scene.cluster.routers()) == 2 and victim not in now, 60, "two routers"
+        lambda: len(now := scene.app.routers()) == 2 and victim not in now, 60, "two routers"
     )
     await scene.answered(len(scene.in_flight))
     await all_know_of_all(scene)
 
 
 async def all_know_of_all(scene: Scene) -> None:
-    """Each router counts the others' requests too."""
+    """Returns once each router counts the others' requests too."""
     most = len(scene.load.in_flight) * 0.8
     await until(
-        lambda: all(scene.cluster.requests_in_flight() > most for _ in range(12)),
+        lambda: all(scene.app.requests_in_flight() > most for _ in range(12)),
         30,
         "the routers know of each other's requests",
     )
@@ -133,7 +134,7 @@ async def all_know_of_all(scene: Scene) -> None:
 async def reset_connections(scene: Scene) -> None:
     victim = scene.victim()
     scene.strike()
-    await asyncio.to_thread(scene.cluster.have_fault, victim, resets=6)
+    await asyncio.to_thread(scene.app.have_fault, victim, resets=6)
     await scene.answered(len(scene.in_flight))
 
 
@@ -141,34 +142,34 @@ async def answer_slowly(scene: Scene) -> None:
     victim = scene.victim()
     scene.failed.clear()
     scene.strike()
-    await asyncio.to_thread(scene.cluster.have_fault, victim, step_s=_SLOW_STEP_S)
+    await asyncio.to_thread(scene.app.have_fault, victim, step_s=_SLOW_STEP_S)
     await scene.answered(2 * len(scene.in_flight))
-    await asyncio.to_thread(scene.cluster.have_fault, victim, step_s=STEP_S)
+    await asyncio.to_thread(scene.app.have_fault, victim, step_s=STEP_S)
 
 
 async def engine_hangs(scene: Scene) -> None:
     victim = scene.victim()
-    process = scene.cluster.core_process(victim)
+    process = scene.app.core_process(victim)
     scene.strike()
     process.send_signal(signal.SIGSTOP)
     await scene.left(victim)
-    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    await asyncio.to_thread(scene.app.wait_for_replicas, 3, victim)
 
 
 async def replica_hangs(scene: Scene) -> None:
     victim = scene.victim()
-    process = scene.cluster.replica_process(victim)
+    process = scene.app.replica_process(victim)
     scene.strike()
     process.send_signal(signal.SIGSTOP)
     await scene.left(victim)
-    await asyncio.to_thread(scene.cluster.wait_for_replicas, 3, victim)
+    await asyncio.to_thread(scene.app.wait_for_replicas, 3, victim)
     process.kill()  # as Serve will, once its time for a graceful end is over
 
 
 async def scale_down(scene: Scene) -> None:
     scene.strike()
-    await asyncio.to_thread(scene.cluster.deploy, engines=1)
-    await asyncio.to_thread(scene.cluster.wait_for_replicas, 1)
+    await asyncio.to_thread(scene.app.deploy, engines=1)
+    await asyncio.to_thread(scene.app.wait_for_replicas, 1)
     await gone(scene, _REPLICA + ENGINE, 1)
 
 
@@ -182,19 +183,19 @@ async def update_router(scene: Scene) -> None:
 
 async def update(scene: Scene, deployment: str) -> None:
     title = _REPLICA + deployment
-    old = scene.cluster.processes(title)
+    old = scene.app.processes(title)
     scene.strike()
-    await asyncio.to_thread(scene.cluster.deploy, engines=3, update=deployment)
+    await asyncio.to_thread(scene.app.deploy, engines=3, update=deployment)
     await until(
-        lambda: len(now := scene.cluster.processes(title)) == len(old) and not {*now} & {*old},
+        lambda: len(now := scene.app.processes(title)) == len(old) and not {*now} & {*old},
         300,
         "all are replaced",
     )
-    await asyncio.to_thread(scene.cluster.wait_until_running)
+    await asyncio.to_thread(scene.app.wait_until_running)
 
 
 async def gone(scene: Scene, title: str, count: int) -> None:
-    await until(lambda: len(scene.cluster.processes(title)) == count, 300, f"{count} are left")
+    await until(lambda: len(scene.app.processes(title)) == count, 300, f"{count} are left")
 
 
 async def flood(scene: Scene) -> None:
@@ -205,28 +206,28 @@ async def flood(scene: Scene) -> None:
 
 
 async def kill_head(scene: Scene) -> None:
-    """It comes back after a while, and then a dead replica is replaced as ever."""
-    cluster = scene.cluster
-    assert isinstance(cluster, TwoNodes)
+    """The head comes back after a while, and then a dead replica is replaced as before."""
+    app = scene.app
+    assert isinstance(app, TwoNodes)
     scene.strike()
-    await asyncio.to_thread(cluster.kill_head)
+    await asyncio.to_thread(app.kill_head)
     await scene.answered(len(scene.in_flight))
-    await asyncio.to_thread(cluster.start_head)
+    await asyncio.to_thread(app.start_head)
     victim = scene.victim()
-    (await asyncio.to_thread(cluster.core_process, victim)).kill()
-    await asyncio.to_thread(cluster.wait_for_replicas, 3, victim)
+    (await asyncio.to_thread(app.core_process, victim)).kill()
+    await asyncio.to_thread(app.wait_for_replicas, 3, victim)
 
 
 async def drain_node(scene: Scene) -> None:
-    """As when its pod is deleted: another takes its place, and it goes when it is empty."""
-    cluster = scene.cluster
-    assert isinstance(cluster, TwoNodes)
-    old = {*cluster.processes(_REPLICA)}
+    """Drains a node as when its pod is deleted: another takes its place, and it ends once empty."""
+    app = scene.app
+    assert isinstance(app, TwoNodes)
+    old = {*app.processes(_REPLICA)}
     scene.strike()
-    drained = await asyncio.to_thread(cluster.drain_worker, _DRAIN_S)
-    await until(lambda: old.isdisjoint(cluster.processes(_REPLICA)), _DRAIN_S, "all have moved")
+    drained = await asyncio.to_thread(app.drain_worker, _DRAIN_S)
+    await until(lambda: old.isdisjoint(app.processes(_REPLICA)), _DRAIN_S, "all have moved")
     await asyncio.to_thread(kill_all, [drained, *drained.children(recursive=True)])
-    await asyncio.to_thread(cluster.wait_for_replicas, 3)
+    await asyncio.to_thread(app.wait_for_replicas, 3)
 
 
 NOTHING = Event("nothing", nothing, on_vllm=True, in_short=True)

@@ -17,14 +17,14 @@ Verdict = Literal["good", "dropped", "truncated", "broken", "refused"]
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asks. Its answer is the same each time."""
+    """The request of a client. Its answer is the same each time."""
 
     prompt: str
     max_tokens: int
     stream: bool = True
     ignore_eos: bool = False
     once: bool = False
-    """It is not asked again."""
+    """Whether the client stops after the first answer."""
 
     def body(self, model: str) -> bytes:
         fields: dict[str, Any] = {
@@ -42,7 +42,7 @@ class Question:
 
 @dataclass
 class Answer:
-    """As far as it came."""
+    """An answer, as far as it came."""
 
     question: Question
     client_port: int = 0
@@ -51,16 +51,16 @@ class Answer:
     text: str = ""
     finish_reason: str | None = None
     usage: tuple[int, int] | None = None
-    """Tokens of prompt and answer."""
+    """Tokens of the prompt and of the answer."""
     error: str = ""
     """The type of the error event, or of the exception that ended it."""
     ends: int = 0
-    """[DONE] events."""
+    """Number of [DONE] events."""
     whole: bool = False
-    """HTTP's end of the message came."""
+    """Whether HTTP's end of the message came."""
     began_s: float = 0.0
     chunks_s: list[float] = field(default_factory=list)
-    """When each of a stream's chunks with text came."""
+    """Monotonic times at which a stream's chunks with text came."""
     ended_s: float = 0.0
     ids: set[Any] = field(default_factory=set)
 
@@ -74,7 +74,7 @@ class Answer:
         return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
     def read(self, body: bytes) -> None:
-        """Takes in a whole answer that is no stream."""
+        """Takes in a whole answer that is not a stream."""
         if self.status == 200:
             self._event(json.loads(body))
             self.ends = 1
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._end.set_exception(exc or ConnectionError("closed"))
 
     async def ask(self, answer: Answer, body: bytes) -> None:
-        """Raises OSError."""
+        """Sends the request and returns at the end of the answer. Raises OSError."""
         self.reusable = False
         self._answer, self._data = answer, b""
         self._parser = httptools.HttpResponseParser(self)

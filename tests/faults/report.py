@@ -1,4 +1,4 @@
-"""What the fault suite saw, as a table."""
+"""The fault suite's rows as a table."""
 
 from collections.abc import Sequence
 

@@ -40,13 +40,13 @@ class EngineDeadError(Exception):
 
 
 class VllmServer:
-    """Has what serving.engine.vllm.server.VllmServer has for an Engine."""
+    """The interface of serving.engine.vllm.server.VllmServer."""
 
     max_model_len = 32768
     kv_cache_tokens = 1_000_000
-    max_num_seqs = MAX_NUM_SEQS
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, vllm_args: Mapping[str, Any], *_: Any) -> None:
+        self.max_num_seqs = int(vllm_args.get("max-num-seqs", MAX_NUM_SEQS))
         self.dead = False
         self._step_s = STEP_S
         self._stepped = asyncio.Condition()
@@ -100,7 +100,7 @@ class VllmServer:
             self._core.kill()
 
     async def _step(self) -> None:
-        """All the answers get a token at a time."""
+        """Gives each running answer a token per step, until the core is dead."""
         core = self._core
         assert core.stdin is not None and core.stdout is not None
         while not self.dead:
@@ -186,7 +186,7 @@ class VllmServer:
 
 
 class _Answer:
-    """The answer to a request, or the rest of one."""
+    """The answer to a request, or the continuation of one."""
 
     def __init__(self, request: Mapping[str, Any], request_id: str) -> None:
         messages = list(request["messages"])

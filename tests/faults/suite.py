@@ -1,4 +1,4 @@
-"""Runs events on a cluster under load, and judges every answer."""
+"""Runs events on an application under load, and judges every answer."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from tests.faults.cluster import MODEL, Cluster
+from tests.faults.deployed import MODEL, DeployedApp
 from tests.faults.events import Event, Scene, until
 from tests.faults.load import Answer, Load, Question, Verdict
 
@@ -16,22 +16,22 @@ _ANSWERS_TIMEOUT_S = 240
 
 @dataclass(frozen=True)
 class Size:
-    """Of a load."""
+    """The size of a load: clients, and tokens of their answers."""
 
     streams: int
     unstreamed: int
     tokens: int
     long_tokens: int
-    """Of the answers that outlast Serve's patience."""
+    """Tokens of the answers that take longer than Serve's own timeout for a graceful shutdown."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What an event did to the answers."""
+    """The effect of an event on the answers."""
 
     event: str
     streams: int
-    """In flight when it struck; so all the others are counts, but for the last."""
+    """Streams in flight when it struck. The other numbers are counts too, but for `p99_gap_s`."""
     answers: int
     dropped: int
     truncated: int
@@ -52,7 +52,7 @@ class Row:
 
 
 def questions(size: Size, real: bool, drains: bool) -> list[Question]:
-    """Of each client."""
+    """The question of each client."""
     texts = ["Count from 1 to 100.", "Repeat the word hello forever."]
     if not real:
         texts = [f"Tell story {n}." for n in range(12)]
@@ -68,22 +68,22 @@ def questions(size: Size, real: bool, drains: bool) -> list[Question]:
 
 
 class Suite:
-    """One cluster, and what its answers are when nothing happens."""
+    """One application, and its answers when nothing happens."""
 
-    def __init__(self, cluster: Cluster, size: Size) -> None:
-        self._cluster = cluster
+    def __init__(self, app: DeployedApp, size: Size) -> None:
+        self._app = app
         self._size = size
         self._undisturbed: dict[Question, Answer] = {}
 
     async def run(self, event: Event) -> Row:
-        cluster, size = self._cluster, self._size
-        await asyncio.to_thread(cluster.deploy, event.routers, event.engines)
-        await asyncio.to_thread(cluster.wait_until_running)
-        await asyncio.to_thread(cluster.wait_for_replicas, event.engines)
-        asked = questions(size, cluster.real, event.drains)
+        app, size = self._app, self._size
+        await asyncio.to_thread(app.deploy, event.routers, event.engines)
+        await asyncio.to_thread(app.wait_until_running)
+        await asyncio.to_thread(app.wait_for_replicas, event.engines)
+        asked = questions(size, app.real, event.drains)
         await self._ask_undisturbed(asked)
-        load = Load(cluster.port, MODEL)
-        scene = Scene(cluster, load)
+        load = Load(app.port, MODEL)
+        scene = Scene(app, load)
         load.start(asked)
         await until(
             lambda: sum(len(answer.chunks_s) > 1 for answer in load.in_flight) == size.streams,
@@ -103,7 +103,7 @@ class Suite:
 
     async def _ask_undisturbed(self, asked: Iterable[Question]) -> None:
         new = [*{*asked} - self._undisturbed.keys()]
-        load = Load(self._cluster.port, MODEL)
+        load = Load(self._app.port, MODEL)
         for question, answer in zip(
             new, await asyncio.gather(*(load.ask(question) for question in new)), strict=True
         ):
@@ -160,8 +160,8 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-async def run_all(cluster: Cluster, size: Size, events: Iterable[Event]) -> list[Row]:
-    suite = Suite(cluster, size)
+async def run_all(app: DeployedApp, size: Size, events: Iterable[Event]) -> list[Row]:
+    suite = Suite(app, size)
     rows = []
     for event in events:
         began_s = time.monotonic()

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 
 from serving.cli.drain_node import find_node
-from tests.faults.cluster import Cluster, free_port, python_path
+from tests.faults.deployed import DeployedApp, python_path
+from tests.support.ports import free_port
 
 REDIS = shutil.which("redis-server")
 _HOST = "127.0.0.1"
@@ -24,13 +25,13 @@ _START_TIMEOUT_S = 60
 _DRIVER = """
 import sys, ray
 from ray import serve
-from tests.faults.cluster import Cluster
+from tests.faults.deployed import DeployedApp
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
 serve.start(proxy_location="Disabled")
-cluster = Cluster("stand-in", int(sys.argv[3]))
-cluster.port = int(sys.argv[2])
-cluster.deploy(int(sys.argv[4]), int(sys.argv[5]))
-cluster.wait_until_running()
+app = DeployedApp("stand-in", int(sys.argv[3]))
+app.port = int(sys.argv[2])
+app.deploy(int(sys.argv[4]), int(sys.argv[5]))
+app.wait_until_running()
 """
 _DRAIN = """
 import sys
@@ -39,8 +40,8 @@ sys.exit(not ask_to_drain(Node(*sys.argv[1:3]), int(sys.argv[3])))
 """
 
 
-class TwoNodes(Cluster):
-    """This process is connected to neither node: one that is dies with it."""
+class TwoNodes(DeployedApp):
+    """The application on both nodes. This process joins neither node, as it would die with it."""
 
     def __init__(self, max_waiting: int, folder: Path) -> None:
         super().__init__("stand-in", max_waiting)
@@ -65,12 +66,12 @@ class TwoNodes(Cluster):
         self._worker = self._start("--address", self._address, "--num-cpus", "4")
 
     def kill_head(self) -> None:
-        """With all its processes."""
+        """Kills the head with all its processes."""
         assert self._head is not None
         kill([self._head, *self._head.children(recursive=True)])
 
     def drain_worker(self, within_s: int) -> psutil.Popen:
-        """Has another take its place. What is to be killed once it is empty."""
+        """Starts another worker, drains the old one and returns it, to be killed once empty."""
         drained = self._worker
         assert drained is not None
         node = find_node(drained.children(recursive=True))
@@ -87,7 +88,7 @@ class TwoNodes(Cluster):
         subprocess.run(command, check=True)
 
     def wait_until_running(self) -> None:
-        """`deploy` has done so."""
+        """Returns at once, as `deploy` has waited."""
 
     def close(self) -> None:
         kill(psutil.Process().children(recursive=True))
@@ -129,11 +130,11 @@ def running(max_waiting: int) -> Iterator[TwoNodes]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's, of workers
     }
-    cluster = TwoNodes(max_waiting, folder)
+    app = TwoNodes(max_waiting, folder)
     try:
-        cluster.start_head()
-        cluster.start_worker()
-        yield cluster
+        app.start_head()
+        app.start_worker()
+        yield app
     finally:
-        cluster.close()
+        app.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,17 +5,17 @@ Ray is imported late, as it reads its settings then.
 
 import contextlib
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 
 from serving.cli.local_ray import local_ray
 from tests.faults import stand_in_vllm
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 MODEL = "mistral-serve/tiny-mistral-small-3.2"
 APP = "mistral"
@@ -23,30 +23,13 @@ ENGINE = "Engine-tiny-mistral-small-3-2"
 _CPUS = 0.01
 _START_TIMEOUT_S = 300
 
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], timeout_s: float, what: str) -> T:
-    """The first true value of `condition`. Raises TimeoutError."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.05)
-    return value
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
 
 def python_path() -> str:
-    """With which Ray's workers find this package."""
+    """The PYTHONPATH with which Ray's workers find this package."""
     return os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
 
 
-class Cluster:
+class DeployedApp:
     """The application on the Ray that this process is connected to."""
 
     def __init__(self, engine: str, max_waiting: int) -> None:
@@ -58,12 +41,12 @@ class Cluster:
 
     @property
     def core(self) -> str:
-        """What the title of an engine's own process begins with."""
+        """The beginning of the title of an engine's own process."""
         return "VLLM::EngineCore" if self.real else stand_in_vllm.CORE
 
     def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
-        """Applies the config with so many replicas, and the deployment `update` changed so that
-        its replicas must be replaced. Returns at once.
+        """Applies the config with these numbers of replicas and returns at once. `update` names a
+        deployment to change, so that Serve must replace its replicas.
         """
         from ray.serve.context import _get_global_client
         from ray.serve.schema import ServeDeploySchema
@@ -149,13 +132,13 @@ class Cluster:
         return {replica["replica"]: replica["address"] for replica in replicas}
 
     def requests_in_flight(self) -> int:
-        """Of all clients, as one of the routers knows it: any, on a connection of its own."""
+        """The number of all clients' requests, as reported by any one of the routers."""
         response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=5)
         replicas = response.raise_for_status().json()["models"][MODEL]["replicas"]
         return sum(replica["requests_in_flight"] for replica in replicas)
 
     def wait_for_replicas(self, count: int, without: str = "") -> None:
-        """Until a router knows `count` engines, without that one."""
+        """Returns once a router knows `count` engines and `without` is not among them."""
         wait_for(
             lambda: len(now := self.replicas()) == count and without not in now,
             _START_TIMEOUT_S,
@@ -163,7 +146,7 @@ class Cluster:
         )
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """This process's descendants whose title begins so."""
+        """This process's descendants whose title begins with `title`."""
         found = []
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -183,7 +166,7 @@ class Cluster:
         raise RuntimeError(f"no process listens for {replica}")
 
     def core_process(self, replica: str) -> psutil.Process:
-        """The process of the engine proper."""
+        """The engine's own process, a child of the replica's."""
         return next(
             child
             for child in self.replica_process(replica).children(recursive=True)
@@ -191,7 +174,7 @@ class Cluster:
         )
 
     def have_fault(self, replica: str, **fault: Any) -> None:
-        """Has a stand-in engine behave so."""
+        """Tells a stand-in engine to misbehave; `fault` is the body of its `POST /fault`."""
         from serving.engine_protocol import engine_token
 
         headers = {"authorization": f"Bearer {engine_token()}"}
@@ -200,8 +183,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(engine: str, max_waiting: int) -> Iterator[Cluster]:
+def running(engine: str, max_waiting: int) -> Iterator[DeployedApp]:
     """A Ray with Serve, and no application yet. At the end nothing of it is left."""
     os.environ["PYTHONPATH"] = python_path()
     with local_ray(2):
-        yield Cluster(engine, max_waiting)
+        yield DeployedApp(engine, max_waiting)

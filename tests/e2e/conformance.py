@@ -1,0 +1,38 @@
+"""Runs the conformance suite on a service of an embedded model."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from serving import catalogue
+from serving.tiny import PRESETS, ensure_tiny_model
+from tests.e2e.service import COMMAND
+
+SKIPPED = {
+    "no API key was given",
+    "needs the public web",
+    "the model sees images",
+    "the model sees no images",
+    "the model does not reason",
+}
+"""Why a check may be left out."""
+
+
+def assert_every_check_passes(url: str, name: str) -> None:
+    """Fails with the checks that the catalogue's model of this name fails at a service."""
+    entry = catalogue.load(name)
+    assert entry.embedded is not None
+    tokenizer = ensure_tiny_model(PRESETS[entry.embedded])
+    where: list[str | Path] = ["--url", url, "--tokenizer", tokenizer]
+    result = subprocess.run(
+        [COMMAND, "conformance", "--model", entry.id, *where, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    document = json.loads(result.stdout)
+    rows = document["results"]
+    assert {row["check"]: row["reason"] for row in rows if row["status"] == "fail"} == {}
+    assert {row["reason"] for row in rows if row["status"] == "skip"} <= SKIPPED
+    assert (document["family"], document["profile"]) == (entry.embedded, "tiny")
+    assert result.returncode == 0
