@@ -12,8 +12,8 @@ from serving.cli import app as cli
 from serving.config import AppConfig
 from serving.engine import deployment as engine
 from serving.router import deployment as router
+from tests.deploy.locks import pins
 from tests.k8s.manifests import (
-    ROOT,
     Object,
     Pod,
     in_steps,
@@ -76,8 +76,7 @@ def _versions(rayservice: Object) -> Iterator[str]:
 
 
 def locked(package: str) -> str:
-    lines = (ROOT / "deploy/requirements/gpu.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line)[package]
+    return pins("gpu")[package]
 
 
 def _groups(rayservice: Object, component: str) -> list[Object]:
