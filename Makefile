@@ -10,7 +10,8 @@ help: ## list the targets
 setup: ## make .venv from the locked requirements
 	@deploy/setup.sh
 
-serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
+serve: ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
+	@deploy/setup.sh $(if $(filter deploy/serve/local.yaml,$(CONFIG)),--train 3.2)
 	@exec .venv/bin/mistral-serve up $(CONFIG)
 
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090

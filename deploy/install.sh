@@ -14,19 +14,26 @@ case $accelerator in gpu | cpu) ;; *)
 esac
 
 python -m venv "$folder"
-pip() { "$folder/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir "$@"; }
+pip() { "$folder/bin/python" -m pip "$@" --disable-pip-version-check --no-input -q; }
+install() {
+    "$folder/bin/uv" pip install -q --no-cache --compile-bytecode --python "$folder/bin/python" \
+        --no-deps "$@"
+}
+
+awk '/^uv==/ {found = 1} found {print} found && !/\\$/ {exit}' "$locks/dev.txt" >"$folder/uv.txt"
+pip install --no-cache-dir --no-deps --require-hashes -r "$folder/uv.txt"
+eval "$("$folder/bin/python" "$locks/pip_to_uv.py")"
 
 if [ "$accelerator" = cpu ]; then
     # The CPU build of torch is on PyTorch's own index, which uv knows.
-    pip install -q --no-deps "$(grep '^uv==' "$locks/dev.txt")"
-    "$folder/bin/uv" pip install -q --no-cache --python "$folder/bin/python" --no-deps \
-        --torch-backend cpu "$(grep '^torch==' "$locks/cpu.txt")"
-    pip uninstall -q -y uv
-fi
-pip install --no-deps --progress-bar off -r "$locks/$accelerator.txt"
-if [ "$accelerator" = cpu ]; then
+    install --require-hashes --torch-backend cpu -r "$locks/torch-cpu.txt"
+    install --require-hashes -r "$locks/tiny.txt" -r "$locks/cpu.txt"
     site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cp "$locks/torchvision_cpu.py" "$site/"
     echo 'import torchvision_cpu' >"$site/torchvision_cpu.pth"
+else
+    install --require-hashes -r "$locks/gpu.txt"
 fi
-pip install -q --no-deps "$here"/wheels/*.whl
+install "$here"/wheels/*.whl
+pip uninstall -y uv
+rm "$folder/uv.txt"

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Makes .venv from the locks in deploy/requirements; does nothing when it is up to date.
+# `setup.sh --train PRESET` also trains an embedded model, beside the installation; the training
+# may go on after this script has ended.
 # PYTHON names the interpreter to use (default: python3.11, else python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '%s %s\n' "==>" "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+preset=
+[ "${1-}" != --train ] || preset=$2
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] ||
     die "this needs Linux on x86-64 (here: $(uname -s) on $(uname -m)); use a Linux machine, virtual machine or container."
@@ -18,44 +23,71 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
     die "Python 3.11 is needed and $python is $version; install it (Debian: apt-get install python3.11-venv) or set PYTHON=/path/to/python3.11."
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     die "$python has no venv module; install it (Debian: apt-get install python3.11-venv)."
+"$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+    die "vLLM's CPU kernels need libnuma.so.1, which is not installed (Debian: apt-get install libnuma1)."
 
 locks=deploy/requirements
 # The folder counts too: the scripts in .venv name it.
-want=$({ pwd -P; cat $locks/cpu.txt $locks/dev.txt $locks/torchvision_cpu.py pyproject.toml deploy/setup.sh; } | sha256sum)
+want=$({ pwd -P; cat $locks/*.txt $locks/*.py pyproject.toml deploy/setup.sh; } | sha256sum)
 if [ -f .venv/.complete ] && [ "$(cat .venv/.complete)" = "$want" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 
 free_mib=$(df -Pm . | awk 'NR == 2 {print $4}')
 [ "$free_mib" -ge 6000 ] || die "6 GB of free disk are needed here and ${free_mib} MB are left; free some."
+if [ -n "$preset" ]; then
+    memory_mib=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
+    [ "$memory_mib" -ge 7680 ] ||
+        die "the service needs 7.5 GiB of memory and ${memory_mib} MiB are free; stop other programs."
+    [ "$(nproc)" -ge 2 ] || say "this machine has one CPU core; with two it starts in half the time"
+fi
 
 started=$SECONDS
-say "making .venv with $("$python" --version) (about 3 GB, once; 2 to 4 minutes)"
+say "making .venv with $("$python" --version) (about 3 GB, once; up to 2 minutes)"
 rm -f .venv/.complete
 "$python" -m venv --clear .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
+log=.venv/install.log
 
-torch=$(grep '^torch==' $locks/cpu.txt)
-say "installing $torch"
-if ! pip install -qq --no-deps "$torch" 2>/dev/null; then
-    # The +cpu build is not on the general index; uv knows where PyTorch keeps it.
-    say "pip does not find it; asking PyTorch's own index for it"
-    pip install -qq --no-deps "$(grep '^uv==' $locks/dev.txt)"
-    .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --torch-backend cpu "$torch" ||
-        die "$torch was found neither by pip nor on PyTorch's CPU wheel index; check the network, or set PIP_FIND_LINKS to a folder that holds its wheel."
+pip_install() { .venv/bin/python -m pip install --disable-pip-version-check --no-input -q --no-deps "$@" >>$log 2>&1; }
+uv_install() {
+    [ -x .venv/bin/uv ] && .venv/bin/uv pip install --python .venv/bin/python --no-deps "$@" >>$log 2>&1
+}
+install() {
+    uv_install "$@" || { say "uv did not install this; trying pip, which takes longer"; pip_install "$@"; }
+}
+# Stops the script with what the log says last.
+failed() {
+    grep -iE '^ *(error|×|├─▶|╰─▶|cause:)' $log | tail -3 >&2
+    die "$1 (details: $log); check the network and run the command again."
+}
+
+awk '/^uv==/ {found = 1} found {print} found && !/\\$/ {exit}' $locks/dev.txt >.venv/uv.txt
+if pip_install --require-hashes -r .venv/uv.txt; then
+    eval "$(.venv/bin/python $locks/pip_to_uv.py)"
+else
+    say "pip did not install uv; going on with pip, which takes longer"
 fi
-count=$(cat $locks/cpu.txt $locks/dev.txt | grep -c ==)
-say "installing $count locked packages"
-pip install --no-deps --progress-bar off -r $locks/cpu.txt -r $locks/dev.txt 2>&1 | tee .venv/install.log |
-    awk -v count="$count" '
-        /^(Collecting|Processing)/ { if (++n % 20 == 0) print "    fetched " n " of " count }
-        /^Installing collected/ { print "    fetched all, unpacking (about half a minute)" }
-        /^ERROR/ { print }
-        { fflush() }' >&2 ||
-    die "the packages did not install (details: .venv/install.log); check the network and run the command again."
+
+torch=$(awk 'NR == 1 {print $1}' $locks/torch-cpu.txt)
+say "installing $torch"
+# pip's configuration may know where the CPU build is; else uv knows PyTorch's own index.
+uv_install --require-hashes -r $locks/torch-cpu.txt ||
+    uv_install --require-hashes --torch-backend cpu -r $locks/torch-cpu.txt ||
+    pip_install --require-hashes -r $locks/torch-cpu.txt ||
+    failed "$torch was found neither by pip's configuration nor on PyTorch's CPU wheel index; PIP_FIND_LINKS may name a folder that holds its wheel"
+
+if [ -n "$preset" ]; then
+    install --require-hashes -r $locks/tiny.txt || failed "the packages for training did not install"
+    .venv/bin/python -m serving.tiny "$preset" >/dev/null &
+    trap 'kill $! 2>/dev/null || true' ERR
+fi
+
+say "installing $(cat $locks/{tiny,cpu,dev}.txt | grep -c ==) locked packages"
+install --require-hashes -r $locks/tiny.txt -r $locks/cpu.txt -r $locks/dev.txt ||
+    failed "the packages did not install"
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp $locks/torchvision_cpu.py "$site/"
 echo 'import torchvision_cpu' >"$site/torchvision_cpu.pth"
-pip install -qq --no-deps --no-build-isolation --editable .
+install --no-build-isolation --editable . || failed "the project itself did not install"
 echo "$want" >.venv/.complete
 say "ready after $((SECONDS - started)) s"

@@ -20,7 +20,7 @@ from serving.batch.tally import Tally
 from serving.cli import preflight
 from serving.cli.batch_progress import show
 from serving.cli.client import DEFAULT_URL, ApiKeyEnv, Url, fail, key_from
-from serving.cli.up import Progress, StartError, prepare_weights, service
+from serving.cli.up import Progress, StartError, service
 from serving.config import AppConfig, ConfigError, ModelConfig, load
 
 SOME_FAILED = 1
@@ -168,7 +168,6 @@ def running(own: AppConfig | None, url: str) -> Iterator[str]:
         return
     say = Progress()
     preflight.check(own)
-    prepare_weights(own, say)
     with service(own, say):
         heed_signals()  # Ray has put a handler of its own there
         say("ready")

@@ -1,5 +1,6 @@
-"""What must hold on this machine before anything is started."""
+"""Checks that this machine can run a configuration, before anything is started."""
 
+import ctypes
 import errno
 import math
 import socket
@@ -13,6 +14,7 @@ from serving.config import AppConfig, ModelConfig
 
 _GIB = 1024**3
 _RAY_AND_ROUTER_GIB = 1.5
+_NUMA_LIBRARY = "libnuma.so.1"
 
 
 class PreflightError(Exception):
@@ -23,6 +25,7 @@ def check(config: AppConfig) -> None:
     """Raises PreflightError if the service cannot start on this machine."""
     check_port(config.router.host, config.router.port)
     check_gpus(config)
+    check_cpu_libraries(config)
     check_memory(config)
     check_vllm_args(config)
 
@@ -54,6 +57,18 @@ def check_gpus(config: AppConfig) -> None:
             f"These models need {need} GPUs and this machine has {have}. Lower replicas or "
             "tensor_parallel_size, or try deploy/serve/local.yaml, which needs none."
         )
+
+
+def check_cpu_libraries(config: AppConfig) -> None:
+    if all(entry.accelerator == "gpu" for _, entry in _engines(config)):
+        return
+    try:
+        ctypes.CDLL(_NUMA_LIBRARY)
+    except OSError:
+        raise PreflightError(
+            f"vLLM's CPU kernels need {_NUMA_LIBRARY}, which is not installed "
+            "(Debian: apt-get install libnuma1)."
+        ) from None
 
 
 def check_memory(config: AppConfig) -> None:

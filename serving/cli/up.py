@@ -48,7 +48,6 @@ def up(
         config = load(config_file)
         preflight.check(config)
         with pidfile.noted(config.router.port):
-            prepare_weights(config, say)
             run(config, say, stop)
     except (ConfigError, preflight.PreflightError, StartError) as error:
         print(f"mistral-serve: {error}", file=sys.stderr)
@@ -87,11 +86,15 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
     with contextlib.ExitStack() as ray:
         try:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
+        except ray_errors() as error:
+            raise did_not_start(error) from error
+        prepare_weights(config, say)  # `make serve` has it trained beside Ray's start
+        try:
             from serving import app
 
             start(config, say, app.NAME)
         except ray_errors() as error:
-            raise StartError(f"Ray did not start: {str(error) or type(error).__name__}") from error
+            raise did_not_start(error) from error
         yield logs
         drain(say, app.NAME)
 
@@ -102,6 +105,10 @@ def ray_metrics_address() -> str:
 
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]
     return f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+
+
+def did_not_start(error: Exception) -> StartError:
+    return StartError(f"Ray did not start: {str(error) or type(error).__name__}")
 
 
 def ray_errors() -> tuple[type[Exception], ...]:

@@ -1,14 +1,14 @@
 """Keeps a built folder in the user's cache, named after what it was built from."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 _STALE_S = 24 * 3600.0
 
@@ -30,14 +30,6 @@ def content_hash(sources: Path, *values: object) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that the system releases even when the process is killed."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _remove_abandoned(root: Path, pattern: str) -> None:
     for path in root.glob(pattern):
         if time.time() - path.stat().st_mtime > _STALE_S:
@@ -55,7 +47,7 @@ def ensure_folder(folder: Path, build: Callable[[Path], None]) -> Path:
         return folder
     root = folder.parent
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f"{folder.name}.lock"):
+    with FileLock(root / f"{folder.name}.lock"):
         if folder.is_dir():
             return folder
         _remove_abandoned(root, "*.partial-*")

@@ -245,7 +245,6 @@ def test_a_service_of_its_own_runs_only_while_it_is_needed(
 
     monkeypatch.setattr(command, "service", service)
     monkeypatch.setattr(command.preflight, "check", lambda _: None)
-    monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setitem(os.environ, "MISTRAL_SERVE_URL", "http://not-used")
     assert batch(source, out, *options).exit_code == 0
     assert batch(source, out, *options).exit_code == 0

@@ -27,7 +27,9 @@ def test_a_model_that_runs_elsewhere_needs_nothing_here(
     remote: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
+    monkeypatch.setattr(preflight, "_NUMA_LIBRARY", "libnowhere.so.1")
     preflight.check_gpus(config(remote))
+    preflight.check_cpu_libraries(config(remote))
     preflight.check_memory(config(remote))
     preflight.check_vllm_args(config(remote))
     assert preflight.cpus_needed(config(remote)) == 2
@@ -41,6 +43,14 @@ def test_gpus_are_counted_over_replicas_and_stages() -> None:
     )
     with pytest.raises(preflight.PreflightError, match="need 400 GPUs"):
         preflight.check_gpus(config(large))
+
+
+def test_a_library_that_cpu_engines_need_and_lack_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = config(ModelConfig(model="tiny-mistral-small-3.2"))
+    preflight.check_cpu_libraries(tiny)
+    monkeypatch.setattr(preflight, "_NUMA_LIBRARY", "libnowhere.so.1")
+    with pytest.raises(preflight.PreflightError, match=r"need libnowhere\.so\.1.*apt-get install"):
+        preflight.check_cpu_libraries(tiny)
 
 
 @pytest.mark.parametrize("where", ["file", "config"])

@@ -56,6 +56,7 @@ def test_what_ray_raises_at_its_start_is_told(
     step: str, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
+    monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setattr(command, step, fails_with(error))
     told = pytest.raises(StartError, match=f"Ray did not start: .*{message}")
     with told, service(CONFIG, Progress()):
@@ -64,6 +65,7 @@ def test_what_ray_raises_at_its_start_is_told(
 
 def test_an_error_of_its_user_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
+    monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setattr(command, "start", lambda *_: None)
     with pytest.raises(OSError, match="disk"), service(CONFIG, Progress()):
         raise OSError("disk")

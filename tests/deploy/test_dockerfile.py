@@ -10,7 +10,7 @@ import pytest
 
 from serving.deploy.lint.pods import pods
 from tests.deploy.dockerfile import Stage, parse
-from tests.deploy.test_setup import pins
+from tests.deploy.locks import CPU, pins
 from tests.k8s.manifests import base
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +32,13 @@ def ignored(path: str) -> bool:
 
 
 def test_the_base_is_rays_image_of_the_locked_version() -> None:
-    assert {stage.base for stage in STAGES} == {
-        f"rayproject/ray:{pins('gpu.txt')['ray']}-py311-gpu"
-    }
-    assert pins("gpu.txt")["ray"] == pins("cpu.txt")["ray"] == ARGUMENTS["RAY_VERSION"]
+    assert {stage.base for stage in STAGES} == {f"rayproject/ray:{pins('gpu')['ray']}-py311-gpu"}
+    assert pins("gpu")["ray"] == pins(*CPU)["ray"] == ARGUMENTS["RAY_VERSION"]
 
 
 def test_head_routers_and_engines_share_versions_of_what_they_exchange() -> None:
     """The Serve application is built on one node, and its objects go to the others by pickle."""
-    gpu, cpu = pins("gpu.txt"), pins("cpu.txt")
+    gpu, cpu = pins("gpu"), pins(*CPU)
     for package in (
         "ray",
         "cloudpickle",
