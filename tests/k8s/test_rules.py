@@ -377,7 +377,7 @@ def test_a_mistake_is_noticed(rule: str, mistake: Mistake) -> None:
         change(objects, *each[:-1])
     found = [finding for finding in linted(objects) if finding.rule == rule]
     assert any(mistake[-1] in f"{finding}" for finding in found), linted(objects)
-    assert all(finding.mend and finding.subject for finding in found)
+    assert all(finding.fix and finding.subject for finding in found)
 
 
 def test_each_rule_has_a_mistake() -> None:

@@ -1,4 +1,4 @@
-"""The fields without which no other rule can be applied, and their types."""
+"""Rules of shape: the fields that the other rules read, and their types."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -325,7 +325,7 @@ _KINDS: dict[str, type[BaseModel]] = {
 
 
 def shape(manifests: Manifests) -> Iterator[Finding]:
-    """Fields that are missing, or of another type than Kubernetes takes."""
+    """A finding for each field that is missing or has the wrong type."""
     for obj in manifests.objects:
         wrong = report_on(named(obj), "shape")
         try:
@@ -334,5 +334,5 @@ def shape(manifests: Manifests) -> Iterator[Finding]:
             for each in error.errors():
                 field = ".".join(map(str, each["loc"]))
                 message = each["msg"].removeprefix("Value error, ")
-                mend = f"`kubectl explain {obj['kind'].lower()}` says what it takes"
-                yield wrong("field", f"{field}: {message}", mend)
+                fix = f"`kubectl explain {obj['kind'].lower()}` says what it takes"
+                yield wrong("field", f"{field}: {message}", fix)
