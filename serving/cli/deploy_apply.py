@@ -1,4 +1,4 @@
-"""`mistral-serve deploy apply`: the manifests into force."""
+"""`mistral-serve deploy apply`: applies the manifests."""
 
 from typing import Annotated
 
@@ -23,10 +23,10 @@ from serving.deploy.follow import follow
 def apply(
     source: Source = DEFAULT_SOURCE,
     context: Context = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the service answers.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the service answers.")] = False,
     timeout_min: Timeout = 60,
 ) -> None:
-    """Put MANIFESTS into force; with --wait, show what comes up and what pods wait for.
+    """Apply MANIFESTS; with --wait, show what comes up and what pods wait for.
 
     By hand: kubectl apply --server-side --force-conflicts -f k8s; kubectl -n mistral-serve wait
     --for=condition=Ready rayservice --all --timeout=60m. Exits 1 if the service does not come up.
@@ -59,6 +59,6 @@ def apply(
 
 
 def merged(errors: list[DeployError]) -> DeployError:
-    """All their messages in one, of the first's kind."""
+    """One error with all messages, of the first one's type."""
     first = errors[0]
     return type(first)("\n".join(dict.fromkeys(str(error) for error in errors)))

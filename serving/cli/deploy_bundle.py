@@ -1,4 +1,4 @@
-"""`mistral-serve deploy support-bundle`: what support needs to see, in one file."""
+"""`mistral-serve deploy support-bundle`: objects and logs for support, in one file."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,14 @@ def support_bundle(
     ] = None,
     namespace: Namespace = DEFAULT_NAMESPACE,
     context: Context = None,
-    log_lines: Annotated[int, typer.Option(min=1, help="Of each container, the last.")] = 2000,
+    log_lines: Annotated[
+        int, typer.Option(min=1, help="Last lines of each container's log.")
+    ] = 2000,
 ) -> None:
     """Collect objects, events and logs in a .tar.gz, without secrets and prompts.
 
     Secrets are not read. Variables, fields and values that look like one are blanked, and so are
-    prompts and answers; look it through all the same before you pass it on. By hand, unblanked:
+    prompts and answers; still, look through the archive before you pass it on. By hand, unblanked:
     kubectl -n mistral-serve get rayservice,raycluster,pods,events,jobs,pvc -o yaml; kubectl -n
     mistral-serve logs POD --all-containers; kubectl describe nodes
     """

@@ -1,4 +1,4 @@
-"""What the `deploy` commands share: their options, the cluster, and how failures are told."""
+"""Shared by the `deploy` commands: options, the connection to a cluster, error reports."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,17 +14,19 @@ from serving.deploy.kube import Kube
 
 INTERRUPTED = 130
 SECRETS_SCRIPT = "deploy/secrets.sh"
-"""Makes all that the manifests name."""
+"""The script that creates all Secrets of the manifests."""
 
 Source = Annotated[
     Path,
     typer.Argument(metavar="MANIFESTS", help="Folder, file or overlay; - for standard input."),
 ]
-Context = Annotated[str | None, typer.Option(help="Of the kubeconfig. Default: its current one.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the service runs.")]
+Context = Annotated[
+    str | None, typer.Option(help="Context of the kubeconfig. Default: the current one.")
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the service.")]
 
 Timeout = Annotated[
-    int, typer.Option("--timeout", min=0, metavar="MINUTES", help="The longest wait.")
+    int, typer.Option("--timeout", min=0, metavar="MINUTES", help="Longest time to wait.")
 ]
 
 DEFAULT_SOURCE = Path("k8s")
@@ -37,19 +39,17 @@ def cluster(context: str | None) -> Kube:
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Failures as a line and an exit code."""
+    """Reports a DeployError as a line on stderr and an exit code."""
     try:
         yield
     except DeployError as error:
         raise fail(str(error), error.exit_code) from None
     except KeyboardInterrupt:
-        raise fail(
-            "interrupted; what was begun in the cluster goes on there", INTERRUPTED
-        ) from None
+        raise fail("interrupted; changes already made in the cluster stay", INTERRUPTED) from None
 
 
 def say_kubectl(*commands: str, context: str | None = None) -> None:
-    """What does the same by hand, on stderr."""
+    """Shows on stderr the commands that do the same by hand."""
     with_context = f"kubectl --context={context} " if context else "kubectl "
     for command in commands:
-        typer.secho(f"as: {command.replace('kubectl ', with_context)}", err=True, dim=True)
+        typer.secho(f"same as: {command.replace('kubectl ', with_context)}", err=True, dim=True)

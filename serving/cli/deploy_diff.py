@@ -18,7 +18,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
-    """Show what MANIFESTS would change, and what KubeRay would do about it; exits 1 if anything.
+    """Show what MANIFESTS would change, and how KubeRay would act on it; exits 1 on a change.
 
     By hand: kubectl diff --server-side --force-conflicts -f k8s
     """
@@ -35,6 +35,6 @@ def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
             if each.effect is not None:
                 typer.echo(f"\n{each.name}: {each.effect}")
             if each.effect is Effect.new_cluster:
-                typer.echo(f"  {gpus_meanwhile(wanted.service)} GPUs more while both are up")
+                typer.echo(f"  {gpus_meanwhile(wanted.service)} more GPUs while both are up")
     if found:
         raise typer.Exit(1)

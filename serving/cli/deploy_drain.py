@@ -1,4 +1,4 @@
-"""`mistral-serve deploy drain`: a node without the service's pods."""
+"""`mistral-serve deploy drain`: moves the service's pods off a node."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from serving.deploy.drain import drain as empty
 
 
 def drain(
-    node: Annotated[str, typer.Argument(help="As `kubectl get nodes` names it.")],
+    node: Annotated[str, typer.Argument(help="Name of the node, as `kubectl get nodes` shows it.")],
     namespace: Namespace = DEFAULT_NAMESPACE,
     context: Context = None,
     timeout_min: Timeout = 60,
@@ -40,4 +40,4 @@ def drain(
         cordon(kube, node)
         say(f"{node} takes no new pods")
         empty(kube, namespace, node, timeout_min * 60, say)
-    say(f"{node} is free of the service; it takes pods again after: kubectl uncordon {node}")
+    say(f"{node} is drained; to let it take pods again: kubectl uncordon {node}")

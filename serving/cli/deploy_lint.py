@@ -1,4 +1,4 @@
-"""`mistral-serve deploy lint`: what is wrong with manifests, without a cluster."""
+"""`mistral-serve deploy lint`: checks manifests without a cluster."""
 
 import contextlib
 import io
@@ -13,11 +13,10 @@ from serving.deploy import manifests
 
 
 def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
-    """Say what is wrong with MANIFESTS, and what mends it; exits 1 if anything is.
+    """Show what is wrong with MANIFESTS, and how to fix it; exits 1 if anything is.
 
-    Needs no cluster. Checks KubeRay's own rules, that what one manifest names another has, who may
-    talk to whom, security, room for the Serve config and for an upgrade, and time for answers to
-    end.
+    Needs no cluster. Checks KubeRay's own rules, references between manifests, network policies,
+    security, room for the Serve config and for an upgrade, and time for answers to end.
     """
     from serving.deploy.lint.linter import lint as check  # Ray Serve's schemas take a second
 

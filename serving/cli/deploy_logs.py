@@ -1,4 +1,4 @@
-"""`mistral-serve deploy logs`: what the service's pods say."""
+"""`mistral-serve deploy logs`: logs of the service's pods."""
 
 import queue
 import threading
@@ -32,14 +32,16 @@ def logs(
     ] = "engine",
     namespace: Namespace = DEFAULT_NAMESPACE,
     context: Context = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="As they come.")] = False,
-    tail: Annotated[int, typer.Option(min=0, help="Lines of each pod from its past.")] = 100,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new lines as they arrive.")
+    ] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Number of last lines of each pod.")] = 100,
     container: Annotated[
         str | None,
-        typer.Option(help="What this container itself says, in place of Ray's files."),
+        typer.Option(help="Show this container's own log in place of Ray's files."),
     ] = None,
     previous: Annotated[
-        bool, typer.Option("--previous", help="Of the container before its last restart.")
+        bool, typer.Option("--previous", help="Show the container before its last restart.")
     ] = False,
 ) -> None:
     """Show the logs of a component's pods, each line with its pod.
@@ -49,7 +51,7 @@ def logs(
     /tmp/ray/session_latest/logs/serve/*.log'; kubectl -n mistral-serve logs POD -c CONTAINER
     """
     if previous and container is None and component in ("engine", "router", "head"):
-        raise fail("--previous is of a container: name it with --container", BAD_OPTION)
+        raise fail("--previous needs a container: name it with --container", BAD_OPTION)
     with told():
         kube = cluster(context)
         pods = of_component(kube.find("v1", "Pod", namespace), component)
@@ -74,7 +76,7 @@ def logs(
 
 
 def show_in_turn(sources: list[tuple[str, Iterator[str]]]) -> None:
-    """A pod that cannot be read keeps no other from being shown. Raises DeployError at the end."""
+    """Shows one pod after the other. Raises the first one's DeployError at the end."""
     errors = []
     for name, lines in sources:
         try:
@@ -87,7 +89,7 @@ def show_in_turn(sources: list[tuple[str, Iterator[str]]]) -> None:
 
 
 def show_together(sources: list[tuple[str, Iterator[str]]]) -> None:
-    """Lines of all pods as they come, until the last has ended. Raises DeployError."""
+    """Shows the lines of all pods as they arrive, until the last ends. Raises DeployError."""
     came: queue.Queue[str | DeployError | None] = queue.Queue()
 
     def read(name: str, lines: Iterator[str]) -> None:

@@ -22,7 +22,7 @@ _INDENT = 10
 
 
 def preflight(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
-    """Say what a cluster lacks for MANIFESTS, and what mends it; exits 1 if something is missing.
+    """Show what a cluster lacks for MANIFESTS, and how to fix it; exits 1 if something is missing.
 
     Changes nothing. By hand: kubectl version; kubectl get crd,nodes,storageclass; kubectl get
     deployments -A; kubectl auth can-i --list; kubectl get secrets,quota -n mistral-serve; kubectl
@@ -42,5 +42,5 @@ def preflight(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
 def show(finding: Finding) -> None:
     state = typer.style(finding.state.ljust(_INDENT), fg=_COLOURS.get(finding.state, "yellow"))
     typer.echo(f"{state}{finding.subject}: {finding.message}")
-    for line in finding.mend:
+    for line in finding.fix:
         typer.echo(textwrap.indent(line, " " * _INDENT + "-> "))

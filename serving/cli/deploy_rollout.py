@@ -1,4 +1,4 @@
-"""`mistral-serve deploy rollout`: a new model or image, with a check and a way back."""
+"""`mistral-serve deploy rollout`: a new model or image, with a check and a rollback."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,30 +35,32 @@ def rollout(
     url: Annotated[
         str | None,
         typer.Option(
-            help="Where the service can be reached from here. Default: through the API server.",
+            help="Address of the service from here. Default: through the API server.",
             callback=lambda url: url and checked_url(url),
         ),
     ] = None,
     api_key_env: ApiKeyEnv = None,
-    requests: Annotated[int, typer.Option(min=1, help="Of the check, before and after.")] = 40,
+    requests: Annotated[
+        int, typer.Option(min=1, help="Requests of the check, before and after.")
+    ] = 40,
     max_error_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the check's requests that may fail.")
     ] = 0.0,
     max_ttft_s: Annotated[
         float | None,
-        typer.Option(min=0, help="Highest median TTFT. Default: half as long again as before."),
+        typer.Option(min=0, help="Highest median TTFT. Default: 1.5 times the one before."),
     ] = None,
     conformance: Annotated[
         bool, typer.Option("--conformance", help="Run the conformance suite on each model too.")
     ] = False,
 ) -> None:
-    """Bring the changes of MANIFESTS into the running service, check it, and return if it is
-    worse; exits 1 after a return.
+    """Roll the changes of MANIFESTS out to the running service, check it, and roll back if it is
+    worse; exits 1 after a rollback.
 
     What is not in MANIFESTS does not change: edit the image or the model there first. Weights come
     first, then the RayService. By hand: kubectl apply --server-side --force-conflicts -f k8s;
     kubectl -n mistral-serve get rayservice -w; kubectl -n mistral-serve port-forward ROUTER-POD
-    8000; mistral-serve conformance; and the same apply with the old manifests to return.
+    8000; mistral-serve conformance; and the same apply with the old manifests to roll back.
     """
     api_key = key_from(api_key_env)
     say = Progress()
@@ -68,15 +70,16 @@ def rollout(
         kube = cluster(context)
         plan = change.plan(kube, wanted)
         if not plan.changed:
-            say("nothing to roll out: the cluster has what the manifests say")
+            say("nothing to roll out: the cluster already has what the manifests say")
             return
         say_plan(plan, say)
         if plan.effect is Effect.ignored:
             raise DeployError(
-                f"{plan.effect}. With an interruption: kubectl -n {wanted.namespace} delete "
-                f"rayservice {wanted.service['metadata']['name']}, then mistral-serve deploy apply "
-                f"{source} --wait. Without one: set it to NewCluster, where GPUs are for a second "
-                "cluster."
+                f"{plan.effect}. To apply it with an interruption: "
+                f"kubectl -n {wanted.namespace} delete rayservice "
+                f"{wanted.service['metadata']['name']}, then mistral-serve deploy apply {source} "
+                "--wait. Without one: set it to NewCluster, if there are GPUs for a "
+                "second cluster."
             )
         with address(kube, wanted.namespace, url) as here:
             before = probed(here, api_key, requests)
@@ -85,7 +88,7 @@ def rollout(
         say_kubectl(
             f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
         )
-        typer.secho(f"back by hand: {UNDO.format(old)}", err=True, dim=True)
+        typer.secho(f"to roll back by hand: {UNDO.format(old)}", err=True, dim=True)
         found: list[str] = []
         try:
             change.roll_out(kube, plan, timeout_min * 60, say)
@@ -103,7 +106,7 @@ def rollout(
             say("rolled out")
             old.unlink()
             return
-        give_up(kube, plan, found, timeout_min * 60, say, old)
+        fail_after_rollback(kube, plan, found, timeout_min * 60, say, old)
 
 
 def say_plan(plan: change.Plan, say: Progress) -> None:
@@ -112,19 +115,19 @@ def say_plan(plan: change.Plan, say: Progress) -> None:
     say(f"effect: {plan.effect}")
     if plan.effect is Effect.new_cluster:
         gpus = gpus_meanwhile(plan.manifests.service)
-        say(f"until it has taken over, and while the old one finishes, {gpus} GPUs more are taken")
+        say(f"{gpus} more GPUs are in use until it has taken over and the old one has finished")
 
 
-def give_up(
+def fail_after_rollback(
     kube: Kube, plan: change.Plan, found: list[str], timeout_s: float, say: Progress, old: Path
 ) -> None:
-    """Returns to the old state. Raises DeployError in any case."""
+    """Rolls back to the old version. Always raises DeployError."""
     for fault in found:
-        say(f"not good: {fault}")
-    say("returning to what was before")
+        say(f"failed: {fault}")
+    say("rolling back")
     try:
-        change.go_back(kube, plan, timeout_s, say)
+        change.roll_back(kube, plan, timeout_s, say)
     except DeployError as error:
-        raise DeployError(f"the return failed: {error}\nBy hand: {UNDO.format(old)}") from None
+        raise DeployError(f"the rollback failed: {error}\nBy hand: {UNDO.format(old)}") from None
     old.unlink()
-    raise DeployError("not rolled out: what was before serves again")
+    raise DeployError("not rolled out: the old version serves again")

@@ -1,4 +1,4 @@
-"""`mistral-serve deploy status`: what runs in a namespace, and what waits for what."""
+"""`mistral-serve deploy status`: the state of the service in a namespace."""
 
 import typer
 
@@ -31,8 +31,8 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) ->
         snapshot = take(cluster(context), namespace)
         if snapshot.service is None:
             raise DeployError(
-                f"there is no RayService in {namespace}: say where with --namespace, or start one "
-                "with `mistral-serve deploy apply k8s --wait`"
+                f"there is no RayService in {namespace}: name another with --namespace, or start "
+                "one with `mistral-serve deploy apply k8s --wait`"
             )
         found = stages(snapshot)
     for stage in found:

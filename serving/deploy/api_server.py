@@ -14,11 +14,11 @@ Object = dict[str, Any]
 
 _CONNECT_S, _READ_S = 5, 30
 _HEADERS = " -+-+- "
-"""What websocket-client puts between a refusal and the whole answer."""
+"""The mark that websocket-client puts between a refusal and the whole answer."""
 
 
 def connect(context: str | None = None) -> "ApiServer":
-    """By the user's kubeconfig or, in a pod, its service account. Raises Unreachable."""
+    """Connects by the user's kubeconfig or, in a pod, its service account. Raises Unreachable."""
     import kubernetes  # takes half a second
 
     configuration = kubernetes.client.Configuration()
@@ -32,29 +32,29 @@ def connect(context: str | None = None) -> "ApiServer":
             kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         else:
             raise Unreachable(
-                "no cluster to talk to: there is no kubeconfig. Say where it is with KUBECONFIG, "
-                "or have your cluster's provider write ~/.kube/config"
+                "there is no kubeconfig: set KUBECONFIG to its path, or have your cluster's "
+                "provider write ~/.kube/config"
             )
     except kubernetes.config.ConfigException as error:
         raise Unreachable(
-            f"the kubeconfig does not do: {error}\nSay which with KUBECONFIG and --context; "
-            "`kubectl config get-contexts` lists what there is."
+            f"the kubeconfig has no usable context: {error}\nChoose another with KUBECONFIG or "
+            "--context; `kubectl config get-contexts` lists them."
         ) from None
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise Unreachable(
-            f"the kubeconfig cannot be used: {error}\n`kubectl config view` shows it."
+            f"the kubeconfig cannot be read: {error}\n`kubectl config view` shows it."
         ) from None
     return ApiServer(kubernetes.client.ApiClient(configuration))
 
 
 def _kubeconfig() -> str:
-    """The files that there are, as KUBECONFIG lists them; "" without any."""
+    """Those files of KUBECONFIG's list that exist; "" without any."""
     listed = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     return os.pathsep.join(each for each in listed.split(os.pathsep) if Path(each).is_file())
 
 
 class ApiServer:
-    """Every failure is a DeployError that says what to do."""
+    """Sends requests; every failure is a DeployError that says what to do."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -110,8 +110,8 @@ class ApiServer:
             opened = self.client.call_api(*request, _request_timeout=(_CONNECT_S, read_s))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._lost(error) from None
-        except Exception as error:  # the client's, of credentials and certificates
-            raise Unreachable(f"cannot talk to {self.host}: {first_line(error)}") from None
+        except Exception as error:  # about credentials and certificates, of no common kind
+            raise Unreachable(f"cannot connect to {self.host}: {first_line(error)}") from None
         response: urllib3.HTTPResponse = opened.response
         return response
 
@@ -128,13 +128,13 @@ class ApiServer:
         try:
             parsed: Object = json.loads(body)
         except ValueError:
-            raise Unreachable(f"what answers at {self.host} is no Kubernetes API server") from None
+            raise Unreachable(f"the server at {self.host} is not a Kubernetes API server") from None
         return parsed
 
     def lines(
         self, path: str, query: Mapping[str, str], *, endless: bool, what: str
     ) -> Iterator[str]:
-        """Of an answer in plain text, as they come."""
+        """The lines of an answer in plain text, as they arrive."""
         response = self._open("GET", path, query, read_s=None if endless else _READ_S)
         if response.status >= 300:
             raise refusal(response.status, response.data, what)
@@ -150,6 +150,6 @@ class ApiServer:
 
 
 def first_line(error: object) -> str:
-    """What an error says, without its pages of detail."""
+    """The first line of an error's message, which may go on for pages."""
     text = str(error).partition(_HEADERS)[0].strip() or type(error).__name__
     return text.splitlines()[0][:300]

@@ -1,4 +1,4 @@
-"""Puts manifests into force, as `kubectl apply --server-side --force-conflicts` does."""
+"""Applies manifests, as `kubectl apply --server-side --force-conflicts` does."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _CLIENT_SIDE = "kubectl-client-side-apply"
 
 @dataclass(frozen=True)
 class Applied:
-    """`what` became of an object: created, changed, made anew, unchanged, or refused."""
+    """What became of an object: created, changed, recreated, unchanged, or refused."""
 
     obj: Object
     what: str
@@ -22,7 +22,7 @@ class Applied:
 
 
 def apply_all(kube: Kube, objects: Iterable[Object]) -> Iterator[Applied]:
-    """Each in turn; goes on after one that is refused. Raises Unreachable."""
+    """Applies one object after the other, past those that are refused. Raises Unreachable."""
     for obj in objects:
         try:
             yield Applied(obj, apply(kube, obj))
@@ -33,7 +33,10 @@ def apply_all(kube: Kube, objects: Iterable[Object]) -> Iterator[Applied]:
 
 
 def apply(kube: Kube, obj: Object) -> str:
-    """What became of it. A Job, which cannot be changed, is made anew. Raises DeployError."""
+    """Applies an object and tells what became of it. Raises DeployError.
+
+    A Job cannot be changed, so a new one takes its place.
+    """
     obj = placed(kube, obj)
     metadata = obj["metadata"]
     place = (obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", ""))
@@ -49,13 +52,13 @@ def apply(kube: Kube, obj: Object) -> str:
             raise
         kube.delete(live)
         kube.apply(obj)
-        return "made anew"
+        return "recreated"
     same = new["metadata"].get("generation") == live["metadata"].get("generation")
     return "unchanged" if same and stripped(new) == stripped(live) else "changed"
 
 
 def placed(kube: Kube, obj: Object) -> Object:
-    """With the namespace that kubectl would take."""
+    """The object with the namespace that kubectl would take."""
     if "namespace" in obj["metadata"] or not kube.namespaced(obj["apiVersion"], obj["kind"]):
         return obj
     return obj | {"metadata": obj["metadata"] | {"namespace": "default"}}
@@ -68,7 +71,7 @@ _KEPT_BY_SERVER = (
 
 
 def stripped(obj: Object) -> Object:
-    """What an object says of what is wanted, without what the server keeps about it."""
+    """The object without the fields that the server keeps about it."""
     metadata = {
         key: value for key, value in obj.get("metadata", {}).items() if key not in _KEPT_BY_SERVER
     }
@@ -81,7 +84,7 @@ def stripped(obj: Object) -> Object:
 
 def adopt(kube: Kube, live: Object) -> None:
     """Takes over the fields of an earlier `kubectl apply` without --server-side, as kubectl does:
-    else what the manifests no longer say would stay.
+    otherwise fields that the manifests no longer have would stay.
     """
     managed = live["metadata"].get("managedFields") or []
     fields = adopted(managed)
@@ -100,7 +103,7 @@ def adopt(kube: Kube, live: Object) -> None:
 
 
 def adopted(managed: list[Object]) -> list[Object]:
-    """The managedFields with what the client's side applied as applied by the server's."""
+    """The managedFields, with those of client-side apply moved to server-side apply."""
 
     def ours(entry: Object) -> bool:
         client = (entry["manager"], entry["operation"]) == (_CLIENT_SIDE, "Update")

@@ -1,4 +1,4 @@
-"""All that support needs to see of a service, in one archive, without secrets and prompts."""
+"""A support bundle: one archive of a service's objects and logs, without secrets and prompts."""
 
 import io
 import tarfile
@@ -20,7 +20,7 @@ from serving.deploy.stages import stages
 
 Object = dict[str, Any]
 Entry = tuple[str, str]
-"""Name in the archive, and text."""
+"""A name in the archive, and the text."""
 
 _IN_NAMESPACE = (
     ("ray.io/v1", "RayService"),
@@ -41,7 +41,7 @@ _OF_CLUSTER = (("v1", "Node"), ("storage.k8s.io/v1", "StorageClass"))
 
 
 def entries(kube: Kube, namespace: str, log_lines: int) -> Iterator[Entry]:
-    """What cannot be read says so in its place. Raises Unreachable."""
+    """The archive's files; one that cannot be read holds the reason. Raises Unreachable."""
     yield "version.txt", kube.version() + "\n"
     yield "status.txt", _read(lambda: _status(kube, namespace))
     for api_version, kind in _IN_NAMESPACE:
@@ -60,7 +60,7 @@ def entries(kube: Kube, namespace: str, log_lines: int) -> Iterator[Entry]:
 
 
 def write(path: Path, found: Iterator[Entry]) -> int:
-    """The archive; gives how many files are in it. Raises OSError."""
+    """Writes the archive and returns the number of its files. Raises OSError."""
     count = 0
     with tarfile.open(path, "w:gz") as archive:
         for name, text in found:

@@ -10,7 +10,7 @@ from serving.deploy.gpus import PRODUCT, allocatable, by_type
 from serving.deploy.manifests import Manifests
 from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
-from serving.deploy.selectors import takes
+from serving.deploy.selectors import accepts
 
 PART_OF = "app.kubernetes.io/part-of"
 _ENDED = ("Succeeded", "Failed")
@@ -21,7 +21,7 @@ _GPU_OPERATOR = (
 
 
 def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """GPUs by type, and room for all pods beside what others use."""
+    """Checks for GPUs, and for room for all pods beside what others use."""
     if facts.nodes is None or facts.pods is None:
         command = "kubectl describe nodes | grep -A 8 'Allocated resources'"
         yield unknown("nodes", "list nodes and pods of all namespaces", command)
@@ -47,9 +47,9 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             need = f" of {each.gpus} GPUs" if each.gpus else ""
             yield caution(
                 "upgrade",
-                f"a second cluster finds no room for {count} of {each.count} {each.owner} "
-                f"pods{need}: what changes more than serveConfigV2 waits for nodes",
-                "add nodes before an upgrade, or take deploy/overlays/incremental-upgrade",
+                f"a second cluster has no room for {count} of {each.count} {each.owner} "
+                f"pods{need}: changes of more than serveConfigV2 wait for nodes",
+                "add nodes before an upgrade, or use deploy/overlays/incremental-upgrade",
             )
 
 
@@ -59,15 +59,15 @@ def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Findi
         need = {name: pods.usage[f"requests.{name}"] for name in ("cpu", "memory", GPU)}
         each = ", ".join(f"{shown(name, Decimal(n))} {name}" for name, n in need.items() if n)
         lacking.append(f"{count} of {pods.count} {pods.owner} ({each} each)")
-    said = f"no node has room for the pods {'; '.join(lacking)}"
+    said = f"no node has room for {'; '.join(lacking)}"
     command = f"kubectl describe nodes; kubectl get nodes -L {PRODUCT}"
     if facts.adds_nodes:
-        return caution(subject, f"{said} now; the cluster adds nodes by itself", command)
+        return caution(subject, f"{said} now; the cluster's autoscaler can add nodes", command)
     return missing(subject, said, f"add nodes, free some, or lower replicas: {command}")
 
 
 def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
-    """Of each node, beside the pods of others than this service."""
+    """The free resources of each node, with this service's own pods counted as free."""
     free = {node["metadata"]["name"]: allocatable(node) for node in facts.nodes or ()}
     for pod in facts.pods or ():
         metadata = pod["metadata"]
@@ -85,7 +85,7 @@ def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
 def _place(
     pods: list[Pods], nodes: list[Object], free: dict[str, Counter[str]]
 ) -> list[tuple[Pods, int]]:
-    """Puts pods on nodes, takes their needs from `free`, and gives those that found none."""
+    """Places pods on nodes, takes their requests off `free` and returns those left over."""
     homeless: Counter[int] = Counter()
     for index, each in enumerate(pods):
         need = {
@@ -93,7 +93,7 @@ def _place(
             for name, amount in each.usage.items()
             if name.startswith("requests.") or name == "pods"
         }
-        fitting = [node["metadata"]["name"] for node in nodes if takes(node, each.spec)]
+        fitting = [node["metadata"]["name"] for node in nodes if accepts(node, each.spec)]
         # GPUs are for who needs them: others go where there are none, if they can.
         fitting.sort(key=lambda name: free[name][GPU])
         for _ in range(each.count):
@@ -108,7 +108,7 @@ def _place(
 def _no_gpus(needed: int, facts: Facts) -> Finding:
     said = f"{needed} are needed and no node offers {GPU}"
     if facts.adds_nodes:
-        mend = f"see that a group of GPU nodes may grow: kubectl get nodes -L {PRODUCT}"
-        return caution("GPUs", f"{said} now; the cluster adds nodes by itself", mend)
+        fix = f"check that a group of GPU nodes can grow: kubectl get nodes -L {PRODUCT}"
+        return caution("GPUs", f"{said} now; the cluster's autoscaler can add nodes", fix)
     return missing("GPUs", said, *_GPU_OPERATOR,
                    "without GPUs: kubectl apply -k deploy/overlays/cpu")  # fmt: skip

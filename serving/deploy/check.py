@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @contextlib.contextmanager
 def address(kube: Kube, namespace: str, url: str | None) -> Iterator[str]:
-    """Of the service: `url`, or a way through the API server to one of its routers."""
+    """The service's address: `url`, or a port forwarded to one of its routers."""
     if url is not None:
         yield url
         return
@@ -40,7 +40,7 @@ def address(kube: Kube, namespace: str, url: str | None) -> Iterator[str]:
 
 
 def probed(url: str, api_key: str | None, requests: int) -> Probed:
-    """Of all models that the service lists. Raises DeployError."""
+    """Probes all models that the service lists. Raises DeployError."""
     return asyncio.run(_probed(url, api_key, requests))
 
 
@@ -53,7 +53,7 @@ def listed(url: str, api_key: str | None) -> list[str]:
 
 
 def failed_checks(url: str, api_key: str | None, ids: list[str]) -> list[str]:
-    """Of the conformance suite, for each model; one of another family is passed over."""
+    """Failed conformance checks of each model; one of another family is skipped."""
     return [failure for model in ids for failure in asyncio.run(_suite(url, api_key, model))]
 
 

@@ -1,4 +1,4 @@
-"""What manifests would change in a cluster, as `kubectl diff --server-side` says it."""
+"""Changes that manifests would make in a cluster, as `kubectl diff --server-side` shows them."""
 
 import difflib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one object; `lines` of a unified diff. `effect` is of a RayService that there is."""
+    """A unified diff of one object, with the effect if it is a RayService that exists."""
 
     name: str
     lines: list[str]
@@ -25,7 +25,7 @@ class Difference:
 
 
 def differences(kube: Kube, objects: Iterator[Object]) -> Iterator[Difference]:
-    """Of the objects that would change. Raises DeployError."""
+    """A difference for each object that would change. Raises DeployError."""
     for obj in objects:
         obj = placed(kube, obj)
         metadata = obj["metadata"]
@@ -40,19 +40,19 @@ def differences(kube: Kube, objects: Iterator[Object]) -> Iterator[Difference]:
 
 
 def _trial(kube: Kube, obj: Object, live: Object | None) -> tuple[Object, list[str]]:
-    """The object as it would be, and what is to be said of it."""
+    """The object after a dry run, and lines to show before its diff."""
     if live is None:
         return obj, []
     try:
         return kube.apply(obj, dry_run=True), []
     except DeployError as error:
         if obj["kind"] == "Job" and "immutable" in str(error):
-            return _over(live, obj), [f"# {named(obj)} is made anew: a Job cannot be changed"]
+            return _over(live, obj), [f"# {named(obj)} is recreated: a Job cannot be changed"]
         raise
 
 
 def _over(live: Any, obj: Any) -> Any:
-    """The manifest with the server's defaults, as far as the live object tells them."""
+    """The manifest with the defaults that the live object has."""
     if isinstance(live, dict) and isinstance(obj, dict):
         return live | {key: _over(live.get(key), each) for key, each in obj.items()}
     if isinstance(live, list) and isinstance(obj, list) and len(live) == len(obj):
@@ -79,7 +79,7 @@ def _text(obj: Object) -> list[str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as such, so that a diff shows the line that changed."""
+    """Writes texts of several lines as such, so that a diff shows the line that changed."""
 
 
 def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -14,23 +14,23 @@ _ENDED = ("Succeeded", "Failed")
 
 
 def cordon(kube: Kube, node_name: str) -> None:
-    """No new pods for the node. Raises DeployError."""
+    """Keeps new pods off the node. Raises DeployError."""
     node = kube.get("v1", "Node", node_name)
     if node is None:
         names = ", ".join(each["metadata"]["name"] for each in kube.find("v1", "Node"))
-        raise DeployError(f"there is no node {node_name}; there are: {names}")
+        raise DeployError(f"there is no node {node_name}; the nodes are: {names}")
     if not node["spec"].get("unschedulable"):
         kube.merge(node, {"spec": {"unschedulable": True}})
 
 
 def pods_on(node_name: str, pods: list[Object]) -> list[Object]:
-    """Those to move, the head last: workers come up by it."""
+    """The pods to evict, the head last, as workers need it to start."""
     here = [
         pod
         for pod in pods
         if pod["spec"].get("nodeName") == node_name
         and (pod.get("status") or {}).get("phase") not in _ENDED
-        and not _of_every_node(pod)
+        and not _is_of_daemon_set(pod)
     ]
     labels = [(pod["metadata"].get("labels", {}).get("ray.io/node-type"), pod) for pod in here]
     return [pod for kind, pod in labels if kind != "head"] + [
@@ -38,14 +38,14 @@ def pods_on(node_name: str, pods: list[Object]) -> list[Object]:
     ]
 
 
-def _of_every_node(pod: Object) -> bool:
+def _is_of_daemon_set(pod: Object) -> bool:
     owners = pod["metadata"].get("ownerReferences") or ()
     return any(owner["kind"] == "DaemonSet" for owner in owners)
 
 
 def drain(kube: Kube, namespace: str, node_name: str, timeout_s: float, say: Say) -> None:
-    """One pod after the other: each finishes its answers first, and a disruption budget makes the
-    next wait until the one before has its successor. Raises DeployError.
+    """Evicts one pod after the other. Each finishes its answers first, and a disruption budget
+    makes the next one wait until the last has a successor. Raises DeployError.
     """
     deadline_s = time.monotonic() + timeout_s
     for pod in pods_on(node_name, kube.find("v1", "Pod", namespace)):
@@ -59,11 +59,11 @@ def drain(kube: Kube, namespace: str, node_name: str, timeout_s: float, say: Say
                 if str(error) != refused:
                     refused = str(error)
                     say(f"{name} waits: {refused}")
-                _wait(deadline_s, f"{name} may not go: {refused}")
+                _wait(deadline_s, f"{name} cannot be evicted: {refused}")
         grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        say(f"{name} ends, in {grace_s} s at most: running answers are finished first")
+        say(f"{name} is stopping, within {grace_s} s: running answers are finished first")
         while _is_there(kube, pod):
-            _wait(deadline_s, f"{name} has not ended")
+            _wait(deadline_s, f"{name} has not stopped")
         say(f"{name} is gone")
 
 
@@ -75,5 +75,5 @@ def _is_there(kube: Kube, pod: Object) -> bool:
 
 def _wait(deadline_s: float, late: str) -> None:
     if time.monotonic() >= deadline_s:
-        raise DeployError(f"the node is not empty in time: {late}")
+        raise DeployError(f"the node was not drained in time: {late}")
     time.sleep(LOOK_EVERY_S)

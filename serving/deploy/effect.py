@@ -1,4 +1,4 @@
-"""What a changed RayService brings about, by KubeRay 1.7's rules."""
+"""The effect of a changed RayService, by KubeRay 1.7's rules."""
 
 import copy
 from decimal import Decimal
@@ -14,14 +14,14 @@ _NOT_HASHED = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
 
 class Effect(StrEnum):
     nothing = "nothing changes in the Ray cluster"
-    resize = "the new sizes of groups hold for the next cluster; the one that runs keeps its own"
-    in_place = "Serve changes the application in the running cluster"
-    new_cluster = "a second cluster comes up and takes over"
+    resize = "new group sizes apply to the next cluster; the running one keeps its own"
+    in_place = "Serve updates the application in the running cluster"
+    new_cluster = "a second cluster starts and takes over"
     ignored = "KubeRay ignores the change: upgradeStrategy.type is None"
 
 
 def effect(old: Object, new: Object) -> Effect:
-    """Of two RayServices, both as the server gives them."""
+    """The effect of a change from one RayService to another, both as the server returns them."""
     before, after = old["spec"], new["spec"]
     if _hashed(before["rayClusterConfig"], None) != _hashed(
         after["rayClusterConfig"], len(before["rayClusterConfig"].get("workerGroupSpecs") or ())
@@ -35,12 +35,14 @@ def effect(old: Object, new: Object) -> Effect:
 
 
 def gpus_meanwhile(service: Object) -> int:
-    """GPUs that the second cluster takes at least, while both are up."""
+    """The least number of GPUs that a second cluster takes while both are up."""
     return int(sum((Decimal(pods.gpus) * pods.count for pods in wanted([service])), Decimal(0)))
 
 
 def _hashed(cluster: Object, groups: int | None) -> Object:
-    """What a change of brings a new cluster; of `groups`, later ones are added in place."""
+    """The part of a cluster whose change starts a new one. Worker groups beyond the first `groups`
+    are added in place.
+    """
     cluster = copy.deepcopy(cluster)
     kept = (cluster.get("workerGroupSpecs") or [])[:groups]
     for group in kept:

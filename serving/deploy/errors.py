@@ -1,10 +1,10 @@
-"""What goes wrong between an operator and a cluster, in words, with the command's exit code."""
+"""Errors of the deploy commands, each with the command's exit code."""
 
 import json
 from typing import Any
 
 NOT_SO = 1
-"""What was asked for is not so, or did not come to be."""
+"""The state that was asked for is not there, or was not reached."""
 BAD_INPUT = 2
 UNREACHABLE = 3
 DENIED = 4
@@ -23,13 +23,13 @@ class BadInput(DeployError):
 
 
 class Unreachable(DeployError):
-    """There is no cluster to talk to."""
+    """No cluster answers."""
 
     exit_code = UNREACHABLE
 
 
 class Denied(DeployError):
-    """The cluster does not let this user do it."""
+    """This user lacks the permission."""
 
     exit_code = DENIED
 
@@ -39,29 +39,29 @@ class UnknownKind(DeployError):
 
 
 class Conflict(DeployError):
-    """The object changed meanwhile, or a disruption budget stands against an eviction."""
+    """The object has changed meanwhile, or a disruption budget forbids an eviction."""
 
 
 class ServerTrouble(DeployError):
-    """The API server is there and cannot answer now: worth another try."""
+    """The API server is up and cannot answer now: worth another try."""
 
 
 def refusal(status: int, body: bytes, what: str) -> DeployError:
-    """The error for an answer of the API server; `what` was asked, as "patch pods"."""
+    """The error for an answer of the API server to a request such as `what`, "patch pods"."""
     message = _message(body) or f"HTTP {status}"
     match status:
         case 401:
             return Unreachable(
-                "the cluster does not take your credentials: log in again, as the cluster's "
-                "provider says (`kubectl auth whoami` tells when it works)"
+                "the cluster rejects your credentials: log in again as the cluster's provider "
+                "says; `kubectl auth whoami` shows whether it worked"
             )
         case 403 if "exceeded quota" in message:
             return DeployError(f"could not {what}: {message}")
         case 403:
             return Denied(
-                f"you may not {what}: {message}\n"
-                "Ask the cluster's administrators for that right; `mistral-serve deploy preflight` "
-                "lists all that are needed and the commands that give them."
+                f"you lack the permission to {what}: {message}\n"
+                "Ask the cluster's administrators for it; `mistral-serve deploy preflight` lists "
+                "all that are needed and the commands that grant them."
             )
         case 409 | 429 if status == 409 or "disruption budget" in message:
             return Conflict(f"could not {what}: {message}")
@@ -71,7 +71,7 @@ def refusal(status: int, body: bytes, what: str) -> DeployError:
 
 
 def _message(body: bytes) -> str:
-    """Of a `Status` object, with what its causes add."""
+    """The message of a `Status` object, with those of its causes."""
     try:
         status: Any = json.loads(body)
         message = str(status["message"])

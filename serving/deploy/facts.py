@@ -1,4 +1,4 @@
-"""What a cluster has, as far as a deployment needs to know."""
+"""Facts about a cluster that a deployment depends on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,9 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Right:
-    """`resource` with its subresource, as pods/log; `namespace` empty for the whole cluster."""
+    """A permission. `resource` includes the subresource, as in pods/log; `namespace` is empty for
+    the whole cluster.
+    """
 
     verb: str
     group: str
@@ -17,19 +19,19 @@ class Right:
 
     @property
     def on(self) -> str:
-        """As kubectl names the resource: rayservices.ray.io, pods/log."""
+        """The resource as kubectl names it: rayservices.ray.io, pods/log."""
         plural, slash, subresource = self.resource.partition("/")
         return plural + (f".{self.group}" if self.group else "") + slash + subresource
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Lists of objects; None for what this user may not see.
+    """Lists of objects; None for those that this user may not see.
 
-    `kinds`: of each apiVersion and kind of the manifests, whether the cluster knows it.
-    `secret_keys`: of each secret in the namespace, by its name.
-    `denied`: rights that `apply` needs and this user lacks.
-    `refusals`: what the server says to manifests on trial, by their names.
+    `kinds` tells for each apiVersion and kind of the manifests whether the cluster knows it.
+    `secret_keys` has the keys of each secret in the namespace, by its name. `denied` are rights
+    that `apply` needs and this user lacks. `refusals` are the server's answers to a dry run, by the
+    names of the manifests that it refused.
     """
 
     version: str
@@ -45,4 +47,4 @@ class Facts:
     denied: tuple[Right, ...] = ()
     refusals: dict[str, str] | None = None
     adds_nodes: bool = False
-    """It has an autoscaler of nodes."""
+    """Whether the cluster has an autoscaler of nodes."""

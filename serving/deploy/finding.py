@@ -1,4 +1,4 @@
-"""What a check before a deployment found."""
+"""Findings of the checks before a deployment."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,25 +16,27 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`mend`: what to run or edit, a line each."""
+    """The result of one check; each line of `fix` is a command to run or an edit to make."""
 
     subject: str
     state: State
     message: str
-    mend: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
 
 
 def ok(subject: str, message: str) -> Finding:
     return Finding(subject, State.ok, message)
 
 
-def missing(subject: str, message: str, *mend: str) -> Finding:
-    return Finding(subject, State.missing, message, mend)
+def missing(subject: str, message: str, *fix: str) -> Finding:
+    return Finding(subject, State.missing, message, fix)
 
 
-def caution(subject: str, message: str, *mend: str) -> Finding:
-    return Finding(subject, State.caution, message, mend)
+def caution(subject: str, message: str, *fix: str) -> Finding:
+    return Finding(subject, State.caution, message, fix)
 
 
 def unknown(subject: str, what: str, command: str) -> Finding:
-    return Finding(subject, State.unknown, f"you may not {what}: not checked", (command,))
+    return Finding(
+        subject, State.unknown, f"you lack the permission to {what}: not checked", (command,)
+    )

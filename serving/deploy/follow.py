@@ -13,13 +13,13 @@ Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
 LOST_FOR_S = 120.0
-"""The longest silence of the API server."""
+"""How long the API server may be silent."""
 
 Say = Callable[[str], None]
 
 
 class NotUp(DeployError):
-    """The service does not come up; the message says what stands in the way."""
+    """The service does not come up; the message says what prevents it."""
 
 
 def follow(
@@ -32,7 +32,7 @@ def follow(
     until: Callable[[Object], bool] = lambda service: True,
     settle_s: float = 0,
 ) -> None:
-    """Returns when the stages `of` these names, or all, are done and `until` holds of the
+    """Returns when all stages, or those named `of`, are done and `until` is true of the
     RayService, both for `settle_s`. `say` gets a line for each change. Raises NotUp.
     """
     progress = Progress(time.monotonic(), timeout_s, of)
@@ -60,7 +60,7 @@ def follow(
 
 
 def _look(kube: Kube, namespace: str, say: Say) -> Snapshot:
-    """As soon as the API server answers."""
+    """A snapshot, as soon as the API server answers. Raises Unreachable, ServerTrouble."""
     since_s: float | None = None
     while True:
         try:
@@ -69,7 +69,7 @@ def _look(kube: Kube, namespace: str, say: Say) -> Snapshot:
             now_s = time.monotonic()
             if since_s is None:
                 since_s = now_s
-                say(f"{str(error).splitlines()[0]}; trying on")
+                say(f"{str(error).splitlines()[0]}; trying again")
             if now_s - since_s >= LOST_FOR_S:
                 raise
             time.sleep(LOOK_EVERY_S)

@@ -41,7 +41,7 @@ def forwarded(kube: Kube, pod: Object, port: int) -> Iterator[str]:
 
 
 class _Tunnel:
-    """Opens a connection through the API server for each of a local client."""
+    """Opens a connection through the API server for each connection of a local client."""
 
     def __init__(self, kube: Kube, pod: Object, port: int) -> None:
         import kubernetes
@@ -71,7 +71,7 @@ class _Tunnel:
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                # What fails is of no common kind; the client sees its connection end.
+                # Failures have no common type; the client sees its connection end.
                 with contextlib.suppress(Exception), contextlib.closing(tunnel.open()) as far:
                     _join(self.request, far)
 
@@ -93,7 +93,7 @@ def _join(near: socket.socket, far: socket.socket) -> None:
 
 
 def reachable(kube: Kube, pod: Object, port: int) -> None:
-    """Raises DeployError where the pod's port cannot be reached through the API server."""
+    """Checks that the pod's port can be reached through the API server. Raises DeployError."""
     tunnel = _Tunnel(kube, pod, port)
     try:
         tunnel.open().close()
@@ -101,6 +101,6 @@ def reachable(kube: Kube, pod: Object, port: int) -> None:
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         kind = Denied if "403" in str(error) else DeployError
         raise kind(
-            f"no way to {name}:{port} through the API server: {first_line(error)}\n"
-            "Say with --url where the service can be reached from here."
+            f"cannot reach {name}:{port} through the API server: {first_line(error)}\n"
+            "Give the service's address with --url if it can be reached from here."
         ) from None

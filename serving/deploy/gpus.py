@@ -1,4 +1,4 @@
-"""GPUs by type, and whether they have the memory that the config counts with."""
+"""GPUs by type, and whether they have the memory that the config assumes."""
 
 import re
 from collections import Counter
@@ -16,16 +16,16 @@ from serving.deploy.serve_config import config_of
 PRODUCT = "nvidia.com/gpu.product"
 _MEMORY_MIB = "nvidia.com/gpu.memory"
 _MEMORY_SLACK = 0.97
-"""Drivers differ by so much in what they call a GPU's memory."""
+"""The share of a GPU's nominal memory that a driver reports at least."""
 
 
 def gpu_types(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """Whether GPUs have the memory that the config counts with."""
+    """Checks that the nodes' GPUs have the memory that the config assumes."""
     try:
         config = config_of(manifests.service)
     except BadInput as error:
-        mend = "mend deploy/serve/production.yaml, then `make manifests`"
-        yield missing("config", str(error), mend)
+        fix = "correct deploy/serve/production.yaml, then run `make manifests`"
+        yield missing("config", str(error), fix)
         return
     gpu_nodes = [node for node in facts.nodes or () if allocatable(node).get(GPU)]
     for model in config.models:
@@ -39,8 +39,7 @@ def gpu_types(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             has = ", ".join(f"{product} ({size:.0f} GiB)" for product, size in known.items())
             yield missing(
                 "GPUs",
-                f"{entry.id} counts with {entry.gpu} ({wanted_gib:.0f} GiB) and the nodes have "
-                f"{has}",
+                f"{entry.id} is set to {entry.gpu} ({wanted_gib:.0f} GiB) and the nodes have {has}",
                 "set models[].gpu in deploy/serve/production.yaml to one of "
                 f"{', '.join(GPUS)} and choose a variant that fits (`mistral-serve models`), "
                 "then `make manifests`",
@@ -52,7 +51,7 @@ def _product(node: Object) -> str:
 
 
 def _gib(node: Object) -> float | None:
-    """Memory of a node's GPUs, by NVIDIA's labels; None if they do not say."""
+    """The memory of a node's GPUs, by NVIDIA's labels; None if they do not tell."""
     labels = node["metadata"].get("labels", {})
     if str(labels.get(_MEMORY_MIB, "")).isdigit():
         return int(labels[_MEMORY_MIB]) / 1024

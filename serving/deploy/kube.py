@@ -1,4 +1,4 @@
-"""Any kind of object of a cluster, by its apiVersion and kind. Failures are DeployErrors.
+"""Reads and writes objects of any kind, by apiVersion and kind. Failures are DeployErrors.
 
 `kubernetes.dynamic.DynamicClient` is not used: its discovery takes an API group that answers 503
 for one without kinds, keeps a cache by host name in the shared temporary directory, where other
@@ -12,8 +12,8 @@ from serving.deploy.api_server import ApiServer, Object
 from serving.deploy.errors import UnknownKind
 
 MANAGER = "kubectl"
-"""Of the fields that are applied: as `kubectl apply --server-side`, so that either may go on where
-the other was."""
+"""The owner of the applied fields, the same as of `kubectl apply --server-side`, so that either can
+continue where the other stopped."""
 
 
 class Kube:
@@ -24,12 +24,12 @@ class Kube:
         self._resources: dict[str, list[Object]] = {}
 
     def version(self) -> str:
-        """Of the API server, as "v1.32.4"."""
+        """The API server's version, such as "v1.32.4"."""
         return str(self.server.json("GET", "/version", what="ask the API server for its version")[
             "gitVersion"
         ])  # fmt: skip
 
-    def knows(self, api_version: str, kind: str) -> bool:
+    def has_kind(self, api_version: str, kind: str) -> bool:
         try:
             self._resource(api_version, kind)
         except UnknownKind:
@@ -37,14 +37,14 @@ class Kube:
         return True
 
     def resource(self, api_version: str, kind: str) -> str:
-        """The plural name of a kind, as permissions are given on it. Raises UnknownKind."""
+        """The plural name of a kind, which permissions use. Raises UnknownKind."""
         return str(self._resource(api_version, kind)["name"])
 
     def namespaced(self, api_version: str, kind: str) -> bool:
         return bool(self._resource(api_version, kind)["namespaced"])
 
     def get(self, api_version: str, kind: str, name: str, namespace: str = "") -> Object | None:
-        """None if it is not there."""
+        """The object; None if it does not exist."""
         path = self._path(api_version, kind, namespace, name)
         status, body = self.server.send("GET", path)
         if status == 404:
@@ -54,7 +54,7 @@ class Kube:
     def find(
         self, api_version: str, kind: str, namespace: str = "", labels: str = ""
     ) -> list[Object]:
-        """All of the kind, of all namespaces without one; none where the kind is unknown."""
+        """All objects of a kind, in all namespaces by default; none if the kind is unknown."""
         try:
             path = self._path(api_version, kind, namespace)
         except UnknownKind:
@@ -65,7 +65,7 @@ class Kube:
         return [{"apiVersion": api_version, "kind": kind} | item for item in items]
 
     def apply(self, manifest: Object, *, dry_run: bool = False) -> Object:
-        """As `kubectl apply --server-side --force-conflicts`; gives the object as it then is."""
+        """Applies as `kubectl apply --server-side --force-conflicts`; returns the new object."""
         path = self._path_of(manifest)
         query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
         if dry_run:
@@ -76,14 +76,14 @@ class Kube:
         )
 
     def patch(self, obj: Object, operations: list[Object]) -> Object:
-        """A JSON patch; a Conflict if a `test` in it fails."""
+        """Applies a JSON patch. Raises Conflict if a `test` in it fails."""
         path = self._path_of(obj)
         return self.server.json(
             "PATCH", path, {}, operations, "application/json-patch+json", f"change {named(obj)}"
         )
 
     def merge(self, obj: Object, patch: Object) -> Object:
-        """A merge patch of an object that there is."""
+        """Applies a merge patch to an object that exists."""
         what = f"change {named(obj)}"
         return self.server.json(
             "PATCH", self._path_of(obj), {}, patch, "application/merge-patch+json", what
@@ -95,14 +95,16 @@ class Kube:
                           what=f"create a {kind}{_in(namespace)}")  # fmt: skip
 
     def delete(self, obj: Object) -> None:
-        """With what it owns; nothing if it is gone."""
+        """Deletes an object and what it owns; does nothing if it is gone."""
         options = {"propagationPolicy": "Foreground" if obj["kind"] != "Job" else "Background"}
         status, body = self.server.send("DELETE", self._path_of(obj), {}, options)
         if status != 404:
             self.server.parsed(status, body, f"delete {named(obj)}")
 
     def evict(self, pod: Object) -> None:
-        """Raises Conflict while a PodDisruptionBudget forbids it; nothing if the pod is gone."""
+        """Evicts a pod; does nothing if it is gone. Raises Conflict while a PodDisruptionBudget
+        forbids it.
+        """
         path = f"{self._path_of(pod)}/eviction"
         body = {
             "apiVersion": "policy/v1",
@@ -114,7 +116,7 @@ class Kube:
             self.server.parsed(status, answer, f"evict {named(pod)}")
 
     def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
-        """Whether this user may; `resource` with its subresource, as pods/log."""
+        """Whether this user has a permission; `resource` includes a subresource: pods/log."""
         plural, _, subresource = resource.partition("/")
         attributes = {"verb": verb, "group": group, "resource": plural, "namespace": namespace}
         if subresource:
@@ -134,7 +136,7 @@ class Kube:
         previous: bool = False,
         follow: bool = False,
     ) -> Iterator[str]:
-        """Lines of a container's log, as they come if it is followed."""
+        """Lines of a container's log; with `follow`, new ones as they arrive."""
         query = {"container": container, "previous": str(previous).lower()}
         if tail_lines is not None:
             query["tailLines"] = str(tail_lines)
@@ -186,7 +188,7 @@ def _unknown(api_version: str, kind: str) -> UnknownKind:
 
 
 def named(obj: Object) -> str:
-    """As kubectl names it: "RayService mistral-serve/mistral"."""
+    """An object's kind and name, as "RayService mistral-serve/mistral"."""
     metadata = obj["metadata"]
     place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
     return f"{obj['kind']} {place}{metadata['name']}"

@@ -18,7 +18,7 @@ _OVERLAY_FILES = ("kustomization.yaml", "kustomization.yml")
 
 @dataclass(frozen=True)
 class Manifests:
-    """`source` as a command takes it: "-f k8s" or "-k deploy/overlays/cpu"."""
+    """Objects of one source, which is as kubectl takes it: "-f k8s" or "-k deploy/overlays/cpu"."""
 
     source: str
     objects: tuple[Object, ...]
@@ -32,20 +32,21 @@ class Manifests:
         services = self.of_kind("RayService")
         if len(services) != 1:
             raise BadInput(
-                f"{self.source} has {len(services)} RayServices and must have one: "
-                "give the folder k8s, or one of its overlays"
+                f"{self.source} has {len(services)} RayServices instead of one: "
+                "name the folder k8s, or one of its overlays"
             )
         return services[0]
 
     @property
     def namespace(self) -> str:
-        """Where the service runs."""
+        """The namespace of the RayService. Raises BadInput unless there is one."""
         return str(self.service["metadata"].get("namespace") or "default")
 
 
 def read(path: Path) -> Manifests:
-    """A folder (its own files alone, in the order of their names), a file, a folder with a
-    kustomization.yaml (through `kubectl kustomize`), or - for standard input. Raises BadInput.
+    """Reads a folder (only its own files, in the order of their names), a file, an overlay (a
+    folder with a kustomization.yaml, through `kubectl kustomize`), or standard input for -. Raises
+    BadInput.
     """
     if str(path) == "-":
         return Manifests("-f -", tuple(_parse(sys.stdin.read(), "standard input")))
@@ -71,16 +72,16 @@ def _kustomized(path: Path) -> str:
         )
     except OSError:
         raise BadInput(
-            f"{path} is an overlay, which `kubectl kustomize` puts together, and kubectl is not "
+            f"{path} is an overlay, which `kubectl kustomize` builds, and kubectl is not "
             "installed here"
         ) from None
     if result.returncode:
-        raise BadInput(f"`kubectl kustomize {path}` fails: {result.stderr.strip()}")
+        raise BadInput(f"`kubectl kustomize {path}` failed: {result.stderr.strip()}")
     return result.stdout
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice, of which YAML readers silently take the last."""
+    """Refuses a duplicate key, of which YAML readers silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -108,7 +109,7 @@ def _parse(text: str, where: str) -> list[Object]:
         named = isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
         if not (named and isinstance(obj.get("apiVersion"), str) and obj.get("kind")):
             raise BadInput(
-                f"{where} has what is no Kubernetes object: each needs apiVersion, kind and "
-                "metadata.name"
+                f"{where} has a document that is not a Kubernetes object: each needs apiVersion, "
+                "kind and metadata.name"
             )
     return objects

@@ -1,4 +1,4 @@
-"""What the service's pods say: their containers' logs, and the files that Ray keeps in them."""
+"""Logs of the service's pods: those of containers, and the files that Ray writes in them."""
 
 import math
 import time
@@ -13,22 +13,22 @@ Object = dict[str, Any]
 
 COMPONENT = "app.kubernetes.io/component"
 SERVE_LOGS = "/tmp/ray/session_latest/logs/serve"
-"""Of Ray: what routers, engines and Serve's controller write goes to files there alone."""
+"""Ray's folder for the logs of routers, engines and Serve's controller, which go nowhere else."""
 _CHANNEL_S = 1.0
 TRY_AGAIN_S = 1.0
 _TRIES = 60
 
 
 def of_component(pods: list[Object], component: str) -> list[Object]:
-    """Raises DeployError if there are none."""
+    """The pods of a component. Raises DeployError if there are none."""
     by_component: dict[str, list[Object]] = {}
     for pod in pods:
         by_component.setdefault(pod["metadata"].get("labels", {}).get(COMPONENT, ""), []).append(
             pod
         )
     if component not in by_component:
-        there = ", ".join(sorted(filter(None, by_component))) or "no pods at all"
-        raise DeployError(f"there are no pods of {component}; there are: {there}")
+        there = ", ".join(sorted(filter(None, by_component))) or "none"
+        raise DeployError(f"there are no pods of {component}; components with pods: {there}")
     return by_component[component]
 
 
@@ -37,13 +37,13 @@ def is_of_ray(pod: Object) -> bool:
 
 
 def tail_command(lines: int, follow: bool) -> list[str]:
-    """Prints Serve's files in a pod; each line says which deployment and replica wrote it."""
+    """A command that prints Serve's files in a pod; each line names its deployment and replica."""
     how = f"tail -q -n {lines} {'-F ' if follow else ''}{SERVE_LOGS}/*.log 2>/dev/null"
     return ["sh", "-c", how]
 
 
 def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
-    """Lines of Serve's files in a pod of Ray. Raises DeployError."""
+    """The lines of Serve's files in a pod of Ray. Raises DeployError."""
     import kubernetes
     from kubernetes.stream import stream
 
@@ -75,15 +75,15 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
         kind = Denied if "403" in why else DeployError
         raise kind(
             f"cannot read Ray's logs in {metadata['name']}: {why}\n"
-            f"Is the pod up, and may you `kubectl -n {metadata['namespace']} exec` in it? "
-            "--container shows what the container itself says."
+            f"Check that the pod is up and that you may `kubectl -n {metadata['namespace']} exec` "
+            "in it; --container shows the container's own log."
         ) from None
 
 
 def container_lines(
     kube: Kube, pod: Object, container: str, lines: int, follow: bool, previous: bool
 ) -> Iterator[str]:
-    """Of a container; goes on after a lost connection where it is followed. Raises DeployError."""
+    """The lines of a container's log; with `follow`, past lost connections. Raises DeployError."""
     tail: int | None = lines
     since_s: int | None = None
     failures, last_s = 0, time.monotonic()

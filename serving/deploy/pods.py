@@ -1,4 +1,4 @@
-"""The pods that manifests ask for, and what those need: resources, secrets, claims, images."""
+"""The pods of the manifests, and what those need: resources, secrets, claims, images."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,27 +15,27 @@ AUTOSCALER_RESOURCES = {
     "requests": {"cpu": "500m", "memory": "512Mi"},
     "limits": {"memory": "512Mi"},
 }
-"""What KubeRay 1.7 gives the autoscaler's container, if the manifest does not say."""
+"""KubeRay 1.7's defaults for the autoscaler's container."""
 
 
 @dataclass(frozen=True)
 class Pods:
-    """`count` equal pods of `owner`, such as "engine"; a fixed number or the least of a group."""
+    """Equal pods of `owner`, such as "engine"; `count` is their number, or the least of a group."""
 
     owner: str
     count: int
     spec: Object
     of_cluster: bool = False
-    """They belong to the Ray cluster, of which an upgrade starts a second."""
+    """Whether they belong to the Ray cluster, of which an upgrade starts a second."""
 
     @property
     def usage(self) -> Counter[str]:
-        """Of one pod, as a quota names it."""
+        """Requests and limits of one pod, named as in a quota."""
         return usage(self.spec)
 
     @property
     def gpus(self) -> int:
-        """Of one pod."""
+        """The GPUs of one pod."""
         return int(self.usage[f"requests.{GPU}"])
 
 
@@ -71,7 +71,7 @@ def _of_cluster(cluster: Object) -> Iterator[Pods]:
 
 
 def second_cluster(objects: Iterable[Object]) -> list[Pods]:
-    """Those of the whole second cluster that KubeRay starts for an upgrade, if it does."""
+    """The pods of the second cluster that KubeRay starts for an upgrade; none if it starts none."""
     found = []
     for obj in objects:
         strategy = (obj.get("spec") or {}).get("upgradeStrategy") or {}
@@ -81,9 +81,9 @@ def second_cluster(objects: Iterable[Object]) -> list[Pods]:
 
 
 def usage(spec: Object) -> Counter[str]:
-    """What a pod counts for on a node and in a quota: `pods`, `requests.cpu`, `limits.memory`, …
+    """The resources that a pod uses on a node and in a quota: `pods`, `requests.cpu`, …
 
-    An init container counts where it needs more than all others together.
+    An init container counts if it needs more than all other containers together. Raises BadInput.
     """
     total: Counter[str] = Counter()
     for container in spec.get("containers") or ():
@@ -111,7 +111,7 @@ def containers(spec: Object) -> list[Object]:
 
 
 def secrets(objects: Iterable[Object]) -> dict[str, dict[str, bool]]:
-    """Names of Secrets that pods and Ray read, with their keys and whether each must be there."""
+    """Names of Secrets that pods and Ray read, with their keys and whether each key must exist."""
     found: dict[str, dict[str, bool]] = {}
     for reference, is_needed in _secret_references(list(objects)):
         keys = found.setdefault(str(reference[0]), {})
@@ -120,7 +120,7 @@ def secrets(objects: Iterable[Object]) -> dict[str, dict[str, bool]]:
 
 
 def _secret_references(node: Any) -> Iterator[tuple[tuple[str, str], bool]]:
-    """Name and key, wherever in an object they stand."""
+    """The name and key of each Secret in an object, and whether it must exist."""
     if isinstance(node, list):
         for each in node:
             yield from _secret_references(each)
@@ -137,7 +137,7 @@ def _secret_references(node: Any) -> Iterator[tuple[tuple[str, str], bool]]:
 
 
 def claims(objects: Iterable[Object]) -> list[Object]:
-    """PersistentVolumeClaims of their own and of StatefulSets."""
+    """PersistentVolumeClaims, those of StatefulSets among them."""
     found = []
     for obj in objects:
         if obj["kind"] == "PersistentVolumeClaim":

@@ -1,4 +1,4 @@
-"""Everything that a cluster lacks for the manifests, found at once."""
+"""All checks of a cluster before a deployment."""
 
 from collections.abc import Iterator
 

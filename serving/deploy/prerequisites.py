@@ -1,4 +1,4 @@
-"""What must be in a cluster before the service: versions, KubeRay, rights, secrets, images."""
+"""Prerequisites of the service in a cluster: versions, KubeRay, CRDs, secrets, images."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _HELM = (
 _OPERATOR_IMAGE = re.compile(r"(^|/)kuberay/operator[:@]|kuberay-operator[:@]")
 _CRD_BASE = "https://github.com/ray-project/kuberay/ray-operator/config/crd?ref=v1.7.0"
 _EXAMPLE = re.compile(r"(^|\.)example\.(com|org|net)(:\d+)?/|^[^/]*\.(invalid|example)/")
-"""Names that RFC 2606 keeps for documents."""
+"""Host names that RFC 2606 reserves for documents."""
 
 
 def kubernetes_version(facts: Facts) -> Finding:
@@ -35,18 +35,18 @@ def kubernetes_version(facts: Facts) -> Finding:
 
 
 def kinds(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """Custom resource definitions, one finding for each group that lacks some."""
+    """Checks for custom resource definitions; a finding for each group that lacks some."""
     lacking: dict[str, list[str]] = {}
     for (api_version, kind), known in facts.kinds.items():
         if not known:
             lacking.setdefault(api_version, []).append(kind)
     for api_version, names in lacking.items():
         if api_version.startswith("ray.io/"):
-            mend: tuple[str, ...] = (_HELM[1], f'or alone: kubectl create -k "{_CRD_BASE}"')
+            fix: tuple[str, ...] = (_HELM[1], f'or the CRDs alone: kubectl create -k "{_CRD_BASE}"')
         else:
             group = api_version.partition("/")[0]
-            mend = (f"install what brings the CRDs of {group}, or leave these manifests out",)
-        yield missing("CRDs", f"no {', '.join(names)} of {api_version} in the cluster", *mend)
+            fix = (f"install the CRDs of {group}, or leave these manifests out",)
+        yield missing("CRDs", f"no {', '.join(names)} of {api_version} in the cluster", *fix)
     if not lacking:
         yield ok("CRDs", f"all {len(facts.kinds)} kinds of the manifests are known")
 
@@ -57,7 +57,7 @@ def operator(manifests: Manifests, facts: Facts) -> Finding:
         return unknown(subject, "list deployments", "kubectl get deployments -A | grep kuberay")
     found = [each for each in facts.deployments if _operator_image(each)]
     if not found:
-        return missing(subject, "there is none", *_HELM)
+        return missing(subject, "it is not installed", *_HELM)
     deployment = found[0]
     namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
     image = _operator_image(deployment)
@@ -67,15 +67,15 @@ def operator(manifests: Manifests, facts: Facts) -> Finding:
     if not (deployment.get("status") or {}).get("availableReplicas"):
         return missing(
             subject,
-            f"{namespace}/{name} has no pod that is up",
+            f"{namespace}/{name} has no running pod",
             f"kubectl -n {namespace} describe pods -l app.kubernetes.io/name=kuberay-operator",
             f"kubectl -n {namespace} rollout restart deployment/{name}",
         )
     if not _let_in(manifests, deployment, facts):
         return missing(
             subject,
-            f"{namespace}/{name} may not reach the head: NetworkPolicies let operators of other "
-            "namespaces or labels in",
+            f"{namespace}/{name} cannot reach the head: the NetworkPolicies admit operators of "
+            "other namespaces or labels",
             "set the namespace in the NetworkPolicy operator-to-head to "
             f"kubernetes.io/metadata.name: {namespace}",
         )
@@ -83,15 +83,13 @@ def operator(manifests: Manifests, facts: Facts) -> Finding:
 
 
 def _operator_image(deployment: Object) -> str:
-    """Returns the image of the operator's container, or "" if there is none."""
+    """The image of KubeRay's operator; "" if the deployment is another."""
     images = [c.get("image", "") for c in containers(deployment["spec"]["template"]["spec"])]
     return next((image for image in images if _OPERATOR_IMAGE.search(image)), "")
 
 
 def _let_in(manifests: Manifests, deployment: Object, facts: Facts) -> bool:
-    """Whether a policy of the manifests opens the head's dashboard port to the operator, if
-    policies close it.
-    """
+    """Whether the manifests' policies leave the head's dashboard port open to the operator."""
     head = {"ray.io/node-type": "head", "ray.io/is-ray-node": "yes"}
     home = deployment["metadata"]["namespace"]
     spaces = {each["metadata"]["name"]: each["metadata"] for each in facts.namespaces or ()}
@@ -113,7 +111,7 @@ def _let_in(manifests: Manifests, deployment: Object, facts: Facts) -> bool:
 
 
 def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[Finding]:
-    """`script` makes them all."""
+    """Checks for the Secrets that pods read; `script` creates them all."""
     namespace = manifests.namespace
     if facts.secret_keys is None:
         yield unknown("secrets", "read secrets", f"kubectl -n {namespace} get secrets")
@@ -124,7 +122,7 @@ def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[
         absent = sorted(set(keys) - (has or set()))
         if not absent:
             continue
-        what = f"secret {name} is not there" if has is None else f"secret {name} has no key"
+        what = f"secret {name} does not exist" if has is None else f"secret {name} has no key"
         what += f" (key {', '.join(absent)})" if has is None else f" {', '.join(absent)}"
         literals = " ".join(
             f"--from-literal={key}=" + ('"$(openssl rand -hex 32)"' if needed else "<value>")
@@ -139,13 +137,13 @@ def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[
                 "secrets", what, command, *([f"or all of them: {script}"] if script else [])
             )
         else:
-            yield caution("secrets", f"{what}: needed for weights that ask for a login", command)
+            yield caution("secrets", f"{what}: gated weights need it", command)
     if not lacking:
-        yield ok("secrets", "all that pods read are there")
+        yield ok("secrets", "all that pods read exist")
 
 
 def images(manifests: Manifests) -> Finding:
-    """Whether they are of a registry that there is."""
+    """Checks that images are of a registry that exists."""
     named = {
         str(container["image"])
         for pods in wanted(manifests.objects)
@@ -155,14 +153,14 @@ def images(manifests: Manifests) -> Finding:
     if examples := sorted(image for image in named if _EXAMPLE.search(image)):
         return missing(
             "images",
-            f"{', '.join(examples)} stand for images of your own",
+            f"{', '.join(examples)} are placeholders for images of your own",
             "deploy/images.sh <your registry>",
         )
     return ok("images", ", ".join(sorted(named)))
 
 
 def refusals(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """What the server would not take."""
+    """Findings for the manifests that the server refused in a dry run."""
     for name, why in (facts.refusals or {}).items():
         yield missing("manifests", f"the cluster refuses {name}: {why}",
                       f"kubectl apply --dry-run=server {manifests.source}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Requests to a running service that tell whether it answers, and how soon."""
+"""Probes a running service: whether it answers, and how soon."""
 
 import asyncio
 import json
@@ -21,8 +21,8 @@ _MAX_TOKENS = 16
 
 @dataclass(frozen=True)
 class Probed:
-    """`ttft_s`: until the first token, of each request that was answered and not the first of its
-    model. `failures`: how often each thing went wrong.
+    """The outcome of a probe. `ttft_s` has the TTFT of each answered request but the first of each
+    model; `failures` counts the reasons.
     """
 
     sent: int
@@ -47,7 +47,7 @@ class Probed:
 
 
 async def models(url: str, api_key: str | None) -> list[str]:
-    """Ids that a service lists. Raises DeployError."""
+    """The ids of the models that a service lists. Raises DeployError."""
     async with _client(url, api_key) as http:
         try:
             response = await http.get("/v1/models")
@@ -57,7 +57,7 @@ async def models(url: str, api_key: str | None) -> list[str]:
 
 
 async def probe(url: str, api_key: str | None, ids: list[str], requests: int) -> Probed:
-    """Asks each of the models in turn, at least two times."""
+    """Sends requests to the models in turn, at least two to each."""
     requests = max(requests, 2 * len(ids))
     async with _client(url, api_key) as http:
         gate = asyncio.Semaphore(_AT_A_TIME)
@@ -81,7 +81,7 @@ def _client(url: str, api_key: str | None) -> httpx.AsyncClient:
 
 
 async def _ask(http: httpx.AsyncClient, model: str) -> float | str:
-    """Seconds until the first token, or what went wrong."""
+    """The TTFT in seconds, or the reason of the failure."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": _PROMPT}],

@@ -1,14 +1,14 @@
-"""When waiting ends: the service is up, or there is no hope that it comes up by itself."""
+"""Decides when to stop waiting: the service is up, or will not come up by itself."""
 
 from serving.deploy.snapshot import Snapshot
 from serving.deploy.stages import Stage, stages
 
 _FAILED_FOR_S = 30
-"""So long a failure may be a passing one."""
+"""How long a failed stage may take to recover."""
 
 
 class Progress:
-    """Follows the stages of these names, or all. Times are of any clock that only grows."""
+    """Follows all stages, or those named `of`. Times are of any monotonic clock."""
 
     def __init__(self, now_s: float, timeout_s: float, of: frozenset[str] | None = None) -> None:
         self._deadline_s = now_s + timeout_s
@@ -22,7 +22,7 @@ class Progress:
         return bool(self.stages) and all(stage.done for stage in self.stages)
 
     def see(self, snapshot: Snapshot, now_s: float, there: bool = True) -> str:
-        """The reason to give up; "" to go on, or at the goal. `there`: what else must hold does."""
+        """The reason to give up; "" to go on, or at the goal if `there` is true too."""
         found = stages(snapshot)
         self.stages = [each for each in found if self._of is None or each.name in self._of]
         if self.done and there:
@@ -46,5 +46,5 @@ class Progress:
         return ""
 
     def blocks(self) -> dict[str, list[str]]:
-        """Lines of each stage, with what its pods wait for and what helps."""
+        """The lines of each stage, with what its pods wait for and what helps."""
         return {stage.name: stage.lines() for stage in self.stages}

@@ -1,4 +1,4 @@
-"""Whether the namespace's quotas hold the service, and the second one of an upgrade."""
+"""Whether the namespace's quotas allow the service, and the second cluster of an upgrade."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from serving.deploy.quantity import quantity, shown
 
 
 def quotas(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """Those that are there, and those of the manifests in their place."""
+    """Checks the quotas of the namespace, with those of the manifests in place of older ones."""
     namespace = manifests.namespace
     if facts.quotas is None:
         yield unknown("quota", "list quotas", f"kubectl -n {namespace} describe quota")
@@ -32,13 +32,13 @@ def quotas(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             both = amount + second[key]
             if amount > limit:
                 short = True
-                mend = _raise(namespace, name, resource, amount, name in ours)
-                yield missing("quota", f"{allows} and {shown(key, amount)} are needed", mend)
+                fix = _raise(namespace, name, resource, amount, name in ours)
+                yield missing("quota", f"{allows} and {shown(key, amount)} are needed", fix)
             elif both > limit:
                 said = f"{allows}, and an upgrade with a second cluster needs {shown(key, both)}"
                 yield caution("quota", said, _raise(namespace, name, resource, both, name in ours))
     if not short:
-        yield ok("quota", "holds what is needed")
+        yield ok("quota", "large enough")
 
 
 def _raise(namespace: str, name: str, resource: str, amount: Decimal, in_manifests: bool) -> str:

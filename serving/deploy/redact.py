@@ -8,12 +8,12 @@ Object = dict[str, Any]
 GONE = "***"
 
 _TOKEN = "token(?!s|iz|_ids?)"
-"""One that opens doors, not those of a text."""
+"""Names of access tokens, not of the tokens of a text."""
 _SECRET_NAME = re.compile(rf"{_TOKEN}|secret|passw|credential|api[-_]?key|auth|private", re.I)
 _OF_NO_SECRET = ("secretName", "secretKeyRef", "secretRef", "authOptions", "imagePullSecrets",
                  "automountServiceAccountToken", "serviceAccountToken", "secret", "secrets",
                  "tokenExpirationSeconds")  # fmt: skip
-"""Fields that name a secret, or only sound as one."""
+"""Fields that only name a secret, or only sound like one."""
 _PROMPT_NAME = re.compile(
     r"^(prompt|messages|content|input|instructions|system|text|arguments|suffix|delta|output|"
     r"prompt_token_ids|token_ids|image_url|documents|query|reasoning)$"
@@ -37,15 +37,15 @@ _PROMPT = re.compile(rf"(?i)([\"']?\b(?:{_PROMPT_KEYS})[\"']?\s*[:=]\s*)([\"'\[{
 
 
 def line(text: str) -> str:
-    """A log's line. From a prompt on nothing of it is kept."""
+    """A line of a log with secrets blanked, and all of it from the first prompt on."""
     for pattern in _VALUES:
         text = pattern.sub(GONE, text)
     return _NAMED.sub(rf"\1{GONE}", _PROMPT.sub(rf"\1{GONE}", text))
 
 
 def cleaned(value: Any, name: str = "") -> Any:
-    """An object of Kubernetes: values of secrets, of variables that sound like one and of prompts
-    are gone, and texts are as `line` leaves them.
+    """A Kubernetes object without the values of secrets, of variables that sound like one and of
+    prompts; other texts are treated like lines of a log.
     """
     if isinstance(value, dict):
         if value.get("kind") == "Secret":

@@ -1,4 +1,4 @@
-"""What this user must be allowed to do."""
+"""The permissions that this user needs."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from serving.deploy.manifests import Manifests
 def needed_rights(
     manifests: Manifests, resources: dict[tuple[str, str], tuple[str, bool]]
 ) -> list[Right]:
-    """For `apply`, `status`, `rollout` and `logs`. `resources`: the plural of each apiVersion and
-    kind that the cluster knows, and whether it has namespaces.
+    """The rights for `apply`, `status`, `rollout` and `logs`. `resources` gives the plural of each
+    apiVersion and kind that the cluster knows, and whether it is namespaced.
     """
     found = []
     for obj in manifests.objects:
@@ -37,16 +37,16 @@ def needed_rights(
 
 
 def rights(facts: Facts) -> Iterator[Finding]:
-    """A finding for each verbs' set and place that are lacking."""
+    """A finding for each namespace in which permissions are lacking."""
     if not facts.denied:
-        yield ok("permissions", "all that `deploy` needs")
+        yield ok("permissions", "all that the deploy commands need")
     by_place: dict[str, dict[str, set[str]]] = {}
     for right in facts.denied:
         by_place.setdefault(right.namespace, {}).setdefault(right.on, set()).add(right.verb)
     for namespace, resources in by_place.items():
-        where = f"in {namespace}" if namespace else "in the whole cluster"
+        where = f"in {namespace}" if namespace else "for the whole cluster"
         what = "; ".join(f"{', '.join(sorted(v))} {r}" for r, v in sorted(resources.items()))
-        yield missing("permissions", f"you may not {where}: {what}", *_grant(namespace, resources))
+        yield missing("permissions", f"missing {where}: {what}", *_grant(namespace, resources))
 
 
 def _grant(namespace: str, resources: dict[str, set[str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A change of the running service, and the way back."""
+"""Rolls a change out to the running service, and back."""
 
 import tempfile
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from serving.deploy.stages import active_cluster, is_up
 Object = dict[str, Any]
 
 SETTLE_S = 15.0
-"""KubeRay tells of an application's old state for some seconds after its config changed."""
+"""KubeRay reports an application's old state for some seconds after its config has changed."""
 
 _NOT_RETURNED = ("PersistentVolumeClaim",)
-"""They grow, and never shrink."""
+"""Kinds that are not rolled back: claims can only grow."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`changed`: names of what the manifests change. `old`: manifests that bring it back; with
-    them `old_cluster`, the one that serves now.
+    """A rollout to come. `changed` names the objects that change, `old` are the manifests that
+    restore them, and `old_cluster` is the Ray cluster that serves now.
     """
 
     manifests: Manifests
@@ -39,13 +39,13 @@ class Plan:
 
 
 def plan(kube: Kube, manifests: Manifests) -> Plan:
-    """Changes nothing that counts. Raises DeployError, too if there is no service to go back to."""
+    """Plans a rollout by dry runs. Raises DeployError, also if there is nothing to roll back to."""
     namespace = manifests.namespace
     snapshot = take(kube, namespace)
     if snapshot.service is None or not is_up(snapshot):
         raise DeployError(
-            f"the service in {namespace} is not up, so there is nothing to return to: see "
-            "`mistral-serve deploy status`, and mend it with `mistral-serve deploy apply --wait`"
+            f"the service in {namespace} is not up, so there is nothing to roll back to: see "
+            "`mistral-serve deploy status`, and repair it with `mistral-serve deploy apply --wait`"
         )
     changed, old, found = [], [], Effect.nothing
     for obj in manifests.objects:
@@ -53,7 +53,7 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
         live = kube.get(
             obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", "")
         )
-        if obj["kind"] == "Job":  # made anew in any case
+        if obj["kind"] == "Job":  # recreated in any case
             continue
         if live is None:
             changed.append(named(obj))
@@ -70,7 +70,7 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
 
 
 def saved(old: tuple[Object, ...], namespace: str) -> Path:
-    """A file with the old manifests, for kubectl."""
+    """Writes the old manifests to a file, for kubectl, and returns its path."""
     with tempfile.NamedTemporaryFile(
         "w", prefix=f"{namespace}-before-", suffix=".yaml", delete=False
     ) as file:
@@ -79,12 +79,12 @@ def saved(old: tuple[Object, ...], namespace: str) -> Path:
 
 
 def roll_out(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
-    """Everything but the RayService first, so that the weights are there when it needs them.
-    Raises DeployError, NotUp if the new one does not come up.
+    """Applies all manifests, the RayService last, when the weights are there. Raises DeployError,
+    and NotUp if the new version does not come up.
     """
     first = [obj for obj in plan.manifests.objects if obj["kind"] not in ("RayService", "Job")]
     jobs = [placed(kube, obj) for obj in plan.manifests.of_kind("Job")]
-    for job in jobs:  # what it is to bring stands in a ConfigMap: it runs again for that
+    for job in jobs:  # it reads its config from a ConfigMap, and must run again
         kube.delete(job)
     _apply(kube, [*first, *jobs])
     namespace = plan.manifests.namespace
@@ -95,9 +95,9 @@ def roll_out(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
     wait_for(kube, namespace, plan, timeout_s, say)
 
 
-def go_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
-    """The old weights are where they were: the Job that brought the new ones is taken away.
-    Raises DeployError.
+def roll_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
+    """Restores the old manifests. The old weights are still there, so no Job runs again. Raises
+    DeployError.
     """
     _apply(kube, plan.old)
     for job in plan.manifests.of_kind("Job"):
@@ -106,7 +106,7 @@ def go_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
 
 
 def wait_for(kube: Kube, namespace: str, plan: Plan, timeout_s: float, say: Say) -> None:
-    """Until what was planned is in force."""
+    """Waits until the plan is in force. Raises NotUp."""
 
     def switched(service: Object) -> bool:
         return plan.effect is not Effect.new_cluster or active_cluster(service) != plan.old_cluster

@@ -1,4 +1,4 @@
-"""Label selectors and what of a pod keeps it from a node."""
+"""Label selectors, and whether a node accepts a pod."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def _holds(expression: Object, labels: dict[str, str]) -> bool:
             return key in labels and int(labels[key]) < int(values[0])
 
 
-def takes(node: Object, pod_spec: Object) -> bool:
-    """Whether a node is of those that the pod asks for, its free room aside."""
+def accepts(node: Object, pod_spec: Object) -> bool:
+    """Whether a node accepts a pod, its free resources aside."""
     labels, spec = node["metadata"].get("labels", {}), node.get("spec") or {}
     if spec.get("unschedulable") or not _ready(node):
         return False

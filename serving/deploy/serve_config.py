@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 def config_of(service: Object) -> AppConfig:
-    """Raises BadInput."""
+    """The application's config in a RayService. Raises BadInput."""
     try:
         (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
         return AppConfig.model_validate(application["args"])
@@ -21,9 +21,9 @@ def config_of(service: Object) -> AppConfig:
         field, message = explain(error, AppConfig)[0]
         raise BadInput(f"serveConfigV2: {field}: {message}") from None
     except (yaml.YAMLError, TypeError, KeyError, ValueError):
-        raise BadInput("serveConfigV2 is no Serve config of one application") from None
+        raise BadInput("serveConfigV2 is not a Serve config of one application") from None
 
 
 def model_ids(service: Object) -> list[str]:
-    """Raises BadInput."""
+    """The ids of the models that a RayService serves. Raises BadInput."""
     return [model.entry().id for model in config_of(service).models]

@@ -1,4 +1,4 @@
-"""What is in a namespace at one moment, and the reading of it."""
+"""The objects of a namespace at one moment."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,9 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`service`: the RayService, if there is one. `log_lines`: the last word of each Job's pod."""
+    """The RayService, if there is one, and all that belongs to it. `log_lines` has the last log
+    line of each Job.
+    """
 
     service: Object | None
     clusters: list[Object] = field(default_factory=list)
@@ -26,7 +28,7 @@ class Snapshot:
 
 
 def take(kube: Kube, namespace: str) -> Snapshot:
-    """Raises DeployError."""
+    """Reads a snapshot. Raises DeployError."""
     services = kube.find("ray.io/v1", "RayService", namespace)
     if len(services) > 1:
         names = ", ".join(each["metadata"]["name"] for each in services)

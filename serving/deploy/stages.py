@@ -12,16 +12,15 @@ Object = dict[str, Any]
 GROUP, CLUSTER = "ray.io/group", "ray.io/cluster"
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 _FINAL = {
-    "ValidationFailed": "KubeRay does not accept it",
-    "InitializingTimeout": "KubeRay has given up, and takes it up again only when it is deleted "
-    "and applied anew",
+    "ValidationFailed": "KubeRay rejects it",
+    "InitializingTimeout": "KubeRay has given up; delete the RayService and apply it again",
 }
-"""Reasons of the condition Ready that stay."""
+"""Final reasons of the condition Ready."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`failed`: it will not be done without a change."""
+    """A step of the service's start; once `failed`, it needs a change to get done."""
 
     name: str
     done: bool
@@ -30,14 +29,14 @@ class Stage:
     failed: bool = False
 
     def lines(self) -> list[str]:
-        """With what its pods wait for and what helps; what several wait for stands once."""
+        """The stage, what its pods wait for and what helps; what several wait for is told once."""
         found = [f"{self.name}: {self.text}"]
-        for why, mend in dict.fromkeys((each.why, each.mend) for each in self.waits):
-            pods = [each.pod for each in self.waits if (each.why, each.mend) == (why, mend)]
+        for why, fix in dict.fromkeys((each.why, each.fix) for each in self.waits):
+            pods = [each.pod for each in self.waits if (each.why, each.fix) == (why, fix)]
             more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
             found.append(f"  {pods[0]}{more} {why}")
-            if mend:
-                found.append(f"    -> {mend}")
+            if fix:
+                found.append(f"    -> {fix}")
         return found
 
 
@@ -56,7 +55,7 @@ def stages(snapshot: Snapshot) -> list[Stage]:
 
 
 def is_up(snapshot: Snapshot) -> bool:
-    """Whether all that was applied is in force."""
+    """Whether all that was applied has taken effect."""
     return all(stage.done for stage in stages(snapshot))
 
 
@@ -66,7 +65,7 @@ def active_cluster(service: Object) -> str:
 
 
 def pending_cluster(service: Object) -> str:
-    """The name of the one that is to take its place; "" without one."""
+    """The name of the cluster that is to replace the active one; "" without one."""
     return _cluster_name(service, "pendingServiceStatus")
 
 
@@ -117,7 +116,7 @@ def _jobs(snapshot: Snapshot) -> Iterator[Stage]:
             why = Waiting(f"job {name}", str(failed.get("message") or failed.get("reason")), logs)
             yield Stage(name, False, "failed", (why,), failed=True)
         else:
-            text = snapshot.log_lines.get(name) or "has begun"
+            text = snapshot.log_lines.get(name) or "has started"
             yield Stage(name, False, text, _waits(pods, [job], snapshot))
 
 
@@ -134,13 +133,13 @@ def _stateful_sets(snapshot: Snapshot) -> Iterator[Stage]:
 
 
 def _groups(snapshot: Snapshot) -> Iterator[Stage]:
-    """Of the cluster to come, or else of the one that serves."""
+    """The stages of the pending cluster, or else of the active one."""
     service = snapshot.service or {}
     name = pending_cluster(service) or active_cluster(service)
     cluster = next((c for c in snapshot.clusters if c["metadata"]["name"] == name), None)
     if cluster is None:
         waits = tuple(refused([service], snapshot.events))
-        yield Stage("head", False, "KubeRay has made no cluster yet", waits)
+        yield Stage("head", False, "KubeRay has created no cluster yet", waits)
         return
     of_cluster = [p for p in snapshot.pods if _label(p, CLUSTER) == name]
     yield _counted("head", 1, _of_group(of_cluster, "headgroup"), [cluster], snapshot)
@@ -172,7 +171,7 @@ def _applications(service: Object) -> Iterator[Stage]:
         state = application.get("status", "")
         deployments = application.get("serveDeploymentStatuses") or {}
         unwell = [
-            f"{deployment} {each.get('status')}: {each.get('message') or 'no word'}"
+            f"{deployment} {each.get('status')}: {each.get('message') or 'no message'}"
             for deployment, each in deployments.items()
             if each.get("status") != "HEALTHY"
         ]
@@ -193,7 +192,7 @@ def _service(snapshot: Snapshot) -> Stage:
         return Stage("service", False, "KubeRay has not seen the change yet", waits)
     pending, active = pending_cluster(service), active_cluster(service)
     if pending and active:
-        text = f"{pending} comes up, {active} serves until it is ready"
+        text = f"{pending} is starting, {active} serves until it is ready"
         return Stage("service", False, text)
     if ready.get("status") == "True":
         return Stage("service", True, f"ready, on {active}")
@@ -201,7 +200,7 @@ def _service(snapshot: Snapshot) -> Stage:
 
 
 def _short(text: str) -> str:
-    """The end of it, where a trace has its error."""
+    """The end of a text, where a trace has its error."""
     words = " ".join(text.split())
     return words if len(words) <= 400 else "…" + words[-400:]
 

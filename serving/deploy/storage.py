@@ -1,4 +1,4 @@
-"""Whether the claims of the manifests find storage."""
+"""Whether the cluster has storage for the claims of the manifests."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ _ONE_NODE = {
     "csi.hetzner.cloud",
     "dobs.csi.digitalocean.com",
 }
-"""Provisioners of disks that one node mounts at a time."""
+"""Provisioners of disks that only one node can mount at a time."""
 
 
 def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
@@ -49,31 +49,34 @@ def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             good = False
             yield missing(
                 "storage",
-                f"claim {name} is for many nodes, and storage class {found['metadata']['name']} "
-                f"({found['provisioner']}) makes disks for one",
-                f"name a class of shared files (NFS, CephFS, EFS, Filestore) in claim {name}: "
-                "storageClassName",
+                f"claim {name} is ReadWriteMany, and storage class {found['metadata']['name']} "
+                f"({found['provisioner']}) provisions disks for one node",
+                f"set storageClassName of claim {name} to a class of shared file systems (NFS, "
+                "CephFS, EFS, Filestore)",
             )
     if len([each for each in classes.values() if _is_default(each)]) > 1:
         yield caution("storage", "more than one storage class is the default",
                       "kubectl get storageclass")  # fmt: skip
     if good:
-        yield ok("storage", "each claim has its class")
+        yield ok("storage", "each claim has a storage class")
 
 
 def _no_class(claim: str, named: str | None, classes: list[str]) -> Finding:
     there = f"there are: {', '.join(classes)}" if classes else "the cluster has none"
     if named is not None:
-        return missing("storage", f"claim {claim} names storage class {named}; {there}",
-                       "kubectl get storageclass")  # fmt: skip
-    mend = f"set storageClassName of claim {claim}"
+        return missing(
+            "storage",
+            f"claim {claim} names storage class {named}, which does not exist; {there}",
+            "kubectl get storageclass",
+        )
+    fix = f"set storageClassName of claim {claim}"
     if classes:
         annotation = f'{{"metadata":{{"annotations":{{"{_DEFAULT}":"true"}}}}}}'
-        mend += f", or: kubectl patch storageclass {classes[0]} -p '{annotation}'"
+        fix += f", or: kubectl patch storageclass {classes[0]} -p '{annotation}'"
     else:
-        mend = "install a provisioner of shared files for your storage, such as csi-driver-nfs"
-    return missing("storage", f"claim {claim} takes the default storage class and there is none; "
-                   f"{there}", mend)  # fmt: skip
+        fix = "install a provisioner of shared file systems, such as csi-driver-nfs"
+    return missing("storage", f"claim {claim} uses the default storage class and there is none; "
+                   f"{there}", fix)  # fmt: skip
 
 
 def _is_default(storage_class: Object) -> bool:

@@ -1,4 +1,4 @@
-"""Reads what `preflight` judges."""
+"""Reads the facts that `preflight` judges."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,19 +13,19 @@ from serving.deploy.rights import needed_rights
 _AUTOSCALER = ("v1", "ConfigMap", "cluster-autoscaler-status", "kube-system")
 _KARPENTER = ("karpenter.sh/v1", "NodePool")
 _NO_TRIAL = "does not support dry run"
-"""Said by an admission webhook of somebody's."""
+"""The message of an admission webhook that takes no dry run."""
 
 Read = TypeVar("Read")
 
 
 def survey(kube: Kube, manifests: Manifests) -> Facts:
-    """Raises DeployError where the cluster cannot be asked at all; what this user may not see is
-    None in the facts.
+    """The facts about a cluster; None stands for those that this user may not see. Raises
+    DeployError if the cluster cannot be asked at all.
     """
     here = manifests.namespace
     version = kube.version()
     kinds = {
-        (obj["apiVersion"], obj["kind"]): kube.knows(obj["apiVersion"], obj["kind"])
+        (obj["apiVersion"], obj["kind"]): kube.has_kind(obj["apiVersion"], obj["kind"])
         for obj in manifests.objects
     }
     denied = _denied(kube, manifests, kinds)
@@ -58,7 +58,7 @@ def _if_allowed(read: Callable[[], Read]) -> Read | None:
 
 
 def _secret_keys(kube: Kube, manifests: Manifests) -> dict[str, set[str]]:
-    """The keys alone; values are let go of at once."""
+    """The keys of each Secret; values are dropped at once."""
     found = {}
     for name in secrets(manifests.objects):
         secret = kube.get("v1", "Secret", name, manifests.namespace)
@@ -85,7 +85,9 @@ def _denied(
 def _refusals(
     kube: Kube, manifests: Manifests, kinds: dict[tuple[str, str], bool]
 ) -> dict[str, str]:
-    """What the server says to each manifest on trial; those of namespaces to come are not tried."""
+    """The manifests that the server refuses in a dry run, with the reasons. Those of a namespace
+    that does not exist yet cannot be tried.
+    """
     found = {}
     there = {"": True}
     for obj in manifests.objects:
@@ -108,4 +110,4 @@ def _refusals(
 
 
 def _adds_nodes(kube: Kube) -> bool:
-    return kube.knows(*_KARPENTER) or kube.get(*_AUTOSCALER) is not None
+    return kube.has_kind(*_KARPENTER) or kube.get(*_AUTOSCALER) is not None

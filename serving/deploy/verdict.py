@@ -1,4 +1,4 @@
-"""Whether a rolled out service is as good as the one before."""
+"""Decides whether a new version is as good as the old one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from serving.deploy.probe import Probed
 
 _SLOWER = 1.5
 _JITTER_S = 0.1
-"""So much a short TTFT differs from one set of requests to the next."""
+"""How much a short TTFT varies from one set of requests to the next."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`max_ttft_s` None: half as long again as before."""
+    """Limits of the check after a rollout; without `max_ttft_s`, 1.5 times the TTFT before it."""
 
     max_error_rate: float = 0.0
     max_ttft_s: float | None = None
@@ -21,13 +21,13 @@ class Limits:
 def faults(
     before: Probed, after: Probed, limits: Limits, failed_checks: Iterable[str] = ()
 ) -> list[str]:
-    """What speaks against the new one; nothing if it may stay."""
+    """The reasons to roll the new version back; none if it may stay."""
     found = []
     if after.error_rate > limits.max_error_rate:
         what = ", ".join(f"{why} ({count})" for why, count in after.failures.most_common(3))
         found.append(
-            f"{after.error_rate:.0%} of the requests failed, and {limits.max_error_rate:.0%} may: "
-            f"{what}"
+            f"{after.error_rate:.0%} of the requests failed, at most {limits.max_error_rate:.0%} "
+            f"may: {what}"
         )
     limit_s = limits.max_ttft_s
     if limit_s is None:

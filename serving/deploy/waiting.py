@@ -1,4 +1,4 @@
-"""Why a pod is not ready, in words, and what helps."""
+"""The reason why a pod is not ready, and what helps."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,16 +18,16 @@ _SHORT_S, _LONG_S = 120, 600
 
 @dataclass(frozen=True)
 class Waiting:
-    """`patience_s`: after so long there is no hope that it mends itself; None: there always is."""
+    """What a pod waits for. After `patience_s` it will not recover by itself; None is for ever."""
 
     pod: str
     why: str
-    mend: str = ""
+    fix: str = ""
     patience_s: float | None = None
 
 
 def events_of(obj: Object, events: Iterable[Object]) -> list[Object]:
-    """What was said of an object, the newest last."""
+    """The events of an object, the newest last."""
     uid, name = obj["metadata"].get("uid"), obj["metadata"]["name"]
     about = [
         event
@@ -50,18 +50,18 @@ def is_ready(pod: Object) -> bool:
 
 
 def waiting(pod: Object, events: Iterable[Object]) -> Waiting | None:
-    """None for a pod that is ready or has done its work."""
+    """What a pod waits for; None if it is ready or has completed."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     name, namespace = metadata["name"], metadata.get("namespace", "default")
     describe = f"kubectl -n {namespace} describe pod {name}"
     logs = f"kubectl -n {namespace} logs {name}"
     if metadata.get("deletionTimestamp"):
-        return Waiting(name, "is ending: running answers are finished first", f"{logs} -f")
+        return Waiting(name, "is stopping: running answers are finished first", f"{logs} -f")
     if status.get("phase") == "Succeeded" or is_ready(pod):
         return None
     said = [event for event in events_of(pod, events) if event.get("type") == "Warning"]
     if status.get("phase") == "Failed":
-        why = status.get("message") or _ended(_statuses(status)) or "a container ended"
+        why = status.get("message") or _ended(_statuses(status)) or "a container exited"
         return Waiting(name, f"has failed: {why}", logs, _SHORT_S)
     unscheduled = _condition(status, "PodScheduled")
     if unscheduled.get("status") == "False":
@@ -74,13 +74,13 @@ def waiting(pod: Object, events: Iterable[Object]) -> Waiting | None:
             what = _INIT.get(container["name"], f"runs {container['name']} first")
             return Waiting(name, what, f"{logs} -c {container['name']}")
     if unmounted := [e for e in said if e.get("reason") in ("FailedMount", "FailedAttachVolume")]:
-        return Waiting(name, f"has no volume: {_text(unmounted[-1])}", describe, _LONG_S)
+        return Waiting(name, f"cannot mount its volume: {_text(unmounted[-1])}", describe, _LONG_S)
     if status.get("phase") == "Running":
-        why = "runs and is not ready"
+        why = "is running and not ready"
         if unhealthy := [event for event in said if event.get("reason") == "Unhealthy"]:
             why += f": {_text(unhealthy[-1])}"
         return Waiting(name, why, logs)
-    return Waiting(name, "is starting: " + (_newest(pod, events) or "no word yet"), describe)
+    return Waiting(name, "is starting: " + (_newest(pod, events) or "no event yet"), describe)
 
 
 def _unscheduled(pod: Object, message: str, describe: str) -> Waiting:
@@ -98,7 +98,7 @@ def _unscheduled(pod: Object, message: str, describe: str) -> Waiting:
 def _held(
     pod: str, namespace: str, container: Object, said: list[Object], describe: str
 ) -> Waiting | None:
-    """What keeps a container that waits from running."""
+    """The reason why a container in the state `waiting` does not run."""
     state = (container.get("state") or {}).get("waiting")
     if not state:
         return None
@@ -110,21 +110,19 @@ def _held(
         return Waiting(
             pod,
             f"cannot pull its image: {why}",
-            f"is {image} pushed, and may the nodes read it (imagePullSecrets)? {describe}",
+            f"check that {image} is pushed and nodes may pull it (imagePullSecrets): {describe}",
             _SHORT_S,
         )
     if reason in _CONFIG:
-        mend = describe
+        fix = describe
         if "secret" in message.lower():
-            mend = f"deploy/secrets.sh makes what lacks; kubectl -n {namespace} get secrets"
-        return Waiting(
-            pod, f"cannot start {container['name']}: {message or reason}", mend, _SHORT_S
-        )
+            fix = f"deploy/secrets.sh creates missing secrets; kubectl -n {namespace} get secrets"
+        return Waiting(pod, f"cannot start {container['name']}: {message or reason}", fix, _SHORT_S)
     if reason == "CrashLoopBackOff":
         ended = _ended([{"state": container.get("lastState") or {}}]) or message
         logs = f"kubectl -n {namespace} logs {pod} -c {container['name']} --previous"
         times = container.get("restartCount", 0)
-        why = f"{container['name']} crashes, {times} times so far" + (f": {ended}" if ended else "")
+        why = f"{container['name']} has crashed {times} times" + (f": {ended}" if ended else "")
         return Waiting(pod, why, logs, _LONG_S)
     return None
 
@@ -135,7 +133,7 @@ def _ended(statuses: list[Object]) -> str:
         if ended and ended.get("exitCode"):
             reason = ended.get("reason") or "Error"
             if reason == "OOMKilled":
-                return "it took more memory than its limit (OOMKilled): raise limits.memory"
+                return "it exceeded its memory limit (OOMKilled): raise limits.memory"
             message = str(ended.get("message") or "").strip()
             return f"{reason}, exit code {ended['exitCode']}" + (f": {message}" if message else "")
     return ""
@@ -163,12 +161,12 @@ _NOT_CREATED = re.compile(r"^FailedCreate|^FailedToCreate|^Invalid\w*Spec$|^Fail
 
 
 def refused(objects: Iterable[Object], events: list[Object]) -> Iterator[Waiting]:
-    """What controllers could not make for these objects, by their last word on it."""
+    """The objects for which a controller could not create something, by its last event."""
     for obj in objects:
         about = [e for e in events_of(obj, events) if e.get("type") == "Warning"]
         if about and _NOT_CREATED.match(str(about[-1].get("reason"))):
             metadata, kind = obj["metadata"], obj["kind"].lower()
             describe = f"kubectl -n {metadata.get('namespace')} describe {kind} {metadata['name']}"
             invalid = str(about[-1]["reason"]).startswith("Invalid")
-            yield Waiting(f"{kind} {metadata['name']}", f"gets nothing made: {_text(about[-1])}",
+            yield Waiting(f"{kind} {metadata['name']}", f"cannot be acted on: {_text(about[-1])}",
                           describe, 0 if invalid else _LONG_S)  # fmt: skip

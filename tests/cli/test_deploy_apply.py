@@ -79,14 +79,14 @@ def test_a_missing_secret_is_named_with_the_script_that_makes_it(
     deploy("apply")
     result = deploy("status")
     assert 'cannot start ray-worker: secret "ray-auth-token" not found' in result.stdout
-    assert "-> deploy/secrets.sh makes what lacks" in result.stdout
+    assert "-> deploy/secrets.sh creates missing secrets" in result.stdout
 
 
 def test_a_crash_loop_names_the_container_and_its_log(ready: Cluster, deploy: Deploy) -> None:
     ready.kubelet.faults.append(PodFault(ENGINE, "CrashLoopBackOff", "back-off 5m0s", restarts=7))
     deploy("apply")
     result = deploy("status")
-    assert "ray-worker crashes, 7 times so far" in result.stdout
+    assert "ray-worker has crashed 7 times" in result.stdout
     assert "--previous" in result.stdout
 
 
@@ -115,7 +115,7 @@ def test_a_denied_kind_is_told_and_the_rest_applied(ready: Cluster, deploy: Depl
     assert result.exit_code == 4
     assert "refused   PriorityClass mistral-serve" in result.stdout
     assert "created   RayService mistral-serve/mistral" in result.stdout
-    assert "you may not apply PriorityClass mistral-serve" in result.stderr
+    assert "you lack the permission to apply PriorityClass mistral-serve" in result.stderr
 
 
 def test_the_wait_outlives_an_api_server_that_is_away_for_a_while(
@@ -139,7 +139,7 @@ def test_the_wait_outlives_an_api_server_that_is_away_for_a_while(
         patch.setattr("serving.deploy.follow.take", take)
         result = deploy("apply", "--wait")
     assert result.exit_code == 0, result.output
-    assert "trying on" in result.stderr
+    assert "trying again" in result.stderr
     assert "the cluster answers again" in result.stderr
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_wait_and_says_that_the_cluster_goes_on(
     monkeypatch.setattr("serving.deploy.follow.take", interrupted)
     result = deploy("apply", "--wait")
     assert result.exit_code == 130
-    assert result.stderr.endswith("interrupted; what was begun in the cluster goes on there\n")
+    assert result.stderr.endswith("interrupted; changes already made in the cluster stay\n")
 
 
 def test_a_lost_watch_loses_nothing(ready: Cluster, deploy: Deploy) -> None:
@@ -186,7 +186,8 @@ def test_an_overlay_is_put_together_by_kubectl(ready: Cluster, deploy: Deploy) -
     result = deploy("apply", "deploy/overlays/cpu")
     assert result.exit_code == 0, result.output
     assert (
-        "as: kubectl apply --server-side --force-conflicts -k deploy/overlays/cpu" in result.stderr
+        "same as: kubectl apply --server-side --force-conflicts -k deploy/overlays/cpu"
+        in result.stderr
     )
 
 

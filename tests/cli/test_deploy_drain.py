@@ -22,7 +22,7 @@ def test_pods_move_to_another_node_and_none_comes_back(ready: Cluster, deploy: D
     assert result.exit_code == 0, result.output
     assert on(ready, "gpu-0") == []
     assert set(engines) <= set(on(ready, "gpu-1"))
-    assert "after: kubectl uncordon gpu-0" in result.stderr
+    assert "to let it take pods again: kubectl uncordon gpu-0" in result.stderr
 
 
 def test_a_budget_holds_the_last_engine_until_the_time_is_up(
@@ -35,11 +35,11 @@ def test_a_budget_holds_the_last_engine_until_the_time_is_up(
     result = deploy("drain", "gpu-0", "--timeout", "0")
     assert result.exit_code == 1
     assert "disruption budget" in result.stderr
-    assert "may not go" in result.stderr
+    assert "cannot be evicted" in result.stderr
     assert len(on(ready, "gpu-0")) == 1
 
 
 def test_a_node_that_there_is_not(ready: Cluster, deploy: Deploy) -> None:
     result = deploy("drain", "gpu-9")
     assert result.exit_code == 1
-    assert "there is no node gpu-9; there are: cpu-0, gpu-0, gpu-1" in result.stderr
+    assert "there is no node gpu-9; the nodes are: cpu-0, gpu-0, gpu-1" in result.stderr

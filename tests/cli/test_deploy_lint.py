@@ -87,7 +87,7 @@ def test_a_manifest_that_lacks_a_field_is_a_line_and_no_trace(tmp_path: Path) ->
     ("text", "said"),
     [
         ("kind: [", "cannot be read as YAML"),
-        ("kind: Pod\n", "no Kubernetes object"),
+        ("kind: Pod\n", "not a Kubernetes object"),
         ("kind: Service\nkind: ConfigMap\n", "kind stands twice"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", "has 0 RayServices"),
     ],

@@ -50,7 +50,7 @@ def test_a_component_that_there_is_not_is_told_with_those_that_are(
 ) -> None:
     result = deploy("logs", "motor")
     assert result.exit_code == 1
-    assert "there are: engine, head, redis, router, weights" in result.stderr
+    assert "components with pods: engine, head, redis, router, weights" in result.stderr
 
 
 def test_pods_that_one_may_not_look_into(running: Cluster, deploy: Deploy) -> None:
@@ -79,7 +79,7 @@ def test_a_forbidden_way_in_is_told_before_anything_changes(
     result = deploy("rollout", str(manifests(tmp_path)))
     assert result.exit_code == 4
     assert "through the API server" in result.stderr
-    assert "Say with --url" in result.stderr
+    assert "Give the service's address with --url" in result.stderr
 
 
 def test_the_bundle_has_all_but_secrets_and_prompts(
@@ -122,7 +122,7 @@ def test_what_the_bundle_may_not_read_it_says_in_its_place(
     with tarfile.open(out) as archive:
         file = archive.extractfile("bundle/nodes.yaml")
         assert file is not None
-        assert file.read().startswith(b"# not read: you may not list Nodes")
+        assert file.read().startswith(b"# not read: you lack the permission to list Nodes")
 
 
 def test_a_bundle_that_cannot_be_written(running: Cluster, deploy: Deploy, tmp_path: Path) -> None:
@@ -146,5 +146,5 @@ def test_diff_is_empty_then_names_the_change_and_what_kuberay_does(
     assert changed.exit_code == 1
     assert "-            image: registry.test/mistral-serve:0.1.0" in changed.stdout
     assert "+            image: registry.test/mistral-serve:0.2.0" in changed.stdout
-    assert "RayService mistral-serve/mistral: a second cluster comes up" in changed.stdout
-    assert "Job mistral-serve/weights is made anew" in changed.stdout
+    assert "RayService mistral-serve/mistral: a second cluster starts" in changed.stdout
+    assert "Job mistral-serve/weights is recreated" in changed.stdout

@@ -15,7 +15,7 @@ def lines(output: str, state: str) -> list[str]:
     return [words[1] for words in found if words[0] == state]
 
 
-def mends(output: str) -> list[str]:
+def fixes(output: str) -> list[str]:
     found = [line.strip() for line in output.splitlines()]
     return [line.removeprefix("-> ") for line in found if line.startswith("-> ")]
 
@@ -50,17 +50,17 @@ def test_ten_lacks_are_named_in_one_run_each_with_its_mend(
     for lack in (
         "CRDs: no RayService of ray.io/v1 in the cluster",
         "KubeRay operator: quay.io/kuberay/operator:v1.3.0 is older than 1.7",
-        "permissions: you may not in the whole cluster: create priorityclasses.scheduling.k8s.io",
+        "permissions: missing for the whole cluster: create priorityclasses.scheduling.k8s.io",
         "images: registry.example.com/mistral-serve-cpu:0.1.0",
         "secrets: secret redis-password has no key password",
-        "secrets: secret ray-auth-token is not there (key auth_token)",
-        "storage: claim models takes the default storage class and there is none",
+        "secrets: secret ray-auth-token does not exist (key auth_token)",
+        "storage: claim models uses the default storage class and there is none",
         "quota: mistral-serve allows 2 of requests.nvidia.com/gpu and 4 are needed",
-        "GPUs: no node has room for the pods 2 of 2 engine",
-        "GPUs: mistralai/Mistral-Small-3.2-24B-Instruct-2506 counts with H200",
+        "GPUs: no node has room for 2 of 2 engine",
+        "GPUs: mistralai/Mistral-Small-3.2-24B-Instruct-2506 is set to H200",
     ):
         assert any(line.startswith(lack) for line in found), (lack, found)
-    for mend in (
+    for fix in (
         "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0",
         "kubectl create clusterrole mistral-serve-deployer --verb=create",
         "deploy/images.sh",
@@ -71,7 +71,7 @@ def test_ten_lacks_are_named_in_one_run_each_with_its_mend(
         "add nodes, free some, or lower replicas",
         "set models[].gpu in deploy/serve/production.yaml",
     ):
-        assert any(line.startswith(mend) for line in mends(result.stdout)), mend
+        assert any(line.startswith(fix) for line in fixes(result.stdout)), fix
     assert result.exit_code == 1
 
 
@@ -83,7 +83,7 @@ def test_what_one_may_not_see_is_said_and_the_rest_is_checked(
     result = deploy("preflight", str(manifests(tmp_path)))
     unknown = lines(result.stdout, "unknown")
     assert [line.partition(":")[0] for line in unknown] == ["KubeRay operator", "secrets", "nodes"]
-    assert "storage: each claim has its class" in lines(result.stdout, "ok")
+    assert "storage: each claim has a storage class" in lines(result.stdout, "ok")
 
 
 def test_manifests_that_the_cluster_would_refuse_are_named(
@@ -114,7 +114,7 @@ def test_an_operator_that_policies_shut_out_is_found(
     replace(folder, "kuberay-system", "ray-system")
     result = deploy("preflight", str(folder))
     assert "set the namespace in the NetworkPolicy operator-to-head" in result.stdout
-    assert any(each.endswith("metadata.name: kuberay-system") for each in mends(result.stdout))
+    assert any(each.endswith("metadata.name: kuberay-system") for each in fixes(result.stdout))
 
 
 def test_gpus_that_an_autoscaler_will_bring_are_no_lack(
@@ -137,7 +137,7 @@ def test_without_a_kubeconfig_there_is_a_line_and_no_trace(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     result = deploy("preflight", str(K8S))
     assert result.exit_code == 3
-    assert result.stderr.startswith("mistral-serve: no cluster to talk to: there is no kubeconfig")
+    assert result.stderr.startswith("mistral-serve: there is no kubeconfig")
 
 
 def test_a_cluster_that_is_away_is_a_line_too(cluster: Cluster, deploy: Deploy) -> None:
@@ -159,7 +159,7 @@ def test_a_context_that_there_is_not_is_named(cluster: Cluster, deploy: Deploy) 
     ("text", "said"),
     [
         ("kind: [", "cannot be read as YAML"),
-        ("kind: Pod\n", "no Kubernetes object"),
+        ("kind: Pod\n", "not a Kubernetes object"),
         ("", "has no manifests"),
     ],
 )

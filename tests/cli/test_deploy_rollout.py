@@ -28,7 +28,7 @@ def folder(ready: Cluster, deploy: Deploy, tmp_path: Path) -> Path:
 
 
 def images(cluster: Cluster) -> set[str]:
-    """Of the pods that run."""
+    """The images of the running pods."""
     pods = cluster.api.store.objects(("", "pods"), NAMESPACE)
     return {
         container["image"]
@@ -63,8 +63,8 @@ def test_a_good_image_takes_over(folder: Path, ready: Cluster, deploy: Deploy) -
         options = ("--url", url, "--requests", "6", *ANY_SPEED)
         result = deploy("rollout", str(folder), *options)
     assert result.exit_code == 0, result.output
-    assert "a second cluster comes up and takes over" in result.stderr
-    assert "4 GPUs more are taken" in result.stderr
+    assert "a second cluster starts and takes over" in result.stderr
+    assert "4 more GPUs are in use" in result.stderr
     assert "after: 6 requests, 0 failed" in result.stderr
     assert tag(ready) == "0.2.0"
 
@@ -87,7 +87,7 @@ def test_the_weights_come_before_the_service_that_needs_them(
         options = ("--url", url, "--requests", "2", *ANY_SPEED)
         result = deploy("rollout", str(folder), *options)
     assert result.exit_code == 0, result.output
-    assert "Serve changes the application in the running cluster" in result.stderr
+    assert "Serve updates the application in the running cluster" in result.stderr
     again = ready.api.store.get(("batch", "jobs"), NAMESPACE, "weights")
     assert first is not None
     assert again is not None
@@ -107,7 +107,7 @@ def test_an_image_that_cannot_be_pulled_returns_to_the_old_one(
         result = deploy("rollout", str(folder), "--url", url, "--requests", "2")
     assert result.exit_code == 1
     assert "cannot pull its image" in result.stderr
-    assert result.stderr.endswith("not rolled out: what was before serves again\n")
+    assert result.stderr.endswith("not rolled out: the old version serves again\n")
     assert service(ready) == before
     assert tag(ready) == "0.1.0"
     assert not list(tmp_path.glob(f"{NAMESPACE}-before-*"))
@@ -151,7 +151,7 @@ def test_weights_that_cannot_be_fetched_change_nothing(
         result = deploy("rollout", str(folder), "--url", url, "--requests", "2")
     assert result.exit_code == 1
     assert "weights: failed" in result.stderr
-    assert "what was before serves again" in result.stderr
+    assert "the old version serves again" in result.stderr
     assert service(ready) == before
     config = ready.api.store.get(("", "configmaps"), NAMESPACE, "serve-config")
     assert config is not None
@@ -180,7 +180,7 @@ def test_a_failed_conformance_check_takes_it_back(
         options = ("--url", url, "--requests", "2", "--conformance", *ANY_SPEED)
         result = deploy("rollout", str(folder), *options)
     assert result.exit_code == 1
-    assert f"not good: conformance: {unstreamed[0].name}: " in result.stderr
+    assert f"failed: conformance: {unstreamed[0].name}: " in result.stderr
     assert tag(ready) == "0.1.0"
 
 
@@ -207,7 +207,7 @@ def test_a_service_that_is_not_up_is_not_rolled(
     replace(folder, ":0.1.0", ":0.2.0")
     result = deploy("rollout", str(folder), "--url", "http://127.0.0.1:9")
     assert result.exit_code == 1
-    assert "there is nothing to return to" in result.stderr
+    assert "there is nothing to roll back to" in result.stderr
 
 
 def test_a_check_that_cannot_begin_changes_nothing(

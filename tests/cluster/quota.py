@@ -73,7 +73,7 @@ def used(store: Store, quota: Object) -> Amounts:
 
 
 def _counted(plural: str, obj: Object) -> Amounts:
-    """As a quota names it: `cpu` is `requests.cpu`, and so is memory."""
+    """The full name of a quota's resource: `cpu` is `requests.cpu`, and so with memory."""
     amounts: Amounts = {plural: Decimal(1)}
     if plural == "pods":
         amounts |= usage(obj)

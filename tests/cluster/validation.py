@@ -21,7 +21,7 @@ def causes(kind: Kind, new: Object, old: Object | None = None) -> list[Cause]:
 
 
 def status_causes(kind: Kind, new: Object) -> list[Cause]:
-    """The same of the status alone, where nothing else has changed."""
+    """What is wrong with the status of `new`, where nothing else has changed."""
     found = _status_validator(kind).iter_errors(new["status"]) if "status" in new else ()
     return [cause for error in found for cause in _causes(error)]
 

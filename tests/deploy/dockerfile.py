@@ -25,7 +25,7 @@ class Stage:
 
     @property
     def copies(self) -> list[tuple[dict[str, str], list[str], str]]:
-        """Of each COPY its flags, sources and target."""
+        """The flags, sources and target of each COPY."""
         found = []
         for rest in self.of("COPY"):
             words = json.loads(rest) if rest.startswith("[") else shlex.split(rest)

@@ -139,7 +139,7 @@ def test_a_quota_of_the_cluster_is_mended_by_a_patch() -> None:
     quota = {"metadata": {"name": "team"}, "spec": {"hard": {"requests.nvidia.com/gpu": "3"}}}
     (found,) = of(State.missing, quotas(MANIFESTS, having(quotas=[quota])))
     assert "team allows 3 of requests.nvidia.com/gpu and 4 are needed" in found.message
-    assert found.mend[0].startswith(f"kubectl -n {NAMESPACE} patch quota team")
+    assert found.fix[0].startswith(f"kubectl -n {NAMESPACE} patch quota team")
 
 
 def test_a_quota_without_room_for_a_second_cluster_is_a_caution() -> None:
@@ -151,7 +151,7 @@ def test_a_quota_without_room_for_a_second_cluster_is_a_caution() -> None:
 def test_disks_of_one_node_do_not_do_for_the_models() -> None:
     disks = having(storage_classes=[storage_class("gp3", "ebs.csi.aws.com", **DEFAULT)])
     (found,) = of(State.missing, storage(MANIFESTS, disks))
-    assert found.message.startswith("claim models is for many nodes, and storage class gp3")
+    assert found.message.startswith("claim models is ReadWriteMany, and storage class gp3")
 
 
 def test_a_claim_that_is_bound_needs_no_class() -> None:
@@ -179,8 +179,8 @@ def test_an_operator_that_is_down_is_told_with_what_to_look_at() -> None:
     }
     found = operator(MANIFESTS, having(deployments=[down]))
     assert found.state is State.missing
-    assert "has no pod that is up" in found.message
-    assert "describe pods" in found.mend[0]
+    assert "has no running pod" in found.message
+    assert "describe pods" in found.fix[0]
     up = down | {"status": {"availableReplicas": 1}}
     assert operator(MANIFESTS, having(deployments=[up])).state is State.ok
 
@@ -194,7 +194,7 @@ def test_rights_are_asked_for_place_by_place() -> None:
     )
     here, cluster = rights(having(denied=denied))
     assert here.message == (
-        f"you may not in {NAMESPACE}: get pods/log; create, patch rayservices.ray.io"
+        f"missing in {NAMESPACE}: get pods/log; create, patch rayservices.ray.io"
     )
-    assert here.mend[0].startswith(f"kubectl create role mistral-serve-deployer -n {NAMESPACE} ")
-    assert cluster.mend[0].startswith("kubectl create clusterrole mistral-serve-deployer --verb")
+    assert here.fix[0].startswith(f"kubectl create role mistral-serve-deployer -n {NAMESPACE} ")
+    assert cluster.fix[0].startswith("kubectl create clusterrole mistral-serve-deployer --verb")

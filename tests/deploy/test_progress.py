@@ -69,7 +69,7 @@ def test_what_kuberay_refuses_is_hopeless() -> None:
     }  # fmt: skip
     progress = Progress(0, 3600)
     assert progress.see(snapshot(refused), 0) == ""
-    assert "KubeRay does not accept it: bad spec" in progress.see(snapshot(refused), 30)
+    assert "KubeRay rejects it: bad spec" in progress.see(snapshot(refused), 30)
 
 
 def test_a_part_of_the_stages_can_be_waited_for() -> None:

@@ -26,7 +26,7 @@ def test_a_limit_of_ones_own_holds_in_place_of_before() -> None:
 def test_failures_count_against_their_limit_with_the_most_frequent_named() -> None:
     after = Probed(10, (0.2,) * 7, Counter({"HTTP 500": 2, "HTTP 503": 1}))
     (fault,) = faults(GOOD, after, Limits(max_error_rate=0.2))
-    assert fault == "30% of the requests failed, and 20% may: HTTP 500 (2), HTTP 503 (1)"
+    assert fault == "30% of the requests failed, at most 20% may: HTTP 500 (2), HTTP 503 (1)"
     assert faults(GOOD, after, Limits(max_error_rate=0.3)) == []
 
 

@@ -35,7 +35,7 @@ def unscheduled(message: str) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("found", "events", "why", "mend"),
+    ("found", "events", "why", "fix"),
     [
         (unscheduled("0/3 nodes: 3 Insufficient nvidia.com/gpu."), [],
          "waits for a node with enough GPUs: 0/3 nodes", "kubectl get nodes -L nvidia.com"),
@@ -51,12 +51,12 @@ def unscheduled(message: str) -> Object:
         (held("CreateContainerConfigError", 'secret "ray-auth-token" not found'), [],
          'cannot start ray-worker: secret "ray-auth-token" not found', "deploy/secrets.sh"),
         (held("ContainerCreating"), [event("FailedMount", "no such configmap")],
-         "has no volume: no such configmap", "describe pod"),
+         "cannot mount its volume: no such configmap", "describe pod"),
         (pod(phase="Failed", containerStatuses=[container(terminated={"exitCode": 1})]), [],
          "has failed: Error, exit code 1", "logs engine-0"),
         (pod(phase="Running", containerStatuses=[container(running={})]),
          [event("Unhealthy", "Readiness probe failed: 503")],
-         "runs and is not ready: Readiness probe failed: 503", "logs engine-0"),
+         "is running and not ready: Readiness probe failed: 503", "logs engine-0"),
         (pod(phase="Pending", initContainerStatuses=[
             {"name": "wait-for-weights", "state": {"running": {}}}]), [],
          "waits for the weights", "logs engine-0 -c wait-for-weights"),
@@ -65,12 +65,12 @@ def unscheduled(message: str) -> Object:
     ],
 )  # fmt: skip
 def test_the_reason_is_said_with_what_helps(
-    found: Object, events: list[Object], why: str, mend: str
+    found: Object, events: list[Object], why: str, fix: str
 ) -> None:
     result = waiting(found, events)
     assert result is not None
     assert result.why.startswith(why)
-    assert mend in result.mend
+    assert fix in result.fix
 
 
 def test_a_container_killed_for_memory_names_the_limit_to_raise() -> None:
@@ -79,7 +79,7 @@ def test_a_container_killed_for_memory_names_the_limit_to_raise() -> None:
     result = waiting(pod(containerStatuses=[crashed]), [])
     assert result is not None
     assert "raise limits.memory" in result.why
-    assert result.mend.endswith("--previous")
+    assert result.fix.endswith("--previous")
 
 
 def test_a_pod_that_ends_is_given_all_its_time() -> None:
@@ -108,7 +108,7 @@ def test_what_a_controller_could_not_make_is_its_last_word_on_it() -> None:
     cluster = {"kind": "RayCluster", "metadata": {"name": "c", "namespace": "n", "uid": "u2"}}
     quota = event("FailedToCreateWorkerPod", "exceeded quota", name="c", uid="u2")
     (found,) = refused([cluster], [quota])
-    assert found.why == "gets nothing made: exceeded quota"
+    assert found.why == "cannot be acted on: exceeded quota"
     later = event("CreatedWorkerPod", "done", name="c", uid="u2", at="2026-01-01T00:01:00Z")
     assert list(refused([cluster], [quota, later | {"type": "Warning"}])) == []
 

@@ -1,8 +1,9 @@
 """Each rule of `mistral-serve deploy lint` notices what it is there for, one mistake at a time."""
 
 import copy
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from serving.deploy.lint.finding import Finding
 from serving.deploy.lint.linter import lint
 from serving.deploy.manifests import Manifests
 from tests.k8s.manifests import ADD_ONS, K8S, base, cached
-from tests.k8s.mistakes import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, change
+from tests.k8s.mistakes import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, change, changed
 
 ENV, SECURITY = f"{CONTAINER}.env.0", f"{CONTAINER}.securityContext"
 UPGRADE, OPTIONS = "spec.upgradeStrategy", f"{CLUSTER}.autoscalerOptions"
@@ -377,7 +378,24 @@ def test_a_mistake_is_noticed(rule: str, mistake: Mistake) -> None:
         change(objects, *each[:-1])
     found = [finding for finding in linted(objects) if finding.rule == rule]
     assert any(mistake[-1] in f"{finding}" for finding in found), linted(objects)
-    assert all(finding.mend and finding.subject for finding in found)
+    assert all(finding.fix and finding.subject for finding in found)
+
+
+def paths(value: Any, start: str = "") -> Iterator[str]:
+    """All places in an object, as `change` takes them."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in items:
+        path = f"{start}{str(key).replace('.', '~')}"
+        yield path
+        if isinstance(each, dict | list):
+            yield from paths(each, f"{path}.")
+
+
+@pytest.mark.parametrize("value", [REMOVE, {}, "text"], ids=["missing", "empty", "text"])
+def test_a_malformed_manifest_gives_findings_and_no_exception(value: object) -> None:
+    service = base().service
+    for path in random.Random(0).sample(sorted(paths(service["spec"], "spec.")), 30):
+        linted(changed(RAY, path, value))
 
 
 def test_each_rule_has_a_mistake() -> None:

@@ -1,4 +1,4 @@
-"""Whether Services, probes, budgets, policies and monitors reach the pods they are for."""
+"""Rules of reach: Services, probes, budgets, policies and monitors find their pods and ports."""
 
 from collections.abc import Iterator
 
@@ -74,7 +74,7 @@ def _ports(pod: Pod, in_steps: bool) -> Iterator[Finding]:
 
 
 def _selected(obj: Object, selector: Object, manifests: Manifests) -> list[Pod]:
-    """Pods in the object's own namespace."""
+    """The pods that a selector matches in the object's own namespace."""
     namespace = obj["metadata"].get("namespace", "default")
     return [
         pod
@@ -141,7 +141,7 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _redis_address(manifests: Manifests) -> Iterator[Finding]:
-    """If it is in this cluster's DNS, a Service must be behind it."""
+    """Checks that a Service is behind an address of this cluster's DNS."""
     cluster, metadata = manifests.service["spec"]["rayClusterConfig"], manifests.service["metadata"]
     address = cluster.get("gcsFaultToleranceOptions", {}).get("redisAddress")
     if address is None:
@@ -171,8 +171,8 @@ def serve_service(service: Object) -> tuple[str, list[int]]:
 
 
 def _clients(service: Object) -> Iterator[Finding]:
-    """Clients must reach routers and no other pod: KubeRay selects all of a cluster's workers, and
-    a named targetPort leaves those out that have no port of that name.
+    """Checks that clients reach routers only: KubeRay selects all workers of a cluster, and a named
+    targetPort leaves out those that have no port of that name.
     """
     wrong = report_on(named(service), "connections")
     for port in service["spec"].get("serveService", {}).get("spec", {}).get("ports", ()):

@@ -1,4 +1,4 @@
-"""What KubeRay 1.7.0's operator refuses, or does unasked, that no schema says: after
+"""Rules of KubeRay 1.7.0's operator that no schema has, after its
 ray-operator/controllers/ray/utils/validation.go."""
 
 import re
@@ -15,7 +15,7 @@ _MAX_NAME_LENGTH = 47
 _UPGRADE_TYPES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 _DURATION = re.compile(r"[1-9]\d*|(\d+(\.\d+)?(h|m|s|ms))+")
 _CLEANUP_S = 300
-"""What KubeRay's Job that cleans Redis may take."""
+"""How long KubeRay's Job that cleans Redis may take."""
 _RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 _MIN_TOKEN_AUTH = (2, 52)
 _GATED = {

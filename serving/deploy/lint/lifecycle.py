@@ -1,4 +1,4 @@
-"""How pods start, are probed and stop: commands that exist, and time for answers to end."""
+"""Rules of a pod's life: its commands exist, its probes fit, and it has time to finish answers."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from serving.engine import deployment as engine
 from serving.router import deployment as router
 
 UsageError = Callable[[Sequence[str]], str | None]
-"""What the command line refuses in the arguments of `mistral-serve`; None for nothing."""
+"""Returns the error of a `mistral-serve` command with these arguments; None if there is none."""
 
 _COMMAND = "mistral-serve"
 _SLOW_START_S = 60
@@ -39,7 +39,7 @@ def _pre_stop(container: Object) -> list[str]:
 
 
 def _commands(pod: Pod, usage_error: UsageError) -> Iterator[Finding]:
-    """Those of ours must be ones that there are."""
+    """Checks that `mistral-serve` has the commands and options that containers use."""
     for container in pod.containers:
         for command in (container.get("command", []), _pre_stop(container)):
             words = command[-1].split() if command and command[0] == "sh" else command
@@ -59,7 +59,7 @@ def _commands(pod: Pod, usage_error: UsageError) -> Iterator[Finding]:
 
 
 def _answer_s(config: AppConfig) -> float:
-    """The longest that an answer may go on after its replica was told to stop."""
+    """How long an answer may go on after its replica was told to stop."""
     return max(config.router.drain_timeout_s, *(m.drain_timeout_s for m in config.models))
 
 
@@ -90,7 +90,7 @@ def _head_last(service: Object) -> Iterator[Finding]:
 
 
 def _stop(pod: Pod, config: AppConfig) -> Iterator[Finding]:
-    """preStop ends before the grace period, and after Serve's time for a replica's answers."""
+    """Checks that preStop ends before the grace period does, and after a replica's last answer."""
     wrong, grace_s = report_on(pod.owner, "lifecycle"), _grace_s(pod)
     command = _pre_stop(pod.spec["containers"][0])
     within = re.search(r"drain-node .*--within-s (\d+)", " ".join(command))
@@ -119,7 +119,7 @@ def _stop(pod: Pod, config: AppConfig) -> Iterator[Finding]:
 
 
 def _shutdown_s(config: AppConfig) -> dict[str, float]:
-    """graceful_shutdown_timeout_s of each deployment, as Serve is told."""
+    """Serve's graceful_shutdown_timeout_s of each deployment."""
     times = {"router": float(router.options(config.router)["graceful_shutdown_timeout_s"])}
     for model in config.models:
         entry = model.entry()

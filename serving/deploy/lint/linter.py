@@ -21,8 +21,8 @@ from serving.deploy.serve_config import config_of
 
 
 def lint(manifests: Manifests, usage_error: UsageError) -> list[Finding]:
-    """What is wrong, each thing once. `usage_error` gives what the command line refuses in the
-    arguments of a `mistral-serve` command. Raises BadInput unless there is one RayService.
+    """The rules that the manifests break, each finding once. `usage_error` gives the error of a
+    `mistral-serve` command line. Raises BadInput unless there is one RayService.
     """
     manifests = Manifests(manifests.source, tuple(map(_without_nulls, manifests.objects)))
     malformed = _once(shape(manifests))
@@ -48,7 +48,7 @@ def _once(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """To Kubernetes a field that is null is one that is absent."""
+    """Removes fields that are null, which Kubernetes treats as absent."""
     if isinstance(value, dict):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""NetworkPolicies, evaluated: whether a packet of a new connection may pass, and which must."""
+"""Rules of the network, by evaluating NetworkPolicies: which connections must and must not pass."""
 
 import ipaddress
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from serving.deploy.selectors import selects
 _REDIS = 6379
 _DASHBOARD = 8265
 _RAY_PORT = 35123
-"""One of those that Ray's processes take as they start."""
+"""An example of the ports that Ray's processes take."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _short(pod: Pod) -> str:
 
 
 def _needed(pod: Pod, other: Pod) -> Sequence[int]:
-    """Ports of `other` that `pod` must reach."""
+    """The ports of `other` that `pod` must reach."""
     nodes = ("head", "worker")
     if pod.node_type in nodes and other.node_type in nodes:
         ports = {*LISTENERS["head"]} - {_REDIS} if other.node_type == "head" else set()
@@ -81,7 +81,7 @@ def _needed(pod: Pod, other: Pod) -> Sequence[int]:
 def allowed(
     policies: Sequence[Object], source: Peer, target: Peer, port: int, protocol: str = "TCP"
 ) -> bool:
-    """By the NetworkPolicies of the source's namespace and of the target's."""
+    """Whether the policies of both namespaces let a connection from source to target pass."""
     return _passes(policies, "Egress", source, target, port, protocol) and _passes(
         policies, "Ingress", target, source, port, protocol
     )

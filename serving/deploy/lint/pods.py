@@ -1,4 +1,4 @@
-"""The pods that come of the manifests, with the labels that they have when they run."""
+"""The pods that the manifests lead to, with the labels that they have when they run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def _workloads(manifests: Manifests) -> Iterator[Pod]:
 
 
 def ray_pods(service: Object) -> Iterator[Pod]:
-    """Those that KubeRay makes, labelled as by labelPod and BuildPod of its
+    """The pods that KubeRay creates, with the labels of labelPod and BuildPod in its
     controllers/ray/common/pod.go.
     """
     cluster = service["spec"]["rayClusterConfig"]

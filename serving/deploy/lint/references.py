@@ -1,4 +1,4 @@
-"""What one manifest names must exist in another."""
+"""Rules of reference: what one manifest names must exist in another."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ _BUILT_IN = {
     ("PriorityClass", "system-cluster-critical"),
     ("PriorityClass", "system-node-critical"),
 }
-"""What each cluster has."""
+"""Objects that each cluster has."""
 
 _CLUSTER_WIDE = {
     *("Namespace", "PriorityClass", "GatewayClass", "StorageClass", "PersistentVolume"),
@@ -39,7 +39,7 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _places(manifests: Manifests) -> Iterator[Finding]:
-    """Each object in a namespace that there is, and once."""
+    """Checks that each object is in a namespace that exists, and only once."""
     namespaces = {obj["metadata"]["name"] for obj in manifests.of_kind("Namespace")}
     seen = set()
     for obj in manifests.objects:

@@ -1,5 +1,5 @@
-"""What the pod security standard `restricted` refuses, and more: no token where none is needed, a
-root file system that nobody writes to, and nothing secret in a manifest."""
+"""Rules of security: those of the pod security standard `restricted`, a read-only root file system,
+no token where none is needed, and nothing secret in a manifest."""
 
 import re
 from collections.abc import Iterator

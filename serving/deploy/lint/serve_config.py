@@ -1,4 +1,4 @@
-"""Whether Ray Serve and this service take the RayService's config, and all read the same one."""
+"""Rules of the Serve config: it is valid, for the Ray of the images, and all read the same one."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -25,18 +25,18 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
         yield wrong(
             "ray-version", f"rayVersion is not the {ray} of the images", f"set rayVersion: {ray}"
         )
-    mend = "correct the file in deploy/serve/, then `make manifests`"
+    fix = "correct the file in deploy/serve/, then `make manifests`"
     try:
         config_of(service)
         document = yaml.safe_load(service["spec"]["serveConfigV2"])
         ServeDeploySchema.model_validate(document)
     except BadInput as error:
-        yield wrong("invalid", str(error), mend)
+        yield wrong("invalid", str(error), fix)
         return
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        yield wrong("invalid", f"serveConfigV2: {field}: {first['msg']}", mend)
+        yield wrong("invalid", f"serveConfigV2: {field}: {first['msg']}", fix)
         return
     for config_map in manifests.of_kind("ConfigMap"):
         copy = config_map.get("data", {}).get(_KEY)

@@ -1,7 +1,7 @@
-"""The fields without which no other rule can be applied, and their types."""
+"""Rules of shape: the fields that the other rules read, and their types."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from kubernetes.utils.quantity import parse_quantity
 from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, ValidationError, create_model
@@ -22,7 +22,7 @@ class Metadata(BaseModel):
 
 class Expression(BaseModel):
     key: str
-    operator: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     values: list[str] = []
 
 
@@ -41,9 +41,12 @@ class ValueFrom(BaseModel):
     configMapKeyRef: KeyReference | None = None
 
 
-class Variable(BaseModel):
-    name: str
+class Value(BaseModel):
     valueFrom: ValueFrom = ValueFrom()
+
+
+class Variable(Value):
+    name: str
 
 
 class ContainerPort(BaseModel):
@@ -84,6 +87,20 @@ class Lifecycle(BaseModel):
     preStop: Handler | None = None
 
 
+class Seccomp(BaseModel):
+    type: str = ""
+
+
+class Capabilities(BaseModel):
+    drop: list[str] = []
+
+
+class SecurityContext(BaseModel):
+    runAsUser: int = 0
+    seccompProfile: Seccomp = Seccomp()
+    capabilities: Capabilities = Capabilities()
+
+
 class Container(BaseModel):
     name: str
     image: str
@@ -96,7 +113,7 @@ class Container(BaseModel):
     livenessProbe: Probe | None = None
     startupProbe: Probe | None = None
     lifecycle: Lifecycle | None = None
-    securityContext: dict[str, Any] = {}
+    securityContext: SecurityContext = SecurityContext()
 
 
 class EmptyDir(BaseModel):
@@ -122,10 +139,14 @@ class Projected(BaseModel):
     sources: list[Source] = []
 
 
+class ClaimSource(BaseModel):
+    claimName: str
+
+
 class Volume(Source):
     name: str
     emptyDir: EmptyDir | None = None
-    persistentVolumeClaim: dict[str, Any] | None = None
+    persistentVolumeClaim: ClaimSource | None = None
     projected: Projected | None = None
 
 
@@ -139,7 +160,9 @@ class PodSpec(BaseModel):
     volumes: list[Volume] = []
     topologySpreadConstraints: list[Constraint] = []
     terminationGracePeriodSeconds: int = 30
-    securityContext: dict[str, Any] = {}
+    serviceAccountName: str = ""
+    priorityClassName: str = ""
+    securityContext: SecurityContext = SecurityContext()
 
 
 class Template(BaseModel):
@@ -147,22 +170,40 @@ class Template(BaseModel):
     spec: PodSpec
 
 
+class ClaimMetadata(BaseModel):
+    name: str
+
+
 class Claim(BaseModel):
-    metadata: dict[str, Any]
+    metadata: ClaimMetadata
 
 
 class Workload(BaseModel):
     template: Template
     replicas: int = 1
     volumeClaimTemplates: list[Claim] = []
+    serviceName: str = ""
 
 
-class Head(BaseModel):
-    rayStartParams: dict[str, Any] = {}
+class StartParams(BaseModel):
+    cpus: float | None = Field(default=None, alias="num-cpus")
+    object_store: float | None = Field(default=None, alias="object-store-memory")
+
+
+class Group(BaseModel):
+    rayStartParams: StartParams = StartParams()
     template: Template
 
 
-class Workers(Head):
+class HeadService(BaseModel):
+    metadata: Metadata = Metadata()
+
+
+class Head(Group):
+    headService: HeadService = HeadService()
+
+
+class Workers(Group):
     groupName: str
     replicas: int = 0
     minReplicas: int | None = None
@@ -171,23 +212,29 @@ class Workers(Head):
 
 
 class Autoscaler(BaseModel):
+    image: str = ""
     resources: Resources = Resources()
     env: list[Variable] = []
     volumeMounts: list[Mount] = []
-    securityContext: dict[str, Any] = {}
+    securityContext: SecurityContext = SecurityContext()
     idleTimeoutSeconds: int = 0
 
 
 class FaultTolerance(BaseModel):
     redisAddress: str = Field(default="redis:6379", pattern=r"^[^:]+:\d+$")
-    redisPassword: dict[str, Any] = {}
+    redisPassword: Value = Value()
+
+
+class Auth(BaseModel):
+    mode: str = ""
+    secretName: str = ""
 
 
 class RayCluster(BaseModel):
     headGroupSpec: Head
     workerGroupSpecs: list[Workers] = []
     autoscalerOptions: Autoscaler = Autoscaler()
-    authOptions: dict[str, Any] = {}
+    authOptions: Auth = Auth()
     gcsFaultToleranceOptions: FaultTolerance | None = None
 
 
@@ -267,7 +314,7 @@ class PodMonitor(BaseModel):
 
 
 class Named(BaseModel):
-    kind: str = ""
+    kind: str
     name: str
 
 
@@ -325,7 +372,7 @@ _KINDS: dict[str, type[BaseModel]] = {
 
 
 def shape(manifests: Manifests) -> Iterator[Finding]:
-    """Fields that are missing, or of another type than Kubernetes takes."""
+    """A finding for each field that is missing or has the wrong type."""
     for obj in manifests.objects:
         wrong = report_on(named(obj), "shape")
         try:
@@ -334,5 +381,5 @@ def shape(manifests: Manifests) -> Iterator[Finding]:
             for each in error.errors():
                 field = ".".join(map(str, each["loc"]))
                 message = each["msg"].removeprefix("Value error, ")
-                mend = f"`kubectl explain {obj['kind'].lower()}` says what it takes"
-                yield wrong("field", f"{field}: {message}", mend)
+                fix = f"`kubectl explain {obj['kind'].lower()}` says what it takes"
+                yield wrong("field", f"{field}: {message}", fix)

@@ -1,4 +1,4 @@
-"""Whether the cluster holds what its Serve config runs: pods, memory, quota and budgets."""
+"""Rules of size: pods, memory, quota and budgets must suit the Serve config."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from serving.deploy.quantity import quantity
 
 _GIB = 1024**3
 _RAY_GIB = 2
-"""Of a pod, for Ray's own processes."""
+"""The part of a pod's memory for Ray's own processes."""
 
 
 def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
@@ -28,13 +28,13 @@ def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
 
 
 def _amount(group: Object, resource: str, part: str = "limits") -> Decimal:
-    """What the Ray container of a group asks for; 0 if nothing."""
+    """The amount of a resource in a group's Ray container; 0 if it has none."""
     resources = group["template"]["spec"]["containers"][0].get("resources", {})
     return quantity(resources.get(part, {}).get(resource, 0))
 
 
 def _cpus(group: Object) -> float:
-    """The CPUs that Ray counts with: by its own parameter, else by the limit or the request."""
+    """The CPUs that Ray has for replicas: its own parameter, else the limit or the request."""
     given = group.get("rayStartParams", {}).get("num-cpus")
     return float(given or _amount(group, "cpu") or _amount(group, "cpu", "requests"))
 
@@ -90,7 +90,7 @@ def _routers(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
 
 
 def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Finding]:
-    """Each engine's pipeline stages fill a pod each, which has the model's memory."""
+    """Checks that each pipeline stage of an engine fills a pod, which has the model's memory."""
     engine_groups = groups(service, "engine")
     needed: Counter[str] = Counter()
     for model in config.models:
@@ -197,7 +197,7 @@ def _budgets(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
 
 
 def _quotas(manifests: Manifests) -> Iterator[Finding]:
-    """Two clusters, as there are in an upgrade, and what stands beside them."""
+    """Checks that each quota allows two clusters, which an upgrade has, and the other pods."""
     need: Counter[str] = Counter({"persistentvolumeclaims": len(claims(manifests.objects))})
     for pod in pods(manifests):
         both = 2 if pod.node_type and pod.node_type != CLEANUP else 1
