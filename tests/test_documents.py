@@ -4,6 +4,7 @@ import json
 import os
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -206,14 +207,12 @@ def components() -> set[str]:
 
 @of("kubectl")
 def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
-    flags = dict(zip(command.arguments, command.arguments[1:], strict=False))
-    for flag in ("-f", "-k"):
-        file = flags.get(flag, "-")
-        follows = "logs" in command.arguments  # what -f means there
-        if not follows and not file.startswith("-") and "…" not in file:
-            assert (ROOT / file).exists(), file
-    if "-n" in flags and "mistral" in flags["-n"]:
-        assert flags["-n"] in names("namespace")
+    follows = "logs" in command.arguments  # what -f means there
+    for flag, value in pairwise(command.arguments):
+        if flag in ("-f", "-k") and not follows and value != "-" and "…" not in value:
+            assert (ROOT / value).exists(), value
+        if flag == "-n" and "mistral" in value:
+            assert value in names("namespace")
     for component in re.findall(r"app\.kubernetes\.io/component=(\w+)", command.text):
         assert component in components(), component
     for kind, name in re.findall(r"\b(job|rayservice|svc)[/ ]([a-z][a-z-]+)\b", command.text):
@@ -234,7 +233,7 @@ def test_the_reference_has_each_path_that_is_relayed() -> None:
 
 @of("curl")
 def test_curl_asks_the_router_for_what_it_answers(command: Command) -> None:
-    flags = dict(zip(command.arguments, command.arguments[1:], strict=False))
+    flags = dict(pairwise(command.arguments))
     for url in [word for word in command.arguments if word.startswith("http")]:
         assert "/" + url.split("/", 3)[3] in endpoints("POST" if "-d" in flags else "GET")
     if "-d" in flags:
