@@ -74,15 +74,16 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-def commands(path: Path) -> list[Command]:
+def commands(document: str, text: str) -> list[Command]:
     """Returns what the document has its reader type, of blocks and of code spans."""
-    text = path.read_text()
-    found = [
-        (line, True) for language, block in blocks(text) if language in ("", "sh")
-        for line in _joined(block)
-    ]  # fmt: skip
-    found += [(span, False) for span in spans(text)]
-    return [command for line, is_complete in found for command in _parsed(path, line, is_complete)]
+    shell = [block for language, block in blocks(text) if language in ("", "sh")]
+    lines = [(line, True) for block in shell for line in _joined(block)]
+    lines += [(span, False) for span in spans(text)]
+    return [
+        Command(document, line, words[0], tuple(words[1:]), is_complete)
+        for line, is_complete in lines
+        for words in _parsed(line)
+    ]
 
 
 def _joined(block: str) -> Iterator[str]:
@@ -97,8 +98,8 @@ def _joined(block: str) -> Iterator[str]:
             line = ""
 
 
-def _parsed(path: Path, line: str, is_complete: bool) -> Iterator[Command]:
-    """Yields the commands of a shell line, of each part of a pipe and each `$(…)`."""
+def _parsed(line: str) -> Iterator[list[str]]:
+    """Yields the words of each command of a shell line, if it is one of a known program."""
     try:
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split = True
@@ -113,8 +114,7 @@ def _parsed(path: Path, line: str, is_complete: bool) -> Iterator[Command]:
         while command and re.fullmatch(r"\w+=\S*", command[0]):
             del command[0]
         if command:
-            program = command[0].removeprefix(".venv/bin/")
-            is_script = program.endswith(".sh") and "/" in program
-            if (program in PROGRAMS or is_script) and not program.endswith(":"):
-                yield Command(name(path), line, program, tuple(command[1:]), is_complete)
+            command[0] = command[0].removeprefix(".venv/bin/")
+            if command[0] in PROGRAMS or re.fullmatch(r"[\w.]+/.*\.sh", command[0]):
+                yield command
         command = []

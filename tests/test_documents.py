@@ -3,15 +3,15 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from serving.cli import app
 from serving.config import AppConfig
@@ -35,22 +35,18 @@ PLANNED = (
 )
 """What ARCHITECTURE.md describes ahead of its merge: not checked until it is there."""
 PLACEHOLDER = re.compile(r"…|\b[A-Z][A-Z_]{2,}\b|[{}<>$]")
-COMMANDS = [command for path in DOCUMENTS for command in documents.commands(path)]
+COMMANDS = [
+    command
+    for path in DOCUMENTS
+    for command in documents.commands(documents.name(path), path.read_text())
+]
 OURS = [command for command in COMMANDS if command.program == "mistral-serve"]
 RUNNABLE = sorted(
     {
         command.arguments
         for command in OURS
         if not PLACEHOLDER.search(" ".join(command.arguments))
-        and (
-            "--help" in command.arguments
-            or command.arguments[:1] == ("models",)
-            or (
-                command.is_complete
-                and command.arguments[:1] == ("simulate",)
-                and "--trace" not in command.arguments
-            )
-        )
+        and ("--help" in command.arguments or command.arguments[:1] == ("models",))
     }
 )
 """Arguments of the documents' commands that need neither a service nor a file of the reader's."""
@@ -61,6 +57,40 @@ by_document = pytest.mark.parametrize("path", DOCUMENTS, ids=documents.name)
 def of(program: str) -> pytest.MarkDecorator:
     chosen = [command for command in COMMANDS if command.program == program]
     return pytest.mark.parametrize("command", chosen, ids=str)
+
+
+EXAMPLE = """
+Run `make test`, or `nothing of ours`, see [there](there.md#a-heading).
+
+```sh
+HF_TOKEN=hf_… deploy/secrets.sh   # `make nothing`
+kubectl get pods \\
+    -o name | xargs kubectl logs
+curl http://127.0.0.1 -d '{"a":
+  1}' | .venv/bin/mistral-serve chat "Hello; there"
+```
+
+```promql
+make it up
+```
+"""
+
+
+def test_commands_and_links_are_found() -> None:
+    found = [
+        (each.program, *each.arguments, each.is_complete)
+        for each in documents.commands("a document", EXAMPLE)
+    ]
+    assert found == [
+        ("deploy/secrets.sh", True),
+        ("kubectl", "get", "pods", "-o", "name", True),
+        ("curl", "http://127.0.0.1", "-d", '{"a":\n  1}', True),
+        ("mistral-serve", "chat", "Hello; there", True),
+        ("make", "test", False),
+    ]
+    assert documents.links(EXAMPLE) == ["there.md#a-heading"]
+    assert documents.anchors("# A `heading`, one\n```\n# none\n```") == {"a-heading-one"}
+    assert {command.program for command in COMMANDS} >= {"make", "mistral-serve", "kubectl", "curl"}
 
 
 def test_the_readme_is_short_and_begins_with_what_to_type() -> None:
@@ -139,17 +169,13 @@ def test_mistral_serve_has_the_command_and_its_options(command: Command) -> None
 
 
 @pytest.mark.parametrize("arguments", RUNNABLE, ids=" ".join)
-def test_commands_that_need_no_service_run(arguments: tuple[str, ...]) -> None:
-    result = subprocess.run(
-        [Path(sys.executable).with_name("mistral-serve"), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
+def test_commands_that_need_no_service_run(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.strip()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.program.endswith(".sh")], ids=str)
@@ -164,12 +190,7 @@ def names(kind: str) -> set[str]:
         return {
             f"{name}-{service}-svc" for name in names("rayservice") for service in ("serve", "head")
         }
-    return {
-        each["metadata"]["name"]
-        for path in (ROOT / "k8s").rglob("*.yaml")
-        for each in yaml.safe_load_all(path.read_text())
-        if each and each["kind"].lower() == kind
-    }
+    return {each["metadata"]["name"] for each in base() if each["kind"].lower() == kind}
 
 
 def components() -> set[str]:
@@ -179,14 +200,12 @@ def components() -> set[str]:
 
 @of("kubectl")
 def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
-    flags = dict(zip(command.arguments, command.arguments[1:], strict=False))
-    for flag in ("-f", "-k"):
-        file = flags.get(flag, "-")
-        follows = "logs" in command.arguments  # what -f means there
-        if not follows and not file.startswith("-") and "…" not in file:
-            assert (ROOT / file).exists(), file
-    if "-n" in flags and "mistral" in flags["-n"]:
-        assert flags["-n"] in names("namespace")
+    follows = "logs" in command.arguments  # what -f means there
+    for flag, value in pairwise(command.arguments):
+        if flag in ("-f", "-k") and not follows and value != "-" and "…" not in value:
+            assert (ROOT / value).exists(), value
+        if flag == "-n" and "mistral" in value:
+            assert value in names("namespace")
     for component in re.findall(r"app\.kubernetes\.io/component=(\w+)", command.text):
         assert component in components(), component
     for kind, name in re.findall(r"\b(job|rayservice|svc)[/ ]([a-z][a-z-]+)\b", command.text):
@@ -207,7 +226,7 @@ def test_the_reference_has_each_path_that_is_relayed() -> None:
 
 @of("curl")
 def test_curl_asks_the_router_for_what_it_answers(command: Command) -> None:
-    flags = dict(zip(command.arguments, command.arguments[1:], strict=False))
+    flags = dict(pairwise(command.arguments))
     for url in [word for word in command.arguments if word.startswith("http")]:
         assert "/" + url.split("/", 3)[3] in endpoints("POST" if "-d" in flags else "GET")
     if "-d" in flags:
