@@ -11,6 +11,7 @@ import pytest
 from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
 from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import STREAM_HEAD
 from tests.support.storyteller import (
     FAULTS,
     PROMPT_TOKENS,
@@ -39,7 +40,7 @@ async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:
-    """Of a stream that ended as it should."""
+    """The events of a stream that ended as it should."""
     *data, done, end = answer.text.split("\n\n")
     assert (done, end) == ("data: [DONE]", "")
     return [json.loads(event.removeprefix("data: ")) for event in data]
@@ -190,26 +191,21 @@ async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete
     start_router: StartRouter, path: str, fields: dict[str, Any], says: str
 ) -> None:
     router = await start_router(breaking(6, says_that_it_died), Storyteller)
-    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
-    got = b""
-    async with router.http.stream("POST", path, json=body) as answer:
-        with pytest.raises(httpx.RemoteProtocolError):
-            async for part in answer.aiter_raw():
-                got += part
-    *_, last, end = got.split(b"\n\n")
-    error = json.loads(last.removeprefix(b"data: "))["error"]
-    assert (error["type"], error["code"], end) == ("server_error", "replica_failed", b"")
+    got = await broken_text(router, path, **fields)
+    *_, last, end = got.split("\n\n")
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert (error["type"], error["code"], end) == ("server_error", "replica_failed", "")
     assert says in error["message"]
     assert "incomplete" in error["message"]
-    assert b"[DONE]" not in got
+    assert "[DONE]" not in got
     assert router.engines[1].requests == 0
 
 
-async def broken_text(router: LiveRouter, **fields: Any) -> str:
+async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> str:
     """What the client got of a stream that ended in an error."""
-    body = {"model": MODEL, "stream": True, **BODIES[CHAT], **fields}
+    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     got = b""
-    async with router.http.stream("POST", CHAT, json=body) as answer:
+    async with router.http.stream("POST", path, json=body) as answer:
         with pytest.raises(httpx.RemoteProtocolError):
             async for part in answer.aiter_raw():
                 got += part
@@ -261,8 +257,6 @@ async def test_an_engines_error_before_the_first_byte_is_no_answer(
 ) -> None:
     class Dies(Engine):
         async def stream(self, request: dict[str, Any]) -> None:
-            from tests.support.engines import STREAM_HEAD
-
             self.transport.write(STREAM_HEAD)
             says_that_it_died(self)  # type: ignore[arg-type]
 
