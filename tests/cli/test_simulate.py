@@ -14,7 +14,7 @@ MOONCAKE = (
 
 
 def simulate(*args: str) -> Result:
-    """As it prints into a pipe."""
+    """Runs the command, whose output is a pipe."""
     return CliRunner().invoke(app, ["simulate", *args])
 
 
