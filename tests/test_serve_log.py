@@ -14,7 +14,7 @@ from serving.router.http_server import server_config
 
 @pytest.fixture
 def handler(tmp_path: Path) -> Iterator[MemoryHandler]:
-    """As Serve has it in a replica."""
+    """The handler that Serve gives the logger of a replica."""
     logger = logging.getLogger("ray.serve")
     file = RotatingFileHandler(tmp_path / "replica.log")
     handler = MemoryHandler(1, target=file)

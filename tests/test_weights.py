@@ -11,7 +11,7 @@ import yaml
 
 from serving.config import AppConfig
 from serving.weights import repositories
-from tests.support.hub import Hub, running_hub
+from tests.support.hub import Hub
 from tests.support.waiting import eventually
 
 REPOSITORY = "mistralai/Mistral-Small-24B-Instruct-2501"
@@ -28,7 +28,7 @@ FILES = {
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with running_hub() as hub:
+    with Hub() as hub:
         hub.repositories[REPOSITORY] = dict(FILES)
         yield hub
 

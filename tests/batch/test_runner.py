@@ -15,10 +15,9 @@ from tests.support.scripted_service import (
     BREAK,
     HOLD,
     Reply,
-    StandInService,
+    ScriptedService,
     completion,
     request_line,
-    serving,
 )
 from tests.support.waiting import eventually
 
@@ -35,7 +34,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 class Run:
     """One run over lines of those custom_ids, into `folder`."""
 
-    def __init__(self, service: StandInService, folder: Path, ids: list[str]) -> None:
+    def __init__(self, service: ScriptedService, folder: Path, ids: list[str]) -> None:
         self.service = service
         self.out = folder / "out.jsonl"
         self.ids = ids
@@ -69,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
 
 async def test_every_line_is_answered_once(tmp_path: Path) -> None:
     ids = [f"line-{number}" for number in range(100)]
-    with serving() as service:
+    with ScriptedService() as service:
         run = Run(service, tmp_path, ids)
         await run(concurrency=8)
     assert sorted(service.asked) == sorted(ids)
@@ -86,20 +85,20 @@ async def test_every_line_is_answered_once(tmp_path: Path) -> None:
 
 async def test_no_more_requests_at_a_time_than_allowed(tmp_path: Path) -> None:
     ids = [str(number) for number in range(10)]
-    with serving({custom_id: [HOLD] for custom_id in ids}) as service:
+    with ScriptedService({custom_id: [HOLD] for custom_id in ids}) as service:
         run = asyncio.create_task(Run(service, tmp_path, ids)(concurrency=3))
         await eventually(lambda: len(service.asked) == 3)
-        service.die()
+        service.stop()
         assert len(service.asked) == 3
         service.script = {}
-        service.live()
+        service.start()
         await run
     assert set(service.asked) == set(ids)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
 async def test_a_refusal_is_that_lines_failure_at_once(tmp_path: Path, status: int) -> None:
-    with serving({"bad": [Reply(status)]}) as service:
+    with ScriptedService({"bad": [Reply(status)]}) as service:
         run = Run(service, tmp_path, ["good", "bad"])
         await run()
     assert sorted(service.asked) == ["bad", "good"]
@@ -110,7 +109,7 @@ async def test_a_refusal_is_that_lines_failure_at_once(tmp_path: Path, status: i
 
 
 async def test_a_refusal_that_is_no_json_becomes_an_error_object(tmp_path: Path) -> None:
-    with serving({"bad": [Reply(413, b"<html>too\nlarge</html>")]}) as service:
+    with ScriptedService({"bad": [Reply(413, b"<html>too\nlarge</html>")]}) as service:
         run = Run(service, tmp_path, ["bad"])
         await run()
     body = run.failures()["bad"]["response"]["body"]
@@ -119,7 +118,7 @@ async def test_a_refusal_that_is_no_json_becomes_an_error_object(tmp_path: Path)
 
 @pytest.mark.parametrize("bad", [BREAK, Reply(500), Reply(502), Reply(200, b"<html>"), Reply(408)])
 async def test_what_may_pass_is_tried_again(tmp_path: Path, bad: Reply) -> None:
-    with serving({"a": [bad, bad]}) as service:
+    with ScriptedService({"a": [bad, bad]}) as service:
         run = Run(service, tmp_path, ["a"])
         await run(tries=3)
     assert service.asked == ["a"] * 3
@@ -135,7 +134,7 @@ async def test_retry_after_is_honoured(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Runner, "_pause", pause)
     unavailable = Reply(503, headers={"retry-after": "60"})
-    with serving({"a": [BUSY, unavailable]}) as service:
+    with ScriptedService({"a": [BUSY, unavailable]}) as service:
         run = Run(service, tmp_path, ["a"])
         await run(tries=3)
     first, second = waits
@@ -145,7 +144,7 @@ async def test_retry_after_is_honoured(tmp_path: Path, monkeypatch: pytest.Monke
 
 async def test_a_line_that_runs_out_of_tries_fails_and_the_others_go_on(tmp_path: Path) -> None:
     ids = ["first", "poison", *(str(number) for number in range(20))]
-    with serving({"poison": [Reply(500)] * 100}) as service:
+    with ScriptedService({"poison": [Reply(500)] * 100}) as service:
         run = Run(service, tmp_path, ids)
         await run(concurrency=2, tries=5)
     assert service.asked.count("poison") == 5
@@ -160,7 +159,7 @@ async def test_a_line_that_runs_out_of_tries_fails_and_the_others_go_on(tmp_path
 
 @pytest.mark.parametrize("bad", [Reply(500), Reply(502), Reply(200, b"<html>")])
 async def test_a_line_that_fails_alone_does_not_stop_the_run(tmp_path: Path, bad: Reply) -> None:
-    with serving({"poison": [BUSY_NOW, bad, Reply(503)]}) as service:
+    with ScriptedService({"poison": [BUSY_NOW, bad, Reply(503)]}) as service:
         run = Run(service, tmp_path, ["poison", "next"])
         await run(concurrency=1, tries=3)
     assert run.stopped is None
@@ -169,14 +168,14 @@ async def test_a_line_that_fails_alone_does_not_stop_the_run(tmp_path: Path, bad
 
 async def test_a_service_that_dies_and_returns_loses_nothing(tmp_path: Path) -> None:
     ids = [str(number) for number in range(50)]
-    with serving({str(number): [HOLD] for number in range(20, 24)}) as service:
+    with ScriptedService({str(number): [HOLD] for number in range(20, 24)}) as service:
         run = Run(service, tmp_path, ids)
         running = asyncio.create_task(run(concurrency=4, tries=10_000))
         await eventually(lambda: {"20", "21", "22", "23"} <= set(service.asked))
-        service.die()
+        service.stop()
         await eventually(lambda: run.tally.waiting == 4)
         assert "no answer" in run.tally.trouble
-        service.live()
+        service.start()
         await running
     assert set(run.answers()) == set(ids)
     assert all(
@@ -190,10 +189,10 @@ async def test_a_run_stops_when_nothing_is_answered_any_more(tmp_path: Path, dea
     ids = [str(number) for number in range(100)]
     busy = [BUSY_NOW, Reply(503)] * 50
     script = {} if dead else {custom_id: busy for custom_id in ids}
-    with serving(script) as service:
+    with ScriptedService(script) as service:
         run = Run(service, tmp_path, ids)
         if dead:
-            service.die()
+            service.stop()
         await run(concurrency=4, tries=3)
         assert run.stopped is not None
         assert "nothing was answered in 3 tries of a line" in run.stopped
@@ -203,7 +202,7 @@ async def test_a_run_stops_when_nothing_is_answered_any_more(tmp_path: Path, dea
 
 async def test_a_stop_does_not_wait_for_lines_that_wait(tmp_path: Path) -> None:
     patient = Reply(503, headers={"retry-after": "500"})
-    with serving({"a": [patient], "b": [Reply(503)] * 3}) as service:
+    with ScriptedService({"a": [patient], "b": [Reply(503)] * 3}) as service:
         run = Run(service, tmp_path, ["a", "b"])
         async with asyncio.timeout(60):
             await run(concurrency=2, tries=3)
@@ -213,7 +212,7 @@ async def test_a_stop_does_not_wait_for_lines_that_wait(tmp_path: Path) -> None:
 
 async def test_a_refused_key_stops_the_run_and_is_no_lines_failure(tmp_path: Path) -> None:
     ids = [str(number) for number in range(20)]
-    with serving({custom_id: [Reply(401)] for custom_id in ids}) as service:
+    with ScriptedService({custom_id: [Reply(401)] for custom_id in ids}) as service:
         run = Run(service, tmp_path, ids)
         await run(concurrency=2, tries=1)
     assert run.stopped is not None and "--api-key-env" in run.stopped
@@ -222,7 +221,7 @@ async def test_a_refused_key_stops_the_run_and_is_no_lines_failure(tmp_path: Pat
 
 
 async def test_the_key_goes_with_each_request(tmp_path: Path) -> None:
-    with serving() as service:
+    with ScriptedService() as service:
         async with connect(service.url, "secret", 1) as client:
             await check_service(client)
     assert service.keys == {"Bearer secret"}
@@ -235,7 +234,7 @@ async def test_an_output_that_cannot_be_written_ends_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Results, "append", full)
-    with serving() as service, pytest.raises(OSError, match="No space left"):
+    with ScriptedService() as service, pytest.raises(OSError, match="No space left"):
         await Run(service, tmp_path, ["a", "b", "c"])()
 
 
@@ -250,7 +249,10 @@ async def test_answers_that_do_not_reach_the_disk_end_the_run(
 
     monkeypatch.setattr(runner, "_SYNC_EVERY_S", 0)
     monkeypatch.setattr(Results, "sync", broken_once)
-    with serving({"a": [HOLD]}) as service, pytest.raises(OSError, match="Input/output error"):
+    with (
+        ScriptedService({"a": [HOLD]}) as service,
+        pytest.raises(OSError, match="Input/output error"),
+    ):
         async with asyncio.timeout(60):
             await Run(service, tmp_path, ["a"])()
 
@@ -260,7 +262,7 @@ async def test_an_input_that_cannot_be_read_on_ends_the_run(tmp_path: Path) -> N
         yield lines.parse_request(request_line("a"))
         raise InputError("changed")
 
-    with serving() as service, Results(tmp_path / "out.jsonl", ["a"]) as results:
+    with ScriptedService() as service, Results(tmp_path / "out.jsonl", ["a"]) as results:
         async with connect(service.url, None, 2) as client:
             running = Runner(client, results, Tally(2), tries=1)
             with pytest.raises(InputError, match="changed"):
@@ -269,7 +271,7 @@ async def test_an_input_that_cannot_be_read_on_ends_the_run(tmp_path: Path) -> N
 
 async def test_a_service_is_checked_before_the_first_line() -> None:
     async def check(models: Reply, url: Callable[[str], str] = str) -> None:
-        with serving(models=models) as service:
+        with ScriptedService(models=models) as service:
             async with connect(url(service.url), None, 1) as client:
                 await check_service(client)
 

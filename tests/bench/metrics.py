@@ -38,13 +38,13 @@ from serving.router.upstream import ConnectionPool
 from tests.bench.relay import request_of
 from tests.bench.relay_process import HOST, Server, announce, relay, running
 from tests.bench.relay_report import Case
+from tests.support.http_server import serve
 from tests.support.stand_in_engine import (
     CHUNKED,
     DONE,
     OK_HEAD,
     StandInEngine,
     chunk,
-    serve,
     stream_events,
 )
 
@@ -205,7 +205,7 @@ def record(model: str, tenant: str) -> RequestRecord:
 
 
 async def _serve_engine() -> None:
-    server = await serve(behaviour=RandomPace)
+    server = await serve(RandomPace)
     announce(server.sockets[0])
     await server.serve_forever()
 

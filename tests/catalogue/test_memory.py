@@ -14,18 +14,10 @@ from serving.catalogue.memory import (
     overhead_gib,
     weights_bytes,
 )
+from tests.catalogue.networks import MISTRAL_SMALL, QWEN3_32B
 
 PIXTRAL = Vision(hidden_size=1024, layers=24, ffn_size=4096, patch_size=14, merge_size=2)
-TEXT = Network(
-    hidden_size=5120,
-    layers=40,
-    heads=32,
-    kv_heads=8,
-    head_dim=128,
-    ffn_size=32768,
-    vocab_size=131072,
-)
-WITH_VISION = TEXT.model_copy(update={"vision": PIXTRAL})
+WITH_VISION = MISTRAL_SMALL.model_copy(update={"vision": PIXTRAL})
 
 
 def on(
@@ -53,7 +45,7 @@ def on(
 
 
 def test_parameters_are_those_that_the_makers_count() -> None:
-    assert TEXT.parameters == 23_572_403_200
+    assert MISTRAL_SMALL.parameters == 23_572_403_200
     assert WITH_VISION.vision_parameters == 438_958_080
     assert WITH_VISION.parameters == 24_011_361_280
 
@@ -64,17 +56,17 @@ def test_parameters_are_those_that_the_makers_count() -> None:
 )
 def test_weights(dtype: WeightsDtype, with_vision_gib: float, text_gib: float) -> None:
     assert weights_bytes(WITH_VISION, dtype) / GIB == pytest.approx(with_vision_gib, abs=0.05)
-    assert weights_bytes(TEXT, dtype) / GIB == pytest.approx(text_gib, abs=0.05)
+    assert weights_bytes(MISTRAL_SMALL, dtype) / GIB == pytest.approx(text_gib, abs=0.05)
 
 
 def test_int4_weights_are_as_large_as_the_files_of_an_awq_repository() -> None:
     published = 14_234_370_648  # safetensors of stelterlab/Mistral-Small-24B-Instruct-2501-AWQ
-    assert weights_bytes(TEXT, "int4") == pytest.approx(published, rel=1e-4)
+    assert weights_bytes(MISTRAL_SMALL, "int4") == pytest.approx(published, rel=1e-4)
 
 
 def test_kv_cache_of_a_token() -> None:
-    assert kv_bytes_per_token(TEXT, "auto") == 160 * 1024
-    assert kv_bytes_per_token(TEXT, "fp8") == 80 * 1024
+    assert kv_bytes_per_token(MISTRAL_SMALL, "auto") == 160 * 1024
+    assert kv_bytes_per_token(MISTRAL_SMALL, "fp8") == 80 * 1024
 
 
 @pytest.mark.parametrize(
@@ -97,22 +89,13 @@ def test_kv_tokens_are_within_a_tenth_of_the_estimates(
 
 
 def test_kv_tokens_are_those_that_llm_d_reports_of_qwen3_32b_on_two_h100s() -> None:
-    qwen = Network(
-        hidden_size=5120,
-        layers=64,
-        heads=64,
-        kv_heads=8,
-        head_dim=128,
-        ffn_size=25600,
-        vocab_size=151936,
-    )
-    assert on("H100-80GB", 2, network=qwen).kv_tokens == pytest.approx(307_000, rel=0.05)
+    assert on("H100-80GB", 2, network=QWEN3_32B).kv_tokens == pytest.approx(307_000, rel=0.05)
 
 
 def test_a_text_model_and_a_higher_share_leave_more_on_a_small_gpu() -> None:
-    small = on("RTX-4090", weights_dtype="int4", network=TEXT)
+    small = on("RTX-4090", weights_dtype="int4", network=MISTRAL_SMALL)
     assert small.kv_tokens == pytest.approx(44e3, rel=0.1)
-    larger = on("RTX-4090", weights_dtype="int4", network=TEXT, utilization=0.95)
+    larger = on("RTX-4090", weights_dtype="int4", network=MISTRAL_SMALL, utilization=0.95)
     assert larger.kv_tokens == pytest.approx(52e3, rel=0.1)
 
 
@@ -135,10 +118,10 @@ def test_kv_heads_are_repeated_where_there_are_more_gpus_than_heads() -> None:
 
 def test_the_fullest_pipeline_stage_counts() -> None:
     halves = on("H100-80GB", pipeline_parallel_size=2)
-    decoder_gib = weights_bytes(TEXT, "bf16") / GIB
+    decoder_gib = weights_bytes(MISTRAL_SMALL, "bf16") / GIB
     # The first stage has the vision encoder beside its half of the rest.
     assert halves.weights_gib_per_gpu == pytest.approx(
-        decoder_gib / 2 + PIXTRAL.parameters(TEXT.hidden_size) * 2 / GIB, abs=0.01
+        decoder_gib / 2 + PIXTRAL.parameters(MISTRAL_SMALL.hidden_size) * 2 / GIB, abs=0.01
     )
     assert halves.kv_bytes_per_token_per_gpu == 80 * 1024
     thirds = on("H100-80GB", pipeline_parallel_size=3)

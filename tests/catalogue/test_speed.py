@@ -7,25 +7,7 @@ import pytest
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import Network
 from serving.catalogue.speed import Speed, speed_by_formula
-
-MISTRAL_SMALL = Network(
-    hidden_size=5120,
-    layers=40,
-    heads=32,
-    kv_heads=8,
-    head_dim=128,
-    ffn_size=32768,
-    vocab_size=131072,
-)
-QWEN3_32B = Network(
-    hidden_size=5120,
-    layers=64,
-    heads=64,
-    kv_heads=8,
-    head_dim=128,
-    ffn_size=25600,
-    vocab_size=151936,
-)
+from tests.catalogue.networks import MISTRAL_SMALL, QWEN3_32B
 
 
 def of(network: Network = MISTRAL_SMALL, gpu: str = "H100-80GB", **fields: Any) -> Speed:

@@ -1,12 +1,18 @@
 """A router for tests of `deploy`: streamed chat answers of models, good or bad as a test says."""
 
-import json
-import threading
-import time
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.http_server import (
+    BackgroundServer,
+    Connection,
+    Request,
+    json_response,
+    response,
+)
+from tests.support.stand_in_engine import DONE, server_sent
 
 
 @dataclass(frozen=True)
@@ -18,44 +24,26 @@ class Manner:
     ttft_s: float = 0.0
     cut: bool = False
 
+    def answer(self, request: Request) -> bytes:
+        if request.method == b"GET":
+            data = [{"id": each, "object": "model"} for each in self.models]
+            return json_response({"object": "list", "data": data})
+        if self.status != 200:
+            return json_response({"error": {"message": "no", "type": "server_error"}}, self.status)
+        event = {"choices": [{"index": 0, "delta": {"content": "Paris"}}]}
+        return response(server_sent(event) + (b"" if self.cut else DONE))
+
 
 @contextmanager
 def router(manner: Callable[[], Manner]) -> Iterator[str]:
     """Its URL while the context is open; `manner` is asked at each request."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            data = [{"id": each, "object": "model"} for each in manner().models]
-            self._send(200, json.dumps({"object": "list", "data": data}).encode())
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+    class Router(Connection):
+        def receive(self, request: Request) -> None:
             now = manner()
-            if now.status != 200:
-                self._send(now.status, b'{"error": {"message": "no", "type": "server_error"}}')
-                return
-            time.sleep(now.ttft_s)
-            event = {"choices": [{"index": 0, "delta": {"content": "Paris"}}]}
-            self._send(
-                200,
-                b"data: " + json.dumps(event).encode() + b"\n\n"
-                + (b"" if now.cut else b"data: [DONE]\n\n"),
-            )  # fmt: skip
+            delay_s = now.ttft_s if request.method == b"POST" else 0.0
+            write = self.transport.write
+            asyncio.get_running_loop().call_later(delay_s, write, now.answer(request))
 
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with BackgroundServer(Router) as server:
+        yield server.url

@@ -18,7 +18,7 @@ from serving.batch import retry
 from serving.cli import app
 from serving.cli.up import Progress
 from serving.config import AppConfig
-from tests.support.scripted_service import HOLD, Reply, StandInService, request_line, serving
+from tests.support.scripted_service import HOLD, Reply, ScriptedService, request_line
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,10 @@ def ids(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def half_done(source: Path, out: Path) -> Iterator[tuple[StandInService, subprocess.Popen[str]]]:
+def half_done(source: Path, out: Path) -> Iterator[tuple[ScriptedService, subprocess.Popen[str]]]:
     """A run with half of the lines answered and four others asked, which get no answer."""
     script = {custom_id: [HOLD] for custom_id in IDS[20:24]}
-    with serving(script) as service:
+    with ScriptedService(script) as service:
         process = started(source, out, "--url", service.url, "--concurrency", "4")
         try:
             wait_for(lambda: len(service.asked) == 24 and len(ids(out)) == 20)
@@ -77,7 +77,7 @@ def half_done(source: Path, out: Path) -> Iterator[tuple[StandInService, subproc
 
 
 def test_all_answered_is_0_and_says_so(source: Path, out: Path) -> None:
-    with serving() as service:
+    with ScriptedService() as service:
         result = batch(source, out, "--url", service.url)
     assert result.exit_code == 0
     assert f"{out}: 40 of 40 lines answered" in result.stderr
@@ -87,7 +87,7 @@ def test_all_answered_is_0_and_says_so(source: Path, out: Path) -> None:
 
 
 def test_some_failed_is_1_and_names_them_and_again_in_the_next_run(source: Path, out: Path) -> None:
-    with serving({"line-7": [Reply(400)] * 2}) as service:
+    with ScriptedService({"line-7": [Reply(400)] * 2}) as service:
         result = batch(source, out, "--url", service.url)
         assert result.exit_code == 1
         assert f"{out}: 39 of 40 lines answered" in result.stderr
@@ -109,7 +109,7 @@ def test_some_failed_is_1_and_names_them_and_again_in_the_next_run(source: Path,
 
 
 def test_a_done_batch_needs_no_service(source: Path, out: Path) -> None:
-    with serving() as service:
+    with ScriptedService() as service:
         batch(source, out, "--url", service.url)
     assert batch(source, out, "--url", service.url).exit_code == 0
 
@@ -153,7 +153,7 @@ def test_a_second_run_on_the_same_output_is_refused(source: Path, out: Path) -> 
 def test_a_bad_line_is_told_before_the_first_request(source: Path, out: Path) -> None:
     with source.open("ab") as file:
         file.write(request_line("line-3") + request_line("x", body={"stream": True}))
-    with serving() as service:
+    with ScriptedService() as service:
         result = batch(source, out, "--url", service.url)
     assert result.exit_code == 2
     assert f"{source}:41: `custom_id` 'line-3' stands on two lines" in result.stderr
@@ -165,7 +165,7 @@ def test_a_service_that_takes_nothing_ends_the_run_and_the_next_goes_on(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
-    with serving({custom_id: [Reply(503)] * 3 for custom_id in IDS}) as service:
+    with ScriptedService({custom_id: [Reply(503)] * 3 for custom_id in IDS}) as service:
         options = ("--url", service.url, "--tries", "3", "--concurrency", "4")
         result = batch(source, out, *options)
         assert result.exit_code == 2
@@ -177,7 +177,7 @@ def test_a_service_that_takes_nothing_ends_the_run_and_the_next_goes_on(
 
 
 def test_nothing_there_is_one_clear_line(source: Path, out: Path) -> None:
-    with serving() as service:
+    with ScriptedService() as service:
         pass
     result = batch(source, out, "--url", service.url)
     assert result.exit_code == 2
@@ -189,7 +189,7 @@ def test_the_key_comes_from_the_named_variable(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_KEY", "secret\n")
-    with serving() as service:
+    with ScriptedService() as service:
         result = batch(source, out, "--url", service.url, "--api-key-env", "BATCH_KEY")
     assert result.exit_code == 0
     assert service.keys == {"Bearer secret"}
@@ -234,12 +234,12 @@ def test_a_service_of_its_own_runs_only_while_it_is_needed(
     source: Path, out: Path, options: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command: Any = importlib.import_module("serving.cli.batch")
-    ran: list[StandInService] = []
+    ran: list[ScriptedService] = []
 
     @contextlib.contextmanager
     def service(config: AppConfig, say: Progress) -> Iterator[Path]:
         assert config.router.host == "127.0.0.1" and config.router.port != 8000
-        with serving(port=config.router.port) as stand_in:
+        with ScriptedService(port=config.router.port) as stand_in:
             ran.append(stand_in)
             yield Path()
 

@@ -17,7 +17,7 @@ TINY = "tiny-mistral-small-3.2"
 
 
 def calibrate(*args: str) -> Result:
-    """As it prints into a pipe."""
+    """Runs the command, whose output is a pipe."""
     return CliRunner().invoke(app, ["calibrate", *args])
 
 

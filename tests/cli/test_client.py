@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from serving.cli import app
 from serving.cli.client import checked_url
+from tests.support.ports import free_port
 
 BAD_URLS = [
     "http://[::1",
@@ -36,6 +37,15 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
 def test_each_command_checks_the_address(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*command, "--url", BAD_URLS[0]], catch_exceptions=False)
     assert result.exit_code == 2 and "--url must be" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "top"])
+def test_nothing_there_is_one_line(command: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(app, [command, "--url", url], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"mistral-serve: nothing answers at {url}.")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

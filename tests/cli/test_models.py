@@ -13,7 +13,7 @@ SMALL = "mistral-small-3.2-24b-instruct-2506"
 
 
 def models(*args: str) -> Result:
-    """As it prints into a pipe."""
+    """Runs the command, whose output is a pipe."""
     return CliRunner().invoke(app, ["models", *args], env={"COLUMNS": "40"})
 
 

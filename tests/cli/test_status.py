@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from serving.cli import app
 from tests.cli.service import URL, a_model, a_replica, a_service, run
-from tests.support.scripted_service import Reply, serving
+from tests.support.scripted_service import Reply, ScriptedService
 
 Status = Callable[[bytes], Result]
 
@@ -45,18 +45,10 @@ def test_what_is_another_service_is_told(status: Status, body: str) -> None:
 
 
 def test_an_error_is_not_taken_for_silence() -> None:
-    with serving(models=Reply(404)) as service:
+    with ScriptedService(models=Reply(404)) as service:
         result = CliRunner().invoke(app, ["status", "--url", service.url], catch_exceptions=False)
     assert result.exit_code == 1
     assert result.stderr.startswith(
         f"mistral-serve: {service.url}/-/status answers 404: --url must be"
     )
     assert result.stderr.count("\n") == 1
-
-
-def test_nothing_there_is_one_line() -> None:
-    with serving() as service:
-        pass
-    result = CliRunner().invoke(app, ["status", "--url", service.url], catch_exceptions=False)
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"mistral-serve: nothing answers at {service.url}.")

@@ -11,14 +11,13 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from serving.cli import app
 from serving.router.status import Quantiles, ServiceStatus
 from tests.cli.service import a_model, a_replica, a_service, run
 from tests.support.engines import Engine
+from tests.support.http_server import Request, answering, response, running
 from tests.support.live_router import MODEL, running_router
-from tests.support.scripted_service import serving
 from tests.support.waiting import eventually
 
 TOP = "-c", "from serving.cli import main; main()", "top"
@@ -67,14 +66,6 @@ def test_one_of_several_routers_says_what_is_its_own(top: Top) -> None:
     assert "router router-0, one of 3" in top(service).stdout
 
 
-def test_nothing_there_is_one_line() -> None:
-    with serving() as service:
-        pass
-    result = CliRunner().invoke(app, ["top", "--url", service.url], catch_exceptions=False)
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"mistral-serve: nothing answers at {service.url}.")
-
-
 @asynccontextmanager
 async def in_a_terminal(url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, bytearray]]:
     """The command, and what it shows."""
@@ -120,17 +111,15 @@ async def test_in_a_terminal_it_follows_the_service_until_ctrl_c() -> None:
 async def test_a_service_that_is_away_for_a_while_is_told_and_seen_again() -> None:
     replicas: list[str] = ["before"]
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        if replicas:
-            body = msgspec.json.encode(a_service(small=a_model(*map(a_replica, replicas))))
-            head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            writer.write(head % len(body) + body)
-        writer.close()
+    def answer(_: Request) -> bytes | None:
+        if not replicas:
+            return None
+        return response(msgspec.json.encode(a_service(small=a_model(*map(a_replica, replicas)))))
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, in_a_terminal(url) as (process, seen):
+    async with (
+        running(answering(answer)) as port,
+        in_a_terminal(f"http://127.0.0.1:{port}") as (process, seen),
+    ):
         await eventually(lambda: b"before" in seen, within_s=60)
         replicas.clear()
         await eventually(lambda: b"no router answers" in seen, within_s=30)

@@ -1,4 +1,4 @@
-"""A server that says what a test tells it to."""
+"""A server whose answers a test scripts, as an httpx transport: nothing listens."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -117,7 +117,7 @@ def error(message: str = "wrong", status: int = 400, **fields: Any) -> httpx.Res
 
 
 def always(body: Any, headers: dict[str, str] | None = None) -> Handler:
-    """The same answer to every request, streamed where that is asked."""
+    """Gives every request one answer, streamed where that is asked."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(body, httpx.Response):

@@ -2,16 +2,15 @@
 
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvloop
 
 from tests.e2e.service import Service
-from tests.support import stand_in_engine
+from tests.support.http_server import BackgroundServer
+from tests.support.stand_in_engine import StandInEngine
 
 BODY = {
     "model": "tiny",
@@ -25,14 +24,8 @@ STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
 @pytest.fixture(scope="module")
 def stand_in() -> Iterator[str]:
     """The URL of a stand-in engine."""
-    loop = uvloop.new_event_loop()
-    server = loop.run_until_complete(stand_in_engine.serve())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with BackgroundServer(StandInEngine) as server:
+        yield server.url
 
 
 def shape(value: Any) -> Any:

@@ -22,6 +22,7 @@ from tests.engine.web import (
     refused,
     running_web,
 )
+from tests.support.http_server import Connection
 from tests.support.waiting import eventually
 
 
@@ -96,37 +97,39 @@ async def test_data_urls(url: str) -> None:
     assert await load(ImageFetcher(), url) == PNG
 
 
-async def silent(writer: asyncio.StreamWriter) -> None:
+def picture_of_length(declared: int, body: bytes = PNG) -> bytes:
+    return answer(body, "Content-Type: image/png", f"Content-Length: {declared}")
+
+
+async def silent(connection: Connection) -> None:
     await asyncio.Event().wait()
 
 
-async def dripping(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
+async def dripping(connection: Connection) -> None:
+    connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
     while True:
-        writer.write(b"x")
-        await writer.drain()
+        await connection.send_and_drain(b"x")
         await asyncio.sleep(0.001)
 
 
-async def endless(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
+async def endless(connection: Connection) -> None:
+    connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
     while True:
-        writer.write(bytes(65536))
-        await writer.drain()
+        await connection.send_and_drain(bytes(65536))
 
 
-async def endless_headers(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n")
+async def endless_headers(connection: Connection) -> None:
+    connection.transport.write(b"HTTP/1.1 200 OK\r\n")
     while True:
-        writer.write(b"X-Filler: " + b"x" * 4000 + b"\r\n")
-        await writer.drain()
+        await connection.send_and_drain(b"X-Filler: " + b"x" * 4000 + b"\r\n")
 
 
-async def endless_redirects(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 302 Found\r\nLocation: /dripping\r\nContent-Type: image/png\r\n\r\n")
+async def endless_redirects(connection: Connection) -> None:
+    connection.transport.write(
+        b"HTTP/1.1 302 Found\r\nLocation: /dripping\r\nContent-Type: image/png\r\n\r\n"
+    )
     while True:
-        writer.write(bytes(65536))
-        await writer.drain()
+        await connection.send_and_drain(bytes(65536))
 
 
 @pytest.mark.parametrize("handler", [silent, dripping])
@@ -146,10 +149,9 @@ async def test_a_slow_name_server(web: Web) -> None:
 
 
 async def test_the_time_is_of_all_redirects_together(web: Web) -> None:
-    async def slow_redirect(writer: asyncio.StreamWriter) -> None:
+    async def slow_redirect(connection: Connection) -> None:
         await asyncio.sleep(0.03)
-        writer.write(redirect("/b", 302, "Connection: close"))
-        await writer.drain()
+        await connection.send_and_drain(redirect("/b", 302, "Connection: close"))
 
     web.routes["/b"] = slow_redirect
     fetcher = web.fetcher(limits=Limits(timeout_s=0.1, max_redirects=100))
@@ -187,8 +189,10 @@ async def test_the_limit_of_bytes(web: Web, excess: int) -> None:
 
 
 async def test_a_declared_length_over_the_limit_is_not_waited_for(web: Web) -> None:
-    async def never_sends(writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(b"", "Content-Type: image/png", f"Content-Length: {2**40}"))
+    async def never_sends(connection: Connection) -> None:
+        connection.transport.write(
+            answer(b"", "Content-Type: image/png", f"Content-Length: {2**40}")
+        )
         await asyncio.Event().wait()
 
     web.routes["/b"] = never_sends
@@ -196,9 +200,10 @@ async def test_a_declared_length_over_the_limit_is_not_waited_for(web: Web) -> N
 
 
 async def test_a_body_shorter_than_its_declared_length(web: Web) -> None:
-    async def breaks_off(writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(PNG, "Content-Type: image/png", f"Content-Length: {len(PNG) + 1}"))
-        await writer.drain()
+    async def breaks_off(connection: Connection) -> None:
+        await connection.send_and_drain(
+            answer(PNG, "Content-Type: image/png", f"Content-Length: {len(PNG) + 1}")
+        )
 
     web.routes["/b"] = breaks_off
     assert "broke off" in await refused(web.fetcher(), web.url("/b"))
@@ -207,12 +212,13 @@ async def test_a_body_shorter_than_its_declared_length(web: Web) -> None:
 async def test_of_a_body_longer_than_its_declared_length_no_more_is_read(web: Web) -> None:
     loaded = asyncio.Event()
 
-    async def lies(writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(PNG, "Content-Type: image/png", f"Content-Length: {len(PNG)}"))
+    async def lies(connection: Connection) -> None:
+        connection.transport.write(
+            answer(PNG, "Content-Type: image/png", f"Content-Length: {len(PNG)}")
+        )
         await loaded.wait()
         while True:
-            writer.write(bytes(65536))
-            await writer.drain()
+            await connection.send_and_drain(bytes(65536))
 
     web.routes["/b"] = lies
     assert await load(web.fetcher(), web.url("/b")) == PNG
@@ -221,8 +227,7 @@ async def test_of_a_body_longer_than_its_declared_length_no_more_is_read(web: We
 
 
 async def test_a_body_that_comes_with_more_than_its_declared_length(web: Web) -> None:
-    headers = ["Content-Type: image/png", f"Content-Length: {len(PNG)}"]
-    web.routes["/b"] = answer(PNG + bytes(1000), *headers)
+    web.routes["/b"] = picture_of_length(len(PNG), PNG + bytes(1000))
     assert "gave no valid answer" in await refused(web.fetcher(), web.url("/b"))
     await eventually(lambda: not web.connections)
 
@@ -255,9 +260,8 @@ async def test_other_statuses(web: Web, status: int) -> None:
     ],
 )
 async def test_what_is_no_http(web: Web, raw: bytes, reason: str) -> None:
-    async def write(writer: asyncio.StreamWriter) -> None:
-        writer.write(raw)
-        await writer.drain()
+    async def write(connection: Connection) -> None:
+        await connection.send_and_drain(raw)
 
     web.routes["/b"] = write
     assert reason in await refused(web.fetcher(), web.url("/b"))

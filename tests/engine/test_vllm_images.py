@@ -45,7 +45,7 @@ def images_loaded_safely(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def connector() -> Any:
-    """As vLLM makes one for each request; the local path is what must have no effect."""
+    """A connector such as vLLM makes for each request. The local path must have no effect."""
     return MEDIA_CONNECTOR_REGISTRY.load(
         vllm.envs.VLLM_MEDIA_CONNECTOR,
         media_io_kwargs=None,

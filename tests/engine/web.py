@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from serving.engine.image_file import MediaError
 from serving.engine.media import ImageFetcher
 from serving.engine.public_address import IPAddress, is_public
+from tests.support.http_server import Connection, Request, running
 
 PUBLIC = "127.0.0.2"
 """Stands for a public address. All others are what they are."""
 PRIVATE = "127.0.0.1"
 
-Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[Connection], Awaitable[None]]
 
 
 def answer(body: bytes = b"", *headers: str, status: int = 200) -> bytes:
@@ -45,7 +46,7 @@ def redirect(location: str, status: int = 302, *headers: str) -> bytes:
 
 
 @dataclass
-class Request:
+class Visit:
     """A request as it came in, and the address it came to."""
 
     address: str
@@ -55,15 +56,15 @@ class Request:
 
 @dataclass
 class Web:
-    """Listens on PUBLIC and PRIVATE at one port. A route is the bytes of a response, or what
-    writes them.
+    """Listens on PUBLIC and PRIVATE at one port. A route is the bytes of a response, or writes
+    them and has the connection closed when it returns.
     """
 
     port: int
     routes: dict[str, bytes | Handler] = field(default_factory=dict)
-    requests: list[Request] = field(default_factory=list)
-    connections: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Those that are open."""
+    requests: list[Visit] = field(default_factory=list)
+    connections: set[Connection] = field(default_factory=set)
+    """All that are open."""
 
     def url(self, path: str, host: str = "images.test", scheme: str = "http") -> str:
         return f"{scheme}://{host}:{self.port}{path}"
@@ -76,37 +77,6 @@ class Web:
         """A fetcher that has the real policy but for PUBLIC and the server's port."""
         kwargs.setdefault("resolver", Names({"images.test": [PUBLIC], **(names or {})}))
         return ImageFetcher(is_allowed=public_here, ports=frozenset({80, 443, self.port}), **kwargs)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.connections.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self.connections.discard(task)
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            target = head[0].split(" ")[1]
-            headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
-            address = writer.get_extra_info("sockname")[0]
-            self.requests.append(Request(address, target, headers))
-            route = self.routes.get(target, answer(status=404))
-            if not isinstance(route, bytes):
-                await route(writer)
-                return
-            writer.write(route)
-            await writer.drain()
-
-    async def close(self) -> None:
-        for task in self.connections:
-            task.cancel()
-        await asyncio.gather(*self.connections)
 
 
 async def load(fetcher: ImageFetcher, url: str) -> bytes:
@@ -126,17 +96,29 @@ def public_here(address: IPAddress) -> bool:
 
 @contextlib.asynccontextmanager
 async def running_web(tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
-    public, private = sockets_of_one_port()
-    web = Web(public.getsockname()[1])
-    servers = [
-        await asyncio.start_server(web.serve, sock=sock, ssl=tls) for sock in (public, private)
-    ]
-    try:
+    sockets = sockets_of_one_port()
+    web = Web(sockets[0].getsockname()[1])
+
+    class Visited(Connection):
+        def receive(self, request: Request) -> None:
+            address, target = self.transport.get_extra_info("sockname")[0], request.target.decode()
+            headers = {name.decode().lower(): value.decode() for name, value in request.headers}
+            web.requests.append(Visit(address, target, headers))
+            route = web.routes.get(target, answer(status=404))
+            if isinstance(route, bytes):
+                self.transport.write(route)
+            else:
+                self.task = asyncio.create_task(self._run(route))
+
+        async def _run(self, route: Handler) -> None:
+            await route(self)
+            self.transport.close()
+
+    web.connections = Visited.connections
+    async with contextlib.AsyncExitStack() as stack:
+        for sock in sockets:
+            await stack.enter_async_context(running(Visited, tls, sock))
         yield web
-    finally:
-        for server in servers:
-            server.close()
-        await web.close()
 
 
 def sockets_of_one_port() -> tuple[socket.socket, socket.socket]:

@@ -19,7 +19,7 @@ def delta(finish_reason: str | None = None, index: int = 0, **fields: Any) -> di
 
 
 def stream_of(*texts: str, finish_reason: str = "stop") -> bytes:
-    """As vLLM streams: the role, then text, the end, and [DONE]."""
+    """A stream such as vLLM sends: the role, then text, the end, and [DONE]."""
     events = [event(delta(role="assistant", content=""))]
     events += [event(delta(content=text)) for text in texts]
     return b"".join([*events, event(delta(finish_reason)), b"data: [DONE]\n\n"])

@@ -1,19 +1,14 @@
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 
 from tests.support.engines import Engine
+from tests.support.event_loop import pytest_asyncio_loop_factories
 from tests.support.live_router import LiveRouter, StartRouter, running_router
 
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], Any]]:
-    """Production's event loop."""
-    return {"uvloop": uvloop.new_event_loop}
+__all__ = ["pytest_asyncio_loop_factories"]
 
 
 @pytest.fixture

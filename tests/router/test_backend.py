@@ -17,6 +17,7 @@ from serving.router.errors import ApiError
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
 from tests.support.engines import Engine
+from tests.support.http_server import Connection, Request, response, running
 from tests.support.live_router import StartRouter
 from tests.support.waiting import eventually
 
@@ -72,25 +73,27 @@ async def test_a_request_goes_to_it_with_its_name_its_key_and_the_models_default
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-class Elsewhere:
-    """A server whose answers to health checks are `status`; 0: it closes the connection."""
+class Elsewhere(Connection):
+    """Answers health checks with `status`; closes the connection if that is 0."""
 
-    def __init__(self) -> None:
-        self.status = 200
-        self.requests: list[bytes] = []
+    status: int
+    received: list[Request]
 
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
-            while self.status:
-                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % self.status)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.status, cls.received = 200, []
+
+    def receive(self, request: Request) -> None:
+        self.received.append(request)
+        if self.status:
+            self.transport.write(response(b"{}", self.status))
+        else:
+            self.transport.close()
 
 
-@contextlib.asynccontextmanager
-async def listening(elsewhere: Elsewhere, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    server = await asyncio.start_server(elsewhere, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+@pytest.fixture
+def elsewhere() -> type[Elsewhere]:
+    return type("AnotherServer", (Elsewhere,), {})
 
 
 @contextlib.asynccontextmanager
@@ -107,20 +110,22 @@ async def watched(backend: Backend) -> AsyncIterator[list[list[ReplicaInfo]]]:
 
 
 async def test_it_is_a_replica_while_it_answers(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    elsewhere: type[Elsewhere], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(KEY, SECRET)
-    elsewhere = Elsewhere()
     async with (
-        listening(elsewhere) as address,
-        watched(Backend(f"http://{address}/v1", "m", 1000, KEY)) as told,
+        running(elsewhere) as port,
+        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000, KEY)) as told,
     ):
         await eventually(lambda: len(told) == 1)
         ((replica,),) = told
-        assert (f"{replica.host}:{replica.port}", replica.max_model_len) == (address, 1000)
-        head = elsewhere.requests[0].decode()
-        assert head.startswith("GET /v1/models HTTP/1.1\r\n")
-        assert f"authorization: Bearer {SECRET}\r\n" in head
+        assert (f"{replica.host}:{replica.port}", replica.max_model_len) == (
+            f"127.0.0.1:{port}",
+            1000,
+        )
+        request = elsewhere.received[0]
+        assert (request.method, request.target) == (b"GET", b"/v1/models")
+        assert request.header(b"authorization") == b"Bearer " + SECRET.encode()
         elsewhere.status = 503
         await eventually(lambda: len(told) == 2)
         elsewhere.status = 200
@@ -131,33 +136,34 @@ async def test_it_is_a_replica_while_it_answers(
     assert SECRET not in caplog.text
 
 
-async def test_one_lost_answer_does_not_take_it_out() -> None:
-    elsewhere = Elsewhere()
+async def test_one_lost_answer_does_not_take_it_out(elsewhere: type[Elsewhere]) -> None:
     async with (
-        listening(elsewhere) as address,
-        watched(Backend(f"http://{address}/v1", "m", 1000)) as told,
+        running(elsewhere) as port,
+        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as told,
     ):
         await eventually(lambda: len(told) == 1)
-        before = len(elsewhere.requests)
+        before = len(elsewhere.received)
         elsewhere.status = 503
-        await eventually(lambda: len(elsewhere.requests) == before + 1)
+        await eventually(lambda: len(elsewhere.received) == before + 1)
         elsewhere.status = 200
-        await eventually(lambda: len(elsewhere.requests) > before + 3)
+        await eventually(lambda: len(elsewhere.received) > before + 3)
         assert len(told) == 1
 
 
-async def test_a_refused_key_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    elsewhere = Elsewhere()
+async def test_a_refused_key_is_told_in_the_log(
+    elsewhere: type[Elsewhere], caplog: pytest.LogCaptureFixture
+) -> None:
     elsewhere.status = 401
     with caplog.at_level(logging.WARNING):
         async with (
-            listening(elsewhere) as address,
-            watched(Backend(f"http://{address}/v1", "m", 1000)) as told,
+            running(elsewhere) as port,
+            watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as told,
         ):
-            await eventually(lambda: len(elsewhere.requests) > 2)
+            await eventually(lambda: len(elsewhere.received) > 2)
             assert told == [[]]
     assert [record.getMessage() for record in caplog.records] == [
-        f"m at {address} is down: it answers 401: api_key_env names the variable with its key"
+        f"m at 127.0.0.1:{port} is down: "
+        "it answers 401: api_key_env names the variable with its key"
     ]
 
 
@@ -173,15 +179,18 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_https_is_spoken_to_a_trusted_server_alone(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, trusted: bool
+    elsewhere: type[Elsewhere],
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: bool,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     async with (
-        listening(Elsewhere(), context) as address,
-        watched(Backend(f"https://{address}/v1", "m", 1000)) as told,
+        running(elsewhere, context) as port,
+        watched(Backend(f"https://127.0.0.1:{port}/v1", "m", 1000)) as told,
     ):
         await eventually(lambda: len(told) == 1)
         assert bool(told[0]) == trusted

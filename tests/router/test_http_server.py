@@ -90,6 +90,14 @@ async def serving(app: App) -> AsyncIterator[tuple[HttpServer, Callable[[], sock
         await running
 
 
+async def slow_request(app: App, connect: Callable[[], socket.socket]) -> socket.socket:
+    """The client of a request that the app has begun to answer."""
+    client = connect()
+    client.send(REQUEST.replace(b"/", b"/slow", 1))
+    await eventually(lambda: app.asked)
+    return client
+
+
 async def read(client: socket.socket) -> bytes:
     """Until the server closes the connection."""
     client.setblocking(False)
@@ -134,9 +142,7 @@ async def test_requests_on_idle_connections_are_answered_and_told_to_close() -> 
 async def test_an_answer_under_way_is_finished() -> None:
     app = App()
     async with serving(app) as (server, connect):
-        client = connect()
-        client.send(REQUEST.replace(b"/", b"/slow", 1))
-        await eventually(lambda: app.asked)
+        client = await slow_request(app, connect)
         stopping = asyncio.create_task(server.stop(5, 0))
         await eventually(lambda: not server.servers[0].is_serving())
         app.released.set()
@@ -147,9 +153,7 @@ async def test_an_answer_under_way_is_finished() -> None:
 async def test_it_stops_when_its_time_is_over() -> None:
     app = App()
     async with serving(app) as (server, connect):
-        client = connect()
-        client.send(REQUEST.replace(b"/", b"/slow", 1))
-        await eventually(lambda: app.asked)
+        client = await slow_request(app, connect)
         async with asyncio.timeout(5):
             await server.stop(0.1)
         assert server.should_exit

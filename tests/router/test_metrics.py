@@ -53,7 +53,7 @@ class Scrape:
 
 
 async def scrape(router: LiveRouter, requests: int | None = None) -> Scrape:
-    """As soon as so many requests are over."""
+    """Waits until `requests` are over, and reads the metrics."""
     await eventually(lambda: requests in (None, len(router.lines)))
     response = await router.http.get("/metrics")
     assert response.status_code == 200

@@ -10,8 +10,9 @@ import pytest
 
 from serving.router.recovery import CHAT, COMPLETIONS, Recovery, obstacle
 from tests.router.test_app import error_of
-from tests.support.engines import STREAM_HEAD, Engine, IsUnavailable, ResetsAfterHead
+from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import STREAM_HEAD
 from tests.support.storyteller import (
     FAULTS,
     PROMPT_TOKENS,
@@ -41,7 +42,7 @@ async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:
-    """Of a stream that ended as it should."""
+    """The events of a stream that ended as it should."""
     *data, done, end = answer.text.split("\n\n")
     assert (done, end) == ("data: [DONE]", "")
     return [json.loads(event.removeprefix("data: ")) for event in data]

@@ -98,10 +98,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.open_stream())
-    connection = await router.asked()
-    connection.begin_stream(EVENTS[0])
-    response = await answer
+    connection, response = await router.begun_stream(EVENTS[0])
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     chunks = response.aiter_raw()
     assert await anext(chunks) == EVENTS[0]
@@ -113,7 +110,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
 
 
 async def test_a_stream_of_a_known_length_arrives_whole(start_router: StartRouter) -> None:
-    """As another server may send it."""
+    """Servers other than vLLM may send one."""
     router = await start_router(Steered)
     asking = asyncio.create_task(router.chat(stream=True))
     connection = await router.asked()

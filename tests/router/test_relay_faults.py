@@ -120,10 +120,7 @@ async def test_a_kept_connection_that_the_engine_closed_is_no_error(
 
 async def break_after(router: LiveRouter, sent: bytes, abruptly: bool) -> tuple[bytes, Exception]:
     """Has a stream break after `sent`. Returns what the client got, and how it ended."""
-    answer = asyncio.create_task(router.open_stream())
-    connection = await router.asked()
-    connection.begin_stream(sent)
-    response = await answer
+    connection, response = await router.begun_stream(sent)
     got = b""
     with pytest.raises(httpx.RemoteProtocolError) as ended:
         async for part in response.aiter_raw():
@@ -179,10 +176,7 @@ async def test_a_client_that_leaves_within_a_stream_ends_the_engines_work(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.open_stream())
-    connection = await router.asked()
-    connection.begin_stream(EVENTS[0])
-    response = await answer
+    connection, response = await router.begun_stream(EVENTS[0])
     assert await anext(response.aiter_raw()) == EVENTS[0]
     await response.aclose()
     async with asyncio.timeout(1):

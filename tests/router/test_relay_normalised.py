@@ -118,10 +118,9 @@ async def test_a_stream_that_breaks_in_an_event_ends_with_the_error_alone(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.open_stream(reasoning_format="separate"))
-    connection = await router.asked()
-    connection.begin_stream(chunk_event(content="Seven."), b'data: {"half an')
-    response = await answer
+    connection, response = await router.begun_stream(
+        chunk_event(content="Seven."), b'data: {"half an', reasoning_format="separate"
+    )
     chunks = response.aiter_raw()
     assert await anext(chunks) == chunk_event(content="Seven.")
     connection.transport.close()

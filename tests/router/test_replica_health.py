@@ -23,14 +23,14 @@ class Watched(Steered):
     drains = False
     authorization: bytes | None = None
 
-    def be_asked_for_health(self) -> None:
+    def answer_health(self) -> None:
         cls = type(self)
         cls.asked_for_health += 1
         cls.authorization = self.latest.header(b"authorization")
         if cls.drains:
             self.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
         elif not cls.silent:
-            super().be_asked_for_health()
+            super().answer_health()
 
 
 def watched(router: LiveRouter, index: int = 0) -> type[Watched]:

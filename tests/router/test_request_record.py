@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from serving.router import errors
-from tests.support.engines import STREAM_HEAD, Engine, ResetsBeforeHead, Steered
+from tests.support.engines import Engine, ResetsBeforeHead, Steered
 from tests.support.live_router import (
     ALIAS,
     CHAT,
@@ -19,7 +19,7 @@ from tests.support.live_router import (
     LiveRouter,
     StartRouter,
 )
-from tests.support.stand_in_engine import CHUNKED, OK_HEAD
+from tests.support.stand_in_engine import CHUNKED, OK_HEAD, STREAM_HEAD
 from tests.support.storyteller import STORY, Storyteller, breaking, resets
 from tests.support.waiting import eventually
 
@@ -223,10 +223,7 @@ async def test_when_the_replicas_failed_the_line_has_the_last(start_router: Star
 
 async def test_a_client_that_leaves_is_a_line(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    opening = asyncio.create_task(router.open_stream(**ASK))
-    connection = await router.asked()
-    connection.begin_stream(b"data: {}\n\n")
-    response = await opening
+    _, response = await router.begun_stream(b"data: {}\n\n", **ASK)
     await response.aclose()
     fields = await record(router)
     assert (fields["outcome"], fields["status"]) == ("client_gone", 200)

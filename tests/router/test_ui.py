@@ -4,16 +4,17 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser, FilePayload, Page, expect
 
 from serving.admission import Capacity
 from serving.config import TenantConfig
 from serving.router.model import Model
 from tests.router.test_app import error_of
-from tests.support.browser import Browser, Page, needs_chromium, running_browser
+from tests.support.browser import needs_chromium, running_browser
 from tests.support.engines import IsUnavailable, Steered
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
 from tests.support.stand_in_engine import (
@@ -57,23 +58,33 @@ async def asked(router: LiveRouter, engine: int = 0) -> Telling:
     return telling
 
 
-async def ready(browser: Browser, router: LiveRouter) -> Page:
-    """The page, where a prompt can be sent."""
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("document.querySelector('#model').value")
+async def opened(
+    browser: Browser, router: LiveRouter, complaints: list[str] | None = None, **options: Any
+) -> Page:
+    """The page. `complaints` gets its exceptions, and what was blocked or not found."""
+    page = await browser.new_page(**options)
+    if complaints is not None:
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text))
+    await page.goto(f"{router.url}/-/ui")
     return page
 
 
 async def ask(page: Page, text: str = "Hello") -> None:
-    await page.type("#text", text)
+    await page.fill("#text", text)
     await page.click("#send")
 
 
-async def attach_image(page: Page, folder: Path) -> None:
-    (folder / "image.png").write_bytes(PNG)
-    await page.choose_file("#image", folder / "image.png")
-    await page.wait_for("!document.querySelector('#preview').hidden")
-    await page.wait_for("document.querySelector('#preview').naturalWidth === 1")
+async def attach_image(page: Page) -> None:
+    image: FilePayload = {"name": "image.png", "mimeType": "image/png", "buffer": PNG}
+    await page.set_input_files("#image", image)
+    await expect(page.locator("#preview")).to_be_visible()
+    await expect(page.locator("#preview")).to_have_js_property("naturalWidth", 1)
+
+
+async def shows(page: Page, selector: str, text: str) -> None:
+    """Waits until the first element that `selector` finds has the text."""
+    await expect(page.locator(selector).first).to_contain_text(text, timeout=30_000)
 
 
 @pytest.fixture
@@ -108,27 +119,26 @@ async def test_the_figures_are_those_of_the_service_as_they_change(
         capacity=Capacity(10_000, 4),
         placement="round_robin",
     )
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for_text("#state", "1 model without a replica")
+    complaints: list[str] = []
+    page = await opened(browser, router, complaints)
+    await shows(page, "#state", "1 model without a replica")
     card = ".model:first-child"
-    assert (await page.text(f"{card} h2")) == MODEL
-    assert HOSTILE in await page.text(card)
-    assert "2 of 2 up" in await page.text(card)
-    for info in router.infos:
-        assert f"{info.host}:{info.port}" in await page.text(card)
-    assert "No replica is up" in await page.text(".model:last-child")
+    await expect(page.locator(f"{card} h2")).to_have_text(MODEL)
+    for text in (HOSTILE, "2 of 2 up", *(f"{info.host}:{info.port}" for info in router.infos)):
+        await shows(page, card, text)
+    await shows(page, ".model:last-child", "No replica is up")
 
     asking = asyncio.create_task(router.chat(**ASK))
     engine = await asked(router)
-    await page.wait_for_text(f"{card} [data-field=running]", "1")
-    await page.wait_for_text(f"{card} [data-field=load]", "25 %")
+    await shows(page, f"{card} [data-field=running]", "1")
+    await shows(page, f"{card} [data-field=load]", "25 %")
     engine.proceed()
     await asking
-    await page.wait_for_text(f"{card} [data-field=running]", "0")
+    await shows(page, f"{card} [data-field=running]", "0")
     router.directory.update(models[1].model_id, router.infos[:1])
-    await page.wait_for_text("#state", "all up")
+    await shows(page, "#state", "all up")
     router.directory.update(models[1].model_id, [])
-    assert not browser.complaints
+    assert not complaints
 
 
 @needs_chromium
@@ -136,41 +146,39 @@ async def test_figures_that_are_old_are_said_to_be(
     start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for_text("#state", "all up")
-    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    await page.call("Network.enable")
-    await page.call("Network.emulateNetworkConditions", offline=True, **conditions)
-    await page.wait_for_text("#state", "the router does not answer: figures are old")
+    page = await opened(browser, router)
+    await shows(page, "#state", "all up")
+    await page.context.set_offline(True)
+    await shows(page, "#state", "the router does not answer: figures are old")
     await ask(page)
-    await page.wait_for_text("#error", "The connection to the router broke off.")
-    await page.call("Network.emulateNetworkConditions", offline=False, **conditions)
-    await page.wait_for_text("#state", "all up")
+    await shows(page, "#error", "The connection to the router broke off.")
+    await page.context.set_offline(False)
+    await shows(page, "#state", "all up")
 
 
 @needs_chromium
 async def test_a_prompt_with_an_image_streams_and_the_page_says_how_it_was_answered(
-    start_router: StartRouter, browser: Browser, tmp_path: Path
+    start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await ready(browser, router)
-    await attach_image(page, tmp_path)
+    complaints: list[str] = []
+    page = await opened(browser, router, complaints)
+    await attach_image(page)
     await ask(page, "What is this?")
 
     engine = await asked(router)
     first, token, last = stream_events(engine.request_id, MODEL)
     engine.begin(first, server_sent(_said(HOSTILE)))
-    await page.wait_for_text("#answer", HOSTILE)
-    assert WORD.strip() not in await page.text("#answer")
+    await shows(page, "#answer", HOSTILE)
+    await expect(page.locator("#answer")).not_to_contain_text(WORD.strip())
     engine.send(token + last)
-    await page.wait_for_text("#answer", HOSTILE + WORD + WORD.strip())
+    await shows(page, "#answer", HOSTILE + WORD + WORD.strip())
     engine.end(3)
-    await page.wait_for_text("#facts", "3 tokens")
+    await shows(page, "#facts", "3 tokens")
 
-    assert "replica-0 answered" in await page.text("#why")
-    facts = await page.text("#facts")
+    await shows(page, "#why", "replica-0 answered")
     for fact in ("replica-0", "120 tokens", "96 tokens", "Queue time", "Retries"):
-        assert fact in facts
+        await shows(page, "#facts", fact)
     (request,) = router.engines[0].received
     body: dict[str, Any] = json.loads(request.body)
     assert body["messages"] == [
@@ -185,8 +193,8 @@ async def test_a_prompt_with_an_image_streams_and_the_page_says_how_it_was_answe
             ],
         }
     ]
-    await page.wait_for_text("[data-field=hits]", "80 %")
-    assert not browser.complaints
+    await shows(page, "[data-field=hits]", "80 %")
+    assert not complaints
 
 
 def _said(text: str) -> dict[str, Any]:
@@ -198,14 +206,14 @@ async def test_the_page_says_which_replica_answered_after_another_had_failed(
     start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(IsUnavailable, Telling, ui=True, placement="round_robin")
-    page = await ready(browser, router)
+    page = await opened(browser, router)
     await ask(page)
     (await asked(router, 1)).answer_whole()
-    await page.wait_for_text("#facts", "2 tokens")
-    assert "replica-1 answered" in await page.text("#why")
-    assert "1 replica asked before had failed" in await page.text("#why")
-    await page.wait_for_text("#state", "1 replica left out")
-    await page.wait_for_text("tbody tr:first-child", "left out")
+    await shows(page, "#facts", "2 tokens")
+    await shows(page, "#why", "replica-1 answered")
+    await shows(page, "#why", "1 replica asked before had failed")
+    await shows(page, "#state", "1 replica left out")
+    await shows(page, "tbody tr:first-child", "left out")
 
 
 @needs_chromium
@@ -213,21 +221,21 @@ async def test_an_answer_that_is_stopped_or_breaks_off_is_told(
     start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await ready(browser, router)
+    page = await opened(browser, router)
     await ask(page)
     engine = await asked(router)
     first, token, _ = stream_events(engine.request_id, MODEL)
     engine.begin(first, token)
-    await page.wait_for_text("#answer", WORD.strip())
+    await shows(page, "#answer", WORD.strip())
     await page.click("#stop")
-    await page.wait_for_text("#error", "Stopped.")
+    await shows(page, "#error", "Stopped.")
     await engine.closed.wait()
 
     await page.click("#send")
     engine = await asked(router)
     engine.begin(first, server_sent({"error": {"message": "The engine ran out of words."}}))
     engine.end_stream()
-    await page.wait_for_text("#error", "ran out of words")
+    await shows(page, "#error", "ran out of words")
 
 
 @needs_chromium
@@ -235,13 +243,13 @@ async def test_a_refusal_is_told_in_words(start_router: StartRouter, browser: Br
     router = await start_router(Telling, ui=True, capacity=Capacity(10_000, 1), max_waiting=1)
     others = [asyncio.create_task(router.chat(**ASK)) for _ in range(2)]
     engine = await asked(router)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for_text("[data-field=waiting]", "1")
+    page = await opened(browser, router)
+    await shows(page, "[data-field=waiting]", "1")
     await ask(page)
-    await page.wait_for_text("#error", "429 queue_full: Too many requests wait for")
-    assert "No replica was asked" in await page.text("#why")
-    assert "queue_full" in await page.text("#facts")
-    await page.wait_for_text("[data-field=errors]", "1, 0")
+    await shows(page, "#error", "429 queue_full: Too many requests wait for")
+    await shows(page, "#why", "No replica was asked")
+    await shows(page, "#facts", "queue_full")
+    await shows(page, "[data-field=errors]", "1, 0")
     engine.proceed()
     (await asked(router)).proceed()
     await asyncio.gather(*others)
@@ -249,11 +257,11 @@ async def test_a_refusal_is_told_in_words(start_router: StartRouter, browser: Br
 
 @needs_chromium
 async def test_an_invalid_request_is_told_in_words(
-    start_router: StartRouter, browser: Browser, tmp_path: Path
+    start_router: StartRouter, browser: Browser
 ) -> None:
     router = await start_router(Telling, ui=True)
-    page = await ready(browser, router)
-    await attach_image(page, tmp_path)
+    page = await opened(browser, router)
+    await attach_image(page)
     await ask(page)
     engine = await asked(router)
     error = json.dumps({"error": {"message": "The image is none.", "code": "bad_image"}}).encode()
@@ -261,7 +269,7 @@ async def test_an_invalid_request_is_told_in_words(
         b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%b" % (len(error), error)
     )
-    await page.wait_for_text("#error", "400 bad_image: The image is none.")
+    await shows(page, "#error", "400 bad_image: The image is none.")
 
 
 @needs_chromium
@@ -273,39 +281,44 @@ async def test_a_tenants_key_is_asked_for_and_kept_nowhere(
     monkeypatch.setenv("UI_TEST_KEYS", "sk-search")
     tenants = [TenantConfig(name="search", api_keys_env="UI_TEST_KEYS")]
     router = await start_router(Telling, ui=True, tenants=tenants)
-    page = await browser.open(f"{router.url}/-/ui")
-    await page.wait_for("!document.querySelector('#key-field').hidden")
+    page = await opened(browser, router)
+    await expect(page.locator("#key-field")).to_be_visible()
     await ask(page)
-    await page.wait_for_text("#error", "401 invalid_api_key")
-    await page.type("#key", "sk-search")
+    await shows(page, "#error", "401 invalid_api_key")
+    await page.fill("#key", "sk-search")
     await page.click("#send")
     (await asked(router)).answer_whole()
-    await page.wait_for_text("#facts", "2 tokens")
+    await shows(page, "#facts", "2 tokens")
     kept = (
         "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
     )
     assert "sk-search" not in await page.evaluate(kept)
-    await page.call("Page.reload")
-    await page.wait_for("document.querySelector('#key')?.value === ''")
+    await page.reload()
+    await expect(page.locator("#key")).to_have_value("")
 
 
 @needs_chromium
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 async def test_nothing_is_wider_than_the_screen(
-    start_router: StartRouter, browser: Browser, width: int, height: int, dark: bool
+    start_router: StartRouter, browser: Browser
 ) -> None:
     models = [Model("mistralai/Mistral-Small-3.2-24B-Instruct-2506", ("a-very-long-alias" * 9,))]
     router = await start_router(
         Telling, Telling, ui=True, models=models, capacity=Capacity(1_234_567, 256)
     )
-    page = await browser.open(f"{router.url}/-/ui", width=width, height=height, dark=dark)
-    await page.wait_for("document.querySelectorAll('tbody tr').length === 2")
-    assert await page.evaluate("document.documentElement.scrollWidth") == width
     cut = (
         "[...document.querySelectorAll('body *')].filter(one => one.offsetParent"
         " && !['INPUT', 'SELECT', 'OPTION', 'METER'].includes(one.tagName)"
         " && one.scrollWidth > one.clientWidth + 1 && one.clientWidth)"
         ".map(one => one.outerHTML.slice(0, 80))"
     )
-    assert await page.evaluate(cut) == []
+    for (width, height), scheme in product([(1280, 800), (390, 844)], ["light", "dark"]):
+        page = await opened(
+            browser,
+            router,
+            viewport={"width": width, "height": height},
+            is_mobile=width < 600,
+            color_scheme=scheme,
+        )
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        assert await page.evaluate("document.documentElement.scrollWidth") == width, scheme
+        assert await page.evaluate(cut) == [], (width, scheme)

@@ -11,7 +11,6 @@ import pytest
 
 from serving.router.upstream import Connection, ConnectionPool, UpstreamError, body_of
 from tests.support.engines import (
-    STREAM_HEAD,
     ClosesOnSecondRequest,
     E,
     Engine,
@@ -23,7 +22,7 @@ from tests.support.engines import (
     fresh,
 )
 from tests.support.live_router import running_engine
-from tests.support.stand_in_engine import OK_HEAD, chunk
+from tests.support.stand_in_engine import OK_HEAD, STREAM_HEAD, chunk
 from tests.support.waiting import eventually
 
 BODY = b'{"model": "m"}'
@@ -50,7 +49,7 @@ async def answer_of(pool: ConnectionPool) -> bytes:
 
 
 class Pieces(list[bytes]):
-    """Of a body that is forwarded; `chunks` are those that came with their framing."""
+    """The pieces of a forwarded body; `chunks` are those that came with their framing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ def never(chunk: bytes) -> bool:
 
 
 async def answer_after(pool: ConnectionPool, engine: type[Steered]) -> bytes:
-    """Of one more request."""
+    """The answer to one more request."""
     request = asyncio.create_task(pool.request(HEAD, BODY))
     upstream = await engine.asked()
     upstream.transport.write(OK_HEAD % b"text/plain" + b"content-length: 2\r\n\r\nok")
@@ -79,6 +78,14 @@ async def answer_after(pool: ConnectionPool, engine: type[Steered]) -> bytes:
     answer = await rest_of(connection)
     pool.release(connection)
     return answer
+
+
+@asynccontextmanager
+async def requested() -> AsyncIterator[tuple[ConnectionPool, Steered, asyncio.Task[Connection]]]:
+    """A pool, an engine's connection on which a request has come, and that request."""
+    async with connected(Steered) as (pool, engine):
+        request = asyncio.create_task(pool.request(HEAD, BODY))
+        yield pool, await engine.asked(), request
 
 
 async def rest_of(connection: Connection) -> bytes:
@@ -161,9 +168,7 @@ async def test_a_connection_whose_answer_was_not_read_is_not_used_again() -> Non
 
 
 async def test_a_connection_whose_answer_is_still_coming_is_closed_on_release() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (pool, upstream, request):
         upstream.begin_stream(b"a")
         connection = await request
         assert await connection.read() == b"a"
@@ -181,13 +186,11 @@ async def test_an_engine_that_asks_to_close_is_obeyed() -> None:
             connection = await request
             assert await rest_of(connection) == b"ok"
             pool.release(connection)
-            assert engine.accepted == n
+            assert upstream.accepted == n
 
 
 async def test_interim_responses_are_passed_over() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (_, upstream, request):
         upstream.transport.write(b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n")
         upstream.transport.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok")
         connection = await request
@@ -197,9 +200,7 @@ async def test_interim_responses_are_passed_over() -> None:
 
 
 async def test_what_came_before_the_break_is_read_before_the_error() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (_, upstream, request):
         upstream.begin_stream(b"a", b"b")
         upstream.transport.close()
         connection = await request
@@ -210,9 +211,7 @@ async def test_what_came_before_the_break_is_read_before_the_error() -> None:
 
 
 async def test_a_forwarded_body_is_given_as_it_comes_off_the_wire() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (_, upstream, request):
         upstream.begin_stream(b"a")
         connection = await request
         given = Pieces()
@@ -315,9 +314,7 @@ async def test_what_is_not_taken_as_a_chunk_is_given_without_its_framing() -> No
 
 
 async def test_who_takes_no_more_is_given_the_rest_when_asked_again() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (pool, upstream, request):
         upstream.begin_stream()
         sent = bytes(range(256)) * 65536
         upstream.send(sent)
@@ -337,14 +334,12 @@ async def test_who_takes_no_more_is_given_the_rest_when_asked_again() -> None:
         assert calls > 10
         assert connection.reusable
         pool.release(connection)
-        assert await answer_after(pool, engine) == b"ok"
-        assert engine.accepted == 1
+        assert await answer_after(pool, type(upstream)) == b"ok"
+        assert upstream.accepted == 1
 
 
 async def test_an_error_of_who_takes_ends_the_forwarding() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (pool, upstream, request):
         upstream.begin_stream()
         connection = await request
 
@@ -361,9 +356,7 @@ async def test_an_error_of_who_takes_ends_the_forwarding() -> None:
 
 
 async def test_what_came_before_the_break_is_forwarded_before_the_error() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (_, upstream, request):
         upstream.begin_stream(b"a", b"b")
         upstream.transport.close()
         connection = await request
@@ -375,9 +368,7 @@ async def test_what_came_before_the_break_is_forwarded_before_the_error() -> Non
 
 
 async def test_reading_pauses_while_too_much_lies_unread() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (pool, upstream, request):
         upstream.begin_stream()
         sent = bytes(16 * 1024 * 1024)
         upstream.send(sent)
@@ -389,7 +380,7 @@ async def test_reading_pauses_while_too_much_lies_unread() -> None:
         assert await rest_of(connection) == sent
         assert connection.reusable
         pool.release(connection)
-        assert engine.accepted == 1
+        assert upstream.accepted == 1
 
 
 async def test_a_closed_pool_closes_idle_connections_now_and_others_when_released() -> None:
@@ -405,9 +396,7 @@ async def test_a_closed_pool_closes_idle_connections_now_and_others_when_release
 
 
 async def test_a_request_given_up_closes_its_connection() -> None:
-    async with connected(Steered) as (pool, engine):
-        request = asyncio.create_task(pool.request(HEAD, BODY))
-        upstream = await engine.asked()
+    async with requested() as (_, upstream, request):
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request

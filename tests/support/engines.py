@@ -4,79 +4,28 @@ Each subclass is an engine with a state of its own; an instance is one connectio
 """
 
 import asyncio
-import socket
-import struct
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from tests.support.stand_in_engine import CHUNKED, OK_HEAD, StandInEngine, chunk
+from tests.support.http_server import Request
+from tests.support.stand_in_engine import OK_HEAD, STREAM_HEAD, StandInEngine, chunk
 
-STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nx-engine-unavailable: draining\r\n"
-
-
-@dataclass(frozen=True)
-class Received:
-    """A request as it came in."""
-
-    target: bytes
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-    def header(self, name: bytes) -> bytes | None:
-        return dict(self.headers).get(name)
 
 
 class Engine(StandInEngine):
     """Answers as the stand-in does, and keeps what it received."""
 
     listens = True
-    received: list[Received]
-    connections: set["Engine"]
-    accepted: int
+    received: list[Request]
 
     def __init_subclass__(cls) -> None:
-        cls.requests = 0
+        super().__init_subclass__()
         cls.received = []
-        cls.connections = set()
-        cls.accepted = 0
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.latest: Received
-        self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        type(self).accepted += 1
-        self.connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.connections.discard(self)
-        self.closed.set()
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self.headers.append((name, value))
-
-    def on_message_complete(self) -> None:
-        self.latest = Received(self.target, self.headers, b"".join(self.body))
-        if self.body:
-            self.received.append(self.latest)
-        self.target, self.headers = b"", []
-        super().on_message_complete()
-
-    def reset(self) -> None:
-        """Closes the connection with a TCP reset."""
-        sock = self.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+    def receive(self, request: Request) -> None:
+        if request.body:
+            self.received.append(request)
+        super().receive(request)
 
 
 E = TypeVar("E", bound=Engine)
@@ -190,25 +139,12 @@ class Endless(Engine):
 
     sent_bytes = 0
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.writable = asyncio.Event()
-        self.writable.set()
-
-    def pause_writing(self) -> None:
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        self.writable.set()
-
     async def stream(self, request: dict[str, Any]) -> None:
         event = chunk(b"data: " + b"x" * 65536 + b"\n\n")
         self.transport.write(STREAM_HEAD)
         while True:
-            await self.writable.wait()
-            self.transport.write(event)
+            await self.send_and_drain(event)
             type(self).sent_bytes += len(event)
-            await asyncio.sleep(0)
 
 
 def _head_of(request: dict[str, Any]) -> bytes:

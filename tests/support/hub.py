@@ -1,129 +1,68 @@
 """A stand-in for Hugging Face's hub: what huggingface-hub asks of it, over HTTP."""
 
-import contextlib
 import hashlib
-import json
 import re
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-
-@dataclass
-class Hub:
-    """Repositories by id: of each its one commit and its files. What clients do is noted."""
-
-    commit: str = "1" * 40
-    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    gated: set[str] = field(default_factory=set)
-    stall_after: int | None = None
-    """A download of weights stops after so many bytes, until the client goes away."""
-    url: str = ""
-    sent: dict[str, int] = field(default_factory=dict)
-    """Bytes by file."""
-    ranges: list[str] = field(default_factory=list)
-    tokens: set[str] = field(default_factory=set)
+from tests.support.http_server import BackgroundServer, Request, answering, json_response, response
 
 
-@contextlib.contextmanager
-def running_hub() -> Iterator[Hub]:
-    hub = Hub()
+class Hub(BackgroundServer):
+    """Repositories by id, each with one commit and its files; notes what clients do."""
 
-    class Handler(_Handler):
-        of = hub
+    def __init__(self) -> None:
+        super().__init__(answering(self._answer))
+        self.commit = "1" * 40
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.gated: set[str] = set()
+        self.stall_after: int | None = None
+        """The number of bytes after which a download of weights stops, until the client goes."""
+        self.sent: dict[str, int] = {}
+        """The number of bytes that were sent of each file."""
+        self.ranges: list[str] = []
+        self.tokens: set[str] = set()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    of: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        self.of.tokens.add(self.headers.get("Authorization", ""))
-        path = unquote(urlsplit(self.path).path)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(tree|revision)/([^/]+)", path):
-            self._api(*match.groups())
+    def _answer(self, request: Request) -> bytes:
+        self.tokens.add((request.header(b"authorization") or b"").decode())
+        path = unquote(urlsplit(request.target.decode()).path)
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(?:tree|revision)/([^/]+)", path):
+            repository, revision, file = *match.groups(), None
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            self._file(*match.groups())
+            repository, revision, file = match.groups()
         else:
-            self._answer(404, b"")
+            return response(status=404)
+        if repository in self.gated:
+            return response(status=403, headers={"X-Error-Code": "GatedRepo"})
+        if repository not in self.repositories:
+            return response(status=404, headers={"X-Error-Code": "RepoNotFound"})
+        if revision not in ("main", self.commit):
+            return response(status=404, headers={"X-Error-Code": "RevisionNotFound"})
+        files = self.repositories[repository]
+        if file is not None:
+            return self._file(request, file, files[file])
+        if "/revision/" in path:
+            return json_response({"id": repository, "sha": self.commit})
+        return json_response([_entry(*each) for each in files.items()])
 
-    def _refused(self, repository: str, revision: str) -> bool:
-        if repository in self.of.gated:
-            self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        elif repository not in self.of.repositories:
-            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-        elif revision not in ("main", self.of.commit):
-            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        else:
-            return False
-        return True
-
-    def _api(self, repository: str, what: str, revision: str) -> None:
-        if self._refused(repository, revision):
-            return
-        if what == "revision":
-            self._json({"id": repository, "sha": self.of.commit})
-            return
-        self._json([_entry(*file) for file in self.of.repositories[repository].items()])
-
-    def _json(self, document: Any) -> None:
-        self._answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
-
-    def _file(self, repository: str, revision: str, file: str) -> None:
-        if self._refused(repository, revision):
-            return
-        content = self.of.repositories[repository][file]
-        headers = {
+    def _file(self, request: Request, file: str, content: bytes) -> bytes:
+        headers: dict[str, object] = {
             "ETag": f'"{_etag(file, content)}"',
-            "X-Repo-Commit": self.of.commit,
+            "X-Repo-Commit": self.commit,
             "Accept-Ranges": "bytes",
         }
         status = 200
-        if range_ := self.headers.get("Range"):
+        if range_ := (request.header(b"range") or b"").decode():
             start = int(range_.removeprefix("bytes=").split("-")[0])
-            self.of.ranges.append(f"{file} {range_}")
+            self.ranges.append(f"{file} {range_}")
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             content, status = content[start:], 206
-        self._answer(status, content, headers, file)
-
-    def _answer(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None, file: str = ""
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        stalls = file.endswith(".safetensors") and self.of.stall_after is not None
-        body = body[: self.of.stall_after] if stalls else body
-        self.wfile.write(body)
-        self.of.sent[file] = self.of.sent.get(file, 0) + len(body)
-        if stalls:
-            with contextlib.suppress(ConnectionError):
-                self.rfile.read(1)
-            self.close_connection = True
+        headers["content-length"] = len(content)
+        if file.endswith(".safetensors"):
+            content = content[: self.stall_after]
+        if request.method == b"GET":
+            self.sent[file] = self.sent.get(file, 0) + len(content)
+        return response(content, status, headers)
 
 
 def _etag(file: str, content: bytes) -> str:

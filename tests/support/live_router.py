@@ -32,7 +32,8 @@ from serving.router.status import ServiceStatus
 from serving.router.tenants import Tenants
 from serving.router.tracing import Tracing
 from tests.support.engines import Engine, Steered, fresh
-from tests.support.stand_in_engine import serve
+from tests.support.http_server import running
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
@@ -59,7 +60,7 @@ class LiveRouter:
     engines: Sequence[type[Engine]]
     infos: list[ReplicaInfo]
     lines: list[bytes]
-    """Of the request log."""
+    """The lines of the request log."""
     app: RouterApp
     draining: bool = False
 
@@ -90,6 +91,15 @@ class LiveRouter:
         fields = {"model": MODEL, "stream": True} | fields
         return await self.http.send(self.http.build_request("POST", CHAT, json=fields), stream=True)
 
+    async def begun_stream(self, *events: bytes, **fields: Any) -> tuple[Steered, httpx.Response]:
+        """A stream of which the first engine has sent `events`: its connection, and the response
+        whose head is in.
+        """
+        answer = asyncio.create_task(self.open_stream(**fields))
+        connection = await self.asked()
+        connection.begin_stream(*events)
+        return connection, await answer
+
     async def loads(self) -> list[tuple[int, int]]:
         """Requests and tokens in flight of each replica of the first model, as the router says."""
         replicas = next(iter((await self.status()).models.values())).replicas
@@ -110,17 +120,11 @@ def raw_headers(headers: dict[str, str | bytes] | None) -> list[tuple[bytes, byt
 @asynccontextmanager
 async def running_engine(engine: type[Engine]) -> AsyncIterator[int]:
     """Serves `engine`; gives its port."""
-    server = await serve(behaviour=engine)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        if not engine.listens:
-            server.close()
-        yield port
-    finally:
-        server.close()
-        for connection in list(engine.connections):
-            connection.transport.abort()
-        await server.wait_closed()
+    if engine.listens:
+        async with running(engine) as port:
+            yield port
+    else:
+        yield free_port()
 
 
 @asynccontextmanager

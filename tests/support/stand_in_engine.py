@@ -8,15 +8,16 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 from typing import Any
 
-import httptools
 import msgspec
 import uvloop
 
+from tests.support.http_server import Connection, Request, json_response, port_of, response, serve
+
 OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 WORD = "word "
 DONE = b"data: [DONE]\n\n"
 FINGERPRINT = "vllm-0.32.0-stand-in"
@@ -50,12 +51,6 @@ def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
     return server_sent(first), server_sent(token), server_sent(last)
 
 
-def json_answer(answer: dict[str, Any]) -> bytes:
-    body = json.dumps(answer).encode()
-    head = OK_HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body)
-    return head + body
-
-
 def usage_event(request_id: str, model: str, tokens: int) -> bytes:
     return server_sent(
         {
@@ -82,74 +77,48 @@ def usage(completion_tokens: int) -> dict[str, int]:
     }
 
 
-class StandInEngine(asyncio.Protocol):
-    """One connection. Class attributes are the behaviour; `requests` counts over all of them."""
+class StandInEngine(Connection):
+    """Class attributes are the behaviour; `requests` counts those that had a body."""
 
     interval_s = 0.0
     answer_bytes = 1000
     model = "stand-in"
     requests = 0
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport
-        self.parser = httptools.HttpRequestParser(self)
-        self.body: list[bytes] = []
-        self.request_id = ""
-        self.url = b""
-        self.task: asyncio.Task[None] | None = None
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.requests = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+    @property
+    def request_id(self) -> str:
+        return (self.latest.header(b"x-request-id") or b"").decode()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    def receive(self, request: Request) -> None:
+        if request.body:
+            type(self).requests += 1
+            self.respond(_decode(request.body))
+        elif request.target == b"/v1/models":
+            self.answer_models()
+        else:
+            self.answer_health()
 
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
+    def answer_health(self) -> None:
+        self.transport.write(response())
 
-    def on_message_begin(self) -> None:
-        self.url = b""
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"x-request-id":
-            self.request_id = value.decode()
-
-    def on_body(self, body: bytes) -> None:
-        self.body.append(body)
-
-    def on_message_complete(self) -> None:
-        if not self.body:
-            if self.url == b"/v1/models":
-                self.be_asked_for_models()
-            else:
-                self.be_asked_for_health()
-            return
-        type(self).requests += 1
-        request = _decode(b"".join(self.body))
-        self.body.clear()
-        self.respond(request)
-
-    def be_asked_for_health(self) -> None:
-        self.transport.write(OK_HEAD % b"application/json" + b"content-length: 0\r\n\r\n")
-
-    def be_asked_for_models(self) -> None:
+    def answer_models(self) -> None:
         model = {"id": self.model, "object": "model", "created": 1, "owned_by": "vllm"}
-        self.transport.write(json_answer({"object": "list", "data": [model]}))
+        self.transport.write(json_response({"object": "list", "data": [model]}))
 
     def respond(self, request: dict[str, Any]) -> None:
-        if self.url.endswith(b"/render"):
-            self.transport.write(json_answer(self.tokens(request)))
+        if self.latest.target.endswith(b"/render"):
+            self.transport.write(json_response(self.tokens(request)))
         elif request.get("stream"):
             self.task = asyncio.get_running_loop().create_task(self.stream(request))
         else:
             self.transport.write(self.answer(request))
 
     def tokens(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Of the prompt: what routers ask that place by tokens."""
+        """The prompt's, for routers that place by tokens."""
         prompt = "".join(str(message.get("content")) for message in request["messages"])
         return {"request_id": self.request_id, "token_ids": list(range(len(prompt) // 4))}
 
@@ -165,14 +134,14 @@ class StandInEngine(asyncio.Protocol):
             "system_fingerprint": FINGERPRINT,
             "usage": usage(16),
         }
-        return json_answer(answer)
+        return json_response(answer)
 
     async def stream(self, request: dict[str, Any]) -> None:
         tokens = request.get("max_tokens", 16)
         names = self.request_id, request.get("model", "")
         first, token, last = map(chunk, stream_events(*names))
         write = self.transport.write
-        write(OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED + first)
+        write(STREAM_HEAD + first)
         for _ in range(tokens - 1):
             write(token)
             await asyncio.sleep(self.interval_s)
@@ -183,15 +152,9 @@ class StandInEngine(asyncio.Protocol):
         write(b"0\r\n\r\n")
 
 
-async def serve(port: int = 0, behaviour: type[StandInEngine] = StandInEngine) -> asyncio.Server:
-    """A listening stand-in on 127.0.0.1; its port is `server.sockets[0].getsockname()[1]`."""
-    return await asyncio.get_running_loop().create_server(behaviour, "127.0.0.1", port)
-
-
 async def _main(port: int) -> None:
-    server = await serve(port)
-    sock: socket.socket = server.sockets[0]
-    print(json.dumps({"port": sock.getsockname()[1], "pid": os.getpid()}), flush=True)
+    server = await serve(StandInEngine, port)
+    print(json.dumps({"port": port_of(server), "pid": os.getpid()}), flush=True)
     await server.serve_forever()
 
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.engines import STREAM_HEAD, UNAVAILABLE, Engine
-from tests.support.stand_in_engine import DONE, chunk, server_sent
+from tests.support.engines import UNAVAILABLE, Engine
+from tests.support.http_server import Request, json_response
+from tests.support.stand_in_engine import DONE, STREAM_HEAD, chunk, server_sent
 
 STORY = [
     "Once", " upon", " a", " time", ",", "\n", "    ", " in", " Par", "is", " été", " 😀", ".",
@@ -41,26 +42,17 @@ class Storyteller(Engine):
     breaks_after = 1000
     fault: Fault
 
-    def on_message_complete(self) -> None:
-        if self.target == b"/tokenize":
-            question = json.loads(b"".join(self.body))
-            self.body.clear()
-            self.target, self.headers = b"", []
-            self._answer_json({"tokens": self._tokens(question)})
+    def receive(self, request: Request) -> None:
+        if request.target == b"/tokenize":
+            question = json.loads(request.body)
+            self.transport.write(json_response({"tokens": self._tokens(question)}))
         else:
-            super().on_message_complete()
+            super().receive(request)
 
     def _tokens(self, question: dict[str, Any]) -> list[int]:
         if question["add_special_tokens"]:
             return list(range(PROMPT_TOKENS))
         return tokens_of(question["prompt"])
-
-    def _answer_json(self, answer: Any) -> None:
-        body = json.dumps(answer).encode()
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
 
     async def stream(self, request: dict[str, Any]) -> None:
         is_chat = "messages" in request
@@ -145,23 +137,25 @@ def breaks_within_an_event(engine: Storyteller) -> None:
 
 
 def fails_on_the_request(engine: Storyteller) -> None:
-    """As vLLM does, be it dead or well."""
+    """Sends the event with which vLLM ends a stream that it fails on, be it dead or well."""
     error = {"message": "Internal server error", "type": "InternalServerError", "code": 500}
     engine.write_event({"error": error})
     engine.transport.write(chunk(DONE) + b"0\r\n\r\n")
 
 
 def says_that_it_died(engine: Storyteller) -> None:
-    def be_asked_for_health(asked: Storyteller) -> None:
+    """Ends the stream as vLLM does when its engine core has died, which its health tells too."""
+
+    def answer_health(asked: Storyteller) -> None:
         asked.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
 
-    type(engine).be_asked_for_health = be_asked_for_health  # type: ignore[assignment, method-assign]
+    type(engine).answer_health = answer_health  # type: ignore[assignment, method-assign]
     fails_on_the_request(engine)
 
 
 def hangs(engine: Storyteller) -> None:
     """This and each later request, on all its connections."""
-    type(engine).be_asked_for_health = lambda _: None  # type: ignore[assignment, method-assign]
+    type(engine).answer_health = lambda _: None  # type: ignore[assignment, method-assign]
 
 
 FAULTS: list[Fault] = [resets, closes, breaks_within_an_event, says_that_it_died, hangs]
