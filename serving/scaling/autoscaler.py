@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from serving.autoscaling.record import Record
 from serving.scaling import Decision, Scaler
 from serving.scaling.moments import Moments, observed_at
+from serving.scaling.record import Record
 from serving.scaling.report import read
 from serving.scaling.startup import StartupTime
 
