@@ -11,7 +11,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """Unique among the unfinished ones of the router that placed it."""
     replica_id: str
     hashes: list[int]
-    """As in Prefix, as are the next two."""
+    """The fields of Prefix, as are the next two."""
     ends_tokens: list[int]
     answer: tuple[int, int] | None
     prompt_tokens: int
@@ -32,7 +32,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
 
     request: int
     output_tokens: int = 0
-    """Of an answer that is complete; 0: it failed, or the client left."""
+    """Tokens of a complete answer; 0 if it failed or the client left."""
 
 
 Event = Placed | FirstToken | Ended

@@ -1,13 +1,23 @@
 """What is booked on a replica."""
 
 from bisect import bisect_left, bisect_right
+from typing import TypeVar
 
-from serving.placement.prefill_share import PrefillShare
+import numpy as np
+import numpy.typing as npt
+
+from serving.decay import DecayingSum
 from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
+T = TypeVar("T", float, npt.NDArray[np.float64])
+
 _UNBOUNDED = 1 << 62
+_RECENT_S = 20.0
+"""Time constant with which past prefill is forgotten. By simulation: with 8 s a few long prompts
+close a replica that could take more, with 45 s a crowd of them has slowed it down before it counts.
+"""
 _LEAST_DECODE = 0.25
 """Part of an answer's time that must be left for decode steps: of less, the error of what is taken
 off for prefill is too large a part."""
@@ -27,8 +37,8 @@ class ReplicaLoad:
         "_decoding_context_tokens",
         "_first_began_s",
         "_held",
-        "_prefill_share",
         "_prefilling",
+        "_recent_prefill_ms",
         "booked_s",
         "context_tokens",
         "kv_capacity_tokens",
@@ -50,19 +60,20 @@ class ReplicaLoad:
     ) -> None:
         self.replica_id = replica_id
         self.kv_capacity_tokens = kv_capacity_tokens
-        """That the KV cache holds."""
+        """Capacity of the KV cache."""
         self.max_sequences = max_sequences
-        """That the engine decodes in one batch."""
+        """Most sequences that the engine decodes in one batch."""
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
         self.prefill_tokens = 0
         """Uncached tokens of the prompts that have no first token yet."""
         self.kv_tokens = 0
-        """Of the KV cache that the requests need until their ends; what they share counts once."""
+        """KV cache that the requests need until they end; what they share counts once."""
         self.context_tokens = 0
-        """Of all prompts and expected answers: what the attention of a decode step reads."""
+        """Tokens of all prompts and expected answers, which the attention of a decode step reads.
+        """
         self.output_tokens = 0
-        """Of the expected answers."""
+        """Tokens of the expected answers."""
         self.booked_s = float("-inf")
         """When something was booked last."""
         self._prefilling: dict[Booking, None] = {}
@@ -70,7 +81,7 @@ class ReplicaLoad:
         self._first_began_s = 0.0
         self._booked_prefill_tokens = 0
         """Since the beginning; without those that ended before their first token."""
-        self._prefill_share = PrefillShare()
+        self._recent_prefill_ms = DecayingSum(_RECENT_S)
         self._held: dict[int, int] = {}
         """Blocks of the prompts, and how many requests have each."""
         self._decoding_context_tokens = 0
@@ -79,7 +90,7 @@ class ReplicaLoad:
 
     @property
     def tokens(self) -> int:
-        """Of all prompts and expected answers that are not finished."""
+        """Tokens of all unfinished prompts and expected answers."""
         return self.context_tokens
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
@@ -98,7 +109,7 @@ class ReplicaLoad:
         if waits < 0 and spent_ms > first_ms:
             next(iter(self._prefilling)).first_token(now_s)
             return self.prefill_ms(now_s)
-        return behind_ms + abs(first_ms - spent_ms)
+        return prefill_line_ms(behind_ms, first_ms, began_s, now_s)
 
     def prefill_line(self) -> tuple[float, float, float, float]:
         """What `prefill_ms` is made of: 1 if there is prefill to be done, -1 if the first in line
@@ -137,7 +148,8 @@ class ReplicaLoad:
     def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
         """How much more context the replica could decode with no more than that between tokens, if
         prefill takes as much of its time as it did recently: decode steps have the rest."""
-        step_ms = max_itl_ms * (1 - self._prefill_share.at(now_s))
+        prefill_share = self._recent_prefill_ms.at(now_s) / (1000 * _RECENT_S)
+        step_ms = max_itl_ms * (1 - prefill_share)
         return self.rates.context_tokens(step_ms) - self.context_tokens
 
     def room_ms(self, work: Work, cached_tokens: int) -> float:
@@ -155,7 +167,7 @@ class ReplicaLoad:
         return excess * steps * self.rates.step_ms(context_tokens)
 
     def _waiting_tokens(self, now_s: float) -> float:
-        """Of prefill that the engine has still to do."""
+        """Prefill tokens that the engine has still to read."""
         if not self._prefilling:
             return 0.0
         first = next(iter(self._prefilling))
@@ -164,12 +176,12 @@ class ReplicaLoad:
         return self.prefill_tokens - min(done, first.prefill_tokens)
 
     def _prefilled_tokens(self, now_s: float) -> float:
-        """That the engine has read since the beginning."""
+        """Tokens that the engine has read since the beginning."""
         return self._booked_prefill_tokens - self._waiting_tokens(now_s)
 
     def _add_prefill(self, booking: "Booking", now_s: float) -> None:
         prefill_ms = booking.prefill_tokens * self.rates.prefill_ms_per_token
-        self._prefill_share.add(prefill_ms, now_s)
+        self._recent_prefill_ms.add(prefill_ms, now_s)
         self._booked_prefill_tokens += booking.prefill_tokens
         if not self._prefilling:
             self._first_began_s = now_s
@@ -211,6 +223,11 @@ class ReplicaLoad:
         self._context_token_s += self._decoding_context_tokens * (now_s - self._context_token_s_at)
         self._context_token_s_at = now_s
         return self._context_token_s
+
+
+def prefill_line_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
+    """How long the prefill of a line takes, or of many as arrays, by `ReplicaLoad.prefill_line`."""
+    return behind_ms + abs(first_ms - 1000 * (now_s - began_s))
 
 
 class Booking:

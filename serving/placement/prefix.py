@@ -34,11 +34,11 @@ class Prefix:
     """
 
     hashes: list[int]
-    """Of each block and all before it; signed, 64 bits."""
+    """A hash of each block and all blocks before it; signed, 64 bits."""
     ends_tokens: list[int]
     """Tokens up to the end of each block."""
     tokens: int
-    """Of all of it, as estimated from its bytes."""
+    """Tokens of the whole prompt, estimated from its bytes."""
     answer: tuple[int, int] | None = None
     """The blocks of the last assistant's turn that another turn follows: first, and one past the
     last. A replica that generated this turn has it cached without having been sent it."""

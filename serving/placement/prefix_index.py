@@ -5,7 +5,7 @@ from collections import OrderedDict
 from serving.placement.prefix import Prefix, answer_hash
 
 _MOST_TOKENS = 8_000_000
-"""Of a replica that says nothing of its capacity."""
+"""Capacity of a replica that reports none."""
 
 
 class _Cache:

@@ -4,7 +4,7 @@ _DECAY = 0.97
 """What an observation weighs after each later one: about the last 30 count."""
 
 _OUTLIER = 3.0
-"""An observation counts as at most so many times what was expected, and at least 1/3 of it: a
+"""An observation counts as at most this many times what was expected, and at least 1/3 of it: a
 stall moves little, a wrong first guess is still put right within some tens."""
 
 _LEAST_SCALE = 0.01
@@ -14,7 +14,7 @@ _TO_FIRST_GUESS = 0.01
 """In observations: what it weighs that the two scales are equal, and that they are 1."""
 
 
-class _Line:
+class _Regression:
     """`fixed + each * x`, in ms, fitted to observations in the least squares of relative errors.
 
     Both terms are learnt as multiples of their first guesses. What the observations cannot tell
@@ -73,8 +73,8 @@ class Rates:
         step_ms: float = 18.5,
         step_ms_per_context_token: float = 6e-5,
     ) -> None:
-        self._prefill = _Line(overhead_ms, 1000 / prefill_tokens_per_s)
-        self._step = _Line(step_ms, step_ms_per_context_token)
+        self._prefill = _Regression(overhead_ms, 1000 / prefill_tokens_per_s)
+        self._step = _Regression(step_ms, step_ms_per_context_token)
         self.prefill_ms_per_token = self._prefill.each
         self.step_ms_per_context_token = self._step.each
 
@@ -89,7 +89,7 @@ class Rates:
 
     @property
     def overhead_ms(self) -> float:
-        """Of a first token, whatever the prompt."""
+        """The fixed part of the time to a first token."""
         return self._prefill.fixed
 
     def first_token_ms(self, tokens: float) -> float:
@@ -98,7 +98,9 @@ class Rates:
         return self._prefill.fixed + self._prefill.each * tokens
 
     def step_ms(self, context_tokens: float) -> float:
-        """Of a decode step of sequences that have so many tokens together, with no prefill."""
+        """The time of a decode step, without prefill, of sequences that hold `context_tokens`
+        together.
+        """
         return self._step.fixed + self._step.each * context_tokens
 
     def context_tokens(self, step_ms: float) -> float:

@@ -15,6 +15,6 @@ class Work:
     output_tokens: int
     """What is expected of the answer, not the client's limit."""
     session: str | None = None
-    """Of the client's own choosing; only policies that go by sessions look at it."""
+    """An id that the client chose; only policies that go by sessions look at it."""
     streamed: bool = True
     """False: the first token will not be seen."""

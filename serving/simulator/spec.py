@@ -24,11 +24,8 @@ def engine_spec(entry: CatalogueEntry) -> EngineSpec:
             f"{entry.id} cannot be simulated: the catalogue has no network or no GPU of a known "
             f"type for it (known are {', '.join(GPUS)})"
         )
-    if not memory.fits:
-        raise SpecError(
-            f"{entry.id} does not fit: {memory.kv_tokens:,} tokens of KV cache are left for a "
-            f"context of {entry.context_tokens:,}; see `mistral-serve models`"
-        )
+    if memory.misfit is not None:
+        raise SpecError(f"{entry.id}: {memory.misfit}; see `mistral-serve models`")
     large = memory.gpu_gib >= _LARGE_GIB and not str(entry.gpu).startswith("A100")
     flags = entry.vllm_args
     return EngineSpec(
