@@ -63,7 +63,7 @@ def operation(spec: EngineSpec, traffic: Traffic, per_s: float) -> Operation | N
 
 
 def prefill_s(spec: EngineSpec, traffic: Traffic) -> float:
-    """Of a mean request."""
+    """The prefill time of a mean request."""
     cached_tokens = traffic.cached_tokens
     return spec.step_time.prefill_s(cached_tokens + traffic.uncached_tokens, cached_tokens)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 _CLOSE = 20
 """A number is good enough if it is less than a 20th above one that is too small."""
-_GIVE_UP = 4
+_MOST_TIMES = 4
 
 
 def fewest(holds: Callable[[int], bool], first: int, most: int | None = None) -> int | None:
@@ -13,7 +13,7 @@ def fewest(holds: Callable[[int], bool], first: int, most: int | None = None) ->
     """
     too_few, enough = 0, None
     if most is None:
-        most, number = _GIVE_UP * first + _GIVE_UP, first
+        most, number = _MOST_TIMES * first + _MOST_TIMES, first
     else:
         number = most  # whether there is any is what matters most
     while enough is None or enough - too_few > 1 + enough // _CLOSE:

@@ -28,7 +28,7 @@ class Traffic:
     output_tokens: float
     cached_tokens: float
     prefixes: int = 0
-    """So many different beginnings."""
+    """Number of different prompt prefixes."""
     trace: Path | None = None
     trace_s: float = 0.0
     lengths: Sequence[int] = ()

@@ -21,11 +21,11 @@ class Forecast:
 
 
 def of_flow(history: History, horizon_s: float) -> Forecast | None:
-    """Of a rate, whose slots vary independently. None if too little was seen.
+    """Forecasts a rate, whose slots vary independently. None if too little was seen.
 
-    The mean of the window, which chance moves little, brought to now by its trend. Or, if it is
-    more, that of a later part of it less its noise: a step is seen as soon as it exceeds the noise,
-    and no later. A rising trend goes on, no further ahead than was seen back.
+    The mean of the window, which chance moves little, is brought to now by its trend. If the mean
+    of a later part of the window, less its noise, is more, that is taken: a step is seen as soon as
+    it exceeds the noise, and no later. A rising trend goes on, no further ahead than was seen back.
     """
     if len(history.slots) <= _LEAST_SLOTS:
         return None
@@ -41,9 +41,10 @@ def of_flow(history: History, horizon_s: float) -> Forecast | None:
 
 
 def of_stock(history: History, requests: float, headroom: float, growth: float) -> float:
-    """Of something that so many `requests` have, and keep from slot to slot: their number varies
-    by its root. For as much of that as is `headroom`, a part of the whole, there is room. It will
-    grow as they do, not as it did: that may have been a line, or its end.
+    """Forecasts a quantity that `requests` hold and keep from slot to slot, so it varies with the
+    square root of their number. `headroom` is the share of a replica that is free for such
+    variation. It is expected to grow as the requests do, not as it did itself: that may have been a
+    queue, or its end.
     """
     level = max((mean for mean, _ in history.recent()), default=0.0)
     noise = min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
@@ -51,8 +52,9 @@ def of_stock(history: History, requests: float, headroom: float, growth: float) 
 
 
 def _deviation(slots: list[Slot]) -> float:
-    """Of a slot from the true mean: from the differences of neighbours, in which a trend counts
-    little, but the largest, which may be of a step."""
+    """The standard deviation of a slot from the true mean, from the differences of neighbours, in
+    which a trend counts little. The largest difference is left out, as it may be a step.
+    """
     squares = sorted((b.mean - a.mean) ** 2 for a, b in pairwise(slots))[:-1]
     return sqrt(sum(squares) / (2 * len(squares)))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 SLOTS = 12
-"""That a window is cut into: enough to tell a trend from noise, and a burst is seen within one."""
+"""Slots of a window: enough to tell a trend from noise, and a burst is seen within one."""
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ from math import ceil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Of all replicas and all routers together, at one moment. What is "of a replica" is of one
-    that has the model to itself; it must be above 0, and is a first guess until one was up.
+    """The state of a model at one moment, over all replicas and all routers. Rates and capacities
+    of one replica assume that it has the model to itself; they must be above 0, and are first
+    guesses until a replica was up.
     """
 
     up: int
@@ -22,14 +23,14 @@ class Observed:
     whether they were placed, wait or were refused. A refused one that comes back counts once.
     """
     prefill_tokens_per_s: float
-    """That a replica prefills."""
+    """Prefill rate of one replica."""
 
     running_kv_tokens: float
-    """Of the KV cache that requests on replicas need until their ends."""
+    """KV cache that requests on replicas need until they end."""
     waiting_kv_tokens: float
-    """The same of requests without a replica."""
+    """KV cache that requests without a replica will need."""
     kv_cache_tokens: float
-    """That a replica's KV cache holds."""
+    """KV cache capacity of one replica."""
 
     running_requests: float
     waiting_requests: float

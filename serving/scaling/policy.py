@@ -14,12 +14,14 @@ from serving.scaling.signals import HEADROOM, Reading, readings
 _LEAST_HORIZON_S = 30.0
 """However fast replicas start: less says nothing of a load."""
 _WINDOW_HORIZONS = 2
-"""That demand is the mean of. A shorter window follows chance, a longer one lags behind."""
+"""Length of the window whose mean is the demand, in horizons. A shorter window follows chance, a
+longer one lags behind."""
 _SPARE = 1.05
-"""So many times the demand must fit fewer before one goes: a load at the edge would flap."""
+"""Factor by which the demand must fit fewer replicas before one goes; without it a load at the edge
+would flap."""
 _RATE_WINDOWS = 5
-"""Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
-newest would undo each other."""
+"""Windows whose mean is the measured prefill rate. It falls as replicas are fuller: decisions by
+the newest value would undo each other."""
 
 
 class ScalingPolicy:

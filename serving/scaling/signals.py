@@ -7,7 +7,7 @@ from serving.scaling.decision import Bound, Decision, Signal
 from serving.scaling.observed import Observed
 
 HEADROOM = 0.2
-"""Of the KV cache and the batch, for what comes unevenly."""
+"""Share of the KV cache and the batch that is kept free for uneven loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Reading:
 
     @property
     def replicas(self) -> int:
-        """That it asks for."""
+        """Number of replicas that this signal asks for."""
         return ceil(self.demand / self.target - 1e-9)
 
     def decision(self, replicas: int, bound: Bound = "") -> Decision:

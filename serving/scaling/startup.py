@@ -28,7 +28,9 @@ class StartupTime:
             self._asked_s.append(None if first else now_s)
 
     def seconds(self, now_s: float) -> float:
-        """Of the slowest of the last few; of one that takes longer, what it took so far."""
+        """The startup time of the slowest of the last few replicas, or the time that one has been
+        starting if that is longer.
+        """
         known_s = max(self._measured_s, default=self._first_guess_s)
         oldest_s = self._asked_s[0] if self._asked_s else None
         return known_s if oldest_s is None else max(known_s, now_s - oldest_s)

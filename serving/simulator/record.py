@@ -14,9 +14,10 @@ _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 1440
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of requests that were sent in some stretch of time. Percentiles are of those that were
-    served, None if none was; the time between tokens is each one's mean. `good` meet the limits;
-    `hit_rate` is the cached part of the prompts that were read.
+    """Figures of the requests that were sent in some stretch of time. Percentiles cover the
+    requests that were served, None if none was; the time between tokens is each request's mean.
+    `good` requests meet the SLO; `hit_rate` is the cached share of the prompt tokens that were
+    read.
     """
 
     requests: int

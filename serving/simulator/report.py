@@ -25,7 +25,7 @@ class Report:
 
     settings: Mapping[str, str]
     gpus: int
-    """Of each replica."""
+    """GPUs of one replica."""
     slo: Slo
     total: Figures
     width_s: int
@@ -82,7 +82,7 @@ class Report:
         return 1e6 * self.gpu_hours / max(self.total.output_tokens, 1)
 
     def as_json(self) -> str:
-        """The same run gives the same text."""
+        """JSON text, which is equal for equal runs."""
         facts = asdict(self) | {
             "settings": dict(self.settings),
             "good_share": self.total.good_share,

@@ -18,9 +18,9 @@ _REPEAT = 1 << 50
 
 
 def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iterator[Arrival]:
-    """So many times the requests in the same time, as if more or fewer of the same kind of users
-    were there. Each request comes several times, with prompts of which those of one copy have as
-    much in common as the originals, but nothing with these; or some are left out.
+    """Multiplies the requests in the given time by `times`, as if more or fewer users of one kind
+    were there. Copies of a request have prompts of their own: what one set of copies has in common
+    is what the originals have, but it shares nothing with these. Below 1, requests are left out.
     """
     rng = random.Random(seed)
     waiting: list[tuple[float, int, Request]] = []
@@ -51,7 +51,7 @@ def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
 
 
 def _other_text(request: Request, offset: int) -> Request:
-    """Of the same lengths, with other hashes unless `offset` is 0."""
+    """A request of equal lengths, with other hashes unless `offset` is 0."""
     if offset == 0:
         return request
     prefix = request.prefix

@@ -75,7 +75,7 @@ class Result:
     end_s: float
 
     def itl_histogram(self) -> dict[int, int]:
-        """Of all times between tokens; see `histogram_quantile_s`."""
+        """A histogram of all times between tokens; see `histogram_quantile_s`."""
         histogram: Counter[int] = Counter()
         for replica in self.replicas:
             histogram.update(replica.engine.itl_histogram)
@@ -109,7 +109,7 @@ class Result:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """Of sorted values, the smallest with a share of at least `q` at or below it."""
+    """The smallest of sorted `values` that a share of at least `q` does not exceed."""
     return values[max(math.ceil(q * len(values)) - 1, 0)]
 
 
@@ -121,6 +121,6 @@ def hit_rate(outcomes: Sequence[Outcome]) -> float:
 
 
 def mean(summaries: Sequence[Summary]) -> Summary:
-    """Of each figure."""
+    """The mean of each figure."""
     rows = [astuple(summary) for summary in summaries]
     return Summary(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))

@@ -21,7 +21,7 @@ class Shape:
     form: Form
     low_per_s: float
     high_per_s: float
-    """Of no effect where the form is steady."""
+    """Ignored by the steady form."""
     seconds: float
 
     @property

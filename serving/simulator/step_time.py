@@ -12,20 +12,20 @@ class StepTime:
     """
 
     prefill_tokens_per_s: float
-    """Of prompts so short that attention costs nothing."""
+    """Prefill rate for prompts so short that attention costs nothing."""
     weights_s: float
     """To stream the weights once."""
     kv_token_s: float
     """To read one token of the KV cache."""
     attention_s: float
-    """Of a prompt token, for each token that it attends to."""
+    """Time that a prompt token takes for each token that it attends to."""
     overhead_s: float = 0.0015
-    """Of every step."""
+    """Fixed time of each step."""
     sequence_s: float = 0.0
-    """Of every decoding sequence in a step, beside its attention."""
+    """Time that a decoding sequence adds to a step, beside its attention."""
 
     def prefill_s(self, prompt_tokens: float, cached_tokens: float = 0) -> float:
-        """Of a prompt without all other work."""
+        """The prefill time of one prompt with no other work in the engine."""
         tokens, context = prompt_tokens - cached_tokens, (prompt_tokens + cached_tokens) / 2
         return tokens / self.prefill_tokens_per_s + self.attention_s * tokens * context
 
