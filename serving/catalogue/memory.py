@@ -147,7 +147,7 @@ class MemorySum:
             )
         if not self.fits:
             return (
-                f"a context of {self.context_tokens:,} does not fit: the KV cache has room for "
+                f"a context of {self.context_tokens:,} does not fit: the KV cache holds "
                 f"{self.kv_tokens:,} tokens"
             )
         return None

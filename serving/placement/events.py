@@ -8,7 +8,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """A request was sent to a replica."""
 
     request: int
-    """Unique among the unfinished ones of the router that placed it."""
+    """A number that is unique among the unfinished requests of the router that placed it."""
     replica_id: str
     hashes: list[int]
     """The fields of Prefix, as are the next two."""
@@ -17,7 +17,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int
-    """Expected to be cached there."""
+    """Prompt tokens that are expected to be cached there."""
     streamed: bool = True
 
 
@@ -28,7 +28,7 @@ class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
-    """It is over, in whatever way."""
+    """The request is over, in whatever way."""
 
     request: int
     output_tokens: int = 0

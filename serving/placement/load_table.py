@@ -38,10 +38,10 @@ class LoadTable:
         self._columns: Columns = np.zeros((len(Column), 8))
         self._changed: dict[int, ReplicaLoad] = {}
         self._unseen: dict[int, ReplicaLoad] = {}
-        """Those whose line changes with time; see `ReplicaLoad.prefill_line`."""
+        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_line`."""
 
     def note(self, slot: int, load: ReplicaLoad) -> None:
-        """It has changed, or is a new one in its slot."""
+        """Notes that the load in a slot has changed or is new."""
         self._changed[slot] = load
 
     def forget(self, slot: int) -> None:
@@ -89,7 +89,7 @@ def columns_of(loads: Sequence[ReplicaLoad]) -> Columns:
 
 
 def row_of(load: ReplicaLoad) -> tuple[float, ...]:
-    """In the order of `Column`."""
+    """The values of a load in the order of `Column`."""
     rates = load.rates
     full = load.requests >= load.max_sequences
     return (

@@ -18,7 +18,7 @@ _MARK_TOKENS = 2
 
 _BLOCK_BYTES = 256
 _GROWTH = 8
-"""A block has a byte for so many tokens before it: about 1/32 of the prompt so far. Long prompts
+"""A block has a byte for each eight tokens before it: about 1/32 of the prompt so far. Long prompts
 have few blocks that way, and what is shared is still known to 3 %."""
 
 _SALTS = {kind: kind * 0x1E3779B97F4A7C15 for kind in Kind}

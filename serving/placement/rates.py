@@ -1,7 +1,7 @@
 """How fast a replica works, as learnt from what the router sees of it."""
 
 _DECAY = 0.97
-"""What an observation weighs after each later one: about the last 30 count."""
+"""Factor on an observation's weight for each later one: about the last 30 count."""
 
 _OUTLIER = 3.0
 """An observation counts as at most this many times what was expected, and at least 1/3 of it: a
@@ -11,11 +11,11 @@ _LEAST_SCALE = 0.01
 
 _TOGETHER = 0.1
 _TO_FIRST_GUESS = 0.01
-"""In observations: what it weighs that the two scales are equal, and that they are 1."""
+"""Weights, in observations, of the prior that the two scales are equal, and that they are 1."""
 
 
 class _Regression:
-    """`fixed + each * x`, in ms, fitted to observations in the least squares of relative errors.
+    """A regression `fixed + each * x`, in ms, with the least squares of relative errors.
 
     Both terms are learnt as multiples of their first guesses. What the observations cannot tell
     apart, as when all have the same x, moves both alike.
@@ -80,7 +80,7 @@ class Rates:
 
     @property
     def prefill_is_learnt(self) -> bool:
-        """Not only guessed."""
+        """Whether the prefill rate was observed, and is not only guessed."""
         return self._prefill.observed
 
     @property
@@ -93,8 +93,9 @@ class Rates:
         return self._prefill.fixed
 
     def first_token_ms(self, tokens: float) -> float:
-        """From sending a request to its first token, with so many uncached ones to read before:
-        its own, and those of requests ahead of it."""
+        """The time from sending a request to its first token, in ms. `tokens` are the uncached ones
+        to read before it: its own, and those of requests ahead of it.
+        """
         return self._prefill.fixed + self._prefill.each * tokens
 
     def step_ms(self, context_tokens: float) -> float:
@@ -104,15 +105,15 @@ class Rates:
         return self._step.fixed + self._step.each * context_tokens
 
     def context_tokens(self, step_ms: float) -> float:
-        """With so many tokens together a step takes so long."""
+        """The tokens that sequences hold together when a step takes `step_ms`."""
         return (step_ms - self._step.fixed) / self._step.each
 
     def observe_first_token(self, tokens: float, ms: float) -> None:
-        """A first token came after so long; `tokens` as in `first_token_ms`."""
+        """Learns from a first token; `tokens` as in `first_token_ms`."""
         self._prefill.observe(tokens, ms)
         self.prefill_ms_per_token = self._prefill.each
 
     def observe_steps(self, context_tokens: float, step_ms: float) -> None:
-        """Steps took so long on average; `context_tokens` as in `step_ms`."""
+        """Learns from the mean time of steps; `context_tokens` as in `step_ms`."""
         self._step.observe(context_tokens, step_ms)
         self.step_ms_per_context_token = self._step.each

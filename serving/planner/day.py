@@ -34,7 +34,7 @@ def day(
     output_tokens: float,
     gpu_hour_price: float | None,
 ) -> Day:
-    """`gpus` of each replica; lengths are means."""
+    """Sums up a day. `gpus` is per replica; lengths are means."""
     shares = [(1 - math.cos(2 * math.pi * slot / _SLOTS)) / 2 for slot in range(_SLOTS)]
     more = peak_replicas - base_replicas
     replicas = sum(base_replicas + math.ceil(more * share - 1e-9) for share in shares)

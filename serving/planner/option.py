@@ -13,8 +13,8 @@ from serving.simulator.spec import engine_spec
 
 @dataclass(slots=True)
 class Option:
-    """A build of a model on GPUs; `limit` is why it is out of the question. `replicas` are what the
-    peak takes by formula; `checked` by the simulator.
+    """A build of a model on GPUs; `limit` is the reason why it is ruled out. `replicas` is the
+    number that the peak takes by formula, `checked` by the simulator.
     """
 
     entry: CatalogueEntry

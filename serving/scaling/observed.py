@@ -34,21 +34,21 @@ class Observed:
 
     running_requests: float
     waiting_requests: float
-    """Without a replica; those that were told to come back among them."""
+    """Requests without a replica, those that were told to retry among them."""
     max_num_seqs: float
-    """Requests in a replica's batch."""
+    """Most requests in a replica's batch."""
 
     waiting_prefill_tokens: float
     """Uncached prompt tokens of requests without a replica."""
 
     stay_s: float
-    """From a request's place on a replica to its end, as measured."""
+    """Residence time of a request on a replica, as measured."""
     startup_s: float
-    """From the decision for a replica to its first request, as measured."""
+    """Time from the decision for a replica to its first request, as measured."""
 
     @property
     def replicas(self) -> int:
-        """What the last decisions came to."""
+        """Number of replicas that the last decisions came to."""
         return self.up + self.starting
 
     @property
@@ -59,7 +59,7 @@ class Observed:
 
     @property
     def least_for_running(self) -> int:
-        """Replicas that hold what runs, full to the brim."""
+        """Number of completely full replicas that hold all that runs."""
         kv_cache = self.running_kv_tokens / self.kv_cache_tokens
         batch = self.running_requests / self.max_num_seqs
         return ceil(max(kv_cache, batch, 1.0 if self.running_requests else 0.0))

@@ -12,7 +12,7 @@ HEADROOM = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A demand and what a replica is to take of it, in the same unit."""
+    """A demand, and how much of it a replica is to take, in the same unit."""
 
     signal: Signal
     demand: float
@@ -28,9 +28,9 @@ class Reading:
 
 
 def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:
-    """A replica is to spend `prefill_utilization` of its time on prefill.
-
-    Those who wait are to be served within the horizon, one after the other in the same place.
+    """Compares each signal's demand with what a replica takes, of whose time prefill is to have
+    `prefill_utilization`. Waiting requests are to be served within the horizon, one after the other
+    in the same place.
     """
     at_once = min(1.0, observed.stay_s / horizon_s)
     return [

@@ -12,7 +12,8 @@ class StartupTime:
         self._first_guess_s = first_guess_s
         self._measured_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._asked_s: deque[float | None] = deque()
-        """When those that are starting were asked for, in order; None: before this began."""
+        """Times at which the starting replicas were asked for, in order; None if that was before
+        this object began."""
         self._up: int | None = None
 
     def observe(self, up: int, starting: int, now_s: float) -> None:

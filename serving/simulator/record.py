@@ -39,7 +39,7 @@ class Figures:
 
 
 class Record:
-    """`add` each outcome; the figures are made when the run is over."""
+    """Collects outcomes with `add`; figures are computed when the run is over."""
 
     def __init__(self, slo: Slo) -> None:
         self.slo = slo
@@ -68,14 +68,16 @@ class Record:
 
     @property
     def span_s(self) -> float:
-        """From 0 to the last request's sending."""
+        """Seconds from 0 to the sending of the last request."""
         return max(self._sent_s, default=0.0)
 
     def total(self) -> Figures:
         return self._figures(range(len(self)))
 
     def windows(self) -> tuple[int, list[Figures]]:
-        """Seconds of each of at most 120 of equal length, and the figures of each from 0 on."""
+        """The length in seconds of the windows, at most 120 of equal length from 0 on, and the
+        figures of each.
+        """
         span_s = self.span_s
         width_s = next((w for w in _WIDTHS_S if span_s < w * _MOST_WINDOWS), _WIDTHS_S[-1])
         rows: list[array[int]] = [array("l") for _ in range(int(span_s / width_s) + 1)]

@@ -10,11 +10,12 @@ from serving.simulator.request import Request
 from serving.simulator.workload import Arrival
 
 _JITTER_S = 10.0
-"""Copies of a request come within so long after it."""
+"""Longest delay of a copy after the original request."""
 
 _COPY = 1 << 36
 _REPEAT = 1 << 50
-"""Between the hashes of a text and those of its copies, in the same time and in later ones."""
+"""Distances between the hashes of a text and those of its copies, in the same play and in later
+ones."""
 
 
 def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iterator[Arrival]:
@@ -39,7 +40,7 @@ def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iter
 
 
 def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
-    """Again and again, each time with prompts that the other times do not have."""
+    """Plays the arrivals `times` times, each time with prompts that no other play has."""
     if not arrivals:
         return
     span_s = arrivals[-1].at_s - arrivals[0].at_s

@@ -7,7 +7,7 @@ from serving.simulator.engine import EngineSpec
 from serving.simulator.step_time import StepTime
 
 _LARGE_GIB = 70
-"""GPUs with so much memory get larger batches of vLLM 0.32, but for A100s."""
+"""vLLM 0.32 has larger default batches on GPUs with at least this much memory, but for A100s."""
 
 
 class SpecError(Exception):
@@ -15,8 +15,8 @@ class SpecError(Exception):
 
 
 def engine_spec(entry: CatalogueEntry) -> EngineSpec:
-    """By the entry's speed, measured or by formula, its memory sum and its vLLM flags. Raises
-    SpecError if it has none of these.
+    """The engine of an entry, by its speed, measured or by formula, its memory sum and its vLLM
+    flags. Raises SpecError if any of these is missing, or the model does not fit.
     """
     memory, speed = entry.memory(), entry.first_speed()
     if memory is None or speed is None:

@@ -14,9 +14,9 @@ class StepTime:
     prefill_tokens_per_s: float
     """Prefill rate for prompts so short that attention costs nothing."""
     weights_s: float
-    """To stream the weights once."""
+    """Time to read the weights once."""
     kv_token_s: float
-    """To read one token of the KV cache."""
+    """Time to read one token of the KV cache."""
     attention_s: float
     """Time that a prompt token takes for each token that it attends to."""
     overhead_s: float = 0.0015
@@ -30,12 +30,14 @@ class StepTime:
         return tokens / self.prefill_tokens_per_s + self.attention_s * tokens * context
 
     def decode_s(self, steps: int, sequences: int, context_tokens: int) -> float:
-        """`steps` steps that only decode; `context_tokens` is what all sequences hold at first."""
+        """The time of `steps` steps that only decode; the sequences hold `context_tokens` together
+        at first.
+        """
         reads = steps * context_tokens + sequences * steps * (steps - 1) / 2
         return steps * self._decode_base_s(sequences) + self.kv_token_s * reads
 
     def decode_steps_in(self, elapsed_s: float, sequences: int, context_tokens: int) -> int:
-        """How many such steps are complete after `elapsed_s`."""
+        """How many decode steps are complete after `elapsed_s`."""
         growth_s = self.kv_token_s * sequences / 2
         first_s = self._decode_base_s(sequences) + self.kv_token_s * context_tokens - growth_s
         root = math.sqrt(first_s * first_s + 4 * growth_s * max(elapsed_s, 0.0))
@@ -44,8 +46,8 @@ class StepTime:
     def mixed_s(
         self, prefill_tokens: int, prefill_reads: float, sequences: int, context_tokens: int
     ) -> float:
-        """One step with prefill in it. `prefill_reads`: the context tokens that each of its tokens
-        attends to, summed.
+        """The time of a step with prefill in it. `prefill_reads` is the number of context tokens
+        that each of its prefill tokens attends to, summed.
         """
         tokens = prefill_tokens + sequences
         products_s = max(tokens / self.prefill_tokens_per_s, self.weights_s)
