@@ -7,7 +7,7 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from serving.admission import UNLIMITED, Capacity
-from serving.autoscaling.options import of_model, of_routers
+from serving.autoscaling import engine_options, router_options
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
 from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
@@ -61,7 +61,7 @@ def build(config: AppConfig) -> Application:
         ).bind(entry, model.host, model.drain_timeout_s)
     options = router.options(config.router)
     if any(model.scales for model in models):
-        options |= of_routers(options.pop("num_replicas"))
+        options |= router_options(options.pop("num_replicas"))
     return router.Deployment.options(name="Router", request_router_config=FEED, **options).bind(
         config.router, models, engines, config.tracing.traces_url
     )
@@ -71,7 +71,7 @@ def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) ->
     """Serve's options for how many engines there are."""
     if model.autoscaling is None:
         return {"num_replicas": model.replicas}
-    return of_model(entry.id, model.autoscaling, router.startup_s)
+    return engine_options(entry.id, model.autoscaling, router.startup_s)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:

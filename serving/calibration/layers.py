@@ -77,7 +77,7 @@ class Layers:
 
 
 def prompt_attention(shapes: Shapes, tokens: int, device: torch.device) -> Callable[[], Tensor]:
-    """Of a prompt to itself, in one layer."""
+    """Attention of a prompt to itself, in one layer."""
     query = _random((1, shapes.query_heads, tokens, shapes.head_dim), device)
     key = _random((1, shapes.kv_heads, tokens, shapes.head_dim), device)
     value = torch.clone(key)
@@ -89,8 +89,8 @@ def prompt_attention(shapes: Shapes, tokens: int, device: torch.device) -> Calla
 def decode_attention(
     shapes: Shapes, sequences: int, context_tokens: int, device: torch.device
 ) -> Callable[[], Tensor]:
-    """Of one token of each sequence, in one layer. The heads that share keys and values are one
-    query, so that these are read once.
+    """Attention of one token of each sequence, in one layer. Heads that share keys and values form
+    one query, so that these are read once.
     """
     group = shapes.query_heads // shapes.kv_heads
     query = _random((sequences, shapes.kv_heads, group, shapes.head_dim), device)

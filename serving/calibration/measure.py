@@ -11,7 +11,7 @@ from serving.calibration.timing import median_ms
 
 _BF16_BYTES = 2
 _MEMORY_SHARE = 0.25
-"""Of a GPU's free memory, for the layers and for the KV cache of an attention."""
+"""Share of a GPU's free memory for the layers, and for the KV cache of an attention."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from serving.tiny.spec import PRESETS
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Of a layer, but for `vocab`, the outputs of the head."""
+    """Sizes of one layer, and `vocab`, the outputs of the head."""
 
     hidden: int
     query_heads: int

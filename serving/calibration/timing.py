@@ -10,8 +10,9 @@ _WARM_UP = 3
 
 
 def median_ms(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Of several, after some that do not count; on a GPU by its own events, of a CUDA graph as vLLM
-    has them, so that starting kernels from Python does not count. `work` is the same each time.
+    """The median time of several runs, after warm-up runs. On a GPU it is taken by the GPU's own
+    events around a CUDA graph, which vLLM uses too, so that starting kernels from Python does not
+    count. `work` must be the same each time.
     """
     if device.type != "cuda":
         for _ in range(_WARM_UP):

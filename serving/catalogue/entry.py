@@ -75,7 +75,7 @@ class Sampling(Section):
     """Not given to vLLM, whose `max_new_tokens` would cap what the client asks for."""
 
     def defaults(self) -> dict[str, float]:
-        """Of the fields of a request that a server may set without any harm to its client."""
+        """Defaults of the request fields that a server may set without any harm to its client."""
         return self.model_dump(include={"temperature", "top_p"}, exclude_none=True)
 
 
@@ -187,7 +187,7 @@ class CatalogueEntry(Section):
 
     sampling: Sampling
     context_tokens: int = Field(ge=1)
-    """Of a request's prompt and answer together."""
+    """Longest prompt and answer of a request together."""
     image_limit: int = Field(ge=0, default=0)
     """Images in a request; 0: text only."""
     allowed_image_domains: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ VLLM_GPU_MEMORY_UTILIZATION = 0.92
 WeightsDtype = Literal["bf16", "fp8", "int4"]
 """How the decoder's linear layers are stored; the rest is bf16 in each."""
 KvCacheDtype = Literal["auto", "fp8"]
-"""As vLLM's `--kv-cache-dtype`; auto is bf16."""
+"""Values of vLLM's `--kv-cache-dtype`; auto is bf16."""
 
 _BF16 = 2
 _GROUP = 128
@@ -67,13 +67,13 @@ class Network(Section):
 
     @property
     def linear_parameters(self) -> int:
-        """Of one layer: what quantisation applies to."""
+        """Parameters of one layer that quantisation applies to."""
         attention = self.hidden_size * self.head_dim * 2 * (self.heads + self.kv_heads)
         return attention + 3 * self.hidden_size * self.ffn_size
 
     @property
     def embedding_parameters(self) -> int:
-        """Of the embedding; the head has as many."""
+        """Parameters of the embedding; the head has as many."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -92,13 +92,13 @@ def layer_bytes(network: Network, dtype: WeightsDtype) -> float:
 
 
 def weights_bytes(network: Network, dtype: WeightsDtype) -> float:
-    """Of the whole model."""
+    """Bytes of the whole model's weights."""
     rest = 2 * network.embedding_parameters + network.vision_parameters + network.hidden_size
     return network.layers * layer_bytes(network, dtype) + rest * _BF16
 
 
 def kv_bytes_per_token(network: Network, dtype: KvCacheDtype) -> int:
-    """Of one token in all layers, on all GPUs together."""
+    """Bytes of one token in all layers, on all GPUs together."""
     return 2 * network.layers * network.kv_heads * network.head_dim * _KV_BYTES[dtype]
 
 
@@ -136,6 +136,21 @@ class MemorySum:
     @property
     def fits(self) -> bool:
         return self.kv_tokens >= self.context_tokens
+
+    @property
+    def misfit(self) -> str | None:
+        """Why the model does not fit; None if it does."""
+        if self.kv_gib_per_gpu < 0:
+            return (
+                f"{self.weights_gib:.1f} GiB of weights do not fit into {self.gpus} x "
+                f"{self.gpu_gib:.1f} GiB"
+            )
+        if not self.fits:
+            return (
+                f"a context of {self.context_tokens:,} does not fit: the KV cache holds "
+                f"{self.kv_tokens:,} tokens"
+            )
+        return None
 
     @property
     def full_contexts(self) -> float:
@@ -206,6 +221,8 @@ def memory_sum(
 
 
 def _layers_of_stages(layers: int, stages: int) -> list[int]:
-    """As vLLM deals them out: what is left over goes to the last stages but one."""
+    """Layers of each stage, dealt out as vLLM does: what is left over goes to the last stages but
+    one.
+    """
     each, left = divmod(layers, stages)
     return [each + (stages - 1 - left <= rank < stages - 1) for rank in range(stages)]

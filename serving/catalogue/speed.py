@@ -22,12 +22,12 @@ _ALL_REDUCES_OF_LAYER = 2
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Of a replica."""
+    """How fast one replica works."""
 
     prefill_tokens_per_s: float
-    """Of prompts so short that attention costs nothing."""
+    """Prefill rate for prompts so short that attention costs nothing."""
     step_ms: float
-    """Of a decode step, whatever the context and the sequences."""
+    """Time of a decode step, whatever the context and the sequences."""
     step_ms_per_context_token: float
     step_ms_per_sequence: float = 0.0
     step_overhead_ms: float = 1.5
@@ -71,7 +71,7 @@ def speed_by_formula(
 
 
 def flop_per_token(network: Network) -> float:
-    """Of the layers: a prefill needs the head for its last token only."""
+    """Operations of the layers alone: a prefill needs the head for its last token only."""
     return 2 * network.layers * network.linear_parameters
 
 

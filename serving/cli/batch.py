@@ -30,18 +30,18 @@ INTERRUPTED = 130
 
 def batch(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Requests, one a line.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Requests, one per line.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File for the answers.")],
     url: Url = DEFAULT_URL,
     api_key_env: ApiKeyEnv = None,
     config: Annotated[
-        Path | None, typer.Option(help="Start the service of this Serve config here, for the run.")
+        Path | None, typer.Option(help="Start the service from this Serve config for the run.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Start this model of the catalogue here, for the run.")
+        str | None, typer.Option(help="Start this catalogue model for the run.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
-    tries: Annotated[int, typer.Option(min=1, help="Tries of a line before it fails.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
+    tries: Annotated[int, typer.Option(min=1, help="Attempts per line before it fails.")] = 10,
 ) -> None:
     """Answer the requests of the file IN into the file OUT, in OpenAI's format.
 

@@ -21,22 +21,25 @@ _TENSOR_PARALLEL_SIZES = (1, 2)
 
 def calibrate(
     model: Annotated[
-        str, typer.Argument(help="Of the catalogue, or a YAML file of yours: whose shapes.")
+        str,
+        typer.Argument(
+            help="Model whose shapes are timed: catalogue name, or path of a YAML file."
+        ),
     ] = DEFAULT_MODEL,
     device: Annotated[
-        Literal["cuda", "cpu"], typer.Option(help="cpu: small sizes, to try the command.")
+        Literal["cuda", "cpu"], typer.Option(help="`cpu` only tries the command, with small sizes.")
     ] = "cuda",
     gpu: Annotated[
-        str | None, typer.Option(help="Whose peaks to compare with. Default: by the device's name.")
+        str | None, typer.Option(help="GPU type to compare with. Default: by the device's name.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write there. Default: into the catalogue.")
+        Path | None, typer.Option(help="File to write. Default: in the catalogue.")
     ] = None,
 ) -> None:
-    """Time a model's matrices and attention on this GPU, and put the figures into the catalogue.
+    """Time a model's matrices and attention on this GPU, and add the figures to the catalogue.
 
-    Simulator, planner and the routers' first guesses go by them in place of
-    data sheets. Products and attention of prefill and decode are timed in
+    The simulator, the planner and the routers' first guesses use them in place
+    of data sheets. Products and attention of prefill and decode are timed in
     plain PyTorch, in bf16 and, where the GPU has it, fp8, in the shapes of one
     GPU and of each of two. No weights and no vLLM are needed.
     """

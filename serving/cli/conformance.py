@@ -1,4 +1,4 @@
-"""`mistral-serve conformance`: does a server give what the models' documents promise?"""
+"""`mistral-serve conformance`: whether a server keeps what the models' documents promise."""
 
 import asyncio
 from enum import StrEnum
@@ -16,7 +16,7 @@ from serving.conformance.tokens import load_tokenizer
 
 
 class Family(StrEnum):
-    """Whose card holds: the names of FAMILIES."""
+    """Model cards, by the names of FAMILIES."""
 
     small_3_2 = "3.2"
     small_2501 = "2501"
@@ -32,16 +32,18 @@ class Profile(StrEnum):
 
 def conformance(
     url: Url = DEFAULT_URL,
-    model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to check. Default: the server's first.")
+    ] = None,
     api_key_env: ApiKeyEnv = None,
     profile: Annotated[
-        Profile | None, typer.Option(help="Default: told by the model's id.")
+        Profile | None, typer.Option(help="Kind of model. Default: by its id.")
     ] = None,
     family: Annotated[
-        Family | None, typer.Option(help="Whose card holds. Default: told by the model's id.")
+        Family | None, typer.Option(help="Model card to check against. Default: by the model's id.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="The model's tekken.json, to compare token ids with.")
+        str | None, typer.Option(help="The model's tekken.json, to compare token ids.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -82,10 +84,12 @@ async def _run(
         try:
             model = await find_model(http, name, FAMILIES[family] if family else None, tiny)
         except NoServer as error:
-            raise fail(f"{error}. Say where the server is with --url.") from None
+            raise fail(f"{error}. Set the server's address with --url.") from None
         except UnknownFamily as error:
             families = ", ".join(FAMILIES)
-            raise fail(f"whose card does {error} follow? Say --family, one of {families}") from None
+            raise fail(
+                f"the model card of {error} is unknown; set --family to one of {families}"
+            ) from None
         if not quiet:
             typer.echo(f"{model.id} at {url}, by the card of {model.family.name}")
         results = []

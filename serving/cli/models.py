@@ -30,9 +30,9 @@ _COLUMNS = {
 def models(
     model: Annotated[
         str | None,
-        typer.Argument(help="Show the memory sums of this entry, or of a YAML file of yours."),
+        typer.Argument(help="Show the memory sums of this catalogue entry or YAML file."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="All facts, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON.")] = False,
 ) -> None:
     """List the models that can be served, and what each variant needs."""
     files = [read(model)] if model else [catalogue.read(name) for name in catalogue.names()]

@@ -1,4 +1,4 @@
-"""`mistral-serve plan`: what a model needs for a traffic."""
+"""`mistral-serve plan`: what a model needs to serve a load."""
 
 import json
 import shlex
@@ -23,58 +23,62 @@ from serving.simulator.scenario import DEFAULT_MODEL
 from serving.simulator.trace import TraceError
 
 _WIDTH = 140
-"""Of what is not printed in a terminal."""
+"""Width of the output where it is not a terminal."""
 
 
 def plan_command(
     model: Annotated[
-        str, typer.Argument(help="Of the catalogue, or a YAML file of yours.")
+        str, typer.Argument(help="Catalogue name, or path of a YAML file of the same form.")
     ] = DEFAULT_MODEL,
     gpu: Annotated[str, typer.Option(help="Type of the GPUs.")] = "H100-80GB",
-    variant: Annotated[str | None, typer.Option(help="Only this one. Default: all.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Consider only this variant. Default: all.")
+    ] = None,
     context_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Must be held. Default: the model's, or what there is room for."),
+        typer.Option(min=1, help="Required context length. Default: the model's, or what fits."),
     ] = None,
-    gpus_per_node: Annotated[
-        int, typer.Option(min=1, help="A replica takes no more than one has.")
-    ] = 8,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="Limits the GPUs of a replica.")] = 8,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Requests a second. Default: the trace's, or 10."),
+        typer.Option(min=0.001, help="Requests per second. Default: the trace's, or 10."),
     ] = None,
     peak: Annotated[
-        float | None, typer.Option(min=0.001, help="The rate that a day goes up to.")
+        float | None, typer.Option(min=0.001, help="Requests per second at the peak of a day.")
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(help="A recorded load: Mooncake's JSON lines or Azure's CSV, also gzipped."),
+        typer.Option(help="Recorded load: Mooncake's JSON lines or Azure's CSV, plain or gzipped."),
     ] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=2, help="Of a request, on average.")] = 2000,
-    output_tokens: Annotated[int, typer.Option(min=1, help="Of an answer, on average.")] = 300,
+    prompt_tokens: Annotated[int, typer.Option(min=2, help="Mean length of a prompt.")] = 2000,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Mean length of an answer.")] = 300,
     prefix_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Part of a prompt that others begin with too.")
+        float,
+        typer.Option(min=0, max=1, help="Share of a prompt that other prompts have in common."),
     ] = 0.5,
-    prefixes: Annotated[int, typer.Option(min=1, help="So many different beginnings.")] = 8,
-    ttft_s: Annotated[float, typer.Option(min=0.001, help="First token within so long.")] = 2.0,
+    prefixes: Annotated[int, typer.Option(min=1, help="Number of different shared prefixes.")] = 8,
+    ttft_s: Annotated[float, typer.Option(min=0.001, help="SLO: time to first token.")] = 2.0,
     itl_ms: Annotated[
-        float, typer.Option(min=0.1, help="An answer's mean time between tokens at most.")
+        float, typer.Option(min=0.1, help="SLO: mean time between an answer's tokens.")
     ] = 50.0,
     percentile: Annotated[
-        float, typer.Option(min=1, max=99.9, help="Of the requests that are to get both.")
+        float,
+        typer.Option(min=1, max=99.9, help="Percentage of the requests that must meet the SLO."),
     ] = 99.0,
     gpu_hour_price: Annotated[
-        float | None, typer.Option(min=0, help="Of one GPU, in any currency.")
+        float | None, typer.Option(min=0, help="Price of one GPU-hour, in any currency.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same gives the same plan.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="All figures, as JSON.")] = False,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the simulations. Equal seeds give equal plans.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Plan which variant a traffic needs, on how many GPUs, in how many replicas.
+    """Plan the variant, GPUs and replicas that a load needs.
 
-    A first guess is made by formula and then checked by the simulator: the
-    plan names the `mistral-serve simulate` that shows the same. The candidate
-    that takes the fewest GPUs at the peak is taken; --variant leaves only one,
-    where quantised weights are not wanted.
+    A formula makes a first guess, which the simulator then checks; the plan
+    names the `mistral-serve simulate` command that shows the same. The
+    candidate with the fewest GPUs at the peak is chosen. To rule out quantised
+    weights, name a variant with --variant.
     """
     try:
         file = read(model)
@@ -104,7 +108,7 @@ def plan_command(
     except KeyError:
         raise fail(f"{model} has no variant '{variant}'; see `mistral-serve models`") from None
     except Impossible as error:
-        raise fail(f"no candidate can do it:\n{error}") from None
+        raise fail(f"no candidate meets the objective:\n{error}") from None
     except (CatalogueError, TraceError) as error:
         raise fail(str(error)) from None
     except OSError as error:
@@ -224,7 +228,7 @@ def _bound(made: Plan) -> str:
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """What is being simulated, in a terminal."""
+    """Shows in a terminal what is being simulated."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield lambda _: None

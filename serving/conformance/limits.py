@@ -71,7 +71,7 @@ async def a_loop_is_stopped_and_said(server: Server) -> None:
 
 @check(tiny)
 async def a_streamed_loop_is_stopped_and_said(server: Server) -> None:
-    """The same for a client that streams."""
+    """A streamed loop is stopped too, and the stream says so."""
     _expect_stopped_loop(await server.stream(server.body("a loop")))
 
 

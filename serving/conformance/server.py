@@ -52,7 +52,7 @@ class Server:
         return read(ok(response), response.headers)
 
     async def stream(self, body: dict[str, Any]) -> Answer:
-        """The same, streamed and joined."""
+        """The answer to a streamed chat request, with its chunks joined."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
         async with self.events(CHAT, {**body, **options}) as (stream, headers):
             received = [event async for event in stream]

@@ -51,7 +51,7 @@ async def each_of_two_images_is_seen_in_order(server: Server) -> None:
 
 @check(vision)
 async def an_image_may_come_before_its_question(server: Server) -> None:
-    """As after it: both forms are in use."""
+    """An image may also come first: both forms are in use."""
     parts = doc.image_message(COLOUR, picture(COLOURS["green"]))["content"]
     body = {"messages": [{"role": "user", "content": parts[::-1]}], "temperature": 0}
     answer = await server.chat(body)
@@ -60,7 +60,7 @@ async def an_image_may_come_before_its_question(server: Server) -> None:
 
 @check(vision, limit_s=120)
 async def ten_images_are_taken(server: Server) -> None:
-    """As many as the card's flag allows."""
+    """Ten is what the card's flag allows."""
     answer = await server.chat(image_question(COLOUR, *[picture()] * IMAGES, max_tokens=5))
     expect(answer.completion_tokens, answer.shown)
 

@@ -8,16 +8,16 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """A request was sent to a replica."""
 
     request: int
-    """Unique among the unfinished ones of the router that placed it."""
+    """A number that is unique among the unfinished requests of the router that placed it."""
     replica_id: str
     hashes: list[int]
-    """As in Prefix, as are the next two."""
+    """The fields of Prefix, as are the next two."""
     ends_tokens: list[int]
     answer: tuple[int, int] | None
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int
-    """Expected to be cached there."""
+    """Prompt tokens that are expected to be cached there."""
     streamed: bool = True
 
 
@@ -28,11 +28,11 @@ class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
-    """It is over, in whatever way."""
+    """The request is over, in whatever way."""
 
     request: int
     output_tokens: int = 0
-    """Of an answer that is complete; 0: it failed, or the client left."""
+    """Tokens of a complete answer; 0 if it failed or the client left."""
 
 
 Event = Placed | FirstToken | Ended

@@ -5,18 +5,18 @@ _LEARNING = 0.01
 
 
 class ExpectedOutput:
-    """Learnt from the answers of a model: clients give its whole context as `max_tokens` and mean
-    "no limit", as the model cards' own examples do.
+    """Learns the length of a model's answers, as `max_tokens` does not tell it: clients set the
+    whole context and mean "no limit", as the model cards' own examples do.
     """
 
     def __init__(self, first_guess_tokens: int = 512) -> None:
         self._mean_tokens = float(first_guess_tokens)
 
     def tokens(self, limit: int | None) -> int:
-        """Of an answer that the client limits to so many, or not at all."""
+        """Expected tokens of an answer that the client limits to `limit`, or not at all."""
         expected = round(self._mean_tokens)
         return expected if limit is None or not 0 < limit < expected else limit
 
     def observe(self, tokens: int) -> None:
-        """An answer that came to its end, of itself or by its limit, had so many."""
+        """Learns from an answer that ended by itself or at its limit."""
         self._mean_tokens += (tokens - self._mean_tokens) * _LEARNING

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from serving.placement.load import ReplicaLoad
+from serving.placement.load import ReplicaLoad, prefill_line_ms
 from serving.placement.load_table import Column, Columns, columns_of
 from serving.placement.work import Work
 
@@ -15,7 +15,7 @@ class LeastCost:
 
     - until its first token: the prefill booked there, and its own that is not cached; times
       `first_token_weight`;
-    - where the KV cache or the batch is full, the wait for room, of which less is known;
+    - where the KV cache or the batch is full, the wait for headroom, of which less is known;
     - what its prefill delays the others there: each by all of it, for those that wait themselves
       will decode by then;
     - what decoding beside the others costs: a step reads the context of all its sequences, so it
@@ -62,9 +62,9 @@ class LeastCost:
         costs_ms += first_token_weight * self._booked_prefill_ms(columns, loads, now_s)
         read_tokens = columns[Column.CONTEXT_TOKENS] + requests * context_tokens
         costs_ms += work.output_tokens * columns[Column.STEP_MS_PER_CONTEXT_TOKEN] * read_tokens
-        without_room = columns[Column.ROOM_TOKENS] < context_tokens
-        if without_room.any():
-            for i in (without_room & (requests > 0)).nonzero()[0]:
+        without_headroom = columns[Column.FREE_KV_TOKENS] < context_tokens
+        if without_headroom.any():
+            for i in (without_headroom & (requests > 0)).nonzero()[0]:
                 costs_ms[i] += loads[i].room_ms(work, cached_tokens[i])
 
         near = (costs_ms <= costs_ms.min() * (1 + self.near)).nonzero()[0]
@@ -80,11 +80,12 @@ class LeastCost:
     def _booked_prefill_ms(
         columns: Columns, loads: Sequence[ReplicaLoad], now_s: float
     ) -> npt.NDArray[np.float64]:
-        """As `ReplicaLoad.prefill_ms` of each."""
+        """Computes `ReplicaLoad.prefill_ms` for all loads at once."""
         waits = columns[Column.WAITS]
-        spent_ms = 1000 * (now_s - columns[Column.FIRST_BEGAN_S])
-        left_ms: npt.NDArray[np.float64]
-        left_ms = columns[Column.BEHIND_MS] + np.abs(columns[Column.FIRST_MS] - spent_ms)
+        behind_ms, first_ms = columns[Column.BEHIND_MS], columns[Column.FIRST_MS]
+        left_ms: npt.NDArray[np.float64] = prefill_line_ms(
+            behind_ms, first_ms, columns[Column.FIRST_BEGAN_S], now_s
+        )
         left_ms *= waits != 0
         if waits.min() < 0:
             for i in (waits < 0).nonzero()[0]:

@@ -1,16 +1,26 @@
 """What is booked on a replica."""
 
 from bisect import bisect_left, bisect_right
+from typing import TypeVar
 
-from serving.placement.prefill_share import PrefillShare
+import numpy as np
+import numpy.typing as npt
+
+from serving.decay import DecayingSum
 from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
+T = TypeVar("T", float, npt.NDArray[np.float64])
+
 _UNBOUNDED = 1 << 62
+_RECENT_S = 20.0
+"""Time constant with which past prefill is forgotten. By simulation: with 8 s a few long prompts
+close a replica that could take more, with 45 s a crowd of them has slowed it down before it counts.
+"""
 _LEAST_DECODE = 0.25
-"""Part of an answer's time that must be left for decode steps: of less, the error of what is taken
-off for prefill is too large a part."""
+"""Least share of an answer's time that must be left for decode steps: below it, the error of what
+is taken off for prefill is too large."""
 
 
 class ReplicaLoad:
@@ -27,8 +37,8 @@ class ReplicaLoad:
         "_decoding_context_tokens",
         "_first_began_s",
         "_held",
-        "_prefill_share",
         "_prefilling",
+        "_recent_prefill_ms",
         "booked_s",
         "context_tokens",
         "kv_capacity_tokens",
@@ -50,27 +60,29 @@ class ReplicaLoad:
     ) -> None:
         self.replica_id = replica_id
         self.kv_capacity_tokens = kv_capacity_tokens
-        """That the KV cache holds."""
+        """Capacity of the KV cache."""
         self.max_sequences = max_sequences
-        """That the engine decodes in one batch."""
+        """Most sequences that the engine decodes in one batch."""
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
         self.prefill_tokens = 0
         """Uncached tokens of the prompts that have no first token yet."""
         self.kv_tokens = 0
-        """Of the KV cache that the requests need until their ends; what they share counts once."""
+        """KV cache that the requests need until they end; what they share counts once."""
         self.context_tokens = 0
-        """Of all prompts and expected answers: what the attention of a decode step reads."""
+        """Tokens of all prompts and expected answers, which the attention of a decode step reads.
+        """
         self.output_tokens = 0
-        """Of the expected answers."""
+        """Tokens of the expected answers."""
         self.booked_s = float("-inf")
-        """When something was booked last."""
+        """Time of the last booking."""
         self._prefilling: dict[Booking, None] = {}
-        """In the order of booking, which is the engine's."""
+        """Bookings in the order in which the engine reads them."""
         self._first_began_s = 0.0
         self._booked_prefill_tokens = 0
-        """Since the beginning; without those that ended before their first token."""
-        self._prefill_share = PrefillShare()
+        """Prefill tokens booked since the beginning, without those that ended before their first
+        token."""
+        self._recent_prefill_ms = DecayingSum(_RECENT_S)
         self._held: dict[int, int] = {}
         """Blocks of the prompts, and how many requests have each."""
         self._decoding_context_tokens = 0
@@ -79,17 +91,19 @@ class ReplicaLoad:
 
     @property
     def tokens(self) -> int:
-        """Of all prompts and expected answers that are not finished."""
+        """Tokens of all unfinished prompts and expected answers."""
         return self.context_tokens
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
-        """Books a request of which so many tokens are cached here. `learn`: the times of its events
-        are exact enough to learn the rates from."""
+        """Books a request that has `cached_tokens` cached here. With `learn` the times of its
+        events are exact enough to learn the rates from.
+        """
         return Booking(self, work, cached_tokens, now_s, learn)
 
     def prefill_ms(self, now_s: float) -> float:
-        """Until the prefill that is booked will be done. What the first in line has spent counts;
-        once it is overdue, so does the time by which it is: a replica that hangs costs ever more.
+        """The time until the booked prefill is done, in ms. What the first request has spent
+        counts; once it is overdue, so does the time by which it is: a replica that hangs costs ever
+        more.
         """
         waits, behind_ms, first_ms, began_s = self.prefill_line()
         if not waits:
@@ -98,12 +112,12 @@ class ReplicaLoad:
         if waits < 0 and spent_ms > first_ms:
             next(iter(self._prefilling)).first_token(now_s)
             return self.prefill_ms(now_s)
-        return behind_ms + abs(first_ms - spent_ms)
+        return prefill_line_ms(behind_ms, first_ms, began_s, now_s)
 
     def prefill_line(self) -> tuple[float, float, float, float]:
-        """What `prefill_ms` is made of: 1 if there is prefill to be done, -1 if the first in line
-        has an end that will not be seen, 0 if there is none; the time for those behind the first,
-        in ms; the time that the first needs; and when it began, in s.
+        """The terms of `prefill_ms`: 1 if there is prefill to be done, -1 if the end of the first
+        request's prefill will not be seen, 0 if there is none; the time for those behind the first,
+        in ms; the time that the first needs, in ms; and when it began, in s.
         """
         if not self._prefilling:
             return 0.0, 0.0, 0.0, 0.0
@@ -117,7 +131,7 @@ class ReplicaLoad:
         )
 
     def kv_tokens_of(self, work: Work, cached_tokens: int) -> int:
-        """What the request, of which so many tokens are cached here, would add to `kv_tokens`."""
+        """Tokens that the request would add to `kv_tokens`, with `cached_tokens` cached here."""
         tokens = max(work.prompt_tokens, work.prefix.tokens) + work.output_tokens
         if not cached_tokens or not self._held:
             return tokens
@@ -135,14 +149,18 @@ class ReplicaLoad:
         )
 
     def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
-        """How much more context the replica could decode with no more than that between tokens, if
-        prefill takes as much of its time as it did recently: decode steps have the rest."""
-        step_ms = max_itl_ms * (1 - self._prefill_share.at(now_s))
+        """How much more context the replica could decode within `max_itl_ms`, if prefill takes as
+        much of its time as it did recently: decode steps have the rest.
+        """
+        prefill_share = self._recent_prefill_ms.at(now_s) / (1000 * _RECENT_S)
+        step_ms = max_itl_ms * (1 - prefill_share)
         return self.rates.context_tokens(step_ms) - self.context_tokens
 
     def room_ms(self, work: Work, cached_tokens: int) -> float:
-        """Until requests have ended whose place in the KV cache and the batch this one needs: of as
-        many as the replica can run, all end within the time of one answer."""
+        """The wait for headroom, in ms: until requests have ended whose place in the KV cache and
+        the batch this one needs. As many as the replica can run all end within the time of one
+        answer.
+        """
         needed = self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
         excess = max(
             (needed - self.kv_capacity_tokens) / self.kv_capacity_tokens,
@@ -155,7 +173,7 @@ class ReplicaLoad:
         return excess * steps * self.rates.step_ms(context_tokens)
 
     def _waiting_tokens(self, now_s: float) -> float:
-        """Of prefill that the engine has still to do."""
+        """Prefill tokens that the engine has still to read."""
         if not self._prefilling:
             return 0.0
         first = next(iter(self._prefilling))
@@ -164,12 +182,12 @@ class ReplicaLoad:
         return self.prefill_tokens - min(done, first.prefill_tokens)
 
     def _prefilled_tokens(self, now_s: float) -> float:
-        """That the engine has read since the beginning."""
+        """Tokens that the engine has read since the beginning."""
         return self._booked_prefill_tokens - self._waiting_tokens(now_s)
 
     def _add_prefill(self, booking: "Booking", now_s: float) -> None:
         prefill_ms = booking.prefill_tokens * self.rates.prefill_ms_per_token
-        self._prefill_share.add(prefill_ms, now_s)
+        self._recent_prefill_ms.add(prefill_ms, now_s)
         self._booked_prefill_tokens += booking.prefill_tokens
         if not self._prefilling:
             self._first_began_s = now_s
@@ -211,6 +229,11 @@ class ReplicaLoad:
         self._context_token_s += self._decoding_context_tokens * (now_s - self._context_token_s_at)
         self._context_token_s_at = now_s
         return self._context_token_s
+
+
+def prefill_line_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
+    """How long the prefill of a line takes, or of many as arrays, by `ReplicaLoad.prefill_line`."""
+    return behind_ms + abs(first_ms - 1000 * (now_s - began_s))
 
 
 class Booking:
@@ -313,7 +336,7 @@ class Booking:
         load.output_tokens -= self._output_tokens
 
     def _learn_steps(self, now_s: float, first_token_s: float, steps: int) -> None:
-        """From the time that others' prompts left it."""
+        """Learns the time of a step from the time that others' prompts left the answer."""
         load, seconds = self.load, now_s - first_token_s
         others_tokens = load._prefilled_tokens(now_s) - self._prefilled_tokens
         decode_s = seconds - others_tokens * load.rates.prefill_ms_per_token / 1000

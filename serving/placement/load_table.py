@@ -14,12 +14,14 @@ Columns = npt.NDArray[np.float64]
 
 
 class Column(IntEnum):
-    """As the fields of `ReplicaLoad` and `Rates`; the rest as `ReplicaLoad.prefill_line` has it."""
+    """Rows of `Columns`: fields of `ReplicaLoad` and `Rates`, then what `ReplicaLoad.prefill_line`
+    returns.
+    """
 
     REQUESTS = 0
     CONTEXT_TOKENS = 1
-    ROOM_TOKENS = 2
-    """Of the KV cache; -1 where the batch is full."""
+    FREE_KV_TOKENS = 2
+    """Tokens; -1 where the batch is full."""
     BOOKED_S = 3
     PREFILL_MS_PER_TOKEN = 4
     STEP_MS_PER_CONTEXT_TOKEN = 5
@@ -36,10 +38,10 @@ class LoadTable:
         self._columns: Columns = np.zeros((len(Column), 8))
         self._changed: dict[int, ReplicaLoad] = {}
         self._unseen: dict[int, ReplicaLoad] = {}
-        """Those whose line changes with time; see `ReplicaLoad.prefill_line`."""
+        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_line`."""
 
     def note(self, slot: int, load: ReplicaLoad) -> None:
-        """It has changed, or is a new one in its slot."""
+        """Notes that the load in a slot has changed or is new."""
         self._changed[slot] = load
 
     def forget(self, slot: int) -> None:
@@ -47,7 +49,7 @@ class LoadTable:
         self._unseen.pop(slot, None)
 
     def columns(self, slots: Sequence[int] | slice) -> Columns:
-        """Of these slots now; not to be kept."""
+        """The columns of these slots now; the array is not to be kept."""
         if self._unseen:
             self._changed |= self._unseen
             self._unseen.clear()
@@ -66,7 +68,7 @@ class LoadTable:
 
 
 class Loads(list[ReplicaLoad]):
-    """Of the replicas in these slots of a table. As a list it is not to be changed."""
+    """Loads of the replicas in these slots of a table. The list must not be changed."""
 
     def __init__(self, loads: Sequence[ReplicaLoad], table: LoadTable, slots: list[int]) -> None:
         super().__init__(loads)
@@ -80,14 +82,14 @@ class Loads(list[ReplicaLoad]):
 
 
 def columns_of(loads: Sequence[ReplicaLoad]) -> Columns:
-    """Of any loads as they are."""
+    """The columns of any loads, from their table if they are in one."""
     if isinstance(loads, Loads):
         return loads.columns
     return np.array([row_of(load) for load in loads]).T
 
 
 def row_of(load: ReplicaLoad) -> tuple[float, ...]:
-    """In the order of `Column`."""
+    """The values of a load in the order of `Column`."""
     rates = load.rates
     full = load.requests >= load.max_sequences
     return (

@@ -18,7 +18,7 @@ _MARK_TOKENS = 2
 
 _BLOCK_BYTES = 256
 _GROWTH = 8
-"""A block has a byte for so many tokens before it: about 1/32 of the prompt so far. Long prompts
+"""A block has a byte for each eight tokens before it: about 1/32 of the prompt so far. Long prompts
 have few blocks that way, and what is shared is still known to 3 %."""
 
 _SALTS = {kind: kind * 0x1E3779B97F4A7C15 for kind in Kind}
@@ -34,11 +34,11 @@ class Prefix:
     """
 
     hashes: list[int]
-    """Of each block and all before it; signed, 64 bits."""
+    """A hash of each block and all blocks before it; signed, 64 bits."""
     ends_tokens: list[int]
     """Tokens up to the end of each block."""
     tokens: int
-    """Of all of it, as estimated from its bytes."""
+    """Tokens of the whole prompt, estimated from its bytes."""
     answer: tuple[int, int] | None = None
     """The blocks of the last assistant's turn that another turn follows: first, and one past the
     last. A replica that generated this turn has it cached without having been sent it."""

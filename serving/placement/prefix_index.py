@@ -5,7 +5,7 @@ from collections import OrderedDict
 from serving.placement.prefix import Prefix, answer_hash
 
 _MOST_TOKENS = 8_000_000
-"""Of a replica that says nothing of its capacity."""
+"""Capacity of a replica that reports none."""
 
 
 class _Cache:
@@ -36,7 +36,7 @@ class PrefixIndex:
         return len(self._holders)
 
     def add_replica(self, capacity_tokens: int) -> int:
-        """The slot of a new replica with room for so many tokens: the lowest free one."""
+        """Adds a replica with that capacity, and returns its slot: the lowest free one."""
         cache = _Cache(min(capacity_tokens, _MOST_TOKENS))
         for slot, other in enumerate(self._caches):
             if other is None:
@@ -46,15 +46,16 @@ class PrefixIndex:
         return len(self._caches) - 1
 
     def remove_replica(self, slot: int) -> None:
-        """Forgets what it holds; its slot may be used again. A replica whose engine started anew is
-        removed and added."""
+        """Forgets what the replica holds; its slot may be used again. A replica whose engine
+        started anew is removed and added.
+        """
         cache = self._at(slot)
         self._caches[slot] = None
         for block in cache.blocks:
             self._drop(block, 1 << slot)
 
     def cached_tokens(self, prefix: Prefix) -> list[int]:
-        """By slot: how many tokens of the prompt, from its beginning, are cached there."""
+        """For each slot, the tokens from the beginning of the prompt that are cached there."""
         cached = [0] * len(self._caches)
         going = (1 << len(cached)) - 1
         """Slots that hold all blocks so far."""

@@ -1,21 +1,21 @@
 """How fast a replica works, as learnt from what the router sees of it."""
 
 _DECAY = 0.97
-"""What an observation weighs after each later one: about the last 30 count."""
+"""Factor on an observation's weight for each later one: about the last 30 count."""
 
 _OUTLIER = 3.0
-"""An observation counts as at most so many times what was expected, and at least 1/3 of it: a
+"""An observation counts as at most this many times what was expected, and at least 1/3 of it: a
 stall moves little, a wrong first guess is still put right within some tens."""
 
 _LEAST_SCALE = 0.01
 
 _TOGETHER = 0.1
 _TO_FIRST_GUESS = 0.01
-"""In observations: what it weighs that the two scales are equal, and that they are 1."""
+"""Weights, in observations, of the prior that the two scales are equal, and that they are 1."""
 
 
-class _Line:
-    """`fixed + each * x`, in ms, fitted to observations in the least squares of relative errors.
+class _Regression:
+    """A regression `fixed + each * x`, in ms, with the least squares of relative errors.
 
     Both terms are learnt as multiples of their first guesses. What the observations cannot tell
     apart, as when all have the same x, moves both alike.
@@ -73,14 +73,14 @@ class Rates:
         step_ms: float = 18.5,
         step_ms_per_context_token: float = 6e-5,
     ) -> None:
-        self._prefill = _Line(overhead_ms, 1000 / prefill_tokens_per_s)
-        self._step = _Line(step_ms, step_ms_per_context_token)
+        self._prefill = _Regression(overhead_ms, 1000 / prefill_tokens_per_s)
+        self._step = _Regression(step_ms, step_ms_per_context_token)
         self.prefill_ms_per_token = self._prefill.each
         self.step_ms_per_context_token = self._step.each
 
     @property
     def prefill_is_learnt(self) -> bool:
-        """Not only guessed."""
+        """Whether the prefill rate was observed, and is not only guessed."""
         return self._prefill.observed
 
     @property
@@ -89,28 +89,31 @@ class Rates:
 
     @property
     def overhead_ms(self) -> float:
-        """Of a first token, whatever the prompt."""
+        """The fixed part of the time to a first token."""
         return self._prefill.fixed
 
     def first_token_ms(self, tokens: float) -> float:
-        """From sending a request to its first token, with so many uncached ones to read before:
-        its own, and those of requests ahead of it."""
+        """The time from sending a request to its first token, in ms. `tokens` are the uncached ones
+        to read before it: its own, and those of requests ahead of it.
+        """
         return self._prefill.fixed + self._prefill.each * tokens
 
     def step_ms(self, context_tokens: float) -> float:
-        """Of a decode step of sequences that have so many tokens together, with no prefill."""
+        """The time of a decode step, without prefill, of sequences that hold `context_tokens`
+        together.
+        """
         return self._step.fixed + self._step.each * context_tokens
 
     def context_tokens(self, step_ms: float) -> float:
-        """With so many tokens together a step takes so long."""
+        """The tokens that sequences hold together when a step takes `step_ms`."""
         return (step_ms - self._step.fixed) / self._step.each
 
     def observe_first_token(self, tokens: float, ms: float) -> None:
-        """A first token came after so long; `tokens` as in `first_token_ms`."""
+        """Learns from a first token; `tokens` as in `first_token_ms`."""
         self._prefill.observe(tokens, ms)
         self.prefill_ms_per_token = self._prefill.each
 
     def observe_steps(self, context_tokens: float, step_ms: float) -> None:
-        """Steps took so long on average; `context_tokens` as in `step_ms`."""
+        """Learns from the mean time of steps; `context_tokens` as in `step_ms`."""
         self._step.observe(context_tokens, step_ms)
         self.step_ms_per_context_token = self._step.each

@@ -13,8 +13,8 @@ class Work:
     prefix: Prefix
     prompt_tokens: int
     output_tokens: int
-    """What is expected of the answer, not the client's limit."""
+    """Expected length of the answer, not the client's limit."""
     session: str | None = None
-    """Of the client's own choosing; only policies that go by sessions look at it."""
+    """An id that the client chose; only policies that go by sessions look at it."""
     streamed: bool = True
-    """False: the first token will not be seen."""
+    """Whether the first token will be seen."""

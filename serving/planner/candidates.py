@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator
 from serving.catalogue import CatalogueEntry, CatalogueFile
 
 SIZES = ((1, 2), (4, 8))
-"""GPUs of one node that hold a layer together: those of which speeds are published, and those that
-are for what they cannot do. By formula the latter always look as good, which they never are.
-"""
+"""Tensor parallel sizes: first those with published speeds, then those that are tried where the
+former cannot do it. By formula the latter always look as good, which they never are."""
 _CONTEXT_STEP = 4096
 
 
@@ -18,10 +17,10 @@ def candidates(
     variant: str | None,
     context_tokens: int | None,
 ) -> Iterator[CatalogueEntry]:
-    """Each build of the weights in each tensor parallel size. Without `context_tokens` the model's
-    own, or if that does not fit the most that does, in steps of 4,096; an entry that does not fit
-    is one that holds no context at all, or not the one that was asked for. Raises KeyError for a
-    variant that there is not, CatalogueError.
+    """Yields each build of the weights in each tensor parallel size. Without `context_tokens` the
+    context is the model's own or, if that does not fit, the longest that does, in steps of 4,096.
+    An entry that does not fit holds no context at all, or not the one asked for. Raises KeyError
+    for an unknown variant, CatalogueError.
     """
     seen = set()
     names = [variant] if variant is not None else list(file.variants or [None])

@@ -43,7 +43,7 @@ class Check:
 
 
 class Checks:
-    """Runs the simulator for an option; `say` is told which run."""
+    """Runs the simulator for an option; `say` receives a description of each run."""
 
     def __init__(
         self,
@@ -63,7 +63,9 @@ class Checks:
         self._say = say
 
     def fewest_at_peak(self, gpus: int | None) -> Check | None:
-        """With at most so many GPUs. If these do not do, None, and the option has its limit."""
+        """The fewest replicas that meet the objective at the peak, on at most `gpus` GPUs. None if
+        none do; the option then has its limit.
+        """
         option, traffic = self._option, self._traffic
         most = None if gpus is None else gpus // option.gpus
         if most == 0:
@@ -80,7 +82,9 @@ class Checks:
         return None
 
     def fewest_at_base(self, peak: Check) -> Check | None:
-        """None, and the option has its limit, if no number does."""
+        """The fewest replicas that meet the objective at the base rate. None if no number does; the
+        option then has its limit.
+        """
         traffic = self._traffic
         first = math.ceil(peak.replicas * traffic.base_per_s / traffic.peak_per_s)
         checks: dict[int, Check] = {}

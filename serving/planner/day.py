@@ -9,8 +9,8 @@ _DAY_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Of a rate that goes from the base to the peak and back as a cosine, with as many replicas as
-    it takes at each moment.
+    """One day of a rate that goes from the base to the peak and back as a cosine, with as many
+    replicas at each moment as it takes then.
     """
 
     gpu_hours: float
@@ -20,7 +20,7 @@ class Day:
     cost: float | None
     cost_per_million_output_tokens: float | None
     cost_per_million_tokens: float | None
-    """Of prompts and answers together."""
+    """Cost per million tokens of prompts and answers together."""
 
 
 def day(
@@ -34,7 +34,7 @@ def day(
     output_tokens: float,
     gpu_hour_price: float | None,
 ) -> Day:
-    """`gpus` of each replica; lengths are means."""
+    """Sums up a day. `gpus` is per replica; lengths are means."""
     shares = [(1 - math.cos(2 * math.pi * slot / _SLOTS)) / 2 for slot in range(_SLOTS)]
     more = peak_replicas - base_replicas
     replicas = sum(base_replicas + math.ceil(more * share - 1e-9) for share in shares)

@@ -18,7 +18,9 @@ def config(
     peak_replicas: int,
     prefill: float,
 ) -> str:
-    """`prefill`: the part of its time that a replica is to prefill, which scaling goes by."""
+    """The config as YAML. `prefill` is the share of a replica's time for prefill, which scaling
+    goes by.
+    """
     of_model: dict[str, Any] = {"model": model}
     if entry.variant is not None:
         of_model["variant"] = entry.variant

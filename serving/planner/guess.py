@@ -11,17 +11,18 @@ from serving.simulator.engine import EngineSpec
 Bound = Literal["prefill", "bandwidth", "KV cache", "batch"]
 
 _MEAN_OF_LIMIT = 0.75
-"""How far below a limit that nearly all keep the mean is."""
+"""Ratio of the mean to a limit that nearly all requests keep."""
 _MOST_BUSY = 0.9
-"""Part of the time for prefill."""
+"""Largest share of the time for prefill."""
 _MOST_FULL = 0.9
-"""Part of the KV cache that requests hold."""
+"""Largest share of the KV cache that requests hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A replica at a rate, in the long run. `prefill` is a part of its time, `kv_cache` the part
-    that running requests hold, `itl_s` a decode step and the prefill that it waits for.
+    """A replica at a rate, in the long run. `prefill` is the share of its time for prefill,
+    `kv_cache` the share that running requests hold, `itl_s` the time of a decode step and of the
+    prefill that it waits for.
     """
 
     prefill: float
@@ -30,11 +31,11 @@ class Operation:
     step_s: float
     itl_s: float
     bound: Bound
-    """What it has least room in."""
+    """The resource with the least headroom."""
 
 
 def operation(spec: EngineSpec, traffic: Traffic, per_s: float) -> Operation | None:
-    """None beyond what it can do at all."""
+    """The operation of a replica at a rate; None beyond what it can do at all."""
     time = spec.step_time
     prefill = per_s * prefill_s(spec, traffic)
     held_tokens = traffic.prompt_tokens + traffic.output_tokens / 2
@@ -63,13 +64,13 @@ def operation(spec: EngineSpec, traffic: Traffic, per_s: float) -> Operation | N
 
 
 def prefill_s(spec: EngineSpec, traffic: Traffic) -> float:
-    """Of a mean request."""
+    """The prefill time of a mean request."""
     cached_tokens = traffic.cached_tokens
     return spec.step_time.prefill_s(cached_tokens + traffic.uncached_tokens, cached_tokens)
 
 
 def per_replica(spec: EngineSpec, traffic: Traffic, objective: Objective) -> float:
-    """Requests a second that a replica serves within the objective, about."""
+    """Roughly the requests per second that a replica serves within the objective."""
     low, high = 0.0, 1 / prefill_s(spec, traffic)
     for _ in range(40):
         middle = (low + high) / 2

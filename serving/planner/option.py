@@ -8,13 +8,13 @@ from serving.catalogue import CatalogueEntry
 from serving.planner.guess import limit, per_replica
 from serving.planner.objective import Objective
 from serving.planner.traffic import Traffic
-from serving.simulator.spec import SpecError, engine_spec
+from serving.simulator.spec import engine_spec
 
 
 @dataclass(slots=True)
 class Option:
-    """A build of a model on GPUs; `limit` is why it is out of the question. `replicas` are what the
-    peak takes by formula; `checked` by the simulator.
+    """A build of a model on GPUs; `limit` is the reason why it is ruled out. `replicas` is the
+    number that the peak takes by formula, `checked` by the simulator.
     """
 
     entry: CatalogueEntry
@@ -29,7 +29,7 @@ class Option:
 
     @property
     def gpus(self) -> int:
-        """Of each replica."""
+        """GPUs per replica."""
         return self.entry.tensor_parallel_size * self.entry.pipeline_parallel_size
 
     @property
@@ -54,7 +54,9 @@ class Option:
         }
 
     def order(self) -> tuple[float, int, int]:
-        """Of those that take as many GPUs the least quantised is the best, then the smallest."""
+        """A sort key: the fewest GPUs at the peak first, then the least quantised, then the
+        smallest replica.
+        """
         quantised = {"bf16": 0, "fp8": 1, "int4": 2}[self.entry.weights_dtype]
         peak = self.peak_gpus
         return (math.inf if peak is None else peak, quantised, self.gpus)
@@ -63,28 +65,13 @@ class Option:
 def option_of(entry: CatalogueEntry, traffic: Traffic, objective: Objective) -> Option:
     memory = entry.memory()
     option = Option(entry, memory.kv_tokens if memory else 0)
-    try:
-        spec = engine_spec(entry)
-    except SpecError:
-        option.limit = "memory: " + _memory_limit(entry)
+    if memory is None or memory.misfit is not None:
+        reason = memory.misfit if memory else "the catalogue has no network for it"
+        option.limit = f"memory: {reason}"
         return option
+    spec = engine_spec(entry)
     option.limit = limit(spec, traffic, objective)
     if option.limit is None:
         per_s = per_replica(spec, traffic, objective)
         option.replicas = math.ceil(traffic.peak_per_s / per_s) if per_s else None
     return option
-
-
-def _memory_limit(entry: CatalogueEntry) -> str:
-    memory = entry.memory()
-    if memory is None:
-        return "the catalogue has no network for it"
-    if memory.kv_gib_per_gpu < 0:
-        return (
-            f"{memory.weights_gib:.1f} GiB of weights do not fit into {memory.gpus} x "
-            f"{memory.gpu_gib:.1f} GiB"
-        )
-    return (
-        f"a context of {entry.context_tokens:,} does not fit: the KV cache has room for "
-        f"{memory.kv_tokens:,} tokens"
-    )

@@ -80,8 +80,9 @@ def plan(
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """The candidate that takes the fewest GPUs at the peak. `model` is the file's name in a config;
-    `say` is told what is being simulated. Raises Impossible, and what `candidates` raises.
+    """Plans with the candidate that takes the fewest GPUs at the peak. `model` is the file's name
+    in a config; `say` receives a description of each simulation. Raises Impossible, and what
+    `candidates` raises.
     """
     options: list[Option] = []
     chosen, peak = None, None

@@ -3,17 +3,18 @@
 from collections.abc import Callable
 
 _CLOSE = 20
-"""A number is good enough if it is less than a 20th above one that is too small."""
-_GIVE_UP = 4
+"""A number is good enough if it exceeds one that is too small by less than a 20th."""
+_MOST_TIMES = 4
 
 
 def fewest(holds: Callable[[int], bool], first: int, most: int | None = None) -> int | None:
-    """Beginning with a guess; what holds for a number holds for greater ones. None if it does not
-    for `most`, or without one for four times the guess and 4.
+    """The least number for which `holds` is true, close to `first` if the guess is good; it must
+    then be true for all greater ones. None if it is false for `most` or, without `most`, for four
+    times the guess and 4.
     """
     too_few, enough = 0, None
     if most is None:
-        most, number = _GIVE_UP * first + _GIVE_UP, first
+        most, number = _MOST_TIMES * first + _MOST_TIMES, first
     else:
         number = most  # whether there is any is what matters most
     while enough is None or enough - too_few > 1 + enough // _CLOSE:

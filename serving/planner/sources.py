@@ -5,8 +5,8 @@ from serving.catalogue.gpus import GPUS, efficiency
 
 
 def sources(entry: CatalogueEntry) -> list[str]:
-    """Of a model on GPUs of a known type: what was measured, where from others are, and what is
-    extrapolated.
+    """Says which figures of a model on these GPUs were measured, where the others come from, and
+    what is extrapolated.
     """
     if entry.speed is not None:
         return ["Speed: as the model's file has it."]

@@ -11,15 +11,15 @@ from serving.simulator.load import Kind, LoadConfig
 from serving.simulator.trace import read_trace
 
 _REQUESTS = 2000
-"""Are simulated, if that is neither less nor more than so long:"""
+"""Number of requests to simulate, if they take no less and no more time than this:"""
 _LEAST_S = 120.0
 _MOST_S = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests a second, on average and at the peak of a day, and mean lengths. `cached_tokens` of
-    a prompt begin as others do.
+    """Rates, on average and at the peak of a day, and mean lengths. `cached_tokens` of a prompt are
+    a prefix that other prompts have too.
     """
 
     base_per_s: float
@@ -28,7 +28,7 @@ class Traffic:
     output_tokens: float
     cached_tokens: float
     prefixes: int = 0
-    """So many different beginnings."""
+    """Number of different prompt prefixes."""
     trace: Path | None = None
     trace_s: float = 0.0
     lengths: Sequence[int] = ()
@@ -53,11 +53,11 @@ class Traffic:
         return parts / (question - answer)
 
     def uncached_quantile(self, q: float) -> float | None:
-        """Prompt tokens to read of all but the longest prompts; None of a trace."""
+        """The given quantile of uncached prompt tokens; None for a trace."""
         return None if self.trace is not None else self.uncached_tokens * math.log(1 / (1 - q))
 
     def load(self, per_s: float) -> LoadConfig:
-        """Some minutes at that rate, for the simulator."""
+        """A load of some minutes at that rate, for the simulator."""
         seconds = math.ceil(min(max(_REQUESTS / per_s, _LEAST_S), _MOST_S))
         if self.trace is not None:
             return LoadConfig(
@@ -86,8 +86,8 @@ def made_up(
     prefix_share: float,
     prefixes: int,
 ) -> Traffic:
-    """Lengths are exponential around the means, but for the prefixes: `prefix_share` of a mean
-    prompt, and the same for all that begin with it.
+    """A generated load. Lengths are exponential around the means, but for the prefixes, which have
+    `prefix_share` of a mean prompt.
     """
     cached_tokens = min(round(prompt_tokens * prefix_share), prompt_tokens - 1)
     return Traffic(
@@ -96,8 +96,8 @@ def made_up(
 
 
 def recorded(path: Path, base_per_s: float | None, peak_per_s: float | None) -> Traffic:
-    """None: at its own rate, without a peak. Raises TraceError or OSError for a file that is no
-    trace.
+    """The load of a trace. Without rates it comes at the trace's own, without a peak. Raises
+    TraceError or OSError for a file that is no trace.
     """
     arrivals = read_trace(path)
     requests = [arrival.request for arrival in arrivals]

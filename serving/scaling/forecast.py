@@ -7,25 +7,25 @@ from math import sqrt
 from serving.scaling.history import SLOTS, History, Slot
 
 _CERTAIN = 3.0
-"""Standard errors by which the newest must exceed the rest to count for more than that: it is asked
-every two seconds, with lengths that vary more than a normal distribution's."""
+"""Standard errors by which a later part must exceed the rest to count for more than the rest: it is
+asked every two seconds, with lengths that vary more than a normal distribution's."""
 _LEAST_SLOTS = 4
-"""Below which nothing is known of the noise."""
+"""With fewer slots nothing is known of the noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     demand: float
     growth: float = 1.0
-    """From now to then, by the trend; at least 1."""
+    """Expected growth from now to then, by the trend; at least 1."""
 
 
-def of_flow(history: History, horizon_s: float) -> Forecast | None:
-    """Of a rate, whose slots vary independently. None if too little was seen.
+def forecast_rate(history: History, horizon_s: float) -> Forecast | None:
+    """Forecasts a rate, whose slots vary independently. None if too little was seen.
 
-    The mean of the window, which chance moves little, brought to now by its trend. Or, if it is
-    more, that of a later part of it less its noise: a step is seen as soon as it exceeds the noise,
-    and no later. A rising trend goes on, no further ahead than was seen back.
+    The mean of the window, which chance moves little, is brought to now by its trend. If the mean
+    of a later part of the window, less its noise, is more, that is taken: a step is seen as soon as
+    it exceeds the noise, and no later. A rising trend goes on, no further ahead than was seen back.
     """
     if len(history.slots) <= _LEAST_SLOTS:
         return None
@@ -40,10 +40,11 @@ def of_flow(history: History, horizon_s: float) -> Forecast | None:
     return Forecast(now + rise, 1 + rise / now if rise else 1.0)
 
 
-def of_stock(history: History, requests: float, headroom: float, growth: float) -> float:
-    """Of something that so many `requests` have, and keep from slot to slot: their number varies
-    by its root. For as much of that as is `headroom`, a part of the whole, there is room. It will
-    grow as they do, not as it did: that may have been a line, or its end.
+def forecast_level(history: History, requests: float, headroom: float, growth: float) -> float:
+    """Forecasts a quantity that `requests` hold and keep from slot to slot, so it varies with the
+    square root of their number. `headroom` is the share of a replica that is free for such
+    variation. It is expected to grow as the requests do, not as it did itself: that may have been a
+    queue, or its end.
     """
     level = max((mean for mean, _ in history.recent()), default=0.0)
     noise = min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
@@ -51,16 +52,18 @@ def of_stock(history: History, requests: float, headroom: float, growth: float) 
 
 
 def _deviation(slots: list[Slot]) -> float:
-    """Of a slot from the true mean: from the differences of neighbours, in which a trend counts
-    little, but the largest, which may be of a step."""
+    """The standard deviation of a slot from the true mean, from the differences of neighbours, in
+    which a trend counts little. The largest difference is left out, as it may be a step.
+    """
     squares = sorted((b.mean - a.mean) ** 2 for a, b in pairwise(slots))[:-1]
     return sqrt(sum(squares) / (2 * len(squares)))
 
 
 def _slope(slots: list[Slot], noise: float) -> float:
-    """Per second, less its noise; 0 of less than half a window. That which two thirds of all pairs
-    of slots exceed, after Theil and Sen, who take the median: of a step, no more than 6/11 of the
-    pairs are across it."""
+    """The slope per second, less its noise; 0 if less than half a window was seen. Two thirds of
+    all pairs of slots exceed it, after Theil and Sen, who take the median: no more than 6/11 of the
+    pairs are on both sides of a step.
+    """
     if len(slots) < SLOTS / 2:
         return 0.0
     slopes = [(b.mean - a.mean) / (b.middle_s - a.middle_s) for a, b in combinations(slots, 2)]

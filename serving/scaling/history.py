@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 SLOTS = 12
-"""That a window is cut into: enough to tell a trend from noise, and a burst is seen within one."""
+"""Slots of a window: enough to tell a trend from noise, and a burst is seen within one."""
 
 
 @dataclass(slots=True)
@@ -26,15 +26,16 @@ class Slot:
 
 
 class History:
-    """The slots of a window that ends now. The newest is not full but at one moment."""
+    """The slots of a window that ends now. The newest slot is mostly not full yet."""
 
     def __init__(self) -> None:
         self.slots: deque[Slot] = deque()
         self._now_s: float | None = None
 
     def add(self, value: float, now_s: float, window_s: float) -> None:
-        """The quantity had this value, on average, since the last time; the first is passed over,
-        for nothing says since when."""
+        """Adds the mean value of the quantity since the last call. The first value is ignored, as
+        nothing says since when it holds.
+        """
         before_s, self._now_s = self._now_s, now_s
         if before_s is None or now_s <= before_s:
             return
@@ -49,7 +50,7 @@ class History:
 
     @property
     def full(self) -> list[Slot]:
-        """All but the newest."""
+        """All slots but the newest."""
         return list(self.slots)[:-1]
 
     @property
@@ -62,7 +63,9 @@ class History:
         return sum(slot.mean * slot.span_s for slot in self.slots) / span_s if span_s else 0.0
 
     def recent(self) -> Iterator[tuple[float, float]]:
-        """Means since the begin of each slot, the newest first, and how many seconds each is of."""
+        """The mean since the beginning of each slot, the newest first, and the seconds that it
+        covers.
+        """
         total, span_s = 0.0, 0.0
         for slot in reversed(self.slots):
             total += slot.mean * slot.span_s

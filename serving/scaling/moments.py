@@ -7,20 +7,20 @@ from serving.scaling.observed import Observed
 from serving.scaling.report import Report, Told
 
 _SILENT_S = 10.0
-"""A router that is so far behind the others is not waited for."""
+"""A router that is this far behind the others is not waited for."""
 
 
 class Moments:
-    """The times, at least a period apart, at which what all routers have told is known."""
+    """Tells at which times, at least a period apart, the reports of all routers are complete."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
         self._now_s: float | None = None
 
     def pass_by(self, told: Mapping[str, Sequence[Told]]) -> Iterator[tuple[float, float]]:
-        """The ends of the periods that have passed since the last call, each with the time of the
-        one before. At first that is all that the routers remember: what was known here before a
-        restart is known again.
+        """Yields the end of each period that has passed since the last call, with the time of the
+        one before. The first call covers all that the routers remember: what was known here before
+        a restart is known again.
         """
         if not told:
             return
@@ -45,7 +45,9 @@ def observed_at(
     starting: int,
     startup_s: float,
 ) -> Observed:
-    """What the routers knew at `now_s`; what came, since `before_s`. Not all may be empty."""
+    """What the routers knew at `now_s`, and the work that came since `before_s`. `told` must hold a
+    report.
+    """
     reports = [_at(one, now_s) for one in told.values()]
 
     def per_s(total: Callable[[Report], float]) -> float:
@@ -77,12 +79,12 @@ def observed_at(
 
 
 def _at(told: Sequence[Told], now_s: float) -> Report:
-    """The last report until then; the first, if there was none."""
+    """The last report until `now_s`, or the first if there was none."""
     return told[max(0, bisect_right(told, now_s, key=lambda one: one.at_s) - 1)].report
 
 
 def _until(told: Sequence[Told], now_s: float, total: Callable[[Report], float]) -> float:
-    """In all until then, as if it had come evenly between two reports."""
+    """The total until `now_s`, as if it had come evenly between two reports."""
     after = bisect_right(told, now_s, key=lambda one: one.at_s)
     if after in (0, len(told)):
         return total(told[max(0, after - 1)].report)

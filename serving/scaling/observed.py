@@ -6,8 +6,9 @@ from math import ceil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Of all replicas and all routers together, at one moment. What is "of a replica" is of one
-    that has the model to itself; it must be above 0, and is a first guess until one was up.
+    """The state of a model at one moment, over all replicas and all routers. Rates and capacities
+    of one replica assume that it has the model to itself; they must be above 0, and are first
+    guesses until a replica was up.
     """
 
     up: int
@@ -22,32 +23,32 @@ class Observed:
     whether they were placed, wait or were refused. A refused one that comes back counts once.
     """
     prefill_tokens_per_s: float
-    """That a replica prefills."""
+    """Prefill rate of one replica."""
 
     running_kv_tokens: float
-    """Of the KV cache that requests on replicas need until their ends."""
+    """KV cache that requests on replicas need until they end."""
     waiting_kv_tokens: float
-    """The same of requests without a replica."""
+    """KV cache that requests without a replica will need."""
     kv_cache_tokens: float
-    """That a replica's KV cache holds."""
+    """KV cache capacity of one replica."""
 
     running_requests: float
     waiting_requests: float
-    """Without a replica; those that were told to come back among them."""
+    """Requests without a replica, those that were told to retry among them."""
     max_num_seqs: float
-    """Requests in a replica's batch."""
+    """Most requests in a replica's batch."""
 
     waiting_prefill_tokens: float
     """Uncached prompt tokens of requests without a replica."""
 
     stay_s: float
-    """From a request's place on a replica to its end, as measured."""
+    """Residence time of a request on a replica, as measured."""
     startup_s: float
-    """From the decision for a replica to its first request, as measured."""
+    """Time from the decision for a replica to its first request, as measured."""
 
     @property
     def replicas(self) -> int:
-        """What the last decisions came to."""
+        """Number of replicas that the last decisions came to."""
         return self.up + self.starting
 
     @property
@@ -58,7 +59,7 @@ class Observed:
 
     @property
     def least_for_running(self) -> int:
-        """Replicas that hold what runs, full to the brim."""
+        """Number of completely full replicas that hold all that runs."""
         kv_cache = self.running_kv_tokens / self.kv_cache_tokens
         batch = self.running_requests / self.max_num_seqs
         return ceil(max(kv_cache, batch, 1.0 if self.running_requests else 0.0))

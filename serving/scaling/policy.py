@@ -6,30 +6,32 @@ from math import inf
 
 from serving.scaling.config import ScalingConfig
 from serving.scaling.decision import Bound, Decision, Signal
-from serving.scaling.forecast import of_flow, of_stock
+from serving.scaling.forecast import forecast_level, forecast_rate
 from serving.scaling.history import SLOTS, History
 from serving.scaling.observed import Observed
 from serving.scaling.signals import HEADROOM, Reading, readings
 
 _LEAST_HORIZON_S = 30.0
-"""However fast replicas start: less says nothing of a load."""
+"""Shortest horizon, however fast replicas start: less says nothing about a load."""
 _WINDOW_HORIZONS = 2
-"""That demand is the mean of. A shorter window follows chance, a longer one lags behind."""
+"""Length of the window whose mean is the demand, in horizons. A shorter window follows chance, a
+longer one lags behind."""
 _SPARE = 1.05
-"""So many times the demand must fit fewer before one goes: a load at the edge would flap."""
+"""Factor by which the demand must fit fewer replicas before one goes; without it a load at the edge
+would flap."""
 _RATE_WINDOWS = 5
-"""Of which the measured prefill rate is the mean. It falls as replicas are fuller: decisions by the
-newest would undo each other."""
+"""Windows whose mean is the measured prefill rate. It falls as replicas are fuller: decisions by
+the newest value would undo each other."""
 
 
 class ScalingPolicy:
-    """Up by as many as are needed when they will be up, at once: by the mean of a window, by its
-    trend, and by its later part where chance alone hardly makes so much of the rest. Down one at a
-    time, when fewer were enough for the time that it takes to get one back: to keep one that is not
-    needed for longer costs more than to start it again.
+    """Scales up at once, by as many replicas as will be needed when they are up: by the mean of a
+    window, by its trend, and by its later part where chance alone hardly makes so much of the rest.
+    Scales down one at a time, when fewer were enough for as long as it takes to get one back: to
+    keep a replica for longer costs more than to start it again.
 
-    It remembers little more than the window. Without, as after a restart, it stops nothing, and
-    starts what those who run and wait need.
+    It remembers little more than the window. Without memory, as after a restart, it stops nothing,
+    and starts what running and waiting requests need.
     """
 
     def __init__(self, config: ScalingConfig) -> None:
@@ -37,10 +39,10 @@ class ScalingPolicy:
         self._histories: dict[Signal, History] = {}
         self._prefill_rate = History()
         self._needed: deque[tuple[float, int]] = deque()
-        """How many replicas were needed when, as long as no more were later."""
+        """Times and the number of replicas needed then, as long as no more were needed later."""
         self._began_s: float | None = None
         self._busy_s = -inf
-        """When there was something to do last."""
+        """Time when there was work last."""
         self._released_s = -inf
 
     def decide(self, observed: Observed, now_s: float) -> Decision:
@@ -69,19 +71,19 @@ class ScalingPolicy:
     def _needs(
         self, observed: Observed, horizon_s: float, window_s: float, now_s: float
     ) -> list[Reading]:
-        """What each signal will come to."""
+        """Demand that each signal is expected to reach."""
         needs = []
         growth = 1.0
         for reading in readings(observed, self._config.prefill_utilization, horizon_s):
             history = self._histories.setdefault(reading.signal, History())
             history.add(reading.demand, now_s, window_s)
             if reading.signal == "prefill":
-                forecast = of_flow(history, observed.startup_s)
+                forecast = forecast_rate(history, observed.startup_s)
                 demand = 0.0 if forecast is None else forecast.demand
                 growth = 1.0 if forecast is None else forecast.growth
             else:
                 requests = observed.running_requests + observed.waiting_requests
-                demand = of_stock(history, requests, HEADROOM, growth)
+                demand = forecast_level(history, requests, HEADROOM, growth)
                 if not observed.up:
                     demand = max(demand, reading.demand)  # All of it waits: no rate, but a fact.
             needs.append(replace(reading, demand=demand))
@@ -93,7 +95,7 @@ class ScalingPolicy:
         return needs
 
     def _recent(self, needed: int, seconds: float, now_s: float) -> int:
-        """The most that were needed in the last seconds."""
+        """The most replicas that were needed within the last `horizon_s`."""
         while self._needed and (
             self._needed[0][0] <= now_s - seconds or self._needed[0][1] <= needed
         ):
@@ -106,7 +108,7 @@ class ScalingPolicy:
     def _kept_by(
         self, observed: Observed, recently: int, window_s: float, now_s: float
     ) -> Bound | None:
-        """What keeps the number of replicas from being one less; None: nothing."""
+        """The reason not to remove a replica; None if there is none."""
         assert self._began_s is not None
         fewer = observed.replicas - 1
         if fewer < self._config.min_replicas:

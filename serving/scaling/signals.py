@@ -7,12 +7,12 @@ from serving.scaling.decision import Bound, Decision, Signal
 from serving.scaling.observed import Observed
 
 HEADROOM = 0.2
-"""Of the KV cache and the batch, for what comes unevenly."""
+"""Share of the KV cache and the batch that is kept free for uneven loads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A demand and what a replica is to take of it, in the same unit."""
+    """A demand, and how much of it a replica is to take, in the same unit."""
 
     signal: Signal
     demand: float
@@ -20,7 +20,7 @@ class Reading:
 
     @property
     def replicas(self) -> int:
-        """That it asks for."""
+        """Number of replicas that this signal asks for."""
         return ceil(self.demand / self.target - 1e-9)
 
     def decision(self, replicas: int, bound: Bound = "") -> Decision:
@@ -28,9 +28,9 @@ class Reading:
 
 
 def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:
-    """A replica is to spend `prefill_utilization` of its time on prefill.
-
-    Those who wait are to be served within the horizon, one after the other in the same place.
+    """Compares each signal's demand with what a replica takes, of whose time prefill is to have
+    `prefill_utilization`. Waiting requests are to be served within the horizon, one after the other
+    in the same place.
     """
     at_once = min(1.0, observed.stay_s / horizon_s)
     return [

@@ -12,7 +12,8 @@ class StartupTime:
         self._first_guess_s = first_guess_s
         self._measured_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._asked_s: deque[float | None] = deque()
-        """When those that are starting were asked for, in order; None: before this began."""
+        """Times at which the starting replicas were asked for, in order; None if that was before
+        this object began."""
         self._up: int | None = None
 
     def observe(self, up: int, starting: int, now_s: float) -> None:
@@ -28,7 +29,9 @@ class StartupTime:
             self._asked_s.append(None if first else now_s)
 
     def seconds(self, now_s: float) -> float:
-        """Of the slowest of the last few; of one that takes longer, what it took so far."""
+        """The startup time of the slowest of the last few replicas, or the time that one has been
+        starting if that is longer.
+        """
         known_s = max(self._measured_s, default=self._first_guess_s)
         oldest_s = self._asked_s[0] if self._asked_s else None
         return known_s if oldest_s is None else max(known_s, now_s - oldest_s)

@@ -15,11 +15,10 @@ class Piece:
 
 
 class BlockCache:
-    """Blocks as vLLM's: those of a prefix stay when no sequence uses them any more, and are taken
-    from the least recently used, of one sequence the tail first.
-
-    Blocks of one stretch (a hash of a `Prefix`) are counted, not listed: they come and go together
-    but for the tail that eviction takes, so the result is that of single blocks.
+    """A block cache that behaves like vLLM's: blocks of a prefix stay when no sequence uses them
+    any more, and are taken from the least recently used prefix, its tail first. Blocks of one
+    stretch (a hash of a `Prefix`) are counted, not listed: they come and go together but for the
+    tail that eviction takes, so the result is that of single blocks.
     """
 
     def __init__(self, blocks: int, block_tokens: int = 16) -> None:
@@ -32,12 +31,12 @@ class BlockCache:
 
     @property
     def available(self) -> int:
-        """Blocks that no sequence uses."""
+        """Number of blocks that no sequence uses."""
         return self._free + self._unused
 
     def find(self, hashes: Sequence[int], ends_tokens: Sequence[int]) -> tuple[list[Piece], int]:
-        """The longest cached beginning of a prefix, and how many of its stretches are there whole:
-        of the one after them the last piece may have a part.
+        """Returns the longest cached beginning of a prefix, and how many of its stretches it has
+        whole. The last piece may hold only a part of the next stretch.
         """
         found: list[Piece] = []
         begin = 0

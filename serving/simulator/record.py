@@ -14,9 +14,10 @@ _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 1440
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of requests that were sent in some stretch of time. Percentiles are of those that were
-    served, None if none was; the time between tokens is each one's mean. `good` meet the limits;
-    `hit_rate` is the cached part of the prompts that were read.
+    """Figures of the requests that were sent in some stretch of time. Percentiles cover the
+    requests that were served, None if none was; the time between tokens is each request's mean.
+    `good` requests meet the SLO; `hit_rate` is the cached share of the prompt tokens that were
+    read.
     """
 
     requests: int
@@ -38,7 +39,7 @@ class Figures:
 
 
 class Record:
-    """`add` each outcome; the figures are made when the run is over."""
+    """Collects outcomes with `add`; figures are computed when the run is over."""
 
     def __init__(self, slo: Slo) -> None:
         self.slo = slo
@@ -67,14 +68,16 @@ class Record:
 
     @property
     def span_s(self) -> float:
-        """From 0 to the last request's sending."""
+        """Seconds from 0 to the sending of the last request."""
         return max(self._sent_s, default=0.0)
 
     def total(self) -> Figures:
         return self._figures(range(len(self)))
 
     def windows(self) -> tuple[int, list[Figures]]:
-        """Seconds of each of at most 120 of equal length, and the figures of each from 0 on."""
+        """The length in seconds of the windows, at most 120 of equal length from 0 on, and the
+        figures of each.
+        """
         span_s = self.span_s
         width_s = next((w for w in _WIDTHS_S if span_s < w * _MOST_WINDOWS), _WIDTHS_S[-1])
         rows: list[array[int]] = [array("l") for _ in range(int(span_s / width_s) + 1)]

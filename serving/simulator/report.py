@@ -25,7 +25,7 @@ class Report:
 
     settings: Mapping[str, str]
     gpus: int
-    """Of each replica."""
+    """GPUs of one replica."""
     slo: Slo
     total: Figures
     width_s: int
@@ -40,11 +40,11 @@ class Report:
     replicas_most: int
     replicas_mean: float
     started: int
-    """Replicas, after the beginning."""
+    """Replicas that were started after the beginning."""
     stopped: int
     gpu_hours: float
     gpu_hours_so_far: Sequence[tuple[float, float]]
-    """By time, in s."""
+    """Pairs of a time in seconds and the GPU-hours until then."""
 
     @classmethod
     def of(cls, record: Record, result: Result, gpus: int, settings: Mapping[str, str]) -> "Report":
@@ -82,7 +82,7 @@ class Report:
         return 1e6 * self.gpu_hours / max(self.total.output_tokens, 1)
 
     def as_json(self) -> str:
-        """The same run gives the same text."""
+        """JSON text, which is equal for equal runs."""
         facts = asdict(self) | {
             "settings": dict(self.settings),
             "good_share": self.total.good_share,
@@ -103,7 +103,7 @@ def _gpu_hours_so_far(samples: Iterable[Sample], gpus: int) -> list[tuple[float,
 
 
 def _thinned(points: Sequence[T]) -> Sequence[T]:
-    """Every so many, so that a plot can show them."""
+    """Leaves out points at equal distances, so that a plot can show the rest."""
     return points[:: max(1, math.ceil(len(points) / _MOST_POINTS))]
 
 

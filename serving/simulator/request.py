@@ -25,8 +25,8 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """Times are None until they come; `cached_tokens` is what the engine found in its cache, and
-    `expected_cached_tokens` what the router thought it would.
+    """What became of a request. Times are None until they come; `cached_tokens` is what the engine
+    found in its cache, and `expected_cached_tokens` what the router expected.
     """
 
     request: Request
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def itl_s(self) -> float | None:
-        """The mean time between tokens; None until the end, and of an answer of one token."""
+        """The mean time between tokens; None before the end, and for an answer of one token."""
         if self.end_s is None or self.first_token_s is None or self.request.output_tokens < 2:
             return None
         return (self.end_s - self.first_token_s) / (self.request.output_tokens - 1)

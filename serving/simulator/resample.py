@@ -10,17 +10,18 @@ from serving.simulator.request import Request
 from serving.simulator.workload import Arrival
 
 _JITTER_S = 10.0
-"""Copies of a request come within so long after it."""
+"""Longest delay of a copy after the original request."""
 
 _COPY = 1 << 36
 _REPEAT = 1 << 50
-"""Between the hashes of a text and those of its copies, in the same time and in later ones."""
+"""Distances between the hashes of a text and those of its copies, in the same play and in later
+ones."""
 
 
 def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iterator[Arrival]:
-    """So many times the requests in the same time, as if more or fewer of the same kind of users
-    were there. Each request comes several times, with prompts of which those of one copy have as
-    much in common as the originals, but nothing with these; or some are left out.
+    """Multiplies the requests in the given time by `times`, as if more or fewer users of one kind
+    were there. Copies of a request have prompts of their own: what one set of copies has in common
+    is what the originals have, but it shares nothing with these. Below 1, requests are left out.
     """
     rng = random.Random(seed)
     waiting: list[tuple[float, int, Request]] = []
@@ -39,7 +40,7 @@ def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iter
 
 
 def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
-    """Again and again, each time with prompts that the other times do not have."""
+    """Plays the arrivals `times` times, each time with prompts that no other play has."""
     if not arrivals:
         return
     span_s = arrivals[-1].at_s - arrivals[0].at_s
@@ -51,7 +52,7 @@ def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
 
 
 def _other_text(request: Request, offset: int) -> Request:
-    """Of the same lengths, with other hashes unless `offset` is 0."""
+    """A request of equal lengths, with other hashes unless `offset` is 0."""
     if offset == 0:
         return request
     prefix = request.prefix

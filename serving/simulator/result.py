@@ -54,7 +54,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The replicas at one moment, and how many wholly used ones the demand comes to."""
+    """The replicas at one moment, and how many fully used ones would do the work that comes."""
 
     at_s: float
     up: int
@@ -66,7 +66,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`end_s`: when the last thing happened."""
+    """The outcomes of a run and its replicas; `end_s` is when the last thing happened."""
 
     outcomes: Sequence[Outcome]
     replicas: Sequence[Replica]
@@ -75,7 +75,7 @@ class Result:
     end_s: float
 
     def itl_histogram(self) -> dict[int, int]:
-        """Of all times between tokens; see `histogram_quantile_s`."""
+        """A histogram of all times between tokens; see `histogram_quantile_s`."""
         histogram: Counter[int] = Counter()
         for replica in self.replicas:
             histogram.update(replica.engine.itl_histogram)
@@ -109,18 +109,18 @@ class Result:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """Of sorted values, the smallest with a share of at least `q` at or below it."""
+    """The smallest of sorted `values` that a share of at least `q` does not exceed."""
     return values[max(math.ceil(q * len(values)) - 1, 0)]
 
 
 def hit_rate(outcomes: Sequence[Outcome]) -> float:
-    """The part that was cached of the prompts that an engine has read; 0 of none."""
+    """The cached share of the prompt tokens that engines have read; 0 if there are none."""
     begun = [outcome for outcome in outcomes if outcome.first_token_s is not None]
     tokens = sum(outcome.request.prompt_tokens for outcome in begun)
     return sum(outcome.cached_tokens for outcome in begun) / max(tokens, 1)
 
 
 def mean(summaries: Sequence[Summary]) -> Summary:
-    """Of each figure."""
+    """The mean of each figure."""
     rows = [astuple(summary) for summary in summaries]
     return Summary(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))

@@ -4,7 +4,7 @@ from serving.simulator.report import Report
 
 
 def rows(report: Report) -> list[tuple[str, str]]:
-    """Name and value of each."""
+    """The name and value of each figure."""
     total, slo = report.total, report.slo
     replicas = f"{report.replicas_mean:.1f} on average, {report.replicas_most} at most"
     return [

@@ -125,7 +125,7 @@ class Scenario(Section):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def overrides(self) -> list[str]:
-        """The same as `FIELD=VALUE`, for the command line."""
+        """The settings as `FIELD=VALUE`, for the command line."""
         return list(_flat(self.settings()))
 
 

@@ -6,8 +6,9 @@ from enum import StrEnum
 
 
 class Form(StrEnum):
-    """`step`: from `low` to `high` after a third of the time. `spike`: at `high` for a tenth of it,
-    after two fifths. `day`: from `low` to `high` and back as a cosine, `high` in the middle.
+    """How a rate goes from `low` to `high`. `step`: after a third of the time. `spike`: for a tenth
+    of the time, after two fifths of it. `day`: as a cosine, with `high` in the middle and `low` at
+    both ends.
     """
 
     steady = "steady"
@@ -21,7 +22,7 @@ class Shape:
     form: Form
     low_per_s: float
     high_per_s: float
-    """Of no effect where the form is steady."""
+    """Ignored by the steady form."""
     seconds: float
 
     @property
@@ -31,7 +32,7 @@ class Shape:
         return max(self.low_per_s, self.high_per_s)
 
     def per_s(self, at_s: float) -> float:
-        """After the end as at the end."""
+        """The rate at a time; after the end it stays as it was then."""
         part = min(at_s / self.seconds, 1.0)
         match self.form:
             case Form.steady:

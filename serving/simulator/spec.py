@@ -7,7 +7,7 @@ from serving.simulator.engine import EngineSpec
 from serving.simulator.step_time import StepTime
 
 _LARGE_GIB = 70
-"""GPUs with so much memory get larger batches of vLLM 0.32, but for A100s."""
+"""vLLM 0.32 has larger default batches on GPUs with at least this much memory, but for A100s."""
 
 
 class SpecError(Exception):
@@ -15,8 +15,8 @@ class SpecError(Exception):
 
 
 def engine_spec(entry: CatalogueEntry) -> EngineSpec:
-    """By the entry's speed, measured or by formula, its memory sum and its vLLM flags. Raises
-    SpecError if it has none of these.
+    """The engine of an entry, by its speed, measured or by formula, its memory sum and its vLLM
+    flags. Raises SpecError if any of these is missing, or the model does not fit.
     """
     memory, speed = entry.memory(), entry.first_speed()
     if memory is None or speed is None:
@@ -24,11 +24,8 @@ def engine_spec(entry: CatalogueEntry) -> EngineSpec:
             f"{entry.id} cannot be simulated: the catalogue has no network or no GPU of a known "
             f"type for it (known are {', '.join(GPUS)})"
         )
-    if not memory.fits:
-        raise SpecError(
-            f"{entry.id} does not fit: {memory.kv_tokens:,} tokens of KV cache are left for a "
-            f"context of {entry.context_tokens:,}; see `mistral-serve models`"
-        )
+    if memory.misfit is not None:
+        raise SpecError(f"{entry.id}: {memory.misfit}; see `mistral-serve models`")
     large = memory.gpu_gib >= _LARGE_GIB and not str(entry.gpu).startswith("A100")
     flags = entry.vllm_args
     return EngineSpec(

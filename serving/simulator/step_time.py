@@ -12,30 +12,32 @@ class StepTime:
     """
 
     prefill_tokens_per_s: float
-    """Of prompts so short that attention costs nothing."""
+    """Prefill rate for prompts so short that attention costs nothing."""
     weights_s: float
-    """To stream the weights once."""
+    """Time to read the weights once."""
     kv_token_s: float
-    """To read one token of the KV cache."""
+    """Time to read one token of the KV cache."""
     attention_s: float
-    """Of a prompt token, for each token that it attends to."""
+    """Time that a prompt token takes for each token that it attends to."""
     overhead_s: float = 0.0015
-    """Of every step."""
+    """Fixed time of each step."""
     sequence_s: float = 0.0
-    """Of every decoding sequence in a step, beside its attention."""
+    """Time that a decoding sequence adds to a step, beside its attention."""
 
     def prefill_s(self, prompt_tokens: float, cached_tokens: float = 0) -> float:
-        """Of a prompt without all other work."""
+        """The prefill time of one prompt with no other work in the engine."""
         tokens, context = prompt_tokens - cached_tokens, (prompt_tokens + cached_tokens) / 2
         return tokens / self.prefill_tokens_per_s + self.attention_s * tokens * context
 
     def decode_s(self, steps: int, sequences: int, context_tokens: int) -> float:
-        """`steps` steps that only decode; `context_tokens` is what all sequences hold at first."""
+        """The time of `steps` steps that only decode; the sequences hold `context_tokens` together
+        at first.
+        """
         reads = steps * context_tokens + sequences * steps * (steps - 1) / 2
         return steps * self._decode_base_s(sequences) + self.kv_token_s * reads
 
     def decode_steps_in(self, elapsed_s: float, sequences: int, context_tokens: int) -> int:
-        """How many such steps are complete after `elapsed_s`."""
+        """How many decode steps are complete after `elapsed_s`."""
         growth_s = self.kv_token_s * sequences / 2
         first_s = self._decode_base_s(sequences) + self.kv_token_s * context_tokens - growth_s
         root = math.sqrt(first_s * first_s + 4 * growth_s * max(elapsed_s, 0.0))
@@ -44,8 +46,8 @@ class StepTime:
     def mixed_s(
         self, prefill_tokens: int, prefill_reads: float, sequences: int, context_tokens: int
     ) -> float:
-        """One step with prefill in it. `prefill_reads`: the context tokens that each of its tokens
-        attends to, summed.
+        """The time of a step with prefill in it. `prefill_reads` is the number of context tokens
+        that each of its prefill tokens attends to, summed.
         """
         tokens = prefill_tokens + sequences
         products_s = max(tokens / self.prefill_tokens_per_s, self.weights_s)

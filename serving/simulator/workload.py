@@ -16,14 +16,14 @@ STRETCH_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that is sent at a time of its own; later turns follow their answers."""
+    """A request and the time at which it is sent; later turns follow their answers."""
 
     at_s: float
     request: Request
 
 
 class PromptMaker:
-    """Prefixes cut into stretches of 512 tokens, with hashes that no other text has."""
+    """Makes prefixes, cut into stretches of 512 tokens whose hashes no other text has."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -33,7 +33,7 @@ class PromptMaker:
         return self._last
 
     def extend(self, prefix: Prefix | None, tokens: int) -> Prefix:
-        """`prefix` with `tokens` of new text after it."""
+        """The prefix with `tokens` of new text after it."""
         prefix = prefix or Prefix([], [], 0)
         hashes, ends_tokens, end = [*prefix.hashes], [*prefix.ends_tokens], prefix.tokens
         total = end + tokens
@@ -54,7 +54,9 @@ def answered(request: Request) -> Prefix:
 
 
 def shared_prefixes(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
-    """`count` of `shared_prefix_requests`, of which `load` are arguments, `per_s` a second."""
+    """The first `count` of `shared_prefix_requests`, which takes `load`, at `per_s` requests per
+    second.
+    """
     rng = random.Random(seed)
     requests = shared_prefix_requests(rng, **load)
     return list(poisson(list(islice(requests, count)), per_s, rng))
@@ -84,7 +86,7 @@ def shared_prefix_requests(
 
 
 def sessions(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
-    """`count` of `conversations`, of which `load` are arguments; `per_s` of them begin a second."""
+    """The first `count` of `conversations`, which takes `load`; `per_s` begin each second."""
     rng = random.Random(seed)
     firsts = conversations(rng, **load)
     return list(poisson(list(islice(firsts, count)), per_s, rng))
@@ -100,8 +102,8 @@ def conversations(
     output_tokens: int = 250,
     think_s: float = 8.0,
 ) -> Iterator[Request]:
-    """First turns, without end. Lengths and pauses are exponential around the means, turns from
-    one to twice the mean. Each answer is a part of the next prompt.
+    """The first turns of endlessly many conversations. Lengths and pauses are exponential around
+    the means, turns uniform from one to twice the mean. Each answer is a part of the next prompt.
     """
     maker = PromptMaker()
     systems = [maker.extend(None, system_tokens) for _ in range(system_prompts)]
@@ -128,7 +130,7 @@ def poisson(requests: Iterable[Request], per_s: float, rng: random.Random) -> It
 
 
 def shaped(requests: Iterable[Request], shape: Shape, rng: random.Random) -> Iterator[Arrival]:
-    """At random times, at the rate that the shape has then, until it ends."""
+    """Sends requests at random times, at the rate that the shape has then, until it ends."""
     at_s = 0.0
     for request in requests:
         at_s += rng.expovariate(shape.most_per_s)

@@ -14,7 +14,7 @@ TOKENS, BATCHES, CONTEXTS = (2048, 8192), (1, 32), ((32, 4096), (128, 2048))
 
 
 def times(dtype: WeightsDtype, gpus: int, products: float = 0.7) -> Times:
-    """The times on a GPU with 0.6 of its peak in attention, and 0.9 and 0.8 of its bandwidth."""
+    """Times of a GPU with 0.6 of its peak in attention, and 0.9 and 0.8 of its bandwidth."""
     assert NETWORK
     shapes = Shapes.of(NETWORK, gpus)
     layer_flop = 2 * shapes.layer_parameters / (H100.tflops(dtype) * 1e9 * products)

@@ -18,7 +18,7 @@ LARGE = (SMALL_3_2, SMALL_2501, MAGISTRAL)
 VARIANTS = [(name, variant) for name in LARGE for variant in catalogue.read(name).variants]
 
 REQUIRED = "id: a, tokenizer: v7, context_tokens: 9, sampling: {temperature: 0}"
-"""All that a file of one's own must have, but for the weights."""
+"""Content of a user's own file, but for the weights."""
 
 CARDS = {
     SMALL_3_2: "vllm serve mistralai/Mistral-Small-3.2-24B-Instruct-2506 "

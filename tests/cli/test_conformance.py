@@ -105,7 +105,7 @@ def test_the_key_comes_from_the_environment(
 def test_a_name_that_tells_nothing_asks_for_the_family(invoke: Invoke) -> None:
     listed = {"data": [{"id": "our-model"}]}
     result = invoke(theme.checks[:1], listed=listed)
-    assert result.exit_code == 1 and "Say --family, one of 3.2, 2501, magistral" in result.output
+    assert result.exit_code == 1 and "set --family to one of 3.2, 2501, magistral" in result.output
     told = invoke(theme.checks[:1], "--family", "magistral", listed=listed)
     assert told.exit_code == 0 and "by the card of magistral" in told.output
 

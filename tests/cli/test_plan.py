@@ -17,7 +17,7 @@ LONG = ("--context-tokens", "131072", "--gpus-per-node", "1")
 
 
 def plan(*args: str) -> Result:
-    """Runs the command, whose output is a pipe."""
+    """Runs the command with its output in a pipe."""
     return CliRunner().invoke(app, ["plan", *args])
 
 

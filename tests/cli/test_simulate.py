@@ -28,7 +28,7 @@ scaling: {max_replicas: 3}
 
 
 def simulate(*args: str) -> Result:
-    """Runs the command, whose output is a pipe."""
+    """Runs the command with its output in a pipe."""
     return CliRunner().invoke(app, ["simulate", *args])
 
 

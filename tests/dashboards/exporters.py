@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
-from serving.autoscaling.record import Record
 from serving.router.metrics import Metrics
+from serving.scaling.record import Record
 
 _OF_KIND = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
 _CLASSES = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}

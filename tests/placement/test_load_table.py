@@ -20,7 +20,7 @@ def test_a_table_has_what_is_booked() -> None:
     column = dict(zip(Column, columns_of([load])[:, 0], strict=True))
     assert column[Column.REQUESTS] == 4
     assert column[Column.CONTEXT_TOKENS] == 3 * 1100 + 600
-    assert column[Column.ROOM_TOKENS] == 50_000 - load.kv_tokens
+    assert column[Column.FREE_KV_TOKENS] == 50_000 - load.kv_tokens
     assert column[Column.BOOKED_S] == 3.0
     assert column[Column.WAITS] == 1
     assert column[Column.BEHIND_MS] == 2 * 800 * load.rates.prefill_ms_per_token
@@ -32,7 +32,7 @@ def test_a_full_batch_has_no_room() -> None:
     (load,) = loads_of(1)
     for _ in range(6):
         load.book(work(prompt_tokens=10), 0, now_s=0.0)
-    assert columns_of([load])[Column.ROOM_TOKENS, 0] == -1
+    assert columns_of([load])[Column.FREE_KV_TOKENS, 0] == -1
 
 
 @pytest.mark.parametrize("slots", [list(range(12)), [7, 3, 11]])

@@ -20,7 +20,7 @@ Load = Callable[[float], float]
 
 
 def observed(replicas: int = 1, **values: float) -> Observed:
-    """Of a fleet with nothing to do, but for what is given."""
+    """A fleet with nothing to do, but for the given values."""
     return Observed(
         **{
             "up": replicas,

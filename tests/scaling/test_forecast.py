@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.scaling.forecast import Forecast, of_flow, of_stock
+from serving.scaling.forecast import Forecast, forecast_level, forecast_rate
 from serving.scaling.history import History
 
 HORIZON_S = WINDOW_S = 60.0
@@ -13,7 +13,7 @@ SLOT_S = 5.0
 
 
 def flow(values: Iterable[float], horizon_s: float = HORIZON_S) -> Forecast:
-    forecast = of_flow(history(values), horizon_s)
+    forecast = forecast_rate(history(values), horizon_s)
     assert forecast is not None
     return forecast
 
@@ -27,9 +27,9 @@ def history(values: Iterable[float]) -> History:
 
 
 def test_nothing_is_known_at_first() -> None:
-    assert of_flow(history([]), HORIZON_S) is None
-    assert of_flow(history([1, 1, 1, 1]), HORIZON_S) is None
-    assert of_stock(history([]), 10, 0.2, 1.0) == 0
+    assert forecast_rate(history([]), HORIZON_S) is None
+    assert forecast_rate(history([1, 1, 1, 1]), HORIZON_S) is None
+    assert forecast_level(history([]), 10, 0.2, 1.0) == 0
 
 
 def test_what_stays_as_it_is_will_be_so() -> None:
@@ -70,17 +70,17 @@ def test_chance_is_hardly_ever_taken_for_more() -> None:
 
 def test_the_newest_of_a_stock_is_believed_beyond_what_its_requests_vary_by() -> None:
     grown = history([40] * 12 + [80])
-    assert of_stock(grown, 900, 0.2, 1.0) == pytest.approx(72)
-    assert of_stock(grown, 1_000_000, 0.2, 1.0) == pytest.approx(80, rel=0.01)
+    assert forecast_level(grown, 900, 0.2, 1.0) == pytest.approx(72)
+    assert forecast_level(grown, 1_000_000, 0.2, 1.0) == pytest.approx(80, rel=0.01)
     # Few of them: the headroom is for that.
-    assert of_stock(grown, 4, 0.2, 1.0) == pytest.approx(64)
-    assert of_stock(history([80] * 13), 4, 0.2, 1.0) == pytest.approx(80)
+    assert forecast_level(grown, 4, 0.2, 1.0) == pytest.approx(64)
+    assert forecast_level(history([80] * 13), 4, 0.2, 1.0) == pytest.approx(80)
 
 
 def test_a_stock_grows_as_its_requests_do() -> None:
-    assert of_stock(history([80] * 13), 4, 0.2, 1.5) == pytest.approx(120)
+    assert forecast_level(history([80] * 13), 4, 0.2, 1.5) == pytest.approx(120)
     # A line that formed, or replicas that came, is no growth.
-    assert of_stock(history([10.0 * i for i in range(13)]), 1e9, 0.2, 1.0) == pytest.approx(
+    assert forecast_level(history([10.0 * i for i in range(13)]), 1e9, 0.2, 1.0) == pytest.approx(
         120, rel=0.01
     )
 

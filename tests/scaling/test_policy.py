@@ -225,7 +225,7 @@ def test_chance_alone_makes_a_fleet_go_up_and_down_but_a_few_times(
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.5, 20), st.integers(0, 2**16))
 def test_a_restart_does_not_jump(replicas: float, seed: int) -> None:
-    """As the policy that goes on decides, or fewer changes."""
+    """A restarted policy decides like one that goes on, or makes fewer changes."""
     load = replicas * A_REPLICA
     fleet = Fleet(policy(), math.ceil(replicas * 1.6), rng=random.Random(seed))
     fleet.run(lambda now_s: load, 600)

@@ -33,7 +33,7 @@ def scaled() -> Report:
 
 
 def refused() -> Report:
-    """Of requests for which no replica ever was there."""
+    """A report of requests for which there never was a replica."""
     record = Record(Slo())
     simulation = Simulation(
         mistral_small(), 0, lambda: Fleet(LeastCost()), max_wait_s=1.0, on_end=record.add

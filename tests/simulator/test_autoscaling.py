@@ -14,7 +14,7 @@ SPEC = mistral_small(2)
 
 
 class ByTime:
-    """So many replicas from these times on."""
+    """Decides on given numbers of replicas from given times on."""
 
     def __init__(self, plan: dict[float, int]) -> None:
         self.plan = plan

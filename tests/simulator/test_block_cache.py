@@ -2,7 +2,7 @@ from serving.simulator.block_cache import BlockCache, Piece
 
 
 def keep(cache: BlockCache, *stretches: tuple[int, int]) -> list[Piece]:
-    """As a sequence does that computes these stretches (key and blocks)."""
+    """Fills the cache like a sequence that computes these stretches (key and blocks)."""
     pieces = []
     for key, blocks in stretches:
         cache.take(blocks)

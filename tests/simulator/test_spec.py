@@ -43,7 +43,7 @@ def test_batches_are_those_of_the_flags_or_of_vllm_on_such_a_gpu() -> None:
         ({"gpu": None}, "no GPU of a known type"),
         ({"network": None}, "no network"),
         ({"gpu": 40.0}, "no GPU of a known type"),
-        ({"gpu": "A100-40GB", "tensor_parallel_size": 1}, "does not fit"),
+        ({"gpu": "A100-40GB", "tensor_parallel_size": 1}, "of weights do not fit"),
     ],
 )
 def test_what_cannot_be_simulated_is_said(update: dict[str, object], said: str) -> None:

@@ -34,7 +34,7 @@ class Gpu(Section):
     """Between two with it."""
 
     def tflops(self, dtype: WeightsDtype) -> float:
-        """Of the products with such weights."""
+        """The peak for matrix products with weights of that dtype."""
         return self.fp8_tflops or self.bf16_tflops if dtype == "fp8" else self.bf16_tflops
 
 
@@ -42,15 +42,15 @@ class Efficiency(Section):
     """Parts of a GPU's peaks."""
 
     products: float = Field(gt=0, le=1)
-    """Of matrix products of thousands of tokens."""
+    """Share of the peak in matrix products of thousands of tokens."""
     attention: float = Field(gt=0, le=1)
-    """Of the bf16 peak, in a prefill."""
+    """Share of the bf16 peak in the attention of a prefill."""
     weights: float = Field(gt=0, le=1)
-    """Of the bandwidth, where a decode step reads the weights."""
+    """Share of the bandwidth at which a decode step reads the weights."""
     kv_cache: float = Field(gt=0, le=1)
-    """Of the bandwidth, where it reads the KV cache."""
+    """Share of the bandwidth at which it reads the KV cache."""
     step_overhead_ms: float = Field(ge=0)
-    """Of every step, whatever is in it."""
+    """Fixed time of each step."""
 
 
 class Reference(Efficiency):
@@ -71,7 +71,7 @@ class Calibration(Section):
 
     gpu: str
     device: str
-    """As the driver names it."""
+    """Name of the device, given by its driver."""
     date: date
     versions: dict[str, str]
     shapes_of: str
@@ -107,7 +107,9 @@ GPUS = _CATALOGUE.types
 
 
 def usable_gib(gpu: str | float) -> float:
-    """Of a type, or the number itself where a GPU is given by its memory. Raises KeyError."""
+    """Usable memory of a GPU type, or the number itself where a GPU is given by its memory. Raises
+    KeyError.
+    """
     return GPUS[gpu].usable_gib if isinstance(gpu, str) else gpu
 
 

@@ -1,7 +1,7 @@
-from serving.autoscaling.autoscaler import PERIOD_S, Autoscaler, Series
-from serving.autoscaling.record import Record
 from serving.scaling import Decision, Observed, ScalingConfig, ScalingPolicy
-from tests.autoscaling.gauges import Gauges
+from serving.scaling.autoscaler import PERIOD_S, Autoscaler, Series
+from serving.scaling.record import Record
+from tests.scaling.gauges import Gauges
 from tests.scaling.reports import told
 
 MODEL = "org/m"
@@ -70,7 +70,7 @@ def test_the_time_to_start_is_measured() -> None:
 
 
 def test_a_new_one_knows_what_the_routers_remember() -> None:
-    """As after a restart of Serve's controller, in the middle of a load."""
+    """Serve's controller restarts in the middle of a load."""
     routers = Routers()
     for second in range(0, 62, 2):
         routers.report(offered_prefill_tokens=30_000 * second)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from serving.autoscaling.record import Record
 from serving.scaling import Decision, Scaler
 from serving.scaling.moments import Moments, observed_at
+from serving.scaling.record import Record
 from serving.scaling.report import read
 from serving.scaling.startup import StartupTime
 
 PERIOD_S = 2.0
-"""From one report of a router to the next, and from decision to decision."""
+"""Time from one report of a router to the next, and from decision to decision."""
 
 Series = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 """Named numbers of the routers, each as times and values by router."""
@@ -23,7 +23,7 @@ class Autoscaler:
     """
 
     def __init__(self, model_id: str, scaler: Scaler, startup_s: float, record: Record) -> None:
-        """`startup_s`: a first guess."""
+        """The startup time is measured; `startup_s` is a first guess."""
         self._model_id = model_id
         self._scaler = scaler
         self._startup = StartupTime(startup_s)
@@ -32,8 +32,8 @@ class Autoscaler:
         self._decision: Decision | None = None
 
     def decide(self, up: int, target: int, series: Series, now_s: float) -> int:
-        """How many replicas are to be up or starting; so far it is `target`, of which so many are
-        `up`. Times are of the wall clock.
+        """The number of replicas to have up or starting. So far it is `target`, of which `up` are
+        up. Times are of the wall clock.
         """
         up = min(up, target)  # Those beyond are about to go, as while a new version comes.
         starting = target - up

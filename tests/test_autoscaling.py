@@ -1,5 +1,6 @@
 """The policies as Serve's controller has them, with what it asks by, but without a cluster."""
 
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -15,9 +16,9 @@ from ray.serve._private.common import (
 from ray.serve._private.config import DeploymentConfig, ReplicaConfig
 from ray.serve._private.deployment_info import DeploymentInfo
 
-from serving.autoscaling import board, options
-from serving.autoscaling.autoscaler import PERIOD_S
-from serving.scaling import ScalingConfig
+from serving import autoscaling
+from serving.scaling import ScalingConfig, board
+from serving.scaling.autoscaler import PERIOD_S
 from tests.scaling.reports import told
 
 APP = "app"
@@ -41,13 +42,13 @@ class Controller:
     def restart(self) -> None:
         board._routers.clear()
         self._state = AutoscalingStateManager()  # type: ignore[no-untyped-call]
-        self._state.register_deployment(ROUTERS, _info(options.of_routers(1)), 1)
-        engines = _info(options.of_model(MODEL, self.config, 60))
+        self._state.register_deployment(ROUTERS, _info(autoscaling.router_options(1)), 1)
+        engines = _info(autoscaling.engine_options(MODEL, self.config, 60))
         self._state.register_deployment(ENGINES, engines, self.target)
         self._state.update_running_replica_ids(ROUTERS, [ReplicaID("r0", ROUTERS)])
 
     def report(self, **values: float) -> None:
-        """As a router does: all of the last minute, each time."""
+        """Reports like a router: everything of the last minute, each time."""
         self.now_s += PERIOD_S
         report = told(self.now_s, **values).report
         reports = self._reports.setdefault(0, [])
@@ -137,7 +138,41 @@ def test_an_error_changes_nothing_and_stops_no_one_else(
         raise ZeroDivisionError
 
     controller.engines = controller.target = 3
-    monkeypatch.setattr("serving.autoscaling.autoscaler.read", fails)
+    monkeypatch.setattr("serving.scaling.autoscaler.read", fails)
     for _ in range(3):
         controller.report()
         assert controller.decide() == 3
+
+
+def test_serve_adds_no_delay_and_no_factor_of_its_own() -> None:
+    config = autoscaling.engine_options("m", ScalingConfig(min_replicas=0, max_replicas=4), 120)[
+        "autoscaling_config"
+    ]
+    assert (config.min_replicas, config.max_replicas) == (0, 4)
+    assert config.upscale_delay_s == config.downscale_delay_s == 0
+    assert config.downscale_to_zero_delay_s == 0
+    assert config.get_upscaling_factor() == config.get_downscaling_factor() == 1
+    # A change of the config would else start with as many.
+    assert config.initial_replicas is None
+
+
+def test_the_routers_are_as_many_as_configured() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = autoscaling.router_options(3)["autoscaling_config"]
+    assert (config.min_replicas, config.max_replicas) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScalingConfig(min_replicas=0, max_replicas=4, prefill_utilization=0.7, idle_s=30),
+        ScalingConfig(max_replicas=1),
+    ],
+)
+def test_the_policy_has_its_config_where_the_controller_reads_it(config: ScalingConfig) -> None:
+    asked = DeploymentConfig(**autoscaling.engine_options("m", config, 120))
+    sent = asked.to_proto_bytes()  # type: ignore[no-untyped-call]
+    policy = DeploymentConfig.from_proto_bytes(sent).autoscaling_config.policy
+    scaler = policy.get_policy()(**policy.policy_kwargs)._autoscaler._scaler
+    assert scaler._config == config

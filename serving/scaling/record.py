@@ -16,13 +16,15 @@ class Gauge(Protocol):
 
 
 class NewGauge(Protocol):
-    """As `ray.util.metrics.Gauge`."""
+    """The constructor of `ray.util.metrics.Gauge`."""
 
     def __call__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Gauge: ...
 
 
 class Record:
-    """Of one model. A decision that changes the replicas is logged at INFO, others at DEBUG."""
+    """Records the decisions for one model. A decision that changes the replicas is logged at INFO,
+    others at DEBUG.
+    """
 
     def __init__(self, model_id: str, new_gauge: NewGauge) -> None:
         self._model_id = model_id

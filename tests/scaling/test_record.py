@@ -2,10 +2,10 @@ import logging
 
 import pytest
 
-from serving.autoscaling.record import Record
 from serving.scaling import Decision
-from tests.autoscaling.gauges import Gauges
+from serving.scaling.record import Record
 from tests.scaling.fleet import observed
+from tests.scaling.gauges import Gauges
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 RawMetrics = Mapping[str, Mapping[Any, Sequence[Any]]]
-"""As `AutoscalingContext.raw_metrics`: of each name the points of time of each replica."""
+"""The form of `AutoscalingContext.raw_metrics`: for each name, the points in time of each replica.
+"""
 
 _routers: dict[str, RawMetrics] = {}
 
