@@ -58,9 +58,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ):
         return
     if any(item.nodeid.startswith(("tests/tiny/", "tests/e2e/")) for item in session.items):
-        command = ["nice", sys.executable, "-c", _TRAIN]
         _training.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                ["nice", sys.executable, "-c", _TRAIN],
+                # More threads would wait for each other at every step while tests use the cores.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         )
 
 
