@@ -16,10 +16,10 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
 	@exec .venv/bin/mistral-serve monitor
 
-test: check ## format, lint and type checks, then the tests, in under 15 minutes (ARGS=tests/cli)
+test: check ## format, lint and type checks, then the tests (ARGS=tests/cli)
 	@exec .venv/bin/python -m pytest $(ARGS)
 
-test-full: check ## the same, and the tests that are slow and rarely break
+test-full: check ## the same with the tests that are slow and rarely break
 	@exec .venv/bin/python -m pytest -m "" $(ARGS)
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)

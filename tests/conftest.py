@@ -15,14 +15,14 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinduct
 LATE = (
     "tests/faults/",
     "tests/e2e/test_autoscaling.py",
-    # These need the tiny models, which are trained meanwhile.
-    "tests/tiny/",
+    # From here on they need the tiny models, which are trained meanwhile.
     "tests/e2e/",
     # It asks what a Prometheus has seen of the shared service and all its traffic.
     "tests/e2e/test_monitoring.py",
     # It ends the shared service with Ctrl-C; those after it start services of their own.
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_backend.py",
+    "tests/tiny/",
     "tests/e2e/test_serve_run.py",
 )
 """Tests that run after all others, in this order. A test belongs to the longest of these beginnings
