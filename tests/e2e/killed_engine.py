@@ -22,7 +22,7 @@ COUNTS = {"messages": [{"role": "user", "content": "Count from 1 to 100."}]}
 """A request whose answer differs at each token, so that no lost or repeated one goes unnoticed."""
 LASTS = {
     "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
-    "max_tokens": 3000,
+    "max_tokens": 1000,
     "repetition_detection": False,
 }
 BODIES: list[dict[str, Any]] = [LASTS, LASTS, COUNTS, LASTS, COUNTS, LASTS]
