@@ -17,15 +17,15 @@ serve: ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for anot
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
 	@exec .venv/bin/mistral-serve monitor
 
-test: check ## format, lint and type checks, then the tests, in under 15 minutes (ARGS=tests/cli)
+test: check ## format, lint and type checks, then the tests (ARGS=tests/cli)
 	@exec .venv/bin/python -m pytest $(ARGS)
 
-test-full: check ## the same, and the tests that are slow and rarely break
+test-full: check ## the same with the tests that are slow and rarely break
 	@exec .venv/bin/python -m pytest -m "" $(ARGS)
 
-coverage: setup ## the lines that the tests do not run, in htmlcov/ too (ARGS=tests/router)
+coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
 	@.venv/bin/python -m coverage erase
-	@.venv/bin/python -m coverage run -m pytest $(ARGS)
+	@.venv/bin/python -m coverage run -m pytest $(or $(ARGS),--ignore=tests/e2e --ignore=tests/faults)
 	@.venv/bin/python -m coverage combine --quiet && .venv/bin/python -m coverage html --quiet
 	@exec .venv/bin/python -m coverage report
 

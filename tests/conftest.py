@@ -15,14 +15,14 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinduct
 LATE = (
     "tests/faults/",
     "tests/e2e/test_autoscaling.py",
-    # These need the tiny models, which are trained meanwhile.
-    "tests/tiny/",
+    # From here on they need the tiny models, which are trained meanwhile.
     "tests/e2e/",
     # It asks what a Prometheus has seen of the shared service and all its traffic.
     "tests/e2e/test_monitoring.py",
     # It ends the shared service with Ctrl-C; those after it start services of their own.
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_backend.py",
+    "tests/tiny/",
     "tests/e2e/test_serve_run.py",
 )
 """Tests that run after all others, in this order. A test belongs to the longest of these beginnings
@@ -58,9 +58,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ):
         return
     if any(item.nodeid.startswith(("tests/tiny/", "tests/e2e/")) for item in session.items):
-        command = ["nice", sys.executable, "-c", _TRAIN]
         _training.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                ["nice", sys.executable, "-c", _TRAIN],
+                # More threads would wait for each other at every step while tests use the cores.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         )
 
 

@@ -22,7 +22,7 @@ COUNTS = {"messages": [{"role": "user", "content": "Count from 1 to 100."}]}
 """A request whose answer differs at each token, so that no lost or repeated one goes unnoticed."""
 LASTS = {
     "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
-    "max_tokens": 3000,
+    "max_tokens": 1000,
     "repetition_detection": False,
 }
 BODIES: list[dict[str, Any]] = [LASTS, LASTS, COUNTS, LASTS, COUNTS, LASTS]
@@ -32,6 +32,7 @@ UNSTREAMED = {
     "temperature": 0,
 }
 _BEGUN_BYTES = 4000
+_BEGUN_S = 180
 _UNSTREAMED_CLIENTS = 3
 _ENOUGH_ANSWERS = 6
 _REPLACED_S = 180
@@ -49,12 +50,16 @@ class Stream:
         request = {"model": MODEL, "temperature": 0, **options, **body}
         pieces: list[bytes] = []
         received_bytes = 0
-        async with http.stream("POST", "/v1/chat/completions", json=request) as response:
-            async for piece in response.aiter_raw():
-                pieces.append(piece)
-                received_bytes += len(piece)
-                if received_bytes > _BEGUN_BYTES:
-                    self.begun.set()
+        try:
+            async with http.stream("POST", "/v1/chat/completions", json=request) as response:
+                async for piece in response.aiter_raw():
+                    pieces.append(piece)
+                    received_bytes += len(piece)
+                    if received_bytes > _BEGUN_BYTES:
+                        self.begun.set()
+        finally:
+            self.begun.set()
+        assert response.status_code == 200, b"".join(pieces)
         self.data = b"".join(pieces)
         return self
 
@@ -164,7 +169,7 @@ def kill_an_engine_under_load(service: Service) -> KilledEngine:
                 asyncio.create_task(stream.receive(http, body))
                 for stream, body in zip(streams, BODIES, strict=True)
             ]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_BEGUN_S):
                 await asyncio.gather(*(stream.begun.wait() for stream in streams))
             victim, killed_s = await busiest(http), time.time()
             victim.kill()

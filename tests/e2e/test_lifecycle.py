@@ -76,6 +76,7 @@ def test_ctrl_c_before_it_is_ready_leaves_nothing_either(
     )
 
     def starting() -> bool:
+        assert process.poll() is None
         children = psutil.Process(process.pid).children(True)
         if engines == "vllm":
             return bool(shared_memory(children))

@@ -5,18 +5,28 @@ scaling policy that takes seconds where the real one takes minutes:
 
 import importlib
 import os
+import secrets
 from unittest.mock import patch
 
-from serving.cli import main
-from tests.faults.app import Deployment
+from serving import cli
 from tests.faults.deployed import python_path
-from tests.faults.quick_policy import QuickModelPolicy
 
-if __name__ == "__main__":
+
+def main() -> None:
     os.environ["PYTHONPATH"] = python_path()
+    # Ray reads them when it is imported, by the stand-ins.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    from tests.faults.app import Deployment
+    from tests.faults.quick_policy import QuickModelPolicy
+
     with (
         patch("serving.app.engine.Deployment", Deployment),
         patch.object(importlib.import_module("serving.cli.up"), "prepare_weights"),
         patch("serving.autoscaling.policies.ModelPolicy", QuickModelPolicy),
     ):
-        main()
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()
