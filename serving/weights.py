@@ -1,4 +1,4 @@
-"""Brings the weights of a config's models into Hugging Face's cache, and tells when they are complete.
+"""Brings the weights of a config's models into Hugging Face's cache, and tells what is complete.
 
 A repository at a commit is whole when all its files that a model reads have the sizes and checksums
 that the hub has for them. That is noted beside them, so that it is checked without the hub.
