@@ -1,15 +1,15 @@
 """The training loop: from a spec and a tokenizer to a state dict."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
 
 from .batch import Batch, collate, encode, encode_completion
 from .mixture import MIXTURES, sample_step
 from .model import TinyMistral
+from .optimizer import make_optimizers
 from .output import OutputRows
 from .progress import progress
 from .prompts import Dice
@@ -65,27 +65,6 @@ def _used_tokens(spec: TinySpec, tokenizer: Tokenizer) -> Tensor:
     return torch.tensor(sorted(used))
 
 
-def _make_optimizers(parameters: Mapping[str, Tensor]) -> list[Optimizer]:
-    """Muon for the matrices between embedding and output, Adam for all other parameters.
-
-    Muon takes steps of equal size in every direction of a matrix, which learns in far fewer steps
-    than Adam. Parameters are named as in the model, the output rows ``"rows"``.
-    """
-    matrices, embedding, rest = [], [], []
-    for name, parameter in parameters.items():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("tok_embeddings"):
-            embedding.append(parameter)
-        elif parameter.ndim == 2 and name != "rows":
-            matrices.append(parameter)
-        else:
-            rest.append(parameter)
-    groups = [{"params": embedding, "lr": _EMBEDDING_LR}, {"params": rest, "lr": _OUTPUT_LR}]
-    adam = AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return [Muon(matrices, lr=_MATRIX_LR, weight_decay=0.0), adam]
-
-
 def _learning_rate(step: int, steps: int) -> float:
     """The factor of every learning rate at a step: warm-up, constant, then down to zero."""
     fall = (steps - step) / (steps * (1.0 - _CONSTANT_SHARE))
@@ -105,7 +84,7 @@ def train(spec: TinySpec, tokenizer: Tokenizer) -> TinyMistral:
     model.output.requires_grad_(False)
     rows = OutputRows(_used_tokens(spec, tokenizer), spec.vocab_size, spec.dim)
     trained = {**dict(model.named_parameters()), "rows": rows.weight}
-    optimizers = _make_optimizers(trained)
+    optimizers = make_optimizers(trained, _MATRIX_LR, _EMBEDDING_LR, _OUTPUT_LR)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     full_rates = [group["lr"] for group in groups]
     with progress(f"Training the tiny {spec.corpus}", spec.steps) as advance:
