@@ -71,8 +71,8 @@ dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and 
 manifests: dashboards ## write what is generated in k8s/, from deploy/serve/ and dashboards/
 	@.venv/bin/python -m deploy.manifests
 
-lock: setup ## resolve deploy/requirements/*.in into the locks
-	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh
+lock: setup ## resolve deploy/requirements/*.in into the locks (ARGS=--upgrade: to the newest versions)
+	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh $(ARGS)
 
 clean: ## remove the environment and caches of this folder
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

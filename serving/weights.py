@@ -1,4 +1,4 @@
-"""Brings the weights of a config's models into Hugging Face's cache, and knows when they are whole.
+"""Brings the weights of a config's models into Hugging Face's cache, and tells what is complete.
 
 A repository at a commit is whole when all its files that a model reads have the sizes and checksums
 that the hub has for them. That is noted beside them, so that it is checked without the hub.
@@ -57,7 +57,7 @@ class Repository:
 
 
 def repositories(config: AppConfig) -> list[Repository]:
-    """Of all models that engines of ours load from the hub."""
+    """The repositories on the hub that the engines of `config` load, each once."""
     found: dict[Repository, None] = {}
     for model in config.models:
         entry = model.entry()

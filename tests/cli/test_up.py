@@ -63,6 +63,24 @@ def test_what_ray_raises_at_its_start_is_told(
         pass
 
 
+def test_weights_are_prepared_beside_a_running_ray_and_before_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def ray(cpus: int) -> Iterator[Path]:
+        steps.append("ray")
+        yield Path()
+
+    monkeypatch.setattr(command, "local_ray", ray)
+    monkeypatch.setattr(command, "prepare_weights", lambda *_: steps.append("weights"))
+    monkeypatch.setattr(command, "start", lambda *_: steps.append("application"))
+    monkeypatch.setattr(command, "drain", lambda *_: None)
+    with service(CONFIG, Progress()):
+        assert steps == ["ray", "weights", "application"]
+
+
 def test_an_error_of_its_user_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
     monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
