@@ -190,7 +190,7 @@ def names(kind: str) -> set[str]:
         return {
             f"{name}-{service}-svc" for name in names("rayservice") for service in ("serve", "head")
         }
-    return {each["metadata"]["name"] for each in base() if each["kind"].lower() == kind}
+    return {each["metadata"]["name"] for each in base().objects if each["kind"].lower() == kind}
 
 
 def components() -> set[str]:

@@ -18,12 +18,12 @@ def main() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     from tests.faults.app import Deployment
-    from tests.faults.quick_policy import QuickModelPolicy
+    from tests.faults.quick_policy import QuickEnginePolicy
 
     with (
         patch("serving.app.engine.Deployment", Deployment),
         patch.object(importlib.import_module("serving.cli.up"), "prepare_weights"),
-        patch("serving.autoscaling.policies.ModelPolicy", QuickModelPolicy),
+        patch("serving.autoscaling.EnginePolicy", QuickEnginePolicy),
     ):
         cli.main()
 

@@ -2,12 +2,12 @@
 
 from unittest.mock import patch
 
-from serving.autoscaling.policies import ModelPolicy
+from serving.autoscaling import EnginePolicy
 
 _LEAST_HORIZON_S = 5.0
 
 
-class QuickModelPolicy(ModelPolicy):
+class QuickEnginePolicy(EnginePolicy):
     """Looks ahead for 5 s instead of 30 s, as a stand-in starts within seconds."""
 
     def __init__(self, model_id: str, startup_s: float, **config: float) -> None:
