@@ -27,7 +27,6 @@ __all__ = [
     "load",
     "names",
     "read",
-    "read_path",
 ]
 
 
@@ -45,18 +44,13 @@ def read(name: str) -> CatalogueFile:
     return _parse(f"{name}.yaml", resources.files(__name__).joinpath(f"{name}.yaml").read_bytes())
 
 
-def read_path(path: Path) -> CatalogueFile:
-    """A user's own file of the same form. Raises CatalogueError."""
-    try:
-        return _parse(str(path), path.read_bytes())
-    except OSError as error:
-        raise CatalogueError(f"{path}: {error.strerror or error}") from None
-
-
 def find(model: str) -> CatalogueFile:
     """The file of a catalogue name, or at the path of a YAML file. Raises CatalogueError."""
     if model.endswith((".yaml", ".yml")):
-        return read_path(Path(model))
+        try:
+            return _parse(model, Path(model).read_bytes())
+        except OSError as error:
+            raise CatalogueError(f"{model}: {error.strerror or error}") from None
     try:
         return read(model)
     except KeyError:

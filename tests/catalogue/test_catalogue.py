@@ -196,7 +196,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
         "id: me/mine\nweights: /models/mine\ntokenizer: v7\n"
         "context_tokens: 1000\nsampling: {temperature: 0}\n"
     )
-    entry = catalogue.read_path(path).entry()
+    entry = catalogue.find(str(path)).entry()
     assert (entry.id, entry.variant, entry.memory()) == ("me/mine", None, None)
 
 
@@ -229,7 +229,7 @@ def test_a_mistake_in_it_is_told_with_file_field_and_what_is_allowed(
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(CatalogueError) as raised:
-        catalogue.read_path(path)
+        catalogue.find(str(path))
     lines = [line for line in str(raised.value).splitlines() if line.startswith(str(path))]
     assert [line[: len(f"{path}: {said}")] for line, said in zip(lines, says, strict=True)] == [
         f"{path}: {said}" for said in says
@@ -238,7 +238,7 @@ def test_a_mistake_in_it_is_told_with_file_field_and_what_is_allowed(
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"none\.yaml: No such file"):
-        catalogue.read_path(tmp_path / "none.yaml")
+        catalogue.find(str(tmp_path / "none.yaml"))
 
 
 @pytest.mark.parametrize(
