@@ -37,7 +37,7 @@ def build(config: AppConfig) -> Application:
     engines = {}
     models = []
     for model in config.models:
-        entry = model.entry()
+        entry = model.entry
         models.append(
             Model(
                 entry.id,

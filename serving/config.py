@@ -1,6 +1,7 @@
 """Everything that can be configured. One of these is the `args` of an application in a Serve
 config file."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -199,16 +200,16 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _fits_its_gpus(self) -> "ModelConfig":
-        if self.file().kind == "openai":
+        if self.file.kind == "openai":
             for field in sorted(self.model_fields_set - _OF_ANY_KIND):
                 raise wrong(
                     field,
-                    f"has no effect on {self.file().id}: a model of kind openai runs on the server "
+                    f"has no effect on {self.file.id}: a model of kind openai runs on the server "
                     "at its base_url",
                 )
         if self.autoscaling is not None and "replicas" in self.model_fields_set:
             raise wrong("replicas", "is the number without autoscaling; allowed is one of the two")
-        variants = self.file().variants
+        variants = self.file.variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(
                 "variant",
@@ -217,7 +218,7 @@ class ModelConfig(Section):
             )
         check_vllm_args(self.vllm_args)
         try:
-            entry = self.entry()
+            entry = self.entry
         except ValidationError as error:
             field, message = explain(error, CatalogueEntry)[0]
             raise wrong(field, message) from None
@@ -245,12 +246,14 @@ class ModelConfig(Section):
         """The model is not of the catalogue but of a file of the user's."""
         return self.model.endswith((".yaml", ".yml"))
 
+    @cached_property
     def file(self) -> CatalogueFile:
         return catalogue.find(self.model)
 
+    @cached_property
     def entry(self) -> CatalogueEntry:
         """The catalogue entry with this model's differences applied."""
-        entry = self.file().entry(self.variant)
+        entry = self.file.entry(self.variant)
         update: dict[str, Any] = {
             "aliases": (*entry.aliases, *self.aliases),
             "vllm_args": {**entry.vllm_args, **self.vllm_args},
@@ -311,7 +314,7 @@ class AppConfig(Section):
     def _names_are_distinct(self) -> "AppConfig":
         seen: dict[str, str] = {}
         for model in self.models:
-            entry = model.entry()
+            entry = model.entry
             for name in (entry.id, *entry.aliases):
                 if name in seen:
                     raise ValueError(

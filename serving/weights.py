@@ -60,7 +60,7 @@ def repositories(config: AppConfig) -> list[Repository]:
     """The repositories on the hub that the engines of `config` load, each once."""
     found: dict[Repository, None] = {}
     for model in config.models:
-        entry = model.entry()
+        entry = model.entry
         if entry.kind == "vllm" and entry.embedded is None:
             found |= dict.fromkeys(_of_model(entry))
     return list(found)
@@ -78,7 +78,7 @@ def _of_model(entry: CatalogueEntry) -> Iterator[Repository]:
 
 def embedded_presets(config: AppConfig) -> list[str]:
     """The embedded models of `config`, which are trained and not fetched."""
-    return sorted({preset for model in config.models if (preset := model.entry().embedded)})
+    return sorted({preset for model in config.models if (preset := model.entry.embedded)})
 
 
 def is_whole(repository: Repository) -> bool:

@@ -25,7 +25,7 @@ def test_shipped_configs_are_valid_for_ray_serve_and_for_us(file: Path) -> None:
 
 
 def test_vllm_traces_to_the_collector_as_the_entry_would_have_it() -> None:
-    entry = config.ModelConfig(model="tiny-mistral-small-3.2").entry()
+    entry = config.ModelConfig(model="tiny-mistral-small-3.2").entry
     assert app.traced(entry, config.TracingConfig()) == entry
     theirs = entry.model_copy(update={"env": {"OTEL_SERVICE_NAME": "mine"}})
     traced = app.traced(theirs, config.TracingConfig(otlp_endpoint="http://a:4318"))
@@ -43,8 +43,8 @@ def test_serve_scales_the_models_that_ask_for_it() -> None:
         autoscaling=ScalingConfig(min_replicas=0, max_replicas=4),
     )
     router = config.RouterConfig(replicas=2)
-    assert app.replicas(fixed.entry(), fixed, router) == {"num_replicas": 3}
-    serves = app.replicas(scaled.entry(), scaled, router)["autoscaling_config"]
+    assert app.replicas(fixed.entry, fixed, router) == {"num_replicas": 3}
+    serves = app.replicas(scaled.entry, scaled, router)["autoscaling_config"]
     assert (serves.min_replicas, serves.max_replicas) == (0, 4)
 
     def routers(model: config.ModelConfig) -> Deployment:

@@ -78,7 +78,7 @@ def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
         model_impl="transformers",
         vllm_args={"seed": 1, "tool-call-parser": "other"},
     )
-    entry, ours_entry = catalogue.load(SMALL), ours.entry()
+    entry, ours_entry = catalogue.load(SMALL), ours.entry
     assert ours_entry.aliases == (*entry.aliases, "extra")
     assert ours_entry.tensor_parallel_size == 4
     assert ours_entry.pipeline_parallel_size == entry.pipeline_parallel_size
@@ -86,19 +86,19 @@ def test_a_model_is_its_catalogue_entry_with_its_own_settings_over_it() -> None:
     assert (entry.model_impl, ours_entry.model_impl) == ("auto", "transformers")
     assert (ours_entry.weights, ours_entry.revision) == (entry.weights, "c0ffee")
     assert ours_entry.vllm_args == entry.vllm_args | ours.vllm_args
-    assert ModelConfig(model=SMALL).entry() == entry
+    assert ModelConfig(model=SMALL).entry == entry
 
 
 def test_a_variant_is_the_entrys_with_the_settings_over_it() -> None:
     ours = ModelConfig(model=SMALL, variant="int4", context_tokens=16384)
     int4 = catalogue.load(SMALL, "int4")
-    assert ours.entry() == int4.model_copy(update={"context_tokens": 16384})
+    assert ours.entry == int4.model_copy(update={"context_tokens": 16384})
 
 
 def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
-    entry = ModelConfig(model=SMALL, weights="/models/small").entry()
+    entry = ModelConfig(model=SMALL, weights="/models/small").entry
     assert (entry.weights, entry.revision) == ("/models/small", None)
-    pinned = ModelConfig(model=SMALL, weights="me/small", revision="c0ffee").entry()
+    pinned = ModelConfig(model=SMALL, weights="me/small", revision="c0ffee").entry
     assert (pinned.weights, pinned.revision) == ("me/small", "c0ffee")
 
 
@@ -149,14 +149,14 @@ def test_a_domain_that_no_host_can_match_is_refused(path: Path, domain: str) -> 
 
 @pytest.mark.parametrize("domain", ["cdn.example.com", "*.Example.com", "my_bucket.a-b.test", "a"])
 def test_a_domain_is_a_host_or_its_subdomains(domain: str) -> None:
-    entry = ModelConfig(model=TINY, allowed_image_domains=(domain,)).entry()
+    entry = ModelConfig(model=TINY, allowed_image_domains=(domain,)).entry
     assert entry.allowed_image_domains == (domain,)
 
 
 def test_memory_and_images_can_be_set_and_the_sum_follows(path: Path) -> None:
     model = {"model": SMALL, "variant": "fp8", "gpu": "L40S", "context_tokens": 65536}
     set_to = {"gpu_memory_utilization": 0.8, "kv_cache_dtype": "fp8", "image_limit": 2}
-    entry = ModelConfig.model_validate(model | set_to).entry()
+    entry = ModelConfig.model_validate(model | set_to).entry
     assert (entry.gpu_memory_utilization, entry.kv_cache_dtype) == (0.8, "fp8")
     assert entry.image_limit == 2
     write(path, {"models": [model | {"gpu_memory_utilization": 0.7}]})
@@ -186,7 +186,7 @@ def test_a_model_served_elsewhere_takes_no_setting_of_engines(
     )
     ours = {"model": "remote.yaml", "aliases": ["c"], "context_tokens": 500, "image_limit": 1}
     write(path, {"models": [ours | {"reasoning": "separate"}]})
-    assert load(path).models[0].entry().image_limit == 1
+    assert load(path).models[0].entry.image_limit == 1
     write(path, {"models": [ours | settings]})
     (field,) = settings
     assert refusal(path) == (
@@ -246,7 +246,7 @@ def test_a_model_of_ones_own_is_a_file_beside_the_config(path: Path) -> None:
     write(path, {"models": [{"model": "mine.yaml", "aliases": ["x"]}]})
     (model,) = load(path).models
     assert model.own_file
-    assert (model.entry().id, model.entry().aliases) == ("me/mine", ("x",))
+    assert (model.entry.id, model.entry.aliases) == ("me/mine", ("x",))
 
 
 def test_without_a_config_file_its_path_is_from_the_working_directory(
@@ -255,7 +255,7 @@ def test_without_a_config_file_its_path_is_from_the_working_directory(
     own_model(tmp_path)
     monkeypatch.chdir(tmp_path)
     config = AppConfig.model_validate({"models": [{"model": "mine.yaml"}]})
-    assert config.models[0].entry().id == "me/mine"
+    assert config.models[0].entry.id == "me/mine"
 
 
 def test_its_mistakes_are_told_with_both_files(path: Path) -> None:

@@ -254,7 +254,7 @@ ROWS = {
 
 def gpus(manifests: Manifests) -> int:
     config = config_of(manifests.service)
-    entries = [(model, model.entry()) for model in config.models]
+    entries = [(model, model.entry) for model in config.models]
     return sum(
         model.replicas * entry.tensor_parallel_size * entry.pipeline_parallel_size
         for model, entry in entries

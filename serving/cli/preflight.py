@@ -85,7 +85,7 @@ def check_memory(config: AppConfig) -> None:
 
 def check_vllm_args(config: AppConfig) -> None:
     for index, model in enumerate(config.models):
-        entry = model.entry()
+        entry = model.entry
         if entry.kind == "vllm" and (model.vllm_args or model.own_file):
             from serving.engine.vllm.arguments import parse  # takes seconds to import
 
@@ -106,7 +106,7 @@ def cpus_needed(config: AppConfig) -> int:
 
 def _engines(config: AppConfig) -> list[tuple[ModelConfig, CatalogueEntry]]:
     """The models that run here, with their entries."""
-    models = ((model, model.entry()) for model in config.models)
+    models = ((model, model.entry) for model in config.models)
     return [(model, entry) for model, entry in models if entry.kind == "vllm"]
 
 

@@ -59,7 +59,7 @@ def up(
 
 def prepare_weights(config: AppConfig, say: Progress) -> None:
     """Trains the embedded models that `config` uses and the cache does not have."""
-    presets = {model.entry().embedded for model in config.models}
+    presets = {model.entry.embedded for model in config.models}
     for preset in sorted(preset for preset in presets if preset):
         from serving.tiny import PRESETS, ensure_tiny_model
 
@@ -127,7 +127,7 @@ def start(config: AppConfig, say: Progress, name: str) -> None:
     from serving.app import build
 
     for model in config.models:
-        say(f"starting {model.least_replicas} x {model.entry().id}")
+        say(f"starting {model.least_replicas} x {model.entry.id}")
     target = serve.RunTarget(build(config), name=name, route_prefix=None)
     serve.run_many([target], wait_for_applications_running=False)
     reported, reported_at_s = "", 0.0
@@ -158,7 +158,7 @@ def reason(application: object) -> str:
 def announce(config: AppConfig, say: Progress, logs: Path) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.router.host, config.router.host)
     url = f"http://{host}:{config.router.port}"
-    entry = config.models[0].entry()
+    entry = config.models[0].entry
     body = json.dumps(
         {
             "model": entry.aliases[0] if entry.aliases else entry.id,

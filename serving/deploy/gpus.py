@@ -29,7 +29,7 @@ def gpu_types(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
         return
     gpu_nodes = [node for node in facts.nodes or () if allocatable(node).get(GPU)]
     for model in config.models:
-        entry = model.entry()
+        entry = model.entry
         if entry.kind != "vllm" or entry.accelerator != "gpu" or not gpu_nodes:
             continue
         gib = {_product(node): _gib(node) for node in gpu_nodes}

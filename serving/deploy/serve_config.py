@@ -26,4 +26,4 @@ def config_of(service: Object) -> AppConfig:
 
 def model_ids(service: Object) -> list[str]:
     """The ids of the models that a RayService serves. Raises BadInput."""
-    return [model.entry().id for model in config_of(service).models]
+    return [model.entry.id for model in config_of(service).models]

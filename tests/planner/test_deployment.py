@@ -18,7 +18,7 @@ def test_the_config_is_one_of_the_service(
     path = tmp_path / "plan.yaml"
     path.write_text(config_of(SMALL, file, entry, *replicas, prefill=0.366))
     (model,) = config.load(path).models
-    served = model.entry()
+    served = model.entry
     assert (served.gpu, served.tensor_parallel_size) == (gpu, 2)
     assert (served.variant, served.context_tokens) == ("fp8", 65_536)
     assert (model.least_replicas, model.most_replicas) == replicas

@@ -122,7 +122,7 @@ def _shutdown_s(config: AppConfig) -> dict[str, float]:
     """Serve's graceful_shutdown_timeout_s of each deployment."""
     times = {"router": float(router.options(config.router)["graceful_shutdown_timeout_s"])}
     for model in config.models:
-        entry = model.entry()
+        entry = model.entry
         options = engine.options(entry, model.cpus, model.drain_timeout_s)
         times[deployment_name(entry.id)] = float(options["graceful_shutdown_timeout_s"])
     return times

@@ -94,7 +94,7 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
     engine_groups = groups(service, "engine")
     needed: Counter[str] = Counter()
     for model in config.models:
-        entry = model.entry()
+        entry = model.entry
         if entry.kind != "vllm":
             continue
         gpus = entry.tensor_parallel_size if entry.accelerator == "gpu" else 0
@@ -169,10 +169,10 @@ def _shared_bytes(group: Object) -> float:
 
 def _budgets(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
     """Kubernetes takes minAvailable as a number alone for pods whose owner cannot be scaled."""
-    engines = [m for m in config.models if m.entry().kind == "vllm"]
+    engines = [m for m in config.models if m.entry.kind == "vllm"]
     replicas = {
         "router": config.router.replicas,
-        "engine": sum(m.replicas * m.entry().pipeline_parallel_size for m in engines),
+        "engine": sum(m.replicas * m.entry.pipeline_parallel_size for m in engines),
     }
     for budget in manifests.of_kind("PodDisruptionBudget"):
         wrong, spec = report_on(named(budget), "sizing"), budget["spec"]
