@@ -10,8 +10,8 @@ from serving.cli.deploy_cluster import (
     Source,
     Timeout,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.cli.up import Progress
 from serving.deploy import manifests
@@ -31,7 +31,7 @@ def apply(
     By hand: kubectl apply --server-side --force-conflicts -f k8s; kubectl -n mistral-serve wait
     --for=condition=Ready rayservice --all --timeout=60m. Exits 1 if the service does not come up.
     """
-    with told():
+    with reported_errors():
         wanted = manifests.read(source)
         namespace = wanted.namespace
         kube = cluster(context)

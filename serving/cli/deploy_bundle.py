@@ -11,8 +11,8 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.deploy.bundle import entries, write
 from serving.deploy.errors import BadInput
@@ -37,7 +37,7 @@ def support_bundle(
     """
     made = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path(f"{namespace}-support-{made}.tar.gz")
-    with told():
+    with reported_errors():
         say_kubectl(
             f"kubectl -n {namespace} get rayservice,raycluster,pods,events,jobs,pvc -o yaml",
             f"kubectl -n {namespace} logs POD --all-containers",

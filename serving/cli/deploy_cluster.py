@@ -38,7 +38,7 @@ def cluster(context: str | None) -> Kube:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def reported_errors() -> Iterator[None]:
     """Reports a DeployError as a line on stderr and an exit code."""
     try:
         yield

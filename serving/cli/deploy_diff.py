@@ -7,8 +7,8 @@ from serving.cli.deploy_cluster import (
     Context,
     Source,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.deploy import manifests
 from serving.deploy.difference import differences
@@ -22,7 +22,7 @@ def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
 
     By hand: kubectl diff --server-side --force-conflicts -f k8s
     """
-    with told():
+    with reported_errors():
         wanted = manifests.read(source)
         say_kubectl(
             f"kubectl diff --server-side --force-conflicts {wanted.source}", context=context

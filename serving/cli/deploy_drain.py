@@ -10,8 +10,8 @@ from serving.cli.deploy_cluster import (
     Namespace,
     Timeout,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.cli.up import Progress
 from serving.deploy.drain import cordon
@@ -30,7 +30,7 @@ def drain(
     --pod-selector=app.kubernetes.io/part-of=mistral-serve; and afterwards kubectl uncordon NODE
     """
     say = Progress()
-    with told():
+    with reported_errors():
         say_kubectl(
             f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data "
             "--pod-selector=app.kubernetes.io/part-of=mistral-serve",

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source, told
+from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source, reported_errors
 from serving.deploy import manifests
 
 
@@ -21,7 +21,7 @@ def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
     from serving.deploy.lint.linter import lint as check  # Ray Serve's schemas take a second
 
     main = context.find_root().command.main
-    with told():
+    with reported_errors():
         wanted = manifests.read(source)
         findings = check(wanted, lambda arguments: usage_error(main, arguments))
     for finding in findings:

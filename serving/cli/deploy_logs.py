@@ -13,8 +13,8 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.deploy.errors import DeployError
 from serving.deploy.pod_logs import (
@@ -52,7 +52,7 @@ def logs(
     """
     if previous and container is None and component in ("engine", "router", "head"):
         raise fail("--previous needs a container: name it with --container", BAD_OPTION)
-    with told():
+    with reported_errors():
         kube = cluster(context)
         pods = of_component(kube.find("v1", "Pod", namespace), component)
         sources: list[tuple[str, Iterator[str]]] = []

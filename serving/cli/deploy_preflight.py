@@ -10,7 +10,7 @@ from serving.cli.deploy_cluster import (
     Context,
     Source,
     cluster,
-    told,
+    reported_errors,
 )
 from serving.deploy import manifests
 from serving.deploy.finding import Finding, State
@@ -28,7 +28,7 @@ def preflight(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
     deployments -A; kubectl auth can-i --list; kubectl get secrets,quota -n mistral-serve; kubectl
     apply --dry-run=server -f k8s
     """
-    with told():
+    with reported_errors():
         wanted = manifests.read(source)
         findings = list(check(wanted, survey(cluster(context), wanted), SECRETS_SCRIPT))
     for finding in findings:

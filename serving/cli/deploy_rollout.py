@@ -12,8 +12,8 @@ from serving.cli.deploy_cluster import (
     Source,
     Timeout,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.cli.up import Progress
 from serving.deploy import manifests
@@ -64,7 +64,7 @@ def rollout(
     """
     api_key = key_from(api_key_env)
     say = Progress()
-    with told():
+    with reported_errors():
         wanted = manifests.read(source)
         ids = model_ids(wanted.service)
         kube = cluster(context)

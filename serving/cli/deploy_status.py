@@ -7,8 +7,8 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
+    reported_errors,
     say_kubectl,
-    told,
 )
 from serving.deploy.errors import DeployError
 from serving.deploy.snapshot import take
@@ -23,7 +23,7 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) ->
     By hand: kubectl -n mistral-serve get rayservice,raycluster,pods,jobs,pvc; kubectl -n
     mistral-serve describe rayservice; kubectl -n mistral-serve get events
     """
-    with told():
+    with reported_errors():
         say_kubectl(
             f"kubectl -n {namespace} get rayservice,raycluster,pods,jobs,pvc,events",
             context=context,

@@ -19,7 +19,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def kubectl(cluster: Cluster) -> Cluster:
-    """The same cluster, for tests that go through kubectl."""
+    """The cluster of `cluster`, for tests that go through kubectl."""
     if KUBECTL is None:
         pytest.skip("kubectl is not installed")
     return cluster

@@ -117,7 +117,7 @@ class Store:
             ]
 
     def forget_history(self) -> None:
-        """As etcd's compaction does: a watch that is behind is told that its version is gone."""
+        """Compacts the log as etcd does: a watch that is behind learns that its version is gone."""
         with self.changed:
             self._log.clear()
             self.oldest_version = self.version
