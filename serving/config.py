@@ -30,15 +30,15 @@ class AdmissionConfig(Section):
     """Requests that no replica has room for: how many wait, for how long, and in which order."""
 
     max_waiting: int = Field(ge=0, default=1000)
-    """Of a model, in each router; further ones get a 429."""
+    """Requests that may wait for a model in each router; further ones get a 429."""
     max_wait_s: float = Field(gt=0, default=30)
-    """The longest wait for room. One that is expected to take longer is refused at once. While no
+    """The longest wait for capacity. A request that is expected to take longer is refused at once. While no
     replica is up, the time that the first needs to start comes on top."""
     max_itl_ms: float | None = Field(gt=0, default=None)
     """The longest inter-token latency: a replica gets no more to decode than it can at that pace,
     by what is measured. Without, as much as its KV cache and its batch hold."""
     default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
-    """Of requests without `x-priority`; the higher goes first."""
+    """The priority of requests without `x-priority`; the higher goes first."""
 
 
 class TenantConfig(Section):
@@ -52,7 +52,7 @@ class TenantConfig(Section):
     api_keys_file: str | None = None
     """A file with the keys, where the routers run. Read when a router starts."""
     max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
-    """Of its requests, whatever their `x-priority`."""
+    """The highest priority of the tenant's requests, whatever their `x-priority`."""
 
     @model_validator(mode="after")
     def _keys_stand_in_one_place(self) -> "TenantConfig":
@@ -139,7 +139,7 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit of the weights' repository."""
     context_tokens: int | None = Field(ge=1, default=None)
-    """Of a request's prompt and answer together."""
+    """Tokens of a request's prompt and answer together."""
     image_limit: int | None = Field(ge=0, default=None)
     """Images in a request, if not the entry's; 0: text only."""
     default_system_prompt: bool = False

@@ -32,5 +32,5 @@ def asking(url: str) -> Iterator[httpx.Client]:
 
 
 def service_status(client: httpx.Client) -> ServiceStatus:
-    """As one of its routers tells. Raises what `asking` handles."""
+    """Asks one router of the service for its status. Raises what `asking` handles."""
     return _decode(client.get("/-/status").raise_for_status().content)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _START_TRIES = 3
 _CLOSE_S = 30
-"""Of a replica's graceful shutdown, what ending vLLM may take after the drain."""
+"""The part of a replica's graceful shutdown that ending vLLM may take after the drain."""
 
 _HEALTH_CHECK_PERIOD_S = 2
 _HEALTH_CHECK_TIMEOUT_S = 30

@@ -30,7 +30,7 @@ _RESOLVING = ThreadPoolExecutor(32, "image-dns")
 _DECODING = ThreadPoolExecutor(4, "image-decode")
 
 HELD_PIXELS = HeldPixels(150_000_000)
-"""Of this process: twelve photos of a phone. A pixel takes 4 bytes."""
+"""The pixels that this process may hold: twelve photos of a phone. A pixel takes 4 bytes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Limits:
     """What an image may cost."""
 
     max_bytes: int = 20 * 2**20
-    """As it is transferred; decoded from base64 for a data URL."""
+    """Size of the file as it is transferred; decoded from base64 for a data URL."""
     max_pixels: int = 50_000_000
     """Above the 48 million of today's phone cameras; 200 MB when decoded."""
     max_redirects: int = 5

@@ -6,7 +6,7 @@ from serving.mistral.draft import Draft, objects_in
 from serving.mistral.rules import InvalidRequest
 
 _EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
-"""Of the levels that OpenAI and Anthropic know, those that vLLM refuses. It takes "none" and
+"""Levels that OpenAI and Anthropic know and vLLM refuses. It takes "none" and
 "high", without any effect before tokenizer v15."""
 
 _TOOL_CALLS_TOKEN = "9"

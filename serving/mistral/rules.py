@@ -20,7 +20,7 @@ class ModelRules:
     image_limit: int
     """Images in one request, those of earlier turns included; 0 for a text model."""
     max_tokens: int | None = None
-    """Of an answer, for requests that set no limit; None: what the context leaves."""
+    """Limit of an answer for requests that set none; None: what the context leaves."""
     system_prompt: str | None = None
     """Template of the system prompt for requests that bring none; None to add none."""
     sampling: Mapping[str, float] = field(default_factory=dict)

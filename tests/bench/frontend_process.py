@@ -31,7 +31,7 @@ CARD_FLAGS: dict[str, Any] = {
     "load-format": "mistral",
     "limit-mm-per-prompt": {"image": 10},
 }
-"""Of the model card's "Serve" section, less what parses tools."""
+"""The flags of the model card's "Serve" section, less those that parse tools."""
 TOOL_FLAGS: dict[str, Any] = {"tool-call-parser": "mistral", "enable-auto-tool-choice": True}
 SMALL_FLAGS: dict[str, Any] = {
     "max-model-len": 8192,

@@ -69,7 +69,7 @@ class RandomPace(StandInEngine):
 
 
 class Stopwatch:
-    """Of a client."""
+    """A client's own times of its stream."""
 
     def __init__(self) -> None:
         self.first_s: list[float] = []
@@ -153,7 +153,7 @@ def agreement(console: Console, seconds: float, concurrency: int) -> None:
 
 
 def best_us(call: Any, number: int) -> float:
-    """Of many runs the fastest: the others were disturbed."""
+    """The fastest of many runs: the others were disturbed."""
     return min(timeit.repeat(call, number=number, repeat=30)) / number * 1e6
 
 
@@ -185,7 +185,7 @@ def costs(console: Console) -> None:
 
 
 def record(model: str, tenant: str) -> RequestRecord:
-    """Of an answered request."""
+    """The record of an answered request."""
     return RequestRecord(
         datetime.now(UTC),
         "id",

@@ -42,13 +42,13 @@ PROMPTS = (32, 256, 1024, 2000)
 BATCHES = ((1, 64), (1, 1500), (4, 64), (4, 1500), (12, 64), (12, 1500))
 """Sequences, and tokens of their prompts."""
 OUTPUT_TOKENS = 200
-"""Of a batch: enough that all its sequences decode at once for a while."""
+"""Length of a batch's answers, such that all its sequences decode at once for a while."""
 REPEATS = 3
 """Before the load and after it: the machine may have other things to do."""
 MOST_TRIES = 12
-"""Of a batch, whose sequences are not always seen to decode at the same time."""
+"""Tries of a batch, whose sequences are not always seen to decode at the same time."""
 SHARED_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 512, 400, 48
-"""Of the load: four prefixes, and the means of what follows and of answers."""
+"""Lengths of the load's four prefixes, and the means of what follows and of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,8 @@ async def stream(http: httpx.AsyncClient, token_ids: list[int], output_tokens: i
 async def sweep(
     http: httpx.AsyncClient, rng: random.Random
 ) -> tuple[list[tuple[int, float]], list[Batch]]:
-    """Of an idle engine: one prompt after the other, then batches of sequences. All are means, as
-    what else the machine does is in the load's times too.
+    """Times an idle engine: one prompt after the other, then batches of sequences. All are means,
+    since what else the machine does is in the load's times too.
     """
     for _ in range(3):
         await stream(http, _words(rng, 100), 8)

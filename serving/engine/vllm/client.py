@@ -43,7 +43,7 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
     """vLLM's engine client, which every endpoint of its application generates with."""
 
     async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """As vLLM's. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
+        """Generates as vLLM does. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
         an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop". Raises
         ConstraintError for an answer whose grammar fails, where vLLM has an error of the server.
         """
@@ -64,8 +64,8 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
                 yield output
 
     async def check_health(self) -> None:
-        """As vLLM's, and not answered while its process hangs: that is asked too, which answers
-        between two steps.
+        """Checks what vLLM checks, and that its engine process answers, which it does between two
+        steps: a process that hangs is not healthy.
         """
         answer = asyncio.ensure_future(self.is_sleeping())
         try:
