@@ -32,8 +32,8 @@ class AdmissionConfig(Section):
     max_waiting: int = Field(ge=0, default=1000)
     """Requests that may wait for a model in each router; further ones get a 429."""
     max_wait_s: float = Field(gt=0, default=30)
-    """The longest wait for capacity. A request that is expected to take longer is refused at once. While no
-    replica is up, the time that the first needs to start comes on top."""
+    """The longest wait for capacity. A request that is expected to wait longer is refused at once.
+    While no replica is up, the time that the first needs to start comes on top."""
     max_itl_ms: float | None = Field(gt=0, default=None)
     """The longest inter-token latency: a replica gets no more to decode than it can at that pace,
     by what is measured. Without, as much as its KV cache and its batch hold."""

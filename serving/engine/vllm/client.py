@@ -43,9 +43,10 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
     """vLLM's engine client, which every endpoint of its application generates with."""
 
     async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """Generates as vLLM does. An answer stopped as a loop ends with the finish reason "length": OpenAI's for
-        an answer that is cut off, where vLLM has "repetition" or, from our guard, "stop". Raises
-        ConstraintError for an answer whose grammar fails, where vLLM has an error of the server.
+        """Generates as vLLM does. An answer stopped as a loop ends with the finish reason "length",
+        OpenAI's for an answer that is cut off, where vLLM has "repetition" or, from our guard,
+        "stop". Raises ConstraintError for an answer whose grammar fails, where vLLM has an error of
+        the server.
         """
         noted = False
         prompt_tokens.note_prompt()
