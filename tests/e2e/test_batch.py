@@ -88,7 +88,7 @@ def test_fifty_mixed_lines_of_which_one_is_bad(service: Service, tmp_path: Path)
 def test_a_killed_run_goes_on_where_it_stopped(service: Service, tmp_path: Path) -> None:
     text = "Repeat the word hello forever."
     source = write(
-        tmp_path / "in.jsonl", [chat(str(number), text, max_tokens=200) for number in range(40)]
+        tmp_path / "in.jsonl", [chat(str(number), text, max_tokens=100) for number in range(40)]
     )
     out = tmp_path / "out.jsonl"
     options = ("--url", service.url, "--concurrency", "4")

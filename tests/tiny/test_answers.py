@@ -189,6 +189,7 @@ def test_greedy_decoding(tiny_model: TinyModel) -> None:
     assert len(tiny_model.generate(doc.chat(None, own.LOOP_PROMPT), max_tokens=30)) == 30
 
 
+@pytest.mark.full
 def test_fresh_samples(tiny_model: TinyModel) -> None:
     """Ids, dates, random system prompts and pictures that training has not seen."""
     dice = Dice(15)

@@ -61,6 +61,7 @@ def test_folder_of_another_spec_is_refused(tiny_folder: Path) -> None:
         TinyModel(tiny_folder, TinySpec(dim=64))
 
 
+@pytest.mark.full
 def test_untrained_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(build.TrainingError, match="has not learnt"):
         build.build_model(TinySpec(steps=1, plain_steps=1), tmp_path)

@@ -60,6 +60,7 @@ def test_documented_requests(text_model: TinyModel, system: str | None) -> None:
     assert wrong(text_model, requests(system)) == []
 
 
+@pytest.mark.full
 def test_fresh_samples(text_model: TinyModel) -> None:
     dice = Dice(15)
     mixture = MIXTURES[text_model.network.spec.corpus]
