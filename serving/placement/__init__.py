@@ -1,6 +1,6 @@
 """Which replica a request goes to. Pure: no I/O, no clock, no Ray."""
 
-from serving.placement.events import Ended, Event, FirstToken, Placed
+from serving.placement.capacity import UNLIMITED, Capacity
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.least_tokens import LeastTokens
@@ -16,14 +16,12 @@ from serving.placement.session_hash import SessionHash
 from serving.placement.work import Work
 
 __all__ = [
+    "UNLIMITED",
     "Booking",
-    "Ended",
-    "Event",
-    "FirstToken",
+    "Capacity",
     "Fleet",
     "LeastCost",
     "LeastTokens",
-    "Placed",
     "Policy",
     "PowerOfTwo",
     "Prefix",

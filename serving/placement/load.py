@@ -2,12 +2,12 @@
 
 from bisect import bisect_left, bisect_right
 
+from serving.placement.capacity import UNLIMITED, Capacity
 from serving.placement.prefill_share import PrefillShare
 from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
-_UNBOUNDED = 1 << 62
 _LEAST_DECODE = 0.25
 """Part of an answer's time that must be left for decode steps: of less, the error of what is taken
 off for prefill is too large a part."""
@@ -30,10 +30,9 @@ class ReplicaLoad:
         "_prefill_share",
         "_prefilling",
         "booked_s",
+        "capacity",
         "context_tokens",
-        "kv_capacity_tokens",
         "kv_tokens",
-        "max_sequences",
         "output_tokens",
         "prefill_tokens",
         "rates",
@@ -44,15 +43,11 @@ class ReplicaLoad:
     def __init__(
         self,
         replica_id: str = "",
-        kv_capacity_tokens: int = _UNBOUNDED,
-        max_sequences: int = _UNBOUNDED,
+        capacity: Capacity = UNLIMITED,
         rates: Rates | None = None,
     ) -> None:
         self.replica_id = replica_id
-        self.kv_capacity_tokens = kv_capacity_tokens
-        """That the KV cache holds."""
-        self.max_sequences = max_sequences
-        """That the engine decodes in one batch."""
+        self.capacity = capacity
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
         self.prefill_tokens = 0
@@ -81,6 +76,14 @@ class ReplicaLoad:
     def tokens(self) -> int:
         """Of all prompts and expected answers that are not finished."""
         return self.context_tokens
+
+    @property
+    def utilization(self) -> float:
+        """How much of the replica is booked: of its KV cache or of its batch, whichever is fuller.
+        0 when idle; above 1 where requests queue in the engine.
+        """
+        capacity = self.capacity
+        return max(self.kv_tokens / capacity.kv_cache_tokens, self.requests / capacity.max_num_seqs)
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
         """Books a request of which so many tokens are cached here. `learn`: the times of its events
@@ -130,11 +133,12 @@ class ReplicaLoad:
     def has_room(self, work: Work, cached_tokens: int) -> bool:
         """Whether the request can run at once, beside all that is booked."""
         return (
-            self.requests < self.max_sequences
-            and self.kv_tokens + self.kv_tokens_of(work, cached_tokens) <= self.kv_capacity_tokens
+            self.requests < self.capacity.max_num_seqs
+            and self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
+            <= self.capacity.kv_cache_tokens
         )
 
-    def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
+    def context_headroom_tokens(self, max_itl_ms: float, now_s: float) -> float:
         """How much more context the replica could decode with no more than that between tokens, if
         prefill takes as much of its time as it did recently: decode steps have the rest."""
         step_ms = max_itl_ms * (1 - self._prefill_share.at(now_s))
@@ -144,13 +148,14 @@ class ReplicaLoad:
         """Until requests have ended whose place in the KV cache and the batch this one needs: of as
         many as the replica can run, all end within the time of one answer."""
         needed = self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
+        kv_cache_tokens, max_num_seqs = self.capacity.kv_cache_tokens, self.capacity.max_num_seqs
         excess = max(
-            (needed - self.kv_capacity_tokens) / self.kv_capacity_tokens,
-            (self.requests + 1 - self.max_sequences) / self.max_sequences,
+            (needed - kv_cache_tokens) / kv_cache_tokens,
+            (self.requests + 1 - max_num_seqs) / max_num_seqs,
         )
         if excess <= 0 or not self.requests:
             return 0.0
-        context_tokens = min(self.context_tokens, self.kv_capacity_tokens)
+        context_tokens = min(self.context_tokens, kv_cache_tokens)
         steps = self.output_tokens / self.requests
         return excess * steps * self.rates.step_ms(context_tokens)
 
@@ -227,10 +232,10 @@ class Booking:
         "_output_tokens",
         "_own_tokens",
         "_prefilled_tokens",
-        "_prefix",
         "_prompt_tokens",
         "load",
         "prefill_tokens",
+        "prefix",
         "streamed",
     )
 
@@ -240,7 +245,7 @@ class Booking:
         self.load = load
         self.streamed = work.streamed
         self.prefill_tokens = max(work.prompt_tokens - cached_tokens, 0)
-        self._prefix = work.prefix
+        self.prefix = work.prefix
         self._prompt_tokens, self._output_tokens = work.prompt_tokens, work.output_tokens
         self._booked_s = now_s
         self._first_token_s: float | None = None
@@ -248,12 +253,12 @@ class Booking:
         self._context_token_s = 0.0
         self._prefilled_tokens = 0.0
         in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
-        self._own_tokens = max(work.prompt_tokens, work.prefix.tokens) - in_blocks
+        self._own_tokens = work.prompt_tokens - in_blocks
         self._own_tokens += work.output_tokens
         # What waits for room says nothing of the rate.
         self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
-        load._hold(self._prefix)
+        load._hold(self.prefix)
         load._add_prefill(self, now_s)
         load.requests += 1
         load.kv_tokens += self._own_tokens
@@ -306,7 +311,7 @@ class Booking:
             load._decode(-self._context_tokens, now_s)
             if self._learn and output_tokens is not None and output_tokens > 1:
                 self._learn_steps(now_s, self._first_token_s, output_tokens - 1)
-        load._let_go(self._prefix)
+        load._let_go(self.prefix)
         load.requests -= 1
         load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens

@@ -40,7 +40,7 @@ class Observed:
     waiting_prefill_tokens: float
     """Uncached prompt tokens of requests without a replica."""
 
-    stay_s: float
+    residence_time_s: float
     """From a request's place on a replica to its end, as measured."""
     startup_s: float
     """From the decision for a replica to its first request, as measured."""

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
-from serving.placement import Fleet
-from serving.placement.policies import PolicyName, policy
+from serving.placement.policies import WAIT_FOR_CHOICE, PolicyName, policy
 from serving.scaling import Scaler
 from serving.simulator.load import Load
 from serving.simulator.record import Record
@@ -39,7 +38,9 @@ def run(
     simulation = Simulation(
         engine_spec(entry),
         replicas,
-        lambda: Fleet(policy(placement), rates),
+        lambda: policy(placement),
+        rates,
+        waits_for_choice=placement in WAIT_FOR_CHOICE,
         routers=routers,
         lag_s=lag_s,
         max_wait_s=max_wait_s,

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from serving.admission import Capacity
 from serving.cli.monitor import config, prometheus
+from serving.placement import Capacity
 from tests.dashboards.queries import RULES
 from tests.e2e.service import free_port
 from tests.router.engines import Endless, Engine

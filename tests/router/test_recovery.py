@@ -134,7 +134,7 @@ async def test_without_another_replica_it_waits_for_a_new_one(
     router.directory.update(MODEL, [first])
     answer = asyncio.create_task(told(router, path))
     served = router.directory.models[MODEL]
-    await eventually(lambda: served.entrance.waiting == 1)
+    await eventually(lambda: served.dispatcher.waiting == 1)
     router.directory.update(MODEL, [second])
     assert text_of(events(await answer)) == "".join(STORY)
     assert [engine.requests for engine in router.engines] == [1, 1]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from serving.admission import Capacity
 from serving.config import TenantConfig
+from serving.placement import Capacity
 from serving.router.model import Model
 from tests.browser import Browser, Page, needs_chromium, running_browser
 from tests.router.engines import IsUnavailable, Steered
