@@ -6,7 +6,6 @@ from typing import Any
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from serving.admission import UNLIMITED, Capacity
 from serving.autoscaling import engine_options, router_options
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
@@ -14,6 +13,7 @@ from serving.catalogue.system_prompt import SystemPromptError, default_system_pr
 from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, TracingConfig
 from serving.engine import deployment as engine
 from serving.mistral import ModelRules
+from serving.placement import UNLIMITED, Capacity
 from serving.router import deployment as router
 from serving.router.backend import Backend
 from serving.router.model import Model

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from serving import catalogue
-from serving.admission import DEFAULT_PRIORITY, PRIORITIES
 from serving.catalogue import CatalogueEntry, CatalogueFile
 from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
+from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig

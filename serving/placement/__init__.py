@@ -1,6 +1,6 @@
 """Which replica a request goes to. Pure: no I/O, no clock, no Ray."""
 
-from serving.placement.events import Ended, Event, FirstToken, Placed
+from serving.placement.capacity import UNLIMITED, Capacity
 from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.load import Booking, ReplicaLoad
@@ -12,14 +12,12 @@ from serving.placement.rates import Rates
 from serving.placement.work import Work
 
 __all__ = [
+    "UNLIMITED",
     "Booking",
-    "Ended",
-    "Event",
-    "FirstToken",
+    "Capacity",
     "Fleet",
     "LeastCost",
     "LeastTokens",
-    "Placed",
     "Policy",
     "PowerOfTwo",
     "Prefix",

@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.decay import DecayingSum
+from serving.placement.capacity import UNLIMITED, Capacity
 from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
 T = TypeVar("T", float, npt.NDArray[np.float64])
 
-_UNBOUNDED = 1 << 62
 _RECENT_S = 20.0
 """Time constant with which past prefill is forgotten. By simulation: with 8 s a few long prompts
 close a replica that could take more, with 45 s a crowd of them has slowed it down before it counts.
@@ -40,10 +40,9 @@ class ReplicaLoad:
         "_prefilling",
         "_recent_prefill_ms",
         "booked_s",
+        "capacity",
         "context_tokens",
-        "kv_capacity_tokens",
         "kv_tokens",
-        "max_sequences",
         "output_tokens",
         "prefill_tokens",
         "rates",
@@ -54,15 +53,11 @@ class ReplicaLoad:
     def __init__(
         self,
         replica_id: str = "",
-        kv_capacity_tokens: int = _UNBOUNDED,
-        max_sequences: int = _UNBOUNDED,
+        capacity: Capacity = UNLIMITED,
         rates: Rates | None = None,
     ) -> None:
         self.replica_id = replica_id
-        self.kv_capacity_tokens = kv_capacity_tokens
-        """Capacity of the KV cache."""
-        self.max_sequences = max_sequences
-        """Most sequences that the engine decodes in one batch."""
+        self.capacity = capacity
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
         self.prefill_tokens = 0
@@ -93,6 +88,14 @@ class ReplicaLoad:
     def tokens(self) -> int:
         """Tokens of all unfinished prompts and expected answers."""
         return self.context_tokens
+
+    @property
+    def utilization(self) -> float:
+        """How much of the replica is booked: of its KV cache or of its batch, whichever is fuller.
+        0 when idle; above 1 where requests queue in the engine.
+        """
+        capacity = self.capacity
+        return max(self.kv_tokens / capacity.kv_cache_tokens, self.requests / capacity.max_num_seqs)
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
         """Books a request that has `cached_tokens` cached here. With `learn` the times of its
@@ -144,11 +147,12 @@ class ReplicaLoad:
     def has_room(self, work: Work, cached_tokens: int) -> bool:
         """Whether the request can run at once, beside all that is booked."""
         return (
-            self.requests < self.max_sequences
-            and self.kv_tokens + self.kv_tokens_of(work, cached_tokens) <= self.kv_capacity_tokens
+            self.requests < self.capacity.max_num_seqs
+            and self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
+            <= self.capacity.kv_cache_tokens
         )
 
-    def context_room_tokens(self, max_itl_ms: float, now_s: float) -> float:
+    def context_headroom_tokens(self, max_itl_ms: float, now_s: float) -> float:
         """How much more context the replica could decode within `max_itl_ms`, if prefill takes as
         much of its time as it did recently: decode steps have the rest.
         """
@@ -162,13 +166,14 @@ class ReplicaLoad:
         answer.
         """
         needed = self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
+        kv_cache_tokens, max_num_seqs = self.capacity.kv_cache_tokens, self.capacity.max_num_seqs
         excess = max(
-            (needed - self.kv_capacity_tokens) / self.kv_capacity_tokens,
-            (self.requests + 1 - self.max_sequences) / self.max_sequences,
+            (needed - kv_cache_tokens) / kv_cache_tokens,
+            (self.requests + 1 - max_num_seqs) / max_num_seqs,
         )
         if excess <= 0 or not self.requests:
             return 0.0
-        context_tokens = min(self.context_tokens, self.kv_capacity_tokens)
+        context_tokens = min(self.context_tokens, kv_cache_tokens)
         steps = self.output_tokens / self.requests
         return excess * steps * self.rates.step_ms(context_tokens)
 
@@ -250,10 +255,10 @@ class Booking:
         "_output_tokens",
         "_own_tokens",
         "_prefilled_tokens",
-        "_prefix",
         "_prompt_tokens",
         "load",
         "prefill_tokens",
+        "prefix",
         "streamed",
     )
 
@@ -263,7 +268,7 @@ class Booking:
         self.load = load
         self.streamed = work.streamed
         self.prefill_tokens = max(work.prompt_tokens - cached_tokens, 0)
-        self._prefix = work.prefix
+        self.prefix = work.prefix
         self._prompt_tokens, self._output_tokens = work.prompt_tokens, work.output_tokens
         self._booked_s = now_s
         self._first_token_s: float | None = None
@@ -271,12 +276,12 @@ class Booking:
         self._context_token_s = 0.0
         self._prefilled_tokens = 0.0
         in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
-        self._own_tokens = max(work.prompt_tokens, work.prefix.tokens) - in_blocks
+        self._own_tokens = work.prompt_tokens - in_blocks
         self._own_tokens += work.output_tokens
         # What waits for room says nothing of the rate.
         self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
-        load._hold(self._prefix)
+        load._hold(self.prefix)
         load._add_prefill(self, now_s)
         load.requests += 1
         load.kv_tokens += self._own_tokens
@@ -329,7 +334,7 @@ class Booking:
             load._decode(-self._context_tokens, now_s)
             if self._learn and output_tokens is not None and output_tokens > 1:
                 self._learn_steps(now_s, self._first_token_s, output_tokens - 1)
-        load._let_go(self._prefix)
+        load._let_go(self.prefix)
         load.requests -= 1
         load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens

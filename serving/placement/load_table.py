@@ -91,11 +91,11 @@ def columns_of(loads: Sequence[ReplicaLoad]) -> Columns:
 def row_of(load: ReplicaLoad) -> tuple[float, ...]:
     """The values of a load in the order of `Column`."""
     rates = load.rates
-    full = load.requests >= load.max_sequences
+    full = load.requests >= load.capacity.max_num_seqs
     return (
         load.requests,
         load.context_tokens,
-        -1 if full else load.kv_capacity_tokens - load.kv_tokens,
+        -1 if full else load.capacity.kv_cache_tokens - load.kv_tokens,
         load.booked_s,
         rates.prefill_ms_per_token,
         rates.step_ms_per_context_token,

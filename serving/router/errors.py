@@ -3,7 +3,7 @@
 import json
 import math
 
-from serving.admission import Refusal
+from serving.dispatch import Rejection
 
 
 class ApiError(Exception):
@@ -91,29 +91,29 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
     )
 
 
-def refused(model: str, refusal: Refusal) -> ApiError:
+def rejected(model: str, rejection: Rejection) -> ApiError:
     """The answer to a request that is not let in, or has waited in vain: 429 if there is too much
     to do, 503 if no replica is up, 400 if it asks for what cannot be.
     """
-    wait = f"The wait would be about {math.ceil(refusal.wait_s)} s"
-    again = f" Try again in {refusal.retry_after_s} s."
-    match refusal.reason:
+    wait = f"The wait would be about {math.ceil(rejection.wait_s)} s"
+    again = f" Try again in {rejection.retry_after_s} s."
+    match rejection.reason:
         case "no_replica":
             return ApiError(
                 503,
                 f"No replica of '{model}' is up yet. {wait}.{again}",
                 type="service_unavailable_error",
-                code=refusal.reason,
-                retry_after_s=refusal.retry_after_s,
-                refused=refusal.reason,
+                code=rejection.reason,
+                retry_after_s=rejection.retry_after_s,
+                refused=rejection.reason,
             )
         case "deadline_too_short":
             return ApiError(
                 400,
                 "The timeout is shorter than the least that this request takes. Send it with a "
                 "longer x-request-timeout, or a shorter prompt.",
-                code=refusal.reason,
-                refused=refusal.reason,
+                code=rejection.reason,
+                refused=rejection.reason,
             )
         case "deadline_unreachable":
             message = f"'{model}' cannot answer within the request's timeout. {wait}."
@@ -125,9 +125,9 @@ def refused(model: str, refusal: Refusal) -> ApiError:
         429,
         message + again,
         type="rate_limit_error",
-        code=refusal.reason,
-        retry_after_s=refusal.retry_after_s,
-        refused=refusal.reason,
+        code=rejection.reason,
+        retry_after_s=rejection.retry_after_s,
+        refused=rejection.reason,
     )
 
 

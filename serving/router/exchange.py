@@ -1,13 +1,11 @@
 """A request as the router has read it, on its way to a replica."""
 
 from dataclasses import dataclass, field
-from functools import partial
 
 from mmh3 import hash64
 from starlette.types import Receive, Scope, Send
 
-from serving.admission import Demand
-from serving.admission.request_headers import InvalidHeaderError, priority_and_timeout_s
+from serving.dispatch import Request
 from serving.engine_protocol import bearer
 from serving.placement import Work
 from serving.router import errors
@@ -25,6 +23,7 @@ from serving.router.request import (
     routing_fields,
     work_of,
 )
+from serving.router.request_headers import InvalidHeaderError, priority_and_timeout_s
 from serving.router.request_record import RequestRecord
 from serving.router.served_model import ServedModel
 from serving.router.tenants import Tenant
@@ -45,8 +44,8 @@ class Exchange:
     head: bytes
     """All of it but the content-length."""
     request: EngineRequest
-    work: Work
-    demand: Demand
+    demand: Request
+    """Of the dispatcher."""
     headers: Headers
     """Of the answer, beside the engine's own."""
     receive: Receive
@@ -92,7 +91,7 @@ class ExchangeReader:
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model)
         record.rewrites = request.rewrites
-        work = work_of(path, fields, body, model, served.expected_output, headers)
+        work = work_of(path, fields, body, model, served.dispatcher.expected_output, headers)
         record.prompt_tokens = work.prompt_tokens
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"
@@ -102,8 +101,7 @@ class ExchangeReader:
             served=served,
             head=self._head(scope, request_id, model.backend),
             request=request,
-            work=work,
-            demand=self._demand(served, work, tenant, headers, raw),
+            demand=self._demand(work, tenant, headers, raw),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
@@ -129,23 +127,14 @@ class ExchangeReader:
             raise errors.unknown_model(name, list(models))
         return served
 
-    def _demand(
-        self, served: ServedModel, work: Work, tenant: Tenant, headers: Headers, raw: bytes
-    ) -> Demand:
+    def _demand(self, work: Work, tenant: Tenant, headers: Headers, raw: bytes) -> Request:
         try:
             priority, timeout_s = priority_and_timeout_s(
                 headers, self._default_priority, tenant.max_priority
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
-        return Demand(
-            work.prompt_tokens + work.output_tokens,
-            priority,
-            timeout_s,
-            served.service_s(work) if timeout_s is not None else 0.0,
-            hash64(raw)[0],
-            partial(served.choose, work) if served.waits_for_choice else None,
-        )
+        return Request(work, priority, timeout_s, hash64(raw)[0])
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
         path: bytes = scope["raw_path"]

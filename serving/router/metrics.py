@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from serving.admission.ticket import Reason
+from serving.dispatch import Reason
 from serving.router import objectives
 from serving.router.directory import Directory
 from serving.router.latency import Latency
@@ -174,8 +174,8 @@ class Metrics(Collector):
             tokens.add_metric([model_id, "output"], of_model.output_tokens)
             expected.add_metric(labels, of_model.expected_cached_tokens)
             cached.add_metric(labels, of_model.cached_tokens)
-            length.add_metric(labels, served.entrance.waiting)
-            replicas.add_metric(labels, len(served.admission.replicas))
+            length.add_metric(labels, served.dispatcher.waiting)
+            replicas.add_metric(labels, len(served.dispatcher.replicas))
         yield from (tokens, expected, cached, length, replicas)
 
     def _replicas(self) -> Iterator[Metric]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serving.admission import UNLIMITED, Capacity
 from serving.mistral import ModelRules
-from serving.placement import Rates
+from serving.placement import UNLIMITED, Capacity, Rates
 from serving.router.backend import Backend
 
 

@@ -4,9 +4,8 @@ import math
 import time
 from collections.abc import Callable
 
-from serving.admission import UNLIMITED
-from serving.admission.capacity import used
 from serving.config import RouterConfig
+from serving.placement import UNLIMITED
 from serving.router import objectives
 from serving.router.directory import Directory
 from serving.router.latency import WINDOW_S, Latency
@@ -68,7 +67,7 @@ class Observer:
         return ModelStatus(
             aliases=list(served.model.aliases),
             takes_images=rules is not None and rules.image_limit > 0,
-            waiting=served.entrance.waiting,
+            waiting=served.dispatcher.waiting,
             startup_left_s=None if served.replicas else served.startup_left_s,
             replicas=[_replica(replica) for replica in served.replicas],
             recent=self._recent(model_id, served),
@@ -131,7 +130,7 @@ def _replica(replica: Replica) -> ReplicaStatus:
         address=f"{info.host}:{info.port}",
         requests_in_flight=load.requests,
         tokens_in_flight=load.kv_tokens,
-        load=used([replica]) if is_known else None,
+        load=load.utilization if is_known else None,
         kv_cache_tokens=info.capacity.kv_cache_tokens if is_known else None,
         max_num_seqs=info.capacity.max_num_seqs if is_known else None,
         left_out=replica.health.left_out,

@@ -1,4 +1,4 @@
-"""What routers say to each other, as frames: four bytes of length, then MessagePack."""
+"""The frames that routers send each other: four bytes of length, then MessagePack."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from serving.router.served_model import News
+from serving.dispatch import Message
 
 T = TypeVar("T")
 
@@ -15,21 +15,21 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame, of the router that wants to hear."""
+    """The first frame, from the router that connects and wants to receive."""
 
     token: str
-    """The cluster's."""
+    """The cluster's, which all routers have."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Any other frame, of the router that tells."""
+    """Any other frame, from the router that publishes."""
 
     model_id: str
-    news: list[News]
+    messages: list[Message]
 
 
 class ProtocolError(Exception):
-    """What came is no such frame."""
+    """What was received is no such frame."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

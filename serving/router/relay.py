@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Receive, Scope, Send
 
 from serving.config import RouterConfig
+from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, DEAD, PROMPT_TOKENS, UNAVAILABLE, bearer
 from serving.router import errors
 from serving.router.asgi import (
@@ -31,7 +32,6 @@ from serving.router.replica import Replica
 from serving.router.request import decode
 from serving.router.request_record import RequestRecord, ms_since
 from serving.router.retry_budget import RetryBudget
-from serving.router.served_model import Place
 from serving.router.tenants import Tenants
 from serving.router.upstream import (
     Connection,
@@ -154,24 +154,23 @@ class Relay:
         """Waits for a place and has the replicas answer, as long as there is one that was not
         tried. False if there was none: others, or the same, may be up in a while. Raises ApiError.
         """
-        record = exchange.record
+        served, record = exchange.served, exchange.record
         queues_s = time.monotonic()
         try:
-            place = await exchange.served.admit(exchange.work, exchange.demand)
+            reservation, replica = await served.admit(exchange.demand)
         finally:
             record.queued(queues_s)
-        served, output_tokens = False, 0
+        outcome, output_tokens = Outcome.FAILED, 0
         try:
             while True:
-                replica = place.replica
                 replica.health.watch()
                 try:
-                    await self._attempt(place, exchange)
+                    await self._attempt(reservation, replica, exchange)
                     self._answered_by(replica, exchange)
-                    served, output_tokens = True, record.output_tokens
+                    outcome, output_tokens = Outcome.SERVED, record.output_tokens
                     return True
                 except asyncio.CancelledError:
-                    served = True
+                    outcome = Outcome.CLIENT_GONE
                     raise
                 except UpstreamError as error:
                     log.warning(
@@ -181,7 +180,7 @@ class Relay:
                         error,
                     )
                     if isinstance(error, EngineError) and await replica.health.is_well():
-                        served = True
+                        outcome = Outcome.SERVED
                         await self._fail(exchange)
                         return True
                     self._note_failure(replica, exchange, error)
@@ -189,13 +188,15 @@ class Relay:
                         return True
                     if not isinstance(error, NotTakenError):
                         self._count_failure(exchange)
-                if not place.move():
+                other = served.move(reservation)
+                if other is None:
                     self._count_failure(exchange)
                     if await replica.health.is_well():
                         await asyncio.sleep(self._retry_delay_s)
                     return False
+                replica = other
         finally:
-            place.leave(served=served, output_tokens=output_tokens)
+            served.release(reservation, outcome, output_tokens)
 
     def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
         """The others that failed this request, and no other since, failed by themselves."""
@@ -224,9 +225,11 @@ class Relay:
         if exchange.failures > _MAX_RETRIES or not self._budget.take():
             raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)
 
-    async def _attempt(self, place: Place, exchange: Exchange) -> None:
+    async def _attempt(
+        self, reservation: Reservation, replica: Replica, exchange: Exchange
+    ) -> None:
         """Has a replica answer, or go on with the answer. Raises UpstreamError if another may."""
-        replica, record = place.replica, exchange.record
+        record = exchange.record
         body = exchange.request.body
         if record.replica is not None:
             record.retries += 1
@@ -236,7 +239,7 @@ class Relay:
             body = exchange.recovery.request_rest(tokens)
         else:
             record.replica = replica.info.replica_id
-            record.expected_cached_tokens = place.expected_cached_tokens
+            record.expected_cached_tokens = reservation.cached_tokens
         head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
         connection = await replica.pool.request(head, body)
         try:
@@ -248,7 +251,7 @@ class Relay:
                 record.cached_tokens = told_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
-                await self._stream(connection, headers, exchange, place)
+                await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
                 raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
             else:
@@ -284,13 +287,17 @@ class Relay:
         exchange.record.outcome = "answered"
 
     async def _stream(
-        self, connection: Connection, headers: Headers, exchange: Exchange, place: Place
+        self,
+        connection: Connection,
+        headers: Headers,
+        exchange: Exchange,
+        reservation: Reservation,
     ) -> None:
         """Passes the stream on, from the answer's beginning or from where it stopped."""
         recovery, record, send = exchange.recovery, exchange.record, exchange.send
         goes_on = exchange.begun
         events = recovery.feed(await connection.read())
-        place.first_token()
+        exchange.served.first_token(reservation)
         while not events and (piece := await connection.read()):
             events = recovery.feed(piece)
         if not goes_on:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from serving.admission import UNLIMITED, Capacity
 from serving.engine_protocol import EngineMetadata
-from serving.placement import ReplicaLoad
+from serving.placement import UNLIMITED, Capacity, ReplicaLoad
 from serving.router.replica_health import HealthCheck, ReplicaHealth
 from serving.router.upstream import ConnectionPool
 
@@ -43,7 +42,6 @@ class Replica:
     def __init__(
         self,
         info: ReplicaInfo,
-        capacity: Capacity,
         load: ReplicaLoad,
         connect_timeout_s: float,
         check: HealthCheck | None,
@@ -54,7 +52,6 @@ class Replica:
         """
         self.info = info
         self.load = load
-        self.capacity = capacity
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
         self.health = ReplicaHealth(

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from serving.dispatch import ExpectedOutput
 from serving.mistral import Answer, InvalidRequest, normalise
 from serving.placement import Work, prefix_of, prompt_parts
-from serving.placement.expected_output import ExpectedOutput
 from serving.router.asgi import Headers
 from serving.router.errors import ApiError
 from serving.router.model import Model

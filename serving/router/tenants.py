@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from serving.admission import PRIORITIES
 from serving.config import TenantConfig
+from serving.dispatch import PRIORITIES
 from serving.router import errors
 from serving.router.asgi import Headers
 

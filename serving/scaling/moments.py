@@ -73,7 +73,7 @@ def observed_at(
         waiting_prefill_tokens=sum(report.waiting_prefill_tokens for report in reports),
         kv_cache_tokens=min(report.kv_cache_tokens for report in reports),
         max_num_seqs=min(report.max_num_seqs for report in reports),
-        stay_s=mean([report.stay_s for report in reports]),
+        residence_time_s=mean([report.residence_time_s for report in reports]),
         startup_s=startup_s,
     )
 

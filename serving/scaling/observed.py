@@ -41,7 +41,7 @@ class Observed:
     waiting_prefill_tokens: float
     """Uncached prompt tokens of requests without a replica."""
 
-    stay_s: float
+    residence_time_s: float
     """Residence time of a request on a replica, as measured."""
     startup_s: float
     """Time from the decision for a replica to its first request, as measured."""

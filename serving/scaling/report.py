@@ -22,7 +22,7 @@ class Report:
     prefill_tokens_per_s: float
     kv_cache_tokens: float
     max_num_seqs: float
-    stay_s: float
+    residence_time_s: float
 
     def named(self, model_id: str) -> dict[str, float]:
         """As numbers with a name each, beside those of other models."""

@@ -32,7 +32,7 @@ def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -
     `prefill_utilization`. Waiting requests are to be served within the horizon, one after the other
     in the same place.
     """
-    at_once = min(1.0, observed.stay_s / horizon_s)
+    at_once = min(1.0, observed.residence_time_s / horizon_s)
     return [
         Reading(
             "prefill",

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
-from serving.placement import Fleet
-from serving.placement.policies import policy
+from serving.placement.policies import WAIT_FOR_CHOICE, policy
 from serving.scaling import ScalingPolicy
 from serving.simulator.engine import EngineSpec
 from serving.simulator.load import Load
@@ -33,7 +32,9 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
     simulation = Simulation(
         spec,
         scenario.first_replicas,
-        lambda: Fleet(policy(fleet.placement), rates),
+        lambda: policy(fleet.placement),
+        rates,
+        waits_for_choice=fleet.placement in WAIT_FOR_CHOICE,
         routers=fleet.routers,
         lag_s=fleet.router_lag_ms / 1000,
         max_wait_s=fleet.max_wait_s,

@@ -21,7 +21,6 @@ from rich.console import Console
 
 from serving import catalogue
 from serving.catalogue.rates import first_rates
-from serving.placement.fleet import Fleet
 from serving.placement.least_cost import LeastCost
 from serving.placement.policies import LeastTokens, Policy, PowerOfTwo, RoundRobin
 from serving.simulator import workload
@@ -164,7 +163,8 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
     simulation = Simulation(
         SPEC,
         REPLICAS,
-        lambda: Fleet(POLICIES[run.policy](), first_rates(ENTRY)),
+        POLICIES[run.policy],
+        first_rates(ENTRY),
         output_tokens=OUTPUT_TOKENS[run.load],
         routers=run.routers,
         lag_s=run.lag_s,

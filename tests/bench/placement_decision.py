@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.placement import (
-    Ended,
-    FirstToken,
+    Capacity,
     Fleet,
     LeastCost,
-    Placed,
     Prefix,
     PrefixIndex,
+    ReplicaLoad,
     Work,
     prefix_of,
     prompt_parts,
@@ -68,23 +67,22 @@ class Router:
 
     def __init__(self) -> None:
         self.fleet = Fleet(LeastCost())
-        self.replica_ids = [f"replica-{i}" for i in range(REPLICAS)]
-        for number, replica_id in enumerate(self.replica_ids):
-            self.fleet.add(replica_id, KV_TOKENS, 256)
+        for number in range(REPLICAS):
+            self.fleet.add(f"replica-{number}", Capacity(KV_TOKENS, 256))
+        self.replicas = list(self.fleet.loads.values())
+        for number, load in enumerate(self.replicas):
             for i in range(10):
                 work = work_of(prefix(body(8_000, 4, 1000 * number + i)))
-                placed = self.fleet.decide(work, [replica_id], 0.0)
-                self.fleet.apply(placed, 0.0)
+                booking = self.fleet.book(work, *self.fleet.choose(work, [load], 0.0), 0.0)
                 if i < 8:
-                    self.fleet.apply(FirstToken(placed.request), 0.1)
+                    self.fleet.first_token(booking, 0.1)
 
-    def decide(self, chain: Prefix) -> Placed:
-        return self.fleet.decide(work_of(chain), self.replica_ids, 0.2)
+    def decide(self, work: Work) -> tuple[ReplicaLoad, int]:
+        return self.fleet.choose(work, self.replicas, 0.2)
 
-    def book_and_end(self, placed: Placed) -> None:
+    def book_and_end(self, work: Work, load: ReplicaLoad, cached_tokens: int) -> None:
         """With what it changes in the index."""
-        self.fleet.apply(placed, 0.2)
-        self.fleet.apply(Ended(placed.request), 0.2)
+        self.fleet.end(self.fleet.book(work, load, cached_tokens, 0.2), 0.2)
 
 
 def decision_table() -> Table:
@@ -102,12 +100,13 @@ def decision_table() -> Table:
         router = Router()
         request = body(text_bytes, messages, 1)
         chain = prefix(request)
-        placed = router.decide(chain)
-        router.book_and_end(placed)
+        work = work_of(chain)
+        chosen = router.decide(work)
+        router.book_and_end(work, *chosen)
         steps = (
             microseconds(lambda: prefix(request)),  # noqa: B023
-            microseconds(lambda: router.decide(chain)),  # noqa: B023
-            microseconds(lambda: router.book_and_end(placed)),  # noqa: B023
+            microseconds(lambda: router.decide(work_of(chain))),  # noqa: B023
+            microseconds(lambda: router.book_and_end(work, *chosen)),  # noqa: B023
         )
         table.add_row(
             name,
@@ -123,7 +122,8 @@ def new_prompt(text_bytes: int, messages: int) -> float:
     requests = iter([body(text_bytes, messages, 10_000 + i) for i in range(200)])
 
     def decide() -> None:
-        router.book_and_end(router.decide(prefix(next(requests))))
+        work = work_of(prefix(next(requests)))
+        router.book_and_end(work, *router.decide(work))
 
     return microseconds(decide, 200)
 

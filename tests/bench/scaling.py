@@ -20,7 +20,7 @@ from rich.console import Console
 
 from serving import catalogue
 from serving.catalogue.rates import first_rates
-from serving.placement import Fleet, LeastCost
+from serving.placement import LeastCost
 from serving.scaling import Decision, Observed, Scaler, ScalingConfig, ScalingPolicy
 from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
@@ -125,7 +125,8 @@ def run(
     simulation = Simulation(
         SPEC,
         replicas,
-        lambda: Fleet(LeastCost(), first_rates(ENTRY)),
+        LeastCost,
+        first_rates(ENTRY),
         max_wait_s=TTFT_S,
         max_itl_ms=1000 * ITL_S,
         autoscaling=Autoscaling(counting, STARTUP_S),

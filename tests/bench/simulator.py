@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from serving.catalogue.rates import first_rates
-from serving.placement import Fleet, LeastCost
+from serving.placement import LeastCost
 from serving.simulator.record import Record
 from serving.simulator.result import Slo
 from serving.simulator.simulation import Autoscaling, Simulation
@@ -59,7 +59,8 @@ def show_speed(console: Console, replicas: int, requests: int) -> None:
     simulation = Simulation(
         SPEC,
         replicas,
-        lambda: Fleet(LeastCost(), first_rates(ENTRY)),
+        LeastCost,
+        first_rates(ENTRY),
         max_wait_s=30.0,
         autoscaling=Autoscaling(None),
         on_end=record.add,

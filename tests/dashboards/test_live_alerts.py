@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from serving.admission import Capacity
 from serving.cli.monitor import config, prometheus
+from serving.placement import Capacity
 from tests.dashboards.queries import RULES
 from tests.support.engines import Endless, Engine
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, running_router

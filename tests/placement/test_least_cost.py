@@ -4,11 +4,11 @@ from collections.abc import Sequence
 import pytest
 
 from serving.placement import (
-    Ended,
-    FirstToken,
+    UNLIMITED,
+    Booking,
+    Capacity,
     Fleet,
     LeastCost,
-    Placed,
     PrefixIndex,
     Rates,
     ReplicaLoad,
@@ -19,11 +19,11 @@ from tests.placement.works import work
 KV_TOKENS = 145_000
 
 
-def replicas(count: int, **bounds: int) -> list[ReplicaLoad]:
-    return [
-        ReplicaLoad(f"r{i}", rates=Rates(), **{"kv_capacity_tokens": KV_TOKENS, **bounds})
-        for i in range(count)
-    ]
+def replicas(
+    count: int, kv_cache_tokens: int = KV_TOKENS, max_num_seqs: int = UNLIMITED.max_num_seqs
+) -> list[ReplicaLoad]:
+    capacity = Capacity(kv_cache_tokens, max_num_seqs)
+    return [ReplicaLoad(f"r{i}", capacity, Rates()) for i in range(count)]
 
 
 def choose(asked: Work, loads: list[ReplicaLoad], *cached: int, now_s: float = 0.0) -> int:
@@ -71,8 +71,8 @@ def test_the_context_that_steps_read_counts_not_the_requests_alone() -> None:
 
 def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
     asked = work(prompt_tokens=12_000, output_tokens=20)
-    for kv_capacity_tokens, expected in ((KV_TOKENS, 1), (1_000_000, 0)):
-        loads = replicas(2, kv_capacity_tokens=kv_capacity_tokens)
+    for kv_cache_tokens, expected in ((KV_TOKENS, 1), (1_000_000, 0)):
+        loads = replicas(2, kv_cache_tokens=kv_cache_tokens)
         for _ in range(5):
             long_answer = work(prompt_tokens=34_000, output_tokens=2000)
             loads[0].book(long_answer, 0, now_s=0.0, learn=False).first_token(0.0)
@@ -81,8 +81,8 @@ def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
 
 def test_a_full_batch_costs_the_wait_for_a_place() -> None:
     asked = work(prompt_tokens=500, output_tokens=20)
-    for max_sequences, expected in ((8, 1), (9, 0)):
-        loads = replicas(2, max_sequences=max_sequences)
+    for max_num_seqs, expected in ((8, 1), (9, 0)):
+        loads = replicas(2, max_num_seqs=max_num_seqs)
         decode(loads[0], 8, prompt_tokens=100)
         decode(loads[1], 7, prompt_tokens=3000)
         assert choose(asked, loads, 200, 0) == expected
@@ -207,8 +207,8 @@ def costs_one_by_one(
         cost_ms += rule.first_token_weight * load.prefill_ms(now_s)
         read_tokens = load.context_tokens + load.requests * context_tokens
         cost_ms += asked.output_tokens * rates.step_ms_per_context_token * read_tokens
-        full = load.kv_tokens + context_tokens > load.kv_capacity_tokens
-        if load.requests and (full or load.requests >= load.max_sequences):
+        full = load.kv_tokens + context_tokens > load.capacity.kv_cache_tokens
+        if load.requests and (full or load.requests >= load.capacity.max_num_seqs):
             cost_ms += load.room_ms(asked, cached)
         costs_ms.append(cost_ms)
     near_ms = min(costs_ms) * (1 + rule.near)
@@ -217,14 +217,14 @@ def costs_one_by_one(
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40, 200])
-@pytest.mark.parametrize("room", [(KV_TOKENS, 256), (9_000, 5)])
-def test_many_replicas_are_compared_as_one_by_one(count: int, room: tuple[int, int]) -> None:
+@pytest.mark.parametrize("capacity", [Capacity(KV_TOKENS, 256), Capacity(9_000, 5)])
+def test_many_replicas_are_compared_as_one_by_one(count: int, capacity: Capacity) -> None:
     """Any load, streamed and not, full and not, learnt and not, of one fleet or of a part."""
     rng = random.Random(count)
     fleet = Fleet(LeastCost())
     for i in range(count):
-        fleet.add(f"r{i}", *room)
-    unfinished: list[Placed] = []
+        fleet.add(f"r{i}", capacity)
+    unfinished: list[Booking] = []
     for step in range(600):
         now_s = step / 50
         conversation = 100 * rng.randrange(6)
@@ -239,19 +239,19 @@ def test_many_replicas_are_compared_as_one_by_one(count: int, room: tuple[int, i
         loads = [fleet.loads[replica_id] for replica_id in ids]
         for load in loads:
             load.prefill_ms(now_s)  # it ends what is overdue and will not be seen
-        placed = fleet.decide(asked, ids, now_s)
-        cached = fleet.cached_tokens(asked.prefix, ids)
-        assert placed.replica_id == ids[costs_one_by_one(asked, loads, cached, now_s)]
-        assert choose(asked, loads, *cached, now_s=now_s) == ids.index(placed.replica_id)
-        fleet.apply(placed, now_s)
-        unfinished.append(placed)
+        chosen, cached_tokens = fleet.choose(asked, loads, now_s)
+        cached = [fleet.choose(asked, [load], now_s)[1] for load in loads]
+        assert chosen is loads[costs_one_by_one(asked, loads, cached, now_s)]
+        assert chosen is loads[choose(asked, loads, *cached, now_s=now_s)]
+        assert cached_tokens == cached[loads.index(chosen)]
+        unfinished.append(fleet.book(asked, chosen, cached_tokens, now_s))
         if len(unfinished) > 3 * count:
             one = unfinished.pop(rng.randrange(len(unfinished)))
-            fleet.apply(FirstToken(one.request), now_s)
-            fleet.apply(Ended(one.request, rng.choice([0, 200])), now_s + 0.01)
+            fleet.first_token(one, now_s)
+            fleet.end(one, now_s + 0.01, rng.choice([0, 200]))
         elif rng.random() < 0.5:
-            fleet.apply(FirstToken(rng.choice(unfinished).request), now_s)
+            fleet.first_token(rng.choice(unfinished), now_s)
         if step % 150 == 149 and count > 1:
             gone = rng.choice(list(fleet.loads))
             fleet.remove(gone)
-            fleet.add(gone, *room)
+            fleet.add(gone, capacity)

@@ -2,13 +2,13 @@ import random
 
 import pytest
 
-from serving.placement import Booking, Rates, ReplicaLoad
+from serving.placement import UNLIMITED, Booking, Capacity, Rates, ReplicaLoad
 from tests.placement.works import work
 
 
-def replica(**bounds: int) -> ReplicaLoad:
+def replica(capacity: Capacity = UNLIMITED) -> ReplicaLoad:
     """10 tokens of prefill a ms, 20 ms of overhead, steps of 10 ms and 1 ms for 1,000 tokens."""
-    return ReplicaLoad("r", rates=Rates(10_000, 20, 10, 1e-3), **bounds)
+    return ReplicaLoad("r", capacity, Rates(10_000, 20, 10, 1e-3))
 
 
 def state(load: ReplicaLoad) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ def test_events_that_come_twice_or_late_count_once() -> None:
 
 
 def test_any_order_of_events_leaves_nothing_behind() -> None:
-    rng, load = random.Random(5), replica(kv_capacity_tokens=3000, max_sequences=8)
+    rng, load = random.Random(5), replica(capacity=Capacity(3000, 8))
     open_bookings: list[Booking] = []
     now_s = 0.0
     for _ in range(2000):
@@ -132,7 +132,7 @@ def test_the_rate_is_learnt_with_what_was_ahead() -> None:
 
 
 def test_only_what_ran_at_once_and_was_seen_teaches_the_rate() -> None:
-    load = replica(max_sequences=1)
+    load = replica(Capacity(UNLIMITED.kv_cache_tokens, 1))
     load.book(work(prompt_tokens=1000, streamed=False), 0, now_s=0.0)
     waited = load.book(work(prompt_tokens=1000), 0, now_s=0.0)
     waited.first_token(30.0)
@@ -196,7 +196,7 @@ def test_what_requests_share_takes_its_place_once() -> None:
 
 
 def test_room_is_what_the_cache_and_the_batch_have_left() -> None:
-    load = replica(kv_capacity_tokens=1000, max_sequences=2)
+    load = replica(capacity=Capacity(1000, 2))
     asked = work(1, 2, 3, output_tokens=100)
     assert load.has_room(asked, 0)
     assert load.room_ms(asked, 0) == 0
@@ -208,7 +208,7 @@ def test_room_is_what_the_cache_and_the_batch_have_left() -> None:
 
 
 def test_room_comes_as_answers_end() -> None:
-    load = replica(kv_capacity_tokens=1000)
+    load = replica(Capacity(1000, UNLIMITED.max_num_seqs))
     for _ in range(2):
         load.book(work(prompt_tokens=400, output_tokens=100), 0, now_s=0.0)
     # Half of what is running has to end; an answer of 100 steps, of 10 ms + 1 ms, takes 1.1 s.
@@ -217,27 +217,27 @@ def test_room_comes_as_answers_end() -> None:
 
 
 def test_a_prompt_that_never_fits_is_the_engines_to_refuse() -> None:
-    load = replica(kv_capacity_tokens=1000)
+    load = replica(Capacity(1000, UNLIMITED.max_num_seqs))
     assert load.room_ms(work(prompt_tokens=5000), 0) == 0
 
 
 def test_room_for_context_is_what_steps_may_still_slow_down() -> None:
     load = replica()
-    assert load.context_room_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(2000)
+    assert load.context_headroom_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(2000)
     load.book(work(1, 2, 3, output_tokens=200), 300, now_s=0.0)
-    assert load.context_room_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(1500)
-    assert load.context_room_tokens(max_itl_ms=10.1, now_s=0.0) < 0
+    assert load.context_headroom_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(1500)
+    assert load.context_headroom_tokens(max_itl_ms=10.1, now_s=0.0) < 0
 
 
 def test_prefill_leaves_less_time_for_steps_until_it_is_past() -> None:
     load = replica()
-    assert load.context_room_tokens(max_itl_ms=20, now_s=0.0) == pytest.approx(10_000)
+    assert load.context_headroom_tokens(max_itl_ms=20, now_s=0.0) == pytest.approx(10_000)
     crowd = [load.book(work(prompt_tokens=9000, output_tokens=1), 0, now_s=0.0) for _ in range(40)]
-    assert load.context_room_tokens(max_itl_ms=20, now_s=0.0) < 0, "36 s of prefill"
+    assert load.context_headroom_tokens(max_itl_ms=20, now_s=0.0) < 0, "36 s of prefill"
     for nth, booking in enumerate(crowd):
         booking.first_token(0.9 * (nth + 1))
         booking.end(0.9 * (nth + 1))
     load.book(work(prompt_tokens=1000, output_tokens=1000), 1000, now_s=36.0)
-    in_the_middle = load.context_room_tokens(max_itl_ms=20, now_s=36.0)
+    in_the_middle = load.context_headroom_tokens(max_itl_ms=20, now_s=36.0)
     assert 0 < in_the_middle < 5000
-    assert load.context_room_tokens(max_itl_ms=20, now_s=400.0) == pytest.approx(8000, rel=0.01)
+    assert load.context_headroom_tokens(max_itl_ms=20, now_s=400.0) == pytest.approx(8000, rel=0.01)

@@ -3,13 +3,13 @@ import random
 import numpy as np
 import pytest
 
-from serving.placement import Booking, ReplicaLoad
+from serving.placement import Booking, Capacity, ReplicaLoad
 from serving.placement.load_table import Column, Loads, LoadTable, columns_of
 from tests.placement.works import work
 
 
 def loads_of(count: int) -> list[ReplicaLoad]:
-    return [ReplicaLoad(f"r{i}", 50_000, 6) for i in range(count)]
+    return [ReplicaLoad(f"r{i}", Capacity(50_000, 6)) for i in range(count)]
 
 
 def test_a_table_has_what_is_booked() -> None:

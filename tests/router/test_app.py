@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from serving.admission import Capacity
+from serving.placement import Capacity
 from serving.router.app import RELAYED
 from serving.router.backend import Backend
 from serving.router.model import Model

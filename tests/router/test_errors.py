@@ -2,19 +2,18 @@ import json
 
 import pytest
 
-from serving.admission import Refusal
-from serving.admission.ticket import Reason
+from serving.dispatch import Reason, Rejection
 from serving.router import errors
 from serving.router.errors import ApiError
 
 EACH = [
     errors.unknown_model("a", ["b", "c"]),
     errors.no_replica("m", 60),
-    errors.refused("m", Refusal("queue_full", 20.0, 15)),
-    errors.refused("m", Refusal("wait_too_long", 20.0, 15)),
-    errors.refused("m", Refusal("deadline_unreachable", 20.0, 15)),
-    errors.refused("m", Refusal("deadline_too_short", 0.0, None)),
-    errors.refused("m", Refusal("no_replica", 60.0, 45)),
+    errors.rejected("m", Rejection("queue_full", 20.0, 15)),
+    errors.rejected("m", Rejection("wait_too_long", 20.0, 15)),
+    errors.rejected("m", Rejection("deadline_unreachable", 20.0, 15)),
+    errors.rejected("m", Rejection("deadline_too_short", 0.0, None)),
+    errors.rejected("m", Rejection("no_replica", 60.0, 45)),
     errors.replicas_failed("m", 5),
     errors.stream_broken("why"),
     errors.body_too_large(100),
@@ -54,7 +53,7 @@ def test_a_later_try_and_the_right_method_are_headers() -> None:
     ],
 )
 def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, status: int) -> None:
-    error = errors.refused("m", Refusal(reason, wait_s=19.2, retry_after_s=15))
+    error = errors.rejected("m", Rejection(reason, wait_s=19.2, retry_after_s=15))
     assert error.status == status
     assert error.code == reason
     assert (b"x-refused", reason.encode()) in error.headers
@@ -63,7 +62,7 @@ def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, sta
 
 
 def test_what_can_never_be_has_no_time_to_come_back() -> None:
-    error = errors.refused("m", Refusal("deadline_too_short", 0.0, None))
+    error = errors.rejected("m", Rejection("deadline_too_short", 0.0, None))
     assert error.status == 400
     assert b"retry-after" not in dict(error.headers)
     assert (b"x-refused", b"deadline_too_short") in error.headers

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from starlette.types import Message
 
-from serving.admission import Capacity
 from serving.config import TenantConfig
+from serving.placement import Capacity
 from serving.router.model import Model
 from serving.router.replica import ReplicaInfo
 from tests.support.engines import Engine, ResetsBeforeHead, Steered
@@ -209,7 +209,7 @@ async def test_what_is_booked_and_who_waits_is_told(start_router: StartRouter) -
     router = await start_router(Steered, capacity=Capacity(10**6, 1))
     asking = [asyncio.create_task(router.chat(**ASK)) for _ in range(3)]
     engine = await router.asked()
-    await eventually(lambda: router.directory.models[MODEL].entrance.waiting == 2)
+    await eventually(lambda: router.directory.models[MODEL].dispatcher.waiting == 2)
     of_router = await scrape(router)
     assert of_router["queue_length"] == 2
     assert of_router['booked_tokens{replica="replica-0"}'] > 0

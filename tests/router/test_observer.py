@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serving.admission import Capacity
 from serving.config import RouterConfig
-from serving.placement import Placed
+from serving.dispatch.messages import Placed
+from serving.placement import Capacity
 from serving.router.backend import Backend
 from serving.router.directory import Directory
 from serving.router.latency import WINDOW_S
@@ -93,10 +93,10 @@ def test_times_are_quantiles_and_none_without_any(service: Service) -> None:
 def test_the_load_is_that_of_the_cache_or_of_the_batch(service: Service) -> None:
     capacity = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
     service.directory.update("m", [ReplicaInfo("r", "10.0.0.1", 4000, 8192, capacity)])
-    service.served.apply(Placed(1, "r", [], [], None, 50, 50, 0))
+    service.served.receive("other", [Placed(1, "r", [], [], None, 50, 50, 0)])
     (replica,) = service.model().replicas
     assert (replica.load, replica.requests_in_flight, replica.tokens_in_flight) == (0.25, 1, 100)
-    service.served.apply(Placed(2, "r", [], [], None, 500, 100, 0))
+    service.served.receive("other", [Placed(2, "r", [], [], None, 500, 100, 0)])
     (replica,) = service.model().replicas
     assert replica.load == 0.7
 

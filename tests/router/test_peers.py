@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serving.admission import Capacity, Demand
 from serving.config import AdmissionConfig, RouterConfig
-from serving.placement import Work, prefix_of
+from serving.dispatch import Outcome, Request, Reservation
+from serving.placement import Capacity, Work, prefix_of
 from serving.placement.prompt_parts import Kind
 from serving.router.directory import Directory
 from serving.router.model import Model
@@ -16,7 +16,7 @@ from serving.router.peer_protocol import Hello, frame
 from serving.router.peers import PeerInfo, Peers
 from serving.router.replica import ReplicaInfo
 from serving.router.replica_health import HealthCheck
-from serving.router.served_model import Place, ServedModel
+from serving.router.served_model import ServedModel
 from tests.support.waiting import eventually
 
 HOST = "127.0.0.1"
@@ -25,7 +25,6 @@ REPLICAS = [
     ReplicaInfo(f"replica-{i}", "10.0.0.1", 9000 + i, 8192, Capacity(10_000, 4)) for i in range(2)
 ]
 WORK = Work(prefix_of([(Kind.USER, "x" * 8000)]), 2000, 100)
-DEMAND = Demand(2100)
 
 
 class Router:
@@ -43,8 +42,12 @@ class Router:
     def info(self) -> PeerInfo:
         return PeerInfo(self.router_id, HOST, self.port)
 
-    async def admit(self) -> Place:
-        return await self.served.admit(WORK, DEMAND)
+    async def admit(self) -> Reservation:
+        reservation, _ = await self.served.admit(Request(WORK))
+        return reservation
+
+    def release(self, reservation: Reservation, output_tokens: int = 0) -> None:
+        self.served.release(reservation, Outcome.SERVED, output_tokens)
 
     def loads(self) -> list[tuple[int, int]]:
         return [(r.load.requests, r.load.kv_tokens) for r in self.served.replicas]
@@ -60,18 +63,18 @@ async def routers() -> AsyncIterator[list[Router]]:
             stack.push_async_callback(router.peers.close)
         for router in routers:
             router.peers.update([other.info for other in routers])
-        await eventually(lambda: [router.peers.told for router in routers] == [2, 2, 2])
+        await eventually(lambda: [router.peers.subscribers for router in routers] == [2, 2, 2])
         yield routers
 
 
 async def test_each_knows_what_the_others_have_booked(routers: list[Router]) -> None:
     one, *others = routers
-    place = await one.admit()
+    reservation = await one.admit()
     booked = one.loads()
     assert sorted(requests for requests, _ in booked) == [0, 1]
     await eventually(lambda: all(other.loads() == booked for other in others))
-    place.first_token()
-    place.leave(served=True, output_tokens=50)
+    one.served.first_token(reservation)
+    one.release(reservation, output_tokens=50)
     nothing = [(0, 0), (0, 0)]
     await eventually(lambda: all(router.loads() == nothing for router in routers))
 
@@ -79,18 +82,18 @@ async def test_each_knows_what_the_others_have_booked(routers: list[Router]) -> 
 async def test_each_knows_what_the_others_replicas_have_cached(routers: list[Router]) -> None:
     one, other, _ = routers
     first = await one.admit()
-    first.leave(served=True, output_tokens=10)
-    served = other.served
-    await eventually(lambda: WORK.prompt_tokens - served.uncached_tokens(WORK) > 1900)
+    one.release(first, output_tokens=10)
+    fleet = other.served.dispatcher.fleet
+    await eventually(lambda: fleet.most_cached_tokens(WORK.prefix) > 1900)
     second = await other.admit()
-    assert second.replica.info == first.replica.info
-    assert second.expected_cached_tokens > 1900
-    second.leave(served=True)
+    assert second.replica_id == first.replica_id
+    assert second.cached_tokens > 1900
+    other.release(second)
 
 
 async def test_a_router_that_comes_late_hears_what_is_unfinished(routers: list[Router]) -> None:
     one = routers[0]
-    place = await one.admit()
+    reservation = await one.admit()
     late = Router("late")
     late.peers.update([router.info for router in routers])
     try:
@@ -98,7 +101,7 @@ async def test_a_router_that_comes_late_hears_what_is_unfinished(routers: list[R
         await eventually(lambda: late.loads() == one.loads())
     finally:
         await late.peers.close()
-        place.leave(served=True)
+        one.release(reservation)
 
 
 async def test_the_requests_of_a_router_that_is_gone_are_forgotten(routers: list[Router]) -> None:
@@ -109,19 +112,19 @@ async def test_the_requests_of_a_router_that_is_gone_are_forgotten(routers: list
     await eventually(lambda: other.loads() == [(0, 0), (0, 0)])
 
 
-async def test_room_that_one_gives_back_is_taken_by_who_waits_at_another(
+async def test_headroom_that_one_gives_back_is_taken_by_who_waits_at_another(
     routers: list[Router],
 ) -> None:
     one, other, _ = routers
-    places = [await one.admit() for _ in range(8)]
+    reservations = [await one.admit() for _ in range(8)]
     await eventually(lambda: other.loads() == one.loads())
     waiting = asyncio.create_task(other.admit())
-    await eventually(lambda: other.served.entrance.waiting == 1)
-    places[0].leave(served=True)
+    await eventually(lambda: other.served.dispatcher.waiting == 1)
+    one.release(reservations[0])
     async with asyncio.timeout(5):
-        (await waiting).leave(served=True)
-    for place in places[1:]:
-        place.leave(served=True)
+        other.release(await waiting)
+    for reservation in reservations[1:]:
+        one.release(reservation)
 
 
 async def test_without_the_token_nothing_is_told(routers: list[Router]) -> None:
@@ -133,11 +136,17 @@ async def test_without_the_token_nothing_is_told(routers: list[Router]) -> None:
         writer.close()
 
 
-async def test_a_router_alone_gathers_nothing() -> None:
+async def test_a_quota_is_taken_while_there_are_others(routers: list[Router]) -> None:
+    dispatcher = routers[0].served.dispatcher
+    await eventually(lambda: dispatcher.quota is not None)
+    assert (dispatcher.quota or 0) == pytest.approx(2 * 1.25 / 3)
+
+
+async def test_a_router_alone_publishes_nothing() -> None:
     alone = Router("alone")
     alone.port = await alone.peers.listen(HOST)
     alone.peers.update([alone.info])
-    (await alone.admit()).leave(served=True)
-    assert alone.served.on_event is None
-    assert alone.served.allotment is None
+    alone.release(await alone.admit())
+    assert alone.served.dispatcher.publish is None
+    assert alone.served.dispatcher.quota is None
     await alone.peers.close()

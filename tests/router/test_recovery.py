@@ -139,7 +139,7 @@ async def test_without_another_replica_it_waits_for_a_new_one(
     served = router.directory.models[MODEL]
     await eventually(lambda: router.engines[0].requests == 1)
     router.directory.update(MODEL, [])
-    await eventually(lambda: served.entrance.waiting == 1)
+    await eventually(lambda: served.dispatcher.waiting == 1)
     router.directory.update(MODEL, [second])
     assert text_of(events(await answer)) == "".join(STORY)
     assert [engine.requests for engine in router.engines] == [1, 1]

@@ -267,7 +267,7 @@ async def test_without_a_replica_a_request_waits_for_the_first(start_router: Sta
     router.directory.update(MODEL, [])
     answers = [asyncio.create_task(router.chat()) for _ in range(3)]
     served = router.directory.models[MODEL]
-    await eventually(lambda: served.entrance.waiting == 3)
+    await eventually(lambda: served.dispatcher.waiting == 3)
     router.directory.update(MODEL, router.infos)
     assert [(await answer).status_code for answer in answers] == [200] * 3
 

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from serving.admission import Capacity
+from serving.placement import Capacity
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, Steered
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
@@ -15,7 +15,7 @@ ONE_AT_A_TIME = Capacity(kv_cache_tokens=100_000, max_num_seqs=1)
 
 
 def waiting(router: LiveRouter) -> int:
-    return router.directory.models[MODEL].entrance.waiting
+    return router.directory.models[MODEL].dispatcher.waiting
 
 
 async def wait_in_line(router: LiveRouter, count: int) -> None:

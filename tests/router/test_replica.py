@@ -1,4 +1,4 @@
-from serving.admission import Capacity
+from serving.placement import Capacity
 from serving.router.replica import ReplicaInfo
 
 

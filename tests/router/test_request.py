@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from serving.dispatch import ExpectedOutput
 from serving.mistral import ModelRules
 from serving.placement import Work
-from serving.placement.expected_output import ExpectedOutput
 from serving.router.asgi import Headers
 from serving.router.errors import ApiError
 from serving.router.model import Model

@@ -233,8 +233,8 @@ async def test_a_client_that_leaves_the_line_is_a_line(start_router: StartRouter
     router = await start_router(Engine)
     router.directory.update(MODEL, [])
     waiting = asyncio.create_task(router.chat(**ASK))
-    entrance = router.directory.models[MODEL].entrance
-    await eventually(lambda: entrance.waiting == 1)
+    dispatcher = router.directory.models[MODEL].dispatcher
+    await eventually(lambda: dispatcher.waiting == 1)
     waiting.cancel()
     fields = await record(router)
     assert (fields["outcome"], fields["status"], fields["replica"]) == ("client_gone", None, None)

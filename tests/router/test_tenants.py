@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from serving.admission import Capacity
 from serving.config import TenantConfig
+from serving.placement import Capacity
 from serving.router.asgi import Headers
 from serving.router.tenants import Tenants
 from tests.router.test_app import error_of
@@ -110,10 +110,10 @@ async def test_a_tenant_goes_no_further_ahead_than_it_may(
 
     await ask(SEARCH, "5")
     engine = await router.asked()
-    entrance = router.directory.models[MODEL].entrance
+    dispatcher = router.directory.models[MODEL].dispatcher
     for key, priority in ((BATCH, "9"), (SEARCH, "4"), (BATCH, "2")):
         await ask(key, priority)
-        await eventually(lambda: entrance.waiting == len(asking) - 1)
+        await eventually(lambda: dispatcher.waiting == len(asking) - 1)
     engine.proceed()
     order = []
     for _ in asking[1:]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, FilePayload, Page, expect
 
-from serving.admission import Capacity
 from serving.config import TenantConfig
+from serving.placement import Capacity
 from serving.router.model import Model
 from tests.router.test_app import error_of
 from tests.support.browser import needs_chromium, running_browser

@@ -13,7 +13,7 @@ PREFILL_TOKENS_PER_S = 10_000.0
 KV_CACHE_TOKENS = 100_000.0
 MAX_NUM_SEQS = 200.0
 PROMPT_TOKENS = 1_000.0
-STAY_S = 10.0
+RESIDENCE_TIME_S = 10.0
 
 Load = Callable[[float], float]
 """Requests per second at a time."""
@@ -33,7 +33,7 @@ def observed(replicas: int = 1, **values: float) -> Observed:
             "waiting_requests": 0.0,
             "max_num_seqs": MAX_NUM_SEQS,
             "waiting_prefill_tokens": 0.0,
-            "stay_s": STAY_S,
+            "residence_time_s": RESIDENCE_TIME_S,
             "startup_s": 60.0,
             **values,
         }  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ class Fleet:
     scaler: Scaler
     replicas: int
     startup_s: float = 60.0
-    drain_s: float = STAY_S
+    drain_s: float = RESIDENCE_TIME_S
     period_s: float = 2.0
     rng: random.Random | None = None
     """Without, requests come as evenly as water."""
@@ -102,7 +102,7 @@ class Fleet:
         done = min(self._backlog_tokens, capacity)
         self._backlog_tokens -= done
         self._came.append(done / PROMPT_TOKENS)
-        if len(self._came) > STAY_S / self.period_s:
+        if len(self._came) > RESIDENCE_TIME_S / self.period_s:
             self._came.popleft()
         running = sum(self._came)
         waiting = self._backlog_tokens / PROMPT_TOKENS

@@ -13,7 +13,7 @@ REPORT = Report(
     prefill_tokens_per_s=10_000,
     kv_cache_tokens=100_000,
     max_num_seqs=200,
-    stay_s=10,
+    residence_time_s=10,
 )
 
 

@@ -90,11 +90,11 @@ def test_each_waits_at_its_router_and_runs_for_all() -> None:
 
 
 def test_it_is_as_it_was_then() -> None:
-    router = [told(10, draining=1, stay_s=5), told(12, draining=0, stay_s=7)]
+    router = [told(10, draining=1, residence_time_s=5), told(12, draining=0, residence_time_s=7)]
     assert observed({"a": router}, 8, 11).draining == 1
     assert observed({"a": router}, 10, 12).draining == 0
-    assert observed({"a": router}, 10, 12).stay_s == 7
-    assert observed({"a": router}, 2, 4).stay_s == 5
+    assert observed({"a": router}, 10, 12).residence_time_s == 7
+    assert observed({"a": router}, 2, 4).residence_time_s == 5
 
 
 def test_replicas_are_as_given() -> None:

@@ -12,7 +12,7 @@ def test_a_report_is_read_as_it_was_named() -> None:
 
 
 def test_other_models_and_numbers_are_not_its() -> None:
-    series = named(5) | {"other/m/stay_s": {"r1": [(5, 1)]}, "running": {"r1": [(5, 2)]}}
+    series = named(5) | {"other/m/residence_time_s": {"r1": [(5, 1)]}, "running": {"r1": [(5, 2)]}}
     assert read("org/m", series) == {"r1": [Told(5, REPORT)]}
     assert read("m", series) == {}
 
@@ -20,8 +20,8 @@ def test_other_models_and_numbers_are_not_its() -> None:
 def test_an_incomplete_report_is_passed_over() -> None:
     series = named(5)
     for name, by_router in named(7).items():
-        if not name.endswith("stay_s"):
+        if not name.endswith("residence_time_s"):
             series[name]["r1"] += by_router["r1"]
     assert read("org/m", series) == {"r1": [Told(5, REPORT)]}
-    del series["org/m/stay_s"]
+    del series["org/m/residence_time_s"]
     assert read("org/m", series) == {}

@@ -16,6 +16,6 @@ def test_each_demand_has_what_a_replica_is_to_take_of_it() -> None:
 
 
 def test_who_waits_takes_a_place_for_as_long_as_it_stays() -> None:
-    seen = observed(waiting_kv_tokens=60_000, waiting_requests=60, stay_s=10)
+    seen = observed(waiting_kv_tokens=60_000, waiting_requests=60, residence_time_s=10)
     assert [one.demand for one in readings(seen, 0.8, 60)] == [0, 10_000, 10]
     assert [one.demand for one in readings(seen, 0.8, 5)] == [0, 60_000, 60]

@@ -1,7 +1,6 @@
 """A report for tests: a replica is overloaded until a second one is there."""
 
-from serving.placement.fleet import Fleet
-from serving.placement.least_cost import LeastCost
+from serving.placement import LeastCost
 from serving.scaling import Decision, Observed
 from serving.simulator.record import Record
 from serving.simulator.report import Report
@@ -23,7 +22,7 @@ def scaled() -> Report:
     simulation = Simulation(
         mistral_small(),
         1,
-        lambda: Fleet(LeastCost()),
+        LeastCost,
         max_wait_s=2.0,
         autoscaling=Autoscaling(OneMore(), startup_s=20.0),
         on_end=record.add,
@@ -35,7 +34,5 @@ def scaled() -> Report:
 def refused() -> Report:
     """A report of requests for which there never was a replica."""
     record = Record(Slo())
-    simulation = Simulation(
-        mistral_small(), 0, lambda: Fleet(LeastCost()), max_wait_s=1.0, on_end=record.add
-    )
+    simulation = Simulation(mistral_small(), 0, LeastCost, max_wait_s=1.0, on_end=record.add)
     return Report.of(record, simulation.run(shared_prefixes(5, 10.0)), 2, {})

@@ -1,7 +1,6 @@
 import pytest
 
-from serving.placement.fleet import Fleet
-from serving.placement.least_cost import LeastCost
+from serving.placement import LeastCost
 from serving.scaling import Decision, Observed
 from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
@@ -37,7 +36,7 @@ def run(
     simulation = Simulation(
         SPEC,
         plan[0.0],
-        lambda: Fleet(LeastCost()),
+        LeastCost,
         max_wait_s=max_wait_s,
         routers=routers,
         lag_s=0.01,
@@ -108,7 +107,7 @@ def test_what_is_seen_is_what_runs() -> None:
 
 def test_outcomes_can_be_had_one_by_one() -> None:
     seen: list[Outcome] = []
-    simulation = Simulation(SPEC, 1, lambda: Fleet(LeastCost()), max_wait_s=1.0, on_end=seen.append)
+    simulation = Simulation(SPEC, 1, LeastCost, max_wait_s=1.0, on_end=seen.append)
     result = simulation.run(shared_prefixes(500, 30.0))
     assert (len(result.outcomes), len(seen)) == (0, 500)
     assert 0 < sum(outcome.end_s is None for outcome in seen) < 500
@@ -116,7 +115,7 @@ def test_outcomes_can_be_had_one_by_one() -> None:
 
 def test_progress_is_told_in_the_order_of_time() -> None:
     told: list[float] = []
-    simulation = Simulation(SPEC, 2, lambda: Fleet(LeastCost()))
+    simulation = Simulation(SPEC, 2, LeastCost)
     simulation.run(shared_prefixes(1500, 20.0), told.append)
     assert len(told) > 2
     assert told == sorted(told)

@@ -3,11 +3,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from serving.placement.fleet import Fleet
-from serving.placement.least_cost import LeastCost
-from serving.placement.load import ReplicaLoad
-from serving.placement.policies import Policy, RoundRobin
-from serving.placement.work import Work
+from serving.placement import Fleet, LeastCost, Policy, ReplicaLoad, RoundRobin, Work
 from serving.simulator.result import Result
 from serving.simulator.simulation import NO_REPLICA, Simulation
 from serving.simulator.workload import Arrival, sessions, shared_prefixes
@@ -36,23 +32,17 @@ def simulate(
     max_num_seqs: int = 256,
     max_wait_s: float | None = None,
 ) -> tuple[Result, list[Fleet]]:
-    fleets: list[Fleet] = []
-
-    def new_fleet() -> Fleet:
-        fleets.append(Fleet(policy()))
-        return fleets[-1]
-
     simulation = Simulation(
         dataclasses.replace(SPEC, max_num_seqs=max_num_seqs),
         replicas,
-        new_fleet,
+        policy,
         output_tokens=500,
         routers=routers,
         lag_s=lag_s,
         joins_s=joins_s,
         max_wait_s=max_wait_s,
     )
-    return simulation.run(arrivals), fleets
+    return simulation.run(arrivals), [one.fleet for one in simulation.dispatchers]
 
 
 def test_every_request_ends_and_every_booking_is_released() -> None:
@@ -120,3 +110,22 @@ def test_a_full_fleet_still_sends_prompts_where_they_are_cached() -> None:
     summary = result.summary()
     assert summary.refused > 100
     assert summary.hit_rate > 0.8
+
+
+@pytest.mark.parametrize("lag_s", [0.02, None])
+def test_routers_that_share_have_quotas_of_the_replicas(lag_s: float | None) -> None:
+    simulation = Simulation(SPEC, 4, LeastCost, routers=3, lag_s=lag_s, max_wait_s=5)
+    simulation.run(shared_prefixes(100, 20.0))
+    quotas = [dispatcher.quota for dispatcher in simulation.dispatchers]
+    if lag_s is None:
+        assert quotas == [None] * 3
+    else:
+        assert sum(quota or 0.0 for quota in quotas) == pytest.approx(4 * 1.25, rel=0.1)
+
+
+def test_a_place_is_kept_for_who_was_rejected() -> None:
+    spec = dataclasses.replace(SPEC, max_num_seqs=10)
+    simulation = Simulation(spec, 1, LeastCost, output_tokens=500, max_wait_s=5)
+    simulation.run(shared_prefixes(300, 10.0))
+    report = simulation.dispatchers[0].report()
+    assert report.waiting_requests > 0 and report.waiting_kv_tokens > 0

@@ -13,9 +13,9 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.admission import UNLIMITED, Capacity
 from serving.config import AdmissionConfig, RouterConfig, TenantConfig
 from serving.mistral import ModelRules
+from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
 from serving.router.directory import Directory

@@ -1,0 +1,25 @@
+"""The life of a request between its arrival and its end. Pure: no I/O, no clock, no Ray."""
+
+from serving.dispatch.admission_control import Limits
+from serving.dispatch.dispatcher import Dispatcher
+from serving.dispatch.expected_output import ExpectedOutput
+from serving.dispatch.messages import Message
+from serving.dispatch.quota import DEMAND_PERIOD_S
+from serving.dispatch.request import DEFAULT_PRIORITY, PRIORITIES, Request
+from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "DEMAND_PERIOD_S",
+    "PRIORITIES",
+    "Dispatcher",
+    "ExpectedOutput",
+    "Limits",
+    "Message",
+    "Outcome",
+    "Reason",
+    "Rejection",
+    "Request",
+    "Reservation",
+    "State",
+]

@@ -1,0 +1,367 @@
+"""The life of a model's requests in one router."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from serving.dispatch.admission_control import AdmissionControl, Limits
+from serving.dispatch.expected_output import ExpectedOutput
+from serving.dispatch.headroom import Headroom
+from serving.dispatch.messages import (
+    BookingMessage,
+    FirstToken,
+    Message,
+    Placed,
+    Released,
+    RetryMessage,
+    RouterDemand,
+)
+from serving.dispatch.offered_load import OfferedLoad
+from serving.dispatch.other_routers import OtherRouters
+from serving.dispatch.quota import quotas
+from serving.dispatch.request import Request
+from serving.dispatch.request_queue import RequestQueue
+from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
+from serving.dispatch.scheduler import Scheduler
+from serving.dispatch.service_rate import ServiceRate
+from serving.placement import Capacity, Fleet, Policy, Rates, ReplicaLoad, Work
+from serving.scaling.report import Report
+
+_NO_LIMITS = Limits(max_waiting=1 << 62, max_wait_s=math.inf, startup_s=0.0)
+
+
+class Dispatcher:
+    """Which requests go on to which replicas, which wait, and which are told when to come back.
+
+    A `Reservation` is a request's life. `submit` begins it; what becomes of those that wait comes
+    from `poll`, which is due after each call that changes something, and at `next_due_s`. Once it
+    is placed, `first_token`, `move` and `release` follow it to its end; `withdraw` ends one whose
+    client left before it was sent. All times are of one monotonic clock and never go back.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        capacity: Capacity,
+        limits: Limits | None,
+        *,
+        now_s: float,
+        first_rates: Callable[[], Rates] = Rates,
+        max_itl_ms: float = math.inf,
+        waits_for_choice: bool = True,
+    ) -> None:
+        """`capacity` and `first_rates` are what to expect of a replica before one is up. Without
+        `limits` requests go on to replicas at once, and queue in the engines. `max_itl_ms`: a
+        replica gets no more than it can decode with so much between tokens. `waits_for_choice`: one
+        that has to wait does so for the replica that the policy chooses.
+        """
+        self.publish: Callable[[Message], object] | None = None
+        """Called with what the other routers are to know, in its order. None: there are none."""
+        self.expected_output = ExpectedOutput()
+        self.fleet = Fleet(policy, first_rates)
+        self._first_rates = first_rates
+        self._prefill_tokens_per_s = first_rates().prefill_tokens_per_s
+        self._headroom = Headroom(capacity, max_itl_ms, is_bounded=limits is not None)
+        self._queue = RequestQueue()
+        self._service_rate = ServiceRate(now_s)
+        self._admission = AdmissionControl(
+            limits or _NO_LIMITS,
+            self._queue,
+            self._headroom,
+            self._service_rate,
+            self._publish_retry,
+            now_s,
+        )
+        self._scheduler = Scheduler(
+            self._queue,
+            self._headroom,
+            self._service_rate,
+            self._choice if waits_for_choice else None,
+        )
+        self._offered_load = OfferedLoad()
+        self._other_routers = OtherRouters(self.fleet)
+        self._placed: dict[int, Reservation] = {}
+        """By number."""
+        self._changed: list[Reservation] = []
+        """Placed or rejected, to be told by `poll`."""
+        self._settled_at_s = -math.inf
+        """Since when nothing has happened."""
+
+    # A request
+
+    def submit(self, request: Request, now_s: float) -> Reservation | Rejection:
+        """A reservation, waiting or placed, or why the request is not let in."""
+        service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
+        retry = self._admission.retries.find(request.key, now_s)
+        outcome = self._admission.admit(request, service_s, retry, now_s)
+        if isinstance(outcome, Rejection):
+            if retry is None:
+                self._offered_load.prefill_tokens += self._uncached_tokens(request.work)
+            return outcome
+        if len(self._queue) >= self._admission.limits.max_waiting:
+            last = self._queue.last()
+            assert last is not None
+            self._reject(last, "queue_full", now_s)
+        self._admission.enter(outcome, retry, now_s)
+        outcome.is_counted = retry is not None
+        self._queue.add(outcome)
+        self._settle(now_s)
+        if outcome.state is State.WAITING:
+            self._offered_load.wait(outcome, self._uncached_tokens(request.work))
+        return outcome
+
+    def poll(self, now_s: float) -> list[Reservation]:
+        """Those that were placed or rejected since the last time, in that order."""
+        if now_s > self._settled_at_s:
+            self._settle(now_s)
+        changed, self._changed = self._changed, []
+        return changed
+
+    def next_due_s(self) -> float | None:
+        """When `poll` will have someone, unless something happens before. None: never."""
+        first = self._queue.next_to_expire()
+        return None if first is None else first.expires_at_s
+
+    def first_token(self, reservation: Reservation, now_s: float) -> None:
+        """The first bytes of the answer have come."""
+        assert reservation.booking is not None
+        self.fleet.first_token(reservation.booking, now_s)
+        if self.publish is not None:
+            self.publish(FirstToken(reservation.number))
+
+    def move(self, reservation: Reservation, now_s: float) -> bool:
+        """Places it on another replica, for its own failed: one that takes requests and was not
+        tried, with headroom or without. False if there is none: then it stays where it is.
+        """
+        tried = reservation.tried
+        others = [load for load in self._headroom.replicas if load.replica_id not in tried]
+        if not others:
+            return False
+        self._end_booking(reservation, now_s)
+        self._book(reservation, others, now_s)
+        self._settled_at_s = -math.inf
+        return True
+
+    def release(
+        self, reservation: Reservation, outcome: Outcome, now_s: float, output_tokens: int = 0
+    ) -> None:
+        """A placed request is over. `output_tokens`: the length of an answer that is complete."""
+        self._end_booking(reservation, now_s, output_tokens)
+        if output_tokens:
+            self.expected_output.observe(output_tokens)
+        self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
+        reservation.state = State.RELEASED
+        self._settled_at_s = -math.inf
+
+    def withdraw(self, reservation: Reservation, now_s: float) -> None:
+        """The client left before its request was sent to a replica. Nothing if it was rejected."""
+        if reservation.state is State.WAITING:
+            self._leave_queue(reservation)
+        elif reservation.state is State.PLACED:
+            self.release(reservation, Outcome.FAILED, now_s)
+        else:
+            return
+        reservation.state = State.WITHDRAWN
+        self._settled_at_s = -math.inf
+
+    # Replicas
+
+    @property
+    def replicas(self) -> Sequence[ReplicaLoad]:
+        """Those that take requests."""
+        return self._headroom.replicas
+
+    def update(
+        self, replicas: Mapping[str, Capacity], now_s: float, ejected: Collection[str] = ()
+    ) -> None:
+        """These replicas are up, by id, and take requests but for those that are `ejected`. One
+        that stays keeps its load; one that starts anew has another id.
+        """
+        for replica_id in self.fleet.loads.keys() - replicas.keys():
+            self.fleet.remove(replica_id)
+        for replica_id, capacity in replicas.items():
+            if replica_id not in self.fleet.loads:
+                self.fleet.add(replica_id, capacity)
+        loads = self.fleet.loads
+        self._headroom.update([loads[one] for one in replicas if one not in ejected])
+        self._admission.update(now_s)
+        self._scheduler.update()
+        self._set_capacity(now_s)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._queue.waiting
+
+    def startup_left_s(self, now_s: float) -> float:
+        """How long until the first replica is expected; 0 when one is up."""
+        return self._admission.startup_left_s(now_s)
+
+    def report(self) -> Report:
+        """What the number of replicas is decided by."""
+        loads = self.fleet.loads.values()
+        learnt = [load.rates for load in loads if load.rates.prefill_is_learnt]
+        if learnt:
+            rates = [rates.prefill_tokens_per_s for rates in learnt]
+            self._prefill_tokens_per_s = sum(rates) / len(rates)
+        capacity, offered, retries = (
+            self._headroom.capacity,
+            self._offered_load,
+            self._admission.retries,
+        )
+        return Report(
+            offered_prefill_tokens=offered.prefill_tokens,
+            waiting_prefill_tokens=offered.waiting_prefill_tokens,
+            waiting_kv_tokens=offered.waiting_kv_tokens
+            + retries.expected_share(0) * capacity.kv_cache_tokens,
+            waiting_requests=offered.waiting_requests + retries.expected,
+            running_kv_tokens=sum(load.kv_tokens for load in loads),
+            running_requests=sum(load.requests for load in loads),
+            draining=self._draining(),
+            prefill_tokens_per_s=self._prefill_tokens_per_s,
+            kv_cache_tokens=capacity.kv_cache_tokens,
+            max_num_seqs=capacity.max_num_seqs,
+            residence_time_s=self._service_rate.residence_time_s,
+        )
+
+    # Other routers
+
+    @property
+    def quota(self) -> float | None:
+        """The parts of a replica that this router may have booked; None: any number, as there is no
+        other router.
+        """
+        return self._scheduler.quota
+
+    def snapshot(self) -> list[Message]:
+        """What a router that begins to listen has to be told before anything else."""
+        messages: list[Message] = []
+        for reservation in self._placed.values():
+            messages.append(_placed(reservation))
+            if reservation.booking is not None and reservation.booking.has_first_token:
+                messages.append(FirstToken(reservation.number))
+        return messages
+
+    def publish_demand(self, now_s: float) -> None:
+        """Tells the others what this router's requests hold and wait for, and takes its quota by
+        what they told. Due every `DEMAND_PERIOD_S`.
+        """
+        waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
+        own = RouterDemand(self._service_rate.booked, waiting)
+        others = self._other_routers.demands(now_s)
+        quota = None
+        if others:
+            replicas = len(self._headroom.replicas)
+            quota = quotas([own, *others], replicas, self._headroom.used)[0]
+        if quota != self._scheduler.quota:
+            self._scheduler.quota = quota
+            self._set_capacity(now_s)
+        if self.publish is not None:
+            self.publish(own)
+
+    def receive(self, router_id: str, messages: Iterable[Message], now_s: float) -> None:
+        """What another router published, in its order."""
+        for message in messages:
+            if isinstance(message, BookingMessage):
+                self._other_routers.book(router_id, message, now_s)
+            elif isinstance(message, RetryMessage):
+                self._admission.retries.receive(message, now_s)
+            else:
+                self._other_routers.note_demand(router_id, message, now_s)
+        self._settled_at_s = -math.inf
+
+    def forget(self, router_id: str, now_s: float) -> None:
+        """Another router is gone, and its requests with it."""
+        self._other_routers.forget(router_id, now_s)
+        self._settled_at_s = -math.inf
+
+    # Within
+
+    def _settle(self, now_s: float) -> None:
+        """Rejects those that have waited in vain and gives out all the headroom there is."""
+        self._settled_at_s = now_s
+        queue = self._queue
+        while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
+            self._reject(first, "wait_too_long", now_s)
+        while (turn := self._scheduler.next(now_s)) is not None:
+            reservation, candidates = turn
+            self._leave_queue(reservation)
+            self._book(reservation, candidates, now_s)
+            self._service_rate.book(reservation.share, now_s)
+            prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
+            self._offered_load.count(reservation, max(prefill_tokens, 0))
+            reservation.state = State.PLACED
+            self._changed.append(reservation)
+        self._service_rate.is_full = queue.waiting > 0
+
+    def _leave_queue(self, reservation: Reservation) -> None:
+        self._queue.remove(reservation)
+        self._offered_load.waits_no_more(reservation)
+
+    def _reject(self, reservation: Reservation, reason: Reason, now_s: float) -> None:
+        self._leave_queue(reservation)
+        reservation.rejection = self._admission.dismiss(reservation, reason, now_s)
+        reservation.state = State.REJECTED
+        self._changed.append(reservation)
+
+    def _book(
+        self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
+    ) -> None:
+        work = reservation.request.work
+        load, cached_tokens = self.fleet.choose(work, candidates, now_s)
+        reservation.booking = self.fleet.book(work, load, cached_tokens, now_s)
+        reservation.cached_tokens = cached_tokens
+        reservation.tried.append(load.replica_id)
+        self._placed[reservation.number] = reservation
+        if self.publish is not None:
+            self.publish(_placed(reservation))
+
+    def _end_booking(self, reservation: Reservation, now_s: float, output_tokens: int = 0) -> None:
+        assert reservation.booking is not None
+        self.fleet.end(reservation.booking, now_s, output_tokens)
+        reservation.booking = None
+        del self._placed[reservation.number]
+        if self.publish is not None:
+            self.publish(Released(reservation.number, output_tokens))
+
+    def _publish_retry(self, message: RetryMessage) -> None:
+        if self.publish is not None:
+            self.publish(message)
+
+    def _set_capacity(self, now_s: float) -> None:
+        capacity = self.quota or len(self._headroom.replicas) or 1
+        self._service_rate.set_capacity(capacity, now_s)
+        self._settled_at_s = -math.inf
+
+    def _choice(self, work: Work, replicas: Sequence[ReplicaLoad], now_s: float) -> ReplicaLoad:
+        return self.fleet.choose(work, replicas, now_s)[0]
+
+    def _uncached_tokens(self, work: Work) -> int:
+        """The tokens of a prompt that have to be prefilled where most are cached."""
+        return max(work.prompt_tokens - self.fleet.most_cached_tokens(work.prefix), 0)
+
+    def _service_s(self, work: Work) -> float:
+        """The least time that a replica needs until an answer begins."""
+        load = next(iter(self.fleet.loads.values()), None)
+        rates = self._first_rates() if load is None else load.rates
+        return rates.first_token_ms(self._uncached_tokens(work)) / 1000
+
+    def _draining(self) -> int:
+        """How many replicas are gone but for the requests that they finish."""
+        own = (reservation.booking for reservation in self._placed.values())
+        bookings = [*own, *self._other_routers.bookings()]
+        return len({one.load.replica_id for one in bookings if one} - self.fleet.loads.keys())
+
+
+def _placed(reservation: Reservation) -> Placed:
+    work = reservation.request.work
+    return Placed(
+        reservation.number,
+        reservation.replica_id,
+        work.prefix.hashes,
+        work.prefix.ends_tokens,
+        work.prefix.answer,
+        work.prompt_tokens,
+        work.output_tokens,
+        reservation.cached_tokens,
+        work.streamed,
+    )

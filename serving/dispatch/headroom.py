@@ -1,0 +1,77 @@
+"""How much more the replicas can take."""
+
+import math
+from collections.abc import Sequence
+from itertools import repeat
+
+from serving.placement import UNLIMITED, Capacity, ReplicaLoad
+
+_ANY_TOKENS = UNLIMITED.kv_cache_tokens
+
+
+class Headroom:
+    """The replicas that take requests, and the bounds up to which they are filled.
+
+    A replica is filled up to its KV cache, its batch, and the context with which it decodes in at
+    most `max_itl_ms` between tokens. One with nothing to do takes any request: the engine knows
+    best whether it can.
+    """
+
+    def __init__(
+        self, capacity: Capacity, max_itl_ms: float = math.inf, is_bounded: bool = True
+    ) -> None:
+        """`capacity` is what a replica is expected to have as long as none is up. Where the
+        headroom is not bounded all requests fit, and wait in the engines.
+        """
+        self.replicas: Sequence[ReplicaLoad] = []
+        self.capacity = capacity
+        self._max_itl_ms = max_itl_ms
+        self._is_bounded = is_bounded
+
+    def update(self, replicas: Sequence[ReplicaLoad]) -> None:
+        self.replicas = replicas
+        if replicas:
+            self.capacity = replicas[0].capacity
+
+    def tokens(self, now_s: float) -> list[int]:
+        """For each replica the KV tokens of the largest request that fits now; -1 if none does."""
+        if not self._is_bounded:
+            return list(repeat(_ANY_TOKENS, len(self.replicas)))
+        max_itl_ms = self._max_itl_ms
+        found = []
+        for load in self.replicas:  # Dozens of them, at each request: so without a call for each.
+            requests, capacity = load.requests, load.capacity
+            if requests >= capacity.max_num_seqs:
+                found.append(-1)
+            elif requests:
+                tokens = capacity.kv_cache_tokens - load.kv_tokens
+                if max_itl_ms < math.inf:
+                    in_time = load.context_headroom_tokens(max_itl_ms, now_s)
+                    if in_time < tokens:
+                        tokens = int(in_time)
+                found.append(tokens)
+            else:
+                found.append(_ANY_TOKENS)
+        return found
+
+    def has(self, tokens: float, now_s: float) -> bool:
+        """Whether one of the replicas has so many, by the rule of `tokens`."""
+        if not self._is_bounded:
+            return bool(self.replicas)
+        max_itl_ms = self._max_itl_ms
+        for load in self.replicas:
+            requests, capacity = load.requests, load.capacity
+            if requests >= capacity.max_num_seqs:
+                continue
+            if not requests:
+                return True
+            if capacity.kv_cache_tokens - load.kv_tokens >= tokens and (
+                max_itl_ms == math.inf or load.context_headroom_tokens(max_itl_ms, now_s) >= tokens
+            ):
+                return True
+        return False
+
+    @property
+    def used(self) -> float:
+        """How much of the replicas is booked, in replicas."""
+        return sum(load.utilization for load in self.replicas)

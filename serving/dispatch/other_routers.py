@@ -1,0 +1,66 @@
+"""What the other routers of a model have published."""
+
+from collections.abc import Iterator
+
+from serving.dispatch.messages import BookingMessage, FirstToken, Placed, RouterDemand
+from serving.placement import Booking, Fleet, Prefix, Work
+
+_SILENCE_S = 5.0
+"""A router that was not heard of for this long counts as ended, and so do its requests."""
+
+
+class OtherRouters:
+    """Books the other routers' requests on the replicas of `fleet`, and keeps their demands."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._bookings: dict[str, dict[int, Booking]] = {}
+        """By router and the number that it gave the request."""
+        self._demands: dict[str, tuple[RouterDemand, float]] = {}
+        """The last of each router, and when it came."""
+
+    def book(self, router_id: str, message: BookingMessage, now_s: float) -> None:
+        """Messages of a router are to come in its order. One of a replica or a request that is not
+        known is ignored: it is from before this router was there, or the replica has gone.
+        """
+        bookings = self._bookings.setdefault(router_id, {})
+        if isinstance(message, Placed):
+            load = self._fleet.loads.get(message.replica_id)
+            if load is not None:
+                prefix = Prefix(
+                    message.hashes, message.ends_tokens, message.prompt_tokens, message.answer
+                )
+                work = Work(
+                    prefix, message.prompt_tokens, message.output_tokens, streamed=message.streamed
+                )
+                # Its times have come late, and are nothing to learn a replica's speed from.
+                bookings[message.number] = self._fleet.book(
+                    work, load, message.cached_tokens, now_s, learn=False
+                )
+        elif isinstance(message, FirstToken):
+            if (booking := bookings.get(message.number)) is not None:
+                self._fleet.first_token(booking, now_s)
+        elif (booking := bookings.pop(message.number, None)) is not None:
+            self._fleet.end(booking, now_s, message.output_tokens)
+
+    def forget(self, router_id: str, now_s: float) -> None:
+        """Ends the bookings of a router. Its demand counts until it has been silent for long, as
+        its connection may only have been lost."""
+        for booking in self._bookings.pop(router_id, {}).values():
+            self._fleet.end(booking, now_s)
+
+    def bookings(self) -> Iterator[Booking]:
+        for bookings in self._bookings.values():
+            yield from bookings.values()
+
+    def note_demand(self, router_id: str, demand: RouterDemand, now_s: float) -> None:
+        self._demands[router_id] = demand, now_s
+
+    def demands(self, now_s: float) -> list[RouterDemand]:
+        """What the routers want that were heard of lately."""
+        self._demands = {
+            router_id: (demand, at_s)
+            for router_id, (demand, at_s) in self._demands.items()
+            if now_s - at_s < _SILENCE_S
+        }
+        return [demand for demand, _ in self._demands.values()]

@@ -1,0 +1,143 @@
+"""Whose turn it is, and on which replicas."""
+
+from collections.abc import Callable, Sequence
+
+from serving.dispatch.headroom import Headroom
+from serving.dispatch.request_queue import RequestQueue
+from serving.dispatch.reservation import Reservation
+from serving.dispatch.service_rate import ServiceRate
+from serving.placement import ReplicaLoad, Work
+
+_HEAD = 64
+"""As many of the queue's first are looked at for one that its replica has headroom for."""
+_BYPASS = 0.5
+"""Part of its own KV tokens that smaller requests may go past the first of the queue, before a
+replica is held for it. Half of the replicas at most are held so."""
+_PATIENCE = 0.5
+"""Part of its longest wait that a request waits for one replica while nearly all have headroom."""
+_FEW_FULL = 1 / 8
+"""Part of the replicas. By simulation of 8: with a quarter, a fleet past its limit reads more
+prompts anew, and serves up to 4 % less."""
+
+Choose = Callable[[Work, Sequence[ReplicaLoad], float], ReplicaLoad]
+
+
+class Scheduler:
+    """Takes nothing out of the queue but what it holds a replica for."""
+
+    def __init__(
+        self,
+        queue: RequestQueue,
+        headroom: Headroom,
+        service_rate: ServiceRate,
+        choose: Choose | None,
+    ) -> None:
+        """`choose` names the one of some replicas that placement prefers for a request, with
+        headroom or without. None: any that has headroom will do.
+        """
+        self.quota: float | None = None
+        """The parts of a replica that this router may have booked, on all replicas together; None:
+        any number, as there is no other router."""
+        self._queue = queue
+        self._headroom = headroom
+        self._positions: dict[ReplicaLoad, int] = {}
+        """Of the headroom's replicas."""
+        self._service_rate = service_rate
+        self._choose = choose
+
+    def update(self) -> None:
+        """The replicas of the headroom have changed."""
+        self._positions = {load: at for at, load in enumerate(self._headroom.replicas)}
+        for reservation, held in list(self._queue.held.items()):
+            if held not in self._positions:
+                self._queue.put_back(reservation)
+
+    def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
+        """The next reservation and the replicas that have headroom for it, of which the caller is
+        to book one before it asks again. None: there is no headroom, or nobody waits.
+        """
+        queue, replicas = self._queue, self._headroom.replicas
+        if not queue.waiting or not replicas:
+            return None
+        free = self._headroom.tokens(now_s)
+        for reservation, held in queue.held.items():
+            at = self._positions[held]
+            if free[at] >= reservation.kv_tokens:
+                return reservation, [held]
+            free[at] = -1
+        freest = max(free)
+        while (first := queue.first()) is not None:
+            if self._is_beyond_quota(first.share):
+                return None
+            if freest >= first.kv_tokens:
+                return self._next_at_head(free, now_s)
+            overtaken = first.overtaken_tokens >= first.kv_tokens * _BYPASS
+            if not overtaken or len(queue.held) * 2 >= len(replicas):
+                break
+            at = free.index(freest)
+            queue.hold(first, replicas[at])
+            free[at] = -1
+            freest = max(free)
+        if first is None or (smaller := queue.first_within(freest)) is None:
+            return None
+        first.overtaken_tokens += smaller.kv_tokens
+        return smaller, self._with_headroom(smaller.kv_tokens, free)
+
+    def _next_at_head(
+        self, free: list[int], now_s: float
+    ) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
+        """The first of the queue's head that has a replica to go to, and all those replicas."""
+        least = min(free)
+        for place, reservation in enumerate(self._queue.head(_HEAD)):
+            replicas = self._headroom.replicas
+            if least < reservation.kv_tokens:
+                if self._choose is None or self._goes_anywhere(reservation, free, now_s):
+                    replicas = self._with_headroom(reservation.kv_tokens, free)
+                else:
+                    replicas = self._preferred(reservation, free, place == 0, now_s)
+            if replicas and not self._is_beyond_quota(reservation.share):
+                return reservation, replicas
+        return None
+
+    def _preferred(
+        self, reservation: Reservation, free: list[int], anew: bool, now_s: float
+    ) -> Sequence[ReplicaLoad]:
+        """The replica that it would be placed on if all had headroom, if that one has. Headroom
+        alone is a bad guide: it is seldom where the prompt is cached, and each that is read anew
+        slows down all that decode there. So who has to wait does so for that replica and lets
+        others pass; in a full fleet until its time is up, for more are served so. Placement is
+        asked `anew` for the first of the queue, and when the replica has headroom.
+        """
+        preferred = reservation.preferred
+        at = None if preferred is None else self._positions.get(preferred)
+        if at is None or anew or free[at] >= reservation.kv_tokens:
+            preferred = reservation.preferred = self._prefer(reservation, now_s)
+            at = self._positions[preferred]
+        return [self._headroom.replicas[at]] if free[at] >= reservation.kv_tokens else []
+
+    def _goes_anywhere(self, reservation: Reservation, free: list[int], now_s: float) -> bool:
+        """Whether it has waited for its replica for long, and hardly another one is full."""
+        longest_s = reservation.expires_at_s - reservation.arrived_at_s
+        if now_s - reservation.arrived_at_s < longest_s * _PATIENCE:
+            return False
+        full = sum(tokens < reservation.kv_tokens for tokens in free)
+        return full <= len(free) * _FEW_FULL
+
+    def _prefer(self, reservation: Reservation, now_s: float) -> ReplicaLoad:
+        """The choice of placement among the replicas that are not held for others."""
+        assert self._choose is not None
+        replicas = self._headroom.replicas
+        if self._queue.held:
+            held = set(self._queue.held.values())
+            replicas = [replica for replica in replicas if replica not in held]
+        return self._choose(reservation.request.work, replicas, now_s)
+
+    def _with_headroom(self, kv_tokens: int, free: list[int]) -> Sequence[ReplicaLoad]:
+        replicas = self._headroom.replicas
+        if min(free) >= kv_tokens:
+            return replicas
+        return [load for load, tokens in zip(replicas, free, strict=True) if tokens >= kv_tokens]
+
+    def _is_beyond_quota(self, share: float) -> bool:
+        booked = self._service_rate.booked
+        return self.quota is not None and booked > 0 and booked + share > self.quota

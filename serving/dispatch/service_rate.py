@@ -1,0 +1,80 @@
+"""How fast a full fleet serves."""
+
+import math
+
+RESIDENCE_TIME_S = 10.0
+"""First guess of how long a request stays on a replica: an answer of 400 tokens at 25 ms each."""
+
+_MEMORY_S = 60.0
+"""Time constant with which the past is forgotten."""
+_FULL_GUESS_S = 10.0
+"""Weight of the guess that a full fleet has all of its capacity booked."""
+
+
+class ServiceRate:
+    """The parts of a replica that requests leave per second when the fleet is full, from how long
+    those that left had theirs.
+
+    By Little's law what is booked = rate x residence time. The residence time can be observed at
+    any load and outlives idle times and changes of the number of replicas, which the bare count of
+    those who left in some window does not. The clock runs only while something is booked.
+    """
+
+    def __init__(self, now_s: float, residence_time_s: float = RESIDENCE_TIME_S) -> None:
+        """`residence_time_s` is a first guess, which weighs as much as the requests that fill the
+        fleet once.
+        """
+        self.booked = 0.0
+        """Parts of a replica."""
+        self.capacity = 1.0
+        """As many replicas, of which some may be other routers'."""
+        self.is_full = False
+        """Whether someone waits: to be set as it changes, before the clock moves on."""
+        self._now_s = now_s
+        # Both as parts of the capacity and decaying; their ratio is the residence time.
+        self._booked_s = residence_time_s
+        self._left = 1.0
+        # How much of the capacity is booked while someone waits: less where headroom does not fit
+        # the requests, more where some fill the batch and others the memory.
+        self._full_s = _FULL_GUESS_S
+        self._full_booked_s = _FULL_GUESS_S
+
+    def book(self, share: float, now_s: float) -> None:
+        self._advance(now_s)
+        self.booked += share
+
+    def release(self, share: float, served: bool, now_s: float) -> None:
+        """A request that failed gives back its share, but says nothing of how fast others are
+        served.
+        """
+        self._advance(now_s)
+        self.booked = max(0.0, self.booked - share)
+        if served:
+            self._left += share / self.capacity
+
+    def set_capacity(self, capacity: float, now_s: float) -> None:
+        self._advance(now_s)
+        self.capacity = capacity
+
+    @property
+    def residence_time_s(self) -> float:
+        return self._booked_s / self._left
+
+    @property
+    def per_s(self) -> float:
+        """Parts of a replica per second."""
+        return self.capacity * self._full_booked_s / self._full_s / self.residence_time_s
+
+    def _advance(self, now_s: float) -> None:
+        elapsed_s = now_s - self._now_s
+        self._now_s = now_s
+        if elapsed_s <= 0 or self.booked < 1e-9:
+            return
+        kept = math.exp(-elapsed_s / _MEMORY_S)
+        added_s = _MEMORY_S * (1 - kept)
+        booked = self.booked / self.capacity
+        self._booked_s = self._booked_s * kept + booked * added_s
+        self._left *= kept
+        if self.is_full:
+            self._full_s = self._full_s * kept + added_s
+            self._full_booked_s = self._full_booked_s * kept + booked * added_s

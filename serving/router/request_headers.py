@@ -1,0 +1,52 @@
+"""What a request's headers say of its priority and of how long its client waits."""
+
+from collections.abc import Iterable
+
+from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
+
+_CLIENTS_TIMEOUTS = frozenset((b"x-stainless-read-timeout", b"x-stainless-timeout"))
+"""The clients of OpenAI and Anthropic send how long they wait for the next byte, in seconds."""
+
+
+class InvalidHeaderError(ValueError):
+    """A header that was set on purpose and cannot be read; the message says what is allowed."""
+
+    def __init__(self, header: str, message: str) -> None:
+        super().__init__(message)
+        self.header = header
+
+
+def priority_and_timeout_s(
+    headers: Iterable[tuple[bytes, bytes]],
+    default_priority: int = DEFAULT_PRIORITY,
+    highest_priority: int = PRIORITIES - 1,
+) -> tuple[int, float | None]:
+    """The priority by `x-priority`, no higher than `highest_priority`; and the time that the client
+    waits: the least of `x-request-timeout` and what its library sends. Raises InvalidHeaderError.
+    """
+    priority = default_priority
+    timeout_s = None
+    for name, value in headers:
+        if name == b"x-priority":
+            if not (len(value) == 1 and value.isdigit()):
+                raise InvalidHeaderError(
+                    "x-priority", f"x-priority is a whole number from 0 to {PRIORITIES - 1}."
+                )
+            priority = int(value)
+        elif name == b"x-request-timeout" or name in _CLIENTS_TIMEOUTS:
+            seconds = _seconds(value)
+            if seconds is not None:
+                timeout_s = seconds if timeout_s is None else min(timeout_s, seconds)
+            elif name == b"x-request-timeout":
+                raise InvalidHeaderError(
+                    "x-request-timeout", "x-request-timeout is a number of seconds above 0."
+                )
+    return min(priority, highest_priority), timeout_s
+
+
+def _seconds(value: bytes) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None

@@ -1,0 +1,121 @@
+"""A dispatcher with replicas, and a clock set by hand."""
+
+from collections.abc import Callable, Sequence
+
+from serving.dispatch import Dispatcher, Limits, Outcome, Rejection, Request, Reservation, State
+from serving.dispatch.messages import Message, Placed, Released
+from serving.placement import Capacity, Prefix, Rates, ReplicaLoad, Work
+
+CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
+STARTUP_S = 60
+
+Choice = Callable[[list[str], float], str]
+"""Of these replicas at this time the one that a request prefers."""
+
+
+def work(kv_tokens: int, session: str | None = None) -> Work:
+    return Work(Prefix([], [], kv_tokens), kv_tokens, 0, session)
+
+
+class Chosen:
+    """A placement policy that has each request chosen for by the test: else the first replica of
+    those whose batch is not full."""
+
+    def __init__(self) -> None:
+        self.choices: dict[str | None, Choice] = {}
+        self.seen: list[list[str]] = []
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        ids = [load.replica_id for load in loads]
+        self.seen.append(ids)
+        if work.session in self.choices:
+            return ids.index(self.choices[work.session](ids, now_s))
+        free = (i for i, load in enumerate(loads) if load.requests < load.capacity.max_num_seqs)
+        return next(free, 0)
+
+
+class Setting:
+    def __init__(
+        self,
+        replicas: int = 1,
+        *,
+        max_waiting: int = 100,
+        max_wait_s: float = 30,
+        waits_for_choice: bool = False,
+        service_s: float = 1e-9,
+    ) -> None:
+        """`service_s`: what a replica needs for the prompt of a request of 100 tokens."""
+        self.now_s = 0.0
+        self.policy = Chosen()
+        self.dispatcher = Dispatcher(
+            self.policy,
+            CAPACITY,
+            Limits(max_waiting, max_wait_s, STARTUP_S),
+            now_s=0,
+            first_rates=lambda: Rates(100 / service_s, overhead_ms=1e-9),
+            waits_for_choice=waits_for_choice,
+        )
+        self.ids = [f"replica-{i}" for i in range(replicas)]
+        self.update(self.ids)
+        self.expired: list[Reservation] = []
+        """Those that were rejected after they had waited, by the last `place`."""
+
+    def update(self, replica_ids: Sequence[str], ejected: Sequence[str] = ()) -> None:
+        self.dispatcher.update(dict.fromkeys(replica_ids, CAPACITY), self.now_s, ejected)
+
+    def load(self, replica: int = 0) -> ReplicaLoad:
+        return self.dispatcher.fleet.loads[self.ids[replica]]
+
+    def book(self, replica: int, kv_tokens: int) -> None:
+        """Another router places a request there."""
+        placed: list[Message] = [Placed(replica, self.ids[replica], [], [], None, kv_tokens, 0, 0)]
+        self.dispatcher.receive("other", placed, self.now_s)
+
+    def unbook(self, replica: int) -> None:
+        """The request of the other router ends."""
+        self.dispatcher.receive("other", [Released(replica)], self.now_s)
+
+    def submit(
+        self, kv_tokens: int = 100, *, choice: Choice | None = None, **request: object
+    ) -> Reservation | Rejection:
+        session = None
+        if choice is not None:
+            session = f"session {len(self.policy.choices)}"
+            self.policy.choices[session] = choice
+        asked = Request(work(kv_tokens, session), **request)  # type: ignore[arg-type]
+        return self.dispatcher.submit(asked, self.now_s)
+
+    def offer(self, kv_tokens: int = 100, **request: object) -> Reservation:
+        outcome = self.submit(kv_tokens, **request)  # type: ignore[arg-type]
+        assert isinstance(outcome, Reservation), outcome
+        return outcome
+
+    def rejected(self, kv_tokens: int = 100, **request: object) -> Rejection:
+        outcome = self.submit(kv_tokens, **request)  # type: ignore[arg-type]
+        assert isinstance(outcome, Rejection), outcome
+        return outcome
+
+    def place(self) -> list[Reservation]:
+        """Those that were placed since the last time; the others have `expired`."""
+        changed = self.dispatcher.poll(self.now_s)
+        self.expired = [one for one in changed if one.state is State.REJECTED]
+        return [one for one in changed if one.state is State.PLACED]
+
+    def end(self, reservation: Reservation) -> list[Reservation]:
+        self.dispatcher.release(reservation, Outcome.SERVED, self.now_s)
+        return self.place()
+
+    def fill(self, requests: int = 10) -> list[Reservation]:
+        running = [self.offer() for _ in range(requests)]
+        assert self.place() == running
+        return running
+
+
+def churn(setting: Setting, running: list[Reservation]) -> list[Reservation]:
+    """The one that runs longest ends, and a small one comes."""
+    setting.offer(100)
+    placed = setting.end(running.pop(0))
+    running += placed
+    return placed

@@ -1,0 +1,67 @@
+"""What may import what. Pure packages take state and time as arguments, so that the live router,
+the simulator and the tests run the very same code."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SERVING = Path(__file__).parents[1] / "serving"
+PURE = ("dispatch", "placement", "scaling", "mistral")
+IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"
+SERVERS = "fastapi ray starlette torch uvicorn vllm"
+IMPURE = frozenset(f"{IO} {SERVERS}".split())
+OF_PURE = frozenset(f"serving.{package}" for package in PURE)
+
+
+def imported(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_within(module: str, packages: frozenset[str]) -> bool:
+    parts = module.split(".")
+    return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_a_pure_package_imports_no_deployment_and_does_no_io(package: str) -> None:
+    files = sorted((SERVING / package).rglob("*.py"))
+    assert files
+    for file in files:
+        for module in imported(file.read_text()):
+            where = f"{file.relative_to(SERVING)} imports {module}"
+            assert not is_within(module, IMPURE), where
+            if module.startswith("serving"):
+                assert is_within(module, OF_PURE), where
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_nothing_that_a_pure_package_loads_is_a_deployment(package: str) -> None:
+    """Not by way of another package either. `asyncio` may come with a library of its own."""
+    code = f"import sys, serving.{package}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    for module in loaded.stdout.decode().split():
+        assert not is_within(module, frozenset({"ray", "vllm", "fastapi", "httpx", "aiohttp"}))
+        assert not module.startswith("serving.") or is_within(module, OF_PURE), module
+
+
+def test_admission_placement_and_their_messages_have_one_home() -> None:
+    """Whoever runs requests does so through the dispatcher, and knows nothing of its parts."""
+    inner = frozenset(
+        f"serving.dispatch.{file.stem}"
+        for file in (SERVING / "dispatch").glob("*.py")
+        if file.stem != "__init__"
+    )
+    for package in ("router", "simulator"):
+        for file in sorted((SERVING / package).rglob("*.py")):
+            for module in imported(file.read_text()):
+                assert not is_within(module, inner), f"{file.name} imports {module}"
+                assert not module.startswith("serving.placement.fleet"), file.name
