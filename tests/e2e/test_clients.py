@@ -51,7 +51,7 @@ def test_the_readmes_first_request_gets_its_answer(run: Run) -> None:
     (shown,) = [json.loads(block) for language, block in blocks if language == "json"]
     answer = json.loads(run(request, "bash"))
     assert shown.keys() <= answer.keys()
-    assert answer["object"] == shown["object"]
+    assert (answer["object"], answer["model"]) == (shown["object"], shown["model"])
     (choice,), (shown_choice,) = answer["choices"], shown["choices"]
     assert choice["finish_reason"] == shown_choice["finish_reason"]
     content = json.loads(choice["message"]["content"])
