@@ -191,7 +191,7 @@ class Relay:
                 other = served.move(reservation)
                 if other is None:
                     self._count_failure(exchange)
-                    if await replica.health.is_well():
+                    if replica in served.replicas and await replica.health.is_well():
                         await asyncio.sleep(self._retry_delay_s)
                     return False
                 replica = other
