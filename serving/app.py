@@ -15,14 +15,14 @@ from serving.engine import deployment as engine
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.router import deployment as router
-from serving.router.backend import Backend
-from serving.router.model import Model
+from serving.router.replicas.backend import Backend
+from serving.router.replicas.model import Model
 
 NAME = "mistral"
 """The application's name in the config files."""
 
 FEED = RequestRouterConfig(
-    request_router_class="serving.router.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
+    request_router_class="serving.router.replicas.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
 )
 """Has Serve tell the routers of a deployment's replicas."""
 

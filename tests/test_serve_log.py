@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving import serve_log
-from serving.router.http_server import server_config
+from serving.router.http.server import server_config
 
 
 @pytest.fixture

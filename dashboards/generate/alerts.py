@@ -16,7 +16,7 @@ from dashboards.generate.slo import (
     bad_events,
     error_ratio,
 )
-from serving.router.objectives import ITL_S, QUEUE_EDGES_S, TTFT_S
+from serving.router.telemetry.objectives import ITL_S, QUEUE_EDGES_S, TTFT_S
 
 RUNBOOKS_URL = "https://git.example.com/mistral-serve/blob/main/dashboards/runbooks"
 """The URL under which your operators read dashboards/runbooks/."""

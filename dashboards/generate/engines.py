@@ -4,7 +4,7 @@ from dashboards.generate import variables
 from dashboards.generate.dashboard import Row, dashboard
 from dashboards.generate.matchers import REPLICA
 from dashboards.generate.panel import Query, graph, stat
-from serving.router.objectives import ITL_S, TTFT_S
+from serving.router.telemetry.objectives import ITL_S, TTFT_S
 
 _NOT_SCRAPED = "No engine is scraped"
 

@@ -4,7 +4,7 @@ from dashboards.generate import variables
 from dashboards.generate.dashboard import Row, dashboard
 from dashboards.generate.matchers import MODEL, NAMESPACE, REPLICA
 from dashboards.generate.panel import Query, bars, graph, stat
-from serving.router.objectives import QUEUE_EDGES_S
+from serving.router.telemetry.objectives import QUEUE_EDGES_S
 
 _RATE = "[$__rate_interval]"
 _SHORT_S, _LONG_S = QUEUE_EDGES_S

@@ -15,7 +15,7 @@ from dashboards.generate.slo import (
     Objective,
     error_ratio,
 )
-from serving.router.objectives import DURATION_S, ITL_S, QUEUE_EDGES_S, TTFT_S
+from serving.router.telemetry.objectives import DURATION_S, ITL_S, QUEUE_EDGES_S, TTFT_S
 
 _BUDGET_DAYS = BUDGET_WINDOW.rstrip("d")
 

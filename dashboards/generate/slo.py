@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.router.objectives import ITL_S, TTFT_S
+from serving.router.telemetry.objectives import ITL_S, TTFT_S
 
 BUDGET_WINDOW = "30d"
 """The period of an error budget."""

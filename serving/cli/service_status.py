@@ -7,7 +7,7 @@ import httpx
 import msgspec
 
 from serving.cli.client import fail, unreachable
-from serving.router.status import ServiceStatus
+from serving.router.telemetry.status import ServiceStatus
 
 _decode = msgspec.json.Decoder(ServiceStatus).decode
 

@@ -4,7 +4,7 @@ import typer
 
 from serving.cli.client import DEFAULT_URL, Url
 from serving.cli.service_status import asking, service_status
-from serving.router.status import ModelStatus
+from serving.router.telemetry.status import ModelStatus
 
 
 def status(url: Url = DEFAULT_URL) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from serving.cli.client import DEFAULT_URL, Url
 from serving.cli.service_status import asking, service_status
-from serving.router.status import ModelStatus, Objectives, Quantiles, ServiceStatus
+from serving.router.telemetry.status import ModelStatus, Objectives, Quantiles, ServiceStatus
 
 _NOTHING = "-"
 _NO_ANSWER = Text("no router answers; these figures are old:", style="bold red")

@@ -11,16 +11,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.router import errors, ui
-from serving.router.asgi import client_request_id
-from serving.router.directory import Directory
-from serving.router.errors import ApiError
-from serving.router.metrics import Metrics
-from serving.router.observer import Observer
-from serving.router.relay import Relay
-from serving.router.scrape_targets import Target
-from serving.router.served_model import ServedModel
-from serving.router.tenants import Tenants
+from serving.router import ui
+from serving.router.http import errors
+from serving.router.http.asgi import client_request_id
+from serving.router.http.errors import ApiError
+from serving.router.http.tenants import Tenants
+from serving.router.proxy.relay import Relay
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.served_model import ServedModel
+from serving.router.telemetry.metrics import Metrics
+from serving.router.telemetry.observer import Observer
+from serving.router.telemetry.scrape_targets import Target
 
 RELAYED = frozenset(
     {

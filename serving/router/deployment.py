@@ -12,21 +12,21 @@ from ray.serve.handle import DeploymentHandle
 from serving import ports
 from serving.config import ANY_ADDRESS, RouterConfig
 from serving.engine_protocol import engine_token
-from serving.router import feed
 from serving.router.app import RouterApp
-from serving.router.backend_health import BackendHealth
-from serving.router.directory import Directory
-from serving.router.http_server import HttpServer, listening_socket
-from serving.router.metrics import Metrics
-from serving.router.model import Model
-from serving.router.observer import Observer
-from serving.router.peers import PeerInfo, Peers
-from serving.router.relay import Relay
-from serving.router.replica import ReplicaInfo
-from serving.router.replica_health import HealthCheck
-from serving.router.request_log import RequestLog
-from serving.router.scrape_targets import scrape_targets
-from serving.router.tenants import Tenants
+from serving.router.http.server import HttpServer, listening_socket
+from serving.router.http.tenants import Tenants
+from serving.router.peers.peers import PeerInfo, Peers
+from serving.router.proxy.relay import Relay
+from serving.router.replicas import feed
+from serving.router.replicas.backend_health import BackendHealth
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
+from serving.router.telemetry.metrics import Metrics
+from serving.router.telemetry.observer import Observer
+from serving.router.telemetry.request_log import RequestLog
+from serving.router.telemetry.scrape_targets import scrape_targets
 
 _CLOSE_S = 10
 
@@ -95,7 +95,7 @@ class Router:
         self._request_log = RequestLog.of_this_replica()
         self._tracing = None
         if traces_url is not None:
-            from serving.router.tracing import Tracing
+            from serving.router.telemetry.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
         metrics = Metrics(directory, tenants.names)

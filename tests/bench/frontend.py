@@ -22,7 +22,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from serving.router.upstream import ConnectionPool
+from serving.router.replicas.upstream import ConnectionPool
 from tests.bench import frontend_report
 from tests.bench.frontend_model import write_model
 from tests.bench.frontend_process import (

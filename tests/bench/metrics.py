@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.config import RouterConfig
-from serving.router.directory import Directory
-from serving.router.latency import Latency, StreamClock
-from serving.router.metrics import PREFIX, QUANTILES, Metrics
-from serving.router.model import Model
-from serving.router.replica import ReplicaInfo
-from serving.router.replica_health import HealthCheck
-from serving.router.request_record import RequestRecord
-from serving.router.upstream import ConnectionPool
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
+from serving.router.replicas.upstream import ConnectionPool
+from serving.router.telemetry.latency import Latency, StreamClock
+from serving.router.telemetry.metrics import PREFIX, QUANTILES, Metrics
+from serving.router.telemetry.request_record import RequestRecord
 from tests.bench.relay import request_of
 from tests.bench.relay_process import HOST, Server, announce, relay, running
 from tests.bench.relay_report import Case

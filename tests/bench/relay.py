@@ -21,7 +21,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from serving.router.upstream import ConnectionPool
+from serving.router.replicas.upstream import ConnectionPool
 from tests.bench import relay_report
 from tests.bench.relay_peers import PEERS, UnavailableError, peer
 from tests.bench.relay_process import HOST, MODEL, Server, engine, relay

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.mistral import ModelRules
-from serving.router.model import Model
-from serving.router.request import RoutingFields, decode, engine_request, routing_fields
+from serving.router.proxy.request import RoutingFields, decode, engine_request, routing_fields
+from serving.router.replicas.model import Model
 
 CHAT = "/v1/chat/completions"
 BENCHED = Model("bench", rules=ModelRules("bench", "v11", context_tokens=131072, image_limit=10))

@@ -153,16 +153,16 @@ async def _serve_router(engine_port: int) -> None:
     from serving.config import RouterConfig
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
-    from serving.router.directory import Directory
-    from serving.router.http_server import listening_socket, server_config
-    from serving.router.metrics import Metrics
-    from serving.router.model import Model
-    from serving.router.observer import Observer
-    from serving.router.relay import Relay
-    from serving.router.replica import ReplicaInfo
-    from serving.router.replica_health import HealthCheck
-    from serving.router.request_log import RequestLog
-    from serving.router.tenants import Tenants
+    from serving.router.http.server import listening_socket, server_config
+    from serving.router.http.tenants import Tenants
+    from serving.router.proxy.relay import Relay
+    from serving.router.replicas.directory import Directory
+    from serving.router.replicas.health import HealthCheck
+    from serving.router.replicas.model import Model
+    from serving.router.replicas.replica import ReplicaInfo
+    from serving.router.telemetry.metrics import Metrics
+    from serving.router.telemetry.observer import Observer
+    from serving.router.telemetry.request_log import RequestLog
 
     rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)
     config = RouterConfig()

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
-from serving.router.status import (
+from serving.router.telemetry.status import (
     ModelStatus,
     Objectives,
     Quantiles,

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from typer.testing import Result
 
-from serving.router.status import Quantiles, ServiceStatus
+from serving.router.telemetry.status import Quantiles, ServiceStatus
 from tests.cli.service import a_model, a_replica, a_service, run
 from tests.support.engines import Engine
 from tests.support.http_server import Request, answering, response, running

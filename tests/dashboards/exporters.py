@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
-from serving.router.metrics import Metrics
+from serving.router.telemetry.metrics import Metrics
 from serving.scaling.record import Record
 
 _OF_KIND = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}

@@ -4,9 +4,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config import RouterConfig
-from serving.router.directory import Directory
-from serving.router.metrics import Metrics
-from serving.router.replica_health import HealthCheck
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.telemetry.metrics import Metrics
 from tests.dashboards import exporters, queries
 from tests.dashboards.promql import selectors, with_values
 from tests.support.engines import Engine

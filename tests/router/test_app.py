@@ -8,9 +8,9 @@ import pytest
 
 from serving.placement import Capacity
 from serving.router.app import RELAYED
-from serving.router.backend import Backend
-from serving.router.model import Model
-from serving.router.replica import ReplicaInfo
+from serving.router.replicas.backend import Backend
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
 from tests.support.engines import Engine, Refuses
 from tests.support.live_router import (
     ALIAS,

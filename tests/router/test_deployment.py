@@ -13,11 +13,12 @@ import ray
 from ray import serve
 
 from serving.config import RouterConfig
-from serving.router import deployment, feed
-from serving.router.directory import Directory
-from serving.router.model import Model
-from serving.router.replica_health import HealthCheck
-from serving.router.request_log import RequestLog
+from serving.router import deployment
+from serving.router.replicas import feed
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.telemetry.request_log import RequestLog
 from serving.scaling.report import NAMES
 from tests.support.ports import free_port
 

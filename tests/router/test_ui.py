@@ -12,7 +12,7 @@ from playwright.async_api import Browser, FilePayload, Page, expect
 
 from serving.config import TenantConfig
 from serving.placement import Capacity
-from serving.router.model import Model
+from serving.router.replicas.model import Model
 from tests.router.test_app import error_of
 from tests.support.browser import needs_chromium, running_browser
 from tests.support.engines import IsUnavailable, Steered

@@ -18,19 +18,19 @@ from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.directory import Directory
-from serving.router.http_server import listening_socket, server_config
-from serving.router.metrics import Metrics
-from serving.router.model import Model
-from serving.router.observer import Observer
-from serving.router.peers import PeerInfo
-from serving.router.relay import Relay
-from serving.router.replica import ReplicaInfo
-from serving.router.replica_health import HealthCheck
-from serving.router.scrape_targets import scrape_targets
-from serving.router.status import ServiceStatus
-from serving.router.tenants import Tenants
-from serving.router.tracing import Tracing
+from serving.router.http.server import listening_socket, server_config
+from serving.router.http.tenants import Tenants
+from serving.router.peers.peers import PeerInfo
+from serving.router.proxy.relay import Relay
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
+from serving.router.telemetry.metrics import Metrics
+from serving.router.telemetry.observer import Observer
+from serving.router.telemetry.scrape_targets import scrape_targets
+from serving.router.telemetry.status import ServiceStatus
+from serving.router.telemetry.tracing import Tracing
 from tests.support.engines import Engine, Steered, fresh
 from tests.support.http_server import running
 from tests.support.ports import free_port

@@ -1,0 +1,65 @@
+"""The client's side of a request: ASGI messages in and out."""
+
+import uuid
+
+from starlette.types import Receive, Send
+
+from serving.router.http import errors
+from serving.router.http.errors import ApiError
+
+Headers = list[tuple[bytes, bytes]]
+
+_REQUEST_ID_BYTES = 128
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
+    """The request's whole body. Raises ApiError 413 as soon as it is known to be over the limit,
+    ClientGoneError if the client leaves while sending it.
+    """
+    for name, value in headers:
+        if name == b"content-length" and int(value) > limit_bytes:
+            raise errors.body_too_large(limit_bytes)
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit_bytes:
+            raise errors.body_too_large(limit_bytes)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_response(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
+    """`headers` beside the error's own."""
+    body = error.body()
+    headers = [*error.headers, (b"content-length", b"%d" % len(body)), *headers]
+    await send_response(send, error.status, headers, body)
+
+
+def client_request_id(headers: Headers) -> bytes:
+    """The client's x-request-id if it is printable and at most 128 bytes long, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and 0 < len(value) <= _REQUEST_ID_BYTES:
+            if all(33 <= byte <= 126 for byte in value):
+                return value
+            break
+    return uuid.uuid4().hex.encode()

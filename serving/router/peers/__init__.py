@@ -1,0 +1,1 @@
+"""The other routers of the application."""

@@ -1,0 +1,178 @@
+"""Publishes to the other routers what this one books and who waits, and receives the same.
+
+Each router listens on a port of its own and publishes to whoever connects: first all that is
+unfinished, then what happens, in its order. So each has a connection to every other, and needs no
+broker between.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from serving.dispatch import DEMAND_PERIOD_S, Message
+from serving.router.peers.protocol import (
+    Batch,
+    Hello,
+    ProtocolError,
+    frame,
+    read_batch,
+    read_hello,
+)
+from serving.router.replicas.directory import Directory
+
+log = logging.getLogger(__name__)
+
+_GATHER_S = 0.005
+"""How long a message waits for others to go with it."""
+_HELLO_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 5
+_RETRY_S = 1
+_MOST_UNSENT_BYTES = 16 * 1024 * 1024
+"""A router that reads more slowly is disconnected; it connects again and receives all anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Where another router publishes."""
+
+    router_id: str
+    host: str
+    port: int
+    metrics_address: str | None = None
+    """Where it alone, of those that share a port for clients, is scraped; None: of a version
+    without."""
+
+    @classmethod
+    def from_metadata(cls, router_id: str, metadata: Mapping[str, Any]) -> "PeerInfo":
+        address = metadata.get("metrics_address")
+        return cls(router_id, metadata["host"], metadata["port"], address)
+
+
+class Peers:
+    """Publishes to the other routers and receives from them, for the models of a directory."""
+
+    def __init__(self, directory: Directory, token: str, router_id: str) -> None:
+        """`token` is the cluster's, which all routers have."""
+        self._directory = directory
+        self._token = token
+        self._router_id = router_id
+        self._subscribers: set[asyncio.StreamWriter] = set()
+        self._outbox: dict[str, list[Message]] = {}
+        """By model."""
+        self._sending: asyncio.TimerHandle | None = None
+        self._receiving: dict[PeerInfo, asyncio.Task[None]] = {}
+        self._server: asyncio.Server
+        self._publishing: asyncio.Task[None]
+
+    @property
+    def subscribers(self) -> int:
+        """How many routers receive from this one."""
+        return len(self._subscribers)
+
+    async def listen(self, host: str) -> int:
+        """Begins to publish to whoever connects. Returns the port."""
+        self._server = await asyncio.start_server(self._welcome, host, 0)
+        self._publishing = asyncio.create_task(self._publish_demands())
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def update(self, infos: Iterable[PeerInfo]) -> None:
+        """These routers are up; this one may be among them."""
+        others = {info for info in infos if info.router_id != self._router_id}
+        for info in self._receiving.keys() - others:
+            self._receiving.pop(info).cancel()
+        for info in others - self._receiving.keys():
+            self._receiving[info] = asyncio.create_task(self._receive(info))
+
+    async def close(self) -> None:
+        self._server.close()
+        tasks = [self._publishing, *self._receiving.values()]
+        for task in tasks:
+            task.cancel()
+        for writer in self._subscribers:
+            writer.transport.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Publishing
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                hello = await read_hello(reader)
+            if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
+                raise ProtocolError("another token")
+            self._send()
+            for model_id, served in self._directory.models.items():
+                writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
+            self._subscribers.add(writer)
+            self._switch()
+            await reader.read()  # which ends when the other router does
+        except (ProtocolError, EOFError, OSError) as error:
+            log.warning(
+                "a router that connected is not published to: %s", error or type(error).__name__
+            )
+        finally:
+            self._subscribers.discard(writer)
+            self._switch()
+            writer.transport.abort()
+
+    def _switch(self) -> None:
+        """Publishes as long as there is a subscriber."""
+        for model_id, served in self._directory.models.items():
+            publish = partial(self._gather, model_id) if self._subscribers else None
+            served.dispatcher.publish = publish
+
+    def _gather(self, model_id: str, message: Message) -> None:
+        self._outbox.setdefault(model_id, []).append(message)
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().call_later(_GATHER_S, self._send)
+
+    def _send(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        data = b"".join(frame(Batch(*of_model)) for of_model in self._outbox.items())
+        self._outbox.clear()
+        if not data:
+            return
+        for writer in self._subscribers:
+            if writer.transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+                writer.transport.abort()
+            else:
+                writer.write(data)
+
+    async def _publish_demands(self) -> None:
+        while True:
+            await asyncio.sleep(DEMAND_PERIOD_S)
+            for served in self._directory.models.values():
+                served.publish_demand()
+
+    # Receiving
+
+    async def _receive(self, info: PeerInfo) -> None:
+        """Receives from a router as long as it is up."""
+        while True:
+            try:
+                await self._receive_once(info)
+            except (ProtocolError, EOFError, OSError) as error:
+                log.warning("router %s: %s", info.router_id, error or type(error).__name__)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _receive_once(self, info: PeerInfo) -> None:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(info.host, info.port)
+        try:
+            writer.write(frame(Hello(self._token)))
+            while True:
+                batch = await read_batch(reader)
+                with contextlib.suppress(KeyError):  # of a model that is being rolled out
+                    self._directory.models[batch.model_id].receive(info.router_id, batch.messages)
+        finally:
+            writer.transport.abort()
+            for served in self._directory.models.values():
+                served.forget(info.router_id)

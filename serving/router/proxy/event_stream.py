@@ -1,0 +1,111 @@
+"""What an engine sends of a stream, on its way to the client."""
+
+from collections import deque
+from operator import methodcaller
+from time import monotonic
+
+from serving.router.http.server import response_of
+from serving.router.proxy.exchange import Exchange
+from serving.router.proxy.stream_resumption import DONE, ERROR
+from serving.router.proxy.usage import told_output_tokens
+from serving.router.replicas.upstream import body_of
+
+_MOST_UNCOUNTED = 32
+
+
+class EventStream:
+    """The events of one engine. The client has the head of the answer.
+
+    Most of them come whole in a chunk of their own, which goes on as it is. What is to be known of
+    them is found out for many at once, which costs each of them less.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_exchange",
+        "_flow",
+        "_is_closing",
+        "_last",
+        "_passes",
+        "_times_s",
+        "_write",
+    )
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        response = response_of(exchange.send)
+        self._flow = response.flow
+        self._write, self._is_closing = response.transport.write, response.transport.is_closing
+        self._passes = False
+        self._chunks: list[bytes] = []
+        self._times_s: list[float] = []
+        self._last = deque[bytes](maxlen=2)
+
+    def take(self, piece: bytes) -> bool:
+        """Sends the client what it may be sent now that `piece` came from the engine. Returns False
+        if the client is too slow for more. Raises EngineError, NotContinuedError.
+        """
+        self.count()
+        self._passes = False
+        events = self._exchange.recovery.feed(piece)
+        return self.send(events) if events else True
+
+    def take_chunk(self, chunk: bytes) -> bool:
+        """Passes whole events on as they are, in a chunk with its framing. Returns False if they
+        are for `take`.
+        """
+        # `in` would make an exception each time: it tries a number first. What is called straight
+        # from a slot is looked up in the type each time (Python 3.11).
+        is_closing, write = self._is_closing, self._write
+        if not self._passes or chunk.find(ERROR) >= 0 or is_closing():
+            return False
+        write(chunk)
+        chunks = self._chunks
+        chunks.append(chunk)
+        self._times_s.append(monotonic())
+        if len(chunks) == _MOST_UNCOUNTED:
+            self.count()
+            self._passes = not self._flow.write_paused
+        return True
+
+    def send(self, events: bytes) -> bool:
+        """`take` of what the recovery was fed and gave."""
+        answer, recovery = self._exchange.request.answer, self._exchange.recovery
+        tokens = _tokens(events)
+        self._exchange.record.output_tokens += tokens
+        self._last.append(events)
+        self._passes = answer is None and recovery.passes
+        if answer is not None:
+            events = answer.feed(events)
+            if not events:
+                return True
+        self._exchange.clock.sent(tokens, monotonic())
+        if not self._is_closing():
+            self._write(b"%x\r\n%b\r\n" % (len(events), events))
+        return not self._flow.write_paused
+
+    def count(self) -> None:
+        """Called when the stream has ended, however it did."""
+        if not self._chunks:
+            return
+        exchange = self._exchange
+        pieces = list(map(body_of, self._chunks))
+        exchange.recovery.passed_on(pieces)
+        tokens = list(map(_event_count, pieces))
+        tokens[-1] -= pieces[-1].endswith(DONE)
+        exchange.record.output_tokens += sum(tokens)
+        exchange.clock.all_sent(tokens, self._times_s)
+        self._last += pieces[-2:]
+        self._chunks.clear()
+        self._times_s.clear()
+
+    def told_output_tokens(self) -> int | None:
+        """What the end of the stream says the whole answer has."""
+        return told_output_tokens(b"".join(self._last))
+
+
+_event_count = methodcaller("count", b"\n\n")
+
+
+def _tokens(events: bytes) -> int:
+    return events.count(b"\n\n") - events.endswith(DONE)

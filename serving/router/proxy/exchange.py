@@ -1,0 +1,164 @@
+"""A request as the router has read it, on its way to a replica."""
+
+from dataclasses import dataclass, field
+
+from mmh3 import hash64
+from starlette.types import Receive, Scope, Send
+
+from serving.dispatch import Request
+from serving.engine_protocol import bearer
+from serving.placement import Work
+from serving.router.http import errors
+from serving.router.http.asgi import Headers
+from serving.router.http.errors import ApiError
+from serving.router.http.tenants import Tenant
+from serving.router.proxy.request import (
+    EngineRequest,
+    decode,
+    engine_request,
+    routing_fields,
+    work_of,
+)
+from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
+from serving.router.proxy.stream_resumption import Recovery, obstacle
+from serving.router.replicas.backend import Backend
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.replica import Replica
+from serving.router.replicas.served_model import ServedModel
+from serving.router.telemetry.latency import StreamClock
+from serving.router.telemetry.request_record import RequestRecord
+
+# Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
+_HEADERS_DROPPED = frozenset(
+    b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
+    b"x-request-id".split()
+)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request to the model `served`, and the client that waits for the answer."""
+
+    served: ServedModel
+    head: bytes
+    """All of it but the content-length."""
+    request: EngineRequest
+    demand: Request
+    """Of the dispatcher."""
+    headers: Headers
+    """Of the answer, beside the engine's own."""
+    receive: Receive
+    send: Send
+    recovery: Recovery
+    record: RequestRecord
+    clock: StreamClock
+    began_s: float
+    """When the request came, by time.monotonic()."""
+    begun: bool = False
+    """The client has the head of the answer."""
+    failures: int = 0
+    """Of replicas: those that may be the request's own doing."""
+    suspects: list[tuple[Replica, int]] = field(default_factory=list)
+    """Replicas that failed it though nothing says that they are not well, each with the number of
+    requests that it had answered by then."""
+
+
+class ExchangeReader:
+    """Reads the bodies of requests and makes of them what the models' engines need."""
+
+    def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
+        self._directory = directory
+        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
+        self._default_priority = default_priority
+
+    def read(
+        self,
+        scope: Scope,
+        raw: bytes,
+        tenant: Tenant,
+        receive: Receive,
+        send: Send,
+        record: RequestRecord,
+        began_s: float,
+    ) -> Exchange:
+        """Notes in the `record` what the body tells. Raises ApiError."""
+        path, headers = scope["path"], scope["headers"]
+        body = decode(raw)
+        fields = routing_fields(body)
+        served = self._served(fields.model)
+        model = served.model
+        record.model, record.stream = model.model_id, bool(fields.stream)
+        request = engine_request(path, raw, body, model)
+        record.rewrites = request.rewrites
+        work = work_of(path, fields, body, model, served.dispatcher.expected_output, headers)
+        record.prompt_tokens = work.prompt_tokens
+        request_id = record.request_id.encode()
+        why_not = "no other replica has the model"
+        if model.backend is None:
+            why_not = obstacle(path, body) if work.streamed else "no stream was asked for"
+        return Exchange(
+            served=served,
+            head=self._head(scope, request_id, model.backend),
+            request=request,
+            demand=self._demand(work, tenant, headers, raw),
+            headers=[(b"x-request-id", request_id), *request.headers],
+            receive=receive,
+            send=send,
+            recovery=Recovery(path, request.body, why_not),
+            record=record,
+            clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
+            began_s=began_s,
+        )
+
+    def _served(self, name: str | None) -> ServedModel:
+        models = self._directory.models
+        if name is None:
+            if len(models) > 1:
+                raise ApiError(
+                    400,
+                    f"The request names no model. Models here: {', '.join(models)}.",
+                    code="missing_required_parameter",
+                    param="model",
+                )
+            return next(iter(models.values()))
+        served = self._directory.find(name)
+        if served is None:
+            raise errors.unknown_model(name, list(models))
+        return served
+
+    def _demand(self, work: Work, tenant: Tenant, headers: Headers, raw: bytes) -> Request:
+        try:
+            priority, timeout_s = priority_and_timeout_s(
+                headers, self._default_priority, tenant.max_priority
+            )
+        except InvalidHeaderError as error:
+            raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
+        return Request(work, priority, timeout_s, hash64(raw)[0])
+
+    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
+        path: bytes = scope["raw_path"]
+        host, authorization = b"engine", self._authorization
+        if backend is not None:
+            path, host = backend.path(scope["path"]), backend.host_header
+            authorization = backend.authorization
+        if scope["query_string"]:
+            path += b"?" + scope["query_string"]
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
+        dropped = _HEADERS_DROPPED
+        if named := headers_of_this_hop(scope["headers"]):
+            dropped |= named
+        lines += [
+            b"%b: %b\r\n" % (name, value) for name, value in scope["headers"] if name not in dropped
+        ]
+        lines.append(authorization)
+        lines.append(b"x-request-id: %b\r\n" % request_id)
+        return b"".join(lines)
+
+
+def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:
+    """The names of those that `Connection` lists."""
+    for name, value in headers:
+        if name == b"connection" and value != b"keep-alive":
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return frozenset()

@@ -1,0 +1,371 @@
+"""Relays a request to an engine replica and its answer back, byte for byte."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlette.types import Receive, Scope, Send
+
+from serving.config import RouterConfig
+from serving.dispatch import Outcome, Reservation
+from serving.engine_protocol import CACHED_TOKENS, DEAD, PROMPT_TOKENS, UNAVAILABLE, bearer
+from serving.router.http import errors
+from serving.router.http.asgi import (
+    ClientGoneError,
+    Headers,
+    client_request_id,
+    disconnected,
+    read_body,
+    send_error,
+    send_response,
+)
+from serving.router.http.errors import ApiError
+from serving.router.http.tenants import Tenants
+from serving.router.proxy.event_stream import EventStream
+from serving.router.proxy.exchange import Exchange, ExchangeReader
+from serving.router.proxy.request import decode
+from serving.router.proxy.retry_budget import RetryBudget
+from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
+from serving.router.proxy.usage import told_output_tokens
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.replica import Replica
+from serving.router.replicas.upstream import (
+    Connection,
+    EngineDeadError,
+    NotTakenError,
+    UpstreamError,
+    read_all,
+)
+from serving.router.telemetry.metrics import Metrics
+from serving.router.telemetry.request_record import RequestRecord, ms_since
+
+if TYPE_CHECKING:
+    from serving.router.telemetry.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+_RESPONSE_HEADERS_DROPPED = frozenset(
+    b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
+    b"x-expected-cached-tokens x-retries".split()
+)
+
+_MAX_RETRIES = 3
+"""A request that itself makes engines fail must not go round."""
+
+
+class Relay:
+    """The ASGI application for the endpoints that engines answer."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        engine_token: str,
+        config: RouterConfig,
+        tenants: Tenants,
+        metrics: Metrics,
+        write_line: Callable[[bytes], object],
+        tracing: "Tracing | None" = None,
+    ) -> None:
+        """`write_line` is given a line of the request log when a request is over."""
+        self.requests_in_flight = 0
+        self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
+        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
+        self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._retry_delay_s = config.replica_hold_off_s
+        self._retry_after_s = max(1, int(config.replica_hold_off_s))
+        self._budget = RetryBudget()
+        self._tenants = tenants
+        self._metrics = metrics
+        self._write_line = write_line
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began_s = time.monotonic()
+        request_id = client_request_id(scope["headers"]).decode()
+        record = RequestRecord(datetime.now(UTC), request_id, scope["path"])
+        span = None if self._tracing is None else self._tracing.begin(scope, record)
+        self.requests_in_flight += 1
+        try:
+            tenant = self._tenants.of(scope["headers"])
+            record.tenant = tenant.name
+            body = await read_body(scope["headers"], receive, self._max_body_bytes)
+            exchange = self._reader.read(scope, body, tenant, receive, send, record, began_s)
+            await self._relay(exchange)
+        except ApiError as error:
+            await self._refuse(send, error, record)
+        except ClientGoneError:
+            record.outcome = "client_gone"
+        except Exception:
+            log.exception("request %s failed in the router", request_id)
+            await self._refuse(send, errors.internal_error(), record)
+        finally:
+            self.requests_in_flight -= 1
+            record.duration_ms = ms_since(began_s)
+            self._metrics.ended(record)
+            self._write_line(record.line())
+            if self._tracing is not None and span is not None:
+                self._tracing.end(span, record)
+
+    async def _refuse(self, send: Send, error: ApiError, record: RequestRecord) -> None:
+        record.failed(error)
+        id_header = (b"x-request-id", record.request_id.encode())
+        await send_error(send, error, [id_header, *record.headers()])
+
+    async def _relay(self, exchange: Exchange) -> None:
+        """Has the exchange answered as long as its client is there."""
+        watch = asyncio.ensure_future(disconnected(exchange.receive))
+        this_task = asyncio.current_task()
+        assert this_task is not None
+        watch.add_done_callback(lambda _: this_task.cancel() if not finished else None)
+        finished = False
+        try:
+            await self._answer(exchange)
+        except asyncio.CancelledError:
+            if watch.done():
+                raise ClientGoneError from None
+            raise
+        finally:
+            finished = True
+            watch.cancel()
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Asks one replica after the other until the client has the whole answer. What cannot be
+        completed ends with an error event, and a connection that closes without its proper end.
+        """
+        self._budget.request()
+        try:
+            while not await self._answered(exchange):
+                pass
+        except ApiError as error:
+            if not exchange.begun:
+                raise
+            log.warning(
+                "request %s: its answer is broken off: %s",
+                exchange.record.request_id,
+                error.message,
+            )
+            why = "no other replica could go on with it"
+            await self._break_off(exchange, errors.stream_broken(why))
+
+    async def _answered(self, exchange: Exchange) -> bool:
+        """Waits for a place and has the replicas answer, as long as there is one that was not
+        tried. False if there was none: others, or the same, may be up in a while. Raises ApiError.
+        """
+        served, record = exchange.served, exchange.record
+        queues_s = time.monotonic()
+        try:
+            reservation, replica = await served.admit(exchange.demand)
+        finally:
+            record.queued(queues_s)
+        outcome, output_tokens = Outcome.FAILED, 0
+        try:
+            while True:
+                replica.health.watch()
+                try:
+                    await self._attempt(reservation, replica, exchange)
+                    self._answered_by(replica, exchange)
+                    outcome, output_tokens = Outcome.SERVED, record.output_tokens
+                    return True
+                except asyncio.CancelledError:
+                    outcome = Outcome.CLIENT_GONE
+                    raise
+                except UpstreamError as error:
+                    log.warning(
+                        "request %s: replica %s: %s",
+                        record.request_id,
+                        replica.info.replica_id,
+                        error,
+                    )
+                    if isinstance(error, EngineError) and await replica.health.is_well():
+                        outcome = Outcome.SERVED
+                        await self._fail(exchange)
+                        return True
+                    self._note_failure(replica, exchange, error)
+                    if exchange.begun and await self._ended(exchange):
+                        return True
+                    if not isinstance(error, NotTakenError):
+                        self._count_failure(exchange)
+                other = served.move(reservation)
+                if other is None:
+                    self._count_failure(exchange)
+                    if replica in served.replicas and await replica.health.is_well():
+                        await asyncio.sleep(self._retry_delay_s)
+                    return False
+                replica = other
+        finally:
+            served.release(reservation, outcome, output_tokens)
+
+    def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
+        """The others that failed this request, and no other since, failed by themselves."""
+        replica.health.answered()
+        for suspect, answers in exchange.suspects:
+            if suspect is not replica and suspect.health.answers == answers:
+                suspect.health.failed()
+
+    def _note_failure(self, replica: Replica, exchange: Exchange, error: UpstreamError) -> None:
+        if isinstance(error, NotTakenError | EngineDeadError):
+            replica.health.failed()
+        elif not isinstance(error, NotContinuedError):
+            replica.health.suspect()
+            exchange.suspects.append((replica, replica.health.answers))
+
+    async def _fail(self, exchange: Exchange) -> None:
+        """Ends a request that a healthy engine failed on. Raises ApiError if nothing is sent."""
+        error = errors.request_failed()
+        if not exchange.begun:
+            raise error
+        await self._break_off(exchange, error)
+
+    def _count_failure(self, exchange: Exchange) -> None:
+        """Raises ApiError if it is not to be asked for again."""
+        exchange.failures += 1
+        if exchange.failures > _MAX_RETRIES or not self._budget.take():
+            raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)
+
+    async def _attempt(
+        self, reservation: Reservation, replica: Replica, exchange: Exchange
+    ) -> None:
+        """Has a replica answer, or go on with the answer. Raises UpstreamError if another may."""
+        record = exchange.record
+        body = exchange.request.body
+        if record.replica is not None:
+            record.retries += 1
+        if exchange.begun:
+            questions = exchange.recovery.questions()
+            tokens = [await self._tokens(replica, question) for question in questions]
+            body = exchange.recovery.request_rest(tokens)
+        else:
+            record.replica = replica.info.replica_id
+            record.expected_cached_tokens = reservation.cached_tokens
+        head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
+        connection = await replica.pool.request(head, body)
+        try:
+            check_taken(connection)
+            headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
+            if not exchange.begun:
+                told = told_tokens(headers, PROMPT_TOKENS)
+                record.input_tokens = record.prompt_tokens or 0 if told is None else told
+                record.cached_tokens = told_tokens(headers, CACHED_TOKENS)
+            headers += (*exchange.headers, *record.headers())
+            if is_event_stream(headers):
+                await self._stream(connection, headers, exchange, reservation)
+            elif exchange.begun:
+                raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
+            else:
+                await self._whole(connection, headers, exchange)
+        finally:
+            replica.pool.release(connection)
+
+    async def _tokens(self, replica: Replica, question: bytes) -> list[int]:
+        """What the engine's /tokenize makes of a text. Raises UpstreamError."""
+        head = b"POST /tokenize HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+        head += b"%bcontent-length: %d\r\n\r\n" % (self._authorization, len(question))
+        connection = await replica.pool.request(head, question)
+        try:
+            check_taken(connection)
+            body = await read_all(connection)
+        finally:
+            replica.pool.release(connection)
+        if connection.status != 200:
+            raise NotContinuedError(f"it answers {connection.status} to /tokenize")
+        tokens: list[int] = decode(body)["tokens"]
+        return tokens
+
+    async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
+        body = await read_all(connection)
+        if connection.status == 200:
+            exchange.record.output_tokens = told_output_tokens(body) or 0
+        if exchange.request.answer is not None:
+            body = exchange.request.answer.whole(body, connection.status)
+            headers = [header for header in headers if header[0] != b"content-length"]
+            headers.append((b"content-length", b"%d" % len(body)))
+        exchange.record.status = connection.status
+        await send_response(exchange.send, connection.status, headers, body)
+        exchange.record.outcome = "answered"
+
+    async def _stream(
+        self,
+        connection: Connection,
+        headers: Headers,
+        exchange: Exchange,
+        reservation: Reservation,
+    ) -> None:
+        """Passes the stream on, from the answer's beginning or from where it stopped."""
+        recovery, record, send = exchange.recovery, exchange.record, exchange.send
+        goes_on = exchange.begun
+        events = recovery.feed(await connection.read())
+        exchange.served.first_token(reservation)
+        while not events and (piece := await connection.read()):
+            events = recovery.feed(piece)
+        if not goes_on:
+            record.status = status = connection.status
+            headers = [header for header in headers if header[0] != b"content-length"]  # chunked
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            exchange.begun = True
+        if events and goes_on:
+            record.continued += 1
+        elif events:
+            record.ttft_ms = ms_since(exchange.began_s)
+        stream = EventStream(exchange)
+        if events:
+            stream.send(events)
+        try:
+            while not await connection.forward(stream.take, stream.take_chunk):
+                await send({"type": "http.response.body", "more_body": True})
+        finally:
+            stream.count()
+        record.output_tokens = stream.told_output_tokens() or record.output_tokens
+        await self._end(exchange, recovery.end())
+
+    async def _end(self, exchange: Exchange, rest: bytes) -> None:
+        """Sends `rest` of an engine's stream and ends the answer as complete."""
+        if exchange.request.answer is not None:
+            rest = exchange.request.answer.feed(rest) + exchange.request.answer.end()
+        await exchange.send({"type": "http.response.body", "body": rest})
+        exchange.record.outcome = "answered"
+
+    async def _ended(self, exchange: Exchange) -> bool:
+        """Ends an answer whose stream broke, unless another replica may go on with it."""
+        missing = exchange.recovery.broken()
+        if missing is not None:
+            await self._end(exchange, missing)
+        elif exchange.recovery.obstacle:
+            await self._break_off(exchange, errors.stream_broken(exchange.recovery.obstacle))
+        return missing is not None or bool(exchange.recovery.obstacle)
+
+    async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
+        event = error.event()
+        if exchange.request.answer is None and exchange.recovery.within_event:
+            event = b"\n\n" + event
+        await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def told_tokens(headers: Headers, header: bytes) -> int | None:
+    """What the engine says in it."""
+    for name, value in headers:
+        if name == header:
+            return int(value) if value.isdigit() else None
+    return None
+
+
+def check_taken(connection: Connection) -> None:
+    """Raises NotTakenError if the engine let nothing in: it drains, or (401) is not of this
+    router's cluster any more; EngineDeadError if it died, perhaps of this request.
+    """
+    if connection.status == 401:
+        raise NotTakenError("the engine is of another cluster")
+    if connection.status == 503:
+        for name, why in connection.headers:
+            if name == UNAVAILABLE:
+                error = EngineDeadError if why == DEAD else NotTakenError
+                raise error(f"the engine is {why.decode()}")
+
+
+def is_event_stream(headers: Headers) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )

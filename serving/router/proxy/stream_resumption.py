@@ -1,0 +1,347 @@
+"""A stream of an answer that goes on from another replica where the first one stopped.
+
+While all is well the bytes sent are kept and nothing more. When the stream breaks they are read:
+the next replica is given the text so far as the beginning of its own answer, and what it sends is
+made one with what the client has.
+
+Sound only at a token's edge. The events of an engine end there, as it sends one for each token or
+for several, so a client is sent whole events only. Where the engine keeps text back to look for
+stop strings, the edge is some characters behind, and what the client has beyond it must come once
+more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from serving.router.proxy.request import decode, encode
+from serving.router.replicas.upstream import UpstreamError
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+DONE = b"data: [DONE]\n\n"
+ERROR = b'data: {"error"'
+"""What an engine says when it fails within a stream. No text can look so: it has no bare quote."""
+
+_FIRST_DELTA = {"role": "assistant", "content": ""}
+
+_FOLD_BYTES = 64 * 1024
+"""Of bytes kept unread; read at this size, an answer of any length is held in little memory."""
+
+_LONGEST_EVENT_BYTES = 1024 * 1024
+
+_KEPT_EDGES = 256
+"""Enough for stop strings of so many characters; with longer ones an answer is begun anew."""
+
+_COMPLETION_MAX_TOKENS = 16
+"""vLLM's, of a completion without a limit."""
+
+_NOT_TEXT_ALONE = (
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "echo",
+    "structured_outputs",
+    "use_beam_search",
+    "return_token_ids",
+    "return_prompt_text",
+    "truncate_prompt_tokens",
+    "continue_final_message",
+    "suffix",
+)
+"""Options whose answers are more than text, or depend on more than the text before."""
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.encode
+
+
+class EngineError(UpstreamError):
+    """The engine said within a stream that it failed: it is dead, or it is well and the request
+    made it fail."""
+
+
+class NotContinuedError(UpstreamError):
+    """The replica is well but does not go on with the answer that the client has."""
+
+
+def obstacle(path: str, body: dict[str, Any]) -> str:
+    """Why the stream that a request asks for cannot be continued elsewhere; empty if it can."""
+    if path not in (CHAT, COMPLETIONS):
+        return f"streams of {path} cannot be continued"
+    for name in ("n", "best_of"):
+        if body.get(name) not in (None, 1):
+            return f"answers to requests with {name} cannot be continued"
+    for name in _NOT_TEXT_ALONE:
+        if (value := body.get(name)) is not None and value is not False:
+            return f"answers to requests with {name} cannot be continued"
+    if (form := body.get("response_format")) is not None and form != {"type": "text"}:
+        return "structured output cannot be continued"
+    for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
+        if type(body.get(name, 0)) not in (int, type(None)):
+            return f"{name} is no number"
+    if path == CHAT and not _ends_with_a_question(body.get("messages")):
+        return "an answer that the client has begun cannot be continued"
+    if path == COMPLETIONS and not _is_one_prompt(body.get("prompt")):
+        return "answers to several prompts cannot be continued"
+    return ""
+
+
+def _ends_with_a_question(messages: Any) -> bool:
+    if type(messages) is not list or not messages or type(messages[-1]) is not dict:
+        return False
+    return messages[-1].get("role") != "assistant"
+
+
+def _is_one_prompt(prompt: Any) -> bool:
+    if type(prompt) is list:
+        return bool(prompt) and all(type(token) is int for token in prompt)
+    return type(prompt) is str
+
+
+@dataclass(slots=True)
+class SentText:
+    """What a client has been sent, as read from the events."""
+
+    text: str = ""
+    edges: list[int] = field(default_factory=list)
+    """Lengths of the text after each of its last events."""
+    head: dict[str, Any] = field(default_factory=dict)
+    """`id` and `created`; empty if there was no event."""
+    finish_reason: str | None = None
+    usage: bool = False
+    done: bool = False
+    obstacle: str = ""
+    """Why this answer cannot be continued."""
+
+    def read(self, events: bytes) -> None:
+        pieces = [self.text]
+        length = len(self.text)
+        for event in events.split(b"\n\n"):
+            if event == DONE.strip():
+                self.done = True
+            elif event and not self.obstacle:
+                piece = self._read(event)
+                if piece:
+                    pieces.append(piece)
+                    length += len(piece)
+                    self.edges.append(length)
+        self.text = "".join(pieces)
+        del self.edges[:-_KEPT_EDGES]
+
+    def _read(self, data: bytes) -> str:
+        """The text of an event."""
+        try:
+            event = _decode(data.removeprefix(b"data: "))
+            self.head = {"id": event["id"], "created": event["created"]}
+            if not event["choices"]:
+                self.usage = True
+                return ""
+            (choice,) = event["choices"]
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            if "delta" not in choice:
+                return str(choice["text"])
+            delta = choice["delta"]
+            if delta.get("tool_calls"):
+                self.obstacle = "a tool call that has begun cannot be continued"
+            elif any(value for name, value in delta.items() if name not in ("role", "content")):
+                self.obstacle = "an answer that is more than text cannot be continued"
+            return delta.get("content") or ""
+        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
+            self.obstacle = "the stream is not one of text"
+            return ""
+
+
+class Rest:
+    """The events of the replica that goes on, made one with those that the client has."""
+
+    def __init__(self, head: dict[str, Any], repeated: str, sent_tokens: int) -> None:
+        """`repeated` is what the client has and this replica says once more; `sent_tokens` stand
+        in its prompt but are part of the answer.
+        """
+        self._head = head
+        self._repeated = repeated
+        self._sent_tokens = sent_tokens
+
+    def rewrite(self, events: bytes) -> bytes:
+        """Raises NotContinuedError."""
+        return b"".join(self._event(event) for event in events.split(b"\n\n") if event)
+
+    def _event(self, data: bytes) -> bytes:
+        if not data.startswith(b"data: {"):
+            if self._repeated:
+                raise NotContinuedError("the answer ends before what was sent of it")
+            return data + b"\n\n"
+        event = _decode(data[6:])
+        for choice in event["choices"]:
+            if self._head and choice.get("delta") == _FIRST_DELTA:
+                return b""  # The client had it.
+            if self._repeated and not self._skip(choice):
+                return b""
+        if usage := event.get("usage"):
+            usage["prompt_tokens"] -= self._sent_tokens
+            usage["completion_tokens"] += self._sent_tokens
+        return b"data: " + _encode(event | self._head | {"continued": True}) + b"\n\n"
+
+    def _skip(self, choice: dict[str, Any]) -> bool:
+        """Takes what the client has out of a choice. False: nothing is left."""
+        holder, name = (choice["delta"], "content") if "delta" in choice else (choice, "text")
+        text = holder.get(name) or ""
+        same = min(len(text), len(self._repeated))
+        if text[:same] != self._repeated[:same]:
+            raise NotContinuedError("the answer goes on with another text than the one sent")
+        self._repeated = self._repeated[same:]
+        holder[name] = text[same:]
+        return bool(holder[name]) or choice.get("finish_reason") is not None
+
+
+class Recovery:
+    """A streamed answer, from its first event on, however many replicas have a part in it."""
+
+    def __init__(self, path: str, request: bytes, obstacle: str) -> None:
+        """`request` is the body that the engine is sent."""
+        self.obstacle = obstacle
+        self.within_event = False
+        """The client has the beginning of an event without its end."""
+        self._path = path
+        self._request = request
+        self._partial = b""
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._sent = SentText()
+        self._fields: dict[str, Any] = {}
+        self._cut = 0
+        self._rest: Rest | None = None
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the client may be sent now that `piece` came from the engine. Raises EngineError,
+        NotContinuedError.
+        """
+        if self.obstacle:
+            piece, self._partial = self._partial + piece, b""
+            _raise_engine_error(piece)
+            self.within_event = not piece.endswith(b"\n\n")
+            return piece
+        if self._partial or not piece.endswith(b"\n\n"):
+            piece = self._whole_events(piece)
+        _raise_engine_error(piece)
+        if self._rest is not None:
+            piece = self._rest.rewrite(piece)
+        self.passed_on([piece])
+        return piece
+
+    @property
+    def passes(self) -> bool:
+        """What comes next may go to the client as it is if it is whole events and has no
+        ERROR, with `passed_on` told later.
+        """
+        return self._rest is None and not self._partial and not self.within_event
+
+    def passed_on(self, pieces: Sequence[bytes]) -> None:
+        """Whole events went to the client."""
+        if self.obstacle:
+            return
+        self._kept += pieces
+        self._kept_bytes += sum(map(len, pieces))
+        if self._kept_bytes > _FOLD_BYTES:
+            self._read_kept()
+
+    def end(self) -> bytes:
+        """What is left when the stream has ended: nothing, if it ended as it should."""
+        return self._partial
+
+    def _whole_events(self, piece: bytes) -> bytes:
+        data = self._partial + piece
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            end = 0
+            if len(data) > _LONGEST_EVENT_BYTES:
+                self.obstacle, self.within_event = "an event is too long", True
+                end = len(data)
+        self._partial = data[end:]
+        return data[:end]
+
+    def _read_kept(self) -> None:
+        self._sent.read(b"".join(self._kept))
+        self._kept.clear()
+        self._kept_bytes = 0
+        self.obstacle = self.obstacle or self._sent.obstacle
+
+    def broken(self) -> bytes | None:
+        """Called when the stream broke. The bytes that are missing of an answer that has ended;
+        None if it goes on: from another replica, unless there is an `obstacle`.
+        """
+        self._partial = b""
+        self._read_kept()
+        if self.obstacle:
+            return None
+        self._fields = fields = decode(self._request)
+        if self._sent.done:
+            return b""
+        if self._sent.finish_reason is not None:
+            if self._sent.usage or not (fields.get("stream_options") or {}).get("include_usage"):
+                return DONE
+            self.obstacle = "the answer is whole but for its usage"
+        self._cut = self._last_edge()
+        return None
+
+    def _last_edge(self) -> int:
+        """Where the text can be cut: vLLM keeps back one character less than the longest stop
+        string has, and the tokenizer strips the spaces at the end of an assistant's message.
+        """
+        text, fields = self._sent.text, self._fields
+        stop = fields.get("stop") or []
+        longest = max(map(len, [stop] if type(stop) is str else stop), default=0)
+        cut = len(text)
+        if longest > 1 and not fields.get("include_stop_str_in_output"):
+            edges = (edge + longest - 1 for edge in self._sent.edges)
+            cut = max((edge for edge in edges if edge <= cut), default=0)
+        return len(text[:cut].rstrip(" ")) if self._path == CHAT else cut
+
+    def questions(self) -> list[bytes]:
+        """Bodies for the engine's /tokenize, whose tokens `request_rest` needs."""
+        if not self._cut:
+            return []
+        fields = self._fields
+        texts = [(self._sent.text[: self._cut], False)]
+        if type(prompt := fields.get("prompt")) is str:
+            texts.append((prompt, fields.get("add_special_tokens", True)))
+        return [
+            encode({"model": fields.get("model"), "prompt": text, "add_special_tokens": special})
+            for text, special in texts
+        ]
+
+    def request_rest(self, tokens: list[list[int]]) -> bytes:
+        """The request to the replica that goes on. `tokens` answer the `questions`."""
+        text = self._sent.text
+        sent_tokens = len(tokens[0]) if tokens else 0
+        self._rest = Rest(self._sent.head, text[self._cut :], sent_tokens)
+        if not self._cut:
+            return self._request
+        fields = dict(self._fields)
+        if self._path == CHAT:
+            so_far = {"role": "assistant", "content": text[: self._cut]}
+            fields["messages"] = [*fields["messages"], so_far]
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        else:
+            prompt = tokens[1] if len(tokens) > 1 else fields["prompt"]
+            fields["prompt"] = prompt + tokens[0]
+            fields.setdefault("max_tokens", _COMPLETION_MAX_TOKENS)
+        for name, least in (("max_tokens", 1), ("max_completion_tokens", 1), ("min_tokens", 0)):
+            if fields.get(name):
+                fields[name] = max(least, fields[name] - sent_tokens)
+        return encode(fields)
+
+
+def _raise_engine_error(events: bytes) -> None:
+    """Raises EngineError if the engine says that it failed: not if the request was wrong."""
+    if (at := events.find(ERROR)) < 0:
+        return
+    try:
+        code = int(_decode(events[at + 6 :].split(b"\n\n")[0])["error"]["code"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return
+    if code >= 500:
+        raise EngineError(f"the engine reports an error {code} within the stream")

@@ -1,0 +1,1 @@
+"""The replicas of each model, their connections and their health."""

@@ -1,0 +1,27 @@
+"""The models that the router serves, by id and alias."""
+
+from collections.abc import Iterable
+
+from serving.config import RouterConfig
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
+from serving.router.replicas.served_model import ServedModel
+
+
+class Directory:
+    """Updated by push: `update` is told the live replicas of a model."""
+
+    def __init__(self, models: Iterable[Model], config: RouterConfig, check: HealthCheck) -> None:
+        self.models = {model.model_id: ServedModel(model, config, check) for model in models}
+        self._by_name = dict(self.models)
+        for served in self.models.values():
+            for alias in served.model.aliases:
+                self._by_name[alias] = served
+
+    def find(self, name: str) -> ServedModel | None:
+        return self._by_name.get(name)
+
+    def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
+        """Replaces the live replicas of a model; who stays keeps its load and connections."""
+        self.models[model_id].update(infos)

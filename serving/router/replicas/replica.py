@@ -1,0 +1,69 @@
+"""An engine replica as the router sees it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from serving.engine_protocol import EngineMetadata
+from serving.placement import UNLIMITED, Capacity, ReplicaLoad
+from serving.router.replicas.health import HealthCheck, ReplicaHealth
+from serving.router.replicas.upstream import ConnectionPool
+
+_PROBE_CONNECT_S = 60
+"""Longer than a probe may take: what is too long is the probe's to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """What an engine publishes of itself as replica metadata."""
+
+    replica_id: str
+    host: str
+    port: int
+    max_model_len: int
+    capacity: Capacity = UNLIMITED
+    tls: bool = False
+
+    @classmethod
+    def from_metadata(cls, replica_id: str, metadata: Mapping[str, Any]) -> "ReplicaInfo":
+        engine = cast(EngineMetadata, metadata)
+        return cls(
+            replica_id,
+            engine["host"],
+            engine["port"],
+            engine["max_model_len"],
+            Capacity(engine["kv_cache_tokens"], engine["max_num_seqs"]),
+        )
+
+
+class Replica:
+    """Connections to it, what is booked on it, and whether it is healthy."""
+
+    def __init__(
+        self,
+        info: ReplicaInfo,
+        load: ReplicaLoad,
+        connect_timeout_s: float,
+        check: HealthCheck | None,
+        on_health: Callable[[], object],
+    ) -> None:
+        """`on_health` is called when it is left out and when it is healthy again. Without a
+        `check` it is never left out.
+        """
+        self.info = info
+        self.load = load
+        self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
+        probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
+        self.health = ReplicaHealth(
+            info.replica_id,
+            check,
+            probes,
+            lambda: self.load.requests > 0,
+            self.pool.give_up,
+            on_health,
+        )
+
+    def close(self) -> None:
+        """Sends it no more than what is under way."""
+        self.health.removed()
+        self.pool.close()

@@ -1,0 +1,188 @@
+"""A model as a router serves it: the futures and the timer around its `Dispatcher`."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+
+from serving.config import RouterConfig
+from serving.dispatch import (
+    Dispatcher,
+    Limits,
+    Message,
+    Outcome,
+    Rejection,
+    Request,
+    Reservation,
+    State,
+)
+from serving.placement.policies import WAIT_FOR_CHOICE, policy
+from serving.router.http import errors
+from serving.router.replicas import backend_health
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import Replica, ReplicaInfo
+from serving.router.telemetry.model_metrics import ModelMetrics
+
+
+class ServedModel:
+    """The runtime side of a `Model`, for one router.
+
+    Whoever was admitted calls `release` once, when its answer has ended or has failed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: RouterConfig,
+        check: HealthCheck,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        admission = config.admission
+        self.model = model
+        self.replicas: list[Replica] = []
+        self.metrics = ModelMetrics()
+        self.dispatcher = Dispatcher(
+            policy(config.placement),
+            model.capacity,
+            Limits(
+                admission.max_waiting,
+                admission.max_wait_s,
+                config.startup_s if model.backend is None else backend_health.PERIOD_S,
+            ),
+            now_s=clock(),
+            first_rates=model.first_rates,
+            max_itl_ms=math.inf if admission.max_itl_ms is None else admission.max_itl_ms,
+            waits_for_choice=config.placement in WAIT_FOR_CHOICE,
+        )
+        self._connect_timeout_s = config.connect_timeout_s
+        self._check = check if model.backend is None else None
+        self._clock = clock
+        self._by_id: dict[str, Replica] = {}
+        self._waiting: dict[Reservation, asyncio.Future[Replica | None]] = {}
+        """The future of each is its replica; None: it waited in vain."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def startup_left_s(self) -> int:
+        """How long until the first replica is expected, at least 1."""
+        return max(1, math.ceil(self.dispatcher.startup_left_s(self._clock())))
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The context length in tokens; None until a replica was up."""
+        return self.replicas[0].info.max_model_len if self.replicas else None
+
+    # Requests
+
+    async def admit(self, request: Request) -> tuple[Reservation, Replica]:
+        """Waits until the request is placed on a replica. Raises ApiError if it is not let in, or
+        waited in vain.
+        """
+        now_s = self._clock()
+        reservation = self.dispatcher.submit(request, now_s)
+        if isinstance(reservation, Rejection):
+            raise errors.rejected(self.model.model_id, reservation)
+        if reservation.state is State.PLACED:
+            self._poll(now_s)
+            return reservation, self._by_id[reservation.replica_id]
+        future = self._waiting[reservation] = asyncio.get_running_loop().create_future()
+        self._poll(now_s)
+        try:
+            replica = await future
+        except asyncio.CancelledError:
+            self._waiting.pop(reservation, None)
+            now_s = self._clock()
+            self.dispatcher.withdraw(reservation, now_s)
+            self._poll(now_s)
+            raise
+        if replica is None:
+            assert reservation.rejection is not None
+            raise errors.rejected(self.model.model_id, reservation.rejection)
+        return reservation, replica
+
+    def first_token(self, reservation: Reservation) -> None:
+        """The first bytes of the answer have come."""
+        self.dispatcher.first_token(reservation, self._clock())
+
+    def move(self, reservation: Reservation) -> Replica | None:
+        """Another replica for a request whose replica failed; None if none is left to try."""
+        now_s = self._clock()
+        if not self.dispatcher.move(reservation, now_s):
+            return None
+        self._poll(now_s)
+        return self._by_id[reservation.replica_id]
+
+    def release(self, reservation: Reservation, outcome: Outcome, output_tokens: int = 0) -> None:
+        """The request is over. `output_tokens`: the length of an answer that is complete."""
+        now_s = self._clock()
+        self.dispatcher.release(reservation, outcome, now_s, output_tokens)
+        self._poll(now_s)
+
+    # Replicas
+
+    def update(self, infos: Iterable[ReplicaInfo]) -> None:
+        """These replicas are up; who stays keeps its load and connections."""
+        infos = list(infos)
+        for replica in self.replicas:
+            if replica.info not in infos:
+                replica.close()
+        known = {replica.info: replica for replica in self.replicas}
+        now_s = self._clock()
+        ejected = [info.replica_id for info, one in known.items() if one.health.left_out]
+        self.dispatcher.update({i.replica_id: i.capacity for i in infos}, now_s, ejected)
+        self.replicas = [known.get(info) or self._new(info) for info in infos]
+        self._by_id = {replica.info.replica_id: replica for replica in self.replicas}
+        self._poll(now_s)
+
+    def refresh(self) -> None:
+        """Lets those who wait see which replicas are healthy now."""
+        self.update([replica.info for replica in self.replicas])
+
+    def _new(self, info: ReplicaInfo) -> Replica:
+        load = self.dispatcher.fleet.loads[info.replica_id]
+        return Replica(info, load, self._connect_timeout_s, self._check, self.refresh)
+
+    # Other routers
+
+    def publish_demand(self) -> None:
+        """See `Dispatcher.publish_demand`."""
+        now_s = self._clock()
+        self.dispatcher.publish_demand(now_s)
+        self._poll(now_s)
+
+    def receive(self, router_id: str, messages: Iterable[Message]) -> None:
+        """What another router published, in its order."""
+        now_s = self._clock()
+        self.dispatcher.receive(router_id, messages, now_s)
+        self._poll(now_s)
+
+    def forget(self, router_id: str) -> None:
+        """Another router is gone, and its requests with it."""
+        now_s = self._clock()
+        self.dispatcher.forget(router_id, now_s)
+        self._poll(now_s)
+
+    def _poll(self, now_s: float) -> None:
+        """Tells those who waited what became of them, and wakes up for the next."""
+        for reservation in self.dispatcher.poll(now_s):
+            future = self._waiting.pop(reservation, None)
+            # None: placed at once. Done: its client left, and its task has yet to hear of it.
+            if future is not None and not future.done():
+                placed = reservation.state is State.PLACED
+                future.set_result(self._by_id[reservation.replica_id] if placed else None)
+        due_s = self.dispatcher.next_due_s()
+        if due_s is None:
+            return
+        loop = asyncio.get_running_loop()
+        in_s = max(0.001, due_s - now_s)
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + in_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(in_s, self._wake_up)
+
+    def _wake_up(self) -> None:
+        # A little early, maybe: the loop's clock is coarse. Then there is another time.
+        self._timer = None
+        self._poll(self._clock())

@@ -1,0 +1,213 @@
+"""What Prometheus scrapes of a router. Counted in plain numbers on the requests' way, and made into
+its format when it asks.
+
+How many series there are follows from the configuration alone, whatever clients send: 41 a model,
+one a replica, three a tenant, and 16.
+"""
+
+import resource
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+import psutil
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from serving.dispatch import Reason
+from serving.router.replicas.directory import Directory
+from serving.router.telemetry import objectives
+from serving.router.telemetry.latency import Latency
+from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
+from serving.router.telemetry.request_record import RequestRecord, Rewrite
+
+PREFIX = "mistral_serve"
+
+QUANTILES = (0.5, 0.99)
+
+_LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
+    (
+        "ttft",
+        "time_to_first_token",
+        "Until the first bytes of a stream were sent to the client.",
+        objectives.TTFT_EDGES_S,
+    ),
+    (
+        "itl",
+        "inter_token_latency",
+        "Between the tokens of a stream, as they were sent to the client.",
+        objectives.ITL_EDGES_S,
+    ),
+    (
+        "duration",
+        "request_duration",
+        "From a request's head to the end of its answer, where it was answered.",
+        objectives.DURATION_EDGES_S,
+    ),
+    (
+        "queue",
+        "queue_time",
+        "That a request waited for room on a replica, let in or not.",
+        objectives.QUEUE_EDGES_S,
+    ),
+)
+
+
+class Metrics(Collector):
+    """Of one router."""
+
+    def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
+        self._directory = directory
+        self._unknown = ModelMetrics()
+        self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
+        self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
+        self._tenants = {name: [0, 0, 0] for name in tenants}
+        """Requests, input and output tokens."""
+        self._retries = self._continued = 0
+        self._process = psutil.Process()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def ended(self, record: RequestRecord) -> None:
+        """A request is over, and the record complete."""
+        served = None if record.model is None else self._directory.models.get(record.model)
+        model = self._unknown if served is None else served.metrics
+        model.ended(record)
+        if record.outcome == "refused" and record.error is not None:
+            self._refused[record.error] += 1
+        for rewrite in record.rewrites:
+            self._rewritten[rewrite] += 1
+        self._retries += record.retries
+        self._continued += record.continued
+        if record.tenant is not None:
+            tenant = self._tenants[record.tenant]
+            tenant[0] += 1
+            tenant[1] += record.input_tokens
+            tenant[2] += record.output_tokens
+
+    def exposition(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._times()
+        yield from self._of_models()
+        yield from self._replicas()
+        yield from self._by_tenant()
+        yield from self._of_process()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = _counter("requests", "Requests that are over.", "model", "outcome")
+        for model_id, served in self._directory.models.items():
+            for name, count in served.metrics.outcomes.items():
+                requests.add_metric([model_id, name], count)
+        for name, count in self._unknown.outcomes.items():
+            if count:
+                requests.add_metric([UNKNOWN, name], count)
+        yield requests
+        refused = _counter("refused_requests", "Requests that were not let in.", "reason")
+        for reason, count in self._refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+        rewritten = _counter(
+            "rewritten_requests", "Requests that were put right for the model.", "rewrite"
+        )
+        for rewrite, count in self._rewritten.items():
+            rewritten.add_metric([rewrite], count)
+        yield rewritten
+        yield CounterMetricFamily(
+            f"{PREFIX}_retries",
+            "Times that a replica was asked after one had failed.",
+            self._retries,
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}_continued_streams",
+            "Times that a replica went on with another's stream.",
+            self._continued,
+        )
+
+    def _times(self) -> Iterator[Metric]:
+        for attribute, name, documentation, edges_s in _LATENCIES:
+            family = HistogramMetricFamily(
+                f"{PREFIX}_{name}_seconds", documentation, labels=["model"]
+            )
+            for model_id, served in self._directory.models.items():
+                latency: Latency = getattr(served.metrics, attribute)
+                family.add_metric([model_id], latency.buckets(edges_s), latency.sum_s)
+            yield family
+        for attribute, name, documentation, _ in _LATENCIES[:2]:
+            recent = SummaryMetricFamily(
+                f"{PREFIX}_recent_{name}_seconds",
+                f"{documentation} Quantiles of the last minute or two.",
+            )
+            for model_id, served in self._directory.models.items():
+                values = getattr(served.metrics, attribute).recent(QUANTILES)
+                for quantile, value in zip(QUANTILES, values, strict=True):
+                    labels = {"model": model_id, "quantile": str(quantile)}
+                    recent.add_sample(recent.name, labels, value)
+            yield recent
+
+    def _of_models(self) -> Iterator[Metric]:
+        tokens = _counter("tokens", "Tokens read and generated.", "model", "type")
+        expected = _counter(
+            "expected_cached_tokens",
+            "Of prompts, as placed, where the engine told how many it had cached.",
+            "model",
+        )
+        cached = _counter("cached_tokens", "Of the same prompts, as the engine found.", "model")
+        length = GaugeMetricFamily(
+            f"{PREFIX}_queue_length", "Requests that wait for room.", labels=["model"]
+        )
+        replicas = GaugeMetricFamily(
+            f"{PREFIX}_available_replicas", "Replicas that are given requests.", labels=["model"]
+        )
+        for model_id, served in self._directory.models.items():
+            of_model, labels = served.metrics, [model_id]
+            tokens.add_metric([model_id, "input"], of_model.input_tokens)
+            tokens.add_metric([model_id, "output"], of_model.output_tokens)
+            expected.add_metric(labels, of_model.expected_cached_tokens)
+            cached.add_metric(labels, of_model.cached_tokens)
+            length.add_metric(labels, served.dispatcher.waiting)
+            replicas.add_metric(labels, len(served.dispatcher.replicas))
+        yield from (tokens, expected, cached, length, replicas)
+
+    def _replicas(self) -> Iterator[Metric]:
+        booked = GaugeMetricFamily(
+            f"{PREFIX}_booked_tokens",
+            "KV cache tokens of a replica that requests of all routers have booked.",
+            labels=["model", "replica"],
+        )
+        for model_id, served in self._directory.models.items():
+            for replica in served.replicas:
+                booked.add_metric([model_id, replica.info.replica_id], replica.load.kv_tokens)
+        yield booked
+
+    def _by_tenant(self) -> Iterator[Metric]:
+        requests = _counter("tenant_requests", "Requests of a tenant that are over.", "tenant")
+        tokens = _counter("tenant_tokens", "Of its requests.", "tenant", "type")
+        for name, (count, input_tokens, output_tokens) in self._tenants.items():
+            requests.add_metric([name], count)
+            tokens.add_metric([name, "input"], input_tokens)
+            tokens.add_metric([name, "output"], output_tokens)
+        yield from (requests, tokens)
+
+    def _of_process(self) -> Iterator[Metric]:
+        """By the names that client libraries of Prometheus have for them."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "User and system CPU time.", usage.ru_utime + usage.ru_stime
+        )
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes", "Resident memory.", self._process.memory_info().rss
+        )
+
+
+def _counter(name: str, documentation: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels)

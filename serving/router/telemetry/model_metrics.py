@@ -1,0 +1,71 @@
+"""What a router counts of one model."""
+
+from typing import Literal, get_args
+
+from serving.router.telemetry.latency import Latency
+from serving.router.telemetry.request_record import RequestRecord
+
+UNKNOWN = "unknown"
+"""In place of a model that a client made up or did not name."""
+
+Outcome = Literal["answered", "client_gone", "invalid", "refused", "failed", "broken"]
+"""As in the request log, but for what an SRE is to tell apart:
+
+- answered, client_gone, refused, broken: as there.
+- invalid: the client's fault, by the router's word or the engine's (4xx).
+- failed: ours, before the answer had begun: also `internal_error`, a 5xx of an engine, and the 503
+  of `no_replica`, which is no overload.
+"""
+
+_OUTCOMES: dict[str, str] = {
+    **{name: name for name in get_args(Outcome)},
+    "unauthorized": "invalid",
+    "replicas_failed": "failed",
+    "internal_error": "failed",
+}
+
+
+class ModelMetrics:
+    """Numbers that only grow."""
+
+    __slots__ = (
+        "cached_tokens",
+        "duration",
+        "expected_cached_tokens",
+        "input_tokens",
+        "itl",
+        "outcomes",
+        "output_tokens",
+        "queue",
+        "ttft",
+    )
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = dict.fromkeys(get_args(Outcome), 0)
+        self.ttft, self.itl, self.duration, self.queue = (Latency() for _ in range(4))
+        self.input_tokens = self.output_tokens = 0
+        self.expected_cached_tokens = self.cached_tokens = 0
+
+    def ended(self, record: RequestRecord) -> None:
+        """A request to this model is over, and the record complete."""
+        name = outcome(record)
+        self.outcomes[name] += 1
+        if name == "answered":
+            self.duration.observe(record.duration_ms / 1000)
+        if record.queue_ms is not None:
+            self.queue.observe(record.queue_ms / 1000)
+        if record.cached_tokens is not None:
+            self.cached_tokens += record.cached_tokens
+            self.expected_cached_tokens += record.expected_cached_tokens or 0
+        self.input_tokens += record.input_tokens
+        self.output_tokens += record.output_tokens
+
+
+def outcome(record: RequestRecord) -> str:
+    """The value of the label."""
+    status = record.status or 0
+    if record.outcome in ("answered", "refused") and status >= 500:
+        return "failed"
+    if record.outcome == "answered" and status >= 400:
+        return "invalid"
+    return _OUTCOMES[record.outcome]

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from serving.dispatch import Reason, Rejection
+from serving.router.http import errors
+from serving.router.http.errors import ApiError
+
+EACH = [
+    errors.unknown_model("a", ["b", "c"]),
+    errors.no_replica("m", 60),
+    errors.rejected("m", Rejection("queue_full", 20.0, 15)),
+    errors.rejected("m", Rejection("wait_too_long", 20.0, 15)),
+    errors.rejected("m", Rejection("deadline_unreachable", 20.0, 15)),
+    errors.rejected("m", Rejection("deadline_too_short", 0.0, None)),
+    errors.rejected("m", Rejection("no_replica", 60.0, 45)),
+    errors.replicas_failed("m", 5),
+    errors.stream_broken("why"),
+    errors.body_too_large(100),
+    errors.not_found("GET", "/a"),
+    errors.method_not_allowed("GET", "/a", "POST"),
+    errors.internal_error(),
+]
+
+
+@pytest.mark.parametrize("error", EACH, ids=lambda e: str(e.code))
+def test_the_body_is_openais_error_object(error: ApiError) -> None:
+    assert json.loads(error.body()) == {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+    assert error.message and error.type and error.code
+    assert (b"content-type", b"application/json") in error.headers
+
+
+def test_a_later_try_and_the_right_method_are_headers() -> None:
+    assert (b"retry-after", b"60") in errors.no_replica("m", 60).headers
+    assert (b"retry-after", b"5") in errors.replicas_failed("m", 5).headers
+    assert (b"allow", b"POST") in errors.method_not_allowed("GET", "/a", "POST").headers
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("queue_full", 429),
+        ("wait_too_long", 429),
+        ("deadline_unreachable", 429),
+        ("no_replica", 503),
+    ],
+)
+def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, status: int) -> None:
+    error = errors.rejected("m", Rejection(reason, wait_s=19.2, retry_after_s=15))
+    assert error.status == status
+    assert error.code == reason
+    assert (b"x-refused", reason.encode()) in error.headers
+    assert (b"retry-after", b"15") in error.headers
+    assert "20 s" in error.message and "15 s" in error.message
+
+
+def test_what_can_never_be_has_no_time_to_come_back() -> None:
+    error = errors.rejected("m", Rejection("deadline_too_short", 0.0, None))
+    assert error.status == 400
+    assert b"retry-after" not in dict(error.headers)
+    assert (b"x-refused", b"deadline_too_short") in error.headers
+
+
+def test_no_other_headers_are_sent() -> None:
+    assert errors.internal_error().headers == [(b"content-type", b"application/json")]
+
+
+def test_as_an_event_it_is_one_line_of_data() -> None:
+    error = ApiError(500, "two\n\nlines")
+    assert error.event() == b"data: " + error.body() + b"\n\n"
+    assert b"\n" not in error.body()
+
+
+def test_names_that_a_client_made_up_are_cut() -> None:
+    assert len(errors.unknown_model("x" * 100_000, ["m"]).message) < 300
+    assert len(errors.not_found("GET", "/" + "x" * 100_000).message) < 300
+    assert len(errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300

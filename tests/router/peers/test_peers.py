@@ -1,0 +1,152 @@
+"""Routers that tell each other what they book, on loopback."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from serving.config import AdmissionConfig, RouterConfig
+from serving.dispatch import Outcome, Request, Reservation
+from serving.placement import Capacity, Work, prefix_of
+from serving.placement.prompt_parts import Kind
+from serving.router.peers.peers import PeerInfo, Peers
+from serving.router.peers.protocol import Hello, frame
+from serving.router.replicas.directory import Directory
+from serving.router.replicas.health import HealthCheck
+from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
+from serving.router.replicas.served_model import ServedModel
+from tests.support.waiting import eventually
+
+HOST = "127.0.0.1"
+CONFIG = RouterConfig(admission=AdmissionConfig(max_wait_s=30), startup_s=1)
+REPLICAS = [
+    ReplicaInfo(f"replica-{i}", "10.0.0.1", 9000 + i, 8192, Capacity(10_000, 4)) for i in range(2)
+]
+WORK = Work(prefix_of([(Kind.USER, "x" * 8000)]), 2000, 100)
+
+
+class Router:
+    """What of a router its peers see."""
+
+    def __init__(self, router_id: str, token: str = "token") -> None:
+        directory = Directory([Model("m")], CONFIG, HealthCheck("token", 1))
+        self.served: ServedModel = directory.models["m"]
+        self.served.update(REPLICAS)
+        self.peers = Peers(directory, token, router_id)
+        self.router_id = router_id
+        self.port = 0
+
+    @property
+    def info(self) -> PeerInfo:
+        return PeerInfo(self.router_id, HOST, self.port)
+
+    async def admit(self) -> Reservation:
+        reservation, _ = await self.served.admit(Request(WORK))
+        return reservation
+
+    def release(self, reservation: Reservation, output_tokens: int = 0) -> None:
+        self.served.release(reservation, Outcome.SERVED, output_tokens)
+
+    def loads(self) -> list[tuple[int, int]]:
+        return [(r.load.requests, r.load.kv_tokens) for r in self.served.replicas]
+
+
+@pytest.fixture
+async def routers() -> AsyncIterator[list[Router]]:
+    """Three that hear each other."""
+    routers = [Router(f"router-{i}") for i in range(3)]
+    async with contextlib.AsyncExitStack() as stack:
+        for router in routers:
+            router.port = await router.peers.listen(HOST)
+            stack.push_async_callback(router.peers.close)
+        for router in routers:
+            router.peers.update([other.info for other in routers])
+        await eventually(lambda: [router.peers.subscribers for router in routers] == [2, 2, 2])
+        yield routers
+
+
+async def test_each_knows_what_the_others_have_booked(routers: list[Router]) -> None:
+    one, *others = routers
+    reservation = await one.admit()
+    booked = one.loads()
+    assert sorted(requests for requests, _ in booked) == [0, 1]
+    await eventually(lambda: all(other.loads() == booked for other in others))
+    one.served.first_token(reservation)
+    one.release(reservation, output_tokens=50)
+    nothing = [(0, 0), (0, 0)]
+    await eventually(lambda: all(router.loads() == nothing for router in routers))
+
+
+async def test_each_knows_what_the_others_replicas_have_cached(routers: list[Router]) -> None:
+    one, other, _ = routers
+    first = await one.admit()
+    one.release(first, output_tokens=10)
+    fleet = other.served.dispatcher.fleet
+    await eventually(lambda: fleet.most_cached_tokens(WORK.prefix) > 1900)
+    second = await other.admit()
+    assert second.replica_id == first.replica_id
+    assert second.cached_tokens > 1900
+    other.release(second)
+
+
+async def test_a_router_that_comes_late_hears_what_is_unfinished(routers: list[Router]) -> None:
+    one = routers[0]
+    reservation = await one.admit()
+    late = Router("late")
+    late.peers.update([router.info for router in routers])
+    try:
+        late.port = await late.peers.listen(HOST)
+        await eventually(lambda: late.loads() == one.loads())
+    finally:
+        await late.peers.close()
+        one.release(reservation)
+
+
+async def test_the_requests_of_a_router_that_is_gone_are_forgotten(routers: list[Router]) -> None:
+    one, other, _ = routers
+    await one.admit()
+    await eventually(lambda: other.loads() == one.loads())
+    await one.peers.close()
+    await eventually(lambda: other.loads() == [(0, 0), (0, 0)])
+
+
+async def test_headroom_that_one_gives_back_is_taken_by_who_waits_at_another(
+    routers: list[Router],
+) -> None:
+    one, other, _ = routers
+    reservations = [await one.admit() for _ in range(8)]
+    await eventually(lambda: other.loads() == one.loads())
+    waiting = asyncio.create_task(other.admit())
+    await eventually(lambda: other.served.dispatcher.waiting == 1)
+    one.release(reservations[0])
+    async with asyncio.timeout(5):
+        other.release(await waiting)
+    for reservation in reservations[1:]:
+        one.release(reservation)
+
+
+async def test_without_the_token_nothing_is_told(routers: list[Router]) -> None:
+    for hello in (frame(Hello("another")), b"GET / HTTP/1.1\r\n\r\n", b""):
+        reader, writer = await asyncio.open_connection(HOST, routers[0].port)
+        writer.write(hello)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_quota_is_taken_while_there_are_others(routers: list[Router]) -> None:
+    dispatcher = routers[0].served.dispatcher
+    await eventually(lambda: dispatcher.quota is not None)
+    assert (dispatcher.quota or 0) == pytest.approx(2 * 1.25 / 3)
+
+
+async def test_a_router_alone_publishes_nothing() -> None:
+    alone = Router("alone")
+    alone.port = await alone.peers.listen(HOST)
+    alone.peers.update([alone.info])
+    alone.release(await alone.admit())
+    assert alone.served.dispatcher.publish is None
+    assert alone.served.dispatcher.quota is None
+    await alone.peers.close()

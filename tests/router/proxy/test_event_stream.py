@@ -1,0 +1,122 @@
+"""What becomes of the pieces of a stream: what the client is sent, and what is known of it then."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serving.router.proxy.event_stream import EventStream
+from serving.router.proxy.stream_resumption import CHAT, EngineError, Recovery
+from serving.router.proxy.usage import told_output_tokens
+from serving.router.telemetry.latency import Latency, StreamClock
+from tests.support.stand_in_engine import DONE, WORD, chunk, server_sent, stream_events, usage_event
+
+FIRST, TOKEN, LAST = stream_events("id", "m")
+DIED = server_sent({"error": {"message": "EngineCore died", "code": 500}})
+
+
+class Client:
+    """The other end of uvicorn's `send`."""
+
+    def __init__(self) -> None:
+        self.transport = self.flow = self
+        self.closing = self.write_paused = False
+        self.got: list[bytes] = []
+        self.write = self.got.append
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    async def send(self, message: Any) -> None:
+        raise AssertionError(message)
+
+
+def stream_to(client: Client) -> tuple[EventStream, Any]:
+    exchange: Any = SimpleNamespace(
+        send=client.send,
+        recovery=Recovery(CHAT, b'{"messages": []}', ""),
+        request=SimpleNamespace(answer=None),
+        record=SimpleNamespace(output_tokens=0),
+        clock=StreamClock(0.0, Latency(), itl := Latency()),
+        itl=itl,
+    )
+    return EventStream(exchange), exchange
+
+
+def test_chunks_of_events_go_on_as_they_are_and_are_counted() -> None:
+    client = Client()
+    stream, exchange = stream_to(client)
+    events = [FIRST, *[TOKEN] * 40, TOKEN + TOKEN, LAST, usage_event("id", "m", 44), DONE]
+    chunks = list(map(chunk, events))
+    assert not stream.take_chunk(chunks[0])
+    assert stream.take(events[0])
+    for one in chunks[1:]:
+        assert stream.take_chunk(one)
+        assert client.got[-1] is one
+    stream.count()
+    assert client.got == chunks
+    assert stream.told_output_tokens() == 44 == told_output_tokens(b"".join(events))
+    other, by_pieces = stream_to(Client())
+    for event in events:
+        assert other.take(event)
+    assert (
+        exchange.record.output_tokens == by_pieces.record.output_tokens == 45
+    )  # with FIRST, usage
+    edges_s = [1e-4]
+    assert exchange.itl.buckets(edges_s)[-1] == by_pieces.itl.buckets(edges_s)[-1]
+    assert exchange.recovery.broken() == by_pieces.recovery.broken() == b""
+    assert exchange.recovery._sent == by_pieces.recovery._sent
+    assert exchange.recovery._sent.text == WORD * 43
+
+
+def test_an_error_of_the_engine_is_not_passed_on_among_the_chunks() -> None:
+    client = Client()
+    stream, exchange = stream_to(client)
+    stream.take(FIRST)
+    for _ in range(3):
+        assert stream.take_chunk(chunk(TOKEN))
+    for events in (DIED, TOKEN + DIED):
+        assert not stream.take_chunk(chunk(events))
+        with pytest.raises(EngineError):
+            stream.take(events)
+    assert client.got == list(map(chunk, [FIRST, TOKEN, TOKEN, TOKEN]))
+    assert exchange.recovery.broken() is None
+    assert exchange.recovery._sent.text == WORD * 3
+
+
+def test_within_an_event_no_chunk_goes_on_as_it_is() -> None:
+    client = Client()
+    stream, _ = stream_to(client)
+    stream.take(FIRST)
+    stream.take(TOKEN[:10])
+    assert not stream.take_chunk(chunk(TOKEN[10:]))
+    stream.take(TOKEN[10:])
+    assert stream.take_chunk(chunk(TOKEN))
+    assert client.got == list(map(chunk, [FIRST, TOKEN, TOKEN]))
+
+
+def test_a_slow_client_is_sent_some_more_chunks_and_then_no_more() -> None:
+    client = Client()
+    stream, _ = stream_to(client)
+    assert stream.take(FIRST)
+    client.write_paused = True
+    more = 0
+    while stream.take_chunk(chunk(TOKEN)):
+        more += 1
+        assert more < 100
+    assert not stream.take_chunk(chunk(TOKEN))
+    assert not stream.take(TOKEN)
+    client.write_paused = False
+    assert stream.take(TOKEN)
+    assert stream.take_chunk(chunk(TOKEN))
+    assert client.got == list(map(chunk, [FIRST, *[TOKEN] * (more + 3)]))
+
+
+def test_a_client_that_has_gone_is_written_nothing() -> None:
+    client = Client()
+    stream, _ = stream_to(client)
+    stream.take(FIRST)
+    client.closing = True
+    assert not stream.take_chunk(chunk(TOKEN))
+    assert stream.take(TOKEN)
+    assert client.got == [chunk(FIRST)]

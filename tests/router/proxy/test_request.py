@@ -1,0 +1,160 @@
+import json
+from typing import Any
+
+import pytest
+
+from serving.dispatch import ExpectedOutput
+from serving.mistral import ModelRules
+from serving.placement import Work
+from serving.router.http.asgi import Headers
+from serving.router.http.errors import ApiError
+from serving.router.proxy.request import (
+    RoutingFields,
+    decode,
+    encode,
+    engine_request,
+    routing_fields,
+    work_of,
+)
+from serving.router.replicas.model import Model
+
+CHAT = "/v1/chat/completions"
+RULES = ModelRules("mistral-test/small", "v11", context_tokens=1000, image_limit=2)
+
+
+def fields_of(body: bytes) -> RoutingFields:
+    return routing_fields(decode(body))
+
+
+def to_engine(body: dict[str, Any], rules: ModelRules | None = RULES, **facts: Any) -> Any:
+    raw = json.dumps(body).encode()
+    return engine_request(CHAT, raw, decode(raw), Model("mistral-test/small", rules=rules, **facts))
+
+
+def test_the_fields_are_read_and_all_else_is_left_alone() -> None:
+    fields = fields_of(b'{"model": "m", "messages": [{"content": [1, null]}], "max_tokens": 7}')
+    assert fields == RoutingFields(model="m", max_tokens=7)
+
+
+def test_numbers_are_read_as_leniently_as_vllm_reads_them() -> None:
+    assert fields_of(b'{"max_tokens": "16"}') == fields_of(b'{"max_tokens": 16.0}')
+
+
+def test_null_fields_count_as_absent() -> None:
+    assert fields_of(b'{"model": null, "max_tokens": null}') == RoutingFields()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b'{"model": "m"} {}', "trailing characters"),
+        (b'{"model": "\xff"}', "not valid JSON"),
+        (b'{"messages": ' + b"[" * 100_000, "nested too deeply"),
+        (b'["m"]', "Expected `object`, got `array`"),
+        (b"null", "Expected `object`, got `null`"),
+        (b'{"model": 5}', "`$.model`"),
+        (b'{"max_tokens": "many"}', "`$.max_tokens`"),
+    ],
+)
+def test_what_is_no_request_is_a_400_that_says_why(body: bytes, says: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        fields_of(body)
+    assert raised.value.status == 400
+    assert says in raised.value.message
+
+
+def test_the_error_keeps_what_the_client_wrote_to_itself() -> None:
+    with pytest.raises(ApiError) as raised:
+        fields_of(b'{"messages": "a secret", "model": {"another": "secret"}}')
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize("body", [b'{"x": "a\\ud800"}', b'{"x": 1e400}', b"\xef\xbb\xbf{}"])
+def test_json_that_the_engines_take_beyond_the_standard_is_taken(body: bytes) -> None:
+    raw = body
+    assert engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES)).body is raw
+
+
+def test_half_a_surrogate_pair_survives_a_change_elsewhere() -> None:
+    body = {"x": "a\ud800"}
+    assert json.loads(encode(body)) == body
+
+
+def work(path: str = CHAT, headers: Headers | None = None, **body: Any) -> Work:
+    fields = routing_fields(body)
+    model = Model("mistral-test/small", rules=RULES)
+    return work_of(path, fields, body, model, ExpectedOutput(512), headers or [])
+
+
+def test_work_is_the_prompt_by_its_size_and_the_clients_limit() -> None:
+    asked = work(messages=[{"role": "user", "content": "x" * 4000}], max_tokens=100, stream=True)
+    assert asked.prompt_tokens == asked.prefix.tokens == pytest.approx(1000, rel=0.01)
+    assert (asked.output_tokens, asked.streamed) == (100, True)
+
+
+@pytest.mark.parametrize("limit", [None, 0, -1_000_000, 10**30, 513])
+def test_a_limit_that_says_nothing_books_the_expected_answer(limit: int | None) -> None:
+    assert work(max_tokens=limit).output_tokens == 512
+
+
+@pytest.mark.parametrize("n", [None, 0, 1, 3])
+def test_each_of_several_answers_is_booked(n: int | None) -> None:
+    assert work(max_tokens=9, n=n).output_tokens == 9 * (n or 1)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["max_tokens", "max_completion_tokens", "max_output_tokens"],
+)
+def test_each_api_names_its_limit_differently(field: str) -> None:
+    limits: dict[str, Any] = {field: 9}
+    assert work(**limits).output_tokens == 9
+
+
+def test_what_generates_nothing_takes_no_room() -> None:
+    asked = work("/tokenize", messages=[{"role": "user", "content": "x" * 4000}])
+    assert (asked.prompt_tokens, asked.output_tokens) == (0, 0)
+
+
+def test_a_session_is_named_by_header_or_body() -> None:
+    assert work().session is None
+    assert work(prompt_cache_key=5).session is None
+    assert work(prompt_cache_key="key").session == "key"
+    assert work(prompt_cache_key="key", headers=[(b"x-session-id", b"id")]).session == "id"
+
+
+def test_max_completion_tokens_wins_over_the_deprecated_max_tokens() -> None:
+    assert work(max_tokens=9, max_completion_tokens=5).output_tokens == 5
+
+
+def test_a_request_that_needs_nothing_is_sent_as_the_very_bytes_that_came() -> None:
+    raw = b' {"messages" : [{"role":"user","content":"caf\\u00e9"}], "temperature":1.50 } '
+    request = engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES))
+    assert request.body is raw
+    assert (request.headers, request.answer) == ([], None)
+
+
+def test_what_was_done_is_told_in_headers() -> None:
+    request = to_engine({"max_tokens": 5000, "reasoning_effort": "low", "documents": []})
+    assert json.loads(request.body) == {"max_tokens": 1000}
+    headers = dict(request.headers)
+    assert headers[b"x-max-tokens-clamped"] == b"1000"
+    assert headers[b"x-request-warnings"].count(b"; ") == 1
+    assert request.answer is None
+
+
+def test_an_answer_that_needs_work_has_someone_to_do_it() -> None:
+    assert to_engine({"reasoning_format": "separate"}).answer is not None
+
+
+def test_a_request_that_cannot_be_meant_is_openais_400() -> None:
+    with pytest.raises(ApiError) as raised:
+        to_engine({"chat_template": "{{ x }}"})
+    assert (raised.value.status, raised.value.param) == (400, "chat_template")
+
+
+def test_a_model_without_rules_gets_everything_as_it_is() -> None:
+    request = to_engine({"chat_template": "{{ x }}", "max_tokens": 10**9}, rules=None)
+    assert json.loads(request.body) == {"chat_template": "{{ x }}", "max_tokens": 10**9}

@@ -1,0 +1,342 @@
+"""A stream that breaks goes on from another replica, and the client sees one unbroken answer."""
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.router.proxy.stream_resumption import CHAT, COMPLETIONS, Recovery, obstacle
+from tests.router.test_app import error_of
+from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
+from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.stand_in_engine import STREAM_HEAD
+from tests.support.storyteller import (
+    FAULTS,
+    PROMPT_TOKENS,
+    STORY,
+    Fault,
+    Storyteller,
+    breaking,
+    breaks_within_an_event,
+    fails_on_the_request,
+    resets,
+    says_that_it_died,
+)
+from tests.support.waiting import eventually
+
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": [{"role": "user", "content": "Tell a story."}]},
+    COMPLETIONS: {"prompt": "Tell a story.", "max_tokens": 100},
+}
+each_fault = pytest.mark.parametrize("fault", FAULTS)
+each_endpoint = pytest.mark.parametrize("path", BODIES)
+HANG = {"check_period_s": 0.05, "check_timeout_s": 0.5}
+
+
+async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
+    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
+    return await router.http.post(path, json=body, headers={"x-request-id": "id"})
+
+
+def events(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The events of a stream that ended as it should."""
+    *data, done, end = answer.text.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in data]
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    choices = [choice for event in events for choice in event["choices"]]
+    return "".join(c["text"] if "text" in c else c["delta"].get("content", "") for c in choices)
+
+
+def seen(answer: httpx.Response) -> list[Any]:
+    """The events without what is an engine's own, and whether they are of the first."""
+    own = {"created", "continued"}
+    return [{k: v for k, v in event.items() if k not in own} for event in events(answer)]
+
+
+@each_endpoint
+@each_fault
+async def test_a_stream_goes_on_where_it_stopped(
+    start_router: StartRouter, path: str, fault: Fault
+) -> None:
+    router = await start_router(breaking(6, fault), Storyteller, **HANG)
+    answer = await told(router, path, stream_options={"include_usage": True})
+    undisturbed = await told(router, path, stream_options={"include_usage": True})
+    assert answer.headers["x-replica"] == "replica-0"
+    assert undisturbed.headers["x-replica"] == "replica-1"
+    assert seen(answer) == seen(undisturbed)
+    begins = 7 if path == CHAT else 6
+    assert [event.get("continued", False) for event in events(answer)] == (
+        [False] * begins + [True] * (len(events(answer)) - begins)
+    )
+    assert not any("continued" in event for event in events(undisturbed))
+    assert len({event["created"] for event in events(answer)}) == 1
+    assert text_of(events(answer)) == "".join(STORY)
+    assert events(answer)[-1]["usage"] == {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": len(STORY),
+        "total_tokens": PROMPT_TOKENS + len(STORY),
+    }
+    assert await router.loads() == [(0, 0), (0, 0)]
+
+
+@each_endpoint
+@pytest.mark.parametrize("stop", [None, "never", "a very long one that never comes"])
+async def test_it_may_stop_after_any_token(
+    start_router: StartRouter, path: str, stop: str | None
+) -> None:
+    router = await start_router(breaking(0, resets), Storyteller, hold_off_s=0)
+    breaks, _ = router.engines
+    assert issubclass(breaks, Storyteller)
+    fields = {} if stop is None else {"stop": stop}
+    for after in range(len(STORY)):
+        breaks.breaks_after = after
+        answer = await told(router, path, **fields)
+        assert breaks.requests == after + 1
+        assert text_of(events(answer)) == "".join(STORY)
+        await eventually(lambda: not router.directory.models[MODEL].replicas[0].health.left_out)
+
+
+@each_endpoint
+@pytest.mark.parametrize("limit", [7, 10, 20])
+async def test_the_limit_is_that_of_the_whole_answer(
+    start_router: StartRouter, path: str, limit: int
+) -> None:
+    router = await start_router(breaking(6, resets), Storyteller)
+    answer = events(await told(router, path, max_tokens=limit))
+    assert text_of(answer) == "".join(STORY[:limit])
+    assert answer[-1]["choices"][0]["finish_reason"] == "length"
+
+
+async def test_a_completion_without_a_limit_has_vllms(start_router: StartRouter) -> None:
+    router = await start_router(breaking(6, resets), Storyteller)
+    body = {"model": MODEL, "stream": True, "prompt": [1, 2, 3]}
+    answer = await router.http.post(COMPLETIONS, json=body)
+    assert text_of(events(answer)) == "".join(STORY[:16])
+
+
+@each_endpoint
+async def test_it_may_break_more_than_once(start_router: StartRouter, path: str) -> None:
+    broken = [breaking(5, fault) for fault in (resets, breaks_within_an_event, says_that_it_died)]
+    router = await start_router(*broken, Storyteller)
+    assert text_of(events(await told(router, path))) == "".join(STORY)
+    assert [engine.requests for engine in router.engines] == [1, 1, 1, 1]
+
+
+@each_endpoint
+async def test_without_another_replica_it_waits_for_a_new_one(
+    start_router: StartRouter, path: str
+) -> None:
+    router = await start_router(breaking(6, resets), Storyteller, hold_off_s=0.05)
+    first, second = router.infos
+    router.directory.update(MODEL, [first])
+    answer = asyncio.create_task(told(router, path))
+    served = router.directory.models[MODEL]
+    await eventually(lambda: router.engines[0].requests == 1)
+    router.directory.update(MODEL, [])
+    await eventually(lambda: served.dispatcher.waiting == 1)
+    router.directory.update(MODEL, [second])
+    assert text_of(events(await answer)) == "".join(STORY)
+    assert [engine.requests for engine in router.engines] == [1, 1]
+
+
+@each_endpoint
+async def test_replicas_that_cannot_go_on_are_passed_over(
+    start_router: StartRouter, path: str
+) -> None:
+    router = await start_router(
+        breaking(5, resets), IsUnavailable, IsUnavailable, ResetsAfterHead, Storyteller
+    )
+    assert text_of(events(await told(router, path))) == "".join(STORY)
+
+
+async def test_a_long_answer_goes_on_too(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is read in between, and not kept as it was."""
+    monkeypatch.setattr("serving.router.proxy.stream_resumption._FOLD_BYTES", 500)
+    router = await start_router(breaking(20, resets), Storyteller)
+    assert text_of(events(await told(router, CHAT, stop="never"))) == "".join(STORY)
+
+
+async def test_separated_reasoning_goes_on_too(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the router makes of an answer, it makes of one answer, not of two."""
+    thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
+    monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
+    monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
+    router = await start_router(breaking(3, resets), Storyteller)
+    answer = events(await told(router, CHAT, reasoning_format="separate"))
+    deltas = [event["choices"][0]["delta"] for event in answer]
+    assert "".join(delta.get("reasoning", "") for delta in deltas) == "Well, so."
+    assert text_of(answer) == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "says"),
+    [
+        (CHAT, {"n": 2}, "requests with n "),
+        (CHAT, {"messages": [{"role": "assistant", "content": "a"}]}, "the client has begun"),
+        (CHAT, {"logprobs": True}, "requests with logprobs "),
+        (CHAT, {"response_format": {"type": "json_object"}}, "structured output"),
+        (CHAT, {"structured_outputs": {"regex": "a*"}}, "structured_outputs"),
+        (COMPLETIONS, {"logprobs": 0}, "requests with logprobs "),
+        (COMPLETIONS, {"echo": True}, "requests with echo "),
+        (COMPLETIONS, {"prompt": ["one", "two"]}, "several prompts"),
+    ],
+)
+async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete(
+    start_router: StartRouter, path: str, fields: dict[str, Any], says: str
+) -> None:
+    router = await start_router(breaking(6, says_that_it_died), Storyteller)
+    got = await broken_text(router, path, **fields)
+    *_, last, end = got.split("\n\n")
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert (error["type"], error["code"], end) == ("server_error", "replica_failed", "")
+    assert says in error["message"]
+    assert "incomplete" in error["message"]
+    assert "[DONE]" not in got
+    assert router.engines[1].requests == 0
+
+
+async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> str:
+    """What the client got of a stream that ended in an error and cannot look complete."""
+    body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
+    got = b""
+    async with router.http.stream("POST", path, json=body) as answer:
+        with pytest.raises(httpx.RemoteProtocolError):
+            async for part in answer.aiter_raw():
+                got += part
+    return got.decode()
+
+
+async def test_a_tool_call_half_sent_is_not_continued(start_router: StartRouter) -> None:
+    def calls(engine: Storyteller) -> None:
+        call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"a'}}
+        engine._event({"model": "m"}, {"delta": {"tool_calls": [call]}}, None)
+        engine.reset()
+
+    router = await start_router(breaking(2, calls), Storyteller)
+    got = await broken_text(router)
+    assert "a tool call that has begun cannot be continued" in got
+    assert router.engines[1].requests == 0
+
+
+async def test_an_answer_that_would_go_on_differently_is_not_continued(
+    start_router: StartRouter,
+) -> None:
+    """The client has spaces that no replica says again."""
+
+    class Other(Storyteller):
+        def _told_before(self, request: dict[str, Any]) -> int:
+            return 13
+
+    router = await start_router(breaking(7, resets), Other, Other)
+    got = await broken_text(router)
+    assert "no other replica could go on with it" in got
+    assert "There" not in got
+    assert [engine.requests for engine in router.engines] == [1, 1, 1]
+    _, *others = router.directory.models[MODEL].replicas
+    assert not any(other.health.left_out for other in others)
+
+
+@pytest.mark.parametrize("usage_asked", [False, True])
+async def test_an_answer_that_has_ended_lacks_no_more_than_its_end(
+    start_router: StartRouter, usage_asked: bool
+) -> None:
+    router = await start_router(breaking(len(STORY), resets), Storyteller)
+    answer = await told(router, CHAT, stream_options={"include_usage": usage_asked})
+    assert text_of(events(answer)) == "".join(STORY)
+    assert router.engines[1].requests == 0
+
+
+def says_at_once(fault: Fault) -> type[Engine]:
+    class Failing(Engine):
+        async def stream(self, request: dict[str, Any]) -> None:
+            self.transport.write(STREAM_HEAD)
+            fault(self)  # type: ignore[arg-type]
+
+        write_event = Storyteller.write_event
+
+    return Failing
+
+
+async def test_an_engines_error_before_the_first_byte_is_no_answer(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(says_at_once(says_that_it_died), Storyteller)
+    for fields in ({}, {"n": 2}):
+        answer = await told(router, CHAT, **fields)
+        assert text_of(events(answer)) == "".join(STORY)
+        assert answer.headers["x-replica"] == "replica-1"
+
+
+async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(says_at_once(fails_on_the_request), Storyteller)
+    assert error_of(await told(router, CHAT), 500)["code"] == "request_failed"
+    assert router.engines[1].requests == 0
+
+
+@each_endpoint
+async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
+    start_router: StartRouter, path: str
+) -> None:
+    """A grammar that fails amid an answer, say: the stream ends with an error that blames the
+    request, and all replicas stay."""
+    router = await start_router(*[breaking(3, fails_on_the_request)] * 2)
+    for _ in range(10):
+        answer = await broken_text(router, path)
+        error = json.loads(answer.split("\n\n")[-2].removeprefix("data: "))["error"]
+        assert error["code"] == "request_failed"
+        assert "[DONE]" not in answer
+        assert not any(
+            replica.health.left_out for replica in router.directory.models[MODEL].replicas
+        )
+    assert sum(engine.requests for engine in router.engines) == 10
+
+
+async def test_the_requests_own_error_within_a_stream_is_the_clients(
+    start_router: StartRouter,
+) -> None:
+    def refuses(engine: Storyteller) -> None:
+        engine.write_event({"error": {"message": "too long", "code": 400}})
+        engine.transport.write(b"0\r\n\r\n")
+
+    router = await start_router(breaking(3, refuses), Storyteller)
+    assert "too long" in (await told(router, CHAT)).text
+    assert router.engines[1].requests == 0
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 4096, 1 << 20, 1 << 22])
+@pytest.mark.parametrize(
+    "stream", [random.Random(1).randbytes(3 << 20), b"data: {}\n\n" * 1000, b"x" * (3 << 20)]
+)
+def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
+    stream = stream[: 20_000 * piece_bytes]
+    recovery = Recovery(CHAT, b"{}", obstacle="")
+    pieces = [stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)]
+    assert b"".join(map(recovery.feed, pieces)) + recovery.end() == stream
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"n": 1, "logprobs": False, "response_format": {"type": "text"}, "tools": [{}]},
+        {"max_tokens": 5, "max_completion_tokens": None, "top_logprobs": None},
+    ],
+)
+def test_plain_text_has_no_obstacle(fields: dict[str, Any]) -> None:
+    assert obstacle(CHAT, BODIES[CHAT] | fields) == ""
+
+
+def test_other_endpoints_have_one() -> None:
+    assert "/v1/messages" in obstacle("/v1/messages", {"messages": []})
