@@ -13,7 +13,7 @@ class ExpectedOutput:
         self._mean_tokens = float(first_guess_tokens)
 
     def tokens(self, limit: int | None) -> int:
-        """Of an answer that the client limits to so many, or not at all."""
+        """How long an answer will be that the client limits to so many, or not at all."""
         expected = round(self._mean_tokens)
         return expected if limit is None or not 0 < limit < expected else limit
 

@@ -53,11 +53,11 @@ class ReplicaLoad:
         self.prefill_tokens = 0
         """Uncached tokens of the prompts that have no first token yet."""
         self.kv_tokens = 0
-        """Of the KV cache that the requests need until their ends; what they share counts once."""
+        """The KV cache that the requests need until their ends; what they share counts once."""
         self.context_tokens = 0
-        """Of all prompts and expected answers: what the attention of a decode step reads."""
+        """All prompts and expected answers: what the attention of a decode step reads."""
         self.output_tokens = 0
-        """Of the expected answers."""
+        """The expected answers."""
         self.booked_s = float("-inf")
         """When something was booked last."""
         self._prefilling: dict[Booking, None] = {}
@@ -74,7 +74,7 @@ class ReplicaLoad:
 
     @property
     def tokens(self) -> int:
-        """Of all prompts and expected answers that are not finished."""
+        """All prompts and expected answers that are not finished."""
         return self.context_tokens
 
     @property
@@ -160,7 +160,7 @@ class ReplicaLoad:
         return excess * steps * self.rates.step_ms(context_tokens)
 
     def _waiting_tokens(self, now_s: float) -> float:
-        """Of prefill that the engine has still to do."""
+        """Prefill that the engine has still to do."""
         if not self._prefilling:
             return 0.0
         first = next(iter(self._prefilling))
@@ -169,7 +169,7 @@ class ReplicaLoad:
         return self.prefill_tokens - min(done, first.prefill_tokens)
 
     def _prefilled_tokens(self, now_s: float) -> float:
-        """That the engine has read since the beginning."""
+        """Prompt tokens that the engine has read since the beginning."""
         return self._booked_prefill_tokens - self._waiting_tokens(now_s)
 
     def _add_prefill(self, booking: "Booking", now_s: float) -> None:
