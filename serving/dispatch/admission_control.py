@@ -140,8 +140,8 @@ class AdmissionControl:
     def _admits_returning(
         self, retry: RetryReservation, share: float, now_s: float
     ) -> tuple[bool, float]:
-        """The same for one that was rejected before. Too early, it may use what stands idle, and is
-        told again the time that it was told.
+        """Whether the queue takes one that was rejected before, and how long it would wait. Too
+        early, it may use what stands idle, and is told again the time that it was told.
         """
         queue_s, _ = self._waits_s(retry.priority, share, now_s)
         is_early = retry.retry_at_s > now_s

@@ -176,7 +176,7 @@ class Dispatcher:
         """These replicas are up, by id, and take requests but for those that are `ejected`. One
         that stays keeps its load; one that starts anew has another id.
         """
-        for replica_id in self.fleet.loads.keys() - replicas.keys():
+        for replica_id in [one for one in self.fleet.loads if one not in replicas]:
             self.fleet.remove(replica_id)
         for replica_id, capacity in replicas.items():
             if replica_id not in self.fleet.loads:
@@ -203,11 +203,8 @@ class Dispatcher:
         if learnt:
             rates = [rates.prefill_tokens_per_s for rates in learnt]
             self._prefill_tokens_per_s = sum(rates) / len(rates)
-        capacity, offered, retries = (
-            self._headroom.capacity,
-            self._offered_load,
-            self._admission.retries,
-        )
+        capacity, offered = self._headroom.capacity, self._offered_load
+        retries = self._admission.retries
         return Report(
             offered_prefill_tokens=offered.prefill_tokens,
             waiting_prefill_tokens=offered.waiting_prefill_tokens,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import repeat
 
 from serving.placement import UNLIMITED, Capacity, ReplicaLoad
 
@@ -36,7 +35,7 @@ class Headroom:
     def tokens(self, now_s: float) -> list[int]:
         """For each replica the KV tokens of the largest request that fits now; -1 if none does."""
         if not self._is_bounded:
-            return list(repeat(_ANY_TOKENS, len(self.replicas)))
+            return [_ANY_TOKENS] * len(self.replicas)
         max_itl_ms = self._max_itl_ms
         found = []
         for load in self.replicas:  # Dozens of them, at each request: so without a call for each.

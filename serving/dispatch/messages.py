@@ -41,7 +41,7 @@ class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     booked: float
     """Parts of a replica that its requests hold, on all replicas together."""
     waiting: float
-    """The same for those that wait in its queue or were told to come back."""
+    """Parts of a replica that its queue and those who were told to come back wait for."""
 
 
 class RetryIssued(msgspec.Struct, frozen=True, array_like=True, tag="retry_issued"):

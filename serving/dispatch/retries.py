@@ -23,7 +23,7 @@ class RetryReservation:
 
     key: int
     number: int | None
-    """Of arrival, kept for those that had waited in the queue; the others stand behind it."""
+    """Its place by arrival, kept for one that had waited in the queue; None: behind all."""
     priority: int
     share: float
     """The part of a replica that it will want from this router; 0 if another router issued it."""
@@ -66,7 +66,7 @@ class RetryReservations:
         self._publish(RetryIssued(retry.key, retry.priority, in_s, expires_in_s))
 
     def find(self, key: int | None, now_s: float) -> RetryReservation | None:
-        """Of those with this key the one that was issued first."""
+        """The first that was issued to this key and has not expired."""
         self._expire(now_s)
         entries = None if key is None else self._by_key.get(key)
         return entries[0][2] if entries else None

@@ -9,7 +9,7 @@ from serving.dispatch.service_rate import ServiceRate
 from serving.placement import ReplicaLoad, Work
 
 _HEAD = 64
-"""As many of the queue's first are looked at for one that its replica has headroom for."""
+"""How many of the queue's first are looked at for one whose replica has headroom for it."""
 _BYPASS = 0.5
 """Part of its own KV tokens that smaller requests may go past the first of the queue, before a
 replica is held for it. Half of the replicas at most are held so."""
@@ -41,7 +41,6 @@ class Scheduler:
         self._queue = queue
         self._headroom = headroom
         self._positions: dict[ReplicaLoad, int] = {}
-        """Of the headroom's replicas."""
         self._service_rate = service_rate
         self._choose = choose
 

@@ -27,7 +27,7 @@ class ServiceRate:
         self.booked = 0.0
         """Parts of a replica."""
         self.capacity = 1.0
-        """As many replicas, of which some may be other routers'."""
+        """Replicas that this router may fill: all of them, or its quota."""
         self.is_full = False
         """Whether someone waits: to be set as it changes, before the clock moves on."""
         self._now_s = now_s

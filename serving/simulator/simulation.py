@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from serving import dispatch
-from serving.dispatch import (
-    DEMAND_PERIOD_S,
-    Dispatcher,
-    Limits,
-    Message,
-    Rejection,
-    Reservation,
-    State,
-)
+from serving.dispatch import DEMAND_PERIOD_S, Dispatcher, Limits, Message, Reservation, State
 from serving.placement import Capacity, Policy, Rates, Work
 from serving.scaling import Scaler
 from serving.simulator import demand, workload
@@ -234,7 +226,7 @@ class Simulation:
         asked = dispatch.Request(work, key=next(self._keys))
         outcome = Outcome(request, now_s, NO_REPLICA)
         reservation = dispatcher.submit(asked, now_s)
-        if isinstance(reservation, Rejection):
+        if isinstance(reservation, dispatch.Rejection):
             self._finish(outcome)
         else:
             self._waiting[reservation] = outcome

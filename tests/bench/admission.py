@@ -77,7 +77,8 @@ class Bench:
     def reject(self) -> None:
         admission = self.dispatcher._admission
         limits, admission.limits = admission.limits, replace(admission.limits, max_waiting=0)
-        assert isinstance(self.submit(), Rejection)
+        lowest = replace(self.request(), priority=0)
+        assert isinstance(self.dispatcher.submit(lowest, self.now_s), Rejection)
         admission.limits = limits
 
 

@@ -20,7 +20,7 @@ from serving.dispatch import (
 from serving.placement import Capacity, Prefix, ReplicaLoad, Work
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
-"""Of a 24B model in bf16 on one GPU of 80 GB."""
+"""What a 24B model in bf16 has on one GPU of 80 GB."""
 STEP_S = 0.0187
 STEP_PER_SEQUENCE_S = 0.00012
 PREFILL_TOKENS_PER_S = 11_000

@@ -10,7 +10,7 @@ CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
 STARTUP_S = 60
 
 Choice = Callable[[list[str], float], str]
-"""Of these replicas at this time the one that a request prefers."""
+"""The one of these replicas that a request prefers at this time."""
 
 
 def work(kv_tokens: int, session: str | None = None) -> Work:

@@ -5,12 +5,6 @@ from serving.dispatch.messages import RouterDemand
 from tests.dispatch.setting import CAPACITY, STARTUP_S, Chosen, Setting, churn, work
 
 
-def test_where_there_is_headroom_nobody_waits() -> None:
-    setting = Setting()
-    reservation = setting.offer()
-    assert setting.place() == [reservation]
-
-
 def test_a_replica_is_not_loaded_beyond_its_kv_cache() -> None:
     setting = Setting()
     first, second, third = setting.offer(800), setting.offer(201), setting.offer(100)

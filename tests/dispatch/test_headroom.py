@@ -42,14 +42,6 @@ def test_headroom_is_what_can_be_decoded_in_time() -> None:
     assert headroom(replica(), max_itl_ms=15).tokens(0.0)[0] > 10**9
 
 
-def test_without_bounds_all_requests_fit() -> None:
-    unbounded = Headroom(CAPACITY, is_bounded=False)
-    assert not unbounded.has(1, 0.0)
-    unbounded.update([replica(4, 4)])
-    assert unbounded.tokens(0.0)[0] > 10**9
-    assert unbounded.has(10**9, 0.0)
-
-
 @pytest.mark.parametrize("loads", [[], [(700, 3)], [(4, 4)], [(0, 0)], [(900, 1), (700, 3)]])
 @pytest.mark.parametrize("tokens", [0.5, 300, 301, 5000])
 @pytest.mark.parametrize("max_itl_ms", [15, math.inf])

@@ -8,7 +8,7 @@ import msgspec
 from serving.dispatch import Dispatcher, Limits, Message, Outcome, Request, Reservation
 from serving.dispatch.messages import FirstToken, Placed, Released
 from serving.placement import Capacity, LeastCost, Work
-from tests.placement.works import prefix, work
+from tests.placement.works import work
 
 CAPACITY = Capacity(145_000, 256)
 REPLICAS = ("a", "b", "c")
@@ -112,27 +112,6 @@ def test_messages_about_what_is_not_known_are_ignored() -> None:
     early = Placed(1, "new", [1], [100], None, 100, 100, 0)
     router.receive("other", [early, FirstToken(1), Released(1, 10), Released(99)], 0.0)
     assert requests(router) == 0
-
-
-def test_a_replica_may_go_before_its_requests_end() -> None:
-    router = dispatcher()
-    reservation = place(router, 1, 2)
-    router.update({}, 0.0)
-    router.first_token(reservation, 0.1)
-    router.release(reservation, Outcome.SERVED, 1.0, 100)
-    router.update(dict.fromkeys(REPLICAS, CAPACITY), 1.0)
-    assert cached_tokens(router, work(1, 2), reservation.replica_id) == 0
-    assert requests(router) == 0
-
-
-def test_answers_are_prefixes_of_the_next_turn_but_those_that_failed() -> None:
-    for output_tokens, cached in ((100, 300), (0, 200)):
-        router = dispatcher()
-        reservation = place(router, 1, 2)
-        router.first_token(reservation, 0.1)
-        router.release(reservation, Outcome.SERVED, 1.0, output_tokens)
-        next_turn = Work(prefix(1, 2, 3, 4, answer=(2, 3)), 400, 100)
-        assert cached_tokens(router, next_turn, reservation.replica_id) == cached
 
 
 def test_the_demand_is_what_requests_hold_and_wait_for() -> None:

@@ -1,9 +1,7 @@
 import pytest
 
 from serving.dispatch.messages import RouterDemand
-from serving.dispatch.other_routers import OtherRouters
 from serving.dispatch.quota import divide, quotas
-from serving.placement import Fleet, LeastCost
 
 
 def demand(booked: float, waiting: float = 0.0) -> RouterDemand:
@@ -37,10 +35,3 @@ def test_all_routers_come_to_the_same_quotas() -> None:
 def test_where_requests_share_memory_more_of_them_fit() -> None:
     """Six replicas' worth of requests take but two."""
     assert quotas([demand(3, 9), demand(3, 9)], 4, 2.0)[0] == pytest.approx(4 * 3 / 2)
-
-
-def test_a_router_that_is_silent_is_forgotten() -> None:
-    others = OtherRouters(Fleet(LeastCost()))
-    others.note_demand("b", demand(3), 0)
-    assert others.demands(4.9) == [demand(3)]
-    assert others.demands(5.1) == []

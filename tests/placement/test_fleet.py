@@ -1,6 +1,6 @@
 import pytest
 
-from serving.placement import Booking, Capacity, Fleet, LeastCost, ReplicaLoad, RoundRobin, Work
+from serving.placement import Booking, Capacity, Fleet, LeastCost, ReplicaLoad, Work
 from tests.placement.works import prefix, work
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=256)
@@ -72,12 +72,3 @@ def test_how_much_of_a_prompt_is_cached_where_most_is() -> None:
     made.remove("a")
     assert made.most_cached_tokens(prefix(1, 2, 3, 4)) == 100
     assert Fleet(LeastCost()).most_cached_tokens(prefix(1)) == 0
-
-
-def test_any_policy_will_do() -> None:
-    made = Fleet(RoundRobin())
-    for replica_id in REPLICAS:
-        made.add(replica_id, CAPACITY)
-    all_of_them = candidates(made)
-    chosen = [made.choose(work(i), all_of_them, 0.0)[0].replica_id for i in range(4)]
-    assert chosen == ["a", "b", "c", "a"]

@@ -134,34 +134,6 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_waits_is_let_in_as_another_leaves() -> None:
-    clients = Clients()
-    first, _ = await clients.enter(), await clients.enter()
-    low, high = await clients.come(priority=1), await clients.come(priority=9)
-    assert clients.waiting == 2
-    clients.leave(first)
-    await settled()
-    assert (low.done(), high.done()) == (False, True)
-    clients.leave(await high)
-    await low
-
-
-async def test_a_client_that_leaves_the_queue_frees_its_place() -> None:
-    clients = Clients(max_waiting=1)
-    for _ in range(2):
-        await clients.enter()
-    waiting = await clients.come()
-    with pytest.raises(ApiError) as rejected:
-        await clients.enter()
-    assert rejected.value.code == "queue_full"
-    waiting.cancel()
-    await settled()
-    assert clients.waiting == 0
-    task = await clients.come()
-    assert clients.waiting == 1
-    task.cancel()
-
-
 @pytest.mark.parametrize("leaves_first", [True, False])
 async def test_a_client_that_leaves_as_its_turn_comes_keeps_nothing(leaves_first: bool) -> None:
     clients = Clients()
@@ -205,11 +177,3 @@ async def test_it_wakes_up_by_itself_for_those_who_wait_in_vain() -> None:
     with pytest.raises(ApiError) as rejected:
         await asyncio.wait_for(waiting, timeout=5)
     assert rejected.value.code == "wait_too_long"
-
-
-async def test_all_wait_for_the_first_replica() -> None:
-    clients = Clients(replicas=0)
-    waiting = [await clients.come() for _ in range(2)]
-    assert clients.waiting == 2
-    clients.served.update([clients.info])
-    await eventually(lambda: all(task.done() for task in waiting))
