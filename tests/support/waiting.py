@@ -7,17 +7,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_LEAST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.2
+
 
 def wait_for(
     condition: Callable[[], T], timeout_s: float = 60, what: str = "the condition is true"
 ) -> T:
     """Returns the first true value of `condition()`. Raises TimeoutError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline_s:
+    while True:
+        asked_s = time.monotonic()
+        if value := condition():
+            return value
+        answered_s = time.monotonic()
+        if answered_s > deadline_s:
             raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.005)
-    return value
+        # A condition that is costly to ask, over HTTP or of all processes, must not take a core.
+        time.sleep(min(max(_LEAST_PAUSE_S, 4 * (answered_s - asked_s)), _LONGEST_PAUSE_S))
 
 
 async def eventually(condition: Callable[[], object], within_s: float = 5) -> None:
