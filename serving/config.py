@@ -83,7 +83,7 @@ class RouterConfig(Section):
     ui: bool = False
     """Serve the page at /-/ui, which shows the models and their load to whoever can reach the
     router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
-    replica_hold_off_s: float = Field(ge=0, default=1)
+    replica_backoff_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until it is healthy; it is asked
     after twice as long each time in a row, up to a minute."""
     startup_s: float = Field(gt=0, default=120)

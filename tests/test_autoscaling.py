@@ -19,7 +19,7 @@ from ray.serve._private.deployment_info import DeploymentInfo
 from serving import autoscaling
 from serving.scaling import ScalingConfig, board
 from serving.scaling.autoscaler import PERIOD_S
-from tests.scaling.reports import told
+from tests.scaling.reports import timed
 
 APP = "app"
 MODEL = "org/m"
@@ -50,7 +50,7 @@ class Controller:
     def report(self, **values: float) -> None:
         """Reports like a router: everything of the last minute, each time."""
         self.now_s += PERIOD_S
-        report = told(self.now_s, **values).report
+        report = timed(self.now_s, **values).report
         reports = self._reports.setdefault(0, [])
         reports.append((self.now_s, report.named(MODEL)))
         reports[:] = [one for one in reports if one[0] > self.now_s - 60]

@@ -61,7 +61,7 @@ def screen(url: str, service: ServiceStatus) -> RenderableType:
 
 
 def model_parts(model_id: str, model: ModelStatus, objectives: Objectives) -> list[RenderableType]:
-    up = sum(not replica.left_out for replica in model.replicas)
+    up = sum(not replica.ejected for replica in model.replicas)
     state = "green" if up == len(model.replicas) else "yellow"
     head = Text.assemble(
         (model_id, "bold"),
@@ -121,7 +121,7 @@ def replicas(model: ModelStatus) -> Table:
             percent(replica.load),
             f"{replica.requests_in_flight}",
             tokens,
-            Text("left out" if replica.left_out else "", style="red"),
+            Text("ejected" if replica.ejected else "", style="red"),
         )
     return table
 

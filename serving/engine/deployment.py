@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
-from serving.engine.gate import Gate
+from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
 
@@ -61,7 +61,7 @@ class Engine:
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._stages: list[Any] = []
-        self._gate: Gate | None = None
+        self._access: AccessMiddleware | None = None
         with serve_log.kept():
             await self._start(entry)
 
@@ -74,10 +74,10 @@ class Engine:
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
         app = PromptTokensHeaders(await self._server.start())
-        self._gate = Gate(app, engine_token(), lambda: self._server.dead)
+        self._access = AccessMiddleware(app, engine_token(), lambda: self._server.dead)
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
-        await self._server.listen(self._gate, sock)
+        await self._server.listen(self._access, sock)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
         args = {
@@ -113,9 +113,9 @@ class Engine:
             raise RuntimeError("a pipeline stage of this replica ended")
 
     async def __del__(self) -> None:
-        if self._gate is None:
+        if self._access is None:
             return  # It never came up, and vLLM ends what it started.
-        drain = asyncio.ensure_future(self._gate.drain(self._drain_timeout_s))
+        drain = asyncio.ensure_future(self._access.drain(self._drain_timeout_s))
         hangs = asyncio.ensure_future(self._until_it_is_unhealthy())
         await asyncio.wait([drain, hangs], return_when=asyncio.FIRST_COMPLETED)
         hangs.cancel()

@@ -65,7 +65,7 @@ class LeastCost:
         without_headroom = columns[Column.FREE_KV_TOKENS] < context_tokens
         if without_headroom.any():
             for i in (without_headroom & (requests > 0)).nonzero()[0]:
-                costs_ms[i] += loads[i].room_ms(work, cached_tokens[i])
+                costs_ms[i] += loads[i].headroom_wait_ms(work, cached_tokens[i])
 
         near = (costs_ms <= costs_ms.min() * (1 + self.near)).nonzero()[0]
         if len(near) > 1:

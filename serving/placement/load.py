@@ -144,7 +144,7 @@ class ReplicaLoad:
         held = bisect_left(cached, True, key=lambda i: hashes[i] not in self._held)
         return tokens - ends_tokens[held - 1] if held else tokens
 
-    def has_room(self, work: Work, cached_tokens: int) -> bool:
+    def has_headroom(self, work: Work, cached_tokens: int) -> bool:
         """Whether the request can run at once, beside all that is booked."""
         return (
             self.requests < self.capacity.max_num_seqs
@@ -160,7 +160,7 @@ class ReplicaLoad:
         step_ms = max_itl_ms * (1 - prefill_share)
         return self.rates.context_tokens(step_ms) - self.context_tokens
 
-    def room_ms(self, work: Work, cached_tokens: int) -> float:
+    def headroom_wait_ms(self, work: Work, cached_tokens: int) -> float:
         """The wait for headroom, in ms: until requests have ended whose place in the KV cache and
         the batch this one needs. As many as the replica can run all end within the time of one
         answer.
@@ -279,7 +279,7 @@ class Booking:
         self._own_tokens = work.prompt_tokens - in_blocks
         self._own_tokens += work.output_tokens
         # What waits for room says nothing of the rate.
-        self._learn = learn and work.streamed and load.has_room(work, cached_tokens)
+        self._learn = learn and work.streamed and load.has_headroom(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
         load._hold(self.prefix)
         load._add_prefill(self, now_s)

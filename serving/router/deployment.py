@@ -59,7 +59,7 @@ class Router:
         self._draining = False
         tenants = Tenants(config.tenants)
         token = engine_token()
-        check = HealthCheck(token, config.replica_hold_off_s)
+        check = HealthCheck(token, config.replica_backoff_s)
         directory = self._directory = Directory(models, config, check)
         loop = asyncio.get_running_loop()
 

@@ -39,11 +39,11 @@ class Autoscaler:
         starting = target - up
         self._startup.observe(up, starting, now_s)
         startup_s = self._startup.seconds(now_s)
-        told = read(self._model_id, series)
+        timed = read(self._model_id, series)
         observed = None
-        for before_s, at_s in self._moments.pass_by(told):
+        for before_s, at_s in self._moments.pass_by(timed):
             observed = observed_at(
-                told, before_s, at_s, up=up, starting=starting, startup_s=startup_s
+                timed, before_s, at_s, up=up, starting=starting, startup_s=startup_s
             )
             self._decision = self._scaler.decide(observed, at_s)
         if self._decision is None:

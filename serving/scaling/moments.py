@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from serving.scaling.observed import Observed
-from serving.scaling.report import Report, Told
+from serving.scaling.report import Report, TimedReport
 
 _SILENT_S = 10.0
 """A router that is this far behind the others is not waited for."""
@@ -17,16 +17,16 @@ class Moments:
         self._period_s = period_s
         self._now_s: float | None = None
 
-    def pass_by(self, told: Mapping[str, Sequence[Told]]) -> Iterator[tuple[float, float]]:
+    def pass_by(self, timed: Mapping[str, Sequence[TimedReport]]) -> Iterator[tuple[float, float]]:
         """Yields the end of each period that has passed since the last call, with the time of the
         one before. The first call covers all that the routers remember: what was known here before
         a restart is known again.
         """
-        if not told:
+        if not timed:
             return
-        newest_s = [reports[-1].at_s for reports in told.values()]
+        newest_s = [reports[-1].at_s for reports in timed.values()]
         until_s = min(at_s for at_s in newest_s if at_s > max(newest_s) - _SILENT_S)
-        oldest_s = min(reports[0].at_s for reports in told.values())
+        oldest_s = min(reports[0].at_s for reports in timed.values())
         if self._now_s is None or self._now_s < oldest_s:
             self._now_s = oldest_s
         while (left_s := until_s - self._now_s) >= self._period_s:
@@ -37,7 +37,7 @@ class Moments:
 
 
 def observed_at(
-    told: Mapping[str, Sequence[Told]],
+    timed: Mapping[str, Sequence[TimedReport]],
     before_s: float,
     now_s: float,
     *,
@@ -45,14 +45,14 @@ def observed_at(
     starting: int,
     startup_s: float,
 ) -> Observed:
-    """What the routers knew at `now_s`, and the work that came since `before_s`. `told` must hold a
-    report.
+    """What the routers knew at `now_s`, and the work that came since `before_s`. At least
+    one router must have reported.
     """
-    reports = [_at(one, now_s) for one in told.values()]
+    reports = [_at(one, now_s) for one in timed.values()]
 
     def per_s(total: Callable[[Report], float]) -> float:
         came = sum(
-            _until(one, now_s, total) - _until(one, before_s, total) for one in told.values()
+            _until(one, now_s, total) - _until(one, before_s, total) for one in timed.values()
         )
         return came / (now_s - before_s)
 
@@ -78,16 +78,16 @@ def observed_at(
     )
 
 
-def _at(told: Sequence[Told], now_s: float) -> Report:
+def _at(timed: Sequence[TimedReport], now_s: float) -> Report:
     """The last report until `now_s`, or the first if there was none."""
-    return told[max(0, bisect_right(told, now_s, key=lambda one: one.at_s) - 1)].report
+    return timed[max(0, bisect_right(timed, now_s, key=lambda one: one.at_s) - 1)].report
 
 
-def _until(told: Sequence[Told], now_s: float, total: Callable[[Report], float]) -> float:
+def _until(timed: Sequence[TimedReport], now_s: float, total: Callable[[Report], float]) -> float:
     """The total until `now_s`, as if it had come evenly between two reports."""
-    after = bisect_right(told, now_s, key=lambda one: one.at_s)
-    if after in (0, len(told)):
-        return total(told[max(0, after - 1)].report)
-    first, second = told[after - 1], told[after]
+    after = bisect_right(timed, now_s, key=lambda one: one.at_s)
+    if after in (0, len(timed)):
+        return total(timed[max(0, after - 1)].report)
+    first, second = timed[after - 1], timed[after]
     part = (now_s - first.at_s) / (second.at_s - first.at_s)
     return total(first.report) + (total(second.report) - total(first.report)) * part

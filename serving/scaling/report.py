@@ -33,7 +33,7 @@ NAMES = [field.name for field in fields(Report)]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TimedReport:
     """A report and its time, of the router's clock."""
 
     at_s: float
@@ -42,20 +42,20 @@ class Told:
 
 def read(
     model_id: str, series: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
-) -> dict[str, list[Told]]:
+) -> dict[str, list[TimedReport]]:
     """The reports on a model, of each router, in order: from the named numbers, each as its times
     and values by router. A report of which a number is missing is passed over.
     """
     columns = [series.get(f"{model_id}/{name}", {}) for name in NAMES]
-    told: dict[str, list[Told]] = {}
+    timed: dict[str, list[TimedReport]] = {}
     for router_id in columns[0]:
         by_time: dict[float, list[float]] = {}
         for column in columns:
             for at_s, value in column.get(router_id, ()):
                 by_time.setdefault(at_s, []).append(value)
-        told[router_id] = [
-            Told(at_s, Report(*values))
+        timed[router_id] = [
+            TimedReport(at_s, Report(*values))
             for at_s, values in sorted(by_time.items())
             if len(values) == len(NAMES)
         ]
-    return {router_id: reports for router_id, reports in told.items() if reports}
+    return {router_id: reports for router_id, reports in timed.items() if reports}

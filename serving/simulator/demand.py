@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from serving.dispatch import Dispatcher
 from serving.scaling import Observed
 from serving.scaling.moments import observed_at
-from serving.scaling.report import Told
+from serving.scaling.report import TimedReport
 from serving.scaling.startup import StartupTime
 
 
@@ -14,17 +14,17 @@ class Demand:
         """`startup_s`: a first guess."""
         self._dispatchers = dispatchers
         self._startup = StartupTime(startup_s)
-        self._told: list[Told] = []
+        self._timed: list[TimedReport] = []
 
     def observe(self, *, up: int, starting: int, now_s: float) -> Observed | None:
         """What is asked for since the last time; None at the first."""
         self._startup.observe(up, starting, now_s)
-        told = [Told(now_s, dispatcher.report()) for dispatcher in self._dispatchers]
-        before, self._told = self._told, told
+        timed = [TimedReport(now_s, dispatcher.report()) for dispatcher in self._dispatchers]
+        before, self._timed = self._timed, timed
         if not before or before[0].at_s == now_s:
             return None
         return observed_at(
-            {str(router): pair for router, pair in enumerate(zip(before, told, strict=True))},
+            {str(router): pair for router, pair in enumerate(zip(before, timed, strict=True))},
             before[0].at_s,
             now_s,
             up=up,

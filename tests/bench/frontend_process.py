@@ -63,7 +63,7 @@ def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
-    """The vLLM of an engine, its application and its gate."""
+    """The vLLM of an engine, its application and its access."""
     port = _free_port()
     with _running(
         port, log, "tests.bench.frontend_process", json.dumps(flags), str(port)
@@ -139,13 +139,13 @@ def _wait_for_group(leader: "subprocess.Popen[bytes]") -> None:
 async def _serve(flags: dict[str, Any], port: int) -> None:
     # Here, because the load generator need not load vLLM.
     from serving.catalogue import LoopGuard
-    from serving.engine.gate import Gate
+    from serving.engine.access import AccessMiddleware
     from serving.engine.vllm.server import VllmServer
 
     server = VllmServer(flags, [MODEL], LoopGuard())
     app = await server.start()
     sock = socket.create_server((HOST, port), backlog=2048)
-    await server.listen(Gate(app, TOKEN, lambda: server.dead), sock)
+    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.dead), sock)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()

@@ -105,13 +105,13 @@ class _TooManyBad(Exception):
 
 
 def run(
-    arrivals: Sequence[Arrival], scaler: Scaler, replicas: int, setting: float, give_up: bool
+    arrivals: Sequence[Arrival], scaler: Scaler, replicas: int, setting: float, abort: bool
 ) -> Row | None:
-    """None: less than 99 % can be good, if it is to `give_up` then. `replicas` are there at
+    """None: less than 99 % can be good, if it is to `abort` then. `replicas` are there at
     first."""
     minutes = int(arrivals[-1].at_s / 60) + 1
     came, bad = [0] * minutes, [0] * minutes
-    most_bad = (1 - GOOD_SHARE) * len(arrivals) if give_up else math.inf
+    most_bad = (1 - GOOD_SHARE) * len(arrivals) if abort else math.inf
 
     def on_end(outcome: Outcome) -> None:
         minute = int(outcome.sent_s / 60)
@@ -173,7 +173,7 @@ def by_policy(name: str, arrivals: Sequence[Arrival], settings: Sequence[float])
     first = max(1, math.ceil(sum(work) / FIRST_S / FIRST_UTILIZATION))
     return leanest(
         settings,
-        lambda setting, give_up: run(arrivals, POLICIES[name](setting), first, setting, give_up),
+        lambda setting, abort: run(arrivals, POLICIES[name](setting), first, setting, abort),
     )
 
 
@@ -184,8 +184,8 @@ def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
     for window_s in WINDOWS_S:
         plans = {times: plan(work, window_s, times, STARTUP_S) for times in TIMES}
 
-        def run_with(times: float, give_up: bool, plans: dict[float, Plan] = plans) -> Row | None:
-            return run(arrivals, plans[times], plans[times].slots[0], times, give_up)
+        def run_with(times: float, abort: bool, plans: dict[float, Plan] = plans) -> Row | None:
+            return run(arrivals, plans[times], plans[times].slots[0], times, abort)
 
         cheaper = [
             times

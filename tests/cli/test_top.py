@@ -36,7 +36,7 @@ def top(monkeypatch: pytest.MonkeyPatch) -> Top:
 def test_without_a_terminal_it_is_shown_once_in_80_columns(top: Top) -> None:
     model = a_model(a_replica("r1", requests=3, tokens=620), a_replica("r2"))
     model.waiting = 4
-    model.replicas[1].left_out = True
+    model.replicas[1].ejected = True
     recent = model.recent
     recent.requests, recent.output_tokens, recent.refused, recent.failed = 250, 123_400, 7, 1
     recent.hit_rate, recent.expected_hit_rate = 0.63, 0.61

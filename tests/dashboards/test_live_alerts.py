@@ -126,7 +126,7 @@ async def fired_in_all(folder: Path) -> dict[str, set[str]]:
     async with contextlib.AsyncExitStack() as stack:
         routers = {
             scenario.name: await stack.enter_async_context(
-                running_router(*scenario.engines, hold_off_s=0.05, **scenario.settings)
+                running_router(*scenario.engines, backoff_s=0.05, **scenario.settings)
             )
             for scenario in SCENARIOS
         }

@@ -48,7 +48,7 @@ def stopping(
         pass
 
     engine: Any = SimpleNamespace(
-        _gate=SimpleNamespace(drain=drain),
+        _access=SimpleNamespace(drain=drain),
         _server=SimpleNamespace(close=close),
         _drain_timeout_s=60.0,
         check_health=check_health,

@@ -209,7 +209,7 @@ def costs_one_by_one(
         cost_ms += asked.output_tokens * rates.step_ms_per_context_token * read_tokens
         full = load.kv_tokens + context_tokens > load.capacity.kv_cache_tokens
         if load.requests and (full or load.requests >= load.capacity.max_num_seqs):
-            cost_ms += load.room_ms(asked, cached)
+            cost_ms += load.headroom_wait_ms(asked, cached)
         costs_ms.append(cost_ms)
     near_ms = min(costs_ms) * (1 + rule.near)
     near = [i for i, cost_ms in enumerate(costs_ms) if cost_ms <= near_ms]

@@ -198,13 +198,13 @@ def test_what_requests_share_takes_its_place_once() -> None:
 def test_room_is_what_the_cache_and_the_batch_have_left() -> None:
     load = replica(capacity=Capacity(1000, 2))
     asked = work(1, 2, 3, output_tokens=100)
-    assert load.has_room(asked, 0)
-    assert load.room_ms(asked, 0) == 0
+    assert load.has_headroom(asked, 0)
+    assert load.headroom_wait_ms(asked, 0) == 0
     load.book(asked, 0, now_s=0.0)
-    assert load.has_room(asked, 0)
-    assert not load.has_room(work(1, prompt_tokens=501), 0)
+    assert load.has_headroom(asked, 0)
+    assert not load.has_headroom(work(1, prompt_tokens=501), 0)
     load.book(asked, 0, now_s=0.0)
-    assert not load.has_room(work(prompt_tokens=1, output_tokens=1), 0)
+    assert not load.has_headroom(work(prompt_tokens=1, output_tokens=1), 0)
 
 
 def test_room_comes_as_answers_end() -> None:
@@ -212,13 +212,17 @@ def test_room_comes_as_answers_end() -> None:
     for _ in range(2):
         load.book(work(prompt_tokens=400, output_tokens=100), 0, now_s=0.0)
     # Half of what is running has to end; an answer of 100 steps, of 10 ms + 1 ms, takes 1.1 s.
-    assert load.room_ms(work(prompt_tokens=400, output_tokens=100), 0) == pytest.approx(550)
-    assert load.room_ms(work(prompt_tokens=900, output_tokens=100), 0) == pytest.approx(1100)
+    assert load.headroom_wait_ms(work(prompt_tokens=400, output_tokens=100), 0) == pytest.approx(
+        550
+    )
+    assert load.headroom_wait_ms(work(prompt_tokens=900, output_tokens=100), 0) == pytest.approx(
+        1100
+    )
 
 
 def test_a_prompt_that_never_fits_is_the_engines_to_refuse() -> None:
     load = replica(Capacity(1000, UNLIMITED.max_num_seqs))
-    assert load.room_ms(work(prompt_tokens=5000), 0) == 0
+    assert load.headroom_wait_ms(work(prompt_tokens=5000), 0) == 0
 
 
 def test_room_for_context_is_what_steps_may_still_slow_down() -> None:

@@ -212,8 +212,8 @@ async def test_the_page_says_which_replica_answered_after_another_had_failed(
     await shows(page, "#facts", "2 tokens")
     await shows(page, "#why", "replica-1 answered")
     await shows(page, "#why", "1 replica asked before had failed")
-    await shows(page, "#state", "1 replica left out")
-    await shows(page, "tbody tr:first-child", "left out")
+    await shows(page, "#state", "1 replica ejected")
+    await shows(page, "tbody tr:first-child", "ejected")
 
 
 @needs_chromium

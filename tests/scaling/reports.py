@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from serving.scaling.report import Report, Told
+from serving.scaling.report import Report, TimedReport
 
 REPORT = Report(
     offered_prefill_tokens=0,
@@ -17,5 +17,5 @@ REPORT = Report(
 )
 
 
-def told(at_s: float, **values: float) -> Told:
-    return Told(at_s, replace(REPORT, **values))
+def timed(at_s: float, **values: float) -> TimedReport:
+    return TimedReport(at_s, replace(REPORT, **values))

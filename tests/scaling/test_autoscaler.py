@@ -2,7 +2,7 @@ from serving.scaling import Decision, Observed, ScalingConfig, ScalingPolicy
 from serving.scaling.autoscaler import PERIOD_S, Autoscaler, Series
 from serving.scaling.record import Record
 from tests.scaling.gauges import Gauges
-from tests.scaling.reports import told
+from tests.scaling.reports import timed
 
 MODEL = "org/m"
 
@@ -26,7 +26,7 @@ class Routers:
         self.series: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def report(self, **values: float) -> Series:
-        for name, value in told(self.now_s, **values).report.named(MODEL).items():
+        for name, value in timed(self.now_s, **values).report.named(MODEL).items():
             self.series.setdefault(name, {}).setdefault("router", []).append((self.now_s, value))
         self.now_s += PERIOD_S
         return self.series

@@ -114,8 +114,8 @@ def test_outcomes_can_be_had_one_by_one() -> None:
 
 
 def test_progress_is_told_in_the_order_of_time() -> None:
-    told: list[float] = []
+    timed: list[float] = []
     simulation = Simulation(SPEC, 2, LeastCost)
-    simulation.run(shared_prefixes(1500, 20.0), told.append)
-    assert len(told) > 2
-    assert told == sorted(told)
+    simulation.run(shared_prefixes(1500, 20.0), timed.append)
+    assert len(timed) > 2
+    assert timed == sorted(timed)

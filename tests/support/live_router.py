@@ -43,7 +43,7 @@ TOKEN = "the-engines-token"
 MAX_BODY_BYTES = 200_000
 MAX_MODEL_LEN = 8192
 RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
-HOLD_OFF_S = 1000
+BACKOFF_S = 1000
 STARTUP_S = 60
 IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
 """Settings with which requests hardly wait for a replica."""
@@ -151,7 +151,7 @@ async def _listening(app: RouterApp) -> AsyncIterator[str]:
 async def running_router(
     *behaviours: type[Engine],
     models: Sequence[Model] | None = None,
-    hold_off_s: float = HOLD_OFF_S,
+    backoff_s: float = BACKOFF_S,
     connect_timeout_s: float = 2,
     check_period_s: float = 0.3,
     check_timeout_s: float = 2,
@@ -168,11 +168,11 @@ async def running_router(
     """A router with an engine of each behaviour. On exit nothing may be left of any request."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
     engines = [fresh(behaviour) for behaviour in behaviours]
-    check = HealthCheck(TOKEN, hold_off_s, period_s=check_period_s, timeout_s=check_timeout_s)
+    check = HealthCheck(TOKEN, backoff_s, period_s=check_period_s, timeout_s=check_timeout_s)
     config = RouterConfig(
         connect_timeout_s=connect_timeout_s,
         max_body_mib=MAX_BODY_BYTES / 1024**2,
-        replica_hold_off_s=hold_off_s,
+        replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,
         admission=AdmissionConfig(

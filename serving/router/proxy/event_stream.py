@@ -7,7 +7,7 @@ from time import monotonic
 from serving.router.http.server import response_of
 from serving.router.proxy.exchange import Exchange
 from serving.router.proxy.stream_resumption import DONE, ERROR
-from serving.router.proxy.usage import told_output_tokens
+from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
 
 _MOST_UNCOUNTED = 32
@@ -47,7 +47,7 @@ class EventStream:
         """
         self.count()
         self._passes = False
-        events = self._exchange.recovery.feed(piece)
+        events = self._exchange.resumption.feed(piece)
         return self.send(events) if events else True
 
     def take_chunk(self, chunk: bytes) -> bool:
@@ -69,12 +69,12 @@ class EventStream:
         return True
 
     def send(self, events: bytes) -> bool:
-        """`take` of what the recovery was fed and gave."""
-        answer, recovery = self._exchange.request.answer, self._exchange.recovery
+        """`take` of what the resumption was fed and gave."""
+        answer, resumption = self._exchange.request.answer, self._exchange.resumption
         tokens = _tokens(events)
         self._exchange.record.output_tokens += tokens
         self._last.append(events)
-        self._passes = answer is None and recovery.passes
+        self._passes = answer is None and resumption.passes
         if answer is not None:
             events = answer.feed(events)
             if not events:
@@ -90,7 +90,7 @@ class EventStream:
             return
         exchange = self._exchange
         pieces = list(map(body_of, self._chunks))
-        exchange.recovery.passed_on(pieces)
+        exchange.resumption.passed_on(pieces)
         tokens = list(map(_event_count, pieces))
         tokens[-1] -= pieces[-1].endswith(DONE)
         exchange.record.output_tokens += sum(tokens)
@@ -99,9 +99,9 @@ class EventStream:
         self._chunks.clear()
         self._times_s.clear()
 
-    def told_output_tokens(self) -> int | None:
+    def reported_output_tokens(self) -> int | None:
         """What the end of the stream says the whole answer has."""
-        return told_output_tokens(b"".join(self._last))
+        return reported_output_tokens(b"".join(self._last))
 
 
 _event_count = methodcaller("count", b"\n\n")

@@ -20,7 +20,7 @@ from serving.router.proxy.request import (
     work_of,
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
-from serving.router.proxy.stream_resumption import Recovery, obstacle
+from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -50,7 +50,7 @@ class Exchange:
     """Of the answer, beside the engine's own."""
     receive: Receive
     send: Send
-    recovery: Recovery
+    resumption: StreamResumption
     record: RequestRecord
     clock: StreamClock
     began_s: float
@@ -96,7 +96,7 @@ class ExchangeReader:
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
-            why_not = obstacle(path, body) if work.streamed else "no stream was asked for"
+            why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
             head=self._head(scope, request_id, model.backend),
@@ -105,7 +105,7 @@ class ExchangeReader:
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
-            recovery=Recovery(path, request.body, why_not),
+            resumption=StreamResumption(path, request.body, why_not),
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,

@@ -29,7 +29,7 @@ from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
-from serving.router.proxy.usage import told_output_tokens
+from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.upstream import (
@@ -74,8 +74,8 @@ class Relay:
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
-        self._retry_delay_s = config.replica_hold_off_s
-        self._retry_after_s = max(1, int(config.replica_hold_off_s))
+        self._retry_delay_s = config.replica_backoff_s
+        self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
         self._tenants = tenants
         self._metrics = metrics
@@ -234,9 +234,9 @@ class Relay:
         if record.replica is not None:
             record.retries += 1
         if exchange.begun:
-            questions = exchange.recovery.questions()
+            questions = exchange.resumption.questions()
             tokens = [await self._tokens(replica, question) for question in questions]
-            body = exchange.recovery.request_rest(tokens)
+            body = exchange.resumption.continuation_request(tokens)
         else:
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
@@ -246,9 +246,9 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
-                told = told_tokens(headers, PROMPT_TOKENS)
+                told = reported_tokens(headers, PROMPT_TOKENS)
                 record.input_tokens = record.prompt_tokens or 0 if told is None else told
-                record.cached_tokens = told_tokens(headers, CACHED_TOKENS)
+                record.cached_tokens = reported_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, reservation)
@@ -277,7 +277,7 @@ class Relay:
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body = await read_all(connection)
         if connection.status == 200:
-            exchange.record.output_tokens = told_output_tokens(body) or 0
+            exchange.record.output_tokens = reported_output_tokens(body) or 0
         if exchange.request.answer is not None:
             body = exchange.request.answer.whole(body, connection.status)
             headers = [header for header in headers if header[0] != b"content-length"]
@@ -294,12 +294,12 @@ class Relay:
         reservation: Reservation,
     ) -> None:
         """Passes the stream on, from the answer's beginning or from where it stopped."""
-        recovery, record, send = exchange.recovery, exchange.record, exchange.send
+        resumption, record, send = exchange.resumption, exchange.record, exchange.send
         goes_on = exchange.begun
-        events = recovery.feed(await connection.read())
+        events = resumption.feed(await connection.read())
         exchange.served.first_token(reservation)
         while not events and (piece := await connection.read()):
-            events = recovery.feed(piece)
+            events = resumption.feed(piece)
         if not goes_on:
             record.status = status = connection.status
             headers = [header for header in headers if header[0] != b"content-length"]  # chunked
@@ -317,8 +317,8 @@ class Relay:
                 await send({"type": "http.response.body", "more_body": True})
         finally:
             stream.count()
-        record.output_tokens = stream.told_output_tokens() or record.output_tokens
-        await self._end(exchange, recovery.end())
+        record.output_tokens = stream.reported_output_tokens() or record.output_tokens
+        await self._end(exchange, resumption.end())
 
     async def _end(self, exchange: Exchange, rest: bytes) -> None:
         """Sends `rest` of an engine's stream and ends the answer as complete."""
@@ -329,21 +329,23 @@ class Relay:
 
     async def _ended(self, exchange: Exchange) -> bool:
         """Ends an answer whose stream broke, unless another replica may go on with it."""
-        missing = exchange.recovery.broken()
+        missing = exchange.resumption.broken()
         if missing is not None:
             await self._end(exchange, missing)
-        elif exchange.recovery.obstacle:
-            await self._break_off(exchange, errors.stream_broken(exchange.recovery.obstacle))
-        return missing is not None or bool(exchange.recovery.obstacle)
+        elif exchange.resumption.unresumable_reason:
+            await self._break_off(
+                exchange, errors.stream_broken(exchange.resumption.unresumable_reason)
+            )
+        return missing is not None or bool(exchange.resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
         event = error.event()
-        if exchange.request.answer is None and exchange.recovery.within_event:
+        if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def told_tokens(headers: Headers, header: bytes) -> int | None:
+def reported_tokens(headers: Headers, header: bytes) -> int | None:
     """What the engine says in it."""
     for name, value in headers:
         if name == header:

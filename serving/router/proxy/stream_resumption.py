@@ -67,7 +67,7 @@ class NotContinuedError(UpstreamError):
     """The replica is well but does not go on with the answer that the client has."""
 
 
-def obstacle(path: str, body: dict[str, Any]) -> str:
+def unresumable_reason(path: str, body: dict[str, Any]) -> str:
     """Why the stream that a request asks for cannot be continued elsewhere; empty if it can."""
     if path not in (CHAT, COMPLETIONS):
         return f"streams of {path} cannot be continued"
@@ -102,7 +102,7 @@ def _is_one_prompt(prompt: Any) -> bool:
 
 
 @dataclass(slots=True)
-class SentText:
+class DeliveredText:
     """What a client has been sent, as read from the events."""
 
     text: str = ""
@@ -113,7 +113,7 @@ class SentText:
     finish_reason: str | None = None
     usage: bool = False
     done: bool = False
-    obstacle: str = ""
+    unresumable_reason: str = ""
     """Why this answer cannot be continued."""
 
     def read(self, events: bytes) -> None:
@@ -122,7 +122,7 @@ class SentText:
         for event in events.split(b"\n\n"):
             if event == DONE.strip():
                 self.done = True
-            elif event and not self.obstacle:
+            elif event and not self.unresumable_reason:
                 piece = self._read(event)
                 if piece:
                     pieces.append(piece)
@@ -145,16 +145,16 @@ class SentText:
                 return str(choice["text"])
             delta = choice["delta"]
             if delta.get("tool_calls"):
-                self.obstacle = "a tool call that has begun cannot be continued"
+                self.unresumable_reason = "a tool call that has begun cannot be continued"
             elif any(value for name, value in delta.items() if name not in ("role", "content")):
-                self.obstacle = "an answer that is more than text cannot be continued"
+                self.unresumable_reason = "an answer that is more than text cannot be continued"
             return delta.get("content") or ""
         except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
-            self.obstacle = "the stream is not one of text"
+            self.unresumable_reason = "the stream is not one of text"
             return ""
 
 
-class Rest:
+class Continuation:
     """The events of the replica that goes on, made one with those that the client has."""
 
     def __init__(self, head: dict[str, Any], repeated: str, sent_tokens: int) -> None:
@@ -197,12 +197,12 @@ class Rest:
         return bool(holder[name]) or choice.get("finish_reason") is not None
 
 
-class Recovery:
+class StreamResumption:
     """A streamed answer, from its first event on, however many replicas have a part in it."""
 
-    def __init__(self, path: str, request: bytes, obstacle: str) -> None:
+    def __init__(self, path: str, request: bytes, unresumable_reason: str) -> None:
         """`request` is the body that the engine is sent."""
-        self.obstacle = obstacle
+        self.unresumable_reason = unresumable_reason
         self.within_event = False
         """The client has the beginning of an event without its end."""
         self._path = path
@@ -210,16 +210,16 @@ class Recovery:
         self._partial = b""
         self._kept: list[bytes] = []
         self._kept_bytes = 0
-        self._sent = SentText()
+        self._sent = DeliveredText()
         self._fields: dict[str, Any] = {}
         self._cut = 0
-        self._rest: Rest | None = None
+        self._continuation: Continuation | None = None
 
     def feed(self, piece: bytes) -> bytes:
         """What the client may be sent now that `piece` came from the engine. Raises EngineError,
         NotContinuedError.
         """
-        if self.obstacle:
+        if self.unresumable_reason:
             piece, self._partial = self._partial + piece, b""
             _raise_engine_error(piece)
             self.within_event = not piece.endswith(b"\n\n")
@@ -227,8 +227,8 @@ class Recovery:
         if self._partial or not piece.endswith(b"\n\n"):
             piece = self._whole_events(piece)
         _raise_engine_error(piece)
-        if self._rest is not None:
-            piece = self._rest.rewrite(piece)
+        if self._continuation is not None:
+            piece = self._continuation.rewrite(piece)
         self.passed_on([piece])
         return piece
 
@@ -237,11 +237,11 @@ class Recovery:
         """What comes next may go to the client as it is if it is whole events and has no
         ERROR, with `passed_on` told later.
         """
-        return self._rest is None and not self._partial and not self.within_event
+        return self._continuation is None and not self._partial and not self.within_event
 
     def passed_on(self, pieces: Sequence[bytes]) -> None:
         """Whole events went to the client."""
-        if self.obstacle:
+        if self.unresumable_reason:
             return
         self._kept += pieces
         self._kept_bytes += sum(map(len, pieces))
@@ -258,7 +258,7 @@ class Recovery:
         if end == 1:
             end = 0
             if len(data) > _LONGEST_EVENT_BYTES:
-                self.obstacle, self.within_event = "an event is too long", True
+                self.unresumable_reason, self.within_event = "an event is too long", True
                 end = len(data)
         self._partial = data[end:]
         return data[:end]
@@ -267,15 +267,15 @@ class Recovery:
         self._sent.read(b"".join(self._kept))
         self._kept.clear()
         self._kept_bytes = 0
-        self.obstacle = self.obstacle or self._sent.obstacle
+        self.unresumable_reason = self.unresumable_reason or self._sent.unresumable_reason
 
     def broken(self) -> bytes | None:
         """Called when the stream broke. The bytes that are missing of an answer that has ended;
-        None if it goes on: from another replica, unless there is an `obstacle`.
+        None if it goes on: from another replica, unless there is an `unresumable_reason`.
         """
         self._partial = b""
         self._read_kept()
-        if self.obstacle:
+        if self.unresumable_reason:
             return None
         self._fields = fields = decode(self._request)
         if self._sent.done:
@@ -283,7 +283,7 @@ class Recovery:
         if self._sent.finish_reason is not None:
             if self._sent.usage or not (fields.get("stream_options") or {}).get("include_usage"):
                 return DONE
-            self.obstacle = "the answer is whole but for its usage"
+            self.unresumable_reason = "the answer is whole but for its usage"
         self._cut = self._last_edge()
         return None
 
@@ -301,7 +301,7 @@ class Recovery:
         return len(text[:cut].rstrip(" ")) if self._path == CHAT else cut
 
     def questions(self) -> list[bytes]:
-        """Bodies for the engine's /tokenize, whose tokens `request_rest` needs."""
+        """Bodies for the engine's /tokenize, whose tokens `continuation_request` needs."""
         if not self._cut:
             return []
         fields = self._fields
@@ -313,11 +313,11 @@ class Recovery:
             for text, special in texts
         ]
 
-    def request_rest(self, tokens: list[list[int]]) -> bytes:
+    def continuation_request(self, tokens: list[list[int]]) -> bytes:
         """The request to the replica that goes on. `tokens` answer the `questions`."""
         text = self._sent.text
         sent_tokens = len(tokens[0]) if tokens else 0
-        self._rest = Rest(self._sent.head, text[self._cut :], sent_tokens)
+        self._continuation = Continuation(self._sent.head, text[self._cut :], sent_tokens)
         if not self._cut:
             return self._request
         fields = dict(self._fields)

@@ -21,10 +21,10 @@ class HealthCheck:
     """How replicas are asked."""
 
     engine_token: str
-    hold_off_s: float
+    backoff_s: float
     """How long a replica is left out before it is asked again: the first time, then twice as long
     each time in a row that it failed."""
-    max_hold_off_s: float = 60
+    max_backoff_s: float = 60
     period_s: float = 5
     """Between two questions to a replica that has work."""
     timeout_s: float = 10
@@ -36,10 +36,10 @@ class HealthCheck:
         head = b"GET /health HTTP/1.1\r\nhost: engine\r\nauthorization: %b\r\n\r\n"
         return head % bearer(self.engine_token)
 
-    def hold_off_after(self, failures: int) -> float:
+    def backoff_after(self, failures: int) -> float:
         """Seconds, after so many failures in a row."""
         doublings = min(max(failures - 1, 0), 30)
-        return min(self.hold_off_s * 2.0**doublings, max(self.hold_off_s, self.max_hold_off_s))
+        return min(self.backoff_s * 2.0**doublings, max(self.backoff_s, self.max_backoff_s))
 
 
 class ReplicaHealth:
@@ -51,20 +51,20 @@ class ReplicaHealth:
         check: HealthCheck | None,
         probes: ConnectionPool,
         is_busy: Callable[[], bool],
-        give_up: Callable[[str], None],
+        abort: Callable[[str], None],
         on_change: Callable[[], object],
     ) -> None:
-        """`probes` are connections of its own; `give_up` ends what waits for a replica that
-        hangs; `on_change` is called when `left_out` changes. Without a `check` it is never left
+        """`probes` are connections of its own; `abort` ends what waits for a replica that
+        hangs; `on_change` is called when `ejected` changes. Without a `check` it is never left
         out: others know of its health."""
-        self.left_out = False
+        self.ejected = False
         self.answers = 0
         """How many requests it has answered."""
         self._name = name
         self._check = check
         self._probes = probes
         self._is_busy = is_busy
-        self._give_up = give_up
+        self._abort = abort
         self._on_change = on_change
         self._failures = 0
         self._removed = False
@@ -83,7 +83,7 @@ class ReplicaHealth:
 
     def suspect(self) -> None:
         """Called when it failed a request that may itself be the cause: it is asked at once."""
-        if self._check is not None and not self.left_out and self._asking is None:
+        if self._check is not None and not self.ejected and self._asking is None:
             self._asking = asyncio.create_task(self._ask_now(self._check))
 
     async def is_well(self) -> bool:
@@ -91,12 +91,12 @@ class ReplicaHealth:
         self.suspect()
         if self._asking is not None:
             await asyncio.wait([self._asking])
-        return not self.left_out
+        return not self.ejected
 
     def failed(self) -> None:
         """Called when the failure is its own: it is left out until it is healthy again."""
-        if self._check is not None and not self.left_out:
-            self._leave_out()
+        if self._check is not None and not self.ejected:
+            self._eject()
             self._watch_anew()
 
     def removed(self) -> None:
@@ -119,12 +119,12 @@ class ReplicaHealth:
             self._asking = None
 
     def _is_of_interest(self) -> bool:
-        return self._is_busy() or (self.left_out and not self._removed)
+        return self._is_busy() or (self.ejected and not self._removed)
 
     async def _watch(self, check: HealthCheck) -> None:
         while self._is_of_interest():
-            hold_off_s = check.hold_off_after(self._failures)
-            await asyncio.sleep(hold_off_s if self.left_out else check.period_s)
+            backoff_s = check.backoff_after(self._failures)
+            await asyncio.sleep(backoff_s if self.ejected else check.period_s)
             if self._is_of_interest():
                 await self._ask(check)
         if self._removed:
@@ -134,16 +134,16 @@ class ReplicaHealth:
     async def _ask_now(self, check: HealthCheck) -> None:
         await self._ask(check)
         self._asking = None
-        if self.left_out:
+        if self.ejected:
             self._watch_anew()
 
-    def _leave_out(self) -> None:
+    def _eject(self) -> None:
         self._failures += 1
-        self._set_left_out(True)
+        self._set_ejected(True)
 
-    def _set_left_out(self, left_out: bool) -> None:
-        if left_out is not self.left_out:
-            self.left_out = left_out
+    def _set_ejected(self, ejected: bool) -> None:
+        if ejected is not self.ejected:
+            self.ejected = ejected
             self._on_change()
 
     async def _ask(self, check: HealthCheck) -> None:
@@ -156,12 +156,12 @@ class ReplicaHealth:
                 problem = f"it answers {status}"
         except TimeoutError:
             problem = f"it is silent for {check.timeout_s:g} s"
-            self._give_up(problem)
+            self._abort(problem)
         except UpstreamError as error:
             problem = str(error)
         if problem:
             log.warning("replica %s is left out: %s", self._name, problem)
-            self._leave_out()
-        elif self.left_out:
+            self._eject()
+        elif self.ejected:
             log.warning("replica %s is healthy again", self._name)
-            self._set_left_out(False)
+            self._set_ejected(False)

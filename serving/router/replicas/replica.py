@@ -59,7 +59,7 @@ class Replica:
             check,
             probes,
             lambda: self.load.requests > 0,
-            self.pool.give_up,
+            self.pool.abort,
             on_health,
         )
 

@@ -129,7 +129,7 @@ class ServedModel:
                 replica.close()
         known = {replica.info: replica for replica in self.replicas}
         now_s = self._clock()
-        ejected = [info.replica_id for info, one in known.items() if one.health.left_out]
+        ejected = [info.replica_id for info, one in known.items() if one.health.ejected]
         self.dispatcher.update({i.replica_id: i.capacity for i in infos}, now_s, ejected)
         self.replicas = [known.get(info) or self._new(info) for info in infos]
         self._by_id = {replica.info.replica_id: replica for replica in self.replicas}

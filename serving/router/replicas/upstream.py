@@ -32,7 +32,7 @@ class EngineDeadError(UpstreamError):
     """The engine says that it died, perhaps of this request."""
 
 
-class GivenUpError(UpstreamError):
+class AbortedError(UpstreamError):
     """The router itself closed the connection."""
 
 
@@ -135,8 +135,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self, reason: str = "the request was given up") -> None:
         """Closes the connection at once: the engine aborts what it was generating for it, and who
-        waits for its answer gets GivenUpError."""
-        self._fail(GivenUpError(reason))
+        waits for its answer gets AbortedError."""
+        self._fail(AbortedError(reason))
         self._transport.abort()
 
     def _taken(self) -> bytes:
@@ -275,7 +275,7 @@ class ConnectionPool:
                 sent = True
                 try:
                     return await self._send(connection, head, body)
-                except GivenUpError:
+                except AbortedError:
                     raise
                 except UpstreamError:
                     pass  # The engine may have closed it just then; a new one tells.
@@ -302,8 +302,8 @@ class ConnectionPool:
             connection.abort()
         self._idle.clear()
 
-    def give_up(self, reason: str) -> None:
-        """Ends all that is under way with GivenUpError."""
+    def abort(self, reason: str) -> None:
+        """Ends all that is under way with AbortedError."""
         for connection in list(self._in_use):
             connection.abort(reason)
 

@@ -133,7 +133,7 @@ def _replica(replica: Replica) -> ReplicaStatus:
         load=load.utilization if is_known else None,
         kv_cache_tokens=info.capacity.kv_cache_tokens if is_known else None,
         max_num_seqs=info.capacity.max_num_seqs if is_known else None,
-        left_out=replica.health.left_out,
+        ejected=replica.health.ejected,
     )
 
 

@@ -43,8 +43,8 @@ class ReplicaStatus(msgspec.Struct):
     how large they are."""
     kv_cache_tokens: int | None
     max_num_seqs: int | None
-    left_out: bool
-    """It failed, and gets no request until it is healthy."""
+    ejected: bool = msgspec.field(name="left_out")
+    """It failed, and gets no request until it is healthy. The JSON keeps the old name."""
 
 
 class ModelStatus(msgspec.Struct):

@@ -89,7 +89,7 @@ function showModel(name, model) {
 function showReplica({ node, put }, replica) {
   const meter = node.querySelector("meter");
   put("name", replica.replica);
-  put("state", replica.left_out ? "left out: it failed" : "", replica.left_out ? "bad" : "");
+  put("state", replica.left_out ? "ejected: it failed" : "", replica.left_out ? "bad" : "");
   put("address", replica.address);
   put("load", percent(replica.load));
   put("running", count(replica.requests_in_flight));
@@ -105,7 +105,7 @@ function showService() {
   const without = all.filter(([, model]) => !model.replicas.some((one) => !one.left_out)).length;
   const leftOut = all.flatMap(([, model]) => model.replicas).filter((one) => one.left_out).length;
   if (without) show(byId("state"), `${many(without, "model")} without a replica`, "bad");
-  else if (leftOut) show(byId("state"), `${many(leftOut, "replica")} left out`, "warn");
+  else if (leftOut) show(byId("state"), `${many(leftOut, "replica")} ejected`, "warn");
   else show(byId("state"), "all up", "good");
   const versions = Object.entries(service.versions).map((version) => version.join(" "));
   show(byId("about"), `router ${service.router}${service.routers > 1

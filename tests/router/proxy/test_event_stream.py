@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from serving.router.proxy.event_stream import EventStream
-from serving.router.proxy.stream_resumption import CHAT, EngineError, Recovery
-from serving.router.proxy.usage import told_output_tokens
+from serving.router.proxy.stream_resumption import CHAT, EngineError, StreamResumption
+from serving.router.proxy.usage import reported_output_tokens
 from serving.router.telemetry.latency import Latency, StreamClock
 from tests.support.stand_in_engine import DONE, WORD, chunk, server_sent, stream_events, usage_event
 
@@ -34,7 +34,7 @@ class Client:
 def stream_to(client: Client) -> tuple[EventStream, Any]:
     exchange: Any = SimpleNamespace(
         send=client.send,
-        recovery=Recovery(CHAT, b'{"messages": []}', ""),
+        resumption=StreamResumption(CHAT, b'{"messages": []}', ""),
         request=SimpleNamespace(answer=None),
         record=SimpleNamespace(output_tokens=0),
         clock=StreamClock(0.0, Latency(), itl := Latency()),
@@ -55,7 +55,7 @@ def test_chunks_of_events_go_on_as_they_are_and_are_counted() -> None:
         assert client.got[-1] is one
     stream.count()
     assert client.got == chunks
-    assert stream.told_output_tokens() == 44 == told_output_tokens(b"".join(events))
+    assert stream.reported_output_tokens() == 44 == reported_output_tokens(b"".join(events))
     other, by_pieces = stream_to(Client())
     for event in events:
         assert other.take(event)
@@ -64,9 +64,9 @@ def test_chunks_of_events_go_on_as_they_are_and_are_counted() -> None:
     )  # with FIRST, usage
     edges_s = [1e-4]
     assert exchange.itl.buckets(edges_s)[-1] == by_pieces.itl.buckets(edges_s)[-1]
-    assert exchange.recovery.broken() == by_pieces.recovery.broken() == b""
-    assert exchange.recovery._sent == by_pieces.recovery._sent
-    assert exchange.recovery._sent.text == WORD * 43
+    assert exchange.resumption.broken() == by_pieces.resumption.broken() == b""
+    assert exchange.resumption._sent == by_pieces.resumption._sent
+    assert exchange.resumption._sent.text == WORD * 43
 
 
 def test_an_error_of_the_engine_is_not_passed_on_among_the_chunks() -> None:
@@ -80,8 +80,8 @@ def test_an_error_of_the_engine_is_not_passed_on_among_the_chunks() -> None:
         with pytest.raises(EngineError):
             stream.take(events)
     assert client.got == list(map(chunk, [FIRST, TOKEN, TOKEN, TOKEN]))
-    assert exchange.recovery.broken() is None
-    assert exchange.recovery._sent.text == WORD * 3
+    assert exchange.resumption.broken() is None
+    assert exchange.resumption._sent.text == WORD * 3
 
 
 def test_within_an_event_no_chunk_goes_on_as_it_is() -> None:

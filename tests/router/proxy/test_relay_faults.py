@@ -49,7 +49,7 @@ async def test_before_the_first_byte_another_replica_answers(
 async def test_when_every_replica_fails_the_client_may_try_later(
     start_router: StartRouter, fault: type[Engine], stream: bool
 ) -> None:
-    router = await start_router(fault, fault, **IMPATIENT, hold_off_s=0.01)
+    router = await start_router(fault, fault, **IMPATIENT, backoff_s=0.01)
     response = await router.chat(stream=stream)
     assert error_of(response, 503)["code"] in ("no_replica", "replicas_failed")
     assert response.headers["retry-after"] == "1"
@@ -68,7 +68,7 @@ async def test_a_failed_replica_is_held_off(start_router: StartRouter, fault: ty
 async def test_without_another_replica_a_request_waits_until_the_one_is_healthy_again(
     start_router: StartRouter, stream: bool
 ) -> None:
-    router = await start_router(Steered, hold_off_s=0.05)
+    router = await start_router(Steered, backoff_s=0.05)
     answer = asyncio.create_task(router.chat(stream=stream, max_tokens=3))
     (await router.asked()).reset()
     (await router.asked()).proceed()
@@ -79,7 +79,7 @@ async def test_without_another_replica_a_request_waits_until_the_one_is_healthy_
 async def test_a_request_that_makes_engines_fail_does_not_go_round(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(ResetsBeforeHead, hold_off_s=0.01)
+    router = await start_router(ResetsBeforeHead, backoff_s=0.01)
     response = await router.chat()
     assert error_of(response, 503)["code"] == "replicas_failed"
     assert router.engines[0].requests <= 4
@@ -88,11 +88,11 @@ async def test_a_request_that_makes_engines_fail_does_not_go_round(
 async def test_once_the_hold_off_is_over_a_failed_replica_is_asked_again(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(ResetsBeforeHead, Engine, hold_off_s=0.01)
+    router = await start_router(ResetsBeforeHead, Engine, backoff_s=0.01)
     failing, _ = router.directory.models[MODEL].replicas
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
-        await eventually(lambda: not failing.health.left_out)
+        await eventually(lambda: not failing.health.ejected)
     assert router.engines[0].requests == 3
 
 
@@ -196,7 +196,7 @@ async def test_a_client_that_leaves_before_the_first_byte_ends_the_engines_work(
         await connection.closed.wait()
     assert await router.loads() == [(0, 0), (0, 0)]
     replicas = router.directory.models[MODEL].replicas
-    assert [replica.health.left_out for replica in replicas] == [False, False]
+    assert [replica.health.ejected for replica in replicas] == [False, False]
 
 
 @asynccontextmanager

@@ -8,7 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.router.proxy.stream_resumption import CHAT, COMPLETIONS, Recovery, obstacle
+from serving.router.proxy.stream_resumption import (
+    CHAT,
+    COMPLETIONS,
+    StreamResumption,
+    unresumable_reason,
+)
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
@@ -90,7 +95,7 @@ async def test_a_stream_goes_on_where_it_stopped(
 async def test_it_may_stop_after_any_token(
     start_router: StartRouter, path: str, stop: str | None
 ) -> None:
-    router = await start_router(breaking(0, resets), Storyteller, hold_off_s=0)
+    router = await start_router(breaking(0, resets), Storyteller, backoff_s=0)
     breaks, _ = router.engines
     assert issubclass(breaks, Storyteller)
     fields = {} if stop is None else {"stop": stop}
@@ -99,7 +104,7 @@ async def test_it_may_stop_after_any_token(
         answer = await told(router, path, **fields)
         assert breaks.requests == after + 1
         assert text_of(events(answer)) == "".join(STORY)
-        await eventually(lambda: not router.directory.models[MODEL].replicas[0].health.left_out)
+        await eventually(lambda: not router.directory.models[MODEL].replicas[0].health.ejected)
 
 
 @each_endpoint
@@ -132,7 +137,7 @@ async def test_it_may_break_more_than_once(start_router: StartRouter, path: str)
 async def test_without_another_replica_it_waits_for_a_new_one(
     start_router: StartRouter, path: str
 ) -> None:
-    router = await start_router(breaking(6, resets), Storyteller, hold_off_s=0.05)
+    router = await start_router(breaking(6, resets), Storyteller, backoff_s=0.05)
     first, second = router.infos
     router.directory.update(MODEL, [first])
     answer = asyncio.create_task(told(router, path))
@@ -243,7 +248,7 @@ async def test_an_answer_that_would_go_on_differently_is_not_continued(
     assert "There" not in got
     assert [engine.requests for engine in router.engines] == [1, 1, 1]
     _, *others = router.directory.models[MODEL].replicas
-    assert not any(other.health.left_out for other in others)
+    assert not any(other.health.ejected for other in others)
 
 
 @pytest.mark.parametrize("usage_asked", [False, True])
@@ -298,7 +303,7 @@ async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
         assert error["code"] == "request_failed"
         assert "[DONE]" not in answer
         assert not any(
-            replica.health.left_out for replica in router.directory.models[MODEL].replicas
+            replica.health.ejected for replica in router.directory.models[MODEL].replicas
         )
     assert sum(engine.requests for engine in router.engines) == 10
 
@@ -321,9 +326,9 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
 )
 def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
     stream = stream[: 20_000 * piece_bytes]
-    recovery = Recovery(CHAT, b"{}", obstacle="")
+    resumption = StreamResumption(CHAT, b"{}", unresumable_reason="")
     pieces = [stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)]
-    assert b"".join(map(recovery.feed, pieces)) + recovery.end() == stream
+    assert b"".join(map(resumption.feed, pieces)) + resumption.end() == stream
 
 
 @pytest.mark.parametrize(
@@ -335,8 +340,8 @@ def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
     ],
 )
 def test_plain_text_has_no_obstacle(fields: dict[str, Any]) -> None:
-    assert obstacle(CHAT, BODIES[CHAT] | fields) == ""
+    assert unresumable_reason(CHAT, BODIES[CHAT] | fields) == ""
 
 
 def test_other_endpoints_have_one() -> None:
-    assert "/v1/messages" in obstacle("/v1/messages", {"messages": []})
+    assert "/v1/messages" in unresumable_reason("/v1/messages", {"messages": []})

@@ -12,7 +12,7 @@ from tests.support.engines import UNAVAILABLE, Engine, Refuses, ResetsBeforeHead
 from tests.support.live_router import CHAT, IMPATIENT, MODEL, TOKEN, LiveRouter, StartRouter
 from tests.support.waiting import eventually
 
-QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "hold_off_s": 0.02}
+QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "backoff_s": 0.02}
 
 
 class Watched(Steered):
@@ -39,14 +39,14 @@ def watched(router: LiveRouter, index: int = 0) -> type[Watched]:
     return engine
 
 
-def left_out(router: LiveRouter) -> list[bool]:
-    return [replica.health.left_out for replica in router.directory.models[MODEL].replicas]
+def ejected(router: LiveRouter) -> list[bool]:
+    return [replica.health.ejected for replica in router.directory.models[MODEL].replicas]
 
 
 def test_the_hold_off_grows_to_a_bound() -> None:
-    check = HealthCheck("token", hold_off_s=5, max_hold_off_s=60)
-    assert [check.hold_off_after(n) for n in range(1, 7)] == [5, 10, 20, 40, 60, 60]
-    assert check.hold_off_after(10_000) == 60
+    check = HealthCheck("token", backoff_s=5, max_backoff_s=60)
+    assert [check.backoff_after(n) for n in range(1, 7)] == [5, 10, 20, 40, 60, 60]
+    assert check.backoff_after(10_000) == 60
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -72,7 +72,7 @@ async def test_a_replica_that_hangs_is_given_up_before_the_first_byte(
     body: dict[str, Any] = {"model": MODEL, "stream": stream, "prompt": "a"}
     response = await router.http.post(path, json=body)
     assert response.headers["x-replica"] == "replica-1"
-    assert left_out(router) == [True, False]
+    assert ejected(router) == [True, False]
     assert await router.loads() == [(0, 0), (0, 0)]
 
 
@@ -95,9 +95,9 @@ async def test_a_replica_that_hung_is_asked_until_it_answers(start_router: Start
     await router.asked()
     asked = watched(router).asked_for_health
     await eventually(lambda: watched(router).asked_for_health >= asked + 2)
-    assert left_out(router) == [True, False]
+    assert ejected(router) == [True, False]
     watched(router).silent = False
-    await eventually(lambda: left_out(router) == [False, False])
+    await eventually(lambda: ejected(router) == [False, False])
     answer = asyncio.create_task(router.chat())
     (await router.asked()).proceed()
     assert (await answer).headers["x-replica"] == "replica-0"
@@ -108,7 +108,7 @@ async def test_a_replica_that_nobody_listens_at_stays_out(start_router: StartRou
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
         await asyncio.sleep(0)
-    assert left_out(router) == [True, False]
+    assert ejected(router) == [True, False]
 
 
 async def test_a_replica_that_drains_finishes_what_it_has(start_router: StartRouter) -> None:
@@ -116,7 +116,7 @@ async def test_a_replica_that_drains_finishes_what_it_has(start_router: StartRou
     answer = asyncio.create_task(router.chat())
     connection = await router.asked()
     watched(router).drains = True
-    await eventually(lambda: left_out(router) == [True, False])
+    await eventually(lambda: ejected(router) == [True, False])
     connection.proceed()
     assert (await answer).headers["x-replica"] == "replica-0"
 

@@ -18,7 +18,7 @@ from tests.support.live_router import MODEL, StartRouter
 from tests.support.waiting import eventually
 
 CONFIG = RouterConfig()
-CHECK = HealthCheck("token", hold_off_s=5)
+CHECK = HealthCheck("token", backoff_s=5)
 INFOS = [ReplicaInfo(f"replica-{i}", "10.0.0.1", 9000 + i, 8192) for i in range(3)]
 
 
@@ -44,7 +44,7 @@ def test_the_context_length_is_known_once_a_replica_is_up() -> None:
 def test_replicas_that_stay_are_the_same_and_keep_their_state() -> None:
     served = model_with(2)
     gone, stays = served.replicas
-    stays.health.left_out = True
+    stays.health.ejected = True
     served.update([INFOS[2], INFOS[1]])
     new, still = served.replicas
     assert still is stays
@@ -56,7 +56,7 @@ def test_replicas_that_stay_are_the_same_and_keep_their_state() -> None:
 def test_only_healthy_replicas_are_given_work() -> None:
     served = model_with(2)
     first, second = served.replicas
-    first.health.left_out = True
+    first.health.ejected = True
     served.refresh()
     assert served.dispatcher.replicas == [second.load]
 

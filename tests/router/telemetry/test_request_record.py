@@ -212,7 +212,7 @@ async def test_a_refused_request_says_why_and_how_long_it_waited(
 
 
 async def test_when_the_replicas_failed_the_line_has_the_last(start_router: StartRouter) -> None:
-    router = await start_router(ResetsBeforeHead, hold_off_s=0.01)
+    router = await start_router(ResetsBeforeHead, backoff_s=0.01)
     answer = await router.chat(**ASK)
     fields = await record(router)
     assert (fields["outcome"], fields["error"]) == ("replicas_failed", "replicas_failed")

@@ -18,7 +18,7 @@ _FAILED = (
 )
 
 
-class Gate:
+class AccessMiddleware:
     """An ASGI application around the engine's.
 
     - `GET /metrics` is answered to whoever can reach the port, and at all times: Prometheus has no

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serving.engine.gate import Gate
+from serving.engine.access import AccessMiddleware
 from tests.support.waiting import eventually
 
 TOKEN = "a-token"
@@ -33,7 +33,7 @@ UNAUTHORIZED = [
 
 @dataclass
 class Engine:
-    """An application behind a gate. A request to /slow is answered once `finish` is set."""
+    """An application behind the middleware. A request to /slow is answered once `finish` is set."""
 
     dead: bool = False
     dies_of_bugs: bool = False
@@ -49,8 +49,8 @@ class Engine:
             Route("/broken", self.broken),
             Route("/{path:path}", self.fast, methods=["GET", "POST"]),
         ]
-        self.gate = Gate(Starlette(routes=routes), TOKEN, lambda: self.dead)
-        self.transport = httpx.ASGITransport(self.gate)
+        self.access = AccessMiddleware(Starlette(routes=routes), TOKEN, lambda: self.dead)
+        self.transport = httpx.ASGITransport(self.access)
         self.http = httpx.AsyncClient(
             transport=self.transport, base_url="http://engine", verify=False
         )
@@ -83,9 +83,9 @@ class Engine:
 
     async def begin(self, path: str = "/slow") -> asyncio.Task[httpx.Response]:
         """A request that is inside, and stays there until `finish`."""
-        inside = self.gate.in_flight
+        inside = self.access.in_flight
         answer = asyncio.create_task(self.get(path))
-        await eventually(lambda: self.gate.in_flight == inside + 1)
+        await eventually(lambda: self.access.in_flight == inside + 1)
         return answer
 
 
@@ -94,7 +94,7 @@ async def engine() -> AsyncIterator[Engine]:
     engine = Engine()
     yield engine
     await engine.http.aclose()
-    assert engine.gate.in_flight == 0
+    assert engine.access.in_flight == 0
 
 
 def assert_unavailable(response: httpx.Response, why: str) -> None:
@@ -127,7 +127,7 @@ async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
 ) -> None:
     engine.dead = True
     assert (await engine.http.get("/")).status_code == 401
-    await engine.gate.drain(timeout_s=0)
+    await engine.access.drain(timeout_s=0)
     assert (await engine.http.get("/")).status_code == 401
 
 
@@ -138,7 +138,7 @@ async def test_metrics_are_told_at_all_times_to_whoever_can_reach_the_port(engin
     assert await scraped() == 200
     assert (await engine.http.post("/metrics")).status_code == 401
     waits = await engine.begin()
-    draining = asyncio.create_task(engine.gate.drain(timeout_s=3600))
+    draining = asyncio.create_task(engine.access.drain(timeout_s=3600))
     await asyncio.sleep(0)
     assert await scraped() == 200
     assert not draining.done()
@@ -150,14 +150,14 @@ async def test_metrics_are_told_at_all_times_to_whoever_can_reach_the_port(engin
 
 
 async def test_while_draining_no_request_comes_in(engine: Engine) -> None:
-    assert await engine.gate.drain(timeout_s=3600) == 0
+    assert await engine.access.drain(timeout_s=3600) == 0
     assert_unavailable(await engine.get(), "draining")
     assert engine.requests == 0
 
 
 async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
     answers = [await engine.begin("/slow"), await engine.begin("/stream")]
-    drained = asyncio.create_task(engine.gate.drain(timeout_s=3600))
+    drained = asyncio.create_task(engine.access.drain(timeout_s=3600))
     await asyncio.sleep(0)
     assert_unavailable(await engine.get(), "draining")
     assert not drained.done()
@@ -169,15 +169,15 @@ async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
 
 async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) -> None:
     answers = [await engine.begin(), await engine.begin()]
-    assert await engine.gate.drain(timeout_s=0.01) == 2
+    assert await engine.access.drain(timeout_s=0.01) == 2
     engine.finish.set()
     assert [(await answer).status_code for answer in answers] == [200, 200]
-    assert await engine.gate.drain(timeout_s=3600) == 0
+    assert await engine.access.drain(timeout_s=3600) == 0
 
 
 async def test_a_client_that_leaves_is_no_longer_waited_for(engine: Engine) -> None:
     answer = await engine.begin()
-    drained = asyncio.create_task(engine.gate.drain(timeout_s=3600))
+    drained = asyncio.create_task(engine.access.drain(timeout_s=3600))
     await asyncio.sleep(0)
     answer.cancel()
     async with asyncio.timeout(5):
@@ -245,7 +245,7 @@ async def test_a_stream_of_an_engine_that_dies_is_left_without_an_end(engine: En
     headers = [(b"authorization", AUTHORIZED["authorization"].encode())]
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/stream"}
     scope |= {"headers": headers, "query_string": b"", "root_path": ""}
-    answer = asyncio.create_task(engine.gate(scope, receive, send))
+    answer = asyncio.create_task(engine.access(scope, receive, send))
     await eventually(lambda: len(sent) == 2)
     engine.dead = True
     engine.finish.set()
@@ -267,7 +267,9 @@ async def test_a_stream_that_a_request_breaks_ends_with_an_error_if_the_engine_l
 
         await StreamingResponse(events(), media_type="text/event-stream")(scope, receive, send)
 
-    transport = httpx.ASGITransport(Gate(app, TOKEN, lambda: dead), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(
+        AccessMiddleware(app, TOKEN, lambda: dead), raise_app_exceptions=False
+    )
     async with httpx.AsyncClient(
         transport=transport, base_url="http://engine", verify=False
     ) as http:
@@ -299,5 +301,5 @@ async def test_what_is_no_request_passes() -> None:
     async def unused(*_: Any) -> Any:
         raise AssertionError
 
-    await Gate(app, TOKEN, lambda: True)({"type": "lifespan"}, unused, unused)
+    await AccessMiddleware(app, TOKEN, lambda: True)({"type": "lifespan"}, unused, unused)
     assert seen == ["lifespan"]
