@@ -50,7 +50,7 @@ def test_without_a_terminal_it_is_shown_once_in_80_columns(top: Top) -> None:
     assert text[4] == "requests/s 2.5 hit rate 63% (61% expected) ITL 3.1 ms, p99 40 ms"
     assert text[5] == "tokens/s 1,234 refused/failed 7 / 1 wait -"
     assert lines[7][0] == "r1" and text[7].endswith("62% 3 620 of 1,000")
-    assert lines[8][0] == "r2" and text[8].endswith("0% 0 0 of 1,000 left out")
+    assert lines[8][0] == "r2" and text[8].endswith("0% 0 0 of 1,000 ejected")
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
