@@ -33,8 +33,8 @@ test-faults: setup ## what faults, scaling and updates do to 60 streams, as a ta
 	@.venv/bin/python -m tests.faults $(ARGS)
 	@exec .venv/bin/python -m tests.faults --engine vllm $(ARGS)
 
-check: setup ## format, lint and type checks only
-	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
+check: setup ## format, lint, types, dead code and docstrings only
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy && .venv/bin/vulture && .venv/bin/python -m tests.docstrings
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -63,7 +63,6 @@ class Engine:
         self.cache = BlockCache(spec.kv_cache_tokens // spec.block_tokens, spec.block_tokens)
         self.next_s: float | None = None
         self.busy_s = 0.0
-        self.prefilled_tokens = 0
         self.itl_histogram: dict[int, int] = {}
         self._waiting: deque[Sequence] = deque()
         self._running: dict[Sequence, None] = {}
@@ -243,7 +242,6 @@ class Engine:
                 self._end(sequence, now_s, ends)
         for sequence, chunk in self._chunks:
             sequence.computed += chunk
-            self.prefilled_tokens += chunk
             self._name_blocks(sequence)
             if sequence.computed < sequence.tokens:
                 continue

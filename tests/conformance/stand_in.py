@@ -129,14 +129,3 @@ def always(body: Any, headers: dict[str, str] | None = None) -> Handler:
         return httpx.Response(200, json=body, headers=headers)
 
     return handle
-
-
-def by_message(answers: dict[str, Any], otherwise: Any = None) -> Handler:
-    """The answer whose key is the start of the last message's text."""
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        text = str(json.loads(request.content)["messages"][-1]["content"])
-        body = next((a for key, a in answers.items() if text.startswith(key)), otherwise)
-        return always(body)(request)
-
-    return handle
