@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry, CatalogueFile
-from serving.catalogue.entry import ModelImpl, check_gpu, check_vllm_args
+from serving.catalogue.entry import MAX_MODEL_LEN, ModelImpl, check_gpu, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
@@ -138,7 +138,7 @@ class ModelConfig(Section):
     """A folder or repository with the same weights, in place of the entry's."""
     revision: str | None = None
     """Commit of the weights' repository."""
-    context_tokens: int | None = Field(ge=1, default=None)
+    context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
     """Tokens of a request's prompt and answer together."""
     image_limit: int | None = Field(ge=0, default=None)
     """Images in a request, if not the entry's; 0: text only."""

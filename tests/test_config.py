@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from serving import catalogue
 from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, load
@@ -95,6 +96,15 @@ def test_a_variant_is_the_entrys_with_the_settings_over_it() -> None:
     assert ours.entry == int4.model_copy(update={"context_tokens": 16384})
 
 
+def test_the_context_length_has_vllms_name_too() -> None:
+    settings = {"model": SMALL, "variant": "int4"}
+    assert ModelConfig.model_validate(settings | {"max_model_len": 16384}) == ModelConfig(
+        model=SMALL, variant="int4", context_tokens=16384
+    )
+    with pytest.raises(ValidationError, match="max_model_len"):
+        ModelConfig.model_validate(settings | {"max_model_len": 1, "context_tokens": 1})
+
+
 def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
     entry = ModelConfig(model=SMALL, weights="/models/small").entry
     assert (entry.weights, entry.revision) == ("/models/small", None)
@@ -119,8 +129,8 @@ def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
             "allowed_image_domains",
             "'\\*' is no host; allowed are",
         ),
-        ({"vllm_args": {"max-model-len": 1}}, "vllm_args", "not set here but as context_tokens"),
-        ({"vllm_args": {"max_model_len": 1}}, "vllm_args", "not set here but as context_tokens"),
+        ({"vllm_args": {"max-model-len": 1}}, "vllm_args", "here but as max_model_len"),
+        ({"vllm_args": {"max_model_len": 1}}, "vllm_args", "here but as max_model_len"),
         ({"reasoning": "yes"}, "reasoning", "'content' or 'separate' .got 'yes'."),
         ({"pipeline_parallel_size": 41}, "", "41 pipeline stages for 40 layers"),
     ],

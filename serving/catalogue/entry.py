@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from serving.catalogue.gpus import GPUS, efficiency, usable_gib
 from serving.catalogue.memory import (
@@ -25,6 +25,9 @@ _FIRST_PRESET = "3.2"
 
 ModelImpl = Literal["auto", "vllm", "transformers"]
 
+MAX_MODEL_LEN = AliasChoices("context_tokens", "max_model_len")
+"""The names of the context length in files: ours, and vLLM's."""
+
 _INSTEAD_OF_FLAG = {
     "allowed-media-domains": "as allowed_image_domains",
     "api-key": "at all: the cluster's own token guards the engines",
@@ -32,7 +35,7 @@ _INSTEAD_OF_FLAG = {
     "gpu-memory-utilization": "as gpu_memory_utilization",
     "kv-cache-dtype": "as kv_cache_dtype",
     "limit-mm-per-prompt": "as image_limit",
-    "max-model-len": "as context_tokens",
+    "max-model-len": "as max_model_len",
     "model": "as weights",
     "model-impl": "as model_impl",
     "pipeline-parallel-size": "as pipeline_parallel_size",
@@ -142,7 +145,7 @@ class Variant(Section):
     revision: str | None = None
     tokenizer_repository: str | None = None
     tokenizer_revision: str | None = None
-    context_tokens: int | None = Field(ge=1, default=None)
+    context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
     image_limit: int | None = Field(ge=0, default=None)
     gpu: str | float | None = None
     tensor_parallel_size: int | None = Field(ge=1, default=None)
@@ -186,7 +189,7 @@ class CatalogueEntry(Section):
     """Version in its tekken.json."""
 
     sampling: Sampling
-    context_tokens: int = Field(ge=1)
+    context_tokens: int = Field(ge=1, validation_alias=MAX_MODEL_LEN)
     """Longest prompt and answer of a request together."""
     image_limit: int = Field(ge=0, default=0)
     """Images in a request; 0: text only."""

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry
-from serving.catalogue.entry import check_gpu
+from serving.catalogue.entry import MAX_MODEL_LEN, check_gpu
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
@@ -34,7 +34,7 @@ class FleetConfig(Section):
     """Type of the GPUs, if not the variant's."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs per replica, if not the variant's."""
-    context_tokens: int | None = Field(ge=1, default=None)
+    context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
     """Requests with a longer prompt and answer are refused."""
     replicas: int = Field(ge=1, default=8)
     """Number of replicas in a scenario without `scaling`."""

@@ -74,8 +74,8 @@ def test_a_gpu_is_a_known_type_or_its_memory() -> None:
 @pytest.mark.parametrize(
     ("flag", "instead"),
     [
-        ("max-model-len", "as context_tokens"),
-        ("max_model_len", "as context_tokens"),
+        ("max-model-len", "as max_model_len"),
+        ("max_model_len", "as max_model_len"),
         ("limit-mm-per-prompt", "as image_limit"),
         ("limit-mm-per-prompt.image", "as image_limit"),
         ("kv_cache_dtype", "as kv_cache_dtype"),
@@ -151,7 +151,7 @@ def test_a_mistake_in_a_variant_is_told_in_it() -> None:
     variants = {"big": {"vllm_args": {"max-model-len": 1}}}
     ((field, message),) = mistakes(ENTRY | {"variants": variants})
     assert field == "variants.big.vllm_args"
-    assert "context_tokens" in message
+    assert "as max_model_len" in message
 
 
 def test_a_model_served_elsewhere_has_a_url_and_no_weights() -> None:
