@@ -42,7 +42,7 @@ def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     result = lint(str(folder))
     service = "RayService mistral-serve/mistral"
     for line in (
-        f"{service}: router: minReplicas 2 is above maxReplicas 1; lower the one or raise the "
+        f"{service}, router: minReplicas 2 is above maxReplicas 1; lower the one or raise the "
         "other [kuberay/group-bounds-order]",
         f"{service}, head: there is no ServiceAccount head; add it, or correct the name "
         "[references/missing]",

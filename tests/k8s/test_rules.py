@@ -80,7 +80,7 @@ MISTAKES: dict[str, list[Mistake]] = {
     ],
     "references/secret-key": [
         (STATE, f"{POD}.containers.0.env.0.valueFrom.secretKeyRef.key", "pw",
-         "REDIS_PASSWORD: the Secret redis-password has no key pw"),
+         "the Secret redis-password has no key pw"),
         (RAY, f"{CLUSTER}.authOptions.secretName", "hf-token", "hf-token has no key auth_token"),
         (RAY, f"{REDIS}.redisPassword.valueFrom.secretKeyRef.key", "pw", "no key pw"),
     ],
@@ -321,7 +321,7 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ENGINE}.{CONTAINER}.livenessProbe", REMOVE, "has no livenessProbe")
     ],
     "lifecycle/liveness-patience": [
-        (RAY, f"{ENGINE}.{CONTAINER}.livenessProbe.failureThreshold", 3, "loads a model is killed")
+        (RAY, f"{ENGINE}.{CONTAINER}.livenessProbe.failureThreshold", 3, "while it loads a model")
     ],
     "lifecycle/liveness-replica": [
         (RAY, f"{ROUTER}.{CONTAINER}.livenessProbe.httpGet.port", "serve", "replica is away")

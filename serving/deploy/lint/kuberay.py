@@ -2,6 +2,7 @@
 ray-operator/controllers/ray/utils/validation.go."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,7 @@ from serving.deploy.lint.pods import all_groups, ports_of, ray_container, upgrad
 from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Object
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_MAX_NAME_LENGTH = 47
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 _UPGRADE_TYPES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 _DURATION = re.compile(r"[1-9]\d*|(\d+(\.\d+)?(h|m|s|ms))+")
 _CLEANUP_S = 300
@@ -35,21 +35,21 @@ def problems(service: Object) -> Iterator[Finding]:
     if upgraded_in_steps(service):
         yield from _steps(service["spec"], wrong)
     yield from _head(service, wrong)
-    yield from _groups(cluster, wrong)
+    yield from _groups(service)
     yield from _fault_tolerance(service, wrong)
-    yield from _autoscaler(cluster, wrong)
+    yield from _autoscaler(service, wrong)
     yield from _auth(cluster, wrong)
 
 
 def _service(service: Object, wrong: Report) -> Iterator[Finding]:
     name, spec = service["metadata"]["name"], service["spec"]
-    if len(name) > _MAX_NAME_LENGTH or not _DNS_1035.fullmatch(name):
-        what = f"a DNS-1035 label of at most {_MAX_NAME_LENGTH} characters"
-        yield wrong("name", f"the name {name!r} is not {what}")
+    if not _NAME.fullmatch(name):
+        yield wrong("name", f"the name {name!r} is not a DNS-1035 label of at most 47 characters")
     timeout = str(_annotations(service).get("ray.io/initializing-timeout", "1s"))
     if not _DURATION.fullmatch(timeout):
-        what = "the annotation ray.io/initializing-timeout"
-        yield wrong("initializing-timeout", f"{what} is no duration: {timeout!r}")
+        yield wrong(
+            "initializing-timeout", f"ray.io/initializing-timeout is no duration: {timeout}"
+        )
     if spec.get("rayClusterDeletionDelaySeconds", 0) < 0:
         yield wrong("deletion-delay", "rayClusterDeletionDelaySeconds is negative")
     for field in ("serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"):
@@ -57,9 +57,8 @@ def _service(service: Object, wrong: Report) -> Iterator[Finding]:
             yield wrong("ignored-field", f"KubeRay ignores {field}")
 
 
-def _annotations(service: Object) -> dict[str, str]:
-    found: dict[str, str] = service["metadata"].get("annotations", {})
-    return found
+def _annotations(service: Object) -> Object:
+    return dict(service["metadata"].get("annotations", {}))
 
 
 def _upgrade(spec: Object, wrong: Report) -> Iterator[Finding]:
@@ -67,8 +66,7 @@ def _upgrade(spec: Object, wrong: Report) -> Iterator[Finding]:
     if type_ not in _UPGRADE_TYPES:
         yield wrong("upgrade-type", f"there is no upgradeStrategy.type {type_}")
     if "upgradeStrategy" in spec["rayClusterConfig"]:
-        message = "a cluster that a RayService makes has no upgradeStrategy of its own"
-        yield wrong("cluster-upgrade-strategy", message)
+        yield wrong("cluster-upgrade-strategy", "its cluster has an upgradeStrategy of its own")
 
 
 def _steps(spec: Object, wrong: Report) -> Iterator[Finding]:
@@ -82,8 +80,7 @@ def _steps(spec: Object, wrong: Report) -> Iterator[Finding]:
     if not 0 <= surge <= 100:
         yield wrong("upgrade-surge", f"maxSurgePercent is {surge}")
     if not 0 <= step <= min(surge, 100):
-        what = step if step >= 0 else "missing or negative"
-        yield wrong("upgrade-step", f"stepSizePercent is {what}")
+        yield wrong("upgrade-step", f"stepSizePercent is {step if step >= 0 else 'not set'}")
     if options.get("intervalSeconds", 0) <= 0:
         yield wrong("upgrade-interval", "intervalSeconds is missing or not positive")
     if not options.get("gatewayClassName"):
@@ -94,50 +91,45 @@ def _head(service: Object, wrong: Report) -> Iterator[Finding]:
     spec = service["spec"]
     head = spec["rayClusterConfig"]["headGroupSpec"]
     if head.get("headService", {}).get("metadata", {}).get("name"):
-        field = "headGroupSpec.headService.metadata.name"
-        yield wrong("head-service-name", f"KubeRay refuses {field} in a RayService")
+        yield wrong("head-service-name", "KubeRay refuses headService.metadata.name")
     if head.get("enableIngress"):
-        what = "Ray's dashboard, which runs code,"
-        yield wrong("head-ingress", f"headGroupSpec.enableIngress opens {what} to the world")
+        yield wrong(
+            "head-ingress", "enableIngress opens Ray's dashboard, and so code, to the world"
+        )
     if "startupProbe" in ray_container(head):
-        what = "the head's startupProbe to the Job that cleans Redis, where it fails"
-        yield wrong("head-startup-probe", f"KubeRay copies {what}")
+        yield wrong("head-startup-probe", "the Job that cleans Redis has it too, and fails")
     if "serve" not in ports_of(ray_container(head)):
         if upgraded_in_steps(service) or "serveService" not in spec:
-            what = "no Service for clients: the head has no port named serve"
-            yield wrong("serve-port", f"KubeRay makes {what}")
+            yield wrong("serve-port", "no Service for clients: the head has no port named serve")
         if not spec.get("excludeHeadPodFromServeSvc"):
-            what = "the health of Serve's proxy, and it has none"
-            yield wrong("head-proxy-health", f"KubeRay asks the head for {what}")
+            yield wrong("head-proxy-health", "KubeRay asks it for the health of Serve's proxy")
 
 
-def _groups(cluster: Object, wrong: Report) -> Iterator[Finding]:
-    for name, group in all_groups(cluster):
-        params = group.get("rayStartParams", {})
+def _groups(service: Object) -> Iterator[Finding]:
+    cluster = service["spec"]["rayClusterConfig"]
+    autoscaled, names = cluster.get("enableInTreeAutoscaling"), Counter[str]()
+    for owner, group in all_groups(service):
+        wrong, params = report_on(owner, "kuberay"), group.get("rayStartParams", {})
         for key, value in params.items():
             if not isinstance(value, str):
-                yield wrong("start-params-string", f"{name}: rayStartParams.{key} is not a string")
+                yield wrong("start-params-string", f"rayStartParams.{key} is not a string")
         if group.get("resources") and any(params.get(key) for key in _RESOURCES):
-            what = "resources stand both in rayStartParams and beside it"
-            yield wrong("start-params-resources", f"{name}: {what}")
+            yield wrong("start-params-resources", "resources both in rayStartParams and beside it")
         if "labels" in params:
-            yield wrong("start-params-labels", f"{name}: KubeRay refuses rayStartParams.labels")
-    autoscaled, workers = cluster.get("enableInTreeAutoscaling"), all_groups(cluster)[1:]
-    for name, group in workers:
+            yield wrong("start-params-labels", "KubeRay refuses rayStartParams.labels")
+        if group is cluster["headGroupSpec"]:
+            continue
+        names[name := group["groupName"]] += 1
         least, most = group.get("minReplicas"), group.get("maxReplicas")
         if not autoscaled and (least is None or most is None):
-            what = "without the autoscaler minReplicas and maxReplicas are required"
-            yield wrong("group-bounds-missing", f"{name}: {what}")
+            yield wrong("group-bounds-missing", "minReplicas and maxReplicas are required")
         if min(least or 0, most or 0) < 0:
-            what = "minReplicas or maxReplicas is negative"
-            yield wrong("group-bounds-negative", f"{name}: {what}")
+            yield wrong("group-bounds-negative", "minReplicas or maxReplicas is negative")
         if least is not None and most is not None and least > most:
-            what = f"minReplicas {least} is above maxReplicas {most}"
-            yield wrong("group-bounds-order", f"{name}: {what}")
+            yield wrong("group-bounds-order", f"minReplicas {least} is above maxReplicas {most}")
         if autoscaled and group.get("suspend"):
-            what = "a group cannot be suspended while the autoscaler is on"
-            yield wrong("group-suspend", f"{name}: {what}")
-        if [other for other, _ in workers].count(name) > 1:
+            yield wrong("group-suspend", "a group cannot be suspended while the autoscaler is on")
+        if names[name] > 1:
             yield wrong("group-name", f"two worker groups are named {name}")
 
 
@@ -153,8 +145,7 @@ def _fault_tolerance(service: Object, wrong: Report) -> Iterator[Finding]:
     environment, params = _environment(cluster), head.get("rayStartParams", {})
     if options is None:
         if "RAY_REDIS_ADDRESS" in environment:
-            what = "RAY_REDIS_ADDRESS without gcsFaultToleranceOptions"
-            yield wrong("redis-options", f"the head has {what}")
+            yield wrong("redis-options", "RAY_REDIS_ADDRESS without gcsFaultToleranceOptions")
         return
     twice = [
         *(key for key in ("ray.io/ft-enabled", "ray.io/external-storage-namespace")
@@ -175,23 +166,22 @@ def _fault_tolerance(service: Object, wrong: Report) -> Iterator[Finding]:
         what = f"to end and the Job that cleans it, up to {longest_s} s"
         yield wrong("redis-cleanup", f"state stays in Redis: KubeRay must wait for the head {what}")
     if options.get("externalStorageNamespace"):
-        message = "with externalStorageNamespace both clusters of an upgrade have one state"
-        yield wrong("redis-namespace", message)
+        yield wrong("redis-namespace", "both clusters of an upgrade would have one state")
 
 
-def _autoscaler(cluster: Object, wrong: Report) -> Iterator[Finding]:
+def _autoscaler(service: Object, wrong: Report) -> Iterator[Finding]:
+    cluster = service["spec"]["rayClusterConfig"]
     options, environment = cluster.get("autoscalerOptions", {}), _environment(cluster)
     if not cluster.get("enableInTreeAutoscaling"):
         if environment.get(_AUTOSCALER_V2) in ("1", "true"):
             yield wrong("autoscaler-off", f"{_AUTOSCALER_V2} is set and the autoscaler is off")
         return
     if "version" in options and _AUTOSCALER_V2 in environment:
-        message = f"{_AUTOSCALER_V2} stands beside autoscalerOptions.version"
-        yield wrong("autoscaler-version", message)
-    for name, group in all_groups(cluster):
+        yield wrong("autoscaler-version", f"{_AUTOSCALER_V2} beside autoscalerOptions.version")
+    for owner, group in all_groups(service):
         if group["template"]["spec"].get("restartPolicy", "Never") != "Never":
-            what = "with autoscaler v2 restartPolicy can only be Never"
-            yield wrong("restart-policy", f"{name}: {what}")
+            message = "with autoscaler v2 restartPolicy can only be Never"
+            yield report_on(owner, "kuberay")("restart-policy", message)
     if options.get("idleTimeoutSeconds", 0) < 0:
         yield wrong("autoscaler-idle", "autoscalerOptions.idleTimeoutSeconds is negative")
     command = "KUBERAY_GEN_AUTOSCALER_START_CMD"
@@ -202,16 +192,13 @@ def _autoscaler(cluster: Object, wrong: Report) -> Iterator[Finding]:
 def _auth(cluster: Object, wrong: Report) -> Iterator[Finding]:
     options = cluster.get("authOptions", {})
     for field in sorted(_GATED.keys() & cluster.keys()):
-        gate = f"the feature gate {_GATED[field]}, which is off"
-        yield wrong("feature-gate", f"rayClusterConfig.{field} needs {gate}")
+        yield wrong("feature-gate", f"{field} needs the feature gate {_GATED[field]}")
     if options.get("enableK8sTokenAuth"):
-        field = "authOptions.enableK8sTokenAuth"
-        yield wrong("k8s-token-auth", f"KubeRay refuses {field} in a RayService")
+        yield wrong("k8s-token-auth", "KubeRay refuses enableK8sTokenAuth in a RayService")
     if options.get("mode") != "token":
         return
     version = re.match(r"(\d+)\.(\d+)", str(cluster.get("rayVersion", "")))
     if not version or tuple(map(int, version.groups())) < _MIN_TOKEN_AUTH:
         yield wrong("token-ray-version", "token authentication needs rayVersion 2.52 or later")
     if not options.get("secretName"):
-        message = "without authOptions.secretName each upgrade has a new token"
-        yield wrong("token-secret", message)
+        yield wrong("token-secret", "without a secretName each upgrade has a new token")

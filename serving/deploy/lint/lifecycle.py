@@ -23,8 +23,16 @@ _SLOW_START_S = 60
 
 def problems(manifests: Manifests, config: AppConfig, usage_error: UsageError) -> Iterator[Finding]:
     service = manifests.service
-    yield from _old_cluster(service, config)
-    yield from _head_last(service)
+    delay_s = service["spec"].get("rayClusterDeletionDelaySeconds", 60)
+    answer_s = max(config.router.drain_timeout_s, *(m.drain_timeout_s for m in config.models))
+    if delay_s <= answer_s:
+        message = f"the old cluster goes after {delay_s} s, an answer may take {answer_s:g} s"
+        yield report_on(named(service), "lifecycle")("deletion-delay", message)
+    head, *others = ray_pods(service)
+    longest_s = max((_grace_s(pod) for pod in others if pod.node_type == "worker"), default=0)
+    if _grace_s(head) < longest_s:
+        message = f"the head is gone before the nodes that it drains, after {longest_s} s"
+        yield report_on(head.owner, "lifecycle")("head-grace", message)
     for pod in pods(manifests):
         yield from _commands(pod, usage_error)
     for pod in ray_pods(service):
@@ -36,9 +44,8 @@ def problems(manifests: Manifests, config: AppConfig, usage_error: UsageError) -
 
 
 def _pre_stop(container: Object) -> list[str]:
-    handler = container.get("lifecycle", {}).get("preStop", {}).get("exec", {})
-    found: list[str] = handler.get("command", [])
-    return found
+    handler = container.get("lifecycle", {}).get("preStop", {})
+    return list(handler.get("exec", {}).get("command", ()))
 
 
 def _commands(pod: Pod, usage_error: UsageError) -> Iterator[Finding]:
@@ -55,24 +62,8 @@ def _commands(pod: Pod, usage_error: UsageError) -> Iterator[Finding]:
                 yield report_on(pod.owner, "lifecycle")("command", what)
 
 
-def _old_cluster(service: Object, config: AppConfig) -> Iterator[Finding]:
-    delay_s = service["spec"].get("rayClusterDeletionDelaySeconds", 60)
-    answer_s = max(config.router.drain_timeout_s, *(m.drain_timeout_s for m in config.models))
-    if delay_s <= answer_s:
-        what = f"the old cluster goes after {delay_s} s, and an answer may take {answer_s:g} s"
-        yield report_on(named(service), "lifecycle")("deletion-delay", what)
-
-
 def _grace_s(pod: Pod) -> int:
     return int(pod.spec.get("terminationGracePeriodSeconds", 30))
-
-
-def _head_last(service: Object) -> Iterator[Finding]:
-    head, *others = ray_pods(service)
-    longest_s = max((_grace_s(pod) for pod in others if pod.node_type == "worker"), default=0)
-    if _grace_s(head) < longest_s:
-        message = f"the head is gone before the nodes that it drains, after {longest_s} s"
-        yield report_on(head.owner, "lifecycle")("head-grace", message)
 
 
 def _stop(pod: Pod, config: AppConfig, wrong: Report) -> Iterator[Finding]:
@@ -84,13 +75,14 @@ def _stop(pod: Pod, config: AppConfig, wrong: Report) -> Iterator[Finding]:
         return
     within_s = int(within[1])
     if within_s >= grace_s:
-        what = f"killed after {grace_s} s, and its preStop drains for up to {within_s} s"
-        yield wrong("grace-period", f"is {what}")
+        yield wrong(
+            "grace-period", f"killed after {grace_s} s, its preStop drains for {within_s} s"
+        )
     shutdown_s = _shutdown_s(config)
     longest_s = shutdown_s["router"] if pod.component == "router" else max(shutdown_s.values())
     if within_s <= longest_s:
-        what = f"draining ends after {within_s} s, an answer after {longest_s:g} s"
-        yield wrong("drain-time", what)
+        message = f"draining ends after {within_s} s, an answer after {longest_s:g} s"
+        yield wrong("drain-time", message)
 
 
 def _shutdown_s(config: AppConfig) -> dict[str, float]:
@@ -108,8 +100,7 @@ def _readiness(pod: Pod, in_steps: bool, wrong: Report) -> Iterator[Finding]:
     if in_steps and pod.component == "engine":
         # The gateway sends requests to each pod that is ready. KubeRay's probe asks for a router.
         if has_probe:
-            what = "ready, and the Gateway would send it clients' requests"
-            yield wrong("engine-ready", f"would be {what}")
+            yield wrong("engine-ready", "the Gateway would send it clients' requests")
     elif not has_probe:
         yield wrong("readiness", "has no readinessProbe, and KubeRay's own asks for a router")
 
@@ -121,7 +112,7 @@ def _liveness(pod: Pod, wrong: Report) -> Iterator[Finding]:
         return
     patience_s = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
     if pod.component == "engine" and patience_s < _SLOW_START_S:
-        what = f"its livenessProbe after {patience_s} s; {_SLOW_START_S} s are needed"
-        yield wrong("liveness-patience", f"a node that loads a model is killed by {what}")
+        message = f"while it loads a model is killed after {patience_s} s, not {_SLOW_START_S}"
+        yield wrong("liveness-patience", message)
     if "8000" in str(probe) or "serve" in str(probe.get("httpGet", {}).get("port")):
         yield wrong("liveness-replica", "its node is killed when its replica is away")

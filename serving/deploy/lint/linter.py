@@ -1,6 +1,6 @@
 """All rules over the manifests of one service."""
 
-from dataclasses import replace
+from bisect import bisect_left
 from typing import Any
 
 from serving.deploy.errors import BadInput
@@ -19,6 +19,7 @@ from serving.deploy.lint import (
 from serving.deploy.lint.pods import WORKLOADS
 from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests
+from serving.deploy.serve_config import config_of
 
 _READING_ERRORS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, BadInput)
 """Errors of a rule that reads an object which lacks a field or has one of another type."""
@@ -29,23 +30,25 @@ def lint(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Findin
     `mistral-serve` command line. Raises BadInput unless there is one RayService.
     """
     objects = [_without_nulls(obj) for obj in manifests.objects]
-    manifests = replace(manifests, objects=tuple(objects))
-    service = manifests.service
-    try:
-        return _broken(manifests, usage_error)
-    except _READING_ERRORS as error:
-        subject, reason = named(service), error
-    # The malformed object is the first that the rules cannot read: pods, then what selects those.
+    service = Manifests(manifests.source, tuple(objects)).service
+    # Pods stand before what selects them: the first object that cannot be read is malformed.
     objects.sort(key=lambda obj: (obj is not service, obj["kind"] not in WORKLOADS))
-    for count, obj in enumerate(objects, 1):
+
+    def broken(count: int) -> list[Finding] | Exception:
         try:
-            _broken(replace(manifests, objects=tuple(objects[:count])), usage_error)
+            return _broken(Manifests(manifests.source, tuple(objects[:count])), usage_error)
         except _READING_ERRORS as error:
-            subject, reason = named(obj), error
-            break
+            return error
+
+    found = broken(len(objects))
+    if isinstance(found, list):
+        return found
+    counts = range(1, len(objects))
+    first = bisect_left(counts, True, key=lambda count: isinstance(broken(count), Exception))
+    reason = broken(first + 1)
     what = f"missing field {reason}" if isinstance(reason, KeyError) else reason
     message = f"the manifest does not have the form that Kubernetes expects ({what})"
-    return [report_on(subject, "linter")("malformed", message)]
+    return [report_on(named(objects[first]), "linter")("malformed", message)]
 
 
 def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
@@ -57,7 +60,8 @@ def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Fin
         *kuberay.problems(manifests.service),
         *serve_config.problems(manifests),
     ]
-    if (config := serve_config.valid(manifests.service)) is not None:
+    if not any(finding.rule == "serve_config/invalid" for finding in found):
+        config = config_of(manifests.service)
         found += sizing.problems(manifests, config)
         found += lifecycle.problems(manifests, config, usage_error)
     return list(dict.fromkeys(found))

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from serving.deploy.kube import named
 from serving.deploy.manifests import Manifests, Object
-from serving.deploy.pods import AUTOSCALER_RESOURCES, containers
+from serving.deploy.pods import containers, head_spec
 
 CLEANUP = "redis-cleanup"
 _CLEANUP_RESOURCES = {
     "requests": {"cpu": "200m", "memory": "256Mi"},
     "limits": {"memory": "256Mi"},
 }
-_COPIED_TO_AUTOSCALER = ("env", "volumeMounts", "securityContext")
 WORKLOADS = ("Job", "StatefulSet", "Deployment")
 _COMPONENT = "app.kubernetes.io/component"
 
@@ -69,8 +68,7 @@ def pods(manifests: Manifests) -> list[Pod]:
 
 
 def _labels(template: Object) -> dict[str, str]:
-    found: dict[str, str] = template.get("metadata", {}).get("labels", {})
-    return found
+    return dict(template.get("metadata", {}).get("labels", {}))
 
 
 def ray_pods(service: Object) -> Iterator[Pod]:
@@ -79,11 +77,9 @@ def ray_pods(service: Object) -> Iterator[Pod]:
     """
     cluster = service["spec"]["rayClusterConfig"]
     head = cluster["headGroupSpec"]
-    spec, ray = head["template"]["spec"], ray_container(head)
-    sidecars = [_autoscaler(cluster)] if cluster.get("enableInTreeAutoscaling") else []
-    with_autoscaler = spec | {"containers": [*spec["containers"], *sidecars]}
-    cleanup = spec | {"containers": [ray | {"resources": _CLEANUP_RESOURCES}]}
-    kinds = [("head", head, with_autoscaler, 1), (CLEANUP, head, cleanup, 1)]
+    ray = ray_container(head) | {"resources": _CLEANUP_RESOURCES}
+    cleanup = head["template"]["spec"] | {"containers": [ray]}
+    kinds = [("head", head, head_spec(cluster), 1), (CLEANUP, head, cleanup, 1)]
     for group in cluster.get("workerGroupSpecs", ()):
         most = max_replicas(group) * group.get("numOfHosts", 1)
         kinds.append(("worker", group, group["template"]["spec"], most))
@@ -102,32 +98,21 @@ def ray_pods(service: Object) -> Iterator[Pod]:
         yield Pod(owner, namespace_of(service), labels, spec, most)
 
 
-def _autoscaler(cluster: Object) -> Object:
-    """The container that KubeRay adds to the head."""
-    options = cluster.get("autoscalerOptions", {})
-    return {
-        "name": "autoscaler",
-        "image": options.get("image", ray_container(cluster["headGroupSpec"])["image"]),
-        "resources": options.get("resources", AUTOSCALER_RESOURCES),
-        **{key: options[key] for key in _COPIED_TO_AUTOSCALER if key in options},
-    }
-
-
 def groups(service: Object, component: str) -> list[Object]:
     """The worker groups whose pods are of a component."""
     workers = service["spec"]["rayClusterConfig"].get("workerGroupSpecs", ())
     return [each for each in workers if _labels(each["template"]).get(_COMPONENT) == component]
 
 
-def all_groups(cluster: Object) -> list[tuple[str, Object]]:
-    """The head and the worker groups, with their names."""
-    workers = [(group["groupName"], group) for group in cluster.get("workerGroupSpecs", ())]
-    return [("head", cluster["headGroupSpec"]), *workers]
+def all_groups(service: Object) -> list[tuple[str, Object]]:
+    """The head and the worker groups, each with the `owner` of its pods."""
+    cluster = service["spec"]["rayClusterConfig"]
+    found = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
+    return [(f"{named(service)}, {group.get('groupName', 'head')}", group) for group in found]
 
 
 def ray_container(group: Object) -> Object:
-    found: Object = group["template"]["spec"]["containers"][0]
-    return found
+    return dict(group["template"]["spec"]["containers"][0])
 
 
 def max_replicas(group: Object) -> int:

@@ -7,6 +7,7 @@ from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, pods
 from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Manifests, Object
+from serving.deploy.pods import secrets
 from serving.deploy.selectors import selects
 
 SECRETS = {"hf-token": "HF_TOKEN", "redis-password": "password", "ray-auth-token": "auth_token"}
@@ -35,11 +36,16 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
     for pod in pods(manifests):
         wrong = report_on(pod.owner, "references")
         yield from _volumes(pod, manifests, wrong)
-        yield from _keys(pod, manifests, wrong)
+        yield from _config_keys(pod, manifests, wrong)
         for constraint in pod.spec.get("topologySpreadConstraints", ()):
             if not selects(constraint.get("labelSelector"), pod.labels):
                 yield wrong("topology-spread", "its topologySpreadConstraint does not select it")
-    yield from _ray_secrets(manifests.service)
+    for obj in manifests.objects:
+        for name, keys in secrets([obj]).items():
+            known = SECRETS.get(name)
+            for key in keys.keys() - {known} if known else ():
+                message = f"the Secret {name} has no key {key}, only {known}"
+                yield report_on(named(obj), "references")("secret-key", message)
 
 
 def _places(manifests: Manifests) -> Iterator[Finding]:
@@ -87,35 +93,17 @@ def _config_maps(pod: Pod) -> Iterator[Object]:
                 yield source["configMap"]
 
 
-def _keys(pod: Pod, manifests: Manifests, wrong: Report) -> Iterator[Finding]:
-    """Checks the keys that a pod takes from Secrets and ConfigMaps."""
+def _config_keys(pod: Pod, manifests: Manifests, wrong: Report) -> Iterator[Finding]:
+    """Checks the keys that a pod takes from ConfigMaps."""
     wanted = [(each["name"], item["key"]) for each in _config_maps(pod)
               for item in each.get("items", ())]  # fmt: skip
     for variable in [v for container in pod.containers for v in container.get("env", ())]:
-        source = variable.get("valueFrom", {})
-        if reference := source.get("secretKeyRef"):
-            yield from _secret_key(variable["name"], reference, wrong)
-        if reference := source.get("configMapKeyRef"):
+        if reference := variable.get("valueFrom", {}).get("configMapKeyRef"):
             wanted.append((reference["name"], reference["key"]))
     maps = {obj["metadata"]["name"]: obj.get("data", {}) for obj in manifests.of_kind("ConfigMap")}
     for name, key in wanted:
         if name in maps and key not in maps[name]:
             yield wrong("config-map-key", f"there is no key {key} in the ConfigMap {name}")
-
-
-def _secret_key(what: str, reference: Object, wrong: Report) -> Iterator[Finding]:
-    name, key = reference["name"], reference["key"]
-    if (known := SECRETS.get(name, key)) != key:
-        yield wrong("secret-key", f"{what}: the Secret {name} has no key {key}, only {known}")
-
-
-def _ray_secrets(service: Object) -> Iterator[Finding]:
-    wrong, cluster = report_on(named(service), "references"), service["spec"]["rayClusterConfig"]
-    if secret := cluster.get("authOptions", {}).get("secretName"):
-        yield from _secret_key("authOptions", {"name": secret, "key": "auth_token"}, wrong)
-    password = cluster.get("gcsFaultToleranceOptions", {}).get("redisPassword", {})
-    if reference := password.get("valueFrom", {}).get("secretKeyRef"):
-        yield from _secret_key("redisPassword", reference, wrong)
 
 
 def _volumes(pod: Pod, manifests: Manifests, wrong: Report) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ FIXES = {
     "kuberay/start-params-string": "put it in quotes",
     "kuberay/start-params-resources": "leave one of the two",
     "kuberay/start-params-labels": "move them to the group's labels",
-    "kuberay/group-bounds-missing": "set both",
+    "kuberay/group-bounds-missing": "set both, or enableInTreeAutoscaling: true",
     "kuberay/group-bounds-negative": "set it to 0 or more",
     "kuberay/group-bounds-order": "lower the one or raise the other",
     "kuberay/group-suspend": "remove suspend, or set enableInTreeAutoscaling: false",

@@ -7,21 +7,12 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from serving.config import AppConfig
 from serving.deploy.errors import BadInput
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
 from serving.deploy.serve_config import config_of
-
-
-def valid(service: Object) -> AppConfig | None:
-    """The application's config; None if it is invalid, which `problems` reports."""
-    try:
-        return config_of(service)
-    except BadInput:
-        return None
 
 
 def problems(manifests: Manifests) -> Iterator[Finding]:

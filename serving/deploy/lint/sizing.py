@@ -31,7 +31,7 @@ def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
     wrong = report_on(named(service), "sizing")
     yield from _routers(service, config, wrong)
     yield from _engines(service, config, wrong)
-    yield from _head_and_object_stores(service, wrong)
+    yield from _start_params(service)
     yield from _budgets(manifests, config)
     yield from _quotas(manifests)
 
@@ -100,13 +100,13 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
             yield wrong("engine-spare", f"{name}: {what}")
 
 
-def _head_and_object_stores(service: Object, wrong: Report) -> Iterator[Finding]:
-    for name, group in all_groups(service["spec"]["rayClusterConfig"]):
-        params = group.get("rayStartParams", {})
-        if name == "head" and str(params.get("num-cpus")) != "0":
-            yield wrong("head-cpus", "Serve puts replicas on the head, and they die with it")
+def _start_params(service: Object) -> Iterator[Finding]:
+    for owner, group in all_groups(service):
+        wrong, params = report_on(owner, "sizing"), group.get("rayStartParams", {})
+        if "groupName" not in group and str(params.get("num-cpus")) != "0":
+            yield wrong("head-cpus", "Serve puts replicas on it, and they die with it")
         if float(params.get("object-store-memory", 0)) > _shared_bytes(group):
-            yield wrong("object-store", f"{name}: Ray's object store exceeds the shared memory")
+            yield wrong("object-store", "Ray's object store exceeds the shared memory")
 
 
 def _shared_bytes(group: Object) -> float:
