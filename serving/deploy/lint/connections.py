@@ -53,17 +53,12 @@ def _ports(pod: Pod, in_steps: bool) -> Iterator[Finding]:
 def _selector(obj: Object) -> tuple[Object | None, list[int | str]]:
     """An object's selector of pods, and the ports that those must have."""
     spec = obj["spec"]
-    match obj["kind"]:
-        case "Service":
-            selector = {"matchLabels": spec["selector"]} if "selector" in spec else None
-            return selector, [_target(port) for port in spec.get("ports", ())]
-        case "PodMonitor":
-            endpoints = spec.get("podMetricsEndpoints", ())
-            return spec["selector"], [endpoint.get("port", "") for endpoint in endpoints]
-        case "NetworkPolicy":
-            return spec["podSelector"], []
-        case _:
-            return spec["selector"], []
+    if obj["kind"] == "Service":
+        selector = {"matchLabels": spec["selector"]} if "selector" in spec else None
+        return selector, [_target(port) for port in spec.get("ports", ())]
+    endpoints = spec.get("podMetricsEndpoints", ())
+    selector = spec["podSelector" if obj["kind"] == "NetworkPolicy" else "selector"]
+    return selector, [endpoint.get("port", "") for endpoint in endpoints]
 
 
 def _target(port: Object) -> int | str:
@@ -120,8 +115,7 @@ def _redis_address(manifests: Manifests) -> Iterator[Finding]:
 
 def _client_ports(service: Object) -> list[Object]:
     """The ports of the Service that KubeRay makes for clients."""
-    ports: list[Object] = service["spec"].get("serveService", {}).get("spec", {}).get("ports", [])
-    return ports
+    return list(service["spec"].get("serveService", {}).get("spec", {}).get("ports", ()))
 
 
 def _clients(service: Object) -> Iterator[Finding]:

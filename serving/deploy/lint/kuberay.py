@@ -31,7 +31,6 @@ _GATED = {
 def problems(service: Object) -> Iterator[Finding]:
     wrong, cluster = report_on(named(service), "kuberay"), service["spec"]["rayClusterConfig"]
     yield from _service(service, wrong)
-    yield from _upgrade(service["spec"], wrong)
     if upgraded_in_steps(service):
         yield from _steps(service["spec"], wrong)
     yield from _head(service, wrong)
@@ -55,18 +54,15 @@ def _service(service: Object, wrong: Report) -> Iterator[Finding]:
     for field in ("serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"):
         if field in spec:
             yield wrong("ignored-field", f"KubeRay ignores {field}")
-
-
-def _annotations(service: Object) -> Object:
-    return dict(service["metadata"].get("annotations", {}))
-
-
-def _upgrade(spec: Object, wrong: Report) -> Iterator[Finding]:
     type_ = spec.get("upgradeStrategy", {}).get("type", _UPGRADE_TYPES[0])
     if type_ not in _UPGRADE_TYPES:
         yield wrong("upgrade-type", f"there is no upgradeStrategy.type {type_}")
     if "upgradeStrategy" in spec["rayClusterConfig"]:
         yield wrong("cluster-upgrade-strategy", "its cluster has an upgradeStrategy of its own")
+
+
+def _annotations(service: Object) -> Object:
+    return dict(service["metadata"].get("annotations", {}))
 
 
 def _steps(spec: Object, wrong: Report) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
@@ -68,36 +69,29 @@ def allowed(
     policies: Sequence[Object], source: Peer, target: Peer, port: int, protocol: str = "TCP"
 ) -> bool:
     """Whether the policies of both namespaces let a connection from source to target pass."""
-    return _passes(policies, "Egress", source, target, port, protocol) and _passes(
-        policies, "Ingress", target, source, port, protocol
-    )
+    every: list[Object] = [{"protocol": protocol}]
+    for direction, key, own, other in (
+        ("Egress", "to", source, target),
+        ("Ingress", "from", target, source),
+    ):
+        rules = [
+            policy["spec"].get(direction.lower(), ())
+            for policy in policies
+            if own.namespace and namespace_of(policy) == own.namespace
+            if selects(policy["spec"]["podSelector"], own.labels)
+            if direction in _types(policy["spec"])
+        ]
+        if rules and not any(
+            (not rule.get(key) or any(_is(peer, own, other) for peer in rule[key]))
+            and any(_is_port(each, target, port, protocol) for each in rule.get("ports") or every)
+            for rule in chain(*rules)
+        ):
+            return False
+    return True
 
 
-def _passes(
-    policies: Sequence[Object], direction: str, own: Peer, other: Peer, port: int, protocol: str
-) -> bool:
-    specs = [
-        policy["spec"]
-        for policy in policies
-        if own.namespace and namespace_of(policy) == own.namespace
-        if selects(policy["spec"]["podSelector"], own.labels)
-        if direction in _types(policy["spec"])
-    ]
-    peers_key, target = ("from", own) if direction == "Ingress" else ("to", other)
-    return not specs or any(
-        (not rule.get(peers_key) or any(_is(peer, own, other) for peer in rule[peers_key]))
-        and (
-            not rule.get("ports") or any(_is_port(p, target, port, protocol) for p in rule["ports"])
-        )
-        for spec in specs
-        for rule in spec.get(direction.lower(), ())
-    )
-
-
-def _types(spec: Object) -> Sequence[str]:
-    default = ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]
-    found: Sequence[str] = spec.get("policyTypes", default)
-    return found
+def _types(spec: Object) -> list[str]:
+    return list(spec.get("policyTypes", ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]))
 
 
 def _is(peer: Object, own: Peer, other: Peer) -> bool:
@@ -117,9 +111,8 @@ def _in(ip: str, cidr: str) -> bool:
 
 
 def _is_port(rule: Object, target: Peer, port: int, protocol: str) -> bool:
-    if rule.get("protocol", "TCP") != protocol:
-        return False
-    first: int | str = rule.get("port", port)
+    first = rule.get("port", port)
     if isinstance(first, str):
-        return target.ports.get(first) == port
-    return first <= port <= int(rule.get("endPort") or first)
+        first = target.ports.get(first, 0)
+    last = rule.get("endPort") or first
+    return bool(rule.get("protocol", "TCP") == protocol and first <= port <= last)

@@ -43,11 +43,11 @@ def _pod(pod: Pod, wrong: Report) -> Iterator[Finding]:
             yield wrong("host-namespace", f"shares the node's own: {field}")
     for volume in spec.get("volumes", ()):
         if not volume.keys() - {"name"} <= _VOLUMES:
-            what = f"the kind of the volume {volume['name']}"
-            yield wrong("volume-kind", f"{what} is not allowed by `restricted`")
+            yield wrong(
+                "volume-kind", f"the volume {volume['name']} is not allowed by `restricted`"
+            )
     if spec.get("automountServiceAccountToken") is not False:
-        message = "the service account's token is mounted in all its containers"
-        yield wrong("token-automount", message)
+        yield wrong("token-automount", "its account's token is mounted in all its containers")
     if "serviceAccountName" not in spec:
         yield wrong("default-service-account", "runs as the default service account")
 

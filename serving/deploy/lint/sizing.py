@@ -7,15 +7,7 @@ from decimal import Decimal
 from serving.config import AppConfig
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.pods import (
-    CLEANUP,
-    all_groups,
-    groups,
-    max_replicas,
-    pods,
-    ports_of,
-    ray_container,
-)
+from serving.deploy.lint.pods import all_groups, groups, max_replicas, pods, ports_of, ray_container
 from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.pods import GPU, claims, usage
@@ -141,7 +133,7 @@ def _quotas(manifests: Manifests) -> Iterator[Finding]:
     """Checks that each quota allows two clusters, which an upgrade has, and the other pods."""
     need: Counter[str] = Counter({"persistentvolumeclaims": len(claims(manifests.objects))})
     for pod in pods(manifests):
-        both = 2 if pod.node_type and pod.node_type != CLEANUP else 1
+        both = 2 if pod.node_type in ("head", "worker") else 1
         for resource, amount in usage(pod.spec).items():
             need[resource] += amount * pod.most * both
     for quota in manifests.of_kind("ResourceQuota"):
