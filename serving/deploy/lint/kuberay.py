@@ -33,7 +33,7 @@ def problems(service: Object) -> Iterator[Finding]:
     yield from _service(service, wrong)
     if upgraded_in_steps(service):
         yield from _steps(service["spec"], wrong)
-    yield from _head(service, wrong)
+    yield from _head(service, report_on(f"{named(service)}, head", "kuberay"))
     yield from _groups(service)
     yield from _fault_tolerance(service, wrong)
     yield from _autoscaler(service, wrong)
@@ -76,7 +76,8 @@ def _steps(spec: Object, wrong: Report) -> Iterator[Finding]:
     if not 0 <= surge <= 100:
         yield wrong("upgrade-surge", f"maxSurgePercent is {surge}")
     if not 0 <= step <= min(surge, 100):
-        yield wrong("upgrade-step", f"stepSizePercent is {step if step >= 0 else 'not set'}")
+        what = step if step >= 0 else "missing or negative"
+        yield wrong("upgrade-step", f"stepSizePercent is {what}")
     if options.get("intervalSeconds", 0) <= 0:
         yield wrong("upgrade-interval", "intervalSeconds is missing or not positive")
     if not options.get("gatewayClassName"):
@@ -89,11 +90,10 @@ def _head(service: Object, wrong: Report) -> Iterator[Finding]:
     if head.get("headService", {}).get("metadata", {}).get("name"):
         yield wrong("head-service-name", "KubeRay refuses headService.metadata.name")
     if head.get("enableIngress"):
-        yield wrong(
-            "head-ingress", "enableIngress opens Ray's dashboard, and so code, to the world"
-        )
+        message = "enableIngress opens Ray's dashboard, which runs code, to the world"
+        yield wrong("head-ingress", message)
     if "startupProbe" in ray_container(head):
-        yield wrong("head-startup-probe", "the Job that cleans Redis has it too, and fails")
+        yield wrong("head-startup-probe", "its startupProbe fails in the Job that cleans Redis")
     if "serve" not in ports_of(ray_container(head)):
         if upgraded_in_steps(service) or "serveService" not in spec:
             yield wrong("serve-port", "no Service for clients: the head has no port named serve")

@@ -45,10 +45,15 @@ def lint(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Findin
         return found
     counts = range(1, len(objects))
     first = bisect_left(counts, True, key=lambda count: isinstance(broken(count), Exception))
-    reason = broken(first + 1)
-    what = f"missing field {reason}" if isinstance(reason, KeyError) else reason
-    message = f"the manifest does not have the form that Kubernetes expects ({what})"
-    return [report_on(named(objects[first]), "linter")("malformed", message)]
+    message = f"does not have the form that Kubernetes expects ({_reason(broken(first + 1))})"
+    return [report_on(named(objects[first]), "linter")("malformed", f"the manifest {message}")]
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, KeyError):
+        return f"missing field {error}"
+    is_clear = isinstance(error, ValueError | BadInput)
+    return str(error) if is_clear else "a field is empty or has another type"
 
 
 def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
