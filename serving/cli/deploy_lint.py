@@ -25,7 +25,8 @@ def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
         wanted = manifests.read(source)
         findings = check(wanted, lambda arguments: usage_error(main, arguments))
     for finding in findings:
-        typer.echo(str(finding))
+        what = f"{finding.subject}: {finding.message}"
+        typer.echo(f"{what}; {finding.fix[0]} [{finding.rule}]")
     if findings:
         typer.echo(f"{len(findings)} findings in {len(wanted.objects)} objects", err=True)
         raise typer.Exit(1)

@@ -12,16 +12,21 @@ class State(StrEnum):
     """This user may not see it."""
     missing = "missing"
     """The service does not come up as long as it is so."""
+    broken = "broken"
+    """A manifest breaks a rule of `mistral-serve deploy lint`."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; each line of `fix` is a command to run or an edit to make."""
+    """The result of one check; each line of `fix` is a command to run or an edit to make. `rule`
+    names the rule that a manifest breaks.
+    """
 
     subject: str
     state: State
     message: str
     fix: tuple[str, ...] = ()
+    rule: str = ""
 
 
 def ok(subject: str, message: str) -> Finding:

@@ -11,7 +11,7 @@ from serving.deploy.quantity import quantity
 Object = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
-AUTOSCALER_RESOURCES = {
+_AUTOSCALER_RESOURCES = {
     "requests": {"cpu": "500m", "memory": "512Mi"},
     "limits": {"memory": "512Mi"},
 }
@@ -55,19 +55,27 @@ def _of(obj: Object) -> Iterator[Pods]:
 
 
 def _of_cluster(cluster: Object) -> Iterator[Pods]:
-    head = cluster["headGroupSpec"]["template"]["spec"]
-    if cluster.get("enableInTreeAutoscaling"):
-        options = cluster.get("autoscalerOptions") or {}
-        sidecar = {
-            "name": "autoscaler",
-            "resources": options.get("resources", AUTOSCALER_RESOURCES),
-        }
-        head = head | {"containers": [*head["containers"], sidecar]}
-    yield Pods("head", 1, head, of_cluster=True)
+    yield Pods("head", 1, head_spec(cluster), of_cluster=True)
     for group in cluster.get("workerGroupSpecs") or ():
         least = max(int(group.get("replicas") or 0), int(group.get("minReplicas") or 0))
         count = least * int(group.get("numOfHosts") or 1)
         yield Pods(group["groupName"], count, group["template"]["spec"], of_cluster=True)
+
+
+def head_spec(cluster: Object) -> Object:
+    """The head's pod, with the autoscaler's container that KubeRay adds."""
+    spec: Object = cluster["headGroupSpec"]["template"]["spec"]
+    if not cluster.get("enableInTreeAutoscaling"):
+        return spec
+    options = cluster.get("autoscalerOptions") or {}
+    copied = ("image", "env", "volumeMounts", "securityContext", "resources")
+    sidecar = {
+        "name": "autoscaler",
+        "image": spec["containers"][0].get("image"),
+        "resources": _AUTOSCALER_RESOURCES,
+        **{key: options[key] for key in copied if key in options},
+    }
+    return spec | {"containers": [*spec["containers"], sidecar]}
 
 
 def second_cluster(objects: Iterable[Object]) -> list[Pods]:

@@ -42,10 +42,10 @@ def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     result = lint(str(folder))
     service = "RayService mistral-serve/mistral"
     for line in (
-        f"{service}: router: minReplicas 2 is above maxReplicas 1; lower the one or raise the "
+        f"{service}, router: minReplicas 2 is above maxReplicas 1; lower the one or raise the "
         "other [kuberay/group-bounds-order]",
         f"{service}, head: there is no ServiceAccount head; add it, or correct the name "
-        "[references/pod-needs]",
+        "[references/missing]",
     ):
         assert line in result.stdout.splitlines()
     count = len(result.stdout.splitlines())
@@ -77,8 +77,9 @@ def test_a_manifest_that_lacks_a_field_is_a_line_and_no_trace(tmp_path: Path) ->
     replace(folder, "headGroupSpec:", "headGroup:")
     result = lint(str(folder))
     assert result.stdout == (
-        "RayService mistral-serve/mistral: spec.rayClusterConfig.headGroupSpec: Field required; "
-        "`kubectl explain rayservice` says what it takes [shape/field]\n"
+        "RayService mistral-serve/mistral: the manifest does not have the form that Kubernetes "
+        "expects (missing field 'headGroupSpec'); `kubectl apply --dry-run=server -f …` names each "
+        "mistake [linter/malformed]\n"
     )
     assert result.exit_code == 1
 

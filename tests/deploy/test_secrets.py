@@ -29,8 +29,7 @@ def make(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]"
 def test_it_makes_what_the_manifests_name_and_shows_no_value(tmp_path: Path) -> None:
     result = make(tmp_path, HF_TOKEN="hf_secret")
     calls = (tmp_path / "calls").read_text()
-    for name, keys in SECRETS.items():
-        (key,) = keys
+    for name, key in SECRETS.items():
         value = (tmp_path / "secrets" / name).read_text()
         assert f"create secret generic {name} --from-file={key}=/dev/stdin" in calls
         assert value and value not in calls + result.stdout + result.stderr

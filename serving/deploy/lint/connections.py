@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.finding import Finding, report_on
-from serving.deploy.lint.pods import Pod, pods, ray_pods, upgraded_in_steps
-from serving.deploy.lint.references import has
+from serving.deploy.lint.pods import Pod, namespace_of, pods, ports_of, ray_pods, upgraded_in_steps
+from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.selectors import selects
 
@@ -25,20 +25,9 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
     for pod in pods(manifests):
         yield from _ports(pod, upgraded_in_steps(manifests.service))
     yield from _selectors(manifests)
-    yield from _monitors(manifests)
-    yield from _services(manifests)
     yield from _redis_address(manifests)
     yield from _clients(manifests.service)
     yield from _routes(manifests)
-
-
-def ports_of(pod: Pod) -> dict[str, int]:
-    """The numbers of a pod's ports by their names."""
-    return {
-        port.get("name", ""): port["containerPort"]
-        for container in pod.containers
-        for port in container.get("ports", ())
-    }
 
 
 def _ports(pod: Pod, in_steps: bool) -> Iterator[Finding]:
@@ -48,126 +37,85 @@ def _ports(pod: Pod, in_steps: bool) -> Iterator[Finding]:
     if pod.component == "head" and in_steps:
         listening = listening | {8000}  # nothing does, but KubeRay makes no Service without
     for container in pod.containers:
-        ports = {port.get("name", ""): port["containerPort"] for port in container.get("ports", ())}
+        ports = ports_of(container)
         for name, number in ports.items():
             if number not in listening:
-                yield wrong(
-                    "port",
-                    f"nothing listens on its port {name}, {number}",
-                    "remove it, or set the number that the process listens on",
-                )
+                yield wrong("port", f"nothing listens on its port {name}, {number}")
         for probe in _PROBES:
             action = container.get(probe, {})
             target = (action.get("httpGet") or action.get("tcpSocket") or {}).get("port")
             if isinstance(target, str) and target not in ports:
-                yield wrong(
-                    "probe-port-name",
-                    f"its {probe} asks the port {target}, which it does not have",
-                    "name a port of the container",
-                )
+                yield wrong("probe-port-name", f"its {probe} asks {target}, no port of its own")
             elif isinstance(target, int) and target not in listening:
-                yield wrong(
-                    "probe-port",
-                    f"its {probe} asks port {target}, where nothing listens",
-                    f"ask one of {', '.join(map(str, sorted(listening)))}",
-                )
+                yield wrong("probe-port", f"its {probe} asks port {target}, where nothing listens")
 
 
-def _selected(obj: Object, selector: Object, manifests: Manifests) -> list[Pod]:
-    """The pods that a selector matches in the object's own namespace."""
-    namespace = obj["metadata"].get("namespace", "default")
-    return [
-        pod
-        for pod in pods(manifests)
-        if pod.namespace == namespace and selects(selector, pod.labels)
-    ]
+def _selector(obj: Object) -> tuple[Object | None, list[int | str]]:
+    """An object's selector of pods, and the ports that those must have."""
+    spec = obj["spec"]
+    if obj["kind"] == "Service":
+        selector = {"matchLabels": spec["selector"]} if "selector" in spec else None
+        return selector, [_target(port) for port in spec.get("ports", ())]
+    endpoints = spec.get("podMetricsEndpoints", ())
+    selector = spec["podSelector" if obj["kind"] == "NetworkPolicy" else "selector"]
+    return selector, [endpoint.get("port", "") for endpoint in endpoints]
+
+
+def _target(port: Object) -> int | str:
+    found: int | str = port.get("targetPort") or port["port"]
+    return found
 
 
 def _selectors(manifests: Manifests) -> Iterator[Finding]:
-    service = manifests.service
+    service, everyone = manifests.service, pods(manifests)
     gateway = f"{service['metadata']['name']}-gateway"
     gateway_pods = {"matchLabels": {"gateway.networking.k8s.io/gateway-name": gateway}}
-    for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
-        for obj in manifests.of_kind(kind):
-            selector = obj["spec"][field]
-            if upgraded_in_steps(service) and selector == gateway_pods:
-                continue  # a controller runs them for the Gateway that KubeRay makes
-            if not _selected(obj, selector, manifests):
-                yield report_on(named(obj), "connections")(
-                    "selects-nothing", "selects no pod", f"correct {field}, or remove the {kind}"
-                )
-
-
-def _monitors(manifests: Manifests) -> Iterator[Finding]:
-    for monitor in manifests.of_kind("PodMonitor"):
-        wrong = report_on(named(monitor), "connections")
-        selected = _selected(monitor, monitor["spec"]["selector"], manifests)
+    kinds = ("PodDisruptionBudget", "NetworkPolicy", "PodMonitor", "Service")
+    for obj in manifests.of_kind(*kinds):
+        wrong, (selector, ports) = report_on(named(obj), "connections"), _selector(obj)
+        if selector is None:
+            continue  # a Service whose endpoints are somebody else's
+        if upgraded_in_steps(service) and selector == gateway_pods:
+            continue  # a controller runs them for the Gateway that KubeRay makes
+        near = [pod for pod in everyone if pod.namespace == namespace_of(obj)]
+        selected = [pod for pod in near if selects(selector, pod.labels)]
         if not selected:
-            yield wrong("monitor-selects-nothing", "selects no pod", "correct its selector")
+            yield wrong("selects-nothing", "selects no pod")
         for pod in selected:
-            for endpoint in monitor["spec"].get("podMetricsEndpoints", ()):
-                if endpoint.get("port", "") not in ports_of(pod):
-                    yield wrong(
-                        "monitor-port",
-                        f"{pod.owner} has no port {endpoint.get('port')}",
-                        "add it to the pod, or correct podMetricsEndpoints",
-                    )
+            for port in ports:
+                if port not in pod.ports and port not in pod.ports.values():
+                    yield wrong("target-port", f"{pod.owner} has no port {port}")
 
 
-def _services(manifests: Manifests) -> Iterator[Finding]:
-    for service in manifests.of_kind("Service"):
-        wrong, spec = report_on(named(service), "connections"), service["spec"]
-        if "selector" not in spec:
-            continue  # its endpoints are somebody else's
-        selected = _selected(service, {"matchLabels": spec["selector"]}, manifests)
-        if not selected:
-            yield wrong("service-selects-nothing", "selects no pod", "correct spec.selector")
-        for pod in selected:
-            ports = ports_of(pod)
-            for port in spec.get("ports", ()):
-                target = port.get("targetPort", port["port"])
-                if target not in ports and target not in ports.values():
-                    yield wrong(
-                        "service-port",
-                        f"{pod.owner} has no port {target}",
-                        "correct targetPort, or add the port to the pod",
-                    )
-    for stateful_set in manifests.of_kind("StatefulSet"):
-        name = stateful_set["spec"].get("serviceName")
-        if name is not None and not has(manifests, "Service", name):
-            yield report_on(named(stateful_set), "connections")(
-                "stateful-set-service", f"there is no Service {name}", "add it, or correct the name"
-            )
+def _service_ports(manifests: Manifests) -> set[tuple[str, str, int]]:
+    """Namespace, name and port of all that Services listen on."""
+    return {
+        (namespace_of(service), service["metadata"]["name"], port["port"])
+        for service in manifests.of_kind("Service")
+        for port in service["spec"].get("ports", ())
+    }
 
 
 def _redis_address(manifests: Manifests) -> Iterator[Finding]:
     """Checks that a Service is behind an address of this cluster's DNS."""
-    cluster, metadata = manifests.service["spec"]["rayClusterConfig"], manifests.service["metadata"]
-    address = cluster.get("gcsFaultToleranceOptions", {}).get("redisAddress")
-    if address is None:
+    service = manifests.service
+    options = service["spec"]["rayClusterConfig"].get("gcsFaultToleranceOptions", {})
+    if "redisAddress" not in options:
         return
-    host, _, port = address.partition(":")
+    host, _, port = options["redisAddress"].partition(":")
     parts = host.split(".")
     if len(parts) > 2 and parts[2] != "svc":
         return
-    wanted = [*parts, metadata.get("namespace", "default")][:2]
-    if not any(
-        [obj["metadata"]["name"], obj["metadata"].get("namespace", "default")] == wanted
-        and int(port) in [p["port"] for p in obj["spec"].get("ports", ())]
-        for obj in manifests.of_kind("Service")
-    ):
-        yield report_on(named(manifests.service), "connections")(
-            "redis-address",
-            f"no Service listens at its redisAddress {address}",
-            "correct the address, or add the Service",
+    name, namespace = [*parts, namespace_of(service)][:2]
+    if (namespace, name, int(port)) not in _service_ports(manifests):
+        yield report_on(named(service), "connections")(
+            "redis-address", f"no Service listens at its redisAddress {options['redisAddress']}"
         )
 
 
-def serve_service(service: Object) -> tuple[str, list[int]]:
-    """Name and ports of the Service that KubeRay makes for clients."""
-    ports = service["spec"].get("serveService", {}).get("spec", {}).get("ports", ())
-    numbers = [port["port"] for port in ports]
-    return f"{service['metadata']['name']}-serve-svc", numbers or [8000]
+def _client_ports(service: Object) -> list[Object]:
+    """The ports of the Service that KubeRay makes for clients."""
+    return list(service["spec"].get("serveService", {}).get("spec", {}).get("ports", ()))
 
 
 def _clients(service: Object) -> Iterator[Finding]:
@@ -175,38 +123,26 @@ def _clients(service: Object) -> Iterator[Finding]:
     targetPort leaves out those that have no port of that name.
     """
     wrong = report_on(named(service), "connections")
-    for port in service["spec"].get("serveService", {}).get("spec", {}).get("ports", ()):
-        target = port.get("targetPort", port["port"])
-        workers = [pod for pod in ray_pods(service) if pod.node_type == "worker"]
-        reached = [pod for pod in workers if target in ports_of(pod) or not isinstance(target, str)]
-        if not any(pod.component == "router" and target in ports_of(pod) for pod in reached):
-            yield wrong(
-                "clients-without-router",
-                f"no router is behind the port {port['port']} for clients by a port's name",
-                "give serveService the targetPort serve, and the router's container that port",
-            )
+    workers = [pod for pod in ray_pods(service) if pod.node_type == "worker"]
+    for port in _client_ports(service):
+        target, where = _target(port), f"behind the port {port['port']} for clients"
+        reached = [pod for pod in workers if target in pod.ports or not isinstance(target, str)]
+        if not any(pod.component == "router" and target in pod.ports for pod in reached):
+            yield wrong("clients-without-router", f"no router is {where} by a port's name")
         for pod in reached:
             if pod.component == "engine":
-                yield wrong(
-                    "clients-to-engine",
-                    f"{pod.owner} is behind the port {port['port']} for clients",
-                    "name a targetPort that routers alone have, such as serve",
-                )
+                yield wrong("clients-to-engine", f"{pod.owner} is {where}")
 
 
 def _routes(manifests: Manifests) -> Iterator[Finding]:
-    name, ports = serve_service(manifests.service)
-    known = {(name, port) for port in ports} | {
-        (service["metadata"]["name"], port["port"])
-        for service in manifests.of_kind("Service")
-        for port in service["spec"].get("ports", ())
-    }
+    name = f"{manifests.service['metadata']['name']}-serve-svc"
+    known = {(name, port["port"]) for port in _client_ports(manifests.service) or [{"port": 8000}]}
+    known |= {(name, port) for _, name, port in _service_ports(manifests)}
     for route in manifests.of_kind("HTTPRoute"):
         for rule in route["spec"].get("rules", ()):
             for backend in rule.get("backendRefs", ()):
-                if (backend["name"], backend.get("port")) not in known:
+                name, port = backend["name"], backend.get("port")
+                if (name, port) not in known:
                     yield report_on(named(route), "connections")(
-                        "route-backend",
-                        f"there is no Service {backend['name']}:{backend.get('port')}",
-                        f"route to {name}:{ports[0]}",
+                        "route-backend", f"there is no Service {name}:{port}"
                     )

@@ -2,22 +2,24 @@
 ray-operator/controllers/ray/utils/validation.go."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.finding import Finding, Report, report_on
-from serving.deploy.lint.pods import upgraded_in_steps
+from serving.deploy.lint.pods import all_groups, ports_of, ray_container, upgraded_in_steps
+from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Object
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_MAX_NAME_LENGTH = 47
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 _UPGRADE_TYPES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 _DURATION = re.compile(r"[1-9]\d*|(\d+(\.\d+)?(h|m|s|ms))+")
 _CLEANUP_S = 300
 """How long KubeRay's Job that cleans Redis may take."""
 _RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 _MIN_TOKEN_AUTH = (2, 52)
+_AUTOSCALER_V2 = "RAY_enable_autoscaler_v2"
 _GATED = {
     "historyServerOptions": "RayClusterHistoryServer",
     "networkPolicy": "RayClusterNetworkPolicy",
@@ -27,208 +29,121 @@ _GATED = {
 
 
 def problems(service: Object) -> Iterator[Finding]:
-    wrong = report_on(named(service), "kuberay")
-    cluster = service["spec"]["rayClusterConfig"]
+    wrong, cluster = report_on(named(service), "kuberay"), service["spec"]["rayClusterConfig"]
     yield from _service(service, wrong)
-    yield from _upgrade(service, wrong)
-    yield from _head(service, wrong)
-    yield from _groups(cluster, wrong)
+    if upgraded_in_steps(service):
+        yield from _steps(service["spec"], wrong)
+    yield from _head(service, report_on(f"{named(service)}, head", "kuberay"))
+    yield from _groups(service)
     yield from _fault_tolerance(service, wrong)
-    yield from _autoscaler(cluster, wrong)
+    yield from _autoscaler(service, wrong)
     yield from _auth(cluster, wrong)
-
-
-def _annotations(service: Object) -> dict[str, str]:
-    found: dict[str, str] = service["metadata"].get("annotations", {})
-    return found
 
 
 def _service(service: Object, wrong: Report) -> Iterator[Finding]:
     name, spec = service["metadata"]["name"], service["spec"]
-    if len(name) > _MAX_NAME_LENGTH or not _DNS_1035.fullmatch(name):
-        yield wrong(
-            "name",
-            f"the name {name!r} is not a DNS-1035 label of at most {_MAX_NAME_LENGTH} characters",
-            "take lower-case letters, digits and hyphens, with a letter first",
-        )
+    if not _NAME.fullmatch(name):
+        yield wrong("name", f"the name {name!r} is not a DNS-1035 label of at most 47 characters")
     timeout = str(_annotations(service).get("ray.io/initializing-timeout", "1s"))
     if not _DURATION.fullmatch(timeout):
         yield wrong(
-            "initializing-timeout",
-            f"the annotation ray.io/initializing-timeout is no duration: {timeout!r}",
-            "write one such as 90m, or seconds",
+            "initializing-timeout", f"ray.io/initializing-timeout is no duration: {timeout}"
         )
     if spec.get("rayClusterDeletionDelaySeconds", 0) < 0:
-        yield wrong(
-            "deletion-delay", "rayClusterDeletionDelaySeconds is negative", "set it to 0 or more"
-        )
+        yield wrong("deletion-delay", "rayClusterDeletionDelaySeconds is negative")
     for field in ("serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"):
         if field in spec:
-            yield wrong("ignored-field", f"KubeRay ignores {field}", "remove it")
-
-
-def _upgrade(service: Object, wrong: Report) -> Iterator[Finding]:
-    spec = service["spec"]
-    cluster, strategy = spec["rayClusterConfig"], spec.get("upgradeStrategy", {})
-    type_ = strategy.get("type", _UPGRADE_TYPES[0])
+            yield wrong("ignored-field", f"KubeRay ignores {field}")
+    type_ = spec.get("upgradeStrategy", {}).get("type", _UPGRADE_TYPES[0])
     if type_ not in _UPGRADE_TYPES:
-        allowed = ", ".join(_UPGRADE_TYPES)
-        yield wrong(
-            "upgrade-type", f"there is no upgradeStrategy.type {type_}", f"choose one of {allowed}"
-        )
-    if "upgradeStrategy" in cluster:
-        yield wrong(
-            "cluster-upgrade-strategy",
-            "a cluster that a RayService makes has no upgradeStrategy of its own",
-            "move it from rayClusterConfig to spec",
-        )
-    if not upgraded_in_steps(service):
-        return
-    if not cluster.get("enableInTreeAutoscaling"):
-        yield wrong(
-            "upgrade-autoscaler",
-            "an incremental upgrade needs Ray's autoscaler",
-            "set enableInTreeAutoscaling: true",
-        )
-    options = strategy.get("clusterUpgradeOptions")
+        yield wrong("upgrade-type", f"there is no upgradeStrategy.type {type_}")
+    if "upgradeStrategy" in spec["rayClusterConfig"]:
+        yield wrong("cluster-upgrade-strategy", "its cluster has an upgradeStrategy of its own")
+
+
+def _annotations(service: Object) -> Object:
+    return dict(service["metadata"].get("annotations", {}))
+
+
+def _steps(spec: Object, wrong: Report) -> Iterator[Finding]:
+    if not spec["rayClusterConfig"].get("enableInTreeAutoscaling"):
+        yield wrong("upgrade-autoscaler", "an incremental upgrade needs Ray's autoscaler")
+    options = spec["upgradeStrategy"].get("clusterUpgradeOptions")
     if options is None:
-        yield wrong(
-            "upgrade-options",
-            "an incremental upgrade needs clusterUpgradeOptions",
-            "add them, as deploy/overlays/incremental-upgrade does",
-        )
+        yield wrong("upgrade-options", "an incremental upgrade needs clusterUpgradeOptions")
         return
     surge, step = options.get("maxSurgePercent", 100), options.get("stepSizePercent", -1)
     if not 0 <= surge <= 100:
-        yield wrong(
-            "upgrade-surge", f"maxSurgePercent is {surge}", "set it to a number from 0 to 100"
-        )
+        yield wrong("upgrade-surge", f"maxSurgePercent is {surge}")
     if not 0 <= step <= min(surge, 100):
-        yield wrong(
-            "upgrade-step",
-            f"stepSizePercent is {step if step >= 0 else 'missing or negative'}",
-            "set it to a number from 0 to maxSurgePercent",
-        )
+        what = step if step >= 0 else "missing or negative"
+        yield wrong("upgrade-step", f"stepSizePercent is {what}")
     if options.get("intervalSeconds", 0) <= 0:
-        yield wrong("upgrade-interval", "intervalSeconds is missing or not positive", "set it")
+        yield wrong("upgrade-interval", "intervalSeconds is missing or not positive")
     if not options.get("gatewayClassName"):
-        yield wrong(
-            "upgrade-gateway",
-            "gatewayClassName is missing",
-            "name a class of `kubectl get gatewayclasses`",
-        )
+        yield wrong("upgrade-gateway", "gatewayClassName is missing")
 
 
 def _head(service: Object, wrong: Report) -> Iterator[Finding]:
     spec = service["spec"]
     head = spec["rayClusterConfig"]["headGroupSpec"]
-    container = head["template"]["spec"]["containers"][0]
     if head.get("headService", {}).get("metadata", {}).get("name"):
-        yield wrong(
-            "head-service-name",
-            "KubeRay refuses headGroupSpec.headService.metadata.name in a RayService",
-            "remove it",
-        )
+        yield wrong("head-service-name", "KubeRay refuses headService.metadata.name")
     if head.get("enableIngress"):
-        yield wrong(
-            "head-ingress",
-            "headGroupSpec.enableIngress opens Ray's dashboard, which runs code, to the world",
-            "remove it",
-        )
-    if "startupProbe" in container:
-        yield wrong(
-            "head-startup-probe",
-            "KubeRay copies the head's startupProbe to the Job that cleans Redis, where it fails",
-            "use initialDelaySeconds of the other probes",
-        )
-    ports = {port.get("name") for port in container.get("ports", ())}
-    if "serve" not in ports and (upgraded_in_steps(service) or "serveService" not in spec):
-        yield wrong(
-            "serve-port",
-            "KubeRay makes no Service for clients: the head has no port named serve",
-            "add that port to the head, or a serveService with a port for routers",
-        )
-    if "serve" not in ports and not spec.get("excludeHeadPodFromServeSvc"):
-        yield wrong(
-            "head-proxy-health",
-            "KubeRay asks the head for the health of Serve's proxy, and it has none",
-            "set excludeHeadPodFromServeSvc: true",
-        )
+        message = "enableIngress opens Ray's dashboard, which runs code, to the world"
+        yield wrong("head-ingress", message)
+    if "startupProbe" in ray_container(head):
+        yield wrong("head-startup-probe", "its startupProbe fails in the Job that cleans Redis")
+    if "serve" not in ports_of(ray_container(head)):
+        if upgraded_in_steps(service) or "serveService" not in spec:
+            yield wrong("serve-port", "no Service for clients: the head has no port named serve")
+        if not spec.get("excludeHeadPodFromServeSvc"):
+            yield wrong("head-proxy-health", "KubeRay asks it for the health of Serve's proxy")
 
 
-def _groups(cluster: Object, wrong: Report) -> Iterator[Finding]:
-    workers = cluster.get("workerGroupSpecs", ())
-    for group in [cluster["headGroupSpec"], *workers]:
-        where, params = group.get("groupName", "head"), group.get("rayStartParams", {})
+def _groups(service: Object) -> Iterator[Finding]:
+    cluster = service["spec"]["rayClusterConfig"]
+    autoscaled, names = cluster.get("enableInTreeAutoscaling"), Counter[str]()
+    for owner, group in all_groups(service):
+        wrong, params = report_on(owner, "kuberay"), group.get("rayStartParams", {})
         for key, value in params.items():
             if not isinstance(value, str):
-                yield wrong(
-                    "start-params-string",
-                    f"{where}: rayStartParams.{key} is not a string",
-                    "put it in quotes",
-                )
+                yield wrong("start-params-string", f"rayStartParams.{key} is not a string")
         if group.get("resources") and any(params.get(key) for key in _RESOURCES):
-            yield wrong(
-                "start-params-resources",
-                f"{where}: resources stand both in rayStartParams and beside it",
-                "leave one of the two",
-            )
+            yield wrong("start-params-resources", "resources both in rayStartParams and beside it")
         if "labels" in params:
-            yield wrong(
-                "start-params-labels",
-                f"{where}: KubeRay refuses rayStartParams.labels",
-                "move them to the group's labels",
-            )
-    autoscaled = cluster.get("enableInTreeAutoscaling")
-    for group in workers:
-        where, least, most = group["groupName"], group.get("minReplicas"), group.get("maxReplicas")
+            yield wrong("start-params-labels", "KubeRay refuses rayStartParams.labels")
+        if group is cluster["headGroupSpec"]:
+            continue
+        names[name := group["groupName"]] += 1
+        least, most = group.get("minReplicas"), group.get("maxReplicas")
         if not autoscaled and (least is None or most is None):
-            yield wrong(
-                "group-bounds-missing",
-                f"{where}: without the autoscaler minReplicas and maxReplicas are required",
-                "set both",
-            )
+            yield wrong("group-bounds-missing", "minReplicas and maxReplicas are required")
         if min(least or 0, most or 0) < 0:
-            yield wrong(
-                "group-bounds-negative",
-                f"{where}: minReplicas or maxReplicas is negative",
-                "set it to 0 or more",
-            )
+            yield wrong("group-bounds-negative", "minReplicas or maxReplicas is negative")
         if least is not None and most is not None and least > most:
-            yield wrong(
-                "group-bounds-order",
-                f"{where}: minReplicas {least} is above maxReplicas {most}",
-                "lower the one or raise the other",
-            )
+            yield wrong("group-bounds-order", f"minReplicas {least} is above maxReplicas {most}")
         if autoscaled and group.get("suspend"):
-            yield wrong(
-                "group-suspend",
-                f"{where}: a group cannot be suspended while the autoscaler is on",
-                "remove suspend, or set enableInTreeAutoscaling: false",
-            )
-    names = [group["groupName"] for group in workers]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield wrong("group-name", f"two worker groups are named {name}", "rename one of them")
+            yield wrong("group-suspend", "a group cannot be suspended while the autoscaler is on")
+        if names[name] > 1:
+            yield wrong("group-name", f"two worker groups are named {name}")
 
 
-def _environment(group: Object) -> dict[str, Any]:
-    container = group["template"]["spec"]["containers"][0]
+def _environment(cluster: Object) -> dict[str, Any]:
+    """The variables of Ray's container on the head."""
+    container = ray_container(cluster["headGroupSpec"])
     return {v["name"]: v.get("value") for v in container.get("env", ())}
 
 
 def _fault_tolerance(service: Object, wrong: Report) -> Iterator[Finding]:
     cluster, annotations = service["spec"]["rayClusterConfig"], _annotations(service)
     options, head = cluster.get("gcsFaultToleranceOptions"), cluster["headGroupSpec"]
-    environment, params = _environment(head), head.get("rayStartParams", {})
+    environment, params = _environment(cluster), head.get("rayStartParams", {})
     if options is None:
         if "RAY_REDIS_ADDRESS" in environment:
-            yield wrong(
-                "redis-options",
-                "the head has RAY_REDIS_ADDRESS without gcsFaultToleranceOptions",
-                "name Redis in gcsFaultToleranceOptions.redisAddress instead",
-            )
+            yield wrong("redis-options", "RAY_REDIS_ADDRESS without gcsFaultToleranceOptions")
         return
-    in_two_places = [
+    twice = [
         *(key for key in ("ray.io/ft-enabled", "ray.io/external-storage-namespace")
           if annotations.get(key)),
         *(key for key in ("RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME")
@@ -236,99 +151,50 @@ def _fault_tolerance(service: Object, wrong: Report) -> Iterator[Finding]:
         *(f"rayStartParams.{key}" for key in ("redis-password", "redis-username")
           if params.get(key)),
     ]  # fmt: skip
-    for key in in_two_places:
-        yield wrong(
-            "redis-twice",
-            f"KubeRay refuses {key} beside gcsFaultToleranceOptions",
-            "remove it: gcsFaultToleranceOptions says all of it",
-        )
+    for key in twice:
+        yield wrong("redis-twice", f"KubeRay refuses {key} beside gcsFaultToleranceOptions")
     if options.get("backend", "redis") != "redis" or "storage" in options:
-        yield wrong(
-            "redis-backend",
-            "a backend other than Redis needs the feature gate GCSFaultToleranceEmbeddedStorage",
-            "remove backend and storage, and set redisAddress",
-        )
-    grace_s = head["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+        gate = "the feature gate GCSFaultToleranceEmbeddedStorage"
+        yield wrong("redis-backend", f"a backend other than Redis needs {gate}")
+    longest_s = head["template"]["spec"].get("terminationGracePeriodSeconds", 30) + _CLEANUP_S
     timeout = str(annotations.get("ray.io/gcs-ft-deletion-timeout", _CLEANUP_S))
-    if not timeout.isdecimal() or int(timeout) <= grace_s + _CLEANUP_S:
-        yield wrong(
-            "redis-cleanup",
-            "the head's state stays in Redis: KubeRay gives up cleaning before the head is gone",
-            f'set the annotation ray.io/gcs-ft-deletion-timeout: "{grace_s + _CLEANUP_S + 180}"',
-        )
+    if not timeout.isdecimal() or int(timeout) <= longest_s:
+        what = f"to end and the Job that cleans it, up to {longest_s} s"
+        yield wrong("redis-cleanup", f"state stays in Redis: KubeRay must wait for the head {what}")
     if options.get("externalStorageNamespace"):
-        yield wrong(
-            "redis-namespace",
-            "with externalStorageNamespace both clusters of an upgrade have one state",
-            "remove it: KubeRay takes one for each cluster",
-        )
+        yield wrong("redis-namespace", "both clusters of an upgrade would have one state")
 
 
-def _autoscaler(cluster: Object, wrong: Report) -> Iterator[Finding]:
-    head, options = cluster["headGroupSpec"], cluster.get("autoscalerOptions", {})
-    version_2 = _environment(head).get("RAY_enable_autoscaler_v2")
+def _autoscaler(service: Object, wrong: Report) -> Iterator[Finding]:
+    cluster = service["spec"]["rayClusterConfig"]
+    options, environment = cluster.get("autoscalerOptions", {}), _environment(cluster)
     if not cluster.get("enableInTreeAutoscaling"):
-        if version_2 in ("1", "true"):
-            yield wrong(
-                "autoscaler-off",
-                "RAY_enable_autoscaler_v2 is set and the autoscaler is off",
-                "set enableInTreeAutoscaling: true, or remove the variable",
-            )
+        if environment.get(_AUTOSCALER_V2) in ("1", "true"):
+            yield wrong("autoscaler-off", f"{_AUTOSCALER_V2} is set and the autoscaler is off")
         return
-    if "version" in options and "RAY_enable_autoscaler_v2" in _environment(head):
-        yield wrong(
-            "autoscaler-version",
-            "RAY_enable_autoscaler_v2 stands beside autoscalerOptions.version",
-            "remove the variable",
-        )
-    for group in [head, *cluster.get("workerGroupSpecs", ())]:
+    if "version" in options and _AUTOSCALER_V2 in environment:
+        yield wrong("autoscaler-version", f"{_AUTOSCALER_V2} beside autoscalerOptions.version")
+    for owner, group in all_groups(service):
         if group["template"]["spec"].get("restartPolicy", "Never") != "Never":
-            where = group.get("groupName", "head")
-            yield wrong(
-                "restart-policy",
-                f"{where}: with autoscaler v2 restartPolicy can only be Never",
-                "remove restartPolicy",
-            )
+            message = "with autoscaler v2 restartPolicy can only be Never"
+            yield report_on(owner, "kuberay")("restart-policy", message)
     if options.get("idleTimeoutSeconds", 0) < 0:
-        yield wrong(
-            "autoscaler-idle",
-            "autoscalerOptions.idleTimeoutSeconds is negative",
-            "set it to 0 or more",
-        )
-    if any(v["name"] == "KUBERAY_GEN_AUTOSCALER_START_CMD" for v in options.get("env", ())):
-        yield wrong(
-            "autoscaler-command",
-            "KubeRay sets KUBERAY_GEN_AUTOSCALER_START_CMD itself",
-            "remove it from autoscalerOptions.env",
-        )
+        yield wrong("autoscaler-idle", "autoscalerOptions.idleTimeoutSeconds is negative")
+    command = "KUBERAY_GEN_AUTOSCALER_START_CMD"
+    if any(variable["name"] == command for variable in options.get("env", ())):
+        yield wrong("autoscaler-command", f"KubeRay sets {command} itself")
 
 
 def _auth(cluster: Object, wrong: Report) -> Iterator[Finding]:
     options = cluster.get("authOptions", {})
     for field in sorted(_GATED.keys() & cluster.keys()):
-        yield wrong(
-            "feature-gate",
-            f"rayClusterConfig.{field} needs the feature gate {_GATED[field]}, which is off",
-            "remove it",
-        )
+        yield wrong("feature-gate", f"{field} needs the feature gate {_GATED[field]}")
     if options.get("enableK8sTokenAuth"):
-        yield wrong(
-            "k8s-token-auth",
-            "KubeRay refuses authOptions.enableK8sTokenAuth in a RayService",
-            "set authOptions.mode: token and a secretName",
-        )
+        yield wrong("k8s-token-auth", "KubeRay refuses enableK8sTokenAuth in a RayService")
     if options.get("mode") != "token":
         return
     version = re.match(r"(\d+)\.(\d+)", str(cluster.get("rayVersion", "")))
     if not version or tuple(map(int, version.groups())) < _MIN_TOKEN_AUTH:
-        yield wrong(
-            "token-ray-version",
-            "token authentication needs rayVersion 2.52 or later",
-            "set rayVersion to that of the image",
-        )
+        yield wrong("token-ray-version", "token authentication needs rayVersion 2.52 or later")
     if not options.get("secretName"):
-        yield wrong(
-            "token-secret",
-            "without authOptions.secretName each upgrade has a new token",
-            "name a Secret with the key auth_token, as deploy/secrets.sh makes it",
-        )
+        yield wrong("token-secret", "without a secretName each upgrade has a new token")

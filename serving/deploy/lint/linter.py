@@ -1,8 +1,11 @@
 """All rules over the manifests of one service."""
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
 from typing import Any
 
+from serving.deploy.errors import BadInput
+from serving.deploy.finding import Finding
+from serving.deploy.kube import named
 from serving.deploy.lint import (
     connections,
     kuberay,
@@ -13,38 +16,60 @@ from serving.deploy.lint import (
     serve_config,
     sizing,
 )
-from serving.deploy.lint.finding import Finding
-from serving.deploy.lint.lifecycle import UsageError
-from serving.deploy.lint.shape import shape
+from serving.deploy.lint.pods import WORKLOADS
+from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests
 from serving.deploy.serve_config import config_of
 
+_READING_ERRORS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, BadInput)
+"""Errors of a rule that reads an object which lacks a field or has one of another type."""
 
-def lint(manifests: Manifests, usage_error: UsageError) -> list[Finding]:
+
+def lint(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
     """The rules that the manifests break, each finding once. `usage_error` gives the error of a
     `mistral-serve` command line. Raises BadInput unless there is one RayService.
     """
-    manifests = Manifests(manifests.source, tuple(map(_without_nulls, manifests.objects)))
-    malformed = _once(shape(manifests))
-    return malformed or _once(_problems(manifests, usage_error))
+    objects = [_without_nulls(obj) for obj in manifests.objects]
+    service = Manifests(manifests.source, tuple(objects)).service
+    # Pods stand before what selects them: the first object that cannot be read is malformed.
+    objects.sort(key=lambda obj: (obj is not service, obj["kind"] not in WORKLOADS))
+
+    def broken(count: int) -> list[Finding] | Exception:
+        try:
+            return _broken(Manifests(manifests.source, tuple(objects[:count])), usage_error)
+        except _READING_ERRORS as error:
+            return error
+
+    found = broken(len(objects))
+    if isinstance(found, list):
+        return found
+    counts = range(1, len(objects))
+    first = bisect_left(counts, True, key=lambda count: isinstance(broken(count), Exception))
+    message = f"does not have the form that Kubernetes expects ({_reason(broken(first + 1))})"
+    return [report_on(named(objects[first]), "linter")("malformed", f"the manifest {message}")]
 
 
-def _problems(manifests: Manifests, usage_error: UsageError) -> Iterator[Finding]:
-    yield from references.problems(manifests)
-    yield from connections.problems(manifests)
-    yield from network.problems(manifests)
-    yield from security.problems(manifests)
-    yield from kuberay.problems(manifests.service)
-    in_config = list(serve_config.problems(manifests))
-    yield from in_config
-    if not any(finding.rule == serve_config.INVALID for finding in in_config):
+def _reason(error: object) -> str:
+    if isinstance(error, KeyError):
+        return f"missing field {error}"
+    is_clear = isinstance(error, ValueError | BadInput)
+    return str(error) if is_clear else "a field is empty or has another type"
+
+
+def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
+    found = [
+        *references.problems(manifests),
+        *connections.problems(manifests),
+        *network.problems(manifests),
+        *security.problems(manifests),
+        *kuberay.problems(manifests.service),
+        *serve_config.problems(manifests),
+    ]
+    if not any(finding.rule == "serve_config/invalid" for finding in found):
         config = config_of(manifests.service)
-        yield from sizing.problems(manifests, config)
-        yield from lifecycle.problems(manifests, config, usage_error)
-
-
-def _once(findings: Iterable[Finding]) -> list[Finding]:
-    return list(dict.fromkeys(findings))
+        found += sizing.problems(manifests, config)
+        found += lifecycle.problems(manifests, config, usage_error)
+    return list(dict.fromkeys(found))
 
 
 def _without_nulls(value: Any) -> Any:

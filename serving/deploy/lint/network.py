@@ -3,11 +3,13 @@
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
+from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.connections import LISTENERS, ports_of
-from serving.deploy.lint.finding import Finding, report_on
-from serving.deploy.lint.pods import CLEANUP, Pod, pods
+from serving.deploy.lint.connections import LISTENERS
+from serving.deploy.lint.pods import CLEANUP, Pod, namespace_of, pods
+from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.selectors import selects
 
@@ -28,10 +30,6 @@ class Peer:
     ports: dict[str, int] = field(default_factory=dict)
     """The numbers of a pod's named ports."""
 
-    @property
-    def is_pod(self) -> bool:
-        return bool(self.namespace)
-
 
 _STRANGER = Peer("another", {}, {"kubernetes.io/metadata.name": "another"})
 _CLOSED = {"head": (_DASHBOARD, 10001, _REDIS), "redis": (_REDIS,), "engine": (7000, 8000)}
@@ -43,36 +41,25 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
     wrong = report_on(named(manifests.service), "network")
     policies = manifests.of_kind("NetworkPolicy")
     everyone = [
-        (pod, Peer(pod.namespace, pod.labels, ports=ports_of(pod))) for pod in pods(manifests)
+        (pod, pod.owner.rpartition(", ")[2], Peer(pod.namespace, pod.labels, ports=pod.ports))
+        for pod in pods(manifests)
     ]
-    for pod, peer in everyone:
-        for other, target in everyone:
+    for pod, name, peer in everyone:
+        for other, other_name, target in everyone:
             for port in _needed(pod, other):
                 if not allowed(policies, peer, target, port):
-                    yield wrong(
-                        "blocked",
-                        f"NetworkPolicies keep {_short(pod)} from {_short(other)} on port {port}",
-                        "add a policy that allows it, as k8s/13-network.yaml does",
-                    )
+                    flow = f"{name} from {other_name} on port {port}"
+                    yield wrong("blocked", f"NetworkPolicies keep {flow}")
         for port in _CLOSED.get(pod.component, ()):
             if allowed(policies, _STRANGER, peer, port):
-                yield wrong(
-                    "open",
-                    f"any pod of the cluster reaches port {port} of {_short(pod)}",
-                    "deny by default with a NetworkPolicy of podSelector: {}, and allow who needs "
-                    "it, as k8s/13-network.yaml does",
-                )
-
-
-def _short(pod: Pod) -> str:
-    return pod.owner.rpartition(", ")[2]
+                yield wrong("open", f"any pod of the cluster reaches port {port} of {name}")
 
 
 def _needed(pod: Pod, other: Pod) -> Sequence[int]:
     """The ports of `other` that `pod` must reach."""
     nodes = ("head", "worker")
     if pod.node_type in nodes and other.node_type in nodes:
-        ports = {*LISTENERS["head"]} - {_REDIS} if other.node_type == "head" else set()
+        ports = LISTENERS["head"] - {_REDIS} if other.node_type == "head" else set()
         return sorted({*ports, _RAY_PORT})
     to_redis = pod.node_type in ("head", CLEANUP) and other.component == "redis"
     return [_REDIS] if to_redis else []
@@ -82,72 +69,50 @@ def allowed(
     policies: Sequence[Object], source: Peer, target: Peer, port: int, protocol: str = "TCP"
 ) -> bool:
     """Whether the policies of both namespaces let a connection from source to target pass."""
-    return _passes(policies, "Egress", source, target, port, protocol) and _passes(
-        policies, "Ingress", target, source, port, protocol
-    )
+    every: list[Object] = [{"protocol": protocol}]
+    for direction, key, own, other in (
+        ("Egress", "to", source, target),
+        ("Ingress", "from", target, source),
+    ):
+        rules = [
+            policy["spec"].get(direction.lower(), ())
+            for policy in policies
+            if own.namespace and namespace_of(policy) == own.namespace
+            if selects(policy["spec"]["podSelector"], own.labels)
+            if direction in _types(policy["spec"])
+        ]
+        if rules and not any(
+            (not rule.get(key) or any(_is(peer, own, other) for peer in rule[key]))
+            and any(_is_port(each, target, port, protocol) for each in rule.get("ports") or every)
+            for rule in chain(*rules)
+        ):
+            return False
+    return True
 
 
-def _passes(
-    policies: Sequence[Object], direction: str, own: Peer, other: Peer, port: int, protocol: str
-) -> bool:
-    if not own.is_pod:
-        return True
-    of_own = [
-        policy["spec"]
-        for policy in policies
-        if policy["metadata"].get("namespace", "default") == own.namespace
-        and selects(policy["spec"]["podSelector"], own.labels)
-        and direction in _types(policy["spec"])
-    ]
-    peers_key, target = ("from", own) if direction == "Ingress" else ("to", other)
-    return not of_own or any(
-        _is_one_of(rule.get(peers_key), own, other)
-        and _has_port(rule.get("ports"), target, port, protocol)
-        for spec in of_own
-        for rule in spec.get(direction.lower(), ())
-    )
-
-
-def _types(spec: Object) -> Sequence[str]:
-    default = ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]
-    found: Sequence[str] = spec.get("policyTypes", default)
-    return found
-
-
-def _is_one_of(peers: list[Object] | None, own: Peer, other: Peer) -> bool:
-    return not peers or any(_is(peer, own, other) for peer in peers)
+def _types(spec: Object) -> list[str]:
+    return list(spec.get("policyTypes", ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]))
 
 
 def _is(peer: Object, own: Peer, other: Peer) -> bool:
     if block := peer.get("ipBlock"):
-        address = ipaddress.ip_address(other.ip)
-        return _in(address, block["cidr"]) and not any(
-            _in(address, excepted) for excepted in block.get("except", ())
-        )
-    if not other.is_pod:
-        return False
+        excepted = block.get("except", ())
+        return _in(other.ip, block["cidr"]) and not any(_in(other.ip, each) for each in excepted)
     if "namespaceSelector" in peer:
-        if not selects(peer["namespaceSelector"], other.namespace_labels):
-            return False
-    elif other.namespace != own.namespace:
-        return False
-    return selects(peer.get("podSelector", {}), other.labels)
+        in_namespace = selects(peer["namespaceSelector"], other.namespace_labels)
+    else:
+        in_namespace = other.namespace == own.namespace
+    of_pods = bool(other.namespace) and selects(peer.get("podSelector", {}), other.labels)
+    return in_namespace and of_pods
 
 
-def _in(address: ipaddress.IPv4Address | ipaddress.IPv6Address, cidr: str) -> bool:
-    network = ipaddress.ip_network(cidr)
-    return address.version == network.version and address in network
-
-
-def _has_port(ports: list[Object] | None, target: Peer, port: int, protocol: str) -> bool:
-    return not ports or any(_is_port(rule, target, port, protocol) for rule in ports)
+def _in(ip: str, cidr: str) -> bool:
+    return ipaddress.ip_address(ip) in ipaddress.ip_network(cidr)
 
 
 def _is_port(rule: Object, target: Peer, port: int, protocol: str) -> bool:
-    if rule.get("protocol", "TCP") != protocol:
-        return False
-    first: int | str = rule.get("port", port)
+    first = rule.get("port", port)
     if isinstance(first, str):
-        return target.ports.get(first) == port
-    last: int = rule.get("endPort") or first
-    return first <= port <= last
+        first = target.ports.get(first, 0)
+    last = rule.get("endPort") or first
+    return bool(rule.get("protocol", "TCP") == protocol and first <= port <= last)

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from serving.deploy.kube import named
 from serving.deploy.manifests import Manifests, Object
-from serving.deploy.pods import AUTOSCALER_RESOURCES, containers
+from serving.deploy.pods import containers, head_spec
 
 CLEANUP = "redis-cleanup"
 _CLEANUP_RESOURCES = {
     "requests": {"cpu": "200m", "memory": "256Mi"},
     "limits": {"memory": "256Mi"},
 }
-_COPIED_TO_AUTOSCALER = ("env", "volumeMounts", "securityContext")
-_MOST = 2**31 - 1
-"""KubeRay's default of maxReplicas."""
+WORKLOADS = ("Job", "StatefulSet", "Deployment")
+_COMPONENT = "app.kubernetes.io/component"
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,14 @@ class Pod:
         return containers(self.spec)
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The numbers of its ports by their names."""
+        return {name: port for each in self.containers for name, port in ports_of(each).items()}
+
+    @property
     def component(self) -> str:
         """head, router, engine, redis or weights; "" for a pod that is not of the service."""
-        return self.labels.get("app.kubernetes.io/component", "")
+        return self.labels.get(_COMPONENT, "")
 
     @property
     def node_type(self) -> str:
@@ -45,18 +49,26 @@ class Pod:
         return self.labels.get("ray.io/node-type", "")
 
 
+def ports_of(container: Object) -> dict[str, int]:
+    """The numbers of a container's ports by their names."""
+    return {port.get("name", ""): port["containerPort"] for port in container.get("ports", ())}
+
+
+def namespace_of(obj: Object) -> str:
+    return str(obj["metadata"].get("namespace", "default"))
+
+
 def pods(manifests: Manifests) -> list[Pod]:
     """All kinds of pods of the manifests, KubeRay's own among them."""
-    return [*ray_pods(manifests.service), *_workloads(manifests)]
+    found = list(ray_pods(manifests.service))
+    for obj in manifests.of_kind(*WORKLOADS):
+        template, most = obj["spec"]["template"], obj["spec"].get("replicas", 1)
+        found.append(Pod(named(obj), namespace_of(obj), _labels(template), template["spec"], most))
+    return found
 
 
-def _workloads(manifests: Manifests) -> Iterator[Pod]:
-    for obj in manifests.of_kind("Job", "StatefulSet", "Deployment"):
-        namespace = obj["metadata"].get("namespace", "default")
-        template = obj["spec"]["template"]
-        labels = template.get("metadata", {}).get("labels", {})
-        most = obj["spec"].get("replicas", 1)
-        yield Pod(named(obj), namespace, labels, template["spec"], most)
+def _labels(template: Object) -> dict[str, str]:
+    return dict(template.get("metadata", {}).get("labels", {}))
 
 
 def ray_pods(service: Object) -> Iterator[Pod]:
@@ -64,63 +76,48 @@ def ray_pods(service: Object) -> Iterator[Pod]:
     controllers/ray/common/pod.go.
     """
     cluster = service["spec"]["rayClusterConfig"]
-    head = cluster["headGroupSpec"]["template"]
-    with_autoscaler = head["spec"]
-    if cluster.get("enableInTreeAutoscaling"):
-        with_autoscaler = head["spec"] | {
-            "containers": [*head["spec"]["containers"], _autoscaler(cluster)]
-        }
-    ray = head["spec"]["containers"][0] | {"resources": _CLEANUP_RESOURCES}
-    cleanup = head["spec"] | {"containers": [ray]}
-    yield _ray_pod(service, "head", "head", "headgroup", head, with_autoscaler, 1)
-    yield _ray_pod(service, CLEANUP, CLEANUP, "headgroup", head, cleanup, 1)
+    head = cluster["headGroupSpec"]
+    ray = ray_container(head) | {"resources": _CLEANUP_RESOURCES}
+    cleanup = head["template"]["spec"] | {"containers": [ray]}
+    kinds = [("head", head, head_spec(cluster), 1), (CLEANUP, head, cleanup, 1)]
     for group in cluster.get("workerGroupSpecs", ()):
-        most = group.get("maxReplicas", _MOST) * group.get("numOfHosts", 1)
-        template = group["template"]
-        name = group["groupName"]
-        yield _ray_pod(service, name, "worker", name, template, template["spec"], most)
-
-
-def _ray_pod(
-    service: Object,
-    what: str,
-    node_type: str,
-    group: str,
-    template: Object,
-    spec: Object,
-    most: int,
-) -> Pod:
-    labels = {
-        "app.kubernetes.io/name": "kuberay",
-        "app.kubernetes.io/created-by": "kuberay-operator",
-        "ray.io/is-ray-node": "yes",
-        **template.get("metadata", {}).get("labels", {}),
-        "ray.io/cluster": f"{service['metadata']['name']}-x1y2z",
-        "ray.io/node-type": node_type,
-        "ray.io/group": group,
-        "ray.io/serve": "true" if node_type == "worker" else "false",
-    }
-    namespace = service["metadata"].get("namespace", "default")
-    return Pod(f"{named(service)}, {what}", namespace, labels, spec, most)
-
-
-def _autoscaler(cluster: Object) -> Object:
-    """The container that KubeRay adds to the head."""
-    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
-    options = cluster.get("autoscalerOptions", {})
-    return {
-        "name": "autoscaler",
-        "image": options.get("image", head["image"]),
-        "resources": options.get("resources", AUTOSCALER_RESOURCES),
-        **{key: options[key] for key in _COPIED_TO_AUTOSCALER if key in options},
-    }
+        most = max_replicas(group) * group.get("numOfHosts", 1)
+        kinds.append(("worker", group, group["template"]["spec"], most))
+    for node_type, group, spec, most in kinds:
+        labels = {
+            "app.kubernetes.io/name": "kuberay",
+            "app.kubernetes.io/created-by": "kuberay-operator",
+            "ray.io/is-ray-node": "yes",
+            **_labels(group["template"]),
+            "ray.io/cluster": f"{service['metadata']['name']}-x1y2z",
+            "ray.io/node-type": node_type,
+            "ray.io/group": group.get("groupName", "headgroup"),
+            "ray.io/serve": "true" if node_type == "worker" else "false",
+        }
+        owner = f"{named(service)}, {group.get('groupName', node_type)}"
+        yield Pod(owner, namespace_of(service), labels, spec, most)
 
 
 def groups(service: Object, component: str) -> list[Object]:
     """The worker groups whose pods are of a component."""
-    wanted = [p.owner for p in ray_pods(service) if p.component == component]
-    specs = service["spec"]["rayClusterConfig"].get("workerGroupSpecs", ())
-    return [group for group in specs if f"{named(service)}, {group['groupName']}" in wanted]
+    workers = service["spec"]["rayClusterConfig"].get("workerGroupSpecs", ())
+    return [each for each in workers if _labels(each["template"]).get(_COMPONENT) == component]
+
+
+def all_groups(service: Object) -> list[tuple[str, Object]]:
+    """The head and the worker groups, each with the `owner` of its pods."""
+    cluster = service["spec"]["rayClusterConfig"]
+    found = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
+    return [(f"{named(service)}, {group.get('groupName', 'head')}", group) for group in found]
+
+
+def ray_container(group: Object) -> Object:
+    return dict(group["template"]["spec"]["containers"][0])
+
+
+def max_replicas(group: Object) -> int:
+    """A group's maxReplicas, or KubeRay's default."""
+    return int(group.get("maxReplicas", 2**31 - 1))
 
 
 def upgraded_in_steps(service: Object) -> bool:

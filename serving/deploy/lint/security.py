@@ -4,9 +4,10 @@ no token where none is needed, and nothing secret in a manifest."""
 import re
 from collections.abc import Iterator
 
+from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.finding import Finding, Report, report_on
 from serving.deploy.lint.pods import Pod, pods
+from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Manifests, Object
 
 _VOLUMES = {
@@ -24,108 +25,63 @@ _SECRET_WORD = re.compile(r"token|password|secret|api_?key", re.I)
 
 def problems(manifests: Manifests) -> Iterator[Finding]:
     for secret in manifests.of_kind("Secret"):
-        yield report_on(named(secret), "security")(
-            "secret-in-manifest",
-            "a Secret stands in the manifests",
-            "take it out, and make it with `kubectl create secret` as deploy/secrets.sh does",
-        )
+        wrong = report_on(named(secret), "security")
+        yield wrong("secret-in-manifest", "a Secret stands in the manifests")
     for pod in pods(manifests):
-        yield from _pod(pod)
+        yield from _pod(pod, report_on(pod.owner, "security"))
+        for container in pod.containers:
+            wrong = report_on(f"{pod.owner}, {container['name']}", "security")
+            of_pod = pod.spec.get("securityContext", {})
+            yield from _privileges(of_pod | container.get("securityContext", {}), wrong)
+            yield from _container(container, wrong)
 
 
-def _pod(pod: Pod) -> Iterator[Finding]:
-    wrong, spec = report_on(pod.owner, "security"), pod.spec
+def _pod(pod: Pod, wrong: Report) -> Iterator[Finding]:
+    spec = pod.spec
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
-            yield wrong("host-namespace", f"shares the node's own: {field}", f"remove {field}")
+            yield wrong("host-namespace", f"shares the node's own: {field}")
     for volume in spec.get("volumes", ()):
         if not volume.keys() - {"name"} <= _VOLUMES:
             yield wrong(
-                "volume-kind",
-                f"the kind of the volume {volume['name']} is not allowed by `restricted`",
-                "use a persistentVolumeClaim or an emptyDir",
+                "volume-kind", f"the volume {volume['name']} is not allowed by `restricted`"
             )
     if spec.get("automountServiceAccountToken") is not False:
-        yield wrong(
-            "token-automount",
-            "the service account's token is mounted in all its containers",
-            "set automountServiceAccountToken: false",
-        )
+        yield wrong("token-automount", "its account's token is mounted in all its containers")
     if "serviceAccountName" not in spec:
-        yield wrong(
-            "default-service-account",
-            "runs as the namespace's default service account",
-            "set serviceAccountName, such as workload",
-        )
-    for container in pod.containers:
-        on_container = report_on(f"{pod.owner}, {container['name']}", "security")
-        yield from _privileges(container, spec.get("securityContext", {}), on_container)
-        yield from _container(container, on_container)
+        yield wrong("default-service-account", "runs as the default service account")
 
 
-def _privileges(container: Object, of_pod: Object, wrong: Report) -> Iterator[Finding]:
-    context = of_pod | container.get("securityContext", {})
+def _privileges(context: Object, wrong: Report) -> Iterator[Finding]:
     if context.get("runAsNonRoot") is not True or context.get("runAsUser", 0) == 0:
-        yield wrong("root", "may run as root", "set runAsNonRoot: true and a runAsUser above 0")
+        yield wrong("root", "may run as root")
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield wrong(
-            "seccomp", "has no seccomp profile", "set seccompProfile: {type: RuntimeDefault}"
-        )
+        yield wrong("seccomp", "has no seccomp profile")
     if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
-        yield wrong(
-            "privileges",
-            "may gain privileges",
-            "set allowPrivilegeEscalation: false, and no privileged",
-        )
+        yield wrong("privileges", "may gain privileges")
     if "ALL" not in context.get("capabilities", {}).get("drop", ()):
-        yield wrong("capabilities", "keeps Linux capabilities", "set capabilities: {drop: [ALL]}")
+        yield wrong("capabilities", "keeps Linux capabilities")
     if context.get("readOnlyRootFilesystem") is not True:
-        yield wrong(
-            "root-file-system",
-            "can write to its root file system",
-            "set readOnlyRootFilesystem: true, and mount an emptyDir where it writes",
-        )
+        yield wrong("root-file-system", "can write to its root file system")
 
 
 def _container(container: Object, wrong: Report) -> Iterator[Finding]:
     if any(port.get("hostPort") for port in container.get("ports", ())):
-        yield wrong("host-port", "takes a port of the node", "remove hostPort")
+        yield wrong("host-port", "takes a port of the node")
     mounts_token = any(m["mountPath"] == _TOKEN_PATH for m in container.get("volumeMounts", ()))
-    if mounts_token and container["name"] not in _NEED_TOKEN:
-        yield wrong(
-            "token-mounted", "has a service account's token that it does not need", "unmount it"
-        )
-    if not mounts_token and container["name"] in _NEED_TOKEN:
-        yield wrong(
-            "token-missing",
-            "has no service account's token, and must ask Kubernetes for pods",
-            f"mount the projected volume api-token at {_TOKEN_PATH} in autoscalerOptions",
-        )
-    image = _IMAGE.fullmatch(container["image"])
-    if image is None or (image["tag"] in (None, "latest") and "@" not in container["image"]):
-        yield wrong(
-            "image",
-            f"the image {container['image']} is not named with a registry and a tag or digest",
-            "write it as registry.example.com/name:1.2.3",
-        )
+    needs_token = container["name"] in _NEED_TOKEN
+    if mounts_token and not needs_token:
+        yield wrong("token-mounted", "has a service account's token that it does not need")
+    if needs_token and not mounts_token:
+        yield wrong("token-missing", f"has no service account's token at {_TOKEN_PATH}")
+    image, parts = container["image"], _IMAGE.fullmatch(container["image"])
+    if parts is None or (parts["tag"] in (None, "latest") and "@" not in image):
+        yield wrong("image", f"the image {image} lacks a registry and a tag or digest")
     for variable in container.get("env", ()):
         if _SECRET_WORD.search(variable["name"]) and "value" in variable:
-            yield wrong(
-                "secret-in-env",
-                f"the value of {variable['name']} stands in the manifest",
-                "take it from a Secret with valueFrom.secretKeyRef",
-            )
+            yield wrong("secret-in-env", f"the value of {variable['name']} stands in the manifest")
     resources = container.get("resources", {})
-    for resource in ("cpu", "memory"):
-        if resource not in resources.get("requests", {}):
-            yield wrong(
-                "requests",
-                f"requests no {resource}, which the namespace's quota refuses",
-                f"set resources.requests.{resource}",
-            )
+    for resource in sorted({"cpu", "memory"} - resources.get("requests", {}).keys()):
+        yield wrong("requests", f"requests no {resource}, which the namespace's quota refuses")
     if "memory" not in resources.get("limits", {}):
-        yield wrong(
-            "limit-memory",
-            "has no memory limit, which the namespace's quota refuses",
-            "set resources.limits.memory",
-        )
+        yield wrong("limit-memory", "has no memory limit, which the namespace's quota refuses")

@@ -8,43 +8,35 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from serving.deploy.errors import BadInput
+from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.finding import Finding, report_on
+from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests
 from serving.deploy.serve_config import config_of
 
-_KEY = "serve.yaml"
-INVALID = "serve_config/invalid"
-
 
 def problems(manifests: Manifests) -> Iterator[Finding]:
-    service = manifests.service
+    service, ray = manifests.service, version("ray")
     wrong = report_on(named(service), "serve_config")
-    ray = version("ray")
     if str(service["spec"]["rayClusterConfig"].get("rayVersion")) != ray:
-        yield wrong(
-            "ray-version", f"rayVersion is not the {ray} of the images", f"set rayVersion: {ray}"
-        )
-    fix = "correct the file in deploy/serve/, then `make manifests`"
+        yield wrong("ray-version", f"rayVersion is not the {ray} of the images")
     try:
         config_of(service)
         document = yaml.safe_load(service["spec"]["serveConfigV2"])
         ServeDeploySchema.model_validate(document)
     except BadInput as error:
-        yield wrong("invalid", str(error), fix)
+        yield wrong("invalid", str(error))
         return
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        yield wrong("invalid", f"serveConfigV2: {field}: {first['msg']}", fix)
+        yield wrong("invalid", f"serveConfigV2: {field}: {first['msg']}")
         return
     for config_map in manifests.of_kind("ConfigMap"):
-        copy = config_map.get("data", {}).get(_KEY)
+        copy = config_map.get("data", {}).get("serve.yaml")
         if copy is not None and _parsed(copy) != document:
             yield report_on(named(config_map), "serve_config")(
-                "other-config",
-                "the weights' Job reads another config than the RayService has",
-                "run `make manifests`, or patch both alike",
+                "other-config", "the weights' Job reads another config than the RayService has"
             )
 
 
