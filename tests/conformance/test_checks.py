@@ -174,7 +174,12 @@ CASES: list[tuple[str, Any, Any, str]] = [
         "length is not named",
     ),
     ("a loop is stopped and reported", LOOP, longer(), "ran for 400"),
-    ("a loop is stopped and reported", LOOP, LOOP | {"choices": longer()["choices"]}, "stop_reason"),
+    (
+        "a loop is stopped and reported",
+        LOOP,
+        LOOP | {"choices": longer()["choices"]},
+        "stop_reason",
+    ),
     ("a streamed loop is stopped and reported", LOOP, longer(), "ran for 400"),
     (
         "the loop guard can be turned off",
