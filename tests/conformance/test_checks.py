@@ -335,7 +335,7 @@ async def test_of_a_model_of_text(name: str, right: Any, wrong: Any, reason: str
 
 
 def streams_another(whole: Any, other: Any) -> Handler:
-    """A server whose streams are not what it says unstreamed."""
+    """A server whose streams differ from its unstreamed answers."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         stream = json.loads(request.content).get("stream")
