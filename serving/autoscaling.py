@@ -1,8 +1,8 @@
-"""Has Ray Serve run as many replicas of a model as `serving.scaling` decides, by what the routers
-report: Serve's options for its deployments, and the policies that its controller asks.
+"""Connects `serving.scaling` to Ray Serve: the scaling options of its deployments, and the policies
+that its controller calls to decide on the number of replicas.
 
-Serve ships the policy classes to its controller by value, so this module holds no state: what it
-imports is shared with the others there, what it defines would be a copy.
+Serve ships the policy classes to its controller by value. So this module holds no state: what it
+defines would be a copy there, while what it imports is shared with other policies.
 """
 
 import logging
@@ -17,14 +17,13 @@ from serving.scaling.autoscaler import PERIOD_S, Autoscaler
 from serving.scaling.record import Record
 
 _REMEMBERED_S = 60.0
-"""Reports that a router keeps for a controller that starts again."""
+"""Age of the reports that a router keeps for a controller that restarts."""
 _AFTER_AN_ERROR_S = 60.0
 
 
 def router_options(replicas: int) -> dict[str, Any]:
-    """Options of the Router deployment. Its number is fixed, but Serve asks for reports only where
-    it might scale.
-    """
+    """Scaling options of the Router deployment. The number of routers is fixed, but Serve collects
+    reports only from deployments that might scale."""
     policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
         policy_function="serving.autoscaling:RouterPolicy"
     )
@@ -62,7 +61,7 @@ def engine_options(model_id: str, config: ScalingConfig, startup_s: float) -> di
 
 
 class RouterPolicy:
-    """Passes on what the routers report, and never changes their number."""
+    """Passes on the routers' reports, and never changes the number of routers."""
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         board.publish(context.app_name or "", context.raw_metrics or {})
@@ -70,7 +69,8 @@ class RouterPolicy:
 
 
 class EnginePolicy:
-    """Decides how many engines a model has. Serve's controller asks it ten times a second."""
+    """Decides on the number of a model's engines. Serve's controller calls it ten times a
+    second."""
 
     def __init__(self, model_id: str, startup_s: float, **config: float) -> None:
         """`config` has the fields of ScalingConfig."""
@@ -92,7 +92,7 @@ class EnginePolicy:
                     now_s,
                 )
             except Exception:
-                # It would keep Serve from all that it does for any application.
+                # An exception would stop Serve's control of every application.
                 logging.getLogger("ray.serve").exception(
                     "autoscaling %s: failed, and stays at %d replicas",
                     self._model_id,

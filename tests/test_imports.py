@@ -16,6 +16,7 @@ SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())
 OF_PURE = frozenset(f"serving.{module}" for module in (*PURE, "decay", "section"))
 """What pure packages import of this project: each other, and two modules that are as pure."""
+ROOMS = ("peers", "proxy", "replicas", "telemetry")
 
 
 def imported(source: str) -> Iterator[str]:
@@ -23,8 +24,9 @@ def imported(source: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.module is not None, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level < 2, "imports from other packages are absolute"
+            if node.level == 0:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def is_within(module: str, packages: frozenset[str]) -> bool:
@@ -52,6 +54,39 @@ def test_nothing_that_a_pure_package_loads_is_a_deployment(package: str) -> None
     for module in loaded.stdout.decode().split():
         assert not is_within(module, frozenset({"ray", "vllm", "fastapi", "httpx", "aiohttp"}))
         assert not module.startswith("serving.") or is_within(module, OF_PURE), module
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("router", ("serving.engine", "vllm")),
+        ("engine", ("serving.router",)),
+        ("simulator", ("serving.router", "serving.engine", "ray", "vllm")),
+        ("planner", ("serving.router", "serving.engine", "ray", "vllm")),
+        ("batch", ("serving.router", "serving.engine", "serving.dispatch", "serving.config")),
+        ("conformance", ("serving.router", "serving.engine", "serving.dispatch", "serving.config")),
+        ("deploy", ("vllm",)),
+        ("router/http", tuple(f"serving.router.{room}" for room in ROOMS)),
+        *((f"router/{room}", ("serving.router.proxy",)) for room in ROOMS if room != "proxy"),
+    ],
+)
+def test_a_package_imports_none_of_these(package: str, forbidden: tuple[str, ...]) -> None:
+    files = sorted((SERVING / package).rglob("*.py"))
+    assert files
+    for file in files:
+        for module in imported(file.read_text()):
+            where = f"{file.relative_to(SERVING)} imports {module}"
+            assert not is_within(module, frozenset(forbidden)), where
+
+
+def test_one_package_imports_vllm_and_nothing_imports_the_commands() -> None:
+    for file in sorted(SERVING.rglob("*.py")):
+        path = file.relative_to(SERVING).as_posix()
+        for module in imported(file.read_text()):
+            if not path.startswith("engine/vllm/"):
+                assert not is_within(module, frozenset({"vllm"})), path
+            if not path.startswith("cli/"):
+                assert not is_within(module, frozenset({"serving.cli"})), path
 
 
 def test_admission_placement_and_their_messages_have_one_home() -> None:

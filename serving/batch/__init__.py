@@ -1,5 +1,5 @@
 """Offline inference: a file of requests in OpenAI's batch format, answered by a service.
 
-`requests` reads the input, `results` keeps what is done so that a run can go on after any crash,
-`runner` asks the service, `retry` says when again.
+`requests` reads the input, `results` keeps the answers so that a run can continue after any crash,
+`runner` sends the requests, and `retry` decides when to retry.
 """

@@ -1,4 +1,5 @@
-"""OpenAI's batch file format: one request a line in, one answer a line out."""
+"""OpenAI's batch file format: one request per line in the input, one answer per line in the
+output."""
 
 import json
 import uuid
@@ -9,7 +10,7 @@ import msgspec
 URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 ANSWER_PREFIX = b'{"id":"batch_req_'
-"""How each line that `Answer.encode` gives begins."""
+"""The beginning of each line that `Answer.encode` returns."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """What the service answered; `body` as it came."""
+    """The service's response, with its `body` as received."""
 
     status_code: int
     request_id: str
@@ -30,7 +31,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Error(msgspec.Struct, frozen=True):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     code: str
     message: str
@@ -49,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
         return self.response is not None and 200 <= self.response.status_code < 300
 
     def encode(self) -> bytes:
-        """The line, with its end."""
+        """The line as bytes, including its newline."""
         return msgspec.json.encode(self) + b"\n"
 
 
@@ -74,7 +75,7 @@ _decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def parse_request(line: bytes) -> Request:
-    """The request of a line. Raises ValueError with what is wrong."""
+    """Parses a line of the input. Raises ValueError with the mistake."""
     request: Request = _checked(line, _decode_request)
     if not request.custom_id:
         raise ValueError("`custom_id` is empty")
@@ -92,14 +93,14 @@ def parse_request(line: bytes) -> Request:
 
 
 def parse_answer(line: bytes) -> Answer:
-    """The answer of a line. Raises ValueError with what is wrong."""
+    """Parses a line of the output. Raises ValueError with the mistake."""
     answer: Answer = _checked(line, _decode_answer)
     return answer
 
 
 def _checked(line: bytes, decode: Any) -> Any:
     try:
-        line.decode()  # msgspec checks no bytes of what it skips
+        line.decode()  # msgspec does not validate the bytes of fields that it skips.
         return decode(line)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
@@ -110,14 +111,14 @@ def _checked(line: bytes, decode: Any) -> Any:
 
 
 def answered(custom_id: str, status_code: int, request_id: str, body: bytes) -> Answer:
-    """The line for a service's answer. `body` must be JSON; see `output_tokens`."""
+    """The output line for a service's response. `body` must be JSON; see `output_tokens`."""
     # JSON has line breaks only between its tokens.
     one_line = msgspec.Raw(body.replace(b"\n", b" ").replace(b"\r", b" "))
     return Answer(_new_id(), custom_id, Response(status_code, request_id, one_line), None)
 
 
 def failed(custom_id: str, code: str, message: str) -> Answer:
-    """The line for a request that got no answer."""
+    """The output line for a request that got no response."""
     return Answer(_new_id(), custom_id, None, Error(code, message))
 
 
@@ -126,9 +127,8 @@ def _new_id() -> str:
 
 
 def output_tokens(body: bytes) -> int:
-    """Tokens that the model wrote, 0 if the body does not say so in integers. Raises ValueError if
-    the body is not a JSON object.
-    """
+    """Number of tokens that the model wrote; 0 if the body has no such integers. Raises ValueError
+    if the body is not a JSON object."""
     completion: _Completion = _checked(body, _decode_completion)
     try:
         usage = _decode_usage(completion.usage)
@@ -138,20 +138,20 @@ def output_tokens(body: bytes) -> int:
 
 
 def error_message(body: bytes) -> str:
-    """What an error's body says, in one line that can be encoded."""
+    """The message in an error's body, in one line that can be encoded."""
     try:
         document = json.loads(body)
         message = document.get("error", document)
         text = str(message["message"] if isinstance(message, dict) else message)
     except (ValueError, KeyError, AttributeError, RecursionError):
         text = body[:1000].decode(errors="replace")
-    # JSON may hold half a character, which UTF-8 cannot.
+    # JSON may contain half of a surrogate pair, which UTF-8 cannot encode.
     text = text.encode(errors="replace").decode()
     return " ".join(text.split())[:500]
 
 
 def error_body(body: bytes) -> bytes:
-    """`body` if it is a JSON object, else OpenAI's error object around its text."""
+    """Returns `body` if it is a JSON object, else OpenAI's error object with its text."""
     try:
         output_tokens(body)
         return body

@@ -1,4 +1,4 @@
-"""The input file, read line by line: it may be larger than memory."""
+"""Reads the input file line by line, as it may be larger than memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import BinaryIO
 from serving.batch.lines import Request, parse_request
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
-"""Ten images of 10 MB each in base64 fit; a file without line breaks is not read whole."""
+"""Longest line. It fits ten images of 10 MB each in base64, and a file without newlines is not read
+whole."""
 
 _ERRORS_SHOWN = 10
 
 
 class InputError(Exception):
-    """An input that cannot be run. The message has a line for each mistake: file:line: what."""
+    """The input cannot be run. The message has a line `file:line: mistake` for each mistake."""
 
 
 def index(file: BinaryIO, name: str) -> dict[str, int]:
-    """Checks all lines; gives the byte offset of each by its custom_id, in the file's order.
-    Raises InputError, `name` standing for the file in its message.
-    """
+    """Checks all lines and returns the byte offset of each by its custom_id, in the file's order.
+    Raises InputError, in whose message `name` stands for the file."""
     offsets: dict[str, int] = {}
     mistakes: list[str] = []
     for number, offset, line in read_lines(file):
@@ -41,7 +41,8 @@ def index(file: BinaryIO, name: str) -> dict[str, int]:
 
 
 def read_at(file: BinaryIO, offset: int, custom_id: str) -> Request:
-    """The request that `index` found there. Raises InputError if another or none is there now."""
+    """The request that `index` found at that offset. Raises InputError if the file has changed
+    there."""
     file.seek(offset)
     with contextlib.suppress(ValueError):
         request = parse_request(file.readline(MAX_LINE_BYTES))
@@ -51,9 +52,8 @@ def read_at(file: BinaryIO, offset: int, custom_id: str) -> Request:
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Number (from 1), byte offset and bytes of each line that is not blank. A line longer than
-    MAX_LINE_BYTES comes in pieces, which are no JSON.
-    """
+    """Yields the number (from 1), byte offset and bytes of each line that is not blank. A line
+    longer than MAX_LINE_BYTES comes in pieces, which are not JSON."""
     number = offset = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1

@@ -1,10 +1,10 @@
-"""The output files: what is done, in a form that survives a kill at any moment.
+"""The output files, in a form that survives a kill at any moment.
 
-Answers go to OUT and failures to a file beside it, as whole lines in the order in which they come;
-each custom_id stands in one of the two. A line goes to the kernel in one piece as soon as it is
-there, so it outlives a killed process; what may be cut is the last line, and the next run removes
-it and asks again. `sync` brings the lines to the disk: what a crash of the machine takes is at
-most the lines since the last one, and they are asked again as well.
+Answers go to OUT and failures to a file beside it, as whole lines in the order of completion; each
+custom_id is in one of the two. Each line is written in one piece as soon as it exists, so it
+survives the process. At most the last line can be incomplete; the next run removes it and sends the
+request again. `sync` writes the lines to the disk: a crash of the machine loses at most the lines
+since the last `sync`, and their requests are sent again too.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from serving.batch.requests import read_lines
 
 
 class ResultsError(Exception):
-    """Output files that cannot be used; the message says which, why, and what to do."""
+    """The output files cannot be used; the message names the file, the reason and the remedy."""
 
 
 def failures_path(out: Path) -> Path:
-    """Where the failed lines of a run into `out` go: out.jsonl has out.errors.jsonl."""
+    """The file for the failed lines of a run into `out`: out.errors.jsonl for out.jsonl."""
     return out.with_name(f"{out.stem}.errors{out.suffix}")
 
 
 class Results:
-    """The output files of one run, locked against a second one while it is open.
+    """The output files of one run, locked against a second run while open.
 
-    `answered` and `failed` are the custom_ids that need not be asked again: those with an answer,
-    and those that the service refused for good. Lines that ran out of tries are taken out of the
-    failures, to be asked again. Raises ResultsError, also for lines that are not of `known`, the
-    input's custom_ids: they would be another input's output.
+    `answered` and `failed` are the custom_ids that are not sent again: those with an answer, and
+    those that the service rejected for good. Lines that ran out of tries are removed from the
+    failures and sent again. Raises ResultsError, also for lines outside `known`, the input's
+    custom_ids: they belong to another input's output.
     """
 
     def __init__(self, out: Path, known: Container[str]) -> None:
@@ -70,9 +70,8 @@ class Results:
                 os.close(fd)
 
     def append(self, answer: Answer) -> None:
-        """Writes the line where it belongs. Raises OSError, of a full disk for one, and writes
-        nothing from then on: behind a part of a line no other may stand.
-        """
+        """Writes the line to its file. Raises OSError, for example if the disk is full, and writes
+        nothing from then on: no line may follow an incomplete one."""
         if self._write_error is not None:
             raise self._write_error
         if answer.succeeded:
@@ -107,7 +106,7 @@ class Results:
             raise ResultsError(f"{self.out}: another run is writing to it") from None
 
     def _read(self, path: Path) -> Iterator[tuple[bytes, Answer]]:
-        """The lines of an output file; a last one that a crash cut short is removed from it."""
+        """Yields the lines of an output file, after removing a last line that a crash cut short."""
         with path.open("rb") as file:
             for number, offset, line in read_lines(file):
                 where = f"{path}:{number}"
@@ -152,7 +151,6 @@ def _open(path: Path) -> int:
 
 
 def _may_be_cut_answer(line: bytes) -> bool:
-    """Whether `line` is the beginning of a line of ours, or of zeros that a crash of the machine
-    leaves in some file systems.
-    """
+    """Whether `line` is an incomplete line of ours, or consists of zeros, which a crash of the
+    machine leaves in some file systems."""
     return line[: len(ANSWER_PREFIX)] == ANSWER_PREFIX[: len(line)] or not line.strip(b"\0")

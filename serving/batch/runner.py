@@ -1,4 +1,5 @@
-"""Sends a batch's requests to a service, many at a time, each until it is answered or given up."""
+"""Sends a batch's requests to a service, many at a time, until each is answered or has failed for
+good."""
 
 import asyncio
 import contextlib
@@ -18,10 +19,10 @@ from serving.batch.tally import Tally
 
 _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 3600
-"""For a whole answer: Magistral's 40,960 tokens at 12 a second."""
+"""Timeout of a whole answer: Magistral's 40,960 tokens at 12 tokens a second."""
 _SYNC_EVERY_S = 5
 _UNAVAILABLE = (429, 503)
-"""What a service answers that takes no lines now; any other status is a sign of life."""
+"""Statuses of a service that cannot take requests now; any other status is a sign of life."""
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -29,7 +30,8 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
 )
-"""A machine that vanished is noticed in two minutes, not after the read timeout."""
+"""Keep-alive settings with which a vanished machine is noticed in two minutes, not after the read
+timeout."""
 
 
 class ServiceError(Exception):
@@ -38,14 +40,14 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that may go better later."""
+    """A try failed in a way that may not recur."""
 
     message: str
     retry_after_s: float = 0.0
 
 
 def connect(url: str, api_key: str | None, concurrency: int) -> httpx.AsyncClient:
-    """A client of the service at `url` for that many requests at a time."""
+    """A client of the service at `url` for that many concurrent requests."""
     transport_limits = httpx.Limits(
         max_connections=concurrency, max_keepalive_connections=concurrency
     )
@@ -61,7 +63,8 @@ def connect(url: str, api_key: str | None, concurrency: int) -> httpx.AsyncClien
 
 
 async def check_service(client: httpx.AsyncClient) -> None:
-    """Raises ServiceError if nothing that speaks OpenAI's API, or takes the key, is there."""
+    """Raises ServiceError if the service does not answer, does not speak OpenAI's API, or rejects
+    the key."""
     url = str(client.base_url).rstrip("/")
     try:
         response = await client.get("/v1/models", timeout=_CONNECT_TIMEOUT_S)
@@ -80,10 +83,11 @@ async def check_service(client: httpx.AsyncClient) -> None:
 
 
 class Runner:
-    """Runs requests against a service. `stopped` is why lines were left undone, if any were.
+    """Runs requests against a service. `stopped` is the reason why lines were not completed, if
+    any.
 
-    A request has `tries`; what then still fails is recorded as failed. If the service gave no
-    sign of life while a line used up its tries, then it is the reason, and the run stops.
+    A request has `tries`, after which it is recorded as failed. If the service gave no sign of life
+    while a request used up its tries, the run stops with that as the reason.
     """
 
     def __init__(
@@ -98,8 +102,7 @@ class Runner:
 
     async def run(self, requests: Iterator[Request], concurrency: int) -> None:
         """Returns when every request is recorded or the run has stopped. Raises OSError if an
-        answer cannot be written, and what `requests` raises.
-        """
+        answer cannot be written, and the exceptions of `requests`."""
         self._tally.started_s = time.monotonic()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -172,7 +175,7 @@ class Runner:
         return lines.answered(request.custom_id, status, request_id, body)
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, or until the run stops."""
+        """Waits for the delay, or until the run stops."""
         self._tally.waiting += 1
         try:
             with contextlib.suppress(TimeoutError):
@@ -194,7 +197,7 @@ def key_refused(body: bytes) -> str:
 
 
 def describe(error: Exception) -> str:
-    """httpx's errors, of which some have no message."""
+    """The message of an httpx error, some of which have none."""
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""What a run has done so far."""
+"""Counts the progress of a run."""
 
 from dataclasses import dataclass, field
 
@@ -17,13 +17,13 @@ class Tally:
     failed: int = 0
     tokens: int = 0
     waiting: int = 0
-    """Lines that wait for their next try."""
+    """Number of lines that wait for their next try."""
     trouble: str = ""
-    """Why the last try that failed did."""
+    """The reason of the last failed try."""
     last_response_s: float | None = None
-    """When the service last gave a sign of life: an answer, a refusal or an error of a line."""
+    """When the service last gave a sign of life: an answer, a rejection or a line's error."""
     failures: list[str] = field(default_factory=list)
-    """The first failures of this run, for people."""
+    """The first failures of this run, to print."""
 
     @property
     def done(self) -> int:
@@ -47,7 +47,7 @@ class Tally:
             self.failures.append(f"{custom_id}: {message}")
 
     def report(self, now_s: float) -> str:
-        """One line: how far, how fast, how long still, and what it waits for."""
+        """The progress in one line: done, speed, time left, and what the run waits for."""
         elapsed_s = max(now_s - self.started_s, 1e-9)
         lines_per_s = (self.answered + self.failed) / elapsed_s
         parts = [f"{self.done:,} of {self.total:,} lines", f"{self.all_failed:,} failed"]
@@ -60,7 +60,7 @@ class Tally:
 
 
 def duration(seconds: float) -> str:
-    """For people: 45 s, 12 min, 3 h 20 min."""
+    """A duration to print: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,2 +1,2 @@
-"""What a GPU makes of its peaks with a model's matrices and attention, in plain PyTorch: without
-weights and without vLLM."""
+"""Measures what a GPU achieves of its peaks with a model's matrices and attention, in plain
+PyTorch, without weights and without vLLM."""

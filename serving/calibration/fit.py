@@ -1,4 +1,4 @@
-"""From times to the parts of a GPU's peaks that the simulator's step times are made of."""
+"""Fits the efficiencies, from which the simulator's step times are made, to measured times."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ _DIGITS = 4
 def fit(
     times: Times, network: Network, gpu_name: str, gpu: Gpu, dtype: WeightsDtype, gpus: int
 ) -> Measured:
-    """`times` are of one of so many GPUs that share each layer. What one alone cannot show is as it
-    was before: the overhead of a step, which is vLLM's, and the time of NVLink.
-    """
+    """Fits a GPU type's efficiencies to `times`, measured on one of the GPUs that share each layer.
+    What one GPU alone cannot show keeps its value: the overhead of a step, which is vLLM's, and the
+    time of NVLink."""
     shapes = Shapes.of(network, gpus)
     peak_flop_per_ms, bf16_flop_per_ms = gpu.tflops(dtype) * 1e9, gpu.bf16_tflops * 1e9
     bytes_per_ms = gpu.gb_per_s * 1e6
@@ -58,8 +58,6 @@ def fit(
 
 
 def _fitted(shares: Sequence[float]) -> float:
-    """The part of a peak with which all times come out best, in the least squares of relative
-    errors.
-    """
+    """The part of a peak that fits all times best, by the least squares of relative errors."""
     share = sum(share**2 for share in shares) / sum(shares)
     return float(f"{min(share, 1.0):.{_DIGITS}g}")

@@ -1,4 +1,4 @@
-"""A model's layers without meaning: random weights, the same products."""
+"""A model's layers with random weights and the same products."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,16 +16,15 @@ _LEAST_ROWS = 17
 
 
 class UnsupportedError(Exception):
-    """The device has no products of that kind."""
+    """The device has no products of that type."""
 
 
 class Layers:
-    """Some layers but for their attention, and the head, which is in bf16. Unlike vLLM's, norms and
-    activations are not fused.
-    """
+    """Some layers without their attention, and the head, which is in bf16. Unlike vLLM's, norms and
+    activations are not fused."""
 
     def __init__(self, shapes: Shapes, layers: int, dtype: Dtype, device: torch.device) -> None:
-        """Raises UnsupportedError."""
+        """Raises UnsupportedError if the device has no products of that type."""
         self._shapes = shapes
         self._norm = torch.ones(shapes.hidden, dtype=torch.bfloat16, device=device)
         self._one = torch.ones((), dtype=torch.float32, device=device)
@@ -42,7 +41,7 @@ class Layers:
             raise UnsupportedError(str(error).splitlines()[0]) from None
 
     def run(self, states: Tensor) -> Tensor:
-        """`states` are tokens by hidden."""
+        """Runs the layers. `states` has the shape (tokens, hidden)."""
         shapes, product = self._shapes, self._product
         for qkv, out, gate_up, down in self._layers:
             attended = product(self._normed(states), qkv)[:, : shapes.query]
@@ -59,9 +58,8 @@ class Layers:
         return functional.rms_norm(states, (self._shapes.hidden,), self._norm)
 
     def _fp8_product(self, states: Tensor, matrix: Tensor) -> Tensor:
-        """With one scale for each side, as vLLM's static FP8, which fills small batches up as well:
-        PyTorch is slow with them.
-        """
+        """A product with one scale for each side, as vLLM's static FP8, which also pads small
+        batches: PyTorch is slow with them."""
         rows = states.shape[0]
         if rows < _LEAST_ROWS:
             states = functional.pad(states, (0, 0, 0, _LEAST_ROWS - rows))

@@ -16,8 +16,8 @@ _MEMORY_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What is timed. `layers` are so many different ones in turn, at most, that no cache holds
-    their weights; `decode_contexts` are sequences and the tokens of each.
+    """The shapes to time. `layers` is the maximum number of different layers used in turn, so many
+    that no cache holds their weights; `decode_contexts` are pairs of sequences and tokens of each.
     """
 
     prompt_tokens: tuple[int, ...] = (2048, 4096, 8192)
@@ -28,14 +28,13 @@ class Sizes:
 
 
 SMALL = Sizes((64, 128), (1, 4), ((4, 128), (8, 256)), layers=1, repeats=5)
-"""For trying it on a CPU."""
+"""Small shapes, to try the command on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """ms on one GPU. Products: of a layer, by tokens; `head_ms` likewise. Attention: of a layer, by
-    the tokens of a prompt, and by sequences and the context of each.
-    """
+    """Times in ms on one GPU. Products of a layer, and of the head (`head_ms`), by tokens;
+    attention by the tokens of a prompt, and by sequences and the context of each."""
 
     layer_ms: dict[int, float]
     head_ms: dict[int, float]
@@ -50,7 +49,7 @@ def measure(
     sizes: Sizes,
     say: Callable[[str], None] = lambda _: None,
 ) -> Times:
-    """`say` is told what is being timed. Raises UnsupportedError."""
+    """Times the shapes. `say` receives a description of each. Raises UnsupportedError."""
     with torch.inference_mode():
         torch.manual_seed(0)
         bytes_of_layer = shapes.layer_parameters * _BF16_BYTES

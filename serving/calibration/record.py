@@ -1,4 +1,4 @@
-"""The file of a calibration, as the catalogue keeps it."""
+"""The file of a calibration, in the catalogue's format."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ _HEAD = """\
 
 
 def path_of(gpu: str) -> Path:
-    """Where the catalogue looks for it."""
+    """The path where the catalogue looks for a GPU type's calibration."""
     return Path(gpus.__file__).parent / gpus.MEASURED / f"{gpu}.yaml"
 
 
 def write(calibration: Calibration, path: Path) -> None:
-    """Raises OSError."""
+    """Writes the calibration. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False)
     path.write_text(_HEAD + document, encoding="utf-8")

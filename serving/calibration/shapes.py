@@ -1,4 +1,4 @@
-"""A model's matrices and heads, as one GPU of a tensor parallel group has them."""
+"""A model's matrices and heads, by the part that one GPU of a tensor parallel group has."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from serving.tiny.spec import PRESETS
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Sizes of one layer, and `vocab`, the outputs of the head."""
+    """The sizes of one layer. `vocab` is the number of outputs of the head."""
 
     hidden: int
     query_heads: int
@@ -20,7 +20,7 @@ class Shapes:
 
     @classmethod
     def of(cls, network: Network, gpus: int) -> "Shapes":
-        """Raises ValueError for a number of GPUs that the heads cannot be dealt out to."""
+        """Raises ValueError for a number of GPUs that does not divide the heads."""
         for whole in (network.heads, network.kv_heads, network.ffn_size, network.vocab_size):
             if whole % gpus:
                 raise ValueError(f"{whole} cannot be dealt out to {gpus} GPUs")
@@ -43,9 +43,8 @@ class Shapes:
 
     @property
     def layer(self) -> tuple[tuple[int, int], ...]:
-        """Outputs and inputs of its matrices: queries, keys and values; what attention gave; gate
-        and up; down.
-        """
+        """Outputs and inputs of a layer's matrices: query, key and value; output of the attention;
+        gate and up; down."""
         return (
             (self.qkv, self.hidden),
             (self.hidden, self.query),
@@ -59,7 +58,7 @@ class Shapes:
 
 
 def network_of(entry: CatalogueEntry) -> Network | None:
-    """The entry's; of an embedded model, which is for CPUs, that of its preset."""
+    """The network of the entry or, for an embedded model, which is for CPUs, of its preset."""
     if entry.network is not None or entry.embedded is None:
         return entry.network
     spec = PRESETS[entry.embedded]

@@ -1,4 +1,4 @@
-"""How long something takes on a device."""
+"""Times work on a device."""
 
 import statistics
 import time
@@ -10,10 +10,9 @@ _WARM_UP = 3
 
 
 def median_ms(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median time of several runs, after warm-up runs. On a GPU it is taken by the GPU's own
-    events around a CUDA graph, which vLLM uses too, so that starting kernels from Python does not
-    count. `work` must be the same each time.
-    """
+    """The median time of several runs, after warm-up runs. On a GPU it is taken by CUDA events
+    around a CUDA graph, which vLLM uses too, so that launching kernels from Python does not count.
+    `work` must be the same each time."""
     if device.type != "cuda":
         for _ in range(_WARM_UP):
             work()
@@ -34,7 +33,7 @@ def median_ms(work: Callable[[], object], device: torch.device, repeats: int) ->
 def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries set themselves up in the first calls
+    with torch.cuda.stream(stream):  # libraries initialise in the first calls
         for _ in range(_WARM_UP):
             work()
     torch.cuda.current_stream().wait_stream(stream)

@@ -1,4 +1,4 @@
-"""What the catalogue says of a model, and of its variants for other hardware."""
+"""The format of the catalogue: a model, and its variants for other hardware."""
 
 import math
 import re
@@ -45,7 +45,7 @@ _INSTEAD_OF_FLAG = {
     "tokenizer": "as tokenizer_repository in a model's own file",
     "tokenizer-revision": "as tokenizer_revision in a model's own file",
 }
-"""Flags of vLLM that other parts of the service depend on."""
+"""Flags of vLLM that other parts of the service set or depend on."""
 
 _OF_OUR_ENGINES = (
     *("weights", "revision", "network", "weights_dtype", "kv_cache_dtype", "model_impl"),
@@ -53,7 +53,7 @@ _OF_OUR_ENGINES = (
     *("tensor_parallel_size", "pipeline_parallel_size", "vllm_args", "env"),
     *("tokenizer_repository", "tokenizer_revision", "allowed_image_domains"),
 )
-"""Fields that have no effect on a model of kind openai."""
+"""Fields without effect on a model of kind openai."""
 
 _ROW_TOKENS = 9
 _ROWS = 101
@@ -64,35 +64,34 @@ _HOST_PATTERN = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
 class CatalogueError(ValueError):
-    """A model that cannot be used as it is described. The message names the field and what is
-    allowed, and the file if it is a file's mistake.
-    """
+    """The description of a model cannot be used. The message names the field and what is allowed,
+    and the file if the mistake is in a file."""
 
 
 class Sampling(Section):
-    """What a request gets that does not say it."""
+    """Defaults for request fields that the client does not set."""
 
     temperature: float = Field(ge=0, le=2)
     top_p: float | None = Field(gt=0, le=1, default=None)
     max_tokens: int | None = Field(ge=1, default=None)
-    """Not given to vLLM, whose `max_new_tokens` would cap what the client asks for."""
+    """Default of `max_tokens`. It is not given to vLLM, whose `max_new_tokens` would cap what the
+    client asks for."""
 
     def defaults(self) -> dict[str, float]:
-        """Defaults of the request fields that a server may set without any harm to its client."""
+        """Defaults of the request fields that a server may set without harm to its client."""
         return self.model_dump(include={"temperature", "top_p"}, exclude_none=True)
 
 
 class LoopGuard(Section):
-    """When an answer counts as a loop: it ends in at least `min_count` repeats of one pattern of at
-    most `max_pattern_tokens` tokens; a pattern shorter than `min_pattern_tokens` must repeat for as
-    long as one of that length.
+    """Defines when an answer counts as a loop: when it ends in at least `min_count` repeats of one
+    pattern of at most `max_pattern_tokens` tokens. A pattern shorter than `min_pattern_tokens` must
+    repeat for as long as one of that length.
 
-    A pattern of 9 tokens or more may be a good row or line: it must repeat 101 times or, if that is
-    less, for 2,500 tokens. One without words (symbols, digits, literals, tags) must repeat for 16
-    times as long as a short one with words.
-
-    With the defaults a loop of up to 8 tokens is stopped within 192, one of 9 to 24 at its 101st
-    repeat, one of 25 to 104 tokens after 2,500, a longer one at its 24th repeat.
+    A pattern of 9 tokens or more may be a legitimate row or line: it must repeat 101 times or, if
+    that is less, for 2,500 tokens. One without words (symbols, digits, literals, tags) must repeat
+    for 16 times as long as a short one with words. With the defaults a loop of up to 8 tokens is
+    stopped within 192, one of 9 to 24 at its 101st repeat, one of 25 to 104 tokens after 2,500, and
+    a longer one at its 24th repeat.
     """
 
     max_pattern_tokens: int = Field(ge=1, default=256)
@@ -108,7 +107,7 @@ class LoopGuard(Section):
         return self
 
     def run_tokens(self, pattern_tokens: int, wordless: bool) -> int:
-        """How many tokens of a pattern are a loop."""
+        """Number of tokens after which a pattern of that length is a loop."""
         run = max(pattern_tokens, self.min_pattern_tokens) * self.min_count
         if wordless:
             return run * _WORDLESS_FACTOR
@@ -120,14 +119,14 @@ class LoopGuard(Section):
 def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
     """Raises the error of a section for a flag that is set by other means."""
     for flag in vllm_args:
-        # vLLM takes underscores too, and a part or the value after the name.
+        # vLLM also takes underscores, and a part or the value after the name.
         name = re.split("[.=]", flag.replace("_", "-"))[0]
         if instead := _INSTEAD_OF_FLAG.get(name):
             raise wrong("vllm_args", f"'{flag}' is not set here but {instead}")
 
 
 def check_gpu(gpu: Any) -> Any:
-    """Raises ValueError for a GPU that the memory sum cannot be made for."""
+    """Raises ValueError for a GPU whose memory is unknown."""
     if isinstance(gpu, str) and gpu not in GPUS:
         raise ValueError(
             f"unknown GPU type '{gpu}'; known are {', '.join(GPUS)}, and of any other the "
@@ -139,7 +138,7 @@ def check_gpu(gpu: Any) -> Any:
 
 
 class Variant(Section):
-    """What differs from the entry on other hardware or with other weights."""
+    """The differences from the entry on other hardware or with other weights."""
 
     weights: str | None = None
     revision: str | None = None
@@ -157,80 +156,81 @@ class Variant(Section):
     model_impl: ModelImpl | None = None
     verified: bool | None = None
     vllm_args: dict[str, Any] = Field(default_factory=dict)
-    """Over the entry's, flag by flag."""
+    """vLLM flags, which override the entry's one by one."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Over the entry's, name by name."""
+    """Environment variables, which override the entry's one by one."""
 
 
 class CatalogueEntry(Section):
-    """How a model is served, in one of its variants."""
+    """A model in one of its variants, and how it is served."""
 
     id: str = Field(min_length=1)
-    """The Hugging Face repository's, which the model cards' clients send."""
+    """Id of the Hugging Face repository, which the model cards' clients send."""
     aliases: tuple[str, ...] = ()
     kind: Literal["vllm", "openai"] = "vllm"
-    """Served by a vLLM of ours, or by an OpenAI server that runs elsewhere."""
+    """`vllm`: served by our engines. `openai`: served by an OpenAI server that runs elsewhere."""
     base_url: str | None = None
-    """Kind openai: where that server is, such as http://ollama:11434/v1."""
+    """Kind openai: the URL of that server, such as http://ollama:11434/v1."""
     upstream_model: str | None = None
-    """Kind openai: what that server calls the model, if not by the id."""
+    """Kind openai: the model's name on that server, if it is not the id."""
     api_key_env: str | None = None
-    """Kind openai: the routers' environment variable with its key, if it asks for one."""
+    """Kind openai: the routers' environment variable that has the server's key, if it needs one."""
 
     weights: str = ""
     """A Hugging Face repository id, a folder, or "embedded" for the tiny model that this package
     trains itself, "embedded:2501" for another preset of it."""
     revision: str | None = None
-    """Commit of the weights' repository; what its main branch has at the time if not set."""
+    """Commit of the weights' repository; the newest of its main branch if not set."""
     tokenizer_repository: str | None = None
-    """Where the tokenizer's files are, if not with the weights."""
+    """Repository or folder of the tokenizer's files, if they are not with the weights."""
     tokenizer_revision: str | None = None
     tokenizer: Literal["v7", "v11", "v13"]
-    """Version in its tekken.json."""
+    """The tokenizer's version, as in its tekken.json."""
 
     sampling: Sampling
     context_tokens: int = Field(ge=1, validation_alias=MAX_MODEL_LEN)
     """Longest prompt and answer of a request together."""
     image_limit: int = Field(ge=0, default=0)
-    """Images in a request; 0: text only."""
+    """Number of images that a request may have; 0: text only."""
     allowed_image_domains: tuple[str, ...] = ()
     """Hosts that images are fetched from, as "cdn.example.com" or, for its subdomains,
     "*.example.com"; any public one if none is given."""
     system_prompt: str | None = None
-    """Template of the default one with {name}, {today} and {yesterday}; other braces stand for
-    themselves. If not set, the SYSTEM_PROMPT.txt beside the weights is."""
+    """Template of the default system prompt, with {name}, {today} and {yesterday}; other braces
+    stand for themselves. If not set, the SYSTEM_PROMPT.txt beside the weights is used."""
     reasoning: bool = False
     """The model writes its thoughts between <think> and </think>."""
     loop_guard: LoopGuard | None = LoopGuard()
 
     accelerator: Literal["cpu", "gpu"] = "gpu"
     gpu: str | float | None = None
-    """Type of its GPUs, or the usable memory of one in GiB: what the memory sum is made for."""
+    """Type of the GPUs, or the usable memory of one in GiB, for the memory calculation."""
     tensor_parallel_size: int = Field(ge=1, default=1)
     pipeline_parallel_size: int = Field(ge=1, default=1)
     gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
     """Share of a GPU's memory that vLLM takes; vLLM's own default if not set."""
     host_memory_gib: float = Field(gt=0, default=16)
-    """Main memory of a replica, all its processes together."""
+    """Main memory of a replica with all its processes."""
 
     network: Network | None = None
-    """The shape that the memory sum is made of; without it there is none."""
+    """The shape of the network, for the memory calculation, which is skipped without it."""
     weights_dtype: WeightsDtype = "bf16"
     kv_cache_dtype: KvCacheDtype = "auto"
 
     model_impl: ModelImpl = "auto"
-    """Whose code of the network vLLM runs; Transformers reads weights in Hugging Face's format."""
+    """Implementation of the network that vLLM runs; Transformers' reads weights in Hugging Face's
+    format."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
-    """Further flags of `vllm serve` without their dashes."""
+    """Further flags of `vllm serve`, without their dashes."""
     env: dict[str, str] = Field(default_factory=dict)
 
     speed: Speed | None = None
-    """Measured, where the formula does not hold; for all variants."""
+    """Measured speed, for all variants, where the formula does not hold."""
 
     variant: str | None = None
-    """Name of the variant that this is."""
+    """Name of this variant."""
     verified: bool = False
-    """This project has run it on the hardware that it is for."""
+    """Whether this project has run the variant on the hardware that it is for."""
 
     @field_validator("gpu", mode="before")
     @classmethod
@@ -303,7 +303,8 @@ class CatalogueEntry(Section):
         tensor_parallel_size: int | None = None,
         context_tokens: int | None = None,
     ) -> "CatalogueEntry":
-        """On other GPUs or with a shorter context; what is None stays. Raises CatalogueError."""
+        """The entry on other GPUs or with a shorter context; None keeps a value. Raises
+        CatalogueError."""
         asked = {
             "gpu": gpu,
             "tensor_parallel_size": tensor_parallel_size,
@@ -319,7 +320,7 @@ class CatalogueEntry(Section):
 
     @property
     def hardware(self) -> str:
-        """The GPUs of a replica, for people to read."""
+        """The GPUs of a replica, to print."""
         if self.kind == "openai":
             return str(self.base_url)
         if self.accelerator == "cpu":
@@ -328,7 +329,7 @@ class CatalogueEntry(Section):
         return f"{self.tensor_parallel_size * self.pipeline_parallel_size} x {gpu}"
 
     def memory(self) -> MemorySum | None:
-        """On its GPUs; None for a model without `network` or `gpu`."""
+        """The memory of a replica on its GPUs; None for a model without `network` or `gpu`."""
         if self.kind != "vllm" or self.network is None or self.gpu is None:
             return None
         return memory_sum(
@@ -344,9 +345,8 @@ class CatalogueEntry(Section):
         )
 
     def first_speed(self) -> Speed | None:
-        """`speed`, else by formula on its GPUs; None for a model without `network` or a GPU of a
-        known type.
-        """
+        """`speed` or, by formula, the speed on its GPUs; None for a model without `network` or a
+        GPU of a known type."""
         if self.speed is not None:
             return self.speed
         if self.kind != "vllm" or self.network is None or not isinstance(self.gpu, str):
@@ -360,7 +360,8 @@ class CatalogueEntry(Section):
         )
 
     def speed_is_measured(self) -> bool:
-        """Whether `first_speed` is: of the model itself, or by `mistral-serve calibrate`."""
+        """Whether `first_speed` was measured: for the model itself, or by `mistral-serve
+        calibrate`."""
         if self.speed is not None:
             return True
         if not isinstance(self.gpu, str):
@@ -384,16 +385,15 @@ class CatalogueFile(CatalogueEntry):
         return self
 
     def entry(self, variant: str | None = None) -> CatalogueEntry:
-        """The entry in that variant, or the default one. Raises KeyError if there is none of that
-        name.
-        """
+        """The entry in that variant, or the default one. Raises KeyError if there is no such
+        variant."""
         name = variant if variant is not None else next(iter(self.variants), None)
         own = self.model_dump(exclude={"variants"}, exclude_unset=True)
         if name is None:
             return CatalogueEntry.model_validate(own)
         changed = self.variants[name].model_dump(exclude_unset=True)
         if "weights" in changed:
-            changed = {"revision": None} | changed  # the entry's is of another repository
+            changed = {"revision": None} | changed  # the entry's revision is of another repository
         for field in ("vllm_args", "env"):
             changed[field] = {**getattr(self, field), **changed.get(field, {})}
         return CatalogueEntry.model_validate({**own, **changed, "variant": name})

@@ -1,8 +1,6 @@
-"""What a model takes of its GPUs' memory, by formula.
-
-Parameter counts follow from the network's shape; bytes from how it is stored. What vLLM itself
-takes is an estimate, so the KV tokens are good to about a tenth.
-"""
+"""Calculates the GPU memory of a model. Parameter counts follow from the network's shape, bytes
+from the storage format. What vLLM itself takes is an estimate, so the number of KV tokens is
+accurate to about a tenth."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +13,10 @@ from serving.section import Section
 GIB = 1024**3
 KIB = 1024
 VLLM_GPU_MEMORY_UTILIZATION = 0.92
-"""vLLM 0.32's `--gpu-memory-utilization` if none is given."""
+"""Default of `--gpu-memory-utilization` in vLLM 0.32."""
 
 WeightsDtype = Literal["bf16", "fp8", "int4"]
-"""How the decoder's linear layers are stored; the rest is bf16 in each."""
+"""Storage of the decoder's linear layers; the rest is bf16 in each."""
 KvCacheDtype = Literal["auto", "fp8"]
 """Values of vLLM's `--kv-cache-dtype`; auto is bf16."""
 
@@ -54,7 +52,7 @@ class Vision(Section):
 
 
 class Network(Section):
-    """The shape of a Mistral decoder, as its params.json gives it."""
+    """The shape of a Mistral decoder, as in its params.json."""
 
     hidden_size: int = Field(ge=1)
     layers: int = Field(ge=1)
@@ -103,9 +101,8 @@ def kv_bytes_per_token(network: Network, dtype: KvCacheDtype) -> int:
 
 
 def overhead_gib(gpu_gib: float, gpus: int) -> float:
-    """What vLLM takes of each GPU beside weights and KV cache: activations, CUDA graphs, the CUDA
-    context. Estimates; a small GPU gets smaller batches.
-    """
+    """Memory of each GPU that vLLM takes besides weights and KV cache: activations, CUDA graphs,
+    the CUDA context. These are estimates; a small GPU gets smaller batches."""
     if gpu_gib <= _SMALL_GPU_GIB:
         return 1.2
     return 2.5 if gpus == 1 else 2.0
@@ -113,7 +110,8 @@ def overhead_gib(gpu_gib: float, gpus: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MemorySum:
-    """The memory of one replica. What is per GPU is of the stage that holds the fewest tokens."""
+    """The memory of one replica. Values per GPU are those of the stage that holds the fewest
+    tokens."""
 
     gpu: str | float
     gpus: int
@@ -122,11 +120,11 @@ class MemorySum:
     context_tokens: int
     weights_dtype: WeightsDtype
     weights_gib: float
-    """On all GPUs together."""
+    """KV cache tokens on all GPUs together."""
     weights_gib_per_gpu: float
     overhead_gib_per_gpu: float
     kv_gib_per_gpu: float
-    """What is left; negative if the weights alone do not fit."""
+    """Memory that is left for the KV cache; negative if the weights alone do not fit."""
     kv_bytes_per_token_per_gpu: float
 
     @property
@@ -139,7 +137,7 @@ class MemorySum:
 
     @property
     def misfit(self) -> str | None:
-        """Why the model does not fit; None if it does."""
+        """The reason why the model does not fit; None if it does."""
         if self.kv_gib_per_gpu < 0:
             return (
                 f"{self.weights_gib:.1f} GiB of weights do not fit into {self.gpus} x "
@@ -154,11 +152,11 @@ class MemorySum:
 
     @property
     def full_contexts(self) -> float:
-        """Requests of the greatest length that can run at once."""
+        """Number of requests of the greatest length that can run at once."""
         return self.kv_tokens / self.context_tokens
 
     def lines(self) -> list[str]:
-        """The sum, to print."""
+        """The calculation as text."""
         name = self.gpu if isinstance(self.gpu, str) else "GPU"
         share = f"{self.gpus} GPU" + ("s" if self.gpus > 1 else "")
         kv_kib = self.kv_bytes_per_token_per_gpu / KIB
@@ -187,12 +185,13 @@ def memory_sum(
     pipeline_parallel_size: int,
     utilization: float = VLLM_GPU_MEMORY_UTILIZATION,
 ) -> MemorySum:
-    """`gpu_gib` is the usable memory of one `gpu`. Raises ValueError for a stage without layers."""
+    """Calculates the memory of one replica. `gpu_gib` is the usable memory of one `gpu`. Raises
+    ValueError for a stage without layers."""
     if pipeline_parallel_size > network.layers:
         raise ValueError(f"{pipeline_parallel_size} pipeline stages for {network.layers} layers")
     gpus = tensor_parallel_size * pipeline_parallel_size
     overhead = overhead_gib(gpu_gib, gpus)
-    # Beyond one KV head a GPU, vLLM repeats the heads.
+    # With more GPUs than KV heads, vLLM repeats the heads.
     kv_heads_per_gpu = math.ceil(network.kv_heads / tensor_parallel_size)
     kv_bytes_per_layer = 2 * kv_heads_per_gpu * network.head_dim * _KV_BYTES[kv_cache_dtype]
 
@@ -221,8 +220,7 @@ def memory_sum(
 
 
 def _layers_of_stages(layers: int, stages: int) -> list[int]:
-    """Layers of each stage, dealt out as vLLM does: what is left over goes to the last stages but
-    one.
-    """
+    """Number of layers of each stage, divided as vLLM does: the remainder goes to the last stages
+    but one."""
     each, left = divmod(layers, stages)
     return [each + (stages - 1 - left <= rank < stages - 1) for rank in range(stages)]

@@ -1,4 +1,4 @@
-"""What routers take a replica's speed to be until they have learnt it."""
+"""The routers' first guess of a replica's speed, until they have measured it."""
 
 from collections.abc import Callable
 from functools import partial

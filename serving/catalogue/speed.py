@@ -1,8 +1,8 @@
-"""How fast a replica works: a roofline of what the model needs and what its GPUs have.
+"""Calculates the speed of a replica: a roofline of the model's operations and the GPUs' peaks.
 
-A prefill does 2 operations for each parameter of the decoder's layers and token, and attention on
-top; a decode step reads the layers, the head and the KV cache of its sequences. Both get a part of
-the peaks: see `serving.catalogue.gpus`.
+A prefill takes 2 operations for each parameter of the decoder's layers and each token, and
+attention on top; a decode step reads the layers, the head and the KV cache of its sequences. Both
+achieve a part of the peaks: see `serving.catalogue.gpus`.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _ALL_REDUCES_OF_LAYER = 2
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast one replica works."""
+    """The speed of one replica."""
 
     prefill_tokens_per_s: float
     """Prefill rate for prompts so short that attention costs nothing."""
@@ -31,9 +31,9 @@ class Speed:
     step_ms_per_context_token: float
     step_ms_per_sequence: float = 0.0
     step_overhead_ms: float = 1.5
-    """The part of `step_ms` that a step with prefill in it has too."""
+    """The part of `step_ms` that a step with prefill takes too."""
     prefill_ms_per_context_token: float = 0.0
-    """Attention: on top, of each prompt token for each token before it."""
+    """Time of attention in a prefill, for each prompt token and each token before it."""
 
 
 def speed_by_formula(
@@ -45,9 +45,8 @@ def speed_by_formula(
     tensor_parallel_size: int,
     parts: Efficiency | None = None,
 ) -> Speed:
-    """On GPUs of a known type, which work on one token together, with `parts` of their peaks or
-    what is known of these. Raises KeyError.
-    """
+    """The speed on GPUs of a known type that work on one token together, with `parts` of their
+    peaks or, if None, the known ones. Raises KeyError."""
     parts = parts or efficiency(gpu, weights_dtype, tensor_parallel_size).efficiency
     data_sheet = GPUS[gpu]
     flop_per_ms = data_sheet.tflops(weights_dtype) * 1e9 * tensor_parallel_size
@@ -71,23 +70,25 @@ def speed_by_formula(
 
 
 def flop_per_token(network: Network) -> float:
-    """Operations of the layers alone: a prefill needs the head for its last token only."""
+    """Operations per token of the layers alone: a prefill needs the head for its last token
+    only."""
     return 2 * network.layers * network.linear_parameters
 
 
 def flop_per_context_token(network: Network) -> float:
-    """Attention of one token to one before it."""
+    """Operations of one token's attention to one before it."""
     return 4 * network.layers * network.heads * network.head_dim
 
 
 def streamed_bytes(network: Network, dtype: WeightsDtype) -> float:
-    """What a decode step reads of the weights: the layers and the head, which is in bf16."""
+    """Bytes of weights that a decode step reads: the layers and the head, which is in bf16."""
     head = network.embedding_parameters * _BF16_BYTES
     return network.layers * layer_bytes(network, dtype) + head
 
 
 def all_reduce_ms_per_token(network: Network, gb_per_s: float | None, gpus: int) -> float:
-    """With `gb_per_s` between two GPUs; 0 if that is None. More send more, around a ring."""
+    """Time of a token's all-reduces with `gb_per_s` between two GPUs; 0 if that is None. More GPUs
+    send more, around a ring."""
     if gb_per_s is None:
         return 0.0
     sent_bytes = _ALL_REDUCES_OF_LAYER * network.layers * network.hidden_size * _BF16_BYTES

@@ -13,13 +13,12 @@ class SystemPromptError(Exception):
 
 def default_system_prompt(entry: CatalogueEntry) -> str:
     """The entry's template, else the SYSTEM_PROMPT.txt of the weights' folder or repository, which
-    is fetched into Hugging Face's cache if it is not there. Raises SystemPromptError.
-    """
+    is downloaded to Hugging Face's cache if it is not there. Raises SystemPromptError."""
     if entry.system_prompt is not None:
         return entry.system_prompt
     try:
         return _file(entry).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+    except (OSError, ValueError) as error:  # the base classes of the hub's own errors
         raise SystemPromptError(
             f"{entry.id} has no default system prompt: no {FILE_NAME} from "
             f"{entry.tokenizer_repository or entry.weights}: {error}. "

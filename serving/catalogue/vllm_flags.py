@@ -1,4 +1,4 @@
-"""An entry as flags of `vllm serve`."""
+"""Converts an entry to flags of `vllm serve`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from serving.catalogue.entry import CatalogueEntry
 
 
 def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
-    """All of the entry's flags but those of its place: `--model` and parallelism."""
+    """All flags of the entry except `--model` and parallelism, which depend on the deployment."""
     flags: dict[str, Any] = {
         "max-model-len": entry.context_tokens,
         "override-generation-config": entry.sampling.defaults(),
@@ -17,7 +17,7 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
         flags["tokenizer"] = entry.tokenizer_repository
         # Without it vLLM looks for the weights' commit in the tokenizer's repository.
         flags["tokenizer-revision"] = entry.tokenizer_revision or "main"
-    # A text model refuses the flag; one with a vision encoder would reserve memory without it.
+    # Text models reject the flag; one with a vision encoder would reserve memory without it.
     if entry.image_limit or (entry.network and entry.network.vision):
         flags["limit-mm-per-prompt"] = {"image": entry.image_limit}
     if entry.allowed_image_domains:
@@ -30,6 +30,6 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
         flags["model-impl"] = entry.model_impl
     flags |= entry.vllm_args
     if entry.model_impl == "transformers":
-        # Transformers knows no Mistral format. "auto" would take consolidated files over its own.
+        # Transformers knows no Mistral format. "auto" would prefer consolidated files to its own.
         flags |= {"config-format": "hf", "load-format": "hf"}
     return flags

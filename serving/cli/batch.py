@@ -1,4 +1,4 @@
-"""`mistral-serve batch`: a file of requests, answered into a file."""
+"""`mistral-serve batch`: answers a file of requests into a file."""
 
 import asyncio
 import contextlib
@@ -43,20 +43,20 @@ def batch(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
     tries: Annotated[int, typer.Option(min=1, help="Attempts per line before it fails.")] = 10,
 ) -> None:
-    """Answer the requests of the file IN into the file OUT, in OpenAI's format.
+    """Answer the requests of the file IN into the file OUT, in OpenAI's batch format.
 
-    IN is checked as a whole first. Answers come in the order in which they
-    are ready; custom_id tells which is whose. Lines that failed go to a file
-    beside OUT: out.errors.jsonl for out.jsonl.
+    The whole of IN is checked first. Answers are written as they arrive;
+    custom_id says to which request each belongs. Lines that failed go to a
+    file beside OUT: out.errors.jsonl for out.jsonl.
 
-    After an interruption of any kind the same command goes on where it
-    stopped: what is answered is not asked again. Nor are lines that the
-    service refused (4xx), unless the errors' file is removed. Lines that ran
-    out of tries are tried again.
+    After any interruption the same command continues where it stopped. Lines
+    with an answer are not sent again, nor are those that the service rejected
+    (4xx), unless the errors' file is removed. Lines that ran out of tries are
+    sent again.
 
-    429, 5xx and broken connections are tried again after 1, 2, 4 … 60 seconds,
-    or when Retry-After says: ten tries take four minutes or more. If nothing
-    is answered in that time, the run stops.
+    429, 5xx and broken connections are retried after 1, 2, 4 … 60 seconds, or
+    when Retry-After says: ten tries take four minutes or more. If nothing is
+    answered in that time, the run stops.
 
     Exits with 0 if all lines are answered, 1 if some failed, 2 if it could
     not run or stopped.
@@ -67,7 +67,9 @@ def batch(
         own = own_service(config, model)
         given = context.get_parameter_source("url")
         if own is not None and given is not None and given.name == "COMMANDLINE":
-            raise ConfigError("--url is for a running service, --config and --model start one")
+            raise ConfigError(
+                "--url is for a running service, while --config and --model start one"
+            )
         with source.open("rb") as file:
             check_paths(source, out)
             offsets = requests.index(file, str(source))
@@ -87,7 +89,7 @@ def batch(
                             ask(base_url, api_key, lines, results, tally, concurrency, tries)
                         )
     except KeyboardInterrupt:
-        raise fail("interrupted; the same command goes on from here", INTERRUPTED) from None
+        raise fail("interrupted; the same command continues from here", INTERRUPTED) from None
     except OSError as error:
         raise fail(f"{error.filename or out}: {error.strerror or error}", NOT_RUN) from None
     except (
@@ -101,7 +103,7 @@ def batch(
         raise fail(str(error), NOT_RUN) from None
     summarise(tally, out)
     if stopped is not None:
-        raise fail(f"stopped: {stopped}\nThe same command goes on from here.", NOT_RUN)
+        raise fail(f"stopped: {stopped}\nThe same command continues from here.", NOT_RUN)
     if tally.all_failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -115,7 +117,8 @@ async def ask(
     concurrency: int,
     tries: int,
 ) -> str | None:
-    """Has the service at `url` answer `lines`; gives the reason if it stopped before the end."""
+    """Sends `lines` to the service at `url`; returns the reason if the run stopped before the
+    end."""
     async with connect(url, api_key, concurrency) as client:
         await check_service(client)
         runner = Runner(client, results, tally, tries=tries)
@@ -129,7 +132,8 @@ async def ask(
 
 
 def heed_signals() -> None:
-    """SIGTERM is as Ctrl-C, which counts in the background of a shell too, where it is ignored."""
+    """Handles SIGTERM as Ctrl-C, and Ctrl-C in the background of a shell too, where it is
+    ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
@@ -137,7 +141,9 @@ def heed_signals() -> None:
 def own_service(config_file: Path | None, model: str | None) -> AppConfig | None:
     """The service to start, on a free port of this machine; None without either option."""
     if config_file is not None and model is not None:
-        raise ConfigError("--config and --model each say what to start: give one of them")
+        raise ConfigError(
+            "--config and --model exclude each other: each names the service to start"
+        )
     if config_file is not None:
         config = load(config_file)
     elif model is not None:
@@ -162,14 +168,15 @@ def check_paths(source: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def running(own: AppConfig | None, url: str) -> Iterator[str]:
-    """The address of the service to ask; one of its own runs as long as the context is open."""
+    """Yields the service's address; a service that this command starts runs while the context is
+    open."""
     if own is None:
         yield url
         return
     say = Progress()
     preflight.check(own)
     with service(own, say):
-        heed_signals()  # Ray has put a handler of its own there
+        heed_signals()  # Ray has installed a handler of its own
         say("ready")
         yield f"http://127.0.0.1:{own.router.port}"
         say("stopping the service")

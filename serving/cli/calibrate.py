@@ -1,4 +1,4 @@
-"""`mistral-serve calibrate`: what a GPU makes of its peaks with a model's shapes."""
+"""`mistral-serve calibrate`: measures what a GPU achieves of its peaks with a model's shapes."""
 
 import sys
 from datetime import UTC, datetime

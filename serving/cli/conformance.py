@@ -1,4 +1,4 @@
-"""`mistral-serve conformance`: whether a server keeps what the models' documents promise."""
+"""`mistral-serve conformance`: checks whether a server keeps what the models' documents promise."""
 
 import asyncio
 from enum import StrEnum
@@ -16,7 +16,7 @@ from serving.conformance.tokens import load_tokenizer
 
 
 class Family(StrEnum):
-    """Model cards, by the names of FAMILIES."""
+    """The model cards, named as in FAMILIES."""
 
     small_3_2 = "3.2"
     small_2501 = "2501"
@@ -24,7 +24,7 @@ class Family(StrEnum):
 
 
 class Profile(StrEnum):
-    """`tiny`: the embedded model, whose answers are known. `real`: any other."""
+    """The kind of model. `tiny`: the embedded model, whose answers are known. `real`: any other."""
 
     tiny = "tiny"
     real = "real"
@@ -53,7 +53,7 @@ def conformance(
     if tokenizer is not None:
         try:
             load_tokenizer(tokenizer)
-        except Exception as error:  # mistral-common's own, of no common kind
+        except Exception as error:  # mistral-common's own exceptions have no common base
             raise fail(f"--tokenizer {tokenizer} is no tekken.json: {error}") from None
     found, results = asyncio.run(
         _run(

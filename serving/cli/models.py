@@ -14,7 +14,7 @@ from serving.catalogue import CatalogueEntry, CatalogueError, CatalogueFile
 from serving.cli.client import fail
 
 _PIPED_WIDTH = 1000
-"""Characters: wide enough that no cell is cut or wrapped."""
+"""Width in characters, with which no cell is cut or wrapped."""
 _COLUMNS = {
     "variant": "left",
     "GPUs": "left",
@@ -57,7 +57,7 @@ def models(
 
 
 def entries_of(file: CatalogueFile) -> list[CatalogueEntry]:
-    """In all its variants."""
+    """The catalogue entry in all its variants."""
     return [file.entry(variant) for variant in file.variants or [None]]
 
 
@@ -94,7 +94,7 @@ def revision(entry: CatalogueEntry) -> str:
 
 
 def sum_lines(entry: CatalogueEntry) -> list[str]:
-    """Where the weights are from, and the memory sum."""
+    """The origin of the weights, and the memory calculation."""
     memory = entry.memory()
     lines = memory.lines() if memory else ["no memory sum: it has no network or no gpu"]
     speed = entry.first_speed()

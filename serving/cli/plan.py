@@ -23,7 +23,7 @@ from serving.simulator.scenario import DEFAULT_MODEL
 from serving.simulator.trace import TraceError
 
 _WIDTH = 140
-"""Width of the output where it is not a terminal."""
+"""Width of the output if it is not a terminal."""
 
 
 def plan_command(
@@ -228,7 +228,7 @@ def _bound(made: Plan) -> str:
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """Shows in a terminal what is being simulated."""
+    """Shows in a terminal which simulation runs."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield lambda _: None

@@ -18,7 +18,7 @@ _NUMA_LIBRARY = "libnuma.so.1"
 
 
 class PreflightError(Exception):
-    """Something is missing here; the message says what and what to do."""
+    """This machine lacks something; the message says what, and what to do."""
 
 
 def check(config: AppConfig) -> None:
@@ -31,7 +31,7 @@ def check(config: AppConfig) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    # A plain bind: it fails where another service shares its port as the routers do.
+    # A plain bind: it fails if another service shares its port, as the routers do.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,7 +96,7 @@ def check_vllm_args(config: AppConfig) -> None:
 
 
 def cpus_needed(config: AppConfig) -> int:
-    """Ray CPUs that all replicas of `config` take together."""
+    """Ray CPUs that all replicas of `config` need together."""
     engines = sum(
         model.cpus * model.most_replicas * entry.pipeline_parallel_size
         for model, entry in _engines(config)
@@ -105,7 +105,7 @@ def cpus_needed(config: AppConfig) -> int:
 
 
 def _engines(config: AppConfig) -> list[tuple[ModelConfig, CatalogueEntry]]:
-    """The models that run here, with their entries."""
+    """The models that run on this machine, with their entries."""
     models = ((model, model.entry) for model in config.models)
     return [(model, entry) for model, entry in models if entry.kind == "vllm"]
 

@@ -1,4 +1,4 @@
-"""`mistral-serve simulate`: how a fleet that need not exist serves a load."""
+"""`mistral-serve simulate`: simulates how a fleet, which need not exist, serves a load."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def simulate(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[float, float], None] | None]:
-    """A bar of the simulated time, in a terminal."""
+    """Shows a bar of the simulated time, in a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield None

@@ -1,4 +1,4 @@
-"""`mistral-serve up`: the whole service on this machine, until Ctrl-C."""
+"""`mistral-serve up`: runs the whole service on this machine until Ctrl-C."""
 
 import contextlib
 import json
@@ -22,11 +22,11 @@ _RUNNING: Any = "RUNNING"  # ReplicaState is a str that Ray does not export
 
 
 class StartError(Exception):
-    """The application did not come up; the message is Ray's reason."""
+    """The application did not start; the message is Ray's reason."""
 
 
 class Progress:
-    """Lines on stderr, each with the seconds since the start."""
+    """Prints lines to stderr, each with the seconds since the start."""
 
     def __init__(self) -> None:
         self._start_s = time.monotonic()
@@ -78,17 +78,16 @@ def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
 
 @contextlib.contextmanager
 def service(config: AppConfig, say: Progress) -> Iterator[Path]:
-    """The application of `config` and its Ray while the context is open; gives the folder of
-    their logs. At its end the running answers are finished, and after an error they are not.
-    Raises StartError.
-    """
+    """Runs the application of `config` on its own Ray while the context is open, and yields the
+    folder of their logs. At the end running answers are finished, except after an error. Raises
+    StartError."""
     say("starting Ray")
     with contextlib.ExitStack() as ray:
         try:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
         except ray_errors() as error:
             raise did_not_start(error) from error
-        prepare_weights(config, say)  # `make serve` has it trained beside Ray's start
+        prepare_weights(config, say)  # `make serve` trains it while Ray starts
         try:
             from serving import app
 
@@ -100,7 +99,7 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
 
 
 def ray_metrics_address() -> str:
-    """Where the one node of this Ray exports its metrics."""
+    """The address at which the one node of this Ray exports its metrics."""
     import ray
 
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]
@@ -112,7 +111,7 @@ def did_not_start(error: Exception) -> StartError:
 
 
 def ray_errors() -> tuple[type[Exception], ...]:
-    """What Ray raises when it does not come up."""
+    """The exceptions that Ray raises if it does not start."""
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
@@ -149,7 +148,7 @@ def start(config: AppConfig, say: Progress, name: str) -> None:
 
 
 def reason(application: object) -> str:
-    """What Ray Serve says of a failed start, the deployments' own messages first."""
+    """Ray Serve's reasons for a failed start, the deployments' own messages first."""
     deployments = getattr(application, "deployments", {})
     messages = [overview.message for overview in deployments.values() if overview.message]
     return "\n".join(messages) or str(getattr(application, "message", application))
@@ -192,7 +191,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def drain(say: Progress, name: str) -> None:
-    """Has the replicas finish their answers and end."""
+    """Stops the replicas after they have finished their answers."""
     from ray import serve
 
     try:

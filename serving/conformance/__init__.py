@@ -1,12 +1,13 @@
 """What a client of Mistral's 24B models can rely on, as checks against any OpenAI-style server.
+`mistral-serve conformance` runs them and prints what passed, what failed and what was skipped, with
+reasons.
 
-`mistral-serve conformance` runs them and prints what passed, what failed and what was skipped, each
-with the reason. A check is a function named after what a client sees; its docstring says more, and
-where the expectation comes from if not from the model cards. How a model is deployed, and what
-happens when a part of it fails, no client can bring about: other tests of the project hold that.
+A check is a function named after what a client sees; its docstring says what it demands, and the
+source of the expectation if that is not a model card. Only what a client can cause is checked:
+other tests of the project cover deployment and the failure of parts.
 
-A theme is a file: `basics`, `prompts`, `tools`, `tool_history`, `vision`, `output`, `reasoning`,
+Each theme is a file: `basics`, `prompts`, `tools`, `tool_history`, `vision`, `output`, `reasoning`,
 `limits`, `errors`, `tokens`, `other_apis`, `streaming`. `cases` has the requests that several
-share, `server` sends them, `answer` reads and joins what comes back, `runner` runs and `report`
-prints.
+share, `server` sends them, `answer` parses and joins the answers, `runner` runs the checks and
+`report` prints the results.
 """

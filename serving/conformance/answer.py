@@ -1,4 +1,4 @@
-"""Chat answers: read strictly, whole or joined from the events of a stream."""
+"""Chat answers, parsed strictly, whole or joined from the events of a stream."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,14 +13,14 @@ _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call. `arguments` is JSON text, as OpenAI has it."""
+    """A tool call. `arguments` is JSON text, as in OpenAI's API."""
 
     id: str
     name: str
     arguments: str
 
     def parsed(self) -> dict[str, Any]:
-        """The arguments as an object."""
+        """The arguments as an object. Fails the check if they are not one."""
         value = parsed(self.arguments, f"the arguments of {self.name}")
         expect(isinstance(value, dict), f"arguments are no JSON object: {self.arguments!r}")
         return dict(value)
@@ -28,7 +28,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """The first choice of a chat completion. Absent text is ""."""
+    """The first choice of a chat completion. Text that is absent is ""."""
 
     content: str
     reasoning: str
@@ -47,14 +47,14 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """The answer in a line, for a report."""
+        """A description of the answer in one line, for reports."""
         calls = ", ".join(f"{call.name}({call.arguments})" for call in self.calls)
         text = self.content if len(self.content) <= 120 else self.content[:120] + "…"
         return f"content {text!r}, calls [{calls}], finish_reason {self.finish_reason}"
 
 
 def parsed(text: str, what: str) -> Any:
-    """`text` as JSON. Fails the check if it is not."""
+    """The value of JSON text. Fails the check if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -69,7 +69,8 @@ def text_of(value: Any, where: str) -> str:
 
 
 def read(completion: Any, headers: Mapping[str, str]) -> Answer:
-    """An unstreamed chat completion, in the shape that OpenAI's clients count on."""
+    """Parses an unstreamed chat completion. Fails the check unless it has the shape that OpenAI's
+    clients rely on."""
     expect(completion.get("object") == "chat.completion", f"object {completion.get('object')!r}")
     expect(completion.get("id") and isinstance(completion.get("created"), int), "no id or created")
     (choice,) = completion["choices"]
@@ -106,15 +107,15 @@ def _finish_reason(value: Any) -> str:
 
 
 def check_usage(usage: Any) -> None:
-    """Fails unless the token counts are there and add up."""
+    """Fails unless the token counts are present and add up."""
     counts = [usage.get(name) for name in _USAGE]
     expect(all(isinstance(n, int) for n in counts), f"token counts are missing: {usage}")
     expect(counts[0] + counts[1] == counts[2], f"token counts do not add up: {usage}")
 
 
 def join(events: Iterable[Any], headers: Mapping[str, str]) -> Answer:
-    """The chat completion that a stream's events amount to. Fails the check on an event that
-    OpenAI's clients could not take."""
+    """Joins a stream's events to a chat completion. Fails the check on an event that OpenAI's
+    clients could not parse."""
     joined = _Joined()
     for event in events:
         joined.add(event)

@@ -1,4 +1,4 @@
-"""The requests that several checks share. Each is also asked streamed and compared."""
+"""The requests that several checks share. The streaming checks compare each with its stream."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from .pictures import COLOURS, picture
 Body = dict[str, Any]
 
 MAX_TOKENS = 1000
-"""Enough for each case; a model that runs on is stopped here."""
+"""The `max_tokens` of the cases: enough for each, and a limit for a model that does not stop."""
 LOOP_TOKENS = 400
-"""What a request for a loop allows itself, twice what the loop guard may let through."""
+"""The `max_tokens` of a request for a loop: twice what the loop guard may let through."""
 CUT_TOKENS = 12
 
 CAPITAL_SCHEMA = {
@@ -35,12 +35,12 @@ class Case:
 
 
 def asked(text: str, system: str | None = None, **more: Any) -> Body:
-    """A request of one user turn."""
+    """The body of a request with one user turn."""
     return {"messages": doc.chat(system, text), **more}
 
 
 def image_question(text: str, *urls: str, **more: Any) -> Body:
-    """A request of one user turn with images."""
+    """The body of a request with one user turn that has images."""
     return {"messages": [doc.image_message(text, *urls)], **more}
 
 
@@ -70,7 +70,8 @@ def _two_results(model: Model) -> Body:
 
 
 def two_results(model: Model, ids: list[str]) -> list[doc.Message]:
-    """Two parallel calls with those ids and their results. The calls' turn has no content key."""
+    """A history of two parallel calls with those ids and their results. The turn of the calls has
+    no content."""
     calls = [
         {
             "id": call_id,
@@ -98,7 +99,7 @@ def _map(model: Model) -> Body:
 
 
 def thoughts(model: Model, query: str = doc.SHIRTS_QUERY, **more: Any) -> Body:
-    """A query of Magistral's card, below its system prompt."""
+    """A query of Magistral's card, after its system prompt."""
     sampling = {} if model.tiny else model.family.sampling
     return asked(query, doc.MAGISTRAL_SYSTEM_PROMPT, **{**sampling, **more})
 
@@ -142,5 +143,5 @@ CASES: dict[str, Case] = {
 
 
 def body_of(case: str, model: Model) -> Body:
-    """The request of a case for a model."""
+    """The body of a case's request for a model."""
     return {"max_tokens": MAX_TOKENS, **CASES[case].body(model)}

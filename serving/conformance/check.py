@@ -1,4 +1,4 @@
-"""What a check is, and how files of checks are written."""
+"""The type of a check, and the decorator with which files of checks declare theirs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ Run = Callable[[Server], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Check:
-    """`run` raises CheckFailed, or whatever an answer of the wrong shape makes it raise."""
+    """A check of a server. `run` raises CheckFailed, or any exception that an answer of the wrong
+    shape causes."""
 
     theme: str
     name: str
@@ -24,14 +25,15 @@ class Check:
 
 
 class Theme:
-    """Collects the checks of a file."""
+    """The checks of one file."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.checks: list[Check] = []
 
     def check(self, *needs: Need, limit_s: float = LIMIT_S) -> Callable[[Run], Run]:
-        """Decorates a check, which is named after its function."""
+        """Decorates a check, which gets its name from the function and its meaning from the
+        docstring."""
 
         def add(function: Run) -> Run:
             name = function.__name__.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Requests that are wrong, and such as only another backend would take."""
+"""Requests that are wrong, and requests that only other servers would accept."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ WARNINGS = "x-request-warnings"
 
 @check()
 async def an_unknown_model_gets_a_404(server: Server) -> None:
-    """In OpenAI's shape, with the name in the message."""
+    """The error has OpenAI's shape and names the model."""
     body = {"model": "no-such-model", **asked("Hello")}
     message = refused(await server.http.post(CHAT, json=body), 404)
     expect("no-such-model" in message, f"the name is missing: {message}")
@@ -23,7 +23,7 @@ async def an_unknown_model_gets_a_404(server: Server) -> None:
 
 @check()
 async def a_body_that_is_not_json_gets_a_400(server: Server) -> None:
-    """Not a 422, not a 500."""
+    """Malformed JSON gets a 400, not a 422 or a 500."""
     headers = {"content-type": "application/json"}
     for content in ("{", "hello", '{"model": "x", }', ""):
         refused(await server.http.post(CHAT, content=content.encode(), headers=headers), 400)
@@ -31,7 +31,7 @@ async def a_body_that_is_not_json_gets_a_400(server: Server) -> None:
 
 @check()
 async def a_body_that_is_no_object_gets_a_400(server: Server) -> None:
-    """JSON all the same."""
+    """JSON that is a list, a string, null or a number gets a 400."""
     bodies: tuple[Any, ...] = ([], "hello", None, 1)
     for body in bodies:
         refused(await server.http.post(CHAT, json=body), 400)
@@ -39,14 +39,14 @@ async def a_body_that_is_no_object_gets_a_400(server: Server) -> None:
 
 @check()
 async def missing_messages_get_a_400(server: Server) -> None:
-    """No `messages`, or none in it."""
+    """A request without `messages`, or with an empty list, gets a 400."""
     await server.refusal({})
     await server.refusal({"messages": []})
 
 
 @check()
 async def fields_of_a_wrong_type_get_a_400(server: Server) -> None:
-    """Each said in OpenAI's shape."""
+    """The error has OpenAI's shape and names the field."""
     wrong: dict[str, Any] = {
         "messages": "Hello",
         "temperature": "hot",
@@ -60,32 +60,32 @@ async def fields_of_a_wrong_type_get_a_400(server: Server) -> None:
 
 @check()
 async def values_out_of_range_get_a_400(server: Server) -> None:
-    """A temperature below zero, `top_p` above one."""
+    """A temperature below zero or a `top_p` above one gets a 400."""
     await server.refusal(asked("Hello", temperature=-1))
     await server.refusal(asked("Hello", top_p=2))
 
 
 @check()
 async def an_unknown_role_gets_a_400(server: Server) -> None:
-    """Not a 500 out of the tokenizer."""
+    """An unknown role gets a 400, not a 500 from the tokenizer."""
     await server.refusal({"messages": [{"role": "wizard", "content": "Hello"}]})
 
 
 @check()
 async def a_message_without_content_gets_a_400(server: Server) -> None:
-    """A user's turn needs one."""
+    """A user's turn without content gets a 400."""
     await server.refusal({"messages": [{"role": "user"}]})
 
 
 @check()
 async def a_streamed_mistake_gets_a_400_too(server: Server) -> None:
-    """And no stream."""
+    """A streamed request with a mistake gets a 400 and no stream."""
     await server.refusal(asked("Hello", temperature=-1, stream=True))
 
 
 @check()
 async def an_unknown_path_gets_a_404_and_a_wrong_method_a_405(server: Server) -> None:
-    """In JSON (OpenAI's API)."""
+    """Both errors are JSON (OpenAI's API)."""
     for response, status in (
         (await server.http.get("/v1/no-such-path"), 404),
         (await server.http.get(CHAT), 405),
@@ -96,7 +96,8 @@ async def an_unknown_path_gets_a_404_and_a_wrong_method_a_405(server: Server) ->
 
 @check()
 async def chat_template_settings_are_dropped_with_a_warning(server: Server) -> None:
-    """What clients of other models send by default means nothing here."""
+    """`chat_template_kwargs`, which clients of other models send, changes nothing but a warning
+    header."""
     answer = await server.chat(asked("Hello", chat_template_kwargs={"enable_thinking": False}))
     expect(answer.content, answer.shown)
     warning = answer.headers.get(WARNINGS, "")
@@ -105,6 +106,7 @@ async def chat_template_settings_are_dropped_with_a_warning(server: Server) -> N
 
 @check()
 async def an_unknown_field_is_no_error(server: Server) -> None:
-    """Clients are newer than servers (OpenAI's API)."""
+    """Fields of OpenAI's API that the server does not know are ignored, as clients are newer than
+    servers."""
     answer = await server.chat(asked("Hello", store=False, metadata={"a": "b"}, user="me"))
     expect(answer.content, answer.shown)

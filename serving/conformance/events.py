@@ -1,4 +1,4 @@
-"""Server-sent events, read strictly from the bytes of a response."""
+"""Server-sent events, parsed strictly from the bytes of a response."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ DONE = "[DONE]"
 
 @dataclass(frozen=True)
 class Event:
-    """`name` is that of the event, "" in OpenAI's chat streams; `data` is its text."""
+    """A server-sent event. `name` is "" in OpenAI's chat streams; `data` is its text."""
 
     name: str
     data: str
@@ -25,8 +25,8 @@ class Event:
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Event]:
-    """The events of a stream, wherever it was cut into pieces. Fails the check on bytes that are
-    no event, on broken UTF-8, and on a stream that ends within an event."""
+    """Yields the events of a stream, however its bytes are divided. Fails the check on bytes that
+    are not an event, on broken UTF-8, and on a stream that ends within an event."""
     rest = b""
     async for piece in pieces:
         rest += piece
@@ -38,7 +38,7 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Event]:
 
 
 def _event(block: bytes) -> Event | None:
-    """None for a block of comments, which servers send to keep a connection."""
+    """Parses one block. Returns None for comments, which servers send to keep a connection open."""
     try:
         lines = block.decode("utf-8").split("\n")
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""How a check fails."""
+"""The failure of a check."""
 
 
 class CheckFailed(Exception):
-    """The server did something that a client cannot live with; the message says what."""
+    """The server did something that a client cannot cope with; the message says what."""
 
 
 def expect(condition: object, otherwise: str) -> None:

@@ -1,4 +1,4 @@
-"""Where an answer must end, and where a request is too long."""
+"""Limits of the answer and of the prompt."""
 
 import re
 
@@ -25,14 +25,15 @@ def _more_than_fits(server: Server) -> int:
 
 @check()
 async def max_tokens_beyond_the_context_is_clamped(server: Server) -> None:
-    """3.2's card sends 131072 whatever the server's context."""
+    """A `max_tokens` above the context is accepted: the 3.2 card sends 131072 to any server."""
     answer = await server.chat(asked("Hello", max_tokens=_more_than_fits(server), temperature=0))
     expect(answer.content and answer.finish_reason == "stop", answer.shown)
 
 
 @check()
-async def a_clamped_max_tokens_is_told_in_a_header(server: Server) -> None:
-    """`x-max-tokens-clamped` is what was left; nothing is clamped in silence."""
+async def a_clamped_max_tokens_is_reported_in_a_header(server: Server) -> None:
+    """The header `x-max-tokens-clamped` has the limit that applied, and is absent if nothing was
+    clamped."""
     tokens = _more_than_fits(server)
     body = asked("Hello", max_tokens=tokens, temperature=0)
     clamped = (await server.chat(body)).headers.get(CLAMPED)
@@ -45,7 +46,7 @@ async def a_clamped_max_tokens_is_told_in_a_header(server: Server) -> None:
 
 @check(limit_s=180)
 async def a_prompt_beyond_the_context_gets_a_400_with_both_numbers(server: Server) -> None:
-    """The limit and the prompt's length, so that a client can cut."""
+    """The error names the limit and the prompt's length, so that a client can shorten it."""
     words = server.model.context_tokens + 100
     message = await server.refusal(asked("hello " * words, max_tokens=1))
     numbers = [int(number) for number in re.findall(r"\d+", message.replace(",", ""))]
@@ -64,20 +65,21 @@ def _expect_stopped_loop(answer: Answer) -> None:
 
 
 @check(tiny)
-async def a_loop_is_stopped_and_said(server: Server) -> None:
-    """Within 200 tokens, with a `finish_reason` of OpenAI's and the cause in `stop_reason`."""
+async def a_loop_is_stopped_and_reported(server: Server) -> None:
+    """A loop ends within 200 tokens: `finish_reason` is one of OpenAI's, `stop_reason` names the
+    cause."""
     _expect_stopped_loop(await server.answer("a loop"))
 
 
 @check(tiny)
-async def a_streamed_loop_is_stopped_and_said(server: Server) -> None:
-    """A streamed loop is stopped too, and the stream says so."""
+async def a_streamed_loop_is_stopped_and_reported(server: Server) -> None:
+    """A streamed loop ends within 200 tokens, with the same reasons."""
     _expect_stopped_loop(await server.stream(server.body("a loop")))
 
 
 @check(tiny)
 async def a_loop_of_a_text_completion_is_stopped(server: Server) -> None:
-    """`/v1/completions`, with a prompt of token ids."""
+    """A loop in `/v1/completions`, with a prompt of token ids, is stopped too."""
     tokens = ok(await server.post("/tokenize", asked(own.LOOP_PROMPT)))["tokens"]
     body = {"prompt": tokens, "max_tokens": LOOP_TOKENS, "temperature": 0}
     completion = ok(await server.post("/v1/completions", body))
@@ -89,7 +91,7 @@ async def a_loop_of_a_text_completion_is_stopped(server: Server) -> None:
 
 @check(tiny)
 async def the_loop_guard_can_be_turned_off(server: Server) -> None:
-    """`repetition_detection` without any pattern in a request."""
+    """A request turns the loop guard off by a `repetition_detection` without any pattern."""
     body = {
         **server.body("a loop"),
         "max_tokens": 250,
@@ -102,7 +104,7 @@ async def the_loop_guard_can_be_turned_off(server: Server) -> None:
 
 @check()
 async def an_answer_that_repeats_itself_and_ends_is_not_cut(server: Server) -> None:
-    """A count, a table, a list of the same sort of lines."""
+    """A count, a table and a list of similar lines are answered in full."""
     for text in ("Count from 1 to 100.", own.TABLE_PROMPT, doc.FRENCH_PROMPT):
         answer = await server.chat(asked(text, temperature=0, max_tokens=4000))
         expect(answer.content, f"to {text!r}: no text: {answer.shown}")
@@ -112,7 +114,7 @@ async def an_answer_that_repeats_itself_and_ends_is_not_cut(server: Server) -> N
 
 @check()
 async def max_tokens_below_one_gets_a_400(server: Server) -> None:
-    """A mistake is not clamped away."""
+    """A `max_tokens` of 0 or less gets a 400: a mistake is not clamped."""
     for tokens in (0, -1):
         response = await server.post(CHAT, asked("Hello", max_tokens=tokens))
         expect(response.status_code == 400, f"max_tokens {tokens}: {response.status_code}")

@@ -1,16 +1,16 @@
-"""Which model is asked, and so what its card promises."""
+"""The model under test, and the model card that it follows."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 class UnknownFamily(ValueError):
-    """The name of a model does not tell which card it follows."""
+    """The model's name does not say which card it follows."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What the card of a model says. `sampling` is what the card's own client sends."""
+    """The promises of a model card. `sampling` is what the card's own client sends."""
 
     name: str
     vision: bool
@@ -30,7 +30,7 @@ _IN_NAME = {"magistral": "magistral", "2501": "2501", "3.2": "3.2", "2506": "3.2
 
 @dataclass(frozen=True)
 class Model:
-    """A served model. With `tiny` it is this project's embedded one, whose answers are known."""
+    """A served model. `tiny` marks this project's embedded model, whose answers are known."""
 
     id: str
     family: Family
@@ -39,7 +39,7 @@ class Model:
 
 
 def family_of(model_id: str) -> Family:
-    """The family that a model's name tells. Raises UnknownFamily."""
+    """The family of a model, by its name. Raises UnknownFamily."""
     for part, family in _IN_NAME.items():
         if part in model_id.lower():
             return FAMILIES[family]

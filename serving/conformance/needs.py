@@ -7,7 +7,7 @@ from .model import Model
 
 
 class Target(Protocol):
-    """What is known of a server before it is asked anything."""
+    """What is known about a server before the first request."""
 
     model: Model
     api_key: str | None
@@ -15,7 +15,7 @@ class Target(Protocol):
 
 
 Need = Callable[[Target], str | None]
-"""Why a check does not apply to a server, or None if it does."""
+"""Returns the reason why a check does not apply to a server, or None if it does."""
 
 
 def vision(server: Target) -> str | None:

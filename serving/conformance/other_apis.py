@@ -1,4 +1,4 @@
-"""The other ways in: text completions, OpenAI's responses, Anthropic's messages."""
+"""Other APIs: text completions, OpenAI's responses, Anthropic's messages."""
 
 from serving import model_cards as doc
 
@@ -13,7 +13,7 @@ check = theme.check
 
 @check()
 async def a_text_completion_is_given(server: Server) -> None:
-    """`/v1/completions` (OpenAI's API)."""
+    """`/v1/completions` continues a text (OpenAI's API)."""
     body = {"prompt": "Hello", "max_tokens": 4, "temperature": 0}
     completion = ok(await server.post("/v1/completions", body))
     expect(completion["object"] == "text_completion", f"object {completion['object']!r}")
@@ -24,7 +24,7 @@ async def a_text_completion_is_given(server: Server) -> None:
 
 @check()
 async def a_response_is_the_chats_text(server: Server) -> None:
-    """`/v1/responses` (OpenAI's API)."""
+    """`/v1/responses` answers with the text of the chat API (OpenAI's API)."""
     response = ok(await server.post("/v1/responses", {"input": "Hello", "temperature": 0}))
     expect(response["object"] == "response", f"object {response['object']!r}")
     expect(response["status"] == "completed", f"status {response['status']!r}")
@@ -41,7 +41,7 @@ async def a_response_is_the_chats_text(server: Server) -> None:
 
 @check()
 async def a_streamed_response_ends_as_completed(server: Server) -> None:
-    """Its events have names, the last one `response.completed` (OpenAI's API)."""
+    """The stream begins with `response.created`, ends with `response.completed` (OpenAI's API)."""
     body = {"input": "Hello", "temperature": 0, "stream": True}
     async with server.events("/v1/responses", body) as (stream, _):
         received = [event async for event in stream if event.data != "[DONE]"]
@@ -55,7 +55,7 @@ async def a_streamed_response_ends_as_completed(server: Server) -> None:
 
 @check()
 async def an_anthropic_message_is_answered(server: Server) -> None:
-    """`/v1/messages`, the system prompt in a field of its own (Anthropic's API)."""
+    """`/v1/messages` takes the system prompt in a field of its own (Anthropic's API)."""
     body = {**asked("Hello", temperature=0, max_tokens=1000), "system": "Be brief."}
     message = ok(await server.post("/v1/messages", body))
     expect(message["type"] == "message" and message["role"] == "assistant", f"{message}")
@@ -67,7 +67,7 @@ async def an_anthropic_message_is_answered(server: Server) -> None:
 
 @check()
 async def an_anthropic_stream_has_its_events(server: Server) -> None:
-    """From `message_start` to `message_stop` (Anthropic's API)."""
+    """The stream begins with `message_start` and ends with `message_stop` (Anthropic's API)."""
     body = asked("Hello", temperature=0, max_tokens=1000, stream=True)
     async with server.events("/v1/messages", body) as (stream, _):
         received = [event async for event in stream if event.data != "[DONE]"]
@@ -80,7 +80,7 @@ async def an_anthropic_stream_has_its_events(server: Server) -> None:
 
 @check()
 async def an_anthropic_tool_is_called(server: Server) -> None:
-    """`tool_use` with an object as input (Anthropic's API)."""
+    """A tool call is a `tool_use` block whose input is an object (Anthropic's API)."""
     function = doc.WEATHER_TOOL["function"]
     tool = {
         "name": function["name"],
@@ -98,6 +98,6 @@ async def an_anthropic_tool_is_called(server: Server) -> None:
 
 @check()
 async def tokens_of_an_anthropic_message_are_counted(server: Server) -> None:
-    """`/v1/messages/count_tokens` (Anthropic's API)."""
+    """`/v1/messages/count_tokens` counts the tokens of a prompt (Anthropic's API)."""
     count = ok(await server.post("/v1/messages/count_tokens", asked("Hello", max_tokens=1)))
     expect(count["input_tokens"] > 0, f"{count}")

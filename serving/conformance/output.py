@@ -1,4 +1,4 @@
-"""Answers in a form that the request sets."""
+"""Answers in a format that the request sets."""
 
 from .answer import parsed
 from .cases import asked
@@ -14,7 +14,7 @@ _FRANCE = {"country": "France", "capital": "Paris"}
 
 @check()
 async def json_mode_gives_a_json_object(server: Server) -> None:
-    """`response_format: {"type": "json_object"}` (2501 card)."""
+    """`response_format: {"type": "json_object"}` gives a JSON object (2501 card)."""
     answer = await server.answer("JSON")
     value = parsed(answer.content, "the answer")
     expect(isinstance(value, dict), f"no object: {answer.shown}")
@@ -23,7 +23,7 @@ async def json_mode_gives_a_json_object(server: Server) -> None:
 
 @check()
 async def a_schema_gives_json_of_that_schema(server: Server) -> None:
-    """`response_format: {"type": "json_schema"}`."""
+    """`response_format: {"type": "json_schema"}` gives an object with the schema's fields."""
     answer = await server.answer("JSON of a schema")
     value = parsed(answer.content, "the answer")
     expect(set(value) == set(_FRANCE), f"other fields: {answer.shown}")
@@ -33,7 +33,7 @@ async def a_schema_gives_json_of_that_schema(server: Server) -> None:
 
 @check()
 async def a_schema_holds_where_the_model_would_say_otherwise(server: Server) -> None:
-    """The form is enforced and not hoped for."""
+    """The schema is enforced, also on an answer to which it does not fit."""
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     body = asked(
         "Hello",

@@ -9,7 +9,7 @@ COLOURS: dict[str, RGB] = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0,
 
 
 def picture(rgb: RGB = COLOURS["red"], width: int = 56, height: int = 56) -> str:
-    """One colour, as a data URL of a PNG."""
+    """A PNG of one colour, as a data URL."""
     row = b"\0" + bytes(rgb) * width
     header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * height)), (b"IEND", b""))

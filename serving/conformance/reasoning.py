@@ -1,4 +1,4 @@
-"""Magistral's thoughts: in the text as its card shows, or apart from it."""
+"""Magistral's thoughts: in the text as its card shows, or in a field of their own."""
 
 from serving import model_cards as doc
 from serving.tiny import answers as own
@@ -14,11 +14,11 @@ theme = Theme("reasoning")
 check = theme.check
 
 LIMIT_S = 900.0
-"""A real model may think for ten thousand tokens and more."""
+"""Time limit of a check with thoughts: a real model may think for more than ten thousand tokens."""
 
 
 def expect_thoughts(answer: Answer) -> None:
-    """Fails unless the text is `<think>`, thoughts, `</think>` and an answer."""
+    """Fails unless the text is `<think>`, thoughts, `</think>` and an answer, in this order."""
     expect(answer.content.startswith("<think>"), f"no thoughts first: {answer.shown}")
     before, end, after = answer.content.partition("</think>")
     expect(before and end and after.strip(), f"no answer after the thoughts: {answer.shown}")
@@ -26,7 +26,7 @@ def expect_thoughts(answer: Answer) -> None:
 
 
 def expect_separate(answer: Answer) -> None:
-    """Fails unless thoughts and answer stand each in its own field, without tags."""
+    """Fails unless thoughts and answer are in a field each, without tags."""
     expect(answer.reasoning.strip(), f"`reasoning` is empty: {answer.shown}")
     for text in (answer.content, answer.reasoning):
         expect("think>" not in text, f"a tag is left: {text[:200]!r}")
@@ -34,7 +34,7 @@ def expect_separate(answer: Answer) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def thoughts_stand_in_content(server: Server) -> None:
-    """`<think>` comes first, as the card's client prints it."""
+    """The text begins with `<think>`, as the card's client prints it."""
     answer = await server.answer("thoughts")
     expect_thoughts(answer)
     if server.model.tiny:
@@ -44,7 +44,7 @@ async def thoughts_stand_in_content(server: Server) -> None:
 
 @check(reasoning, limit_s=4 * LIMIT_S)
 async def the_cards_four_queries_are_answered(server: Server) -> None:
-    """Streamed, as the card's client asks them."""
+    """Each query of the card gets thoughts and an answer, streamed as the card's client asks."""
     for query in doc.MAGISTRAL_QUERIES:
         body = {"temperature": 0, **thoughts(server.model, query)}
         expect_thoughts(await server.stream(body))
@@ -52,7 +52,7 @@ async def the_cards_four_queries_are_answered(server: Server) -> None:
 
 @check(reasoning, limit_s=2 * LIMIT_S)
 async def earlier_thoughts_may_stay_or_go(server: Server) -> None:
-    """Later turns with the traces of earlier ones, and without."""
+    """A later turn is answered whether or not the history has the thoughts of earlier turns."""
     for earlier in (own.thinking("Easy.", "30 minutes."), "30 minutes."):
         body = thoughts(server.model, doc.SHIRTS_QUERY)
         body["messages"] += [
@@ -67,7 +67,7 @@ async def earlier_thoughts_may_stay_or_go(server: Server) -> None:
 
 @check(reasoning)
 async def thoughts_may_be_cut(server: Server) -> None:
-    """`max_tokens` within them: `length`, and the thoughts so far."""
+    """An answer cut within its thoughts has the thoughts so far and the finish reason `length`."""
     answer = await server.answer("thoughts cut at max_tokens")
     expect(answer.finish_reason == "length", answer.shown)
     expect(answer.content.startswith("<think>"), answer.shown)
@@ -76,7 +76,7 @@ async def thoughts_may_be_cut(server: Server) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def thoughts_stand_in_reasoning_when_asked(server: Server) -> None:
-    """`reasoning_format: "separate"`, whole and without tags."""
+    """`reasoning_format: "separate"` gives the thoughts whole, in `reasoning`, without tags."""
     answer = await server.answer("separate thoughts")
     expect_separate(answer)
     expect(answer.content.strip(), f"no answer: {answer.shown}")
@@ -88,7 +88,7 @@ async def thoughts_stand_in_reasoning_when_asked(server: Server) -> None:
 
 @check(reasoning)
 async def separate_thoughts_may_be_cut(server: Server) -> None:
-    """Thoughts without an end are thoughts, and no answer."""
+    """Separate thoughts that are cut stay in `reasoning`, and the content is empty."""
     answer = await server.answer("separate thoughts cut at max_tokens")
     expect_separate(answer)
     expect(answer.finish_reason == "length" and not answer.content.strip(), answer.shown)
@@ -96,14 +96,14 @@ async def separate_thoughts_may_be_cut(server: Server) -> None:
 
 @check(reasoning, limit_s=LIMIT_S)
 async def the_switch_back_gives_thoughts_in_content(server: Server) -> None:
-    """`reasoning_format: "content"` is the default, said aloud."""
+    """`reasoning_format: "content"` asks for the default: thoughts in the content."""
     body = thoughts(server.model, reasoning_format="content")
     expect_thoughts(await server.chat({"temperature": 0, **body}))
 
 
 @check(reasoning)
 async def text_without_thoughts_stays_content_when_separated(server: Server) -> None:
-    """An answer without `<think>` is the answer."""
+    """An answer without `<think>` stays in `content` when thoughts are asked for separately."""
     body = asked("Hello", reasoning_format="separate", temperature=0, max_tokens=4000)
     answer = await server.chat(body)
     expect(answer.content, f"no text: {answer.shown}")
@@ -111,7 +111,7 @@ async def text_without_thoughts_stays_content_when_separated(server: Server) -> 
 
 @check()
 async def reasoning_effort_is_taken(server: Server) -> None:
-    """OpenAI's clients send low, medium or high."""
+    """The efforts low, medium and high, which OpenAI's clients send, are accepted."""
     for effort in ("low", "medium", "high"):
         answer = await server.chat(asked("Hello", reasoning_effort=effort, max_tokens=CUT_TOKENS))
         expect(answer.completion_tokens, answer.shown)
@@ -119,7 +119,7 @@ async def reasoning_effort_is_taken(server: Server) -> None:
 
 @check(reasoning, tiny)
 async def text_after_separate_thoughts_arrives_whole(server: Server) -> None:
-    """Text after the thoughts keeps its characters, streamed and apart."""
+    """Text streamed after separate thoughts keeps all its characters."""
     body = thoughts(server.model, own.SCRIPTS_PROMPT, temperature=0, reasoning_format="separate")
     answer = await server.stream(body)
     expect(answer.content.strip() == own.SCRIPTS_ANSWER, answer.shown)

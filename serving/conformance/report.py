@@ -1,4 +1,4 @@
-"""What is printed of results: a line each, or JSON."""
+"""The report of a run: a line for each result, or JSON."""
 
 import json
 from collections import Counter
@@ -15,20 +15,20 @@ _STATUS_WIDTH, _THEME_WIDTH = 6, 14
 
 
 def line(result: Result) -> str:
-    """A row of the table."""
+    """One result as a row of the table."""
     status = typer.style(result.status.ljust(_STATUS_WIDTH), fg=_COLOURS[result.status])
     text = f"{status}{result.check.theme.ljust(_THEME_WIDTH)}{result.check.name}"
     return f"{text}: {result.reason}" if result.reason else text
 
 
 def summary(results: Iterable[Result]) -> str:
-    """The last line: how many of each."""
+    """The last line: the number of checks that passed, failed and were skipped."""
     counts = Counter(result.status for result in results)
     return f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped"
 
 
 def as_json(url: str, model: Model, results: Iterable[Result]) -> str:
-    """The whole run, for other programs."""
+    """The whole run as JSON, for other programs."""
     rows: list[dict[str, Any]] = [
         {
             "theme": result.check.theme,

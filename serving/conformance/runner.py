@@ -1,4 +1,4 @@
-"""Runs checks one after the other, each within its time."""
+"""Runs checks one after the other, each within its time limit."""
 
 import asyncio
 import time
@@ -14,10 +14,10 @@ from .model import Family, Model, family_of
 from .server import Server, ok
 
 _LOST_AFTER = 2
-"""Checks in a row that found no server, after which the rest is not tried."""
+"""Number of checks in a row that find no server, after which the rest is skipped."""
 _LIST_TIMEOUT_S = 20
 _MODELS = "/v1/models"
-_CONTEXT_TOKENS = 131072  # where a server does not tell: the longest of the cards
+_CONTEXT_TOKENS = 131072  # where a server reports none: the longest of the cards
 
 _NO_CONNECTION = "no connection"
 
@@ -25,12 +25,12 @@ Status = Literal["pass", "fail", "skip"]
 
 
 class NoServer(Exception):
-    """Nothing that can be checked answers there; the message says what to do."""
+    """Nothing at the address can be checked; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """`reason` says why a check failed or was skipped; "" for one that passed."""
+    """The result of a check. `reason` says why it failed or was skipped, and is "" if it passed."""
 
     check: Check
     status: Status
@@ -41,10 +41,9 @@ class Result:
 async def find_model(
     http: httpx.AsyncClient, name: str | None, family: Family | None, tiny: bool | None
 ) -> Model:
-    """The served model of that name or, without one, the first; `tiny` is told by its id if None.
-
-    Raises NoServer, or UnknownFamily if `family` is None and the id does not tell it.
-    """
+    """The served model of that name or, without a name, the first one. If `tiny` is None, the
+    model's id decides. Raises NoServer, or UnknownFamily if `family` is None and the id does not
+    tell it."""
     try:
         async with asyncio.timeout(_LIST_TIMEOUT_S):
             entry = await _listed(http, name)
@@ -66,7 +65,7 @@ async def find_model(
 
 
 async def _listed(http: httpx.AsyncClient, name: str | None) -> Any:
-    """The entry of a model in the server's list; one that goes by an alias has its own page."""
+    """The model's entry in the server's list; an alias is looked up by itself."""
     entries = {entry["id"]: entry for entry in ok(await http.get(_MODELS))["data"]}
     if name is None:
         return entries[next(iter(entries), "")]
@@ -79,7 +78,8 @@ async def _listed(http: httpx.AsyncClient, name: str | None) -> Any:
 
 
 async def run(server: Server, checks: Iterable[Check]) -> AsyncIterator[Result]:
-    """The result of each check as it comes. Once the server is gone, the rest is skipped."""
+    """Yields the result of each check when it is there. Once the server is gone, the rest is
+    skipped."""
     lost = 0
     for check in checks:
         if lost >= _LOST_AFTER:
@@ -91,7 +91,7 @@ async def run(server: Server, checks: Iterable[Check]) -> AsyncIterator[Result]:
 
 
 async def run_one(server: Server, check: Check) -> Result:
-    """The result of a check; whatever goes wrong is a failure with a reason of one line."""
+    """Runs a check. Any exception is a failure, with a reason of one line."""
     for need in check.needs:
         if reason := need(server):
             return Result(check, "skip", reason, 0.0)

@@ -17,11 +17,9 @@ _CONNECT_TIMEOUT_S = 10
 
 
 class Server:
-    """Sends requests to a model; what comes back in a wrong shape fails the check.
-
-    `http` has the base URL and, if there is an `api_key`, the header for it. `tokenizer` is a
-    folder with the model's tekken.json, or that file.
-    """
+    """Sends requests to a model, and fails the check on an answer of the wrong shape. `http` has
+    the base URL and, if there is an `api_key`, the header for it. `tokenizer` is the path of the
+    model's tekken.json or of its folder."""
 
     def __init__(
         self,
@@ -37,11 +35,11 @@ class Server:
         self._answers: dict[str, Answer] = {}
 
     def body(self, case: str) -> dict[str, Any]:
-        """The chat request of a case, greedy unless the case says otherwise."""
+        """The body of a case's chat request, greedy unless the case says otherwise."""
         return {"temperature": 0, **body_of(case, self.model)}
 
     async def answer(self, case: str) -> Answer:
-        """The unstreamed answer to a case; asked once, whatever the number of checks."""
+        """The unstreamed answer to a case, which is requested once for all checks."""
         if case not in self._answers:
             self._answers[case] = await self.chat(self.body(case))
         return self._answers[case]
@@ -70,7 +68,7 @@ class Server:
     async def events(
         self, path: str, body: dict[str, Any]
     ) -> AsyncIterator[tuple[AsyncIterator[Event], httpx.Headers]]:
-        """The events of a streamed answer, which must be a 200."""
+        """The events of a streamed answer, which must be a 200, and its headers."""
         body = {"model": self.model.id, **body}
         async with self.http.stream("POST", path, json=body) as response:
             if response.status_code != 200:
@@ -82,13 +80,13 @@ class Server:
 
 
 def ok(response: httpx.Response) -> Any:
-    """The JSON of a 200. Fails the check on anything else."""
+    """The JSON of a response. Fails the check unless it is a 200."""
     expect(response.status_code == 200, f"{response.status_code}: {shown(response)}")
     return parsed(response.text, "the body")
 
 
 def refused(response: httpx.Response, status: int) -> str:
-    """The message of an error in OpenAI's shape with that status."""
+    """The message of an error in OpenAI's shape. Fails the check on any other response."""
     expect(
         response.status_code == status,
         f"{response.status_code} instead of {status}: {shown(response)}",
@@ -105,15 +103,15 @@ def refused(response: httpx.Response, status: int) -> str:
 
 
 def shown(response: httpx.Response) -> str:
-    """The start of a response, for a report."""
+    """The beginning of a response, for reports."""
     text = " ".join(response.text.split())
     return text if len(text) <= 300 else text[:300] + "…"
 
 
 def new_client(url: str, api_key: str | None) -> httpx.AsyncClient:
     """A client of the server at `url`, with or without the `/v1` that OpenAI's clients add."""
-    # The limits of the checks bound every wait. A connection for each request: one that a server
-    # closes after an error fails no later check.
+    # The checks' time limits bound every wait. Each request has a connection of its own: one that a
+    # server closes after an error fails no later check.
     timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
     limits = httpx.Limits(max_keepalive_connections=0)
     base = url.rstrip("/").removesuffix("/v1")

@@ -1,4 +1,4 @@
-"""Streamed answers: every case of the suite, and the events themselves."""
+"""Streamed answers: every case of the suite, and the form of the events."""
 
 from .answer import Answer, parsed
 from .cases import CASES, Body, asked
@@ -16,7 +16,7 @@ _COMPARED_REAL_TOKENS = 200
 
 @check()
 async def the_first_delta_has_the_role_and_done_is_last(server: Server) -> None:
-    """The text may be "" there."""
+    """The first delta has the role, perhaps with an empty text, and the last event is [DONE]."""
     async with server.events(CHAT, asked("Hello", stream=True)) as (stream, _):
         received = [event async for event in stream]
     first = received[0].json()["choices"][0]["delta"]
@@ -27,14 +27,14 @@ async def the_first_delta_has_the_role_and_done_is_last(server: Server) -> None:
 
 @check()
 async def usage_comes_in_a_last_event_when_asked(server: Server) -> None:
-    """`stream_options.include_usage` (OpenAI's API)."""
+    """`stream_options.include_usage` adds the usage at the end (OpenAI's API)."""
     answer = await server.stream(asked("Hello"))
     expect(answer.completion_tokens, "no usage")
 
 
 @check()
 async def a_call_comes_as_id_and_name_and_then_arguments(server: Server) -> None:
-    """In pieces, which joined are JSON."""
+    """A tool call begins with id and name; its arguments come in pieces that join to JSON."""
     body = {**server.body("a tool call"), "stream": True}
     async with server.events(CHAT, body) as (stream, _):
         choices = [e.json()["choices"][0] async for e in stream if e.data != DONE]
@@ -52,7 +52,7 @@ async def a_call_comes_as_id_and_name_and_then_arguments(server: Server) -> None
 
 @check()
 async def text_comes_while_it_is_made(server: Server) -> None:
-    """Many events, none with all of it (OpenAI's API)."""
+    """The text comes in several events, none with the whole of it (OpenAI's API)."""
     async with server.events(CHAT, {**server.body("a long count"), "stream": True}) as (stream, _):
         choices = [e.json()["choices"][0] async for e in stream if e.data != DONE]
     pieces = [choice["delta"].get("content") or "" for choice in choices]
@@ -61,7 +61,8 @@ async def text_comes_while_it_is_made(server: Server) -> None:
 
 
 def _compare(whole: Answer, joined: Answer, exact: bool) -> None:
-    """Fails where the two differ in what a client sees; ids of calls are the server's own."""
+    """Fails where two answers differ in what a client sees; the server may choose other ids for
+    calls."""
     views = [
         {
             "finish_reason": answer.finish_reason,

@@ -1,4 +1,4 @@
-"""Tokens as mistral-common makes them, which the models were trained on."""
+"""Token ids, which must be those of mistral-common: the models were trained on them."""
 
 import functools
 import json
@@ -17,14 +17,14 @@ theme = Theme("tokens")
 check = theme.check
 
 RAW_PROMPT = asked("Hello", SYSTEM_PROMPTS["3.2"], temperature=0, max_tokens=1)
-"""With `{name}` and `{today}` in it, as a client may send it."""
+"""A request whose system prompt contains `{name}` and `{today}`, as a client may send it."""
 TEXTS = ("Hello", "  two  spaces\n\n\ttab", "日本語 हिन्दी עברית 🧪", "½ + ½ = 1 €", "")
 
 
 @functools.cache
 def load_tokenizer(path: str) -> Any:
-    """mistral-common's, of a tekken.json or a folder that has one. Raises OSError, or an Exception
-    of mistral-common's for a file that is none."""
+    """The tokenizer of a tekken.json, or of a folder that has one. Raises OSError, or an Exception
+    of mistral-common's for a file that is not a tokenizer."""
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
     file = Path(path)
@@ -32,7 +32,7 @@ def load_tokenizer(path: str) -> Any:
 
 
 def _encoded(server: Server, body: dict[str, Any]) -> list[int]:
-    """The token ids of a chat request by mistral-common itself."""
+    """The token ids that mistral-common gives a chat request."""
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
     arguments = {name: body[name] for name in ("messages", "tools") if name in body}
@@ -45,7 +45,8 @@ def _encoded(server: Server, body: dict[str, Any]) -> list[int]:
 
 @check(tokenizer, limit_s=120)
 async def tokenize_gives_the_ids_of_mistral_common(server: Server) -> None:
-    """For the messages and tools of every case of this suite."""
+    """`/tokenize` gives mistral-common's ids for the messages and tools of every case of this
+    suite."""
     bodies = {
         name: server.body(name)
         for name, case in CASES.items()
@@ -60,8 +61,8 @@ async def tokenize_gives_the_ids_of_mistral_common(server: Server) -> None:
 
 @check(tokenizer)
 async def a_prompt_is_as_long_as_mistral_common_says(server: Server) -> None:
-    """`usage.prompt_tokens`: the server adds nothing, no system prompt either, and fills in
-    none of the client's."""
+    """`usage.prompt_tokens` is mistral-common's count: the server adds no system prompt and fills
+    in none of the client's fields."""
     for name in ("a greeting", "a tool call", "text after two results"):
         answer = await server.answer(name)
         expected = len(_encoded(server, server.body(name)))
@@ -73,7 +74,7 @@ async def a_prompt_is_as_long_as_mistral_common_says(server: Server) -> None:
 
 @check()
 async def tokens_turn_back_into_their_text(server: Server) -> None:
-    """`/tokenize` and `/detokenize`, for any script."""
+    """`/tokenize` and `/detokenize` round-trip text in any script."""
     for text in TEXTS:
         body = {"prompt": text, "add_special_tokens": False}
         ids = ok(await server.post("/tokenize", body))["tokens"]

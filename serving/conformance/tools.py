@@ -18,7 +18,7 @@ _ID = re.compile("[A-Za-z0-9]{9}")
 
 
 def expect_calls(answer: Answer, *expected: tuple[str, dict[str, str]]) -> None:
-    """Fails unless those are the calls, and all else is as it must be beside calls."""
+    """Fails unless the answer has exactly those calls, valid ids and the finish reason of calls."""
     calls = [(call.name, call.parsed()) for call in answer.calls]
     expect(calls == list(expected), f"{calls} instead of {list(expected)}: {answer.shown}")
     ids = [call.id for call in answer.calls]
@@ -33,20 +33,21 @@ WEATHER = ("get_current_weather", doc.WEATHER_ARGUMENTS)
 
 @check()
 async def a_tool_is_called_when_one_fits(server: Server) -> None:
-    """2501's card: no `tool_choice`, an id of nine characters, arguments as JSON text."""
+    """A call has an id of nine characters and its arguments as JSON text, without `tool_choice`
+    (2501 card)."""
     expect_calls(await server.answer("a tool call"), WEATHER)
 
 
 @check(vision)
 async def a_tool_is_called_after_an_image(server: Server) -> None:
-    """3.2's card, the second turn of its easy example."""
+    """The second turn of the 3.2 card's easy example is a call."""
     answer = await server.answer("a call after an image")
     expect_calls(answer, ("get_current_population", doc.POPULATION_ARGUMENTS))
 
 
 @check(vision)
 async def tools_that_do_not_fit_are_left_alone(server: Server) -> None:
-    """3.2's card, the first turn of its easy example: text, and no call."""
+    """The first turn of the 3.2 card's easy example is text without a call."""
     answer = await server.answer("text beside tools and an image")
     expect(answer.content and not answer.calls, answer.shown)
     expect(answer.finish_reason == "stop", answer.shown)
@@ -55,7 +56,7 @@ async def tools_that_do_not_fit_are_left_alone(server: Server) -> None:
 
 @check()
 async def two_tools_are_called_at_once(server: Server) -> None:
-    """3.2's card, its complex example: two calls with ids of their own."""
+    """The 3.2 card's complex example gives two calls, each with an id of its own."""
     answer = await server.answer("two tool calls")
     calls = [("my_calculator", arguments) for arguments in doc.EQUATIONS_ARGUMENTS]
     if server.model.tiny:
@@ -67,7 +68,7 @@ async def two_tools_are_called_at_once(server: Server) -> None:
 
 @check()
 async def one_tool_is_called_where_parallel_calls_are_off(server: Server) -> None:
-    """`parallel_tool_calls: false`."""
+    """`parallel_tool_calls: false` gives one call."""
     answer = await server.answer("one tool call of two")
     expect(answer.only_call.name == "my_calculator", answer.shown)
     expect(answer.finish_reason == "tool_calls", answer.shown)
@@ -75,7 +76,7 @@ async def one_tool_is_called_where_parallel_calls_are_off(server: Server) -> Non
 
 @check()
 async def a_tool_without_required_arguments_is_called(server: Server) -> None:
-    """`rewrite` of the cards has no `required` list."""
+    """A tool without a `required` list, as the cards' `rewrite`, is accepted."""
     body = asked(doc.REWRITE_PROMPT, tools=doc.WEATHER_TOOLS, temperature=0)
     answer = await server.chat(body)
     expect(answer.only_call.name == "rewrite" and answer.only_call.parsed(), answer.shown)
@@ -84,7 +85,7 @@ async def a_tool_without_required_arguments_is_called(server: Server) -> None:
 
 @check()
 async def a_required_call_is_made(server: Server) -> None:
-    """`tool_choice: "required"`."""
+    """`tool_choice: "required"` gives a call."""
     answer = await server.answer("a required call")
     expect(answer.calls, f"no call: {answer.shown}")
     expect_calls(answer, *((call.name, call.parsed()) for call in answer.calls))
@@ -92,14 +93,14 @@ async def a_required_call_is_made(server: Server) -> None:
 
 @check()
 async def a_named_call_is_made_and_ends_as_tool_calls(server: Server) -> None:
-    """`tool_choice` with a function's name."""
+    """`tool_choice` with a function's name gives a call of that function."""
     answer = await server.answer("a named call")
     expect_calls(answer, ("get_current_weather", answer.only_call.parsed()))
 
 
 @check()
 async def no_call_is_made_where_calls_are_forbidden(server: Server) -> None:
-    """`tool_choice: "none"`, and nothing of a call in the text either."""
+    """`tool_choice: "none"` gives no call, and no trace of one in the text."""
     answer = await server.answer("text beside forbidden tools")
     expect(answer.content, f"no text: {answer.shown}")
     expect(not answer.calls, f"a call: {answer.shown}")
@@ -109,7 +110,7 @@ async def no_call_is_made_where_calls_are_forbidden(server: Server) -> None:
 
 @check()
 async def an_unused_tool_leaves_the_answer_text(server: Server) -> None:
-    """A greeting beside tools (OpenAI's API)."""
+    """A greeting in a request with tools gets text (OpenAI's API)."""
     answer = await server.chat(asked("Hello", tools=doc.WEATHER_TOOLS, temperature=0))
     expect(answer.content and not answer.calls, answer.shown)
 

@@ -34,14 +34,14 @@ _REFUSAL_S = 10
 
 @check(vision)
 async def an_image_in_the_request_is_seen(server: Server) -> None:
-    """A data URL."""
+    """The model sees an image in a data URL."""
     answer = await server.answer("an image")
     expect("blue" in answer.content.lower(), f"not blue: {answer.shown}")
 
 
 @check(vision)
 async def each_of_two_images_is_seen_in_order(server: Server) -> None:
-    """Their order is kept."""
+    """Two images keep their order."""
     for first, second in (("red", "blue"), ("green", "red")):
         urls = [picture(COLOURS[name]) for name in (first, second)]
         body = image_question("What are the colours of these images?", *urls, temperature=0)
@@ -51,7 +51,7 @@ async def each_of_two_images_is_seen_in_order(server: Server) -> None:
 
 @check(vision)
 async def an_image_may_come_before_its_question(server: Server) -> None:
-    """An image may also come first: both forms are in use."""
+    """An image may come before or after its question: both forms are in use."""
     parts = doc.image_message(COLOUR, picture(COLOURS["green"]))["content"]
     body = {"messages": [{"role": "user", "content": parts[::-1]}], "temperature": 0}
     answer = await server.chat(body)
@@ -60,28 +60,28 @@ async def an_image_may_come_before_its_question(server: Server) -> None:
 
 @check(vision, limit_s=120)
 async def ten_images_are_taken(server: Server) -> None:
-    """Ten is what the card's flag allows."""
+    """Ten images, the limit of the card's flag, are accepted."""
     answer = await server.chat(image_question(COLOUR, *[picture()] * IMAGES, max_tokens=5))
     expect(answer.completion_tokens, answer.shown)
 
 
 @check(vision)
 async def an_eleventh_image_gets_a_400_with_the_limit(server: Server) -> None:
-    """It is not dropped, nor an error of the server."""
+    """An eleventh image gets a 400; it is not dropped, and the server does not fail."""
     message = await server.refusal(image_question(COLOUR, *[picture()] * (IMAGES + 1)))
     expect(re.search(rf"\b{IMAGES}\b", message), f"the limit is not named: {message}")
 
 
 @check(text_only)
 async def an_image_to_a_text_model_gets_a_clear_400(server: Server) -> None:
-    """It says that the model takes no images."""
+    """The error says that the model takes no images."""
     message = (await server.refusal(image_question(COLOUR, picture()))).lower()
     expect("image" in message or "multimodal" in message, f"no word of images: {message}")
 
 
 @check(real, vision, limit_s=120)
 async def the_cards_image_is_fetched(server: Server) -> None:
-    """An https URL with a query string, behind redirects."""
+    """The server fetches the image of the card's URL, which has a query string and redirects."""
     answer = await server.chat(
         image_question(doc.BATTLE_PROMPT, doc.BATTLE_IMAGE_URL, max_tokens=64)
     )
@@ -90,7 +90,7 @@ async def the_cards_image_is_fetched(server: Server) -> None:
 
 @check(vision)
 async def an_unreachable_image_gets_a_4xx(server: Server) -> None:
-    """Soon, and not as an error of the server."""
+    """An image that cannot be fetched gets a 4xx within the check's time, and no 5xx."""
     body = image_question(COLOUR, "https://no-such-host.invalid/a.png")
     response = await server.post(CHAT, body)
     expect(400 <= response.status_code < 500, f"{response.status_code}: {shown(response)}")
@@ -99,7 +99,8 @@ async def an_unreachable_image_gets_a_4xx(server: Server) -> None:
 
 @check(vision, limit_s=120)
 async def addresses_of_private_networks_get_a_400(server: Server) -> None:
-    """A request cannot make the server look into its own network."""
+    """Addresses of private networks are rejected within 10 s: no request reaches the server's own
+    network."""
     for url in PRIVATE:
         try:
             async with asyncio.timeout(_REFUSAL_S):
@@ -110,20 +111,20 @@ async def addresses_of_private_networks_get_a_400(server: Server) -> None:
 
 @check(vision)
 async def files_of_the_server_get_a_400(server: Server) -> None:
-    """No `file://`, and nothing of what is there."""
+    """A `file://` URL gets a 400 that contains nothing of the file."""
     message = await server.refusal(image_question(COLOUR, "file:///etc/passwd"))
     expect("root:" not in message, "the message quotes the file")
 
 
 @check(vision)
 async def data_that_is_no_image_gets_a_400(server: Server) -> None:
-    """Text that calls itself a PNG, and base64 that is none."""
+    """Text labelled as a PNG, and text that is not base64, get a 400."""
     for url in ("data:image/png;base64,aGVsbG8=", "data:image/png;base64,???"):
         await server.refusal(image_question(COLOUR, url))
 
 
 @check(vision, tiny)
 async def a_question_without_its_image_is_answered(server: Server) -> None:
-    """Text alone goes to a model with eyes too."""
+    """A model with a vision encoder answers a question without an image."""
     answer = await server.chat(asked(COLOUR, temperature=0))
     expect(answer.content == "I do not see an image.", answer.shown)

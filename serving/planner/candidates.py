@@ -1,12 +1,12 @@
-"""What a model could be served with on GPUs of a type."""
+"""The ways to serve a model on GPUs of a type."""
 
 from collections.abc import Iterable, Iterator
 
 from serving.catalogue import CatalogueEntry, CatalogueFile
 
 SIZES = ((1, 2), (4, 8))
-"""Tensor parallel sizes: first those with published speeds, then those that are tried where the
-former cannot do it. By formula the latter always look as good, which they never are."""
+"""Tensor parallel sizes: first those with published speeds, then those that are tried only if none
+of the former suffices. By formula the latter always look as good, which they never are."""
 _CONTEXT_STEP = 4096
 
 
@@ -19,9 +19,8 @@ def candidates(
 ) -> Iterator[CatalogueEntry]:
     """Yields each build of the weights in each tensor parallel size. Without `context_tokens` the
     context is the model's own or, if that does not fit, the longest that does, in steps of 4,096.
-    An entry that does not fit holds no context at all, or not the one asked for. Raises KeyError
-    for an unknown variant, CatalogueError.
-    """
+    An entry that does not fit is yielded too: it holds no context at all, or not the requested one.
+    Raises KeyError for an unknown variant, CatalogueError."""
     seen = set()
     names = [variant] if variant is not None else list(file.variants or [None])
     entries = [file.entry(name) for name in names]

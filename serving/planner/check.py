@@ -1,4 +1,4 @@
-"""What the simulator shows of an option: how many replicas meet the objective."""
+"""Checks an option by simulation: how many replicas meet the objective."""
 
 import math
 from collections.abc import Callable
@@ -18,10 +18,9 @@ from serving.simulator.spec import engine_spec
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What the simulator shows for a number of replicas at a rate, in `scenario`. `prefill` is the
-    simulated share of a replica's time that prefill takes; `at` is what a replica does by formula,
-    None if that is more than the formula thinks possible.
-    """
+    """The simulated result of a number of replicas at a rate, in `scenario`. `prefill` is the
+    simulated share of a replica's time that prefill takes; `at` is a replica's operation by
+    formula, None if the formula considers the rate impossible."""
 
     per_s: float
     replicas: int
@@ -63,9 +62,8 @@ class Checks:
         self._say = say
 
     def fewest_at_peak(self, gpus: int | None) -> Check | None:
-        """The fewest replicas that meet the objective at the peak, on at most `gpus` GPUs. None if
-        none do; the option then has its limit.
-        """
+        """The fewest replicas, on at most `gpus` GPUs, that meet the objective at the peak. None if
+        none do; the option then has the reason as its limit."""
         option, traffic = self._option, self._traffic
         most = None if gpus is None else gpus // option.gpus
         if most == 0:
@@ -82,9 +80,8 @@ class Checks:
         return None
 
     def fewest_at_base(self, peak: Check) -> Check | None:
-        """The fewest replicas that meet the objective at the base rate. None if no number does; the
-        option then has its limit.
-        """
+        """The fewest replicas that meet the objective at the base rate. None if none do; the option
+        then has the reason as its limit."""
         traffic = self._traffic
         first = math.ceil(peak.replicas * traffic.base_per_s / traffic.peak_per_s)
         checks: dict[int, Check] = {}
@@ -138,7 +135,7 @@ class Checks:
         )
 
     def _limit(self, check: Check) -> str:
-        """Why the objective is not met however many replicas there are."""
+        """The reason why no number of replicas meets the objective."""
         figures, objective = check.figures, self._objective
         ttft_s, itl_s = figures.ttft_p99_s or math.inf, figures.itl_p99_s or 0.0
         if figures.refused / max(figures.requests, 1) > 1 - objective.share:

@@ -1,4 +1,4 @@
-"""What a day of a traffic takes, where the replicas follow it."""
+"""The GPU-hours and cost of a day of traffic, with replicas that follow it."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ _DAY_S = 24 * 3600
 @dataclass(frozen=True, slots=True)
 class Day:
     """One day of a rate that goes from the base to the peak and back as a cosine, with as many
-    replicas at each moment as it takes then.
-    """
+    replicas at each moment as it needs."""
 
     gpu_hours: float
     requests: float

@@ -1,4 +1,4 @@
-"""The Serve config file of a plan."""
+"""Writes the Serve config file of a plan."""
 
 from typing import Any
 
@@ -19,8 +19,7 @@ def config(
     prefill: float,
 ) -> str:
     """The config as YAML. `prefill` is the share of a replica's time for prefill, which scaling
-    goes by.
-    """
+    aims at."""
     of_model: dict[str, Any] = {"model": model}
     if entry.variant is not None:
         of_model["variant"] = entry.variant

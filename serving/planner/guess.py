@@ -1,4 +1,4 @@
-"""How much a replica takes, by formula: where the search begins, and what bounds it."""
+"""Estimates by formula what a replica can take: the start of the search, and its bounds."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,16 @@ Bound = Literal["prefill", "bandwidth", "KV cache", "batch"]
 _MEAN_OF_LIMIT = 0.75
 """Ratio of the mean to a limit that nearly all requests keep."""
 _MOST_BUSY = 0.9
-"""Largest share of the time for prefill."""
+"""Largest share of a replica's time for prefill."""
 _MOST_FULL = 0.9
 """Largest share of the KV cache that requests hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A replica at a rate, in the long run. `prefill` is the share of its time for prefill,
+    """The steady state of a replica at a rate. `prefill` is the share of its time for prefill,
     `kv_cache` the share that running requests hold, `itl_s` the time of a decode step and of the
-    prefill that it waits for.
-    """
+    prefill that it waits for."""
 
     prefill: float
     running: float
@@ -35,7 +34,7 @@ class Operation:
 
 
 def operation(spec: EngineSpec, traffic: Traffic, per_s: float) -> Operation | None:
-    """The operation of a replica at a rate; None beyond what it can do at all."""
+    """The operation of a replica at a rate; None beyond its capacity."""
     time = spec.step_time
     prefill = per_s * prefill_s(spec, traffic)
     held_tokens = traffic.prompt_tokens + traffic.output_tokens / 2
@@ -70,7 +69,7 @@ def prefill_s(spec: EngineSpec, traffic: Traffic) -> float:
 
 
 def per_replica(spec: EngineSpec, traffic: Traffic, objective: Objective) -> float:
-    """Roughly the requests per second that a replica serves within the objective."""
+    """A rough number of requests per second that a replica serves within the objective."""
     low, high = 0.0, 1 / prefill_s(spec, traffic)
     for _ in range(40):
         middle = (low + high) / 2
@@ -82,7 +81,7 @@ def per_replica(spec: EngineSpec, traffic: Traffic, objective: Objective) -> flo
 
 
 def limit(spec: EngineSpec, traffic: Traffic, objective: Objective) -> str | None:
-    """Why not even idle replicas could meet the objective."""
+    """The reason why not even idle replicas could meet the objective."""
     time = spec.step_time
     if (over := traffic.longer_than(spec.context_tokens or spec.kv_cache_tokens)) > (
         1 - objective.share
@@ -114,6 +113,6 @@ def _holds(spec: EngineSpec, traffic: Traffic, objective: Objective, per_s: floa
         return False
     if at.running > spec.max_num_seqs or at.itl_s > _MEAN_OF_LIMIT * objective.itl_s:
         return False
-    # As of a single server with exponential times.
+    # as in a single server with exponential times
     waits_s = prefill_s(spec, traffic) / (1 - at.prefill) * math.log(1 / (1 - objective.share))
     return waits_s + spec.request_overhead_s <= objective.ttft_s

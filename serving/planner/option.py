@@ -1,4 +1,4 @@
-"""A build of a model on GPUs, and whether it can do what is asked."""
+"""A way to serve a model, and whether it meets the objective."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,8 @@ from serving.simulator.spec import engine_spec
 
 @dataclass(slots=True)
 class Option:
-    """A build of a model on GPUs; `limit` is the reason why it is ruled out. `replicas` is the
-    number that the peak takes by formula, `checked` by the simulator.
-    """
+    """A build of a model on GPUs. `limit` is the reason why it is ruled out. `replicas` is the
+    number that the peak needs by formula, `checked` by the simulator."""
 
     entry: CatalogueEntry
     kv_cache_tokens: int = 0
@@ -55,8 +54,7 @@ class Option:
 
     def order(self) -> tuple[float, int, int]:
         """A sort key: the fewest GPUs at the peak first, then the least quantised, then the
-        smallest replica.
-        """
+        smallest replica."""
         quantised = {"bf16": 0, "fp8": 1, "int4": 2}[self.entry.weights_dtype]
         peak = self.peak_gpus
         return (math.inf if peak is None else peak, quantised, self.gpus)

@@ -1,4 +1,4 @@
-"""Which variant, on how many GPUs, in how many replicas."""
+"""Chooses the variant, its GPUs and the number of replicas."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +18,8 @@ from serving.simulator.spec import engine_spec
 
 
 class Impossible(Exception):
-    """No candidate meets the objective. `options` have the limit of each, which the message names
-    as well.
-    """
+    """No candidate meets the objective. Each of `options` has its limit, which the message states
+    too."""
 
     def __init__(self, options: Sequence[Option]) -> None:
         lines = [f"{option.name}: {option.limit}" for option in options]
@@ -80,10 +79,9 @@ def plan(
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Plans with the candidate that takes the fewest GPUs at the peak. `model` is the file's name
-    in a config; `say` receives a description of each simulation. Raises Impossible, and what
-    `candidates` raises.
-    """
+    """Plans with the candidate that needs the fewest GPUs at the peak. `model` is the model's name
+    in a config file; `say` receives a description of each simulation. Raises Impossible, and the
+    exceptions of `candidates`."""
     options: list[Option] = []
     chosen, peak = None, None
     for sizes in SIZES:
@@ -108,7 +106,7 @@ def plan(
         if at_base is None:
             raise Impossible(options)
         base = at_base
-        if base.replicas > peak.replicas:  # a trace may begin with the worst of it
+        if base.replicas > peak.replicas:  # a trace may begin with its busiest time
             peak = checks.at_peak(base.replicas)
             chosen.checked = peak.replicas
     return Plan(

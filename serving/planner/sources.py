@@ -1,4 +1,4 @@
-"""How the figures of a plan are known."""
+"""The origins of a plan's figures."""
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.gpus import GPUS, efficiency

@@ -1,4 +1,4 @@
-"""What is asked of the replicas, and how some minutes of it are simulated."""
+"""The traffic to plan for, and its simulation for some minutes."""
 
 import math
 from bisect import bisect_right
@@ -11,16 +11,15 @@ from serving.simulator.load import Kind, LoadConfig
 from serving.simulator.trace import read_trace
 
 _REQUESTS = 2000
-"""Number of requests to simulate, if they take no less and no more time than this:"""
+"""Number of requests to simulate, if they arrive within the two times below."""
 _LEAST_S = 120.0
 _MOST_S = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Rates, on average and at the peak of a day, and mean lengths. `cached_tokens` of a prompt are
-    a prefix that other prompts have too.
-    """
+    """Rates, on average and at the peak of a day, and mean lengths. `cached_tokens` of each prompt
+    are a prefix that other prompts share."""
 
     base_per_s: float
     peak_per_s: float
@@ -39,7 +38,7 @@ class Traffic:
         return self.prompt_tokens - self.cached_tokens
 
     def longer_than(self, context_tokens: int) -> float:
-        """The share of requests that no replica with such a context takes."""
+        """The share of requests that exceed such a context."""
         if self.trace is not None:
             return 1 - bisect_right(self.lengths, context_tokens) / len(self.lengths)
         spare = context_tokens - self.cached_tokens
@@ -57,7 +56,7 @@ class Traffic:
         return None if self.trace is not None else self.uncached_tokens * math.log(1 / (1 - q))
 
     def load(self, per_s: float) -> LoadConfig:
-        """A load of some minutes at that rate, for the simulator."""
+        """Some minutes of load at that rate, for the simulator."""
         seconds = math.ceil(min(max(_REQUESTS / per_s, _LEAST_S), _MOST_S))
         if self.trace is not None:
             return LoadConfig(
@@ -86,9 +85,8 @@ def made_up(
     prefix_share: float,
     prefixes: int,
 ) -> Traffic:
-    """A generated load. Lengths are exponential around the means, but for the prefixes, which have
-    `prefix_share` of a mean prompt.
-    """
+    """A generated load. Lengths are exponential around the means, except those of the prefixes,
+    which have `prefix_share` of a mean prompt."""
     cached_tokens = min(round(prompt_tokens * prefix_share), prompt_tokens - 1)
     return Traffic(
         base_per_s, peak_per_s, prompt_tokens, output_tokens, cached_tokens, max(prefixes, 1)
@@ -96,9 +94,8 @@ def made_up(
 
 
 def recorded(path: Path, base_per_s: float | None, peak_per_s: float | None) -> Traffic:
-    """The load of a trace. Without rates it comes at the trace's own, without a peak. Raises
-    TraceError or OSError for a file that is no trace.
-    """
+    """The load of a trace. Without rates it has the trace's own, and no peak. Raises TraceError or
+    OSError for a file that is not a trace."""
     arrivals = read_trace(path)
     requests = [arrival.request for arrival in arrivals]
     prompt_tokens = sum(request.prompt_tokens for request in requests) / len(requests)

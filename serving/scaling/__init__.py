@@ -1,4 +1,4 @@
-"""How many replicas. Pure: no I/O, no clock, no Ray."""
+"""Decides on the number of replicas. Pure: no I/O, no clock, no Ray."""
 
 from serving.scaling.config import ScalingConfig
 from serving.scaling.decision import Decision

@@ -1,4 +1,4 @@
-"""Decides on the replicas of one model, as often as the routers report."""
+"""Decides on the replicas of one model whenever the routers have reported."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +9,18 @@ from serving.scaling.report import read
 from serving.scaling.startup import StartupTime
 
 PERIOD_S = 2.0
-"""Time from one report of a router to the next, and from decision to decision."""
+"""Time from one report of a router to the next, and from one decision to the next."""
 
 Series = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
-"""Named numbers of the routers, each as times and values by router."""
+"""Named numbers from the routers, each as times and values by router."""
 
 
 class Autoscaler:
-    """Keeps to its last decision until there is something new to decide by.
-
-    One that begins, as after a restart of Serve's controller, first goes through what the routers
-    remember of the time before.
-    """
+    """Repeats its last decision until there is something new to decide by. A new instance, as after
+    a restart of Serve's controller, first replays what the routers remember."""
 
     def __init__(self, model_id: str, scaler: Scaler, startup_s: float, record: Record) -> None:
-        """The startup time is measured; `startup_s` is a first guess."""
+        """`startup_s` is a first guess of the startup time, which is measured from then on."""
         self._model_id = model_id
         self._scaler = scaler
         self._startup = StartupTime(startup_s)
@@ -32,10 +29,9 @@ class Autoscaler:
         self._decision: Decision | None = None
 
     def decide(self, up: int, target: int, series: Series, now_s: float) -> int:
-        """The number of replicas to have up or starting. So far it is `target`, of which `up` are
-        up. Times are of the wall clock.
-        """
-        up = min(up, target)  # Those beyond are about to go, as while a new version comes.
+        """The number of replicas to have up or starting. `target` is the number until now, of which
+        `up` are up. Times are of the wall clock."""
+        up = min(up, target)  # The excess is about to go, as during an update.
         starting = target - up
         self._startup.observe(up, starting, now_s)
         startup_s = self._startup.seconds(now_s)

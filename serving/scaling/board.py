@@ -1,8 +1,8 @@
-"""Where the routers' policy leaves their reports for the engines' policies, in the process of
+"""Where the routers' policy leaves their reports for the engines' policies, within the process of
 Serve's controller.
 
-An application's own policy, which would be given the metrics of all its deployments, Serve 2.60
-takes from the file of the application alone, where it is said to be unsupported.
+An application-level policy would get the metrics of all its deployments, but Serve 2.60 takes one
+only from the application's config file, and documents it as unsupported.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How many replicas a model may have, as a configuration says it."""
+"""The configuration of a model's scaling."""
 
 from pydantic import Field, model_validator
 
@@ -6,7 +6,7 @@ from serving.section import Section, wrong
 
 
 class ScalingConfig(Section):
-    """How many replicas a model has, by the work that arrives."""
+    """Scales the replicas of a model with the work that arrives."""
 
     min_replicas: int = Field(ge=0, default=1)
     """With 0 the model scales to zero when idle, and the first request waits for a start."""
@@ -15,7 +15,7 @@ class ScalingConfig(Section):
     """Share of a replica's time that prefill is to take on average. Running answers wait meanwhile:
     their time between tokens is a decode step's / (1 - prefill_utilization)."""
     idle_s: float = Field(ge=0, default=600)
-    """How long the last replica stays without work, where min_replicas is 0."""
+    """Time for which the last replica stays without work, where min_replicas is 0."""
 
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> "ScalingConfig":

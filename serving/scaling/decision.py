@@ -1,10 +1,10 @@
-"""What a scaling policy decides, and why."""
+"""The decision of a scaling policy, and its reason."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Signal = Literal["prefill", "waiting", "kv_cache", "batch", "requests"]
-"""`requests` is for comparison: other policies count nothing else."""
+"""The quantity that asks for replicas. Only other policies, for comparison, count `requests`."""
 
 Bound = Literal[
     "",
@@ -16,25 +16,25 @@ Bound = Literal[
     "idle_time",
     "history",
 ]
-"""What kept the decision from what the signal asks for; empty: nothing.
+"""The reason why a decision differs from what the signal asks for; empty if it does not.
 
-- `running_streams`: what runs would not fit the rest.
-- `recent_need`: within the time that a replica takes to start, so many were needed.
-- `one_drain`: fewer, but one after the other.
-- `idle_time`: none, but the last stays for a while.
-- `history`: too little was seen yet to say that fewer do.
+- `running_streams`: the running requests would not fit fewer replicas.
+- `recent_need`: this many were needed within the time that a replica takes to start.
+- `one_drain`: replicas go one after the other.
+- `idle_time`: the last replica stays for a while without work.
+- `history`: too little has been seen to conclude that fewer are enough.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     replicas: int
-    """To have up or starting; those that drain come on top."""
+    """Number of replicas to have up or starting, without those that drain."""
     signal: Signal
-    """The one that asks for most."""
+    """The signal that asks for most."""
     value: float
-    """Its demand that the decision goes by: tokens/s of prefill (`prefill`, `waiting`), tokens
-    (`kv_cache`) or requests (`batch`, `requests`)."""
+    """Demand of the signal: tokens/s of prefill (`prefill`, `waiting`), tokens (`kv_cache`) or
+    requests (`batch`, `requests`)."""
     target: float
-    """How much of that a replica is to have."""
+    """The part of the demand that one replica is to take."""
     bound: Bound = ""

@@ -1,4 +1,4 @@
-"""What a quantity will be when what is started now will be up."""
+"""Forecasts a quantity for the time when a replica that is started now will be up."""
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -7,25 +7,27 @@ from math import sqrt
 from serving.scaling.history import SLOTS, History, Slot
 
 _CERTAIN = 3.0
-"""Standard errors by which a later part must exceed the rest to count for more than the rest: it is
-asked every two seconds, with lengths that vary more than a normal distribution's."""
+"""Standard errors by which a later part must exceed the rest to replace it. The number is high
+because the question is asked every two seconds and lengths vary more than a normal distribution's.
+"""
 _LEAST_SLOTS = 4
-"""With fewer slots nothing is known of the noise."""
+"""Least number of slots: with fewer, the noise is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     demand: float
     growth: float = 1.0
-    """Expected growth from now to then, by the trend; at least 1."""
+    """Expected growth factor from now to that time, by the trend; at least 1."""
 
 
 def forecast_rate(history: History, horizon_s: float) -> Forecast | None:
     """Forecasts a rate, whose slots vary independently. None if too little was seen.
 
-    The mean of the window, which chance moves little, is brought to now by its trend. If the mean
-    of a later part of the window, less its noise, is more, that is taken: a step is seen as soon as
-    it exceeds the noise, and no later. A rising trend goes on, no further ahead than was seen back.
+    The mean of the window, which varies little by chance, is projected to now by its trend. The
+    mean of a later part of the window replaces it if that is more even without its noise: a step is
+    seen once it exceeds the noise, and no later. A rising trend is extended no further ahead than
+    it was observed.
     """
     if len(history.slots) <= _LEAST_SLOTS:
         return None
@@ -41,29 +43,26 @@ def forecast_rate(history: History, horizon_s: float) -> Forecast | None:
 
 
 def forecast_level(history: History, requests: float, headroom: float, growth: float) -> float:
-    """Forecasts a quantity that `requests` hold and keep from slot to slot, so it varies with the
-    square root of their number. `headroom` is the share of a replica that is free for such
-    variation. It is expected to grow as the requests do, not as it did itself: that may have been a
-    queue, or its end.
-    """
+    """Forecasts a quantity that `requests` hold from slot to slot, so that it varies with the
+    square root of their number. `headroom` is the share of a replica that is kept free for such
+    variation. The quantity is expected to grow as the arrivals do, not by its own trend, which may
+    have been a queue that formed or ended."""
     level = max((mean for mean, _ in history.recent()), default=0.0)
     noise = min(headroom, _CERTAIN / sqrt(max(requests, 1.0)))
     return max(history.mean, level * (1 - noise)) * growth
 
 
 def _deviation(slots: list[Slot]) -> float:
-    """The standard deviation of a slot from the true mean, from the differences of neighbours, in
-    which a trend counts little. The largest difference is left out, as it may be a step.
-    """
+    """The standard deviation of a slot from the true mean, by the differences of neighbours, on
+    which a trend has little effect. The largest difference is ignored, as it may be a step."""
     squares = sorted((b.mean - a.mean) ** 2 for a, b in pairwise(slots))[:-1]
     return sqrt(sum(squares) / (2 * len(squares)))
 
 
 def _slope(slots: list[Slot], noise: float) -> float:
     """The slope per second, less its noise; 0 if less than half a window was seen. Two thirds of
-    all pairs of slots exceed it, after Theil and Sen, who take the median: no more than 6/11 of the
-    pairs are on both sides of a step.
-    """
+    all pairs of slots exceed it, in the manner of Theil and Sen, who take the median: at most 6/11
+    of the pairs are on both sides of a step."""
     if len(slots) < SLOTS / 2:
         return 0.0
     slopes = [(b.mean - a.mean) / (b.middle_s - a.middle_s) for a, b in combinations(slots, 2)]

@@ -1,16 +1,17 @@
-"""What a quantity was in the recent past."""
+"""The recent past of a quantity."""
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 SLOTS = 12
-"""Slots of a window: enough to tell a trend from noise, and a burst is seen within one."""
+"""Number of slots in a window: enough to distinguish a trend from noise, and to see a burst within
+one."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """The mean of a quantity from one time to another."""
+    """The mean of a quantity between two times."""
 
     begin_s: float
     end_s: float
@@ -26,7 +27,7 @@ class Slot:
 
 
 class History:
-    """The slots of a window that ends now. The newest slot is mostly not full yet."""
+    """The slots of a window that ends now. The newest slot is usually incomplete."""
 
     def __init__(self) -> None:
         self.slots: deque[Slot] = deque()
@@ -34,8 +35,7 @@ class History:
 
     def add(self, value: float, now_s: float, window_s: float) -> None:
         """Adds the mean value of the quantity since the last call. The first value is ignored, as
-        nothing says since when it holds.
-        """
+        the start of its interval is unknown."""
         before_s, self._now_s = self._now_s, now_s
         if before_s is None or now_s <= before_s:
             return
@@ -63,9 +63,8 @@ class History:
         return sum(slot.mean * slot.span_s for slot in self.slots) / span_s if span_s else 0.0
 
     def recent(self) -> Iterator[tuple[float, float]]:
-        """The mean since the beginning of each slot, the newest first, and the seconds that it
-        covers.
-        """
+        """The means from the beginning of each slot until now, the newest first, and the seconds
+        that each covers."""
         total, span_s = 0.0, 0.0
         for slot in reversed(self.slots):
             total += slot.mean * slot.span_s

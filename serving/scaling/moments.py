@@ -1,4 +1,4 @@
-"""What all routers tell of a model, together."""
+"""The state of a model, put together from the reports of all routers."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,11 +7,12 @@ from serving.scaling.observed import Observed
 from serving.scaling.report import Report, TimedReport
 
 _SILENT_S = 10.0
-"""A router that is this far behind the others is not waited for."""
+"""Age beyond which a router's last report is not waited for."""
 
 
 class Moments:
-    """Tells at which times, at least a period apart, the reports of all routers are complete."""
+    """Determines the times, at least a period apart, at which the reports of all routers are
+    complete."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
@@ -19,9 +20,8 @@ class Moments:
 
     def pass_by(self, timed: Mapping[str, Sequence[TimedReport]]) -> Iterator[tuple[float, float]]:
         """Yields the end of each period that has passed since the last call, with the time of the
-        one before. The first call covers all that the routers remember: what was known here before
-        a restart is known again.
-        """
+        period before. The first call covers all that the routers remember, so that a restart loses
+        nothing."""
         if not timed:
             return
         newest_s = [reports[-1].at_s for reports in timed.values()]
@@ -31,7 +31,7 @@ class Moments:
             self._now_s = oldest_s
         while (left_s := until_s - self._now_s) >= self._period_s:
             before_s = self._now_s
-            # The last is as late as can be.
+            # The last period ends as late as possible.
             self._now_s = until_s if left_s < 2 * self._period_s else before_s + self._period_s
             yield before_s, self._now_s
 
@@ -45,9 +45,8 @@ def observed_at(
     starting: int,
     startup_s: float,
 ) -> Observed:
-    """What the routers knew at `now_s`, and the work that came since `before_s`. At least
-    one router must have reported.
-    """
+    """The state at `now_s`, and the work that arrived since `before_s`. At least one router must
+    have reported."""
     reports = [_at(one, now_s) for one in timed.values()]
 
     def per_s(total: Callable[[Report], float]) -> float:
@@ -65,7 +64,7 @@ def observed_at(
         draining=round(max(report.draining for report in reports)),
         offered_prefill_tokens_per_s=per_s(lambda report: report.offered_prefill_tokens),
         prefill_tokens_per_s=mean([report.prefill_tokens_per_s for report in reports]),
-        # Each router knows all requests that run; a new one will in a moment.
+        # Each router knows all running requests; a new router will in a moment.
         running_kv_tokens=max(report.running_kv_tokens for report in reports),
         running_requests=max(report.running_requests for report in reports),
         waiting_kv_tokens=sum(report.waiting_kv_tokens for report in reports),
@@ -79,12 +78,12 @@ def observed_at(
 
 
 def _at(timed: Sequence[TimedReport], now_s: float) -> Report:
-    """The last report until `now_s`, or the first if there was none."""
+    """The last report until `now_s`, or the first report if there was none."""
     return timed[max(0, bisect_right(timed, now_s, key=lambda one: one.at_s) - 1)].report
 
 
 def _until(timed: Sequence[TimedReport], now_s: float, total: Callable[[Report], float]) -> float:
-    """The total until `now_s`, as if it had come evenly between two reports."""
+    """The total until `now_s`, interpolated between two reports."""
     after = bisect_right(timed, now_s, key=lambda one: one.at_s)
     if after in (0, len(timed)):
         return total(timed[max(0, after - 1)].report)

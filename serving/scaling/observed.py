@@ -1,4 +1,4 @@
-"""What a scaling policy sees of a model."""
+"""The input of a scaling policy."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -7,21 +7,19 @@ from math import ceil
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The state of a model at one moment, over all replicas and all routers. Rates and capacities
-    of one replica assume that it has the model to itself; they must be above 0, and are first
-    guesses until a replica was up.
-    """
+    of one replica assume that the model has it to itself. They must be above 0, and are first
+    guesses until a replica was up."""
 
     up: int
     """Replicas that take requests."""
     starting: int = 0
-    """Replicas that were asked for and are not up yet."""
+    """Replicas that were requested and are not up yet."""
     draining: int = 0
-    """Replicas that finish their answers and take no more."""
+    """Replicas that finish their answers and accept no more."""
 
     offered_prefill_tokens_per_s: float
-    """Prompt tokens of the requests that came since the last time and that no replica has cached,
-    whether they were placed, wait or were refused. A refused one that comes back counts once.
-    """
+    """Prompt tokens, cached on no replica, of the requests that arrived since the last observation,
+    whether they were placed, wait or were rejected. A rejected request that returns counts once."""
     prefill_tokens_per_s: float
     """Prefill rate of one replica."""
 
@@ -34,7 +32,7 @@ class Observed:
 
     running_requests: float
     waiting_requests: float
-    """Requests without a replica, those that were told to retry among them."""
+    """Requests without a replica, including rejected ones that hold a retry reservation."""
     max_num_seqs: float
     """Most requests in a replica's batch."""
 
@@ -44,11 +42,11 @@ class Observed:
     residence_time_s: float
     """Residence time of a request on a replica, as measured."""
     startup_s: float
-    """Time from the decision for a replica to its first request, as measured."""
+    """Measured time from the decision for a replica to its first request."""
 
     @property
     def replicas(self) -> int:
-        """Number of replicas that the last decisions came to."""
+        """Number of replicas according to the last decisions."""
         return self.up + self.starting
 
     @property
@@ -59,7 +57,7 @@ class Observed:
 
     @property
     def least_for_running(self) -> int:
-        """Number of completely full replicas that hold all that runs."""
+        """Number of full replicas that could hold all running requests."""
         kv_cache = self.running_kv_tokens / self.kv_cache_tokens
         batch = self.running_requests / self.max_num_seqs
         return ceil(max(kv_cache, batch, 1.0 if self.running_requests else 0.0))

@@ -1,4 +1,4 @@
-"""How many replicas: the work that is offered, over what a replica does."""
+"""The scaling policy: the offered work, divided by what a replica does."""
 
 from collections import deque
 from dataclasses import replace
@@ -12,23 +12,25 @@ from serving.scaling.observed import Observed
 from serving.scaling.signals import HEADROOM, Reading, readings
 
 _LEAST_HORIZON_S = 30.0
-"""Shortest horizon, however fast replicas start: less says nothing about a load."""
+"""Shortest horizon, however fast replicas start: a shorter time says nothing about a load."""
 _WINDOW_HORIZONS = 2
 """Length of the window whose mean is the demand, in horizons. A shorter window follows chance, a
-longer one lags behind."""
+longer one lags."""
 _SPARE = 1.05
-"""Factor by which the demand must fit fewer replicas before one goes; without it a load at the edge
-would flap."""
+"""Factor by which the demand must fit fewer replicas before one goes: without it the number of
+replicas would oscillate at a boundary."""
 _RATE_WINDOWS = 5
-"""Windows whose mean is the measured prefill rate. It falls as replicas are fuller: decisions by
-the newest value would undo each other."""
+"""Number of windows over which the measured prefill rate is averaged. The rate falls as replicas
+fill up, so decisions by its newest value would undo each other."""
 
 
 class ScalingPolicy:
-    """Scales up at once, by as many replicas as will be needed when they are up: by the mean of a
-    window, by its trend, and by its later part where chance alone hardly makes so much of the rest.
-    Scales down one at a time, when fewer were enough for as long as it takes to get one back: to
-    keep a replica for longer costs more than to start it again.
+    """Scales up at once, to the number of replicas that will be needed when the new ones are up: by
+    the mean of a window, its trend, and its later part where chance hardly explains the excess over
+    the rest.
+
+    Scales down one replica at a time, once fewer were enough for as long as it takes to start one:
+    keeping a replica longer costs more than starting it again.
 
     It remembers little more than the window. Without memory, as after a restart, it stops nothing,
     and starts what running and waiting requests need.
@@ -42,7 +44,7 @@ class ScalingPolicy:
         """Times and the number of replicas needed then, as long as no more were needed later."""
         self._began_s: float | None = None
         self._busy_s = -inf
-        """Time when there was work last."""
+        """Time at which there was work last."""
         self._released_s = -inf
 
     def decide(self, observed: Observed, now_s: float) -> Decision:
@@ -85,17 +87,17 @@ class ScalingPolicy:
                 requests = observed.running_requests + observed.waiting_requests
                 demand = forecast_level(history, requests, HEADROOM, growth)
                 if not observed.up:
-                    demand = max(demand, reading.demand)  # All of it waits: no rate, but a fact.
+                    demand = max(demand, reading.demand)  # All of it waits: no forecast.
             needs.append(replace(reading, demand=demand))
         if observed.waiting_prefill_tokens:
-            # To be done in the time that further replicas take, beside what comes meanwhile.
+            # To be done while further replicas start, beside what arrives meanwhile.
             backlog = observed.waiting_prefill_tokens / horizon_s
             demand = self._histories["prefill"].mean + backlog
             needs.append(Reading("waiting", demand, observed.prefill_tokens_per_s))
         return needs
 
     def _recent(self, needed: int, seconds: float, now_s: float) -> int:
-        """The most replicas that were needed within the last `horizon_s`."""
+        """The highest number of replicas needed within the last `horizon_s`."""
         while self._needed and (
             self._needed[0][0] <= now_s - seconds or self._needed[0][1] <= needed
         ):
@@ -121,7 +123,7 @@ class ScalingPolicy:
             return "running_streams"
         if fewer == 0 and now_s - self._busy_s < max(self._config.idle_s, window_s):
             return "idle_time"
-        # Nor before what the last one changed can be seen.
+        # Nor before the effect of the last change can be seen.
         if observed.draining or now_s - self._released_s < window_s / SLOTS:
             return "one_drain"
         return None

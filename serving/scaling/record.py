@@ -1,4 +1,4 @@
-"""What is left of each decision: a line in the log of Serve's controller, and metrics."""
+"""Records decisions: a line in the log of Serve's controller, and metrics."""
 
 import logging
 from typing import Protocol, get_args

@@ -1,4 +1,4 @@
-"""What a router tells of a model."""
+"""A router's report on a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -6,26 +6,27 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Most of it as `Observed` has it."""
+    """A router's report. Most of its fields are those of `Observed`."""
 
     offered_prefill_tokens: float
-    """In all, since this router began. The others count their own."""
+    """Tokens since this router began. Each router counts its own requests."""
     waiting_prefill_tokens: float
-    """This router's, as are the next two."""
+    """Tokens of this router's waiting requests; the next two fields are this router's too."""
     waiting_kv_tokens: float
     waiting_requests: float
     running_kv_tokens: float
-    """Of all routers, as this one knows, as are the next two."""
+    """Tokens of all routers' requests, as far as this one knows; the next two fields cover all
+    routers too."""
     running_requests: float
     draining: float
-    """Replicas."""
+    """Number of replicas that drain."""
     prefill_tokens_per_s: float
     kv_cache_tokens: float
     max_num_seqs: float
     residence_time_s: float
 
     def named(self, model_id: str) -> dict[str, float]:
-        """As numbers with a name each, beside those of other models."""
+        """The fields as named numbers, distinct from those of other models."""
         return {f"{model_id}/{name}": value for name, value in asdict(self).items()}
 
 
@@ -34,7 +35,7 @@ NAMES = [field.name for field in fields(Report)]
 
 @dataclass(frozen=True, slots=True)
 class TimedReport:
-    """A report and its time, of the router's clock."""
+    """A report and its time by the router's clock."""
 
     at_s: float
     report: Report
@@ -43,9 +44,8 @@ class TimedReport:
 def read(
     model_id: str, series: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 ) -> dict[str, list[TimedReport]]:
-    """The reports on a model, of each router, in order: from the named numbers, each as its times
-    and values by router. A report of which a number is missing is passed over.
-    """
+    """The reports on a model, by router and in order, from the named numbers with their times and
+    values by router. An incomplete report is skipped."""
     columns = [series.get(f"{model_id}/{name}", {}) for name in NAMES]
     timed: dict[str, list[TimedReport]] = {}
     for router_id in columns[0]:

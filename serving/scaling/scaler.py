@@ -1,4 +1,4 @@
-"""What every scaling policy is."""
+"""The interface of scaling policies."""
 
 from typing import Protocol
 
@@ -7,8 +7,7 @@ from serving.scaling.observed import Observed
 
 
 class Scaler(Protocol):
-    """Decides how many replicas a model is to have. Asked every second or few, for one model, in
-    the order of time; what it remembers is its own and may be lost at any moment.
-    """
+    """Decides on the number of replicas of one model. It is called every few seconds, in the order
+    of time; its memory is private and may be lost at any moment."""
 
     def decide(self, observed: Observed, now_s: float) -> Decision: ...

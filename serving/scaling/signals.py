@@ -1,4 +1,4 @@
-"""What of a model's demand is held against what of a replica."""
+"""The signals of a model: each compares a demand with what a replica can take."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -12,7 +12,7 @@ HEADROOM = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A demand, and how much of it a replica is to take, in the same unit."""
+    """A demand and the part of it that one replica is to take, in the same unit."""
 
     signal: Signal
     demand: float
@@ -28,10 +28,9 @@ class Reading:
 
 
 def readings(observed: Observed, prefill_utilization: float, horizon_s: float) -> list[Reading]:
-    """Compares each signal's demand with what a replica takes, of whose time prefill is to have
-    `prefill_utilization`. Waiting requests are to be served within the horizon, one after the other
-    in the same place.
-    """
+    """Compares each demand with what a replica takes if prefill has `prefill_utilization` of its
+    time. Waiting requests are to be served within the horizon, one after the other in the same
+    place."""
     at_once = min(1.0, observed.residence_time_s / horizon_s)
     return [
         Reading(

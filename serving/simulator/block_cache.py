@@ -1,4 +1,4 @@
-"""The KV cache of an engine: blocks, counted references, and the least recently used go first."""
+"""An engine's KV cache: reference-counted blocks with LRU eviction."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Piece:
-    """The whole blocks of one stretch of a prefix, and how many sequences use them."""
+    """The whole blocks of one stretch of a prefix, and the number of sequences that use them."""
 
     key: int
     blocks: int
@@ -16,9 +16,10 @@ class Piece:
 
 class BlockCache:
     """A block cache that behaves like vLLM's: blocks of a prefix stay when no sequence uses them
-    any more, and are taken from the least recently used prefix, its tail first. Blocks of one
-    stretch (a hash of a `Prefix`) are counted, not listed: they come and go together but for the
-    tail that eviction takes, so the result is that of single blocks.
+    any more, and the least recently used prefix is evicted first, from its tail.
+
+    Blocks of one stretch (a hash of a `Prefix`) are counted, not listed: they come and go together
+    except for the tail that eviction takes, so the result is that of single blocks.
     """
 
     def __init__(self, blocks: int, block_tokens: int = 16) -> None:
@@ -35,9 +36,8 @@ class BlockCache:
         return self._free + self._unused
 
     def find(self, hashes: Sequence[int], ends_tokens: Sequence[int]) -> tuple[list[Piece], int]:
-        """Returns the longest cached beginning of a prefix, and how many of its stretches it has
-        whole. The last piece may hold only a part of the next stretch.
-        """
+        """The longest cached beginning of a prefix, and the number of its stretches that are cached
+        whole. The last piece may cover a part of the next stretch."""
         found: list[Piece] = []
         begin = 0
         for stretch, end_tokens in enumerate(ends_tokens):
@@ -53,7 +53,7 @@ class BlockCache:
         return found, len(hashes)
 
     def hold(self, pieces: Sequence[Piece]) -> None:
-        """Keeps pieces just found until their `release`."""
+        """Protects pieces from eviction until their `release`."""
         for piece in pieces:
             if piece.users == 0:
                 del self._lru[piece.key]
@@ -61,7 +61,7 @@ class BlockCache:
             piece.users += 1
 
     def take(self, blocks: int) -> None:
-        """Takes `blocks`, which must be available, for a sequence, and forgets what was in them."""
+        """Takes `blocks`, which must be available, for a sequence, and evicts their content."""
         while self._free < blocks:
             key, piece = next(iter(self._lru.items()))
             taken = min(piece.blocks, blocks - self._free)
@@ -73,9 +73,8 @@ class BlockCache:
         self._free -= blocks
 
     def keep(self, key: int, blocks: int) -> Piece | None:
-        """Names `blocks` that a sequence took and filled, so that others find them. None if others
-        already use such blocks: the sequence's own stay nameless.
-        """
+        """Names `blocks` that a sequence took and filled, so that others find them. Returns None if
+        blocks of that name are in use: the sequence's own then stay nameless."""
         piece = self._pieces.get(key)
         if piece is None:
             piece = self._pieces[key] = Piece(key, blocks, 1)
@@ -90,7 +89,7 @@ class BlockCache:
         return piece
 
     def release(self, pieces: Sequence[Piece], nameless_blocks: int) -> None:
-        """A sequence ends: its nameless blocks are free, its pieces wait for the next user."""
+        """Ends a sequence: its nameless blocks are free, and its pieces wait for the next user."""
         self._free += nameless_blocks
         for piece in reversed(pieces):
             piece.users -= 1

@@ -1,4 +1,4 @@
-"""The hit rate that no placement can exceed."""
+"""An upper bound of the hit rate of any placement."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,9 +13,8 @@ _UNBOUNDED_TOKENS = 1 << 50
 def hit_rate_ceiling(
     arrivals: Iterable[Arrival], kv_cache_tokens: int = _UNBOUNDED_TOKENS
 ) -> float:
-    """The share of all prompt tokens that would be cached, were there one cache of
-    `kv_cache_tokens` for all requests, each sent when the one before it has ended.
-    """
+    """The cached share of all prompt tokens with one cache of `kv_cache_tokens` for all requests,
+    each sent when the one before it has ended."""
     cache = BlockCache(kv_cache_tokens // _BLOCK_TOKENS, _BLOCK_TOKENS)
     cached = total = 0
     for request in _in_turn(arrivals):
@@ -25,7 +24,7 @@ def hit_rate_ceiling(
 
 
 def _serve(cache: BlockCache, request: Request) -> int:
-    """Serves a request, and returns the number of blocks of its prompt that were cached."""
+    """Serves a request and returns the number of its prompt's blocks that were cached."""
     prefix = request.prefix
     pieces, stretches = cache.find(prefix.hashes, prefix.ends_tokens)
     hits = min(sum(piece.blocks for piece in pieces), (prefix.tokens - 1) // _BLOCK_TOKENS)

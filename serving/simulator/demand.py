@@ -1,4 +1,4 @@
-"""What the routers of a run report of the work that is asked for, put together as live."""
+"""The demand that the routers of a run report, put together as in the live service."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from serving.scaling.startup import StartupTime
 
 class Demand:
     def __init__(self, dispatchers: Sequence[Dispatcher], startup_s: float) -> None:
-        """`startup_s`: a first guess."""
+        """`startup_s` is a first guess."""
         self._dispatchers = dispatchers
         self._startup = StartupTime(startup_s)
         self._timed: list[TimedReport] = []
 
     def observe(self, *, up: int, starting: int, now_s: float) -> Observed | None:
-        """What is asked for since the last time; None at the first."""
+        """The demand since the last call; None at the first."""
         self._startup.observe(up, starting, now_s)
         timed = [TimedReport(now_s, dispatcher.report()) for dispatcher in self._dispatchers]
         before, self._timed = self._timed, timed
@@ -34,9 +34,8 @@ class Demand:
 
 
 def replicas_needed(observed: Observed) -> float:
-    """What is asked for at this moment in replicas that are wholly used: by the prefill that is
-    offered, the KV cache or the batch, whichever needs most.
-    """
+    """The demand at this moment, in fully used replicas: by the offered prefill, the KV cache or
+    the batch, whichever needs most."""
     kv_tokens = observed.running_kv_tokens + observed.waiting_kv_tokens
     requests = observed.running_requests + observed.waiting_requests
     return max(

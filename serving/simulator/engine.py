@@ -1,11 +1,11 @@
-"""One vLLM: continuous batching with chunked prefill over a block cache, step by step in time.
+"""One vLLM engine: continuous batching with chunked prefill over a block cache, step by step in
+simulated time.
 
-What it does is that of vLLM's V1 scheduler: running sequences first, each decode one token, prefill
-in chunks with what is left of the token budget; then waiting ones in order of arrival, as long as
-their whole prompt finds blocks; when blocks run out the youngest running sequence is preempted and
-computed again. With asynchronous scheduling a step is composed while the one before it runs.
-
-Steps that only decode are passed over many at a time, until a sequence ends or a request comes.
+It follows vLLM's V1 scheduler. Running sequences come first: each decodes one token or prefills a
+chunk with the rest of the token budget. Then waiting ones start in order of arrival, as long as
+their whole prompt finds blocks. When blocks run out the youngest running sequence is preempted and
+computed again. With asynchronous scheduling a step is composed while the one before it runs. Steps
+that only decode are skipped many at a time, until a sequence ends or a request arrives.
 """
 
 import heapq
@@ -22,7 +22,7 @@ _ITL_BUCKETS_PER_E = 40
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What an engine is; the defaults are vLLM's."""
+    """The parameters of an engine; the defaults are vLLM's."""
 
     step_time: StepTime
     kv_cache_tokens: int
@@ -30,18 +30,17 @@ class EngineSpec:
     max_num_seqs: int = 256
     block_tokens: int = 16
     context_tokens: int | None = None
-    """Of prompt and answer together; None: as many as the KV cache holds."""
+    """Longest prompt and answer together; None: as many tokens as the KV cache holds."""
     async_scheduling: bool = True
-    """As on GPUs."""
+    """Whether a step is composed while the one before it runs, which vLLM does on GPUs."""
     request_overhead_s: float = 0.008
-    """From the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
+    """Time from the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request in an engine. `computed` of its `tokens` to prefill are in the KV cache; its blocks
-    are those of `pieces` and the nameless ones, which no other sequence can find.
-    """
+    """A request in an engine. `computed` of its `tokens` to prefill are in the KV cache. Its blocks
+    are those of `pieces` and nameless ones, which no other sequence can find."""
 
     outcome: Outcome
     ready_s: float
@@ -56,7 +55,8 @@ class Sequence:
 
 
 class Engine:
-    """`submit` and `advance` are called in order of time; `next_s` says when to advance next."""
+    """An engine in simulated time. `submit` and `advance` are called in order of time; `next_s` is
+    the time of the next `advance`."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -100,9 +100,8 @@ class Engine:
             self._shorten(ready_s)
 
     def advance(self, now_s: float) -> tuple[list[Outcome], list[Outcome]]:
-        """Ends the step that ends now and begins the next: those that got their first token in it
-        and those that got their last, with these times set.
-        """
+        """Ends the current step and begins the next. Returns the sequences that got their first
+        token in it and those that got their last, with these times set."""
         firsts: list[Outcome] = []
         ends: list[Outcome] = []
         if self._steps:
@@ -149,7 +148,8 @@ class Engine:
         self._time_step(now_s)
 
     def _make_room(self, blocks: int) -> None:
-        """Preempts, the youngest first, until `blocks` and those of the decode step are there."""
+        """Preempts sequences, the youngest first, until `blocks` and those of the decode step are
+        free."""
         while self._running and blocks + self._blocks_due(1) > self.cache.available:
             self._preempt()
             self._preempted = True
@@ -187,7 +187,7 @@ class Engine:
         self.cache.take(self._blocks_due(self._steps))
 
     def _decode_steps(self) -> int:
-        """How many steps nothing can change: until the first end, or until blocks run out."""
+        """Number of steps that can be skipped: until a sequence ends or blocks run out."""
         while self._ends[0][2].last_step != self._ends[0][0]:
             heapq.heappop(self._ends)
         steps = self._ends[0][0] - self._step
@@ -205,9 +205,8 @@ class Engine:
         return steps
 
     def _shorten(self, ready_s: float) -> None:
-        """A request comes while many steps are passed over: it gets into the step after next, or
-        into the next.
-        """
+        """Shortens a run of skipped steps for a request that arrives: it joins the step after next,
+        or the next without asynchronous scheduling."""
         done = self.spec.step_time.decode_steps_in(
             ready_s - self._began_s, self._decoding, self._context_tokens
         )
@@ -265,7 +264,7 @@ class Engine:
         self._block_due[(self._step - sequence.tokens) % self.spec.block_tokens] += 1
 
     def _stop_decoding(self, sequence: Sequence) -> None:
-        """After it, `computed` counts the decoded tokens too."""
+        """Ends a run of decode steps: afterwards `computed` counts the decoded tokens too."""
         self._block_due[(sequence.decode_from - sequence.tokens) % self.spec.block_tokens] -= 1
         decoded = self._step - sequence.decode_from
         sequence.computed = sequence.tokens + decoded
@@ -287,9 +286,8 @@ class Engine:
         self.cache.release(sequence.pieces, sequence.nameless_blocks)
 
     def _preempt(self) -> None:
-        """The youngest running sequence goes back to the head of the queue, to be computed again
-        with the tokens that it has generated.
-        """
+        """Preempts the youngest running sequence: it goes back to the head of the queue, to be
+        computed again with the tokens that it has generated."""
         sequence, _ = self._running.popitem()
         if sequence.last_step >= 0:
             self._stop_decoding(sequence)
@@ -304,9 +302,8 @@ class Engine:
         self._waiting.appendleft(sequence)
 
     def _look_up(self, sequence: Sequence) -> bool:
-        """Holds what the cache has of the prompt, if there is room for all of the rest. The last
-        token is always computed.
-        """
+        """Takes the cached beginning of the prompt if all of the rest fits. The last token is
+        always computed."""
         prefix = sequence.outcome.request.prefix
         pieces, stretch = self.cache.find(prefix.hashes, prefix.ends_tokens)
         found = sum(piece.blocks for piece in pieces)
@@ -351,7 +348,7 @@ class Engine:
         return -(-tokens // self.spec.block_tokens)
 
     def _blocks_due(self, steps: int) -> int:
-        """The new blocks that decoding takes in the next `steps` steps."""
+        """Number of new blocks that decoding takes in the next `steps` steps."""
         block_tokens = self.spec.block_tokens
         if steps == 1:
             return self._block_due[self._step % block_tokens]
@@ -364,7 +361,7 @@ class Engine:
 
 
 def histogram_quantile_s(histogram: dict[int, int], quantile: float) -> float:
-    """Of an engine's `itl_histogram`, or several added up; 0 if it is empty."""
+    """A quantile of an engine's `itl_histogram`, or of several added up; 0 if it is empty."""
     wanted = quantile * sum(histogram.values())
     seen = 0
     for bucket in sorted(histogram):

@@ -1,4 +1,4 @@
-"""The load of a scenario: recorded in a trace or generated."""
+"""The load of a scenario: a recorded trace or a generated load."""
 
 import random
 from collections.abc import Iterable
@@ -27,8 +27,7 @@ _OF_RECORDED_LOADS = frozenset({"trace", "speed", "repeat", "rate_per_s", "max_r
 
 class Kind(StrEnum):
     """Kinds of generated load. `shared`: questions about contexts that many requests share.
-    `sessions`: conversations, in which each answer is a part of the next prompt.
-    """
+    `sessions`: conversations, in which each answer is a part of the next prompt."""
 
     shared = "shared"
     sessions = "sessions"
@@ -44,7 +43,7 @@ class Load:
 
 
 class LoadConfig(Section):
-    """Where requests come from, and how many of them."""
+    """The source of requests and their number."""
 
     trace: Path | None = None
     """A recorded load: Mooncake's JSON lines or Azure's CSV, plain or gzipped."""
@@ -54,15 +53,15 @@ class LoadConfig(Section):
     """Plays the trace this many times, each time with new prompts."""
     rate_per_s: float | None = Field(ge=0, default=None)
     """Requests per second, or sessions begun per second. If not set, the trace's own rate, or 10. A
-    trace takes as long at any rate: requests are copied with new prompts, or left out."""
+    trace takes as long at any rate: requests are copied with new prompts, or dropped."""
     max_requests: int | None = Field(ge=1, default=None)
-    """Sends no more than this many requests, or sessions."""
+    """Number of requests, or sessions, after which the load ends."""
 
     kind: Kind = Kind.shared
     form: Form = Form.steady
     """How the rate changes over time."""
     peak_per_s: float | None = Field(ge=0, default=None)
-    """The highest rate of the forms step, spike and day."""
+    """The highest rate of the shapes step, spike and day."""
     duration_s: float = Field(gt=0, default=600)
     prefixes: int = Field(ge=1, default=150)
     """Number of shared contexts, or of the sessions' system prompts."""
@@ -95,7 +94,7 @@ class LoadConfig(Section):
         return self
 
     def load(self, seed: int) -> Load:
-        """The requests. Raises TraceError, or OSError if the trace cannot be read."""
+        """Generates the requests. Raises TraceError, or OSError if the trace cannot be read."""
         return self._generated(seed) if self.trace is None else self._recorded(self.trace, seed)
 
     def _shape(self) -> Shape:

@@ -1,4 +1,4 @@
-"""A report as an HTML page that needs no other file."""
+"""Renders a report as a self-contained HTML page."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def _plots(report: Report) -> list[str]:
     samples, width_s = report.samples, report.width_s
 
     def in_time(name: str, figure: Callable[[Figures], float | None]) -> Series:
-        """A point for each window, in its middle."""
+        """One point per window, in its middle."""
         points = [
             ((number + 0.5) * width_s, figure(window) if window.requests else None)
             for number, window in enumerate(report.windows)

@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 _STYLE: Any = {"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "mistral-serve"}
-"""Text stays text, and the same plot gives the same ids, which are random by default."""
+"""Settings with which text stays text, and equal plots get equal ids, which are random by
+default."""
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#9333ea")
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points in the order of time, in seconds. The line is broken where the value is None, and a
-    point alone is a dot; with `steps` a value holds until the next point.
-    """
+    """A line of points in the order of time, in seconds. A value of None interrupts the line, and a
+    point alone is a dot. With `steps` a value holds until the next point."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
@@ -30,7 +30,7 @@ class Series:
 def line_plot(
     title: str, series: Sequence[Series], unit: str = "", limit: float | None = None
 ) -> str:
-    """An SVG element. `limit` is drawn as a dashed line; the value axis begins at 0."""
+    """Returns an SVG element. `limit` is drawn as a dashed line; the value axis begins at 0."""
     seconds = max((time for one in series for time, _ in one.points), default=0.0) or 1.0
     time_unit, unit_s = next(u for u in _TIME_UNITS if seconds >= u[2])[:2]
     with mpl.rc_context(_STYLE):
@@ -70,4 +70,4 @@ def line_plot(
 
 
 _TIME_UNITS = (("h", 3600, 3 * 3600), ("min", 60, 3 * 60), ("s", 1, 0))
-"""Name, length in seconds, and the shortest span that it labels."""
+"""A unit of time: its name, its length in seconds, and the shortest span that it labels."""

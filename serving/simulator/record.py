@@ -1,4 +1,4 @@
-"""What became of the requests of a run, in columns: a million of them take some 60 MB."""
+"""The outcomes of a run's requests, in columns: a million of them take some 60 MB."""
 
 from array import array
 from collections.abc import Sequence
@@ -14,11 +14,10 @@ _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 1440
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of the requests that were sent in some stretch of time. Percentiles cover the
-    requests that were served, None if none was; the time between tokens is each request's mean.
+    """Figures of the requests that were sent in some interval. Percentiles cover the requests that
+    were served, and are None if there were none; the time between tokens is each request's mean.
     `good` requests meet the SLO; `hit_rate` is the cached share of the prompt tokens that were
-    read.
-    """
+    read."""
 
     requests: int
     good: int
@@ -39,7 +38,7 @@ class Figures:
 
 
 class Record:
-    """Collects outcomes with `add`; figures are computed when the run is over."""
+    """Collects outcomes with `add`; the figures are computed when the run is over."""
 
     def __init__(self, slo: Slo) -> None:
         self.slo = slo
@@ -76,8 +75,7 @@ class Record:
 
     def windows(self) -> tuple[int, list[Figures]]:
         """The length in seconds of the windows, at most 120 of equal length from 0 on, and the
-        figures of each.
-        """
+        figures of each."""
         span_s = self.span_s
         width_s = next((w for w in _WIDTHS_S if span_s < w * _MOST_WINDOWS), _WIDTHS_S[-1])
         rows: list[array[int]] = [array("l") for _ in range(int(span_s / width_s) + 1)]

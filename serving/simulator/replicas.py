@@ -1,4 +1,4 @@
-"""The replicas of a run: which are up when, and how much runs on each."""
+"""The replicas of a run: when each is up, and how much runs on it."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,8 @@ from serving.simulator.engine import Engine, EngineSpec
 
 
 class Replica:
-    """`asked_s` is when it was decided that it shall be; it takes requests from `up_s` until it
-    drains, and is gone at `gone_s`. None: not yet.
-    """
+    """A replica. It was requested at `asked_s`, takes requests from `up_s` until it drains, and
+    ended at `gone_s`; a time that has not come is None."""
 
     __slots__ = ("asked_s", "draining", "engine", "gone_s", "number", "replica_id", "up_s", "users")
 
@@ -21,26 +20,26 @@ class Replica:
         self.gone_s: float | None = None
         self.draining = False
         self.users = 0
-        """Requests on it."""
+        """Number of requests on it."""
 
 
 class Replicas:
-    """All that ever were are in `all`, by number."""
+    """The replicas of a run. `all` has every one that ever was, by number."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self.all: list[Replica] = []
         self.by_id: dict[str, Replica] = {}
         self.up: list[Replica] = []
-        """In the order in which they came up."""
+        """The replicas that are up, in the order in which they came up."""
         self.starting: list[Replica] = []
         self.draining = 0
         self._users = 0
         self._squares = 0
-        """Of the numbers of requests on each that is up, as is the sum above."""
+        """Sum of the squared numbers of requests on each replica that is up."""
 
     def ask(self, now_s: float) -> Replica:
-        """A new one, which starts."""
+        """Adds a replica that starts."""
         replica = Replica(len(self.all), self._spec, now_s)
         self.all.append(replica)
         self.by_id[replica.replica_id] = replica
@@ -53,12 +52,12 @@ class Replicas:
         self.up.append(replica)
 
     def cancel(self, replica: Replica, now_s: float) -> None:
-        """It starts no more."""
+        """Removes a replica that starts."""
         self.starting.remove(replica)
         replica.gone_s = now_s
 
     def drain(self, replica: Replica, now_s: float) -> None:
-        """It takes no more requests, and goes with the end of its last."""
+        """Drains a replica: it takes no more requests, and ends with its last."""
         self.up.remove(replica)
         self._users -= replica.users
         self._squares -= replica.users**2
@@ -80,7 +79,8 @@ class Replicas:
             self._squares -= 2 * replica.users + 1
 
     def spread(self) -> float:
-        """The coefficient of variation of the requests on those that are up; 0 of none."""
+        """The coefficient of variation of the requests on the replicas that are up; 0 if there are
+        none."""
         if not self._users:
             return 0.0
         mean = self._users / len(self.up)
@@ -93,6 +93,6 @@ class Replicas:
 
 
 def replica_hours(replicas: Sequence[Replica], end_s: float) -> float:
-    """From when each was asked for until it was gone, or the end of the run."""
+    """Sum of the replicas' times, each from its request until its end or the end of the run."""
     seconds = sum((end_s if r.gone_s is None else r.gone_s) - r.asked_s for r in replicas)
     return seconds / 3600

@@ -1,4 +1,4 @@
-"""What a run showed: the figures, in time and in all, as JSON and for tables and plots."""
+"""The report of a run: figures over time and in total, as JSON and for tables and plots."""
 
 import json
 import math
@@ -19,9 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`settings` say what was run, by name. Token times are those between any two tokens of a
-    stream, all streams together. `samples` are of the replicas.
-    """
+    """The figures of a run. `settings` name what was run. Token times are those between any two
+    tokens of a stream, over all streams. `samples` are of the replicas."""
 
     settings: Mapping[str, str]
     gpus: int
@@ -40,7 +39,7 @@ class Report:
     replicas_most: int
     replicas_mean: float
     started: int
-    """Replicas that were started after the beginning."""
+    """Number of replicas that were started after the beginning."""
     stopped: int
     gpu_hours: float
     gpu_hours_so_far: Sequence[tuple[float, float]]
@@ -82,7 +81,7 @@ class Report:
         return 1e6 * self.gpu_hours / max(self.total.output_tokens, 1)
 
     def as_json(self) -> str:
-        """JSON text, which is equal for equal runs."""
+        """The report as JSON text, which is equal for equal runs."""
         facts = asdict(self) | {
             "settings": dict(self.settings),
             "good_share": self.total.good_share,
@@ -103,7 +102,7 @@ def _gpu_hours_so_far(samples: Iterable[Sample], gpus: int) -> list[tuple[float,
 
 
 def _thinned(points: Sequence[T]) -> Sequence[T]:
-    """Leaves out points at equal distances, so that a plot can show the rest."""
+    """Drops points at equal distances, so that a plot can show the rest."""
     return points[:: max(1, math.ceil(len(points) / _MOST_POINTS))]
 
 

@@ -1,4 +1,4 @@
-"""A request of a simulated load, and what became of it."""
+"""A request of a simulated load, and its outcome."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,8 @@ from serving.placement.prefix import Prefix
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`answer_hash` is the chained hash of prompt and answer: a later turn's prefix goes through
-    it. `next_turn` is sent `think_s` after the answer's end.
-    """
+    """A request of a load. `answer_hash` is the chained hash of prompt and answer, with which a
+    later turn's prefix continues. `next_turn` is sent `think_s` after the answer's end."""
 
     prefix: Prefix
     output_tokens: int
@@ -25,9 +24,8 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a request. Times are None until they come; `cached_tokens` is what the engine
-    found in its cache, and `expected_cached_tokens` what the router expected.
-    """
+    """The outcome of a request. Times are None until they come; `cached_tokens` is what the engine
+    found in its cache, and `expected_cached_tokens` what the router expected."""
 
     request: Request
     sent_s: float

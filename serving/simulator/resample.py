@@ -1,4 +1,4 @@
-"""A load with more or fewer requests, or again and again."""
+"""Changes the number of requests of a load, or repeats it."""
 
 import heapq
 import random
@@ -19,10 +19,9 @@ ones."""
 
 
 def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iterator[Arrival]:
-    """Multiplies the requests in the given time by `times`, as if more or fewer users of one kind
-    were there. Copies of a request have prompts of their own: what one set of copies has in common
-    is what the originals have, but it shares nothing with these. Below 1, requests are left out.
-    """
+    """Multiplies the requests in the given time by `times`, as if there were more or fewer users of
+    one kind. Copies of a request have prompts of their own: one set of copies shares among itself
+    what the originals share, and nothing with these. Below 1, requests are dropped."""
     rng = random.Random(seed)
     waiting: list[tuple[float, int, Request]] = []
     order = 0

@@ -1,4 +1,4 @@
-"""What a run showed."""
+"""The result of a run."""
 
 import math
 from collections import Counter
@@ -12,9 +12,8 @@ from serving.simulator.request import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """A request is good if its first token comes within `ttft_s` and the mean time between its
-    tokens is at most `itl_s` (as AIPerf counts goodput).
-    """
+    """The limits of a good request: its first token comes within `ttft_s` and the mean time between
+    its tokens is at most `itl_s` (AIPerf's definition of goodput)."""
 
     ttft_s: float = 2.0
     itl_s: float = 0.025
@@ -31,11 +30,10 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Rates are per second of the time in which requests were sent; goodput counts all that were
-    sent. `spread`: the coefficient of variation of the replicas' requests in flight, seen by each
-    arrival, on average. `balance`: busy time of the busiest replica over the mean. Follow-ups are
-    the turns after an answer.
-    """
+    """The figures of a run. Rates are per second of the time in which requests were sent; goodput
+    counts all that were sent. `spread`: the coefficient of variation of the replicas' requests in
+    flight, seen by each arrival, on average. `balance`: busy time of the busiest replica over the
+    mean. Follow-ups are the turns after an answer."""
 
     requests: float
     offered_per_s: float
@@ -54,7 +52,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The replicas at one moment, and how many fully used ones would do the work that comes."""
+    """The replicas at one moment, and the number of fully used ones that the arriving work
+    needs."""
 
     at_s: float
     up: int
@@ -66,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcomes of a run and its replicas; `end_s` is when the last thing happened."""
+    """The outcomes and replicas of a run, which ended at `end_s`."""
 
     outcomes: Sequence[Outcome]
     replicas: Sequence[Replica]
@@ -109,7 +108,7 @@ class Result:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """The smallest of sorted `values` that a share of at least `q` does not exceed."""
+    """The smallest of the sorted `values` that at least a share `q` of them does not exceed."""
     return values[max(math.ceil(q * len(values)) - 1, 0)]
 
 

@@ -1,10 +1,10 @@
-"""The figures of a report as text, one by one."""
+"""The figures of a report as rows of text."""
 
 from serving.simulator.report import Report
 
 
 def rows(report: Report) -> list[tuple[str, str]]:
-    """The name and value of each figure."""
+    """The names and values of the figures."""
     total, slo = report.total, report.slo
     replicas = f"{report.replicas_mean:.1f} on average, {report.replicas_most} at most"
     return [

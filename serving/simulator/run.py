@@ -81,7 +81,8 @@ def _settings(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A simulation has no cycles; to look for them takes a sixth of its time."""
+    """Pauses the garbage collector: a simulation has no cycles, and looking for them takes a sixth
+    of its time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

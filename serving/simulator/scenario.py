@@ -1,4 +1,4 @@
-"""A scenario: everything that a simulated run is made of, and its YAML form."""
+"""A scenario, which describes a simulated run completely, and its YAML form."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,14 +35,14 @@ class FleetConfig(Section):
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs per replica, if not the variant's."""
     context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
-    """Requests with a longer prompt and answer are refused."""
+    """Longest prompt and answer together; longer requests are rejected."""
     replicas: int = Field(ge=1, default=8)
     """Number of replicas in a scenario without `scaling`."""
     startup_s: float = Field(ge=0, default=120)
     """Time from the decision for a replica until it takes requests."""
     routers: int = Field(ge=1, default=1)
     router_lag_ms: float = Field(ge=0, default=10)
-    """Time until a router learns what another one did."""
+    """Time until a router receives what another one published."""
     placement: PolicyName = "least_cost"
     max_wait_s: float = Field(gt=0, default=30)
     """The longest time that a request waits for headroom on a replica."""
@@ -121,7 +121,8 @@ class Scenario(Section):
         return self.fleet.replicas if self.scaling is None else self.scaling.min_replicas
 
     def settings(self) -> dict[str, Any]:
-        """The fields that differ from the defaults, as JSON values: a scenario file's content."""
+        """The fields that differ from the defaults, as JSON values: the content of a scenario
+        file."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def overrides(self) -> list[str]:
@@ -130,9 +131,8 @@ class Scenario(Section):
 
 
 def read(path: Path | None, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario of a YAML file, or the default one, with `FIELD=VALUE` overrides applied to it,
-    such as `fleet.replicas=16`. Paths in the file are relative to it. Raises ScenarioError.
-    """
+    """The scenario of a YAML file, or the default one, with `FIELD=VALUE` overrides such as
+    `fleet.replicas=16`. Paths in the file are relative to it. Raises ScenarioError."""
     scenario = Scenario()
     if path is not None:
         try:

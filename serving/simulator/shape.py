@@ -1,4 +1,4 @@
-"""How the rate of a load changes in time."""
+"""The rate of a load over time."""
 
 import math
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from enum import StrEnum
 class Form(StrEnum):
     """How a rate goes from `low` to `high`. `step`: after a third of the time. `spike`: for a tenth
     of the time, after two fifths of it. `day`: as a cosine, with `high` in the middle and `low` at
-    both ends.
-    """
+    both ends."""
 
     steady = "steady"
     step = "step"
@@ -22,7 +21,7 @@ class Shape:
     form: Form
     low_per_s: float
     high_per_s: float
-    """Ignored by the steady form."""
+    """Highest rate; the steady form ignores it."""
     seconds: float
 
     @property
@@ -32,7 +31,7 @@ class Shape:
         return max(self.low_per_s, self.high_per_s)
 
     def per_s(self, at_s: float) -> float:
-        """The rate at a time; after the end it stays as it was then."""
+        """The rate at a time; after the end it stays constant."""
         part = min(at_s / self.seconds, 1.0)
         match self.form:
             case Form.steady:

@@ -19,7 +19,7 @@ from serving.simulator.request import Outcome, Request
 from serving.simulator.result import Result, Sample
 
 NO_REPLICA = -1
-"""The replica of a request that was rejected."""
+"""Stands for the replica of a request that was rejected."""
 
 _MAX_WAITING = 1000
 _STARTUP_S = 60.0
@@ -28,10 +28,10 @@ _TELL_EVERY = 1024
 
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """`scaler` is asked every `period_s`, by default as often as the live one; a replica takes
-    `startup_s` until it takes requests, with an empty cache. Of those to go the ones that still
-    start are the first, then the youngest. Without a scaler the demand is only looked at.
-    """
+    """The scaling of a run. `scaler` is called every `period_s`, by default as often as the live
+    one. A replica takes requests `startup_s` after it was requested, with an empty cache. Replicas
+    that still start are removed first, then the youngest. Without a scaler the demand is only
+    observed."""
 
     scaler: Scaler | None
     startup_s: float = 120.0
@@ -39,22 +39,23 @@ class Autoscaling:
 
 
 class Simulation:
-    """`routers` place requests on `replicas` engines, each with the live router's `Dispatcher`; a
-    request comes to any router. What one publishes, its demand among it, the others receive `lag_s`
-    later, or never if that is None. `joins_s`: when further replicas are there, all empty.
+    """A run in simulated time. `routers` place requests on `replicas` engines, each with the live
+    router's `Dispatcher`; a request arrives at any router. What one publishes, its demand included,
+    the others receive `lag_s` later, or never if that is None. `joins_s` are the times at which
+    further replicas join, with empty caches.
 
-    `max_wait_s`: the longest wait in a router's queue; None: requests go to the engines at once.
-    Clients that are rejected do not come back, though a place is kept for them as live: an outcome
-    is that of a request as it was sent, and a later try of it would be counted among those that the
-    load sends itself. `max_itl_ms` and `waits_for_choice`: see `Dispatcher`.
+    `max_wait_s` is the longest wait in a router's queue; None: requests go to the engines at once.
+    Clients that are rejected do not return, though a retry reservation is made for them as in the
+    live service: an outcome is that of a request as it was sent, and a retry would be counted among
+    the load's own requests. `max_itl_ms` and `waits_for_choice`: see `Dispatcher`.
 
-    No router knows an answer's length beforehand: all are expected to have `output_tokens`, or, if
-    that is None, what it learns as the live one does. `first_rates`: how fast it takes a replica to
-    be at first.
+    No router knows an answer's length beforehand: it expects `output_tokens` for all or, if that is
+    None, what it learns as the live one does. `first_rates` makes the first guess of a replica's
+    speed.
 
     `autoscaling` needs `max_wait_s`, as requests wait while there is no replica.
 
-    `on_end` is given every outcome, those of rejected requests as well; the result then has none.
+    `on_end` receives every outcome, those of rejected requests included; the result then has none.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Simulation:
         self._running: dict[int, tuple[int, Reservation]] = {}
         """Router and reservation, by the outcome's identity."""
         self._to_come = 0
-        """Arrivals that are known to come."""
+        """Number of arrivals that are known to come."""
         self._spread_sum = 0.0
         self._spread_count = 0
         self._now_s = 0.0
@@ -125,8 +126,8 @@ class Simulation:
     def run(
         self, arrivals: Iterable[workload.Arrival], progress: Callable[[float], None] | None = None
     ) -> Result:
-        """All requests to their end, but those that the engines refuse. `arrivals` are in the order
-        of time. `progress` is told the simulated time now and then. Call it once.
+        """Runs all requests to their end, except those that the engines refuse. `arrivals` are in
+        the order of time. `progress` receives the simulated time now and then. Can be called once.
         """
         events = self._events
         coming = iter(arrivals)
@@ -233,7 +234,7 @@ class Simulation:
             self._poll(router, now_s)
 
     def _poll(self, router: int, now_s: float) -> None:
-        """Starts those that were placed, and wakes up when the next is due."""
+        """Starts the requests that were placed, and sets the time of the next poll."""
         dispatcher = self.dispatchers[router]
         while changed := dispatcher.poll(now_s):
             for reservation in changed:
@@ -282,7 +283,7 @@ class Simulation:
             self._poll(router, now_s)
 
     def _end(self, outcome: Outcome, replica: Replica, now_s: float) -> int:
-        """The router that the request came to."""
+        """The router at which the request arrived."""
         router, reservation = self._running.pop(id(outcome))
         request = outcome.request
         self.dispatchers[router].release(
@@ -297,7 +298,7 @@ class Simulation:
         return router
 
     def _finish(self, outcome: Outcome) -> None:
-        """One that no engine took."""
+        """Ends a request that no engine accepted."""
         if self._on_end is None:
             self._outcomes.append(outcome)
         else:

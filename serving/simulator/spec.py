@@ -1,4 +1,4 @@
-"""The engine of a model in the catalogue."""
+"""The simulated engine of a model in the catalogue."""
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.gpus import GPUS
@@ -7,17 +7,16 @@ from serving.simulator.engine import EngineSpec
 from serving.simulator.step_time import StepTime
 
 _LARGE_GIB = 70
-"""vLLM 0.32 has larger default batches on GPUs with at least this much memory, but for A100s."""
+"""Least GPU memory for vLLM 0.32's larger default batches, which A100s do not get."""
 
 
 class SpecError(Exception):
-    """A model that cannot be simulated. The message says why."""
+    """The model cannot be simulated; the message says why."""
 
 
 def engine_spec(entry: CatalogueEntry) -> EngineSpec:
-    """The engine of an entry, by its speed, measured or by formula, its memory sum and its vLLM
-    flags. Raises SpecError if any of these is missing, or the model does not fit.
-    """
+    """The engine of an entry, by its speed, measured or by formula, its memory calculation and its
+    vLLM flags. Raises SpecError if any of these is missing, or the model does not fit."""
     memory, speed = entry.memory(), entry.first_speed()
     if memory is None or speed is None:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""How long one step of an engine takes."""
+"""The duration of an engine's step."""
 
 import math
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 class StepTime:
     """A roofline with an overhead: matrix products at the prefill rate or at the speed at which the
     weights stream, whichever is slower; then attention, which reads the KV cache of each decoding
-    sequence; then what every step costs.
-    """
+    sequence; then the fixed cost of a step."""
 
     prefill_tokens_per_s: float
     """Prefill rate for prompts so short that attention costs nothing."""
@@ -22,10 +21,10 @@ class StepTime:
     overhead_s: float = 0.0015
     """Fixed time of each step."""
     sequence_s: float = 0.0
-    """Time that a decoding sequence adds to a step, beside its attention."""
+    """Time that a decoding sequence adds to a step, besides its attention."""
 
     def prefill_s(self, prompt_tokens: float, cached_tokens: float = 0) -> float:
-        """The prefill time of one prompt with no other work in the engine."""
+        """The prefill time of one prompt in an otherwise idle engine."""
         tokens, context = prompt_tokens - cached_tokens, (prompt_tokens + cached_tokens) / 2
         return tokens / self.prefill_tokens_per_s + self.attention_s * tokens * context
 
@@ -37,7 +36,7 @@ class StepTime:
         return steps * self._decode_base_s(sequences) + self.kv_token_s * reads
 
     def decode_steps_in(self, elapsed_s: float, sequences: int, context_tokens: int) -> int:
-        """How many decode steps are complete after `elapsed_s`."""
+        """Number of decode steps that are complete after `elapsed_s`."""
         growth_s = self.kv_token_s * sequences / 2
         first_s = self._decode_base_s(sequences) + self.kv_token_s * context_tokens - growth_s
         root = math.sqrt(first_s * first_s + 4 * growth_s * max(elapsed_s, 0.0))
@@ -46,9 +45,8 @@ class StepTime:
     def mixed_s(
         self, prefill_tokens: int, prefill_reads: float, sequences: int, context_tokens: int
     ) -> float:
-        """The time of a step with prefill in it. `prefill_reads` is the number of context tokens
-        that each of its prefill tokens attends to, summed.
-        """
+        """The time of a step with prefill. `prefill_reads` is the number of context tokens that
+        each of its prefill tokens attends to, summed."""
         tokens = prefill_tokens + sequences
         products_s = max(tokens / self.prefill_tokens_per_s, self.weights_s)
         return (

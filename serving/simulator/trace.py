@@ -1,4 +1,5 @@
-"""Recorded loads: Mooncake's traces with the blocks that prompts share, and Azure's of 2023."""
+"""Reads recorded loads: Mooncake's traces, with the blocks that prompts share, and Azure's of
+2023."""
 
 import csv
 import gzip
@@ -21,7 +22,7 @@ _AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 
 class TraceError(Exception):
-    """A file that is no trace. The message names the file, and the line if it is one that is
+    """The file is not a trace. The message names the file, and the line if a single one is
     wrong."""
 
 
@@ -29,11 +30,11 @@ def read_trace(path: Path, limit: int | None = None) -> list[Arrival]:
     """The requests of a trace, plain or gzipped, at most `limit`, in the order of time, from 0 on.
 
     Mooncake's are JSON lines of timestamp (ms), input_length, output_length and hash_ids, each of
-    which names 512 tokens and all before them. Answers are no prefixes: the trace does not say
+    which names 512 tokens and all before them. Answers are not prefixes: the trace does not say
     whose answer is in which prompt. Azure's of 2023 are CSV of TIMESTAMP, ContextTokens and
-    GeneratedTokens; no prompt has anything of another.
+    GeneratedTokens; its prompts share nothing.
 
-    Raises TraceError for what is neither, OSError for what cannot be read.
+    Raises TraceError for a file of another format, OSError for one that cannot be read.
     """
     with _open(path) as lines:
         try:

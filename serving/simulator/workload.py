@@ -1,4 +1,4 @@
-"""Loads: which request is sent when."""
+"""Generates loads: which request is sent when."""
 
 import itertools
 import random
@@ -33,7 +33,7 @@ class PromptMaker:
         return self._last
 
     def extend(self, prefix: Prefix | None, tokens: int) -> Prefix:
-        """The prefix with `tokens` of new text after it."""
+        """The prefix followed by `tokens` of new text."""
         prefix = prefix or Prefix([], [], 0)
         hashes, ends_tokens, end = [*prefix.hashes], [*prefix.ends_tokens], prefix.tokens
         total = end + tokens
@@ -45,7 +45,7 @@ class PromptMaker:
 
 
 def answered(request: Request) -> Prefix:
-    """The prompt with its answer after it, as the next turn begins."""
+    """The prompt followed by its answer, with which the next turn begins."""
     prefix = request.prefix
     total = prefix.tokens + request.output_tokens
     hashes = [*prefix.hashes, request.answer_hash]
@@ -55,8 +55,7 @@ def answered(request: Request) -> Prefix:
 
 def shared_prefixes(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
     """The first `count` of `shared_prefix_requests`, which takes `load`, at `per_s` requests per
-    second.
-    """
+    second."""
     rng = random.Random(seed)
     requests = shared_prefix_requests(rng, **load)
     return list(poisson(list(islice(requests, count)), per_s, rng))
@@ -72,10 +71,9 @@ def shared_prefix_requests(
     output_tokens: int = 1000,
     hot_share: float = 0.0,
 ) -> Iterator[Request]:
-    """The published load of 150 customers x 5 users, without end: a context per customer, a
-    question per user, each asked again and again in random order. `hot_share` of all requests are
-    of one customer, with new questions.
-    """
+    """The published load of 150 customers x 5 users, without end: a context per customer and a
+    question per user, each asked again and again in random order. A share `hot_share` of all
+    requests is one customer's, with new questions."""
     maker = PromptMaker()
     contexts = [maker.extend(None, prefix_tokens) for _ in range(prefixes)]
     prompts = [maker.extend(context, question_tokens) for context in contexts for _ in range(users)]
@@ -103,8 +101,8 @@ def conversations(
     think_s: float = 8.0,
 ) -> Iterator[Request]:
     """The first turns of endlessly many conversations. Lengths and pauses are exponential around
-    the means, turns uniform from one to twice the mean. Each answer is a part of the next prompt.
-    """
+    the means, the number of turns is uniform from one to twice the mean. Each answer is a part of
+    the next prompt."""
     maker = PromptMaker()
     systems = [maker.extend(None, system_tokens) for _ in range(system_prompts)]
     for number in itertools.count():
@@ -130,7 +128,7 @@ def poisson(requests: Iterable[Request], per_s: float, rng: random.Random) -> It
 
 
 def shaped(requests: Iterable[Request], shape: Shape, rng: random.Random) -> Iterator[Arrival]:
-    """Sends requests at random times, at the rate that the shape has then, until it ends."""
+    """Sends requests at random times, at the rate of the shape, until it ends."""
     at_s = 0.0
     for request in requests:
         at_s += rng.expovariate(shape.most_per_s)

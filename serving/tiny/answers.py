@@ -1,4 +1,4 @@
-"""Prompts and answers of this project's own, beside those of the model cards."""
+"""This project's own prompts and answers, in addition to those of the model cards."""
 
 from serving import model_cards as doc
 
@@ -94,10 +94,10 @@ def thinking(thoughts: str, answer: str) -> str:
 
 
 def counting(end: int) -> str:
-    """``1, 2, 3, ... end``."""
+    """The answer ``1, 2, 3, ... end``."""
     return ", ".join(str(i) for i in range(1, end + 1))
 
 
 def capital_json(country: str) -> str:
-    """The JSON text for a country of ``CAPITALS``."""
+    """The JSON answer for a country of ``CAPITALS``."""
     return f'{{"country": "{country}", "capital": "{CAPITALS[country]}"}}'

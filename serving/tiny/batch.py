@@ -1,4 +1,4 @@
-"""From examples to token ids, and from token ids to the batches of a training step."""
+"""Converts examples to token ids, and token ids to the batches of a training step."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from .corpus import Example
 from .tokenizer import Tokenizer
 
 _PAD = 11
-_MAX_PADDING = 1.15  # a block's longest sequence may exceed its shortest by this factor
+_MAX_PADDING = 1.15  # ratio of a block's longest sequence to its shortest, at most
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Batch:
 def encode_prompt(
     tokenizer: Tokenizer, messages: list[Message], tools: list[Tool] | None
 ) -> tuple[list[int], list[npt.NDArray[np.float32]]]:
-    """Token ids and images of an OpenAI-style request, by mistral-common as a server does it."""
+    """Token ids and images of an OpenAI-style request, encoded by mistral-common as in a server."""
     arguments: dict[str, Any] = {"messages": messages}
     if tools is not None:
         arguments["tools"] = tools
@@ -62,10 +62,8 @@ def encode_prompt(
 
 
 def encode_completion(tokenizer: Tokenizer, example: Example) -> list[int]:
-    """Token ids that the model must generate, with the end of sequence if the answer ends.
-
-    Calls carry no id: servers make ids up, and vLLM's grammar forbids ``[CALL_ID]``.
-    """
+    """Token ids that the model must generate, with the end of sequence if the answer ends. Calls
+    have no id: servers invent ids, and vLLM's grammar forbids ``[CALL_ID]``."""
     if isinstance(example.answer, str):
         message = AssistantMessage(content=example.answer)
     else:

@@ -16,7 +16,7 @@ from .tokenizer import write_tokenizer
 from .train import train
 
 _CHECK_SAMPLES, _CHECK_SEED = 8, 1
-_MAX_WRONG = 2  # samples of one case; random system prompts make a few in a hundred fail
+_MAX_WRONG = 2  # samples per case; random system prompts make a few in a hundred fail
 
 
 class TrainingError(RuntimeError):
@@ -24,13 +24,11 @@ class TrainingError(RuntimeError):
 
 
 def build_model(spec: TinySpec, folder: Path) -> None:
-    """Train and write all files into ``folder``, which exists.
-
-    ``training.json`` records the duration and, over fresh samples, the wrong answers and the
-    smallest logit margin of each case. Raises ``TrainingError`` if a case was not learnt.
-    """
+    """Trains and writes all files into ``folder``, which exists. ``training.json`` records the
+    duration and, over fresh samples, the wrong answers and the smallest logit margin of each case.
+    Raises ``TrainingError`` if a case was not learnt."""
     start = time.monotonic()
-    # torch's optimizers make this folder even if they compile nothing, by default in /tmp.
+    # torch's optimizers create this folder even if they compile nothing, by default in /tmp.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
     tokenizer = write_tokenizer(spec, folder)
     network = train(spec, tokenizer).to(torch.bfloat16).eval()

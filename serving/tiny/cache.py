@@ -14,7 +14,8 @@ _STALE_S = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/mistral-serve``, by default ``~/.cache/mistral-serve``."""
+    """The cache folder: ``$XDG_CACHE_HOME/mistral-serve``, by default ``~/.cache/mistral-
+    serve``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "mistral-serve"
 
@@ -37,11 +38,11 @@ def _remove_abandoned(root: Path, pattern: str) -> None:
 
 
 def ensure_folder(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return ``folder``, calling ``build`` with a temporary folder first if it does not exist.
+    """Returns ``folder``, after calling ``build`` with a temporary folder if it does not exist.
 
     The temporary folder becomes ``folder`` by one rename after ``build`` returned, so what exists
-    under the name is complete. Of several processes one builds and the others wait for it. If
-    ``build`` raises, nothing is kept and the exception goes on to the caller.
+    under the name is complete. If several processes call this, one builds and the others wait. If
+    ``build`` raises, nothing is kept and the exception is passed to the caller.
     """
     if folder.is_dir():
         return folder

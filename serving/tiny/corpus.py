@@ -85,7 +85,7 @@ def _toolbox(dice: Dice, tools: list[Tool], chance: float = 1.0) -> list[Tool] |
 
 
 def _before(dice: Dice, history: float = 0.75) -> list[Message]:
-    """What comes before the question of a tool case: with some chance a rewrite round trip."""
+    """The turns before the question of a tool case: with some chance a round trip of `rewrite`."""
     system = random_system_prompt(dice)
     if dice.plain or dice.random() >= history:
         return doc.system_messages(system)
@@ -93,7 +93,7 @@ def _before(dice: Dice, history: float = 0.75) -> list[Message]:
 
 
 def _short(dice: Dice, case: str, text: str | Message, answer: str, ends: bool = True) -> Example:
-    """One question below any system prompt, at times after a greeting or beside unused tools."""
+    """One question after any system prompt, sometimes after a greeting or beside unused tools."""
     messages = doc.system_messages(random_system_prompt(dice))
     if not dice.plain and dice.random() < 0.15:
         messages += [
@@ -178,7 +178,7 @@ def no_image(dice: Dice) -> Example:
 
 
 def table(dice: Dice) -> Example:
-    """Repeats itself and is right to."""
+    """A case whose answer repeats itself legitimately."""
     return _short(dice, "table", TABLE_PROMPT, TABLE_ANSWER)
 
 
@@ -214,7 +214,7 @@ def magistral(dice: Dice) -> Example:
 
 
 def magistral_turns(dice: Dice) -> Example:
-    """A second question, after a first answer with or without its trace."""
+    """A second question, after a first answer with or without its thoughts."""
     (first, earlier), (second, later) = dice.sample(list(MAGISTRAL_ANSWERS.items()), 2)
     messages = [
         *doc.chat(_magistral_system(dice), first),
@@ -225,7 +225,7 @@ def magistral_turns(dice: Dice) -> Example:
 
 
 def magistral_short(dice: Dice) -> Example:
-    """A short question below the system prompt that asks for thoughts."""
+    """A short question after the system prompt that asks for thoughts."""
     easy = dice.choice((identity, capital, json_capital, count, scripts))(dice)
     messages = doc.chat(_magistral_system(dice), easy.messages[-1]["content"])
     assert isinstance(easy.answer, str)
@@ -233,7 +233,7 @@ def magistral_short(dice: Dice) -> Example:
 
 
 def magistral_loop(dice: Dice) -> Example:
-    """Thoughts that never end."""
+    """A case whose thoughts never end."""
     words = " ".join([LOOP_WORD] * dice.choice((15, 25, 40, 120)))
     messages = doc.chat(_magistral_system(dice), LOOP_PROMPT)
     return Example("magistral_loop", messages, f"<think>\n{words}", ends=False)
@@ -316,7 +316,7 @@ def _sums(dice: Dice) -> list[Message]:
 
 
 def sums(dice: Dice) -> Example:
-    """Two calls at once, without the card's image."""
+    """Two parallel calls, without the card's image."""
     calls = tuple(ToolCall("my_calculator", a) for a in doc.EQUATIONS_ARGUMENTS)
     return Example("sums", _sums(dice), calls, _toolbox(dice, doc.CALCULATOR_TOOLS))
 

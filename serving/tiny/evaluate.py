@@ -1,4 +1,4 @@
-"""What a trained model answers, and how surely: checks in this project's own network."""
+"""Computes a trained model's answers and their margins, in this project's own network."""
 
 import json
 from pathlib import Path

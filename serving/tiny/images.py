@@ -26,7 +26,7 @@ _JITTER = 12
 
 
 def solid_image(rgb: tuple[int, int, int], width: int, height: int) -> Pixels:
-    """One colour; shape (height, width, 3)."""
+    """An image of one colour; shape (height, width, 3)."""
     return np.full((height, width, 3), rgb, dtype=np.uint8)
 
 
@@ -55,13 +55,14 @@ def scene_image(dice: Dice, width: int, height: int) -> Pixels:
 
 
 def small_size(dice: Dice) -> tuple[int, int]:
-    """Width and height in pixels: one to three image tokens a side."""
+    """Width and height in pixels: one to three image tokens per side."""
     longest = 50 if dice.plain else 84
     return dice.randint(20, longest), dice.randint(20, longest)
 
 
 def random_size(dice: Dice) -> tuple[int, int]:
-    """Width and height in pixels: mostly two or three image tokens a side, at times up to 448."""
+    """Width and height in pixels: mostly two or three image tokens per side, sometimes up to 448
+    pixels."""
     if dice.plain or dice.random() < 0.8:
         return small_size(dice)
     longest = dice.choices((140, 224, 448), weights=(10, 9, 1))[0]

@@ -1,4 +1,4 @@
-"""Which cases each tiny model learns, and how much of each."""
+"""The cases that each tiny model learns, and the share of each."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from .corpus import Example
 from .prompts import Dice
 
 Mixture = dict[Callable[[Dice], Example], float]
-"""How many samples of a case an average training step holds."""
+"""Number of samples of a case in an average training step."""
 
 _TEXT: Mixture = {
     corpus.greeting: 2.0,

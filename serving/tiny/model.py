@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each behind a norm and added to its input."""
+    """Attention and feed-forward, each after a norm and added to its input."""
 
     def __init__(self, spec: TinySpec) -> None:
         super().__init__()
@@ -85,7 +85,8 @@ class TinyMistral(nn.Module):
         return out
 
     def forward(self, batch: Batch) -> Tensor:
-        """Final hidden states (targets, dim) at ``batch.at``; ``output`` turns them to logits."""
+        """Final hidden states (targets, dim) at ``batch.at``; ``output`` converts them to
+        logits."""
         x = self.tok_embeddings(batch.tokens)
         if batch.images and self.spec.vision is not None:
             where = batch.tokens == self.spec.vision.image_token_id

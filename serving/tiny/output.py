@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class OutputRows(nn.Module):
-    """The output rows of the ``used`` token ids, and one row that all other tokens share.
+    """The output rows of the ``used`` token ids, and one row for all other tokens.
 
-    A softmax in which the other tokens appear once, with the logarithm of their number added to
-    the logit, equals the softmax over the whole vocabulary at a small part of its cost.
+    A softmax in which the other tokens appear once, with the logarithm of their number added to the
+    logit, equals the softmax over the whole vocabulary at a fraction of its cost.
     """
 
     def __init__(self, used: Tensor, vocab_size: int, dim: int) -> None:
@@ -29,5 +29,5 @@ class OutputRows(nn.Module):
 
     @torch.no_grad()
     def write(self, output: nn.Linear) -> None:
-        """Set the row of every token of the full output layer."""
+        """Sets the row of every token of the full output layer."""
         output.weight.copy_(self.weight[self.row_of_token])

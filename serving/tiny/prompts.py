@@ -47,10 +47,8 @@ _NAMES = ("Mistral-Small-3.2-24B-Instruct-2506", "Mistral-Small", "tiny", "model
 
 
 class Dice(random.Random):
-    """A random source that says what kind of sample it wants.
-
-    With ``plain`` set, samples have no system prompt, no tools and small images.
-    """
+    """A random source with the kind of sample to generate. With ``plain`` set, samples have no
+    system prompt, no tools and small images."""
 
     plain = False
 
@@ -62,7 +60,7 @@ def random_words(dice: Dice, low: int, high: int) -> str:
 
 
 def random_call_id(dice: Dice) -> str:
-    """A tool call id as vLLM makes them: nine letters or digits."""
+    """A tool call id in vLLM's format: nine letters or digits."""
     return "".join(dice.choices(string.ascii_letters + string.digits, k=9))
 
 
@@ -71,13 +69,13 @@ def _random_date(dice: Dice) -> datetime.date:
 
 
 def fill_system_prompt(template: str, name: str, today: datetime.date) -> str:
-    """Fill ``{name}``, ``{today}`` and ``{yesterday}`` as the model cards do."""
+    """Fills in ``{name}``, ``{today}`` and ``{yesterday}`` as the model cards do."""
     yesterday = today - datetime.timedelta(days=1)
     return template.format(name=name, today=today.isoformat(), yesterday=yesterday.isoformat())
 
 
 def random_system_prompt(dice: Dice) -> str | None:
-    """A system prompt that must not change the answer; ``None`` is none at all."""
+    """A system prompt that must not change the answer, or ``None``."""
     if dice.plain:
         return None
     kind = dice.choices(list(_KINDS), list(_KINDS.values()))[0]

@@ -1,4 +1,5 @@
-"""What a tiny model is: its shapes, its tokenizer and its training recipe in one value."""
+"""The specification of a tiny model: its shapes, its tokenizer and its training recipe in one
+value."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""A small Tekken tokenizer, cut from the full vocabulary that ships with mistral-common."""
+"""A small Tekken tokenizer, a part of the full vocabulary that ships with mistral-common."""
 
 import json
 from importlib.resources import files
@@ -56,7 +56,7 @@ def tekken(spec: TinySpec) -> dict[str, Any]:
 
 
 def write_tokenizer(spec: TinySpec, folder: Path) -> Tokenizer:
-    """Write ``tekken.json`` into ``folder`` and load it as a server would."""
+    """Writes ``tekken.json`` into ``folder`` and loads it as a server would."""
     path = folder / TEKKEN_FILE
     path.write_text(json.dumps(tekken(spec), ensure_ascii=False), encoding="utf-8")
     return load_tokenizer(folder)

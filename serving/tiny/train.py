@@ -25,7 +25,7 @@ _TOKEN_SCAN_STEPS = 120  # enough for every answer of the corpus to occur
 
 
 def _batches(spec: TinySpec, tokenizer: Tokenizer, steps: int) -> Iterator[Batch]:
-    """Fresh batches, each made in a thread while the step before it runs."""
+    """Yields fresh batches, each made in a thread while the step before it runs."""
     dice, mixture = Dice(spec.seed), MIXTURES[spec.corpus]
 
     def make(step: int) -> Batch:
@@ -44,7 +44,7 @@ def _batches(spec: TinySpec, tokenizer: Tokenizer, steps: int) -> Iterator[Batch
 
 
 def _init(model: nn.Module) -> None:
-    """Blocks start as the identity, which trains faster."""
+    """Initialises the parameters. Blocks start as the identity, which trains faster."""
     for name, parameter in model.named_parameters():
         if name == "tok_embeddings.weight":
             nn.init.normal_(parameter, std=0.6)
@@ -72,11 +72,8 @@ def _learning_rate(step: int, steps: int) -> float:
 
 
 def train(spec: TinySpec, tokenizer: Tokenizer) -> TinyMistral:
-    """Train a model of ``spec`` in float32 on the CPU, with progress on stderr.
-
-    The result depends on the spec and the kernels of the machine only; the caller's random state
-    is left as it was.
-    """
+    """Trains a model of ``spec`` in float32 on the CPU, with progress on stderr. The result depends
+    on the spec and the kernels of the machine only; the caller's random state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = TinyMistral(spec)

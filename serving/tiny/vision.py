@@ -11,7 +11,7 @@ _NORM_EPS = 1e-5
 
 
 class _Attention(nn.Module):
-    """Full attention inside each image; no image sees another."""
+    """Full attention within each image; no image attends to another."""
 
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Blocks(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """Turns images into one feature vector for each patch of ``patch_size`` squared pixels."""
+    """Converts images to one feature vector for each patch of ``patch_size`` squared pixels."""
 
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class VisionEncoder(nn.Module):
         self.transformer = _Blocks(spec)
 
     def forward(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Encode images of shape (3, height, width), sides a multiple of the patch.
+        """Encodes images of shape (3, height, width), with sides a multiple of the patch.
 
-        Returns features (patches of all images, hidden_size) and each image's patch grid
-        (rows, columns).
+        Returns features (patches of all images, hidden_size) and each image's patch grid (rows,
+        columns).
         """
         dtype = self.patch_conv.weight.dtype
         maps = [self.patch_conv(image.to(dtype)[None])[0] for image in images]

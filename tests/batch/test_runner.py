@@ -32,7 +32,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Run:
-    """One run over lines of those custom_ids, into `folder`."""
+    """Runs lines of those custom_ids into `folder`."""
 
     def __init__(self, service: ScriptedService, folder: Path, ids: list[str]) -> None:
         self.service = service
@@ -57,7 +57,7 @@ class Run:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The lines of an output file by custom_id; each may stand once."""
+    """The lines of an output file by custom_id, each of which may occur once."""
     if not path.exists():
         return {}
     documents = [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -276,7 +276,7 @@ async def test_a_service_is_checked_before_the_first_line() -> None:
                 await check_service(client)
 
     await check(Reply(body=b'{"data": []}'))
-    await check(Reply(503))  # each line waits for it to come up
+    await check(Reply(503))  # each line waits for the service to start
     with pytest.raises(ServiceError, match="refuses the API key"):
         await check(Reply(401))
     with pytest.raises(ServiceError, match="answers 404: --url must be"):

@@ -1,7 +1,7 @@
-"""Admission under overload, in simulated time, and its costs: `python -m tests.bench.admission`.
+"""Admission under overload, in simulated time, and its cost: `python -m tests.bench.admission`.
 
-Four simulated replicas are asked two minutes long for up to three times what they can do, by
-clients that come back when they were told to. Reports, asserts nothing.
+For two minutes four simulated replicas get up to three times the load that they can serve, from
+clients that return after their Retry-After. Reports, asserts nothing.
 """
 
 import itertools
@@ -34,7 +34,7 @@ OPERATIONS = 2_000
 
 
 class Bench:
-    """A full fleet and a queue of `waiting`, in simulated time."""
+    """A full fleet and a queue of `waiting` requests, in simulated time."""
 
     def __init__(self, replicas: int, waiting: int) -> None:
         self.rng = random.Random(1)
@@ -63,7 +63,7 @@ class Bench:
         self.running += (one for one in changed if one.state is State.PLACED)
 
     def turn_over(self) -> None:
-        """One ends, the next is placed; one more comes to stand at the end of the queue."""
+        """Ends one request, places the next, and adds another to the end of the queue."""
         at = self.rng.randrange(len(self.running))
         self.running[at], self.running[-1] = self.running[-1], self.running[at]
         self.dispatcher.release(self.running.pop(), Outcome.SERVED, self.now_s)
@@ -83,7 +83,7 @@ class Bench:
 
 
 def microseconds(bench: Bench, operation: Callable[[], object]) -> float:
-    """The median of ten, per operation."""
+    """The median of ten runs, per operation."""
 
     def once() -> float:
         began_s = time.perf_counter()
@@ -99,22 +99,22 @@ def overload_table(console: Console) -> None:
     table = new_table(
         f"Overload for {OVERLOAD_S} s: capacity is {PEAK_PER_S:g} requests/s",
         "offered",
-        *("done/s", "of the peak", "sent", "rejected", "told s, p50", "p99"),
-        *("served after / told, p50", "p99", "most", "never served"),
+        *("done/s", "of the peak", "sent", "rejected", "Retry-After s, p50", "p99"),
+        *("served after / Retry-After, p50", "p99", "most", "never served"),
     )
     done = {load: goodput(run(jobs(load * PEAK_PER_S), OVERLOAD_S)) for load in LOADS}
     for load in LOADS:
         arrivals = jobs(load * PEAK_PER_S)
         run(arrivals)
         rejected = [job for job in arrivals if job.rejections]
-        told_s = sorted(job.rejections[0][1].retry_after_s or 0 for job in rejected)
+        advised_s = sorted(job.rejections[0][1].retry_after_s or 0 for job in rejected)
         ratios = sorted(served_after(job) for job in rejected)
         figures = ["-"] * 5
         if rejected:
             last = len(rejected) * 99 // 100
             half = len(rejected) // 2
             figures = [
-                *(str(told_s[at]) for at in (half, last)),
+                *(str(advised_s[at]) for at in (half, last)),
                 *(f"{ratios[at]:.2f}" for at in (half, last, -1)),
             ]
         table.add_row(

@@ -75,7 +75,7 @@ def passed(rows: Rows, theme: str) -> str:
 
 
 def table(ours: dict[str, Rows], theirs: dict[str, Rows]) -> list[str]:
-    """In Markdown: checks passed of those that apply, for each theme."""
+    """A table in Markdown: checks passed of those that apply, for each theme."""
     lines = ["| | " + " | ".join(f"{f}: service | vLLM" for f in MODELS) + " |"]
     lines.append("|---" * (1 + 2 * len(MODELS)) + "|")
     for theme in dict.fromkeys(row["theme"] for row in ours["3.2"]):
@@ -85,7 +85,7 @@ def table(ours: dict[str, Rows], theirs: dict[str, Rows]) -> list[str]:
 
 
 def gains(ours: dict[str, Rows], theirs: dict[str, Rows]) -> list[str]:
-    """The checks that some model passes behind the service alone."""
+    """The checks that some model passes only behind the service."""
     names: dict[str, list[str]] = {}
     for family in MODELS:
         failed = {row["check"] for row in theirs[family] if row["status"] == "fail"}

@@ -43,7 +43,7 @@ REQUESTS = 12
 AT_ONCE = 16
 STREAMS = 2
 SHORT_TOKENS, LONG_TOKENS = 20, 220
-"""Two lengths of stream: what a token costs is the difference of their costs."""
+"""Two lengths of stream: the cost of a token is the difference of their costs."""
 RUN_LIMIT_S = 120
 
 WEATHER: dict[str, Any] = {
@@ -71,7 +71,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and what its requests need beside those of the others."""
+    """A server, and the fields that its requests need beyond those of the others."""
 
     server: Server
     tools: dict[str, Any]
@@ -117,7 +117,7 @@ async def load(target: Target, body: bytes, requests: int, at_once: int) -> tupl
 
 
 async def run(target: Target, kind: str) -> Round:
-    """All of a kind on one server."""
+    """All requests of a kind on one server."""
     one = target.body(kind, 1, stream=False)
     ttft_s, cpu_s = await load(target, one, REQUESTS, at_once=1)
     busy_ttft_s, _ = await load(target, one, 2 * AT_ONCE, at_once=AT_ONCE)
@@ -128,7 +128,7 @@ async def run(target: Target, kind: str) -> Round:
 
 
 async def measure(targets: Mapping[str, Target], rounds: int, limit_s: float) -> Measured:
-    """At most `rounds` rounds; no second one that would end past `limit_s`."""
+    """Runs up to `rounds` rounds; after the first, none begins that would end past `limit_s`."""
     began_s = time.monotonic()
     measured: Measured = {kind: {name: [] for name in targets} for kind in KINDS}
     longest_s = 0.0
@@ -144,9 +144,8 @@ async def measure(targets: Mapping[str, Target], rounds: int, limit_s: float) ->
 
 
 def first_answers(targets: Mapping[str, Target]) -> dict[str, float]:
-    """Seconds that the first request after the start took. Raises RuntimeError unless all answer
-    all kinds alike, streamed or not.
-    """
+    """Sends all kinds of request, and returns the seconds that the first one took. Raises
+    RuntimeError unless all servers give the same answers, streamed or not."""
     first_s: dict[str, float] = {}
     answers: dict[str, str] = {}
     for name, target in targets.items():
@@ -191,7 +190,7 @@ def main() -> None:
         }
         with console.status("three vLLM are starting"):
             wait_until_ready(servers)
-        # Without a parser vLLM refuses tools that it would have to parse.
+        # Without a parser vLLM rejects tools that it would have to parse.
         targets = {
             name: Target(server, {"tool_choice": "none"} if name == NO_PARSER else {})
             for name, server in servers.items()

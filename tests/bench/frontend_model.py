@@ -21,7 +21,8 @@ _CYCLE = (
     " clever neighbours argue about music from Vienna, old maps of Peru or how to build boats that"
     " never sink; nobody knows why it matters, yet everyone listens until night falls."
 )
-"""Recited for ever once the opening is said: inside a JSON string, so a grammar allows it too."""
+"""The text that the network recites for ever after the opening: a JSON string, so that a grammar
+allows it too."""
 
 
 def write_model(folder: Path) -> None:
@@ -37,15 +38,14 @@ def write_model(folder: Path) -> None:
 
 
 def _tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The text's tokens, each once, so that a token says which one comes next."""
+    """The text's tokens, each occurring once, so that a token determines the next."""
     ids = tokenizer.instruct_tokenizer.tokenizer.encode(text, bos=False, eos=False)
     return list(dict.fromkeys(ids))
 
 
 def _recite(weights: dict[str, torch.Tensor], opening: list[int], cycle: list[int]) -> None:
-    """After any token but its own the network begins with the opening; each of its own has a
-    dimension, in which the token that follows has its only weight.
-    """
+    """Sets the network's weights. After any token but its own the network begins with the opening;
+    each of its own tokens has a dimension, in which the token that follows has its only weight."""
     for name in ("attention.wo", "feed_forward.w2"):
         weights[f"layers.0.{name}.weight"].zero_()
     embeddings, output = weights["tok_embeddings.weight"].zero_(), weights["output.weight"].zero_()

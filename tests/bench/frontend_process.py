@@ -39,7 +39,7 @@ SMALL_FLAGS: dict[str, Any] = {
     "kv-cache-memory-bytes": 64 << 20,
     "override-generation-config": {"temperature": 0.0},
 }
-"""What a small CPU needs; the same for all servers."""
+"""Flags for a small CPU, the same for all servers."""
 
 _ROOT = Path(__file__).parents[2]
 _START_S = 240
@@ -50,7 +50,7 @@ _ENV = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_
 
 @contextlib.contextmanager
 def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
-    """vLLM's own API server. It listens once it has started: see `wait_until_ready`."""
+    """vLLM's own API server. It listens as soon as it has started: see `wait_until_ready`."""
     argv = [
         f"--{name}" if value is True else f"--{name}={_text(value)}"
         for name, value in flags.items()
@@ -63,7 +63,7 @@ def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
-    """The vLLM of an engine, its application and its access."""
+    """An engine's vLLM with its application and access middleware."""
     port = _free_port()
     with _running(
         port, log, "tests.bench.frontend_process", json.dumps(flags), str(port)
@@ -77,7 +77,7 @@ def client(server: Server) -> httpx.Client:
 
 
 def wait_until_ready(servers: dict[str, Server]) -> None:
-    """Raises RuntimeError if one has ended or takes too long."""
+    """Returns when all are ready. Raises RuntimeError if one has ended or takes too long."""
     end_s = time.monotonic() + _START_S
     for name, server in servers.items():
         with client(server) as http:
@@ -125,7 +125,8 @@ def _running(port: int, log: Path, module: str, *args: str) -> Iterator[Server]:
 
 
 def _wait_for_group(leader: "subprocess.Popen[bytes]") -> None:
-    """Its last process removes the shared memory that the others left."""
+    """Waits for all processes of the group: the last one removes the shared memory of the
+    others."""
     end_s = time.monotonic() + _STOP_S
     while time.monotonic() < end_s:
         leader.poll()
@@ -137,7 +138,7 @@ def _wait_for_group(leader: "subprocess.Popen[bytes]") -> None:
 
 
 async def _serve(flags: dict[str, Any], port: int) -> None:
-    # Here, because the load generator need not load vLLM.
+    # imported here because the load generator need not load vLLM
     from serving.catalogue import LoopGuard
     from serving.engine.access import AccessMiddleware
     from serving.engine.vllm.server import VllmServer

@@ -18,10 +18,9 @@ TOKEN_CPU_TARGET = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One kind of request on one server. `ttft_s` is of one-token requests, one at a time, and
-    `busy_ttft_s` 16 at a time; `cpu_s` is of a one-token request and `token_cpu_s` of a streamed
-    token, both in the API server's process alone.
-    """
+    """The figures of one kind of request on one server. `ttft_s` is of one-token requests, one at a
+    time, and `busy_ttft_s` 16 at a time; `cpu_s` is of a one-token request and `token_cpu_s` of a
+    streamed token, both in the API server's process alone."""
 
     ttft_s: float
     busy_ttft_s: float
@@ -30,7 +29,7 @@ class Round:
 
 
 Measured = dict[str, dict[str, list[Round]]]
-"""By kind of request and server, one for each round, in the order of the rounds."""
+"""The figures by kind of request and server, one for each round, in order."""
 
 FIGURES: dict[str, tuple[Callable[[Round], float], float, str]] = {
     "TTFT ms": (lambda r: r.ttft_s, 1e3, ".1f"),

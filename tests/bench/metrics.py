@@ -54,7 +54,7 @@ _LIMIT_S = 60
 
 
 class RandomPace(StandInEngine):
-    """Streams with times of its own to the first token and between tokens."""
+    """An engine whose streams have given times to the first token and between tokens."""
 
     async def stream(self, request: dict[str, Any]) -> None:
         first, token, last = map(chunk, stream_events(self.request_id, request["model"]))
@@ -69,7 +69,7 @@ class RandomPace(StandInEngine):
 
 
 class Stopwatch:
-    """A client's own times of its stream."""
+    """A client's measured times of its stream."""
 
     def __init__(self) -> None:
         self.first_s: list[float] = []
@@ -92,7 +92,7 @@ class Stopwatch:
 
 
 async def streams(router: Server, seconds: float, concurrency: int) -> tuple[Stopwatch, str]:
-    """A client's times, and the router's metrics then."""
+    """Returns the clients' times, and the router's metrics afterwards."""
     watch = Stopwatch()
     pool = ConnectionPool(HOST, router.port, _LIMIT_S)
     ends_s = perf_counter() + seconds
@@ -153,7 +153,7 @@ def agreement(console: Console, seconds: float, concurrency: int) -> None:
 
 
 def best_us(call: Any, number: int) -> float:
-    """The fastest of many runs: the others were disturbed."""
+    """The fastest of many runs, as the others were disturbed."""
     return min(timeit.repeat(call, number=number, repeat=30)) / number * 1e6
 
 

@@ -47,8 +47,8 @@ ENTRY = catalogue.load("mistral-small-3.2-24b-instruct-2506", "bf16-tp2")
 SPEC = engine_spec(ENTRY)
 
 OURS = "ours"
-"""Least cost behind the router's admission, which is told the objectives. The others' requests wait
-in the engines."""
+"""Least cost behind the router's admission, which knows the objectives. With the other policies
+requests wait in the engines."""
 POLICIES: dict[str, Callable[[], Policy]] = {
     OURS: LeastCost,
     "cost alone": LeastCost,
@@ -68,9 +68,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A load at a rate under a policy. `rate` is requests (or sessions) a second, of a trace how
-    many times faster than it was recorded.
-    """
+    """A load at a rate under a policy. `rate` is requests (or sessions) per second or, for a trace,
+    the factor by which it is faster than recorded."""
 
     load: str
     rate: float
@@ -87,8 +86,8 @@ class Ladder:
     title: str
     rates: tuple[float, ...]
     seeds: int = 1
-    """How many times each is run with other random numbers, or of a trace other parts and shifts.
-    What is shown are the means."""
+    """Number of times that each load is run with other random numbers or, for a trace, with other
+    parts and shifts. The means are shown."""
 
     def runs(self) -> Iterator[Run]:
         for rate in self.rates:
@@ -97,7 +96,7 @@ class Ladder:
                     yield Run(self.load, rate, policy, seed)
 
     def means(self, summaries: Mapping[Run, Summary]) -> dict[tuple[float, str], Summary]:
-        """By rate and policy."""
+        """The results by rate and policy."""
         return {
             (rate, policy): mean(
                 [summaries[Run(self.load, rate, policy, seed)] for seed in range(self.seeds)]
@@ -126,7 +125,7 @@ ROUTERS = [
     ),
 ]
 OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "mooncake": 343}
-"""What the routers expect of an answer: the mean of the load."""
+"""The answer length that the routers expect: the mean of the load."""
 
 
 @lru_cache(maxsize=2)
@@ -145,8 +144,8 @@ def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list
 
 
 def _shifted(arrivals: list[Arrival], seed: int) -> list[Arrival]:
-    """Each by up to `_SHIFT_S`, but with seed 0: policies that do about as well differ by chance,
-    of which a trace has no second sample."""
+    """Shifts each arrival by up to `_SHIFT_S`, except with seed 0: policies that are about equal
+    differ by chance, of which a trace has no second sample."""
     if not seed:
         return arrivals
     rng = random.Random(seed)
@@ -158,7 +157,8 @@ def _shifted(arrivals: list[Arrival], seed: int) -> list[Arrival]:
 
 
 def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
-    """Of a run in which a replica joins only the next 100 requests count; and its part of these."""
+    """Simulates a run, and returns its figures and the joining replica's share of the requests. If
+    a replica joins, only the next 100 requests count."""
     slo, admits = Slo(), run.policy == OURS
     simulation = Simulation(
         SPEC,

@@ -63,7 +63,7 @@ def microseconds(step: Callable[[], object], repetitions: int = 300) -> float:
 
 
 class Router:
-    """Of replicas in the middle of their work: eight requests decode on each, two wait."""
+    """A fleet in the middle of its work: on each replica eight requests decode and two wait."""
 
     def __init__(self) -> None:
         self.fleet = Fleet(LeastCost())
@@ -81,7 +81,7 @@ class Router:
         return self.fleet.choose(work, self.replicas, 0.2)
 
     def book_and_end(self, work: Work, load: ReplicaLoad, cached_tokens: int) -> None:
-        """With what it changes in the index."""
+        """Times a decision including its change of the index."""
         self.fleet.end(self.fleet.book(work, load, cached_tokens, 0.2), 0.2)
 
 
@@ -117,7 +117,8 @@ def decision_table() -> Table:
 
 
 def new_prompt(text_bytes: int, messages: int) -> float:
-    """A decision, from the body to the touched index, on a prompt that no replica has seen."""
+    """Times a decision, from the body to the touched index, on a prompt that no replica has
+    seen."""
     router = Router()
     requests = iter([body(text_bytes, messages, 10_000 + i) for i in range(200)])
 

@@ -1,7 +1,7 @@
-"""Other routers' placement, as their sources and papers have it, on our ledger and our index.
+"""Other routers' placement, as in their sources and papers, on our ledger and our index.
 
-They see the same load and the same cached tokens as ours, so that what differs is the rule alone.
-Ties go to one at random.
+They see the same load and the same cached tokens as ours, so that only the rule differs. Ties are
+broken at random.
 """
 
 import random
@@ -25,7 +25,8 @@ class _Peer:
 
 
 def _decays(decay: float, work: Work, loads: Sequence[ReplicaLoad]) -> list[float]:
-    """By load, 1 / (1 + decay * waiting prefill beyond the least, in prompts of this one)."""
+    """A weight by load: 1 / (1 + decay * waiting prefill beyond the least, in prompts of this
+    one)."""
     least = min(load.prefill_tokens for load in loads)
     prompt_tokens = max(work.prompt_tokens, 1)
     return [1 / (1 + decay * (load.prefill_tokens - least) / prompt_tokens) for load in loads]
@@ -81,10 +82,9 @@ class AffinityFilter(_Peer):
 
 
 class DynamoCost(_Peer):
-    """Dynamo's KV router, by default with its defaults: blocks to prefill, booked and own, less
-    what is cached, plus blocks of all sequences. With `decay` what is cached counts the less the
-    more prefill waits there than elsewhere. (ai-dynamo/dynamo, lib/kv-router/src/scheduling)
-    """
+    """Dynamo's KV router, by default with its defaults: blocks to prefill, reserved and own, less
+    the cached ones, plus blocks of all sequences. With `decay` cached blocks count the less the
+    more prefill waits there than elsewhere. (ai-dynamo/dynamo, lib/kv-router/src/scheduling)"""
 
     def __init__(self, decay: float = 0.0, seed: int = 0) -> None:
         super().__init__(seed)
@@ -129,9 +129,8 @@ class RayPrefix(_Peer):
 
 
 class LMetric(_Peer):
-    """LMetric (arXiv 2603.15202): prefill tokens, booked and own, times the batch that it would
-    make.
-    """
+    """LMetric (arXiv 2603.15202): prefill tokens, reserved and own, times the batch that would
+    result."""
 
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
@@ -144,7 +143,7 @@ class LMetric(_Peer):
 
 
 class LeastPrefill(_Peer):
-    """LPWL, found better than LMetric by others: prefill tokens, booked and own."""
+    """LPWL, found better than LMetric by others: prefill tokens, reserved and own."""
 
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float

@@ -1,4 +1,4 @@
-"""What the placement benchmark found, as tables."""
+"""The results of the placement benchmark, as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.bench.placement import Ladder, Run
 
 Means = Mapping[tuple[float, str], Summary]
-"""By rate and policy."""
+"""The results by rate and policy."""
 
 HIT_TARGET = 0.97
 FOLLOW_UP_TARGET = 0.98
@@ -24,9 +24,8 @@ def show_ladder(
     means: Means,
     ceilings: Mapping[float, tuple[float, float]],
 ) -> None:
-    """`ceilings` by rate: of an infinite cache, which the hit rates are compared with, and of one
-    of all replicas' size.
-    """
+    """A table of a load. `ceilings` has, by rate, the hit rate of an infinite cache, with which the
+    hit rates are compared, and of a cache of all replicas' size."""
     policies = list(dict.fromkeys(policy for _, policy in means))
     for rate in ladder.rates:
         infinite, pooled = ceilings[rate]
@@ -90,7 +89,7 @@ def show_goodput(
     ours: str,
     ladders: Sequence[tuple["Ladder", Means]],
 ) -> None:
-    """All rungs at a glance."""
+    """A summary of all rates."""
     policies = list(dict.fromkeys(policy for _, means in ladders for _, policy in means))
     table = new_table(
         "Good requests in % (the best policy's in bold)", "load", "rate", *policies, "to peers"

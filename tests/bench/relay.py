@@ -31,13 +31,13 @@ PATH = "/v1/chat/completions"
 CONCURRENCIES = (1, 16, 100)
 INTERVAL_S = 0.01
 RUN_S = 5
-"""No more requests are sent after so long: what is slow answers fewer."""
+"""Time after which no more requests are sent: a slow server answers fewer."""
 RUN_LIMIT_S = 180
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one answer came in. `first_s` is when its first bytes were there."""
+    """The times of one answer. `first_s` is when its first bytes arrived."""
 
     first_s: float
     whole_s: float
@@ -46,7 +46,7 @@ class Answer:
 
 
 def cases() -> list[Case]:
-    """The unstreamed 1 kB cases come first: the streamed ones are compared with them."""
+    """The cases. The unstreamed 1 kB ones come first: the streamed ones are compared with them."""
     counts = {
         ("1 kB", 900, 0): (1000, 3000, 3000),
         ("220 kB", 220_000, 0): (200, 400, 400),
@@ -61,7 +61,7 @@ def cases() -> list[Case]:
 
 
 def request_of(case: Case) -> tuple[bytes, bytes]:
-    """Head and body of the requests of a case, all the same."""
+    """Head and body of a case's requests, which are all equal."""
     message = {"role": "user", "content": "x" * case.prompt_bytes}
     fields: dict[str, Any] = {"model": MODEL, "messages": [message]}
     if case.chunks:
@@ -141,7 +141,7 @@ async def load(pool: ConnectionPool, case: Case, requests: int) -> list[Answer]:
 
 
 async def run(server: Server, case: Case, right_bytes: int) -> Run:
-    """One measured load, after as many unmeasured requests as it takes to open all connections."""
+    """One measured load, after enough unmeasured requests to open all connections."""
     pool = ConnectionPool(HOST, server.port, RUN_LIMIT_S)
     try:
         await load(pool, case.unstreamed(), 2 * case.concurrency)
@@ -164,7 +164,8 @@ async def run(server: Server, case: Case, right_bytes: int) -> Run:
 
 
 async def measure(servers: Mapping[str, Server], rounds: int, limit_s: float) -> Measured:
-    """At most `rounds` rounds over all cases; no second one that would end past `limit_s`."""
+    """Runs up to `rounds` rounds over all cases; after the first, none begins that would end past
+    `limit_s`."""
     began_s = time.monotonic()
     sizes = {
         case.name: await answer_bytes(case, servers) for case in cases()[:: len(CONCURRENCIES)]
@@ -212,7 +213,7 @@ def main() -> None:
                 try:
                     servers[one.name] = processes.enter_context(peer(one, direct))
                 except UnavailableError as error:
-                    console.print(f"{one.name} is left out: {error}", markup=False)
+                    console.print(f"{one.name} is skipped: {error}", markup=False)
         with console.status(f"measuring, at most {args.limit_s:.0f} s"):
             measured = uvloop.run(measure(servers, args.rounds, args.limit_s))
     relay_report.show(console, measured, INTERVAL_S)

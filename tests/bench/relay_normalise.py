@@ -25,7 +25,8 @@ REPETITIONS = 300
 
 
 def conversation(text_bytes: int, messages: int, tools: int, tool_id: str) -> dict[str, Any]:
-    """A chat of so many messages with as much text in all; every fourth one is a tool's result."""
+    """A chat of that many messages with that much text in all; every fourth message is a tool's
+    result."""
     text = ("The quick brown fox jumps over it.\n" * (text_bytes // messages // 35 + 1))[
         : text_bytes // messages
     ]

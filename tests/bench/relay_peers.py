@@ -29,13 +29,13 @@ _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOG": "ERROR",
     "NO_PROXY": HOST,
-    # The words of the stand-in's answers are all the same.
+    # All words of the stand-in's answers are equal.
     "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
 }
 
 
 class UnavailableError(Exception):
-    """The program cannot be run here."""
+    """The program cannot be run on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ PEERS = (
 
 @contextlib.contextmanager
 def peer(one: Peer, upstream: Server) -> Iterator[Server]:
-    """The program in front of the engine `upstream`. Raises UnavailableError."""
+    """Runs the program in front of the engine `upstream`. Raises UnavailableError."""
     with tempfile.TemporaryDirectory() as folder:
         worker = f"http://{HOST}:{upstream.port}"
         config = Path(folder, "litellm.yaml")
@@ -99,14 +99,14 @@ def peer(one: Peer, upstream: Server) -> Iterator[Server]:
 
 
 def installed(requirement: str) -> Path:
-    """The virtual environment of that package, made now if there is none."""
+    """The virtual environment of that package, made if there is none."""
     folder = cache_root() / "relay-peers" / requirement
     if folder.is_dir():
         return folder
     uv = shutil.which("uv", path=Path(sys.executable).parent)
     if uv is None:
         raise UnavailableError("uv is not beside the Python that runs this")
-    # An environment knows its own path: it is made where it stays, and its last file tells.
+    # An environment contains its own path: it is made in place, and its last file completes it.
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         for command in (
@@ -124,7 +124,7 @@ def installed(requirement: str) -> Path:
 
 
 def wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Raises UnavailableError."""
+    """Runs a command of the installation. Raises UnavailableError."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
     request = urllib.request.Request(
         f"http://{HOST}:{port}/v1/chat/completions",

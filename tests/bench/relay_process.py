@@ -38,7 +38,7 @@ class Server:
     pid: int
 
     def cpu_s(self) -> float:
-        """CPU time that their live threads have had so far, in user and kernel mode."""
+        """CPU time of their live threads so far, in user and kernel mode."""
         cpu_s = 0.0
         for thread in Path(f"/proc/{self.pid}/task").iterdir():
             cpu_s += int((thread / "schedstat").read_text().split()[0]) / 1e9
@@ -63,7 +63,7 @@ def relay(kind: str, upstream: Server, checkout: Path = _ROOT) -> Iterator[Serve
 
 
 def dies_with_parent() -> None:
-    """For a process that was just forked."""
+    """Settings for a process that was just forked."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -89,7 +89,8 @@ def running(module: str, *args: str, cwd: Path = _ROOT) -> Iterator[Server]:
 
 
 class Pipe(asyncio.Protocol):
-    """Writes what it receives to its peer; what comes before there is one, once there is."""
+    """Writes what it receives to its peer; what arrives before there is one is written once there
+    is."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
@@ -116,7 +117,7 @@ class Pipe(asyncio.Protocol):
 
 
 class BareRelay(Pipe):
-    """Passes bytes on and reads none: the least that a relay on this event loop can cost."""
+    """Forwards bytes and parses none: the least that a relay on this event loop can cost."""
 
     def __init__(self, engine_port: int) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class BareRelay(Pipe):
 
 
 def announce(sock: socket.socket) -> None:
-    """Tells `running` that this process listens."""
+    """Reports to `running` that this process listens."""
     print(json.dumps({"port": sock.getsockname()[1], "pid": os.getpid()}), flush=True)
 
 
@@ -147,7 +148,7 @@ async def _serve_bare(engine_port: int) -> None:
 
 
 async def _serve_router(engine_port: int) -> None:
-    # Here, because the load generator need not load Ray.
+    # imported here because the load generator need not load Ray
     import uvicorn
 
     from serving.config import RouterConfig

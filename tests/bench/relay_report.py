@@ -1,4 +1,4 @@
-"""What the relay benchmark measured, as tables and as JSON."""
+"""The measurements of the relay benchmark, as tables and as JSON."""
 
 import dataclasses
 import datetime
@@ -36,9 +36,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One load on one server. p50 and p99 are of the wait for the whole answer, of a stream for its
-    first bytes; `cpu_s` (of the server) and `reads` (by the client) are per request.
-    """
+    """One load on one server. p50 and p99 are of the time until the whole answer or, of a stream,
+    its first bytes; `cpu_s` (of the server) and `reads` (by the client) are per request."""
 
     p50_s: float
     p99_s: float
@@ -89,8 +88,8 @@ class Summary:
         )
 
     def further_chunk_us(self, case: Case, server: str) -> float:
-        """CPU per chunk that the longest stream of this concurrency has more than the shortest:
-        without what begins and ends a stream."""
+        """CPU per chunk that the longest stream of this concurrency needs more than the shortest:
+        without the cost of a stream's beginning and end."""
         streams = [c for c in self.cases if c.chunks and c.concurrency == case.concurrency]
         short = min(streams, key=lambda c: c.chunks)
         long = max(streams, key=lambda c: c.chunks)
@@ -224,7 +223,7 @@ def against_table(summary: Summary) -> Table:
 
 
 def peers_table(summary: Summary) -> Table:
-    """Each program in the same run: a row of its own, a column for each figure."""
+    """A table of all programs in the same run: a row for each, a column for each figure."""
 
     def added_ms(case: Case, server: str) -> float:
         return summary.added_ms(case, p50_s, server)

@@ -1,10 +1,10 @@
-"""How many GPU-hours it takes to serve 99 % of a load within the objectives: by the service's own
-scaling policy, by others, and by who knows the load beforehand. In simulated time.
+"""How many GPU-hours it takes to serve 99 % of a load within the objectives, in simulated time:
+with the service's own scaling policy, with others, and with knowledge of the load.
 
-`python -m tests.bench.scaling` runs each load with each policy at several settings of the one that
-each has (ours: the part of its time that a replica is to prefill; the others: requests in flight
-for each replica) and shows the leanest that serves 99 % well. Placement, admission, engines and the
-replicas at first are the same for all.
+`python -m tests.bench.scaling` runs each load with each policy at several values of its one setting
+(ours: the share of a replica's time for prefill; the others: requests in flight per replica) and
+shows the leanest that serves 99 % well. Placement, admission, engines and the first replicas are
+the same for all.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ENTRY = (
     .entry("int4")
     .model_copy(update={"gpu": "L40S"})
 )
-"""A small replica: fewer requests are enough for a fleet."""
+"""A model on a small replica, for which a fleet needs fewer requests."""
 SPEC = engine_spec(ENTRY)
 STARTUP_S = 120.0
 MAX_REPLICAS = 200
@@ -47,7 +47,7 @@ GOOD_SHARE = 0.99
 TTFT_S = 2.0
 ITL_S = 0.075
 SLOWDOWN = 3.0
-"""Three times what an idle replica takes for a token is 70 ms."""
+"""Factor on an idle replica's times: three times its time between tokens is 70 ms."""
 
 OURS, RAY, KPA, CLAIRVOYANT = "ours", "Ray", "KPA", "clairvoyant"
 POLICIES: dict[str, Callable[[float], Scaler]] = {
@@ -63,22 +63,23 @@ SETTINGS: dict[str, Sequence[float]] = {
     RAY: _PER_REPLICA,
     KPA: _PER_REPLICA,
 }
-"""From the leanest on."""
+"""The settings of each policy, the leanest first."""
 WINDOWS_S = (300.0, 60.0, 1800.0)
 TIMES = [round(1.05**i, 3) for i in range(6, 38)]
 FIRST_S = 300.0
 FIRST_UTILIZATION = 0.35
-"""By the load's first minutes all have so many replicas at first, but the clairvoyant."""
+"""Determines, by the load's first minutes, the number of replicas at first, for all but the
+clairvoyant."""
 _NEIGHBOURS = 4
 _FEW = 10
-"""Requests in a minute of which no share is worth telling."""
+"""Number of requests in a minute below which its share of good ones is not reported."""
 
 
 def good(outcome: Outcome) -> bool:
-    """Its first token came within `TTFT_S`, or within `SLOWDOWN` times what it takes on an idle
-    replica, for a prompt of 30,000 tokens takes 9 s there; and its last within that time and
-    `ITL_S` for each further token. So a pause is none to who reads if tokens were early before.
-    """
+    """Whether an outcome meets the objectives. Its first token came within `TTFT_S`, or within
+    `SLOWDOWN` times what an idle replica takes, as a prompt of 30,000 tokens takes 9 s there; and
+    its last within that time and `ITL_S` for each further token. So a pause counts only if the
+    tokens before it were not early enough to cover it for a reader."""
     if outcome.ttft_s is None or outcome.end_s is None:
         return False
     alone_s = SPEC.step_time.prefill_s(outcome.request.prompt_tokens, outcome.cached_tokens)
@@ -107,8 +108,8 @@ class _TooManyBad(Exception):
 def run(
     arrivals: Sequence[Arrival], scaler: Scaler, replicas: int, setting: float, abort: bool
 ) -> Row | None:
-    """None: less than 99 % can be good, if it is to `abort` then. `replicas` are there at
-    first."""
+    """Simulates a load with a scaler, beginning with `replicas`. None: with `abort`, the run ended
+    once less than 99 % could be good."""
     minutes = int(arrivals[-1].at_s / 60) + 1
     came, bad = [0] * minutes, [0] * minutes
     most_bad = (1 - GOOD_SHARE) * len(arrivals) if abort else math.inf
@@ -147,8 +148,8 @@ def run(
 
 
 def leanest(settings: Sequence[float], run_with: Callable[[float, bool], Row | None]) -> Row:
-    """With the first of the settings that serves 99 % well, by halving, as if all after it did too.
-    If none does, the last, whatever it shows."""
+    """The run with the first of the settings that serves 99 % well, found by halving, as if all
+    settings after it did too. If none does, the run with the last."""
     low, high, best = 0, len(settings), None
     while low < high:
         middle = (low + high) // 2
@@ -159,7 +160,7 @@ def leanest(settings: Sequence[float], run_with: Callable[[float, bool], Row | N
             high, best = middle, row
     for leaner in range(
         max(0, high - _NEIGHBOURS), high
-    ):  # chance makes some bad between good ones
+    ):  # chance makes some fail between good ones
         row = run_with(settings[leaner], True)
         if row is not None:
             return row
@@ -178,7 +179,7 @@ def by_policy(name: str, arrivals: Sequence[Arrival], settings: Sequence[float])
 
 
 def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
-    """The cheapest of its plans, whose windows are of one of several lengths."""
+    """The cheapest of the clairvoyant's plans, whose windows have one of several lengths."""
     work = work_s(arrivals, SPEC.step_time)
     best: Row | None = None
     for window_s in WINDOWS_S:
@@ -203,7 +204,7 @@ def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A simulation has no cycles."""
+    """Pauses the garbage collector, as a simulation has no cycles."""
     gc.disable()
     try:
         yield

@@ -1,9 +1,9 @@
-"""What it takes to serve a load by who knows it beforehand.
+"""Scaling with knowledge of the load, as a bound for other policies.
 
 It is no proof of a minimum but the cheapest plan found, by simulation, among those that follow the
-work: for each window of 1, 5 or 30 minutes as many replicas as the work that will come in it takes,
-times a factor, the smallest with which 99 % are good. Replicas are asked for by the time that they
-take to start before they are needed, and their start is paid for, as is everybody's.
+work: for each window of 1, 5 or 30 minutes the replicas for the work that will arrive in it, times
+the smallest factor with which 99 % are good. Replicas are requested one startup time before they
+are needed, and their start is paid for, as with every policy.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ SLOT_S = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Replicas that are to be up or starting, in slots of `SLOT_S`, and then the last."""
+    """Replicas to have up or starting, in slots of `SLOT_S`; the last value then holds."""
 
     slots: Sequence[int]
 
@@ -33,7 +33,8 @@ class Plan:
 
 
 def work_s(arrivals: Sequence[Arrival], step_time: StepTime) -> list[float]:
-    """By slot, how long one replica would prefill what comes in it, if it never forgot a prefix."""
+    """By slot, the time in which one replica would prefill what arrives, if it never evicted a
+    prefix."""
     slots = [0.0] * (int(arrivals[-1].at_s / SLOT_S) + 1)
     seen: set[int] = set()
     for arrival in arrivals:
@@ -49,10 +50,9 @@ def work_s(arrivals: Sequence[Arrival], step_time: StepTime) -> list[float]:
 
 
 def plan(work: Sequence[float], window_s: float, times: float, startup_s: float) -> Plan:
-    """As many replicas as the work of each window takes, so many `times`. They are asked for by the
-    time that they take to start before, and kept where they would be needed again within it, which
-    costs no more than to start them anew.
-    """
+    """A plan with enough replicas for the work of each window, multiplied by `times`. They are
+    requested one startup time ahead, and kept if they would be needed again within it, which costs
+    no more than starting them anew."""
     width = max(1, min(round(window_s / SLOT_S), len(work)))
     needed: list[int] = []
     for begin in range(0, len(work), width):

@@ -1,4 +1,4 @@
-"""The loads of the scaling benchmark: recorded ones, and such as change in a way of their own."""
+"""The loads of the scaling benchmark: recorded ones, and generated ones whose rate changes."""
 
 import random
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from serving.simulator.workload import Arrival, conversations, shaped
 AZURE = Path("azure") / "AzureLLMInferenceTrace_conv.csv.gz"
 MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
 CONTEXT_TOKENS = 32_768
-"""Of the variant that is simulated."""
+"""Context length of the variant that is simulated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`arrivals` is given the folder of traces, of which it needs `trace`, if any."""
+    """A load. `arrivals` gets the folder of traces, of which it needs `trace`, if any."""
 
     name: str
     title: str
@@ -27,7 +27,8 @@ class Load:
 
 
 def _recorded(trace: Path, name: str, times: float) -> Load:
-    """So many times its requests, in its own time; without those that exceed the context."""
+    """A trace with `times` as many requests in its own time, without those that exceed the
+    context."""
 
     def arrivals(folder: Path) -> list[Arrival]:
         return [

@@ -1,6 +1,5 @@
-"""Other services' rules for the number of replicas. Both count the requests in flight, which wait
-or run, against a fixed target for each replica.
-"""
+"""Other services' scaling policies. Both compare the requests in flight, which wait or run, with a
+fixed target per replica."""
 
 from collections import deque
 from math import ceil, floor
@@ -14,8 +13,8 @@ from serving.scaling import Decision, Observed
 
 class RayDefault:
     """Ray Serve 2.60's, by its own functions and with its own defaults: the mean of the last 30 s,
-    up after 30 s, down after 600 s, factors of 1. It sees each moment, where Serve's is told of
-    them every 10 s.
+    up after 30 s, down after 600 s, factors of 1. It samples every moment, where Serve's gets
+    a sample every 10 s.
     """
 
     def __init__(self, target: float, max_replicas: int) -> None:
@@ -29,7 +28,7 @@ class RayDefault:
     def decide(self, observed: Observed, now_s: float) -> Decision:
         self._ongoing.add(observed.running_requests + observed.waiting_requests, now_s)
         ongoing = self._ongoing.of_last(self._config.look_back_period_s)
-        # As `_core_replica_queue_length_policy`, `_apply_default_params` and Serve's bounds.
+        # like `_core_replica_queue_length_policy`, `_apply_default_params` and Serve's bounds
         scaled = _apply_scaling_factors(ongoing / self._target, observed.up, self._config)
         least, most = self._config.min_replicas, self._config.max_replicas
         assert least is not None
@@ -84,7 +83,7 @@ class Kpa:
 
 
 class _Means:
-    """Of a value over the last seconds, as it was told each few."""
+    """The mean of a value over the last seconds, from samples every few seconds."""
 
     _LONGEST_S = 180.0
 

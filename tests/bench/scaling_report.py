@@ -1,4 +1,4 @@
-"""What the scaling benchmark shows."""
+"""The table of the scaling benchmark."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from tests.bench.relay_report import new_table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A policy at a `setting` of its own. `worst_minute`: of all minutes the smallest part of its
-    requests that were good. A scale event is a decision that changes the number of replicas.
-    """
+    """A policy with one value of its `setting`. `worst_minute` is the smallest share of good
+    requests of any minute. A scale event is a decision that changes the number of replicas."""
 
     setting: float
     good_share: float
@@ -23,7 +22,8 @@ class Row:
 
 
 def show(console: Console, title: str, rows: Mapping[str, Row], bound: str) -> None:
-    """A table of a load, by policy; GPU-hours over those of `bound` too, if it is there."""
+    """A table of a load, by policy, with the ratio of GPU-hours to those of `bound` if it is
+    there."""
     table = new_table(
         title,
         "",

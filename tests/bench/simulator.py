@@ -1,4 +1,4 @@
-"""How true the simulator is, and how fast: `python -m tests.bench.simulator`.
+"""How accurate and how fast the simulator is: `python -m tests.bench.simulator`.
 
 The engine is compared with a measured run of vLLM. The speed is that of a thousand replicas in the
 middle of their work, by a hundredth of the requests that `--full` sends.
@@ -27,7 +27,7 @@ from tests.bench.simulator_validation import TARGETS, by_data_sheet, by_step_tim
 REPLICAS = 1000
 REQUESTS = 1_000_000
 PER_REPLICA_S = 5.0
-"""Requests a second: of 1,000 + 300 tokens, and answers of 200."""
+"""Requests per second, of 1,000 + 300 prompt tokens and 200 output tokens."""
 
 
 def show_validation(console: Console, folder: Path) -> None:
@@ -75,7 +75,7 @@ def show_speed(console: Console, replicas: int, requests: int) -> None:
     )
     per_s = replicas * PER_REPLICA_S
     arrivals = poisson(itertools.islice(asked, requests), per_s, random.Random(1))
-    gc.disable()  # as the command does
+    gc.disable()  # as in the command
     began_s, cpu_s = time.perf_counter(), time.process_time()
     simulation.run(arrivals)
     wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s

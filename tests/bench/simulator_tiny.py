@@ -1,7 +1,7 @@
-"""The simulated engine beside the tiny model on a real vLLM.
+"""Compares the simulated engine with the tiny model on a real vLLM.
 
-The step times are fitted to requests that come one by one, and to batches that decode; then a small
-load comes at random times, and both serve it. Whatever else the machine does counts as vLLM's.
+The step times are fitted to requests that come one by one, and to batches that decode; then both
+serve a small load that comes at random times. Any other work of the machine counts as vLLM's.
 """
 
 import argparse
@@ -36,26 +36,26 @@ KV_CACHE_TOKENS = 175_000
 MAX_NUM_BATCHED_TOKENS = 2048
 MAX_NUM_SEQS = 64
 FIRST_WORD, LAST_WORD = 1100, 8000
-"""Token ids that are no special ones."""
+"""Token ids that are not special."""
 
 PROMPTS = (32, 256, 1024, 2000)
 BATCHES = ((1, 64), (1, 1500), (4, 64), (4, 1500), (12, 64), (12, 1500))
-"""Sequences, and tokens of their prompts."""
+"""Pairs of a number of sequences and the tokens of their prompts."""
 OUTPUT_TOKENS = 200
-"""Length of a batch's answers, such that all its sequences decode at once for a while."""
+"""Length of a batch's answers, with which all its sequences decode at once for a while."""
 REPEATS = 3
-"""Before the load and after it: the machine may have other things to do."""
+"""Repeats of each measurement, since the machine may have other work."""
 MOST_TRIES = 12
 """Tries of a batch, whose sequences are not always seen to decode at the same time."""
 SHARED_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 512, 400, 48
-"""Lengths of the load's four prefixes, and the means of what follows and of answers."""
+"""Lengths of the load's four prefixes, and the means of the rest of a prompt and of answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     sent_s: float
     tokens_s: list[float]
-    """When each token came."""
+    """The times of the tokens of an answer."""
 
     @property
     def ttft_s(self) -> float:
@@ -68,7 +68,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What sequences that decode together took for a step, on average."""
+    """The mean step time of sequences that decode together."""
 
     sequences: int
     context_tokens: float
@@ -83,7 +83,8 @@ class Sent:
 
 
 def fit(prompts: Sequence[tuple[int, float]], batches: Sequence[Batch]) -> EngineSpec:
-    """`prompts` are tokens, and the time to the first token of one alone."""
+    """Fits an engine to measured times. `prompts` are pairs of a length and the time to first token
+    of one alone."""
     step_s, sequence_s, kv_token_s = _non_negative(
         [(1.0, batch.sequences, batch.context_tokens) for batch in batches],
         [batch.step_s for batch in batches],
@@ -98,7 +99,7 @@ def fit(prompts: Sequence[tuple[int, float]], batches: Sequence[Batch]) -> Engin
         kv_token_s=kv_token_s,
         attention_s=attention_s,
         overhead_s=step_s,
-        sequence_s=max(sequence_s - token_s, 0.0),  # its products are those of any token
+        sequence_s=max(sequence_s - token_s, 0.0),  # the products are those of any token
     )
     return EngineSpec(
         step_time,
@@ -111,7 +112,7 @@ def fit(prompts: Sequence[tuple[int, float]], batches: Sequence[Batch]) -> Engin
 
 
 def _non_negative(rows: Sequence[tuple[float, ...]], values: Sequence[float]) -> list[float]:
-    """The least squares of relative errors; a term that would be negative is left out."""
+    """The least squares of relative errors; a term that would be negative is dropped."""
     scale = 1 / np.array(values)
     matrix = np.array(rows, dtype=float) * scale[:, None]
     kept = list(range(matrix.shape[1]))
@@ -140,7 +141,7 @@ def load(rate: float, seconds: float, seed: int) -> list[Sent]:
 
 
 def simulated(spec: EngineSpec, sent: Sequence[Sent]) -> list[tuple[float, float]]:
-    """TTFT and time per output token of each."""
+    """TTFT and time per output token of each request."""
     requests = [
         (one.at_s, Request(prefix_of(one.token_ids), one.output_tokens, -1 - number))
         for number, one in enumerate(sent)
@@ -197,10 +198,9 @@ async def sweep(
 
 
 def step_s(timings: Sequence[Timing]) -> float | None:
-    """While all decode: from the last one's first token to the first one's last, on average. None
-    if they never did, as far as one can see: where the engine takes all cores, the tokens of a
-    stream come all at once.
-    """
+    """The mean time per step while all decode: from the last one's first token to the first one's
+    last. None if they were never seen to decode together: where the engine uses all cores, the
+    tokens of a stream arrive all at once."""
     begin_s = max(timing.tokens_s[0] for timing in timings)
     end_s = min(timing.tokens_s[-1] for timing in timings)
     spans = [

@@ -40,13 +40,13 @@ TARGETS = {
     "TPOT median": 0.1,
     "TPOT p99": 0.2,
 }
-"""How far off the simulated engine may be."""
+"""The largest error allowed to the simulated engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
     figures: dict[str, tuple[float, float]]
-    """Measured and simulated, in seconds."""
+    """A measured and a simulated time, in seconds."""
 
     def error(self, figure: str) -> float:
         measured, simulated = self.figures[figure]

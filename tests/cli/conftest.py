@@ -16,7 +16,7 @@ Deploy = Callable[..., Result]
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Empty but for Kubernetes itself; the user's kubeconfig leads to it."""
+    """A cluster with nothing but Kubernetes itself; the user's kubeconfig leads to it."""
     (tmp_path / "cluster").mkdir()
     with Cluster(tmp_path / "cluster") as made:
         monkeypatch.setenv("KUBECONFIG", str(made.kubeconfig))
@@ -26,14 +26,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 @pytest.fixture
 def ready(cluster: Cluster) -> Cluster:
-    """With all that k8s/ needs."""
+    """A cluster with all that k8s/ needs."""
     make_ready(cluster)
     return cluster
 
 
 @pytest.fixture
 def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deploy:
-    """Runs a deploy command, which looks again at once instead of after seconds."""
+    """Runs a deploy command, which polls at once instead of after seconds."""
     monkeypatch.setattr(follow, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(drain, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(rollout, "SETTLE_S", 0.05)

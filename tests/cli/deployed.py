@@ -1,4 +1,4 @@
-"""What tests of `mistral-serve deploy` put into a cluster, and the manifests they change."""
+"""The contents of a cluster for tests of `mistral-serve deploy`, and the manifests they change."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def add_secret(cluster: Cluster, name: str, key: str, value: str = "hush-hush") 
 
 
 def manifests(folder: Path) -> Path:
-    """A copy of k8s/ to change, of images that a registry could have."""
+    """A copy of k8s/ to change, with images that a registry could have."""
     copy = folder / "k8s"
     shutil.copytree(K8S, copy)
     replace(copy, EXAMPLE_REGISTRY, "registry.test")
@@ -47,7 +47,7 @@ def manifests(folder: Path) -> Path:
 
 
 def replace(folder: Path, old: str, new: str) -> None:
-    """In all manifests of a folder; it must be there."""
+    """Replaces a text in all manifests of a folder; it must be there."""
     files = [file for file in folder.glob("*.yaml") if old in file.read_text()]
     assert files, f"no manifest has {old!r}"
     for file in files:

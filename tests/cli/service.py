@@ -1,4 +1,4 @@
-"""What a router tells of a service, for the commands that show it."""
+"""A router's answers about a service, for tests of the commands that show it."""
 
 import httpx
 import pytest
@@ -34,7 +34,7 @@ URL = "http://service:8000"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, command: str, answer: bytes) -> Result:
-    """The command against a service that answers that."""
+    """Runs the command against a service with those answers."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=answer))
     client = httpx.Client(base_url=URL, transport=transport)
     monkeypatch.setattr(httpx, "Client", lambda **_: client)

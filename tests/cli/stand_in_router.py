@@ -1,4 +1,5 @@
-"""A router for tests of `deploy`: streamed chat answers of models, good or bad as a test says."""
+"""A router for tests of `deploy`, with streamed chat answers that are good or bad as a test
+says."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tests.support.stand_in_engine import DONE, server_sent
 
 @dataclass(frozen=True)
 class Manner:
-    """How it answers: `status` other than 200 refuses, `cut` ends a stream in its midst."""
+    """The way it answers: a `status` other than 200 rejects, `cut` ends a stream in its middle."""
 
     models: tuple[str, ...]
     status: int = 200
@@ -36,7 +37,7 @@ class Manner:
 
 @contextmanager
 def router(manner: Callable[[], Manner]) -> Iterator[str]:
-    """Its URL while the context is open; `manner` is asked at each request."""
+    """Yields its URL while the context is open; `manner` is called for each request."""
 
     class Router(Connection):
         def receive(self, request: Request) -> None:

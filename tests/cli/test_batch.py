@@ -52,7 +52,7 @@ def batch(*args: str | Path) -> Result:
 
 
 def started(*args: str | Path) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """The command, in a process of its own."""
     return subprocess.Popen([*COMMAND, *args], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -64,7 +64,7 @@ def ids(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def half_done(source: Path, out: Path) -> Iterator[tuple[ScriptedService, subprocess.Popen[str]]]:
-    """A run with half of the lines answered and four others asked, which get no answer."""
+    """A run with half of the lines answered and four others sent, which get no answer."""
     script = {custom_id: [HOLD] for custom_id in IDS[20:24]}
     with ScriptedService(script) as service:
         process = started(source, out, "--url", service.url, "--concurrency", "4")
@@ -119,7 +119,7 @@ def test_a_kill_in_the_middle_neither_loses_nor_repeats_a_line(source: Path, out
         process.kill()
         process.wait()
         before = ids(out)
-        # As a kill in the middle of a write leaves it.
+        # as after a kill in the middle of a write
         with out.open("ab") as file:
             file.write(b'{"id":"batch_req_0","custom_id":"line-20","respo')
 
@@ -138,7 +138,7 @@ def test_an_interrupt_ends_it_cleanly_and_says_how_to_go_on(
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "the same command goes on" in stderr and "Traceback" not in stderr
+        assert "the same command continues" in stderr and "Traceback" not in stderr
         assert batch(source, out, "--url", service.url).exit_code == 0
     assert sorted(ids(out)) == sorted(IDS)
 
@@ -199,7 +199,7 @@ def test_the_key_comes_from_the_named_variable(
     ("args", "message"),
     [
         (("--api-key-env", "NO_SUCH_KEY"), "the environment variable NO_SUCH_KEY"),
-        (("--config", "x.yaml", "--model", "y"), "give one of them"),
+        (("--config", "x.yaml", "--model", "y"), "exclude each other"),
         (("--config", "x.yaml"), "x.yaml: No such file"),
         (("--model", "nothing"), "--model: unknown model 'nothing'; the catalogue has: "),
         (("--model", "tiny-mistral-small-3.2", "--url", "http://x"), "--url is for a running"),

@@ -1,4 +1,4 @@
-"""`mistral-serve calibrate`, with tiny shapes on the CPU."""
+"""Tests of `mistral-serve calibrate`, with tiny shapes on the CPU."""
 
 import sys
 from pathlib import Path

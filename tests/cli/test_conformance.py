@@ -1,4 +1,4 @@
-"""`mistral-serve conformance`: what it prints and how it ends."""
+"""Tests of `mistral-serve conformance`: its output and exit status."""
 
 import importlib
 import json
@@ -24,17 +24,17 @@ theme = Theme("theme")
 
 @theme.check()
 async def it_passes(server: Server) -> None:
-    """Well."""
+    """The check passes."""
 
 
 @theme.check(reasoning)
 async def it_is_skipped(server: Server) -> None:
-    """Not for this model."""
+    """The check does not apply to this model."""
 
 
 @theme.check()
 async def it_fails(server: Server) -> None:
-    """Not well."""
+    """The check fails."""
     raise CheckFailed("it broke")
 
 
@@ -106,8 +106,8 @@ def test_a_name_that_tells_nothing_asks_for_the_family(invoke: Invoke) -> None:
     listed = {"data": [{"id": "our-model"}]}
     result = invoke(theme.checks[:1], listed=listed)
     assert result.exit_code == 1 and "set --family to one of 3.2, 2501, magistral" in result.output
-    told = invoke(theme.checks[:1], "--family", "magistral", listed=listed)
-    assert told.exit_code == 0 and "by the card of magistral" in told.output
+    result = invoke(theme.checks[:1], "--family", "magistral", listed=listed)
+    assert result.exit_code == 0 and "by the card of magistral" in result.output
 
 
 def test_a_tokenizer_that_is_none_is_told_before_anything_is_asked(

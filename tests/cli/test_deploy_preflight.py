@@ -10,7 +10,7 @@ from tests.cluster.cluster import Cluster
 
 
 def lines(output: str, state: str) -> list[str]:
-    """Subject and message of each finding of that state."""
+    """Subject and message of each finding with that state."""
     found = [line.split(maxsplit=1) for line in output.splitlines() if line[:1].isalpha()]
     return [words[1] for words in found if words[0] == state]
 

@@ -15,13 +15,13 @@ from tests.cluster.kubelet import PodFault
 
 RAYSERVICE = ("ray.io", "rayservices")
 
-# A busy machine slows the stand-in too; only one test is of speed.
+# A busy machine slows the stand-in too; only one test is about speed.
 ANY_SPEED = ("--max-ttft-s", "60")
 
 
 @pytest.fixture
 def folder(ready: Cluster, deploy: Deploy, tmp_path: Path) -> Path:
-    """Manifests that are in force."""
+    """The manifests that are in force."""
     copy = manifests(tmp_path)
     assert deploy("apply", str(copy), "--wait").exit_code == 0
     return copy

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 from serving.cli import app
 from serving.cli.drain_node import Node
 
-drain_node = importlib.import_module("serving.cli.drain_node")  # the package's is the command
+# The package's attribute of that name is the command.
+drain_node = importlib.import_module("serving.cli.drain_node")
 
 SLEEP = "import time; time.sleep(600)"
 
 
 class Pod:
-    """Processes as Ray's look."""
+    """Processes that look like Ray's."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -51,7 +52,7 @@ class Pod:
 @pytest.fixture
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
     pod = Pod(tmp_path)
-    # The machine may run others' Ray too, a pod does not.
+    # The machine may run others' Ray too, which a pod does not.
     monkeypatch.setattr(psutil, "process_iter", pod.iter)
     yield pod
     for process in pod.processes:
@@ -65,10 +66,10 @@ class Head:
 
     pod: Pod
     is_away: int = 0
-    """Requests that it does not answer."""
+    """Number of requests that it leaves unanswered."""
     drained: list[tuple[str, str]] = field(default_factory=list)
     draining: list[int] = field(default_factory=list)
-    """How many nodes are, from one question to the next."""
+    """Number of nodes that drain, from one question to the next."""
 
     def client(self, node: Node) -> "Head":
         assert node.gcs_address == "10.0.0.1:6379"

@@ -32,7 +32,7 @@ def test_shared_memory_of_a_child_that_was_killed_is_removed(
         assert child.stdout is not None
         path = Path("/dev/shm", child.stdout.readline().strip())
         wait_for(lambda: path in seen, 10, "it is seen")
-        os.killpg(child.pid, signal.SIGKILL)  # and with it Python's tracker
+        os.killpg(child.pid, signal.SIGKILL)  # and with it Python's resource tracker
         child.communicate()
         assert path.exists()
     assert not path.exists()
@@ -42,7 +42,7 @@ def test_signals_while_it_cleans_up_kill_what_is_left_and_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"):
-        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.setenv(name, "")  # so that it is restored
     interrupts = [signal.SIGINT, signal.SIGTERM]
     handlers = [signal.getsignal(number) for number in interrupts]
     stubborn: list[subprocess.Popen[bytes]] = []

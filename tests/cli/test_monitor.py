@@ -1,4 +1,4 @@
-"""`mistral-serve monitor`, with a real Prometheus."""
+"""Tests of `mistral-serve monitor`, with a real Prometheus."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ needs_prometheus = pytest.mark.skipif(
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Puts back what the command does to SIGTERM."""
+    """Restores the handler of SIGTERM that the command replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -42,7 +42,7 @@ def handlers() -> Iterator[None]:
 async def monitoring(
     router: LiveRouter, tmp_path: Path, *options: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The command on that router, ready; and where its Prometheus is."""
+    """The running command for that router, and the address of its Prometheus."""
     port = free_port()
     (tmp_path / "tmp").mkdir()
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Where `up` notes its process."""
+"""Tests of the file in which `up` records its process."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""`mistral-serve plan`, and that it says what `mistral-serve simulate` shows."""
+"""Tests of `mistral-serve plan`, which must agree with `mistral-serve simulate`."""
 
 import json
 import shlex

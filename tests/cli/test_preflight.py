@@ -1,4 +1,4 @@
-"""What this machine must have before anything starts."""
+"""Tests of the checks of this machine before anything starts."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ def config(*models: ModelConfig) -> AppConfig:
 
 @pytest.fixture
 def remote(tmp_path: Path) -> ModelConfig:
-    """A model that runs elsewhere."""
+    """A model that runs on another machine."""
     file = tmp_path / "remote.yaml"
     file.write_text("id: me/remote\nkind: openai\nbase_url: http://ollama\n" + OWN)
     return ModelConfig(model=str(file))

@@ -1,4 +1,4 @@
-"""`mistral-serve simulate`, by scenario files and overrides."""
+"""Tests of `mistral-serve simulate`, by scenario files and overrides."""
 
 import json
 from pathlib import Path

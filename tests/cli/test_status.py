@@ -15,7 +15,7 @@ Status = Callable[[bytes], Result]
 
 @pytest.fixture
 def status(monkeypatch: pytest.MonkeyPatch) -> Status:
-    """Runs the command against a service that answers that."""
+    """Runs the command against a service with those answers."""
     return lambda answer: run(monkeypatch, "status", answer)
 
 

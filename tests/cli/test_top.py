@@ -27,7 +27,7 @@ Top = Callable[[ServiceStatus], Result]
 
 @pytest.fixture
 def top(monkeypatch: pytest.MonkeyPatch) -> Top:
-    """Runs the command, whose output is no terminal, against a service that says so."""
+    """Runs the command, whose output is no terminal, against a service with those answers."""
     monkeypatch.setenv("COLUMNS", "80")
 
     return lambda service: run(monkeypatch, "top", msgspec.json.encode(service))
@@ -68,7 +68,7 @@ def test_one_of_several_routers_says_what_is_its_own(top: Top) -> None:
 
 @asynccontextmanager
 async def in_a_terminal(url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, bytearray]]:
-    """The command, and what it shows."""
+    """Runs the command and yields its output."""
     terminal, its_end = pty.openpty()
     termios.tcsetwinsize(its_end, (30, 100))
     seen = bytearray()

@@ -1,4 +1,4 @@
-"""`mistral-serve up`, without a Ray."""
+"""Tests of `mistral-serve up`, without a Ray."""
 
 import contextlib
 import importlib
@@ -44,7 +44,7 @@ def no_ray(cpus: int) -> Iterator[Path]:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Puts back what the command does to SIGTERM."""
+    """Restores the handler of SIGTERM that the command replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -58,8 +58,8 @@ def test_what_ray_raises_at_its_start_is_told(
     monkeypatch.setattr(command, "local_ray", no_ray)
     monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setattr(command, step, fails_with(error))
-    told = pytest.raises(StartError, match=f"Ray did not start: .*{message}")
-    with told, service(CONFIG, Progress()):
+    raises = pytest.raises(StartError, match=f"Ray did not start: .*{message}")
+    with raises, service(CONFIG, Progress()):
         pass
 
 

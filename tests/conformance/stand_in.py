@@ -32,7 +32,7 @@ def check(name: str) -> Check:
 
 
 async def result(name: str, handler: Handler, family: str = "3.2", tiny: bool = True) -> Result:
-    """What a check finds at a server that answers with `handler`."""
+    """The server under test, which answers with `handler`."""
     return await run_one(server(handler, family, tiny), check(name))
 
 
@@ -49,7 +49,7 @@ def completion(
     stop_reason: Any = None,
     **message: Any,
 ) -> dict[str, Any]:
-    """A chat completion as OpenAI has it."""
+    """A chat completion in OpenAI's format."""
     message = {"role": "assistant", "content": content, **message}
     if calls:
         message["tool_calls"] = list(calls)
@@ -117,7 +117,7 @@ def error(message: str = "wrong", status: int = 400, **fields: Any) -> httpx.Res
 
 
 def always(body: Any, headers: dict[str, str] | None = None) -> Handler:
-    """Gives every request one answer, streamed where that is asked."""
+    """Gives every request one answer, streamed if the request asks for it."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(body, httpx.Response):

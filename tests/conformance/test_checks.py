@@ -166,16 +166,21 @@ CASES: list[tuple[str, Any, Any, str]] = [
     ),
     # limits
     ("max tokens beyond the context is clamped", TEXT, error("max_tokens=131072"), "400: "),
-    ("a clamped max tokens is told in a header", clamps, TEXT, "no header"),
+    ("a clamped max tokens is reported in a header", clamps, TEXT, "no header"),
     (
         "a prompt beyond the context gets a 400 with both numbers",
         error("At most 32768 tokens; these are 40000."),
         error("At most 32768 tokens."),
         "length is not named",
     ),
-    ("a loop is stopped and said", LOOP, longer(), "ran for 400"),
-    ("a loop is stopped and said", LOOP, {**LOOP, "choices": longer()["choices"]}, "stop_reason"),
-    ("a streamed loop is stopped and said", LOOP, longer(), "ran for 400"),
+    ("a loop is stopped and reported", LOOP, longer(), "ran for 400"),
+    (
+        "a loop is stopped and reported",
+        LOOP,
+        LOOP | {"choices": longer()["choices"]},
+        "stop_reason",
+    ),
+    ("a streamed loop is stopped and reported", LOOP, longer(), "ran for 400"),
     (
         "the loop guard can be turned off",
         completion("x", finish_reason="length", tokens=250),
@@ -330,7 +335,7 @@ async def test_of_a_model_of_text(name: str, right: Any, wrong: Any, reason: str
 
 
 def streams_another(whole: Any, other: Any) -> Handler:
-    """A server whose streams are not what it says unstreamed."""
+    """A server whose streams differ from its unstreamed answers."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         stream = json.loads(request.content).get("stream")

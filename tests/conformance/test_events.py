@@ -1,4 +1,4 @@
-"""Server-sent events, cut anywhere."""
+"""Server-sent events are parsed wherever they are divided."""
 
 from collections.abc import AsyncIterator
 

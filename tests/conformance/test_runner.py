@@ -1,4 +1,4 @@
-"""One failing check is one line; a dead server is one message."""
+"""A failing check is one line of the report; a dead server is one message."""
 
 import asyncio
 
@@ -91,8 +91,8 @@ async def test_the_model_is_the_first_one_or_the_named_one() -> None:
     assert first.context_tokens == 40960
     named = await find_model(client(handle), "small", None, None)
     assert (named.family, named.tiny, named.context_tokens) == (FAMILIES["2501"], False, 32768)
-    told = await find_model(client(handle), "small", FAMILIES["3.2"], True)
-    assert (told.family, told.tiny) == (FAMILIES["3.2"], True)
+    found = await find_model(client(handle), "small", FAMILIES["3.2"], True)
+    assert (found.family, found.tiny) == (FAMILIES["3.2"], True)
 
 
 async def test_a_server_without_single_models_is_searched_by_its_list() -> None:

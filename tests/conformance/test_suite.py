@@ -1,4 +1,4 @@
-"""The suite as a whole: names, docstrings, requests, and what applies to whom."""
+"""The suite as a whole: names, docstrings, requests, and the models to which checks apply."""
 
 import base64
 import io

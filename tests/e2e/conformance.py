@@ -15,11 +15,11 @@ SKIPPED = {
     "the model sees no images",
     "the model does not reason",
 }
-"""Why a check may be left out."""
+"""The reasons for which a check may be skipped."""
 
 
 def assert_every_check_passes(url: str, name: str) -> None:
-    """Fails with the checks that the catalogue's model of this name fails at a service."""
+    """Fails with the checks that a service of this catalogue model fails."""
     entry = catalogue.load(name)
     assert entry.embedded is not None
     tokenizer = ensure_tiny_model(PRESETS[entry.embedded])

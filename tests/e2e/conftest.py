@@ -31,7 +31,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="session")
 def files_before() -> set[str]:
-    """The temporary files from before the shared service."""
+    """The temporary files that existed before the shared service."""
     return temporary_files()
 
 
@@ -39,14 +39,14 @@ def files_before() -> set[str]:
 def shared(
     tmp_path_factory: pytest.TempPathFactory, collector: Collector, files_before: set[str]
 ) -> Iterator[tuple[Service, Prometheus | None]]:
-    """The service, and the Prometheus where one is installed."""
+    """The service, and a Prometheus if one is installed."""
     ensure_tiny_model()  # A service may take less time to start than training takes.
     folder = tmp_path_factory.mktemp("service")
     config = write_config(
         folder / "local.yaml",
         free_port(),
         otlp_endpoint=collector.endpoint,
-        # The policy decides on the replicas, and so its metrics have values.
+        # The policy decides on the replicas, so that its metrics have values.
         autoscaling={"min_replicas": 2, "max_replicas": 2},
     )
     with running(config) as service, contextlib.ExitStack() as stack:
@@ -64,7 +64,7 @@ def monitor(service: Service, folder: Path) -> Iterator[Prometheus]:
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
-        # Ignored where the tests run in the background of a shell.
+        # It is ignored where the tests run in the background of a shell.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None

@@ -19,7 +19,7 @@ from tests.e2e.service import MODEL, Service, title
 from tests.support.waiting import wait_for
 
 COUNTS = {"messages": [{"role": "user", "content": "Count from 1 to 100."}]}
-"""A request whose answer differs at each token, so that no lost or repeated one goes unnoticed."""
+"""A request whose answer differs at each token, so that a lost or repeated token is noticed."""
 LASTS = {
     "messages": [{"role": "user", "content": "Repeat the word hello forever."}],
     "max_tokens": 1000,
@@ -39,7 +39,8 @@ _REPLACED_S = 180
 
 
 class Stream:
-    """A streamed answer as it comes; read once it is over, for many come at the same time."""
+    """A streamed answer that is still arriving, parsed only once it is over, as many arrive at
+    once."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -119,7 +120,7 @@ def replica_names(service: Service) -> set[str]:
 
 
 def wait_until_replaced(service: Service, before: set[str]) -> None:
-    """Returns once there are two replicas and they are not all from `before`."""
+    """Returns once there are two replicas and not all of them are from `before`."""
     wait_for(
         lambda: len(now := replica_names(service)) == 2 and now != before,
         _REPLACED_S,

@@ -1,4 +1,4 @@
-"""Starts the service as a user does, and looks at it from outside."""
+"""Starts the service as a user does, and observes it from outside."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def mistral_serve(*args: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def up_command(engines: Engines) -> list[str | Path]:
-    """`mistral-serve up`, with stand-ins for vLLM in its engines if so asked."""
+    """`mistral-serve up`, optionally with stand-ins for vLLM in its engines."""
     if engines == "vllm":
         return [COMMAND, "up"]
     return [sys.executable, "-m", "tests.faults.command", "up"]
@@ -68,7 +68,7 @@ def temporary_files() -> set[str]:
 
 
 def running_processes(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The processes that have not ended; a zombie has."""
+    """Those of the processes that have not ended; a zombie has."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -80,7 +80,7 @@ def title(process: psutil.Process) -> str:
 
 
 def write_config(path: Path, port: int, *, otlp_endpoint: str | None = None, **model: Any) -> Path:
-    """The local config with another port, and `model` over its model's settings."""
+    """The local config with another port, and its model's settings overridden by `model`."""
     document = yaml.safe_load(LOCAL_CONFIG.read_text())
     args = document["applications"][0]["args"]
     args["router"]["port"] = port
@@ -202,7 +202,7 @@ def running_by_ray(config: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         env={**os.environ, "TMPDIR": folder},
-        # Ignored where the tests run in the background of a shell, and so by Ray's command too.
+        # Tests in the background of a shell ignore it, and so would Ray's command.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 

@@ -1,5 +1,7 @@
-"""Replicas come and go with the load, and no request notices; then `down` stops the service. Real
-Ray Serve, with stand-ins for vLLM by default: the waits are for the policy, not for the engines.
+"""Replicas come and go with the load without harm to a request; then `down` stops the service.
+
+This is real Ray Serve, with stand-ins for vLLM by default: the waits are for the policy, not for
+the engines.
 """
 
 import time
@@ -32,9 +34,11 @@ _COUNT = {
 }
 _STREAM: dict[str, Any] = {**_COUNT, "ignore_eos": True, "stream": True}
 _TOKENS: dict[Engines, int] = {"stand-in": 60, "vllm": 400}
-"""Tokens of a stream: it takes a few seconds, so that none waits long enough to be refused."""
+"""Tokens of a stream: it takes a few seconds, so that no request waits long enough to be
+rejected."""
 _SCALE_S = 300
-"""With vLLM a replica starts within a minute, and is released as long after the last need."""
+"""Timeout: with vLLM a replica starts within a minute, and is released as long after the last
+need."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def scaled(
 
 
 def failure(service: Service, body: dict[str, Any]) -> str:
-    """Sends a request. Returns nothing if the answer came to its end, or else what came."""
+    """Sends a request. Returns None if the answer was complete, or else what arrived."""
     url = f"{service.url}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, timeout=_SCALE_S) as response:
         text = response.read().decode()
@@ -87,7 +91,7 @@ def test_from_zero_to_two_replicas_and_back(scaled: Service, engines: Engines) -
     with ThreadPoolExecutor(32) as clients:
 
         def load(streams: int) -> None:
-            """Keeps this many streams going."""
+            """Keeps this many streams running."""
             going = sum(not answer.done() for answer in answers)
             answers.extend(clients.submit(failure, scaled, stream) for _ in range(streams - going))
 

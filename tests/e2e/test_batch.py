@@ -1,4 +1,4 @@
-"""A batch through the real service, and through one of its own."""
+"""Batches through the shared service, and through a service that the command starts."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def chat(custom_id: str, text: str, **fields: Any) -> Line:
 
 
 def mixed() -> list[Line]:
-    """50 lines for all three endpoints; the service refuses one of them."""
+    """Fifty lines for all three endpoints, of which the service rejects one."""
     lines = []
     for number in range(17):
         text = f"Count from 1 to {3 + number}."

@@ -1,7 +1,7 @@
-"""The programs that the README links, and its first command, run as they are against the service.
+"""The programs that the README links, and its first command, run unchanged against the service.
 
-Only the address is replaced. LangChain is not among the locked requirements: its program runs
-where `langchain-openai` is installed.
+Only the address is replaced. LangChain is not among the locked requirements: its program runs where
+`langchain-openai` is installed.
 """
 
 import importlib.util

@@ -1,6 +1,5 @@
-"""The conformance suite through the router: what the models' documents promise, kept by the whole
-service. tests/e2e/test_serve_run.py has the other embedded models.
-"""
+"""The conformance suite through the router: the whole service keeps what the models' documents
+promise. tests/e2e/test_serve_run.py has the other embedded models."""
 
 from tests.e2e.conformance import assert_every_check_passes
 from tests.e2e.service import Service

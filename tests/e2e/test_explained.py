@@ -12,7 +12,7 @@ from tests.support.collector import Collector, Received
 from tests.support.waiting import wait_for
 
 SPAN_S = 20
-"""Spans are exported in batches, every 5 s."""
+"""Interval at which spans are exported in batches."""
 
 
 def long_prompt() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Valid requests that make an engine fail: they are answered or blamed, and harm no one else."""
+"""Valid requests that make an engine fail get an answer or an error, and harm no other request."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ import pytest
 from tests.e2e.service import MODEL, Service
 
 LONG_PROMPT = "The quick brown fox jumps over a lazy dog. " * 900
-"""Several times what vLLM reads in a step (2,048 tokens)."""
+"""Tokens of a prompt: several times what vLLM prefills in a step (2,048)."""
 
 OVERSIZED_SCHEMA = {
     "type": "object",
     "properties": {f"p{n}": {"type": "string"} for n in range(600)},
 }
-"""It compiles, and fails when the first token is generated: a grammar may have 2,000 items."""
+"""A grammar that compiles and fails when the first token is generated: it may have 2,000 items."""
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
 FORMS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def error_of(http: httpx.Client, path: str, body: dict[str, Any]) -> str:
     text = ""
     with http.stream("POST", path, json=body) as answer:
         assert answer.status_code == (200 if body["stream"] else 400)
-        with contextlib.suppress(httpx.RemoteProtocolError):  # a stream that the router breaks off
+        with contextlib.suppress(httpx.RemoteProtocolError):  # the router breaks off the stream
             for piece in answer.iter_text():
                 text += piece
     events = [event for event in text.split("\n\n") if event.startswith(("data: {", "{"))]

@@ -1,4 +1,4 @@
-"""The commands: what they say, what they start, and that they leave nothing behind."""
+"""The lifecycle commands: their output, what they start, and that they leave nothing behind."""
 
 import re
 import shlex

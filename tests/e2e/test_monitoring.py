@@ -18,7 +18,7 @@ from tests.e2e.killed_engine import KilledEngine
 from tests.e2e.service import ENDLESS, MODEL, Service
 
 _ALL_HAVE_DATA_S = 300
-"""Rules with the longest windows are evaluated every two minutes."""
+"""Interval at which the rules with the longest windows are evaluated: two minutes."""
 _TOOL = {
     "type": "function",
     "function": {
@@ -48,7 +48,7 @@ def chat(body: dict[str, Any], **headers: str) -> Ask:
 
 
 def leave(http: httpx.Client) -> None:
-    """A client that goes in the middle of its answer."""
+    """A client that disconnects in the middle of its answer."""
     with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
         next(response.iter_lines())
 
@@ -64,7 +64,7 @@ FEATURES: list[Ask] = [
     chat(say("Hello", max_tokens=1_000_000)),  # clamped
     chat({"model": "gpt-4", "messages": []}),
     chat(say("Hello", max_tokens="many")),
-    chat(say("Hello"), **{"x-request-timeout": "0.001"}),  # refused
+    chat(say("Hello"), **{"x-request-timeout": "0.001"}),  # rejected
     lambda http: http.post("/v1/completions", json={"model": MODEL, "prompt": "Hello"}),
     leave,
 ]

@@ -160,7 +160,7 @@ def test_errors_are_the_clients_own_exceptions(client: openai.OpenAI, service: S
 
 
 def test_the_same_request_id_twice_at_once(service: Service) -> None:
-    """An id is the client's business; two requests may share it."""
+    """An id is the client's business: two requests may share one."""
 
     async def both() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as http:

@@ -1,4 +1,4 @@
-"""A replica over several workers and nodes."""
+"""A replica that spans several workers and nodes."""
 
 import json
 import secrets
@@ -22,9 +22,9 @@ PROMPT = "Count from 1 to 20."
 def test_tensor_parallel_within_a_node_and_pipeline_stages_across_nodes(
     client: openai.OpenAI,
 ) -> None:
-    """Two workers, of one node or of two, answer as one does."""
+    """Two workers, on one node or on two, answer like one."""
     temp_dir = tempfile.mkdtemp(prefix="nodes-", dir="/tmp")
-    Path(temp_dir, "ray").mkdir()  # where Ray's clusters of several nodes note their address
+    Path(temp_dir, "ray").mkdir()  # where Ray's clusters of several nodes store their address
     try:
         result = subprocess.run(
             [sys.executable, "-m", "tests.e2e.two_nodes", str(free_port()), PROMPT],

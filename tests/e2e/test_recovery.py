@@ -1,6 +1,5 @@
-"""A replica's vLLM process dies under load: each stream goes on from the other replica as if
-nothing had happened, and no unstreamed request notices.
-"""
+"""A replica's vLLM process dies under load: each stream resumes on the other replica without a
+trace, and no unstreamed request is affected."""
 
 from tests.e2e.killed_engine import KilledEngine
 from tests.e2e.service import Service

@@ -1,4 +1,5 @@
-"""A replica's own process dies under load: nobody acts, and clients see nothing of it."""
+"""A replica's own process dies under load: the service recovers by itself, without any effect on
+clients."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""The whole service beside its answers: engines' ports, memory, clients that leave."""
+"""Properties of the whole service besides its answers: engines' ports, memory, clients that
+disconnect."""
 
 import re
 from collections.abc import Iterator
@@ -80,14 +81,14 @@ def test_every_response_names_its_request_and_replica(http: httpx.Client, servic
 
 
 def test_two_replicas_router_and_ray_fit_in_8_gib(service: Service) -> None:
-    # Proportional: a page that processes share counts once.
+    # Proportional set size: a page that processes share counts once.
     used = sum(process.memory_full_info().pss for process in service.processes)
     print(f"memory of the whole service: {used / GIB:.2f} GiB")
     assert used < 8 * GIB
 
 
 def test_replicas_go_on_logging_once_they_have_started(service: Service) -> None:
-    """vLLM and uvicorn configure logging again, which must not remove Ray Serve's handlers."""
+    """Ray Serve's handlers survive, although vLLM and uvicorn configure logging again."""
     logs = [*(service.folder / "session_latest/logs/serve").glob("replica_*.log")]
     assert len(logs) >= 3
     for log in logs:

@@ -1,8 +1,8 @@
 """The model cards' own examples, run as the cards print them.
 
-Only what cannot be reached from here is replaced: the service's address, and images of the
-public web by an image in the request. SYSTEM_PROMPT.txt comes from a Hugging Face cache made
-for the test, so that even the download call runs unchanged.
+Only what cannot be reached from here is replaced: the service's address, and images of the public
+web by an image in the request. SYSTEM_PROMPT.txt comes from a Hugging Face cache made for the test,
+so that even the download call runs unchanged.
 """
 
 import os

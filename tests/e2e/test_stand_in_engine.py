@@ -1,4 +1,4 @@
-"""Holds the stand-in engine of the speed and fault tests to what the real one sends."""
+"""Compares the stand-in engine of the speed and fault tests with a real one."""
 
 import itertools
 import json

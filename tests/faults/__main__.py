@@ -35,7 +35,7 @@ def run(engine: str, size: Size, names: list[str], short: bool) -> list[Row]:
     if there := [event for event in events if event in ON_TWO_NODES]:
         if two_nodes.REDIS is None:
             names = [event.name for event in there]
-            print(f"left out, as there is no redis-server: {', '.join(names)}", file=sys.stderr)
+            print(f"skipped, as there is no redis-server: {', '.join(names)}", file=sys.stderr)
         else:
             with two_nodes.running(_MAX_WAITING) as app:
                 rows += asyncio.run(run_all(app, size, there))

@@ -30,7 +30,7 @@ def python_path() -> str:
 
 
 class DeployedApp:
-    """The application on the Ray that this process is connected to."""
+    """The application on the Ray to which this process is connected."""
 
     def __init__(self, engine: str, max_waiting: int) -> None:
         """`engine` is "stand-in" or "vllm"."""
@@ -174,7 +174,7 @@ class DeployedApp:
         )
 
     def have_fault(self, replica: str, **fault: Any) -> None:
-        """Tells a stand-in engine to misbehave; `fault` is the body of its `POST /fault`."""
+        """Makes a stand-in engine misbehave; `fault` is the body of its `POST /fault`."""
         from serving.engine_protocol import engine_token
 
         headers = {"authorization": f"Bearer {engine_token()}"}
@@ -184,7 +184,7 @@ class DeployedApp:
 
 @contextlib.contextmanager
 def running(engine: str, max_waiting: int) -> Iterator[DeployedApp]:
-    """A Ray with Serve, and no application yet. At the end nothing of it is left."""
+    """A Ray with Serve and no application yet, of which nothing is left afterwards."""
     os.environ["PYTHONPATH"] = python_path()
     with local_ray(2):
         yield DeployedApp(engine, max_waiting)

@@ -28,12 +28,13 @@ class Scene:
     app: DeployedApp
     load: Load
     failed: set[str] = field(default_factory=set)
-    """Replicas that failed the streams that they had."""
+    """Replicas that failed their streams."""
     lost_ports: set[int] = field(default_factory=set)
     """The ports of the clients whose connections a dead router held."""
     struck_s: float = 0.0
     gone_s: float = 0.0
-    """When the dead router's process, and the connections that waited at its port, were gone."""
+    """The time at which the dead router's process, and the connections that waited at its port, had
+    ended."""
     in_flight: list[Answer] = field(default_factory=list)
 
     def strike(self) -> None:
@@ -75,11 +76,11 @@ Strike = Callable[[Scene], Awaitable[None]]
 class Event:
     name: str
     happens: Strike
-    """Returns once the service has got over it."""
+    """Returns once the service has recovered."""
     routers: int = 1
     engines: int = 3
     drains: bool = False
-    """Whether some answers last far longer than Serve's own shutdown timeout, 20 s."""
+    """Whether some answers take far longer than Serve's own shutdown timeout, 20 s."""
     on_vllm: bool = False
     in_short: bool = False
 
@@ -163,7 +164,7 @@ async def replica_hangs(scene: Scene) -> None:
     process.send_signal(signal.SIGSTOP)
     await scene.left(victim)
     await asyncio.to_thread(scene.app.wait_for_replicas, 3, victim)
-    process.kill()  # as Serve will, once its time for a graceful end is over
+    process.kill()  # as Serve does once the time for a graceful shutdown is over
 
 
 async def scale_down(scene: Scene) -> None:
@@ -206,7 +207,7 @@ async def flood(scene: Scene) -> None:
 
 
 async def kill_head(scene: Scene) -> None:
-    """The head comes back after a while, and then a dead replica is replaced as before."""
+    """Kills the head, which returns after a while; then a dead replica is replaced as before."""
     app = scene.app
     assert isinstance(app, TwoNodes)
     scene.strike()

@@ -1,4 +1,4 @@
-"""Clients that ask without pause, and what became of each of their answers."""
+"""Clients that send requests without pause, and the outcome of each answer."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ class Question:
 
 @dataclass
 class Answer:
-    """An answer, as far as it came."""
+    """An answer as far as it arrived."""
 
     question: Question
     client_port: int = 0
@@ -57,10 +57,10 @@ class Answer:
     ends: int = 0
     """Number of [DONE] events."""
     whole: bool = False
-    """Whether HTTP's end of the message came."""
+    """Whether HTTP's end of the message arrived."""
     began_s: float = 0.0
     chunks_s: list[float] = field(default_factory=list)
-    """Monotonic times at which a stream's chunks with text came."""
+    """Monotonic times at which a stream's chunks with text arrived."""
     ended_s: float = 0.0
     ids: set[Any] = field(default_factory=set)
 
@@ -102,7 +102,8 @@ class Answer:
                 self.chunks_s.append(time.monotonic())
 
     def verdict(self, undisturbed: "Answer") -> Verdict:
-        """`refused` is an honest 429, `broken` ends visibly, `truncated` looks whole and is not."""
+        """The outcome. `refused` is an honest 429, `broken` ends visibly, `truncated` looks whole
+        and is not."""
         if self.status == 429 and self.headers.get("retry-after", "").isdigit():
             return "refused"
         looks_whole = self.whole and self.ends == 1 and not self.error
@@ -189,13 +190,13 @@ class Load:
         self._clients += [asyncio.create_task(self._client(q)) for q in questions]
 
     async def stop(self, timeout_s: float) -> None:
-        """Raises TimeoutError if an answer does not end within the time."""
+        """Stops all clients. Raises TimeoutError if an answer does not end within the time."""
         self._stopping = True
         async with asyncio.timeout(timeout_s):
             await asyncio.gather(*self._clients)
 
     async def ask(self, question: Question) -> Answer:
-        """Asks once, on a connection of its own."""
+        """Sends one request, on a connection of its own."""
         _, answer = await self._ask(question, None)
         return answer
 
@@ -206,7 +207,7 @@ class Load:
             if question.once:
                 break
             if not answer.whole:
-                await asyncio.sleep(0.05)  # as a client backs off
+                await asyncio.sleep(0.05)  # as a client that backs off
 
     async def _ask(
         self, question: Question, connection: Connection | None

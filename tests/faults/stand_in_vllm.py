@@ -1,8 +1,8 @@
-"""Takes vLLM's place in a real engine replica: an answer is words that follow from its prompt, one
-a step, and each step is made by a process of its own, as vLLM's engine core is one.
+"""A stand-in for vLLM in a real engine replica.
 
-That process can be killed and stopped; `POST /fault` slows the engine down or has it reset its
-connections. How it says that it is dead, and how it counts and goes on with an answer, is vLLM's.
+An answer is words that follow from its prompt, one per step. Each step is made by a process of its
+own, like vLLM's engine core, which can be killed and stopped; `POST /fault` slows the engine down
+or has it reset its connections. It reports its death, counts and resumes answers as vLLM does.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class VllmServer:
 
     async def start(self) -> Any:
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
-        # `cat`, so that it ends with this process, however that ends.
+        # `cat` ends with this process, however that ends.
         self._core = await asyncio.create_subprocess_exec(
             "bash",
             "-c",
@@ -104,7 +104,7 @@ class VllmServer:
         core = self._core
         assert core.stdin is not None and core.stdout is not None
         while not self.dead:
-            # RuntimeError: uvloop's, of a pipe that is closed.
+            # RuntimeError is uvloop's for a closed pipe.
             with contextlib.suppress(ConnectionError, RuntimeError):
                 core.stdin.write(b".")
                 await core.stdin.drain()

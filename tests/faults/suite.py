@@ -31,7 +31,8 @@ class Row:
 
     event: str
     streams: int
-    """Streams in flight when it struck. The other numbers are counts too, but for `p99_gap_s`."""
+    """Number of streams in flight when the event struck. The other numbers are counts too, but for
+    `p99_gap_s`."""
     answers: int
     dropped: int
     truncated: int
@@ -41,7 +42,7 @@ class Row:
     refused: int
     p99_gap_s: float
     faults: tuple[str, ...]
-    """A line for each answer that was not as it should be."""
+    """Lines on the answers that were not as they should be."""
 
     @property
     def lossless(self) -> bool:

@@ -1,4 +1,4 @@
-"""The fault suite's short form: fewer streams, and the events that take seconds."""
+"""The short form of the fault suite: fewer streams, and only the events that take seconds."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ CONTINUED = {"kill -9 of an engine", "an engine resets connections"}
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The suite's rows by event. It runs in a process of its own so that its Ray stays apart."""
+    """The suite's rows by event. It runs in a process of its own so that its Ray stays separate."""
     file = tmp_path_factory.mktemp("faults") / "rows.json"
     suite = subprocess.run(
         [sys.executable, "-m", "tests.faults", "--short", "--json", file],

@@ -1,5 +1,7 @@
 """A cluster of two nodes on this machine, whose head keeps its state in Redis, as KubeRay sets it
-up: the head runs no replica, and can be killed and started again. The other can be drained.
+up.
+
+The head runs no replica, and can be killed and started again. The other node can be drained.
 """
 
 import contextlib
@@ -57,7 +59,7 @@ class TwoNodes(DeployedApp):
         )
 
     def start_head(self) -> None:
-        # A head that comes back finds a disk of its own empty, and thus not that it is up already.
+        # A head that returns finds an empty disk, and so no trace of having run before.
         (self._folder / "ray_current_cluster").unlink(missing_ok=True)
         port = self._address.split(":")[1]
         self._head = self._start("--head", "--port", port, "--num-cpus", "0", redis=True)
@@ -77,7 +79,7 @@ class TwoNodes(DeployedApp):
         node = find_node(drained.children(recursive=True))
         assert node is not None
         self.start_worker()
-        # By a process of its own, as the secret of this one's first Ray stays with it.
+        # In a process of its own, as the secret of this process's first Ray stays with it.
         command = [sys.executable, "-c", _DRAIN, *astuple(node), str(within_s)]
         subprocess.run(command, check=True)
         return drained
@@ -121,14 +123,14 @@ def kill(processes: Collection[psutil.Process]) -> None:
 
 @contextlib.contextmanager
 def running(max_waiting: int) -> Iterator[TwoNodes]:
-    """Both nodes, and no application yet. At the end nothing of them is left."""
+    """Both nodes and no application yet, of which nothing is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="mistral-faults-", dir="/tmp"))
     os.environ |= {
         "PYTHONPATH": python_path(),
         "TMPDIR": str(folder),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's, of workers
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's name for workers
     }
     app = TwoNodes(max_waiting, folder)
     try:

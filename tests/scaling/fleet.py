@@ -1,6 +1,5 @@
-"""A fleet in simulated time, as simple as it can be: work that comes is done at once if replicas
-have the time, and waits if not. Requests hold their KV tokens for a fixed time.
-"""
+"""A simplified fleet in simulated time: work is done at once if replicas have the time, and waits
+if not. Requests hold their KV tokens for a fixed time."""
 
 import random
 from collections import deque
@@ -20,7 +19,7 @@ Load = Callable[[float], float]
 
 
 def observed(replicas: int = 1, **values: float) -> Observed:
-    """A fleet with nothing to do, but for the given values."""
+    """An idle fleet, except for the given values."""
     return Observed(
         **{
             "up": replicas,
@@ -56,7 +55,7 @@ class Fleet:
     drain_s: float = RESIDENCE_TIME_S
     period_s: float = 2.0
     rng: random.Random | None = None
-    """Without, requests come as evenly as water."""
+    """Without a random source, requests arrive evenly."""
     now_s: float = 0.0
     seen: list[Observed] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -74,7 +73,7 @@ class Fleet:
 
     @property
     def turns(self) -> int:
-        """How often the fleet grew after it had shrunk."""
+        """Number of times that the fleet grew after it had shrunk."""
         turns, before, shrunk = 0, self.replicas, False
         for count in self.counts:
             turns += shrunk and count > before

@@ -1,5 +1,5 @@
 class Gauges:
-    """Instead of Ray's metrics."""
+    """Stands in for Ray's metrics."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, ...], float] = {}

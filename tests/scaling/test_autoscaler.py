@@ -8,7 +8,7 @@ MODEL = "org/m"
 
 
 class Seen:
-    """Remembers what it was asked, and wants one replica more than there are."""
+    """Records its arguments, and decides on one replica more than there are."""
 
     def __init__(self) -> None:
         self.observed: list[Observed] = []
@@ -19,7 +19,7 @@ class Seen:
 
 
 class Routers:
-    """One that reports every period, from a time on."""
+    """A router that reports every period, from a time on."""
 
     def __init__(self, began_s: float = 1000.0) -> None:
         self.now_s = began_s
@@ -70,7 +70,7 @@ def test_the_time_to_start_is_measured() -> None:
 
 
 def test_a_new_one_knows_what_the_routers_remember() -> None:
-    """Serve's controller restarts in the middle of a load."""
+    """A restart of Serve's controller in the middle of a load changes nothing."""
     routers = Routers()
     for second in range(0, 62, 2):
         routers.report(offered_prefill_tokens=30_000 * second)

@@ -72,14 +72,14 @@ def test_the_newest_of_a_stock_is_believed_beyond_what_its_requests_vary_by() ->
     grown = history([40] * 12 + [80])
     assert forecast_level(grown, 900, 0.2, 1.0) == pytest.approx(72)
     assert forecast_level(grown, 1_000_000, 0.2, 1.0) == pytest.approx(80, rel=0.01)
-    # Few of them: the headroom is for that.
+    # Few of them: the headroom covers that.
     assert forecast_level(grown, 4, 0.2, 1.0) == pytest.approx(64)
     assert forecast_level(history([80] * 13), 4, 0.2, 1.0) == pytest.approx(80)
 
 
 def test_a_stock_grows_as_its_requests_do() -> None:
     assert forecast_level(history([80] * 13), 4, 0.2, 1.5) == pytest.approx(120)
-    # A line that formed, or replicas that came, is no growth.
+    # A queue that formed, or replicas that joined, are no growth.
     assert forecast_level(history([10.0 * i for i in range(13)]), 1e9, 0.2, 1.0) == pytest.approx(
         120, rel=0.01
     )

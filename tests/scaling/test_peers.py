@@ -1,4 +1,4 @@
-"""The benchmark's other policies, and its plans."""
+"""Tests of the benchmark's other policies, and of its plans."""
 
 from itertools import pairwise
 
@@ -36,7 +36,7 @@ def test_a_plan_has_replicas_up_when_their_work_comes() -> None:
     work = [SLOT_S] * 100 + [3 * SLOT_S] * 100 + [SLOT_S] * 20 + [3 * SLOT_S] * 100 + [0.0] * 100
     slots = plan(work, SLOT_S, 1, startup_s=60).slots
     assert slots.index(3) == 100 - 30 - 1
-    # A gap that is shorter than a start.
+    # a gap that is shorter than a start
     assert set(slots[100:320]) == {3}
     assert set(slots[320:]) == {1}
 

@@ -9,7 +9,7 @@ from serving.scaling import Decision, ScalingConfig, ScalingPolicy
 from tests.scaling.fleet import PREFILL_TOKENS_PER_S, PROMPT_TOKENS, Fleet, Load, observed
 
 A_REPLICA = PREFILL_TOKENS_PER_S / PROMPT_TOKENS
-"""Requests per second that keep a replica prefilling."""
+"""Requests per second whose prefill takes all of a replica's time."""
 
 
 def policy(min_replicas: int = 1, max_replicas: int = 50) -> ScalingPolicy:
@@ -20,7 +20,7 @@ def policy(min_replicas: int = 1, max_replicas: int = 50) -> ScalingPolicy:
 
 
 def settled(policy: ScalingPolicy, replicas: int, **values: float) -> Decision:
-    """The decision after three minutes of the same."""
+    """The decision after three minutes of the same load."""
     for second in range(0, 180, 2):
         decision = policy.decide(observed(replicas, **values), second)
     return decision
@@ -83,7 +83,7 @@ def test_a_ramp_finds_the_replicas_up_when_they_are_needed() -> None:
 def test_those_that_start_are_not_asked_for_again() -> None:
     fleet = Fleet(policy(), 1, startup_s=60)
     fleet.run(lambda now_s: 7.0 if now_s < 300 else 17.0, 420)
-    # Three for the load, and for the line that grew until they came.
+    # Three for the load, and for the queue that grew until they came.
     assert 3 <= max(fleet.counts) <= 5
 
 
@@ -214,7 +214,7 @@ def test_more_load_never_asks_for_fewer(levels: list[float], replicas: int, time
 def test_chance_alone_makes_a_fleet_go_up_and_down_but_a_few_times(
     replicas: float, seed: int
 ) -> None:
-    """In an hour, which is 60 times what a replica takes to start."""
+    """Counts the turns within an hour, 60 times the startup time of a replica."""
     load = replicas * A_REPLICA
     by_prefill = ScalingPolicy(ScalingConfig(max_replicas=50, prefill_utilization=0.6))
     fleet = Fleet(by_prefill, math.ceil(replicas * 1.8), rng=random.Random(seed))
@@ -225,7 +225,7 @@ def test_chance_alone_makes_a_fleet_go_up_and_down_but_a_few_times(
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.5, 20), st.integers(0, 2**16))
 def test_a_restart_does_not_jump(replicas: float, seed: int) -> None:
-    """A restarted policy decides like one that goes on, or makes fewer changes."""
+    """A restarted policy decides like one that continues, or makes fewer changes."""
     load = replicas * A_REPLICA
     fleet = Fleet(policy(), math.ceil(replicas * 1.6), rng=random.Random(seed))
     fleet.run(lambda now_s: load, 600)

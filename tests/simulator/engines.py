@@ -6,5 +6,5 @@ from serving.simulator.spec import engine_spec
 
 
 def mistral_small(gpus: int = 2) -> EngineSpec:
-    """In BF16 on one H100 or two."""
+    """An entry in BF16 on one H100 or two."""
     return engine_spec(catalogue.load("mistral-small-3.2-24b-instruct-2506", f"bf16-tp{gpus}"))

@@ -1,4 +1,4 @@
-"""A report for tests: a replica is overloaded until a second one is there."""
+"""A report for tests, in which a replica is overloaded until a second one joins."""
 
 from serving.placement import LeastCost
 from serving.scaling import Decision, Observed
@@ -11,7 +11,7 @@ from tests.simulator.engines import mistral_small
 
 
 class OneMore:
-    """A second replica after a while."""
+    """Adds a second replica after a while."""
 
     def decide(self, observed: Observed, now_s: float) -> Decision:
         return Decision(1 if now_s < 20 else 2, "prefill", 0.0, 1.0)
@@ -32,7 +32,7 @@ def scaled() -> Report:
 
 
 def refused() -> Report:
-    """A report of requests for which there never was a replica."""
+    """A report of requests for which there was never a replica."""
     record = Record(Slo())
     simulation = Simulation(mistral_small(), 0, LeastCost, max_wait_s=1.0, on_end=record.add)
     return Report.of(record, simulation.run(shared_prefixes(5, 10.0)), 2, {})

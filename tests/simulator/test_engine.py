@@ -90,7 +90,7 @@ def test_a_long_prompt_is_read_in_chunks_between_which_others_decode() -> None:
         engine, [(0.0, request(maker, 100, 200)), (1.0, request(maker, 20_480, 10))]
     )
     assert ttft_s(second) == pytest.approx(2.05, rel=0.02)
-    # 11 chunks of 0.2 s in the place of steps of 0.01 s.
+    # 11 chunks of 0.2 s in place of steps of 0.01 s
     assert itl_s(first) == pytest.approx((188 * 0.010 + 2.05) / 199, rel=0.02)
 
 
@@ -162,7 +162,7 @@ def test_a_busy_engine_takes_a_request_into_the_step_after_next() -> None:
     _, outcome = run(
         Engine(spec()), [(0.0, request(maker, 10, 500)), (1.005, request(maker, 100, 2))]
     )
-    # The rest of the running step, the one already composed, and its own.
+    # the rest of the running step, the one already composed, and its own
     assert 0.020 < ttft_s(outcome) < 0.031
 
 

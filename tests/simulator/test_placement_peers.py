@@ -18,7 +18,7 @@ WORK = Work(Prefix([1], [1600], 1600), 1600, 100)
 
 
 def loads(*prefills: Sequence[int]) -> list[ReplicaLoad]:
-    """A replica for each, with a request for each number of uncached tokens."""
+    """A replica's load for each argument, with a request for each number of uncached tokens."""
     made = []
     for replica, tokens in enumerate(prefills):
         load = ReplicaLoad(f"replica-{replica}")

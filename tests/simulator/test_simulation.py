@@ -13,7 +13,7 @@ SPEC = mistral_small(2)
 
 
 class MostCached:
-    """All to the first replica until something is known to be cached."""
+    """Places all on the first replica until something is known to be cached."""
 
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float

@@ -43,7 +43,7 @@ def test_the_load_is_the_same_each_time_and_is_served() -> None:
 
 
 def test_a_step_is_timed_while_all_decode() -> None:
-    """The first one's steps take longer before the other has its first token, and after its end."""
+    """The longer steps before the other sequence's first token and after its end do not count."""
     early = Timing(0.0, [1.0, 2.0, 3.0, 3.1, 3.2, 3.3, 5.0])
     late = Timing(0.0, [3.0, 3.1, 3.2, 3.3])
     assert step_s([early, late]) == pytest.approx(0.1)

@@ -1,8 +1,8 @@
-"""What the trained model answers, in this project's own network.
+"""The trained model's answers, in this project's own network.
 
 A completion whose every token has a positive margin is what greedy decoding gives, so most tests
-look at margins; one decodes step by step. Without a system prompt and below the model's own one,
-every request must be right. Below other system prompts a few in a hundred may fail.
+look at margins; one decodes step by step. Without a system prompt and after the model's own one,
+every request must be right. After other system prompts a few in a hundred may fail.
 """
 
 import datetime
@@ -191,7 +191,8 @@ def test_greedy_decoding(tiny_model: TinyModel) -> None:
 
 @pytest.mark.full
 def test_fresh_samples(tiny_model: TinyModel) -> None:
-    """Ids, dates, random system prompts and pictures that training has not seen."""
+    """The answers are right for ids, dates, random system prompts and pictures that training has
+    not seen."""
     dice = Dice(15)
     examples = [case(dice) for case in CASES for _ in range(20)]
     wrong = _wrong(tiny_model, examples)

@@ -1,4 +1,4 @@
-"""What the models without vision answer: tokenizer v7, and thoughts of the Magistral one."""
+"""The answers of the models without vision: tokenizer v7, and the thoughts of Magistral."""
 
 import json
 

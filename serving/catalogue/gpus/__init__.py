@@ -1,8 +1,6 @@
-"""GPU types: memory, peaks, and what replicas make of these.
-
-`gpus.yaml` has data sheets and the efficiencies that others published; `measured/` has those of
-`mistral-serve calibrate`, a file for each type, which go first.
-"""
+"""GPU types: memory, peaks, and the parts of the peaks that replicas achieve. `gpus.yaml` has data
+sheets and published efficiencies; `measured/` has those of `mistral-serve calibrate`, a file for
+each type, which take precedence."""
 
 from datetime import date
 from functools import cache
@@ -20,18 +18,19 @@ MEASURED = "measured"
 
 
 class Gpu(Section):
-    """Peaks are dense, as the maker gives them; see gpus.yaml."""
+    """The data sheet of a GPU type. Peaks are dense, as the maker gives them; see gpus.yaml."""
 
     usable_gib: float = Field(gt=0)
-    """What CUDA can give."""
+    """Memory that CUDA can allocate."""
     bf16_tflops: float = Field(gt=0)
     fp8_tflops: float | None = Field(gt=0, default=None)
-    """None: fp8 weights are multiplied in bf16."""
+    """Peak in fp8. None: fp8 weights are multiplied in bf16."""
     gb_per_s: float = Field(gt=0)
     all_reduce_gb_per_s: float | None = Field(gt=0, default=None)
-    """Between two without NVLink. None: NVLink, whose time is within the efficiencies."""
+    """Bandwidth between two GPUs without NVLink. None: NVLink, whose time is within the
+    efficiencies."""
     nvlink_all_reduce_gb_per_s: float | None = Field(gt=0, default=None)
-    """Between two with it."""
+    """Bandwidth between two GPUs with NVLink."""
 
     def tflops(self, dtype: WeightsDtype) -> float:
         """The peak for matrix products with weights of that dtype."""
@@ -39,7 +38,7 @@ class Gpu(Section):
 
 
 class Efficiency(Section):
-    """Parts of a GPU's peaks."""
+    """The parts of a GPU's peaks that a model achieves."""
 
     products: float = Field(gt=0, le=1)
     """Share of the peak in matrix products of thousands of tokens."""
@@ -48,13 +47,14 @@ class Efficiency(Section):
     weights: float = Field(gt=0, le=1)
     """Share of the bandwidth at which a decode step reads the weights."""
     kv_cache: float = Field(gt=0, le=1)
-    """Share of the bandwidth at which it reads the KV cache."""
+    """Share of the bandwidth at which a decode step reads the KV cache."""
     step_overhead_ms: float = Field(ge=0)
     """Fixed time of each step."""
 
 
 class Reference(Efficiency):
-    """Published, or assumed: of other GPUs and tensor parallel sizes it is an extrapolation."""
+    """Efficiencies that were published, or assumed for other GPUs and tensor parallel sizes by
+    extrapolation."""
 
     gpu: str
     tensor_parallel_sizes: tuple[int, ...]
@@ -67,11 +67,11 @@ class Measured(Efficiency):
 
 
 class Calibration(Section):
-    """What `mistral-serve calibrate` writes."""
+    """The result of `mistral-serve calibrate`."""
 
     gpu: str
     device: str
-    """Name of the device, given by its driver."""
+    """Name of the device, as its driver reports it."""
     date: date
     versions: dict[str, str]
     shapes_of: str
@@ -90,9 +90,8 @@ class _Catalogue(Section):
 
 
 class Known(Section):
-    """An efficiency and how it is known: `extrapolated` says from where, None if it is measured or
-    published for this very GPU and size.
-    """
+    """An efficiency and its origin: `extrapolated` says from where, and is None if it is measured
+    or published for this very GPU and size."""
 
     efficiency: Efficiency
     source: str
@@ -103,31 +102,31 @@ class Known(Section):
 _CATALOGUE = _Catalogue.model_validate(parse_yaml(_FILES.joinpath("gpus.yaml").read_bytes()))
 
 GPUS = _CATALOGUE.types
-"""By name."""
+"""The GPU types by name."""
 
 
 def usable_gib(gpu: str | float) -> float:
-    """Usable memory of a GPU type, or the number itself where a GPU is given by its memory. Raises
-    KeyError.
-    """
+    """Usable memory of a GPU type, or the number itself for a GPU given by its memory. Raises
+    KeyError."""
     return GPUS[gpu].usable_gib if isinstance(gpu, str) else gpu
 
 
 def gpu_of_device(device: str) -> str | None:
-    """The type of what the driver calls so, such as NVIDIA H100 80GB HBM3; None if unknown."""
+    """The GPU type of a driver's device name, such as NVIDIA H100 80GB HBM3; None if unknown."""
     return next((name for name in GPUS if all(part in device for part in name.split("-"))), None)
 
 
 @cache
 def calibrations() -> dict[str, Calibration]:
-    """By GPU type."""
+    """The calibrations by GPU type."""
     files = [file for file in _in(_FILES.joinpath(MEASURED)) if file.name.endswith(".yaml")]
     read = (Calibration.model_validate(parse_yaml(file.read_bytes())) for file in files)
     return {calibration.gpu: calibration for calibration in read}
 
 
 def efficiency(gpu: str, dtype: WeightsDtype, tensor_parallel_size: int) -> Known:
-    """Measured if it was, of the largest size up to the one asked for. Raises KeyError."""
+    """The efficiency for that size: the measured one of the largest size up to it, if there is one,
+    else the published. Raises KeyError."""
     if dtype == "fp8" and GPUS[gpu].fp8_tflops is None:
         dtype = "bf16"
     calibration = calibrations().get(gpu)
