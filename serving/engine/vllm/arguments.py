@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import vllm
+from vllm import envs
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -12,6 +13,10 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 VERSION: str = vllm.__version__
 
 _CPU_WORKER = "serving.engine.vllm.worker.SeededCpuWorker"
+
+_IN_ENGINE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""By its path: vLLM takes "mp" for the name "uni" on a CPU, as only a process of its own could bind
+a worker's threads to cores."""
 
 
 def flags(vllm_args: Mapping[str, Any]) -> list[str]:
@@ -33,8 +38,9 @@ def flags(vllm_args: Mapping[str, Any]) -> list[str]:
 
 
 def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
-    """vLLM's own reading of its flags, with our worker on a CPU. Raises ValueError for one that it
-    does not take.
+    """vLLM's own reading of its flags, with our worker on a CPU. A single worker there whose threads
+    are not bound runs in the engine's process, which saves the start of another. Raises ValueError
+    for a flag that vLLM does not take.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -46,4 +52,7 @@ def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
     validate_parsed_serve_args(args)
     if current_platform.is_cpu() and args.worker_cls == "auto":
         args.worker_cls = _CPU_WORKER
+        workers = args.tensor_parallel_size * args.pipeline_parallel_size
+        if workers == 1 and envs.VLLM_CPU_OMP_THREADS_BIND == "nobind":
+            args.distributed_executor_backend = _IN_ENGINE_PROCESS
     return args
