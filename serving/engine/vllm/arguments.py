@@ -1,4 +1,4 @@
-"""The flags of `vllm serve`, as vLLM itself reads them."""
+"""The flags of `vllm serve`, parsed by vLLM itself."""
 
 import json
 from collections.abc import Mapping
@@ -15,9 +15,8 @@ _CPU_WORKER = "serving.engine.vllm.worker.SeededCpuWorker"
 
 
 def flags(vllm_args: Mapping[str, Any]) -> list[str]:
-    """`vllm serve` flags: true becomes `--name`, false `--no-name`, a list `--name` and its items,
-    a mapping its JSON.
-    """
+    """Returns `vllm serve` flags: true becomes `--name`, false `--no-name`, a list `--name` and its
+    items, a mapping its JSON."""
     argv = []
     for name, value in vllm_args.items():
         if value is True:
@@ -33,9 +32,8 @@ def flags(vllm_args: Mapping[str, Any]) -> list[str]:
 
 
 def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
-    """vLLM's own reading of its flags, with our worker on a CPU. Raises ValueError for one that it
-    does not take.
-    """
+    """Parses flags as vLLM does, with our worker on a CPU. Raises ValueError for an invalid
+    flag."""
 
     def refuse(message: str) -> NoReturn:
         raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")

@@ -1,4 +1,4 @@
-"""Errors that a client sees, in OpenAI's shape."""
+"""The errors that clients see, in OpenAI's format."""
 
 import json
 import math
@@ -7,11 +7,11 @@ from serving.dispatch import Rejection
 
 
 class ApiError(Exception):
-    """An answer that is an error: an HTTP status and OpenAI's error object.
+    """An error response: an HTTP status and OpenAI's error object.
 
-    `retry_after_s` and `allow` become the headers of those names, `refused` (why a request was not
-    let in) becomes `x-refused`. The message says what to do
-    and never holds anything of the request but the names that it used.
+    `retry_after_s` and `allow` become the headers of those names; `refused` (why admission rejected
+    the request) becomes `x-refused`. The message says what to do and contains nothing of the
+    request but the names it used.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ApiError(Exception):
         return json.dumps({"error": error}).encode()
 
     def event(self) -> bytes:
-        """The error as a server-sent event, for a stream that has already begun."""
+        """Returns the error as a server-sent event, for a stream that has already begun."""
         return b"data: " + self.body() + b"\n\n"
 
 
@@ -92,9 +92,8 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
 
 
 def rejected(model: str, rejection: Rejection) -> ApiError:
-    """The answer to a request that is not let in, or has waited in vain: 429 if there is too much
-    to do, 503 if no replica is up, 400 if it asks for what cannot be.
-    """
+    """Returns the error for a request that admission rejected or that waited too long: 429 on
+    overload, 503 if no replica is up, 400 if the request can never be served."""
     wait = f"The wait would be about {math.ceil(rejection.wait_s)} s"
     again = f" Try again in {rejection.retry_after_s} s."
     match rejection.reason:
@@ -142,7 +141,7 @@ def replicas_failed(model: str, retry_after_s: int) -> ApiError:
 
 
 def stream_broken(why: str) -> ApiError:
-    """`why` nobody went on with the answer."""
+    """Returns the error that ends a broken stream; `why` says why no replica continued it."""
     return ApiError(
         502,
         f"The replica that was answering failed, and {why}. The answer above is incomplete; send "
@@ -153,7 +152,7 @@ def stream_broken(why: str) -> ApiError:
 
 
 def request_failed() -> ApiError:
-    """The engine failed on this request and is well otherwise."""
+    """Returns the error for a request that the engine failed on while otherwise healthy."""
     return ApiError(
         500,
         "The engine failed on this request and serves others: the request itself is the likely "

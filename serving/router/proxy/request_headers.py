@@ -1,15 +1,16 @@
-"""What a request's headers say of its priority and of how long its client waits."""
+"""Reads a request's priority and its client's timeout from the headers."""
 
 from collections.abc import Iterable
 
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
 
 _CLIENTS_TIMEOUTS = frozenset((b"x-stainless-read-timeout", b"x-stainless-timeout"))
-"""The clients of OpenAI and Anthropic send how long they wait for the next byte, in seconds."""
+"""Headers in which the OpenAI and Anthropic clients send their read timeout, in seconds."""
 
 
 class InvalidHeaderError(ValueError):
-    """A header that was set on purpose and cannot be read; the message says what is allowed."""
+    """A header that the client set deliberately has an invalid value; the message says what is
+    allowed."""
 
     def __init__(self, header: str, message: str) -> None:
         super().__init__(message)
@@ -21,9 +22,9 @@ def priority_and_timeout_s(
     default_priority: int = DEFAULT_PRIORITY,
     highest_priority: int = PRIORITIES - 1,
 ) -> tuple[int, float | None]:
-    """The priority by `x-priority`, no higher than `highest_priority`; and the time that the client
-    waits: the least of `x-request-timeout` and what its library sends. Raises InvalidHeaderError.
-    """
+    """Returns the priority from `x-priority`, capped at `highest_priority`, and the client's
+    timeout: the smaller of `x-request-timeout` and what its library sends. Raises
+    InvalidHeaderError."""
     priority = default_priority
     timeout_s = None
     for name, value in headers:

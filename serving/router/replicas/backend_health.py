@@ -1,4 +1,4 @@
-"""Whether a server that runs elsewhere is up: it is asked for its models again and again."""
+"""Polls an external server's list of models to see whether it is up."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ from serving.router.replicas.replica import ReplicaInfo
 from serving.router.replicas.upstream import ConnectionPool, UpstreamError, ask
 
 PERIOD_S = 5.0
-"""Between two checks."""
+"""Time between two checks."""
 
 _TIMEOUT_S = 10
 _FAILURES_UNTIL_DOWN = 2
-"""So that one lost answer of a busy server does not take it out."""
+"""Consecutive failures after which the server counts as down, so that a busy server may miss one
+check."""
 
 log = logging.getLogger(__name__)
 
 
 class BackendHealth:
-    """Tells `listener` of the server as the only replica when it comes up, of none when it goes
-    down. Raises RuntimeError if its key is missing.
-    """
+    """Calls `listener` with the server as the only replica when it comes up, and with none when it
+    goes down. Raises RuntimeError if its key is missing."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class BackendHealth:
         self._period_s = period_s
 
     async def run(self) -> None:
-        """Checks once each period until it is cancelled."""
-        told: str | None = None  # the problem; "" while it is up
+        """Checks the server once per period until cancelled."""
+        told: str | None = None  # the last problem published; "" while up
         failures = 0
         try:
             while True:
@@ -64,7 +64,7 @@ class BackendHealth:
             self._pool.close()
 
     async def _problem(self) -> str:
-        """What is wrong with the server; empty if nothing is."""
+        """Returns what is wrong with the server; empty if nothing is."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 status, _ = await ask(self._pool, self._head, b"")

@@ -1,8 +1,8 @@
-"""What Prometheus scrapes of a router. Counted in plain numbers on the requests' way, and made into
-its format when it asks.
+"""The metrics that Prometheus scrapes from a router. Requests only increment plain numbers, which
+are formatted when a scrape comes.
 
-How many series there are follows from the configuration alone, whatever clients send: 41 a model,
-one a replica, three a tenant, and 16.
+The number of series depends on the configuration alone, not on what clients send: 41 per model, one
+per replica, three per tenant, and 16.
 """
 
 import resource
@@ -60,7 +60,7 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 
 
 class Metrics(Collector):
-    """Of one router."""
+    """The metrics of one router."""
 
     def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
         self._directory = directory
@@ -68,14 +68,14 @@ class Metrics(Collector):
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._tenants = {name: [0, 0, 0] for name in tenants}
-        """Requests, input and output tokens."""
+        """Requests, input tokens and output tokens of each tenant."""
         self._retries = self._continued = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def ended(self, record: RequestRecord) -> None:
-        """A request is over, and the record complete."""
+        """Counts a request that has ended, from its complete record."""
         served = None if record.model is None else self._directory.models.get(record.model)
         model = self._unknown if served is None else served.metrics
         model.ended(record)
@@ -92,7 +92,7 @@ class Metrics(Collector):
             tenant[2] += record.output_tokens
 
     def exposition(self) -> bytes:
-        """In Prometheus' text format."""
+        """Returns the metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -199,7 +199,7 @@ class Metrics(Collector):
         yield from (requests, tokens)
 
     def _of_process(self) -> Iterator[Metric]:
-        """By the names that client libraries of Prometheus have for them."""
+        """Yields process metrics by the standard names of Prometheus' client libraries."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "process_cpu_seconds", "User and system CPU time.", usage.ru_utime + usage.ru_stime
