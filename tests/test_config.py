@@ -326,7 +326,7 @@ def test_a_number_of_replicas_or_autoscaling(path: Path) -> None:
         ),
         (
             {"autoscaling": {"max_replicas": 2}, "replicas": 1},
-            "replicas: is the number without autoscaling; allowed is one of the two",
+            "replicas: cannot be combined with autoscaling; set one of the two",
         ),
     ],
 )
@@ -344,7 +344,7 @@ def test_wrong_autoscaling_is_refused(path: Path, settings: dict[str, Any], says
             "tenants.0.name: a needs one of api_keys_env and api_keys_file",
         ),
         ([{"name": "A b", "api_keys_env": "A"}], "tenants.0.name: String should match pattern"),
-        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' stands twice"),
+        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' is listed twice"),
         (
             [{"name": "a", "api_keys_env": "A", "max_priority": 10}],
             "tenants.0.max_priority: Input should be less than 10",

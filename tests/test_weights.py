@@ -88,11 +88,11 @@ def test_what_the_engine_reads_is_fetched_once_and_checked(hub: Hub, job: Job) -
         "tekken.json",
     ]
     assert (job.snapshot / "consolidated.safetensors").read_bytes() == WEIGHTS
-    assert "complete" in log and "all weights are there" in log
+    assert "complete" in log and "all weights are present" in log
     assert "Bearer hf_secret" in hub.tokens and "hf_secret" not in log
     sent = dict(hub.sent)
     code, log = job.run()
-    assert code == 0 and "checked before" in log
+    assert code == 0 and "already verified" in log
     assert hub.sent == sent
 
 
@@ -133,7 +133,7 @@ def test_an_engine_waits_without_network_until_all_is_whole(hub: Hub, job: Job) 
     assert "waiting for mistralai/Mistral-Small-24B" in waiting.stderr.readline()
     assert job.run()[0] == 0
     _, log = waiting.communicate(timeout=60)
-    assert waiting.returncode == 0 and "all weights are there" in log
+    assert waiting.returncode == 0 and "all weights are present" in log
 
 
 @pytest.mark.parametrize("revision", [None, "main"])
@@ -141,7 +141,7 @@ def test_a_branch_is_fetched_as_the_commit_that_it_names(
     hub: Hub, job: Job, revision: str | None
 ) -> None:
     job.configure(revision=revision, weights=REPOSITORY)
-    for told in ("complete", "checked before"):
+    for told in ("complete", "already verified"):
         code, log = job.run()
         assert code == 0 and told in log, log
     assert (job.snapshot / "params.json").is_file()
@@ -162,7 +162,7 @@ def test_a_missing_file_is_not_whole(hub: Hub, job: Job) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("gated", "terms accepted, at https://huggingface.co/mistralai/Mistral-Small-24B"),
+        ("gated", "terms must be accepted at https://huggingface.co/mistralai/Mistral-Small-24B"),
         ("unknown", "not on the hub, or not for this account"),
         ("revision", "there is no such commit"),
     ],

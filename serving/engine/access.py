@@ -93,7 +93,7 @@ class AccessMiddleware:
             if not streams or self._dead():
                 raise
             # Else the connection would break, as if the replica and not this request had failed.
-            log.exception("a request failed amid its stream")
+            log.exception("a request failed during its stream")
             await send({"type": "http.response.body", "body": _FAILED})
         finally:
             self.in_flight -= 1

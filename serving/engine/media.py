@@ -155,7 +155,7 @@ class ImageFetcher:
         if url.scheme not in ("http", "https") or not host:
             raise MediaError(f"{where} is not an {schemes} URL")
         if url.raw_user is not None or url.raw_password is not None:
-            raise MediaError(f"{where} holds credentials")
+            raise MediaError(f"{where} contains credentials")
         if port not in self._ports:
             raise MediaError(f"{where} names a port other than 80 and 443")
         if self._allowed_domains and not self._in_allowed_domains(host.rstrip(".")):

@@ -16,7 +16,7 @@ def limit(field: str) -> Callable[[Draft], None]:
         images = sum(count(message) for message in draft.objects(field))
         if images and draft.rules.image_limit == 0:
             raise InvalidRequest(
-                f"'{draft.rules.model_id}' is a text model: it takes no images.",
+                f"'{draft.rules.model_id}' is a text model and accepts no images.",
                 param=field,
                 code="images_not_supported",
             )

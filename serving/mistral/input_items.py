@@ -76,7 +76,7 @@ def _joined(content: Any) -> str | None:
             return None
         if part.get("type") in ("input_image", "image_url"):
             raise InvalidRequest(
-                "Images cannot be sent to /v1/responses of this model; send them to "
+                "/v1/responses of this model does not accept images; send them to "
                 "/v1/chat/completions.",
                 param="input",
                 code="images_not_supported",

@@ -12,7 +12,7 @@ any effect before tokenizer v15."""
 _TOOL_CALLS_TOKEN = "9"
 """The id of [TOOL_CALLS] in every tekken.json of version 7."""
 
-_EFFORT_WARNING = "the reasoning effort has no effect on this model and was left out"
+_EFFORT_WARNING = "the reasoning effort has no effect on this model and was dropped"
 
 
 def clamp_max_tokens(*names: str) -> Callable[[Draft], None]:
@@ -60,7 +60,7 @@ def refuse_chat_template(draft: Draft) -> None:
     dropping it would change the request's meaning."""
     if draft.fields.get("chat_template") is not None:
         raise InvalidRequest(
-            "Prompts of this model are made by Mistral's tokenizer, which takes no chat template. "
+            "Mistral's tokenizer makes this model's prompts and accepts no chat template. "
             "Leave chat_template out, or send a finished prompt to /v1/completions.",
             param="chat_template",
             code="unsupported_parameter",
@@ -73,7 +73,7 @@ def drop_template_arguments(draft: Draft) -> None:
     for name in ("chat_template_kwargs", "documents"):
         if draft.fields.get(name) is not None:
             draft.drop(name)
-            draft.warn(f"{name} has no effect on this model and was left out")
+            draft.warn(f"{name} has no effect on this model and was dropped")
 
 
 def drop_reasoning_effort(draft: Draft) -> None:
@@ -89,7 +89,7 @@ def drop_anthropic_thinking(draft: Draft) -> None:
     for thinking in objects_in([draft.fields.get("thinking")]):
         if thinking.get("type") in ("enabled", "disabled"):
             draft.drop("thinking")
-            draft.warn("thinking has no effect on this model and was left out")
+            draft.warn("thinking has no effect on this model and was dropped")
     for config in objects_in([draft.fields.get("output_config")]):
         if config.get("effort") in _EFFORTS_REFUSED:
             del config["effort"]
@@ -143,8 +143,8 @@ def take_reasoning_format(draft: Draft) -> None:
         draft.reasoning = value
     elif value is not None:
         raise InvalidRequest(
-            'reasoning_format is "content" (the <think> text stays in the answer) or "separate" '
-            "(it comes in the field reasoning).",
+            'reasoning_format must be "content" (<think> text stays in the answer) or "separate" '
+            "(it goes to the field reasoning).",
             param="reasoning_format",
             code="invalid_value",
         )

@@ -10,7 +10,7 @@ from serving.mistral.draft import Draft, Fields, objects_in
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 
 LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
-REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was left out"
+REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was dropped"
 
 
 def developer_is_system(draft: Draft) -> None:

@@ -246,7 +246,7 @@ async def test_a_refusal_is_told_in_words(start_router: StartRouter, browser: Br
     page = await opened(browser, router)
     await shows(page, "[data-field=waiting]", "1")
     await ask(page)
-    await shows(page, "#error", "429 queue_full: Too many requests wait for")
+    await shows(page, "#error", "429 queue_full: Too many requests are waiting for")
     await shows(page, "#why", "No replica was asked")
     await shows(page, "#facts", "queue_full")
     await shows(page, "[data-field=errors]", "1, 0")

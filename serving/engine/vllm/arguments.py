@@ -36,7 +36,7 @@ def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
     flag."""
 
     def refuse(message: str) -> NoReturn:
-        raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
+        raise ValueError(f"vLLM {VERSION} does not accept these vllm_args: {message}")
 
     parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
     parser.error = refuse

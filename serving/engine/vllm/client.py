@@ -18,7 +18,7 @@ _DEAD_POLL_S = 1
 
 LOOP_STOPS = Counter(
     "mistral_serve_loop_stops",
-    "Answers that were stopped because they repeated themselves for ever.",
+    "Answers stopped because they repeated themselves endlessly.",
     ["model_name"],
 )
 """Registered in the default registry, which vLLM's own /metrics exposes."""
@@ -33,8 +33,8 @@ class ConstraintError(GenerationError, VLLMClientError):  # type: ignore[misc]  
 
     def __init__(self) -> None:
         super().__init__(
-            "The model's answer cannot be held to the form that this request asks for: its schema "
-            "or grammar is too large or contradicts itself. Send a smaller or simpler one."
+            "The answer cannot be constrained to the schema or grammar of this request, which is "
+            "too large or contradictory. Send a smaller or simpler one."
         )
         self.status_code = HTTPStatus.BAD_REQUEST
 

@@ -106,7 +106,7 @@ class Peers:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
                 hello = await read_hello(reader)
             if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
-                raise ProtocolError("another token")
+                raise ProtocolError("wrong token")
             self._send()
             for model_id, served in self._directory.models.items():
                 writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
@@ -114,9 +114,7 @@ class Peers:
             self._switch()
             await reader.read()  # ends when the other router disconnects
         except (ProtocolError, EOFError, OSError) as error:
-            log.warning(
-                "a router that connected is not published to: %s", error or type(error).__name__
-            )
+            log.warning("rejected a connection from a router: %s", error or type(error).__name__)
         finally:
             self._subscribers.discard(writer)
             self._switch()

@@ -118,7 +118,7 @@ class ExchangeReader:
             if len(models) > 1:
                 raise ApiError(
                     400,
-                    f"The request names no model. Models here: {', '.join(models)}.",
+                    f"The request names no model. Available models: {', '.join(models)}.",
                     code="missing_required_parameter",
                     param="model",
                 )

@@ -144,11 +144,11 @@ class Relay:
             if not exchange.begun:
                 raise
             log.warning(
-                "request %s: its answer is broken off: %s",
+                "request %s: the answer is broken off: %s",
                 exchange.record.request_id,
                 error.message,
             )
-            why = "no other replica could go on with it"
+            why = "no other replica could continue it"
             await self._break_off(exchange, errors.stream_broken(why))
 
     async def _answered(self, exchange: Exchange) -> bool:
@@ -255,7 +255,7 @@ class Relay:
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
-                raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
+                raise NotContinuedError(f"it answers {connection.status} to the continuation")
             else:
                 await self._whole(connection, headers, exchange)
         finally:
@@ -360,7 +360,7 @@ def check_taken(connection: Connection) -> None:
     longer belongs to this router's cluster. Raises EngineDeadError if it died, perhaps because of
     this request."""
     if connection.status == 401:
-        raise NotTakenError("the engine is of another cluster")
+        raise NotTakenError("the engine belongs to another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
             if name == UNAVAILABLE:

@@ -31,7 +31,7 @@ def priority_and_timeout_s(
         if name == b"x-priority":
             if not (len(value) == 1 and value.isdigit()):
                 raise InvalidHeaderError(
-                    "x-priority", f"x-priority is a whole number from 0 to {PRIORITIES - 1}."
+                    "x-priority", f"x-priority must be a whole number from 0 to {PRIORITIES - 1}."
                 )
             priority = int(value)
         elif name == b"x-request-timeout" or name in _CLIENTS_TIMEOUTS:
@@ -40,7 +40,7 @@ def priority_and_timeout_s(
                 timeout_s = seconds if timeout_s is None else min(timeout_s, seconds)
             elif name == b"x-request-timeout":
                 raise InvalidHeaderError(
-                    "x-request-timeout", "x-request-timeout is a number of seconds above 0."
+                    "x-request-timeout", "x-request-timeout must be a number of seconds above 0."
                 )
     return min(priority, highest_priority), timeout_s
 

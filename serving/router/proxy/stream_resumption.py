@@ -81,7 +81,7 @@ def unresumable_reason(path: str, body: dict[str, Any]) -> str:
         return "structured output cannot be continued"
     for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
         if type(body.get(name, 0)) not in (int, type(None)):
-            return f"{name} is no number"
+            return f"{name} is not a number"
     if path == CHAT and not _ends_with_a_question(body.get("messages")):
         return "an answer that the client has begun cannot be continued"
     if path == COMPLETIONS and not _is_one_prompt(body.get("prompt")):
@@ -150,7 +150,7 @@ class DeliveredText:
                 self.unresumable_reason = "an answer that is more than text cannot be continued"
             return delta.get("content") or ""
         except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
-            self.unresumable_reason = "the stream is not one of text"
+            self.unresumable_reason = "the stream is not a text stream"
             return ""
 
 
@@ -171,7 +171,7 @@ class Continuation:
     def _event(self, data: bytes) -> bytes:
         if not data.startswith(b"data: {"):
             if self._repeated:
-                raise NotContinuedError("the answer ends before what was sent of it")
+                raise NotContinuedError("the continued answer ends before the delivered text")
             return data + b"\n\n"
         event = _decode(data[6:])
         for choice in event["choices"]:
@@ -190,7 +190,7 @@ class Continuation:
         text = holder.get(name) or ""
         same = min(len(text), len(self._repeated))
         if text[:same] != self._repeated[:same]:
-            raise NotContinuedError("the answer goes on with another text than the one sent")
+            raise NotContinuedError("the continued answer differs from the delivered text")
         self._repeated = self._repeated[same:]
         holder[name] = text[same:]
         return bool(holder[name]) or choice.get("finish_reason") is not None
@@ -280,7 +280,7 @@ class StreamResumption:
         if self._sent.finish_reason is not None:
             if self._sent.usage or not (fields.get("stream_options") or {}).get("include_usage"):
                 return DONE
-            self.unresumable_reason = "the answer is whole but for its usage"
+            self.unresumable_reason = "the answer is complete except for its usage"
         self._cut = self._last_edge()
         return None
 

@@ -73,5 +73,5 @@ class BackendHealth:
         except TimeoutError:
             return f"no answer within {_TIMEOUT_S} s"
         if status in (401, 403):
-            return f"it answers {status}: api_key_env names the variable with its key"
+            return f"it answers {status}: check the key in the variable that api_key_env names"
         return "" if status == 200 else f"it answers {status}"

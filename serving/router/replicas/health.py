@@ -156,12 +156,12 @@ class ReplicaHealth:
                 # It drains or its engine died; answers in progress end by themselves.
                 problem = f"it answers {status}"
         except TimeoutError:
-            problem = f"it is silent for {check.timeout_s:g} s"
+            problem = f"no answer within {check.timeout_s:g} s"
             self._abort(problem)
         except UpstreamError as error:
             problem = str(error)
         if problem:
-            log.warning("replica %s is left out: %s", self._name, problem)
+            log.warning("replica %s is ejected: %s", self._name, problem)
             self._eject()
         elif self.ejected:
             log.warning("replica %s is healthy again", self._name)

@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._between_chunks = False
         return self._done
 
-    def abort(self, reason: str = "the request was given up") -> None:
+    def abort(self, reason: str = "the request was aborted") -> None:
         """Closes the connection at once: the engine aborts the request, and whoever awaits its
         answer gets AbortedError."""
         self._fail(AbortedError(reason))

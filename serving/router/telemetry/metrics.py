@@ -104,7 +104,7 @@ class Metrics(Collector):
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
-        requests = _counter("requests", "Requests that are over.", "model", "outcome")
+        requests = _counter("requests", "Finished requests.", "model", "outcome")
         for model_id, served in self._directory.models.items():
             for name, count in served.metrics.outcomes.items():
                 requests.add_metric([model_id, name], count)
@@ -112,24 +112,22 @@ class Metrics(Collector):
             if count:
                 requests.add_metric([UNKNOWN, name], count)
         yield requests
-        refused = _counter("refused_requests", "Requests that were not let in.", "reason")
+        refused = _counter("refused_requests", "Requests rejected by admission.", "reason")
         for reason, count in self._refused.items():
             refused.add_metric([reason], count)
         yield refused
-        rewritten = _counter(
-            "rewritten_requests", "Requests that were put right for the model.", "rewrite"
-        )
+        rewritten = _counter("rewritten_requests", "Requests normalised for the model.", "rewrite")
         for rewrite, count in self._rewritten.items():
             rewritten.add_metric([rewrite], count)
         yield rewritten
         yield CounterMetricFamily(
             f"{PREFIX}_retries",
-            "Times that a replica was asked after one had failed.",
+            "Retries after the failure of a replica.",
             self._retries,
         )
         yield CounterMetricFamily(
             f"{PREFIX}_continued_streams",
-            "Times that a replica went on with another's stream.",
+            "Streams continued by another replica.",
             self._continued,
         )
 
@@ -158,15 +156,15 @@ class Metrics(Collector):
         tokens = _counter("tokens", "Tokens read and generated.", "model", "type")
         expected = _counter(
             "expected_cached_tokens",
-            "Of prompts, as placed, where the engine told how many it had cached.",
+            "Prompt tokens expected to be cached, where the engine reported how many were.",
             "model",
         )
-        cached = _counter("cached_tokens", "Of the same prompts, as the engine found.", "model")
+        cached = _counter("cached_tokens", "Prompt tokens that engines found cached.", "model")
         length = GaugeMetricFamily(
-            f"{PREFIX}_queue_length", "Requests that wait for room.", labels=["model"]
+            f"{PREFIX}_queue_length", "Requests in the queue.", labels=["model"]
         )
         replicas = GaugeMetricFamily(
-            f"{PREFIX}_available_replicas", "Replicas that are given requests.", labels=["model"]
+            f"{PREFIX}_available_replicas", "Replicas that take requests.", labels=["model"]
         )
         for model_id, served in self._directory.models.items():
             of_model, labels = served.metrics, [model_id]
@@ -181,7 +179,7 @@ class Metrics(Collector):
     def _replicas(self) -> Iterator[Metric]:
         booked = GaugeMetricFamily(
             f"{PREFIX}_booked_tokens",
-            "KV cache tokens of a replica that requests of all routers have booked.",
+            "KV cache tokens of a replica booked by requests of all routers.",
             labels=["model", "replica"],
         )
         for model_id, served in self._directory.models.items():
@@ -190,8 +188,10 @@ class Metrics(Collector):
         yield booked
 
     def _by_tenant(self) -> Iterator[Metric]:
-        requests = _counter("tenant_requests", "Requests of a tenant that are over.", "tenant")
-        tokens = _counter("tenant_tokens", "Of its requests.", "tenant", "type")
+        requests = _counter("tenant_requests", "Finished requests of a tenant.", "tenant")
+        tokens = _counter(
+            "tenant_tokens", "Tokens read and generated for a tenant.", "tenant", "type"
+        )
         for name, (count, input_tokens, output_tokens) in self._tenants.items():
             requests.add_metric([name], count)
             tokens.add_metric([name, "input"], input_tokens)

@@ -244,7 +244,7 @@ async def test_an_answer_that_would_go_on_differently_is_not_continued(
 
     router = await start_router(breaking(7, resets), Other, Other)
     got = await broken_text(router)
-    assert "no other replica could go on with it" in got
+    assert "no other replica could continue it" in got
     assert "There" not in got
     assert [engine.requests for engine in router.engines] == [1, 1, 1]
     _, *others = router.directory.models[MODEL].replicas

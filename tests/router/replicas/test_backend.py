@@ -163,7 +163,7 @@ async def test_a_refused_key_is_told_in_the_log(
             assert told == [[]]
     assert [record.getMessage() for record in caplog.records] == [
         f"m at 127.0.0.1:{port} is down: "
-        "it answers 401: api_key_env names the variable with its key"
+        "it answers 401: check the key in the variable that api_key_env names"
     ]
 
 
