@@ -23,7 +23,7 @@ def write(path: Path, args: Any) -> None:
 
 
 def refusal(path: Path) -> str:
-    """The message with which `load` refuses the file, which it must name."""
+    """Returns the message with which `load` rejects the file, which it must name."""
     with pytest.raises(ConfigError) as raised:
         load(path)
     message = str(raised.value)

@@ -1,4 +1,5 @@
-"""Weights, fetched by the real client of a stand-in hub through the command that a Job runs."""
+"""Weights, downloaded from a stand-in hub by its real client through the command that a Job
+runs."""
 
 import os
 import subprocess
@@ -17,7 +18,7 @@ from tests.support.waiting import eventually
 REPOSITORY = "mistralai/Mistral-Small-24B-Instruct-2501"
 WEIGHTS = os.urandom(300_000)
 CHUNK = 10 * 1024 * 1024
-"""What the hub's client writes at a time."""
+"""The size of the hub client's writes."""
 FILES = {
     "consolidated.safetensors": WEIGHTS,
     "model-00001-of-00002.safetensors": b"the same in another format",
@@ -34,7 +35,7 @@ def hub() -> Iterator[Hub]:
 
 
 class Job:
-    """The command and its surroundings."""
+    """The command and its environment."""
 
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.hub = hub
@@ -118,7 +119,7 @@ def test_damaged_weights_are_noticed_and_fetched_again(hub: Hub, job: Job) -> No
     blob = job.snapshot / "consolidated.safetensors"
     job.run()
     note = next((job.snapshot.parents[1] / "whole").iterdir())
-    note.unlink()  # as if the crash came before the check
+    note.unlink()  # as if it crashed before the check
     blob.resolve().write_bytes(b"x" * len(WEIGHTS))
     code, log = job.run()
     assert code == 1 and "damaged" in log and "consolidated.safetensors" in log

@@ -145,7 +145,7 @@ def test_a_queue_that_would_be_too_slow_rejects_before_it_is_full() -> None:
     assert taken == 15  # three quarters of the longest wait
     assert outcome.reason == "wait_too_long"
     assert outcome.wait_s == pytest.approx(16)
-    assert outcome.retry_after_s == 12  # to stand in the queue for a quarter of the wait
+    assert outcome.retry_after_s == 12  # waits in the queue for a quarter of the longest wait
 
 
 def test_in_a_full_queue_the_last_makes_place_for_a_higher_priority() -> None:
@@ -263,7 +263,8 @@ def test_when_the_last_replica_goes_the_start_up_begins_anew() -> None:
 
 
 def overloaded(max_wait_s: float = 20) -> tuple[Setting, list[Reservation], Rejection]:
-    """A full replica, a full queue, and one that was told to come back."""
+    """Returns a full replica with a full queue, what runs on it, and the rejection of one more
+    request."""
     setting = Setting(max_waiting=10_000, max_wait_s=max_wait_s)
     running = setting.fill()
     while isinstance(outcome := setting.submit(100, key=1), Reservation):
@@ -305,14 +306,14 @@ def test_what_stands_idle_is_given_to_anyone_whatever_was_promised() -> None:
     for key in range(2, 100):
         setting.rejected(key=key)
     placed = running
-    while placed:  # all end, and nobody comes back
+    while placed:  # all end, and none comes back
         placed = [reservation for end in placed for reservation in setting.end(end)]
     reservation = setting.offer()
     assert setting.place() == [reservation]
 
 
 def test_low_priorities_wait_for_what_the_high_ones_leave() -> None:
-    """High ones take half of the capacity, so that the low ones' queue is served half as fast."""
+    """High priorities take half of the capacity, so that the low ones are served half as fast."""
     setting = Setting(max_waiting=10_000, max_wait_s=1000)
     running = setting.fill()
     for second in range(1, 200):
@@ -332,7 +333,7 @@ def test_low_priorities_wait_for_what_the_high_ones_leave() -> None:
 
 
 def with_quota(setting: Setting, *kv_tokens: int) -> list[Reservation]:
-    """Requests that waited when the router's quota became 0.55 of a replica, and now may go on."""
+    """Returns requests that waited, and may now be placed within a quota of 0.55 of a replica."""
     for replica in range(2):
         setting.book(replica, 1000)
     reservations = [setting.offer(tokens) for tokens in kv_tokens]

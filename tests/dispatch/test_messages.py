@@ -1,4 +1,4 @@
-"""Dispatchers that tell each other what they book, as bytes."""
+"""Dispatchers that publish their bookings to each other, encoded as bytes."""
 
 import random
 from collections.abc import Callable
@@ -33,7 +33,8 @@ def cached_tokens(router: Dispatcher, prompt: Work, replica_id: str) -> int:
 
 
 def known(router: Dispatcher) -> list[tuple[object, ...]]:
-    """What decides: all of the ledger, and the index for some prompts."""
+    """Returns the state that decisions depend on: the whole ledger, and the index for some
+    prompts."""
     prompts = [work(i, i + 1, i + 2) for i in range(0, 60, 3)]
     cached = [cached_tokens(router, p, replica_id) for p in prompts for replica_id in REPLICAS]
     ledger = [

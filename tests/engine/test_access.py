@@ -33,7 +33,7 @@ UNAUTHORIZED = [
 
 @dataclass
 class Engine:
-    """An application behind the middleware. A request to /slow is answered once `finish` is set."""
+    """An application behind the middleware. Requests to /slow are answered once `finish` is set."""
 
     dead: bool = False
     dies_of_bugs: bool = False
@@ -82,7 +82,7 @@ class Engine:
         return await self.http.get(path, headers=AUTHORIZED)
 
     async def begin(self, path: str = "/slow") -> asyncio.Task[httpx.Response]:
-        """A request that is inside, and stays there until `finish`."""
+        """Begins a request that stays in the application until `finish`."""
         inside = self.access.in_flight
         answer = asyncio.create_task(self.get(path))
         await eventually(lambda: self.access.in_flight == inside + 1)
@@ -292,7 +292,7 @@ async def test_a_stream_that_has_not_begun_when_the_engine_dies_may_be_sent_else
 
 
 async def test_what_is_no_request_passes() -> None:
-    """The application's own startup, which brings no token."""
+    """The application's own startup event, which has no token."""
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

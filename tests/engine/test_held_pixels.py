@@ -1,4 +1,4 @@
-"""How many pixels are held decoded at a time."""
+"""The limits on the pixels of decoded images."""
 
 import asyncio
 

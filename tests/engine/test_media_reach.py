@@ -1,4 +1,4 @@
-"""Where a request cannot make this service connect to."""
+"""The addresses that no request can make this service connect to."""
 
 from pathlib import Path
 

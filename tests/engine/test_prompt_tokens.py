@@ -15,7 +15,7 @@ Behaviour = Callable[[Send], Awaitable[None]]
 
 
 async def answer(behaviour: Behaviour) -> list[Message]:
-    """What is sent of the answer of an engine that behaves so."""
+    """Returns what is sent of the answer of an engine with that behaviour."""
     sent: list[Message] = []
 
     async def app(scope: Any, receive: Any, send: Send) -> None:

@@ -89,7 +89,7 @@ async def test_what_was_cached_of_a_prompt_is_noted_once(
 
 
 def exposed(model: str) -> list[str]:
-    """The lines about a model in the registry that vLLM's /metrics shows."""
+    """Returns the lines about a model in the registry that vLLM's /metrics exposes."""
     from prometheus_client import generate_latest
     from vllm.v1.metrics.prometheus import get_prometheus_registry
 
@@ -100,7 +100,7 @@ def exposed(model: str) -> list[str]:
 
 
 class Asked(Llm):
-    """An engine client whose process is the test's."""
+    """An engine client whose engine process the test provides."""
 
     def __init__(self) -> None:
         self.dead = False

@@ -7,7 +7,8 @@ from tests.placement.works import work
 
 
 def replica(capacity: Capacity = UNLIMITED) -> ReplicaLoad:
-    """10 tokens of prefill a ms, 20 ms of overhead, steps of 10 ms and 1 ms for 1,000 tokens."""
+    """Returns a replica with 10 prefill tokens per ms, 20 ms of overhead, and steps of 10 ms plus 1
+    ms per 1,000 tokens."""
     return ReplicaLoad("r", capacity, Rates(10_000, 20, 10, 1e-3))
 
 
@@ -161,7 +162,7 @@ def test_steps_are_learnt_from_the_context_that_decoded_meanwhile() -> None:
 
 
 def test_the_prefill_of_others_is_not_taken_for_slow_steps() -> None:
-    """A new replica's first minutes: answers wait for prompts most of the time."""
+    """A new replica's first minutes, in which answers wait for prompts most of the time."""
     load = replica()
     for i in range(100):
         now_s = 1000.0 * i

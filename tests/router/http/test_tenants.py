@@ -1,4 +1,4 @@
-"""Who may use a router that has tenants, and what becomes of their keys."""
+"""Authentication by tenants' keys, and the secrecy of the keys."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ SEARCH, BATCH = "sk-search-1", "sk-batch-1"
 
 @pytest.fixture
 def tenants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[TenantConfig]:
-    """`search` by a variable with two keys, `batch` by a file."""
+    """Returns `search`, with two keys in a variable, and `batch`, with a key in a file."""
     monkeypatch.setenv("SEARCH_KEYS", f"{SEARCH}\nsk-search-2")
     (tmp_path / "batch").write_text(f"{BATCH}\n")
     return [

@@ -1,4 +1,4 @@
-"""Routers that tell each other what they book, on loopback."""
+"""Routers that publish their bookings to each other, on loopback."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ WORK = Work(prefix_of([(Kind.USER, "x" * 8000)]), 2000, 100)
 
 
 class Router:
-    """What of a router its peers see."""
+    """The part of a router that its peers see."""
 
     def __init__(self, router_id: str, token: str = "token") -> None:
         directory = Directory([Model("m")], CONFIG, HealthCheck("token", 1))
@@ -55,7 +55,7 @@ class Router:
 
 @pytest.fixture
 async def routers() -> AsyncIterator[list[Router]]:
-    """Three that hear each other."""
+    """Yields three routers that publish to each other."""
     routers = [Router(f"router-{i}") for i in range(3)]
     async with contextlib.AsyncExitStack() as stack:
         for router in routers:

@@ -1,4 +1,4 @@
-"""Requests beyond what the replicas can take: who waits, who is refused, and what it is told."""
+"""Requests beyond the replicas' capacity: which wait, which are rejected, and with what error."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Requests that are normalised on their way, and answers that are put right on theirs."""
+"""Requests that are normalised on their way to the engine, and answers that are converted back."""
 
 import asyncio
 import json

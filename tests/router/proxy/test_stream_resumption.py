@@ -1,4 +1,4 @@
-"""A stream that breaks goes on from another replica, and the client sees one unbroken answer."""
+"""A broken stream continues on another replica, and the client sees one unbroken answer."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The events of a stream that ended as it should."""
+    """Returns the events of a stream that ended properly."""
     *data, done, end = answer.text.split("\n\n")
     assert (done, end) == ("data: [DONE]", "")
     return [json.loads(event.removeprefix("data: ")) for event in data]
@@ -59,7 +59,7 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 def seen(answer: httpx.Response) -> list[Any]:
-    """The events without what is an engine's own, and whether they are of the first."""
+    """Returns the events without the fields that differ between answers or replicas."""
     own = {"created", "continued"}
     return [{k: v for k, v in event.items() if k not in own} for event in events(answer)]
 
@@ -163,7 +163,7 @@ async def test_replicas_that_cannot_go_on_are_passed_over(
 async def test_a_long_answer_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was sent is read in between, and not kept as it was."""
+    """Delivered text is parsed in between, and not kept as bytes."""
     monkeypatch.setattr("serving.router.proxy.stream_resumption._FOLD_BYTES", 500)
     router = await start_router(breaking(20, resets), Storyteller)
     assert text_of(events(await told(router, CHAT, stop="never"))) == "".join(STORY)
@@ -172,7 +172,7 @@ async def test_a_long_answer_goes_on_too(
 async def test_separated_reasoning_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the router makes of an answer, it makes of one answer, not of two."""
+    """The router converts the continued answer as one answer, not as two."""
     thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
     monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
     monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
@@ -211,7 +211,7 @@ async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete
 
 
 async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> str:
-    """What the client got of a stream that ended in an error and cannot look complete."""
+    """Returns what the client got of a stream that ended in an error and cannot look complete."""
     body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     got = b""
     async with router.http.stream("POST", path, json=body) as answer:
@@ -236,7 +236,7 @@ async def test_a_tool_call_half_sent_is_not_continued(start_router: StartRouter)
 async def test_an_answer_that_would_go_on_differently_is_not_continued(
     start_router: StartRouter,
 ) -> None:
-    """The client has spaces that no replica says again."""
+    """The client has spaces that no replica generates again."""
 
     class Other(Storyteller):
         def _told_before(self, request: dict[str, Any]) -> int:
@@ -294,8 +294,8 @@ async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
 async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
     start_router: StartRouter, path: str
 ) -> None:
-    """A grammar that fails amid an answer, say: the stream ends with an error that blames the
-    request, and all replicas stay."""
+    """A grammar, for example, may fail during an answer: the stream ends with an error that blames
+    the request, and no replica is ejected."""
     router = await start_router(*[breaking(3, fails_on_the_request)] * 2)
     for _ in range(10):
         answer = await broken_text(router, path)

@@ -1,4 +1,4 @@
-"""Servers that run elsewhere: how requests to them are addressed, and how their health is known."""
+"""External servers: how requests are addressed to them, and how their health is checked."""
 
 import asyncio
 import contextlib
@@ -98,7 +98,7 @@ def elsewhere() -> type[Elsewhere]:
 
 @contextlib.asynccontextmanager
 async def watched(backend: Backend) -> AsyncIterator[list[list[ReplicaInfo]]]:
-    """All that the listener is told."""
+    """Yields the list of all updates that the listener receives."""
     told: list[list[ReplicaInfo]] = []
     task = asyncio.create_task(BackendHealth(backend, told.append, period_s=0.01).run())
     try:
@@ -169,7 +169,7 @@ async def test_a_refused_key_is_told_in_the_log(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """For 127.0.0.1, signed by itself, and its key."""
+    """Returns a self-signed certificate for 127.0.0.1, and its key."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -out {certificate} -keyout {key}"
     command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"

@@ -1,4 +1,4 @@
-"""A replica that fails is left out and asked until it is healthy; one that hangs is given up."""
+"""A replica that fails is ejected and probed until it is healthy; one that hangs is aborted."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "backoff_s": 0.02}
 
 
 class Watched(Steered):
-    """Counts the questions for its health; `silent` to all of them, or drains."""
+    """Counts health probes; does not answer them if `silent`, or reports that it drains."""
 
     asked_for_health = 0
     silent = False
@@ -51,7 +51,7 @@ def test_the_hold_off_grows_to_a_bound() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_long_prefill_is_no_hang(start_router: StartRouter, stream: bool) -> None:
-    """However long no byte comes: the engine answers when it is asked."""
+    """A prefill may take any time without a byte, as long as the engine answers probes."""
     router = await start_router(Watched, Engine, **QUICK)
     answer = asyncio.create_task(router.chat(stream=stream))
     connection = await router.asked()

@@ -1,4 +1,4 @@
-"""How the service is, as one router sees it."""
+"""The status of the service as one router sees it."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from serving.router.telemetry.status import ModelStatus, Quantiles, Recent
 
 
 class Service:
-    """A model's, at a time that the test sets."""
+    """The service for one model, at a time that the test sets."""
 
     def __init__(self, model: Model) -> None:
         self.now_s = 0.0

@@ -1,4 +1,4 @@
-"""What the headers of an answer and the line of the request log say of a request."""
+"""The response headers and the request log line about a request."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ streamed_or_not = pytest.mark.parametrize("stream", [False, True])
 
 
 async def record(router: LiveRouter) -> dict[str, Any]:
-    """The one line that there is."""
+    """Returns the only line of the request log."""
     await eventually(lambda: router.lines)
     (line,) = router.lines
     assert line.endswith(b"\n") and line.count(b"\n") == 1

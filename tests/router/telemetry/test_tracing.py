@@ -38,7 +38,7 @@ async def the_span(tracing: Tracing, collector: Collector) -> Received:
 
 
 def traceparents(router: LiveRouter) -> list[tuple[str, str, bool]]:
-    """What each engine was told: the trace, the parent, and whether it is sampled."""
+    """Returns the trace, the parent and the sampling flag that each engine received."""
     parents = []
     for engine in router.engines:
         header = engine.received[0].header(b"traceparent")
