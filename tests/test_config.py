@@ -258,7 +258,7 @@ def test_without_a_config_file_its_path_is_from_the_working_directory(
     assert config.models[0].entry.id == "me/mine"
 
 
-def test_its_mistakes_are_told_with_both_files(path: Path) -> None:
+def test_its_mistakes_are_reported_with_both_files(path: Path) -> None:
     own = own_model(path.parent, "image_limits: 3\n")
     write(path, {"models": [{"model": "mine.yaml"}]})
     assert refusal(path).startswith(
@@ -266,7 +266,7 @@ def test_its_mistakes_are_told_with_both_files(path: Path) -> None:
     )
 
 
-def test_a_missing_file_is_told(path: Path) -> None:
+def test_a_missing_file_is_an_error(path: Path) -> None:
     write(path, {"models": [{"model": "none.yaml"}]})
     missing = path.parent / "none.yaml"
     assert refusal(path).endswith(f"models.0.model: {missing}: No such file or directory")
@@ -360,7 +360,7 @@ def test_wrong_tenants_are_refused(path: Path, tenants: list[Any], says: str) ->
     assert f"applications[0].args.router.{says}" in refusal(path)
 
 
-def test_all_mistakes_are_told_at_once(path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(path: Path) -> None:
     write(path, {"router": {"port": 0, "cpus": 0}, "models": [{"model": TINY, "replicas": 0}]})
     message = refusal(path)
     for field in ("router.port", "router.cpus", "models.0.replicas"):

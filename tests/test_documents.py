@@ -31,7 +31,10 @@ GENERATED = ("serving/catalogue/gpus/measured",)
 PLANNED = (
     "serving/dispatch/",
     "tests/test_imports.py",
-    *(f"serving/router/{room}/" for room in ("http", "peers", "proxy", "replicas", "telemetry")),
+    *(
+        f"serving/router/{package}/"
+        for package in ("http", "peers", "proxy", "replicas", "telemetry")
+    ),
 )
 """Paths that ARCHITECTURE.md describes ahead of their merge: not checked until they exist."""
 PLACEHOLDER = re.compile(r"…|\b[A-Z][A-Z_]{2,}\b|[{}<>$]")

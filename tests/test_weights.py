@@ -142,9 +142,9 @@ def test_a_branch_is_fetched_as_the_commit_that_it_names(
     hub: Hub, job: Job, revision: str | None
 ) -> None:
     job.configure(revision=revision, weights=REPOSITORY)
-    for told in ("complete", "already verified"):
+    for message in ("complete", "already verified"):
         code, log = job.run()
-        assert code == 0 and told in log, log
+        assert code == 0 and message in log, log
     assert (job.snapshot / "params.json").is_file()
 
 
@@ -161,14 +161,14 @@ def test_a_missing_file_is_not_whole(hub: Hub, job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("gated", "terms must be accepted at https://huggingface.co/mistralai/Mistral-Small-24B"),
         ("unknown", "not on the hub, or not for this account"),
         ("revision", "there is no such commit"),
     ],
 )
-def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, told: str) -> None:
+def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, message: str) -> None:
     if change == "gated":
         hub.gated.add(REPOSITORY)
     elif change == "unknown":
@@ -176,7 +176,7 @@ def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, told: str) -
     else:
         job.configure(revision="2" * 40)
     code, log = job.run()
-    assert code == 1 and told in log
+    assert code == 1 and message in log
     assert "Traceback" not in log
 
 

@@ -82,7 +82,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
 
     reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
     deadline_ms = int((time.time() + within_s) * 1000)
-    give_up_s = time.monotonic() + _TRY_S
+    deadline_s = time.monotonic() + _TRY_S
     while True:
         try:
             accepted, why_not = gcs_client(node).drain_node(
@@ -92,7 +92,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
                 typer.echo(f"Ray refuses to drain the node: {why_not}")
             return bool(accepted)
         except Exception as error:  # Ray raises many types
-            if time.monotonic() >= give_up_s:
+            if time.monotonic() >= deadline_s:
                 typer.echo(f"Ray's head does not answer: {error}")
                 return False
             time.sleep(_POLL_S)
@@ -100,11 +100,11 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
 
 def wait_for_replicas(end_s: float) -> None:
     """Returns when no replicas are left on this machine, or at the deadline."""
-    told: set[str] = set()
+    reported: set[str] = set()
     while replicas := running_replicas(psutil.process_iter()):
-        if replicas != told:
+        if replicas != reported:
             typer.echo(f"waiting for {', '.join(sorted(replicas))}")
-            told = replicas
+            reported = replicas
         if time.monotonic() >= end_s:
             typer.echo("the time is up")
             return
@@ -127,16 +127,16 @@ def wait_for_nodes(node: Node, end_s: float) -> None:
     """Returns when no node of the cluster drains, or at the deadline. If only the head is to go,
     that is soon: running replicas continue without it, and it comes back."""
     settled_s = time.monotonic() + _SETTLE_S
-    told = -1
+    reported = -1
     while time.monotonic() < end_s:
         try:
             draining = len(gcs_client(node).get_draining_nodes(timeout=_RPC_TIMEOUT_S))
         except Exception as error:  # Ray raises many types
             typer.echo(f"cannot reach the head: {error}")
             return
-        if draining != told:
+        if draining != reported:
             typer.echo(f"{draining} nodes are draining")
-            told = draining
+            reported = draining
         if not draining and time.monotonic() >= settled_s:
             return
         time.sleep(_POLL_S)

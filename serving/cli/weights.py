@@ -13,7 +13,7 @@ from serving.config import AppConfig, ConfigError
 from serving.weights import WeightsError, embedded_presets, fetch, is_whole, repositories
 
 _LOOK_EVERY_S = 5
-_TELL_EVERY_S = 60
+_REPORT_PERIOD_S = 60
 
 
 def weights(
@@ -52,11 +52,11 @@ def fetch_all(app_config: AppConfig) -> None:
 
 
 def wait_for_all(app_config: AppConfig) -> None:
-    told, told_at_s = "", 0.0
+    reported, reported_at_s = "", 0.0
     while lacking := missing(app_config):
-        if lacking != told or time.monotonic() - told_at_s >= _TELL_EVERY_S:
+        if lacking != reported or time.monotonic() - reported_at_s >= _REPORT_PERIOD_S:
             say(f"waiting for {lacking}")
-            told, told_at_s = lacking, time.monotonic()
+            reported, reported_at_s = lacking, time.monotonic()
         time.sleep(_LOOK_EVERY_S)
     say("all weights are present")
 

@@ -14,12 +14,12 @@ from serving.dispatch.reservation import Reason, Rejection, Reservation
 from serving.dispatch.retries import RetryReservation, RetryReservations
 from serving.dispatch.service_rate import ServiceRate
 
-_LET_IN = 0.75
+_ADMITTED_WAIT = 0.75
 """Part of the longest wait up to which new requests are admitted, as estimates err."""
-_RESERVE = 0.25
+_RETRIES_WAIT = 0.25
 """Part of the longest wait that holders of retry reservations are to spend in the queue, so that it
 does not run empty while they are on their way."""
-_IDLE = 0.125
+_IDLE_WAIT = 0.125
 """Part of the longest wait below which the queue admits anyone, as holders of retry reservations
 may not come."""
 _LEAST_LEFT = 0.1
@@ -74,16 +74,16 @@ class AdmissionControl:
         on a replica, if it has a timeout; `retry` is the retry reservation that it redeems."""
         share = self._headroom.capacity.share(request.kv_tokens)
         if retry is None:
-            let_in, wait_s = self._admits_new(request, share, now_s)
+            admitted, wait_s = self._admits_new(request, share, now_s)
         else:
-            let_in, wait_s = self._admits_returning(retry, share, now_s)
+            admitted, wait_s = self._admits_returning(retry, share, now_s)
         reason: Reason = "wait_too_long"
         if request.timeout_s is not None and wait_s + service_s > request.timeout_s:
-            let_in, reason = False, "deadline_unreachable"
+            admitted, reason = False, "deadline_unreachable"
         elif len(self._queue) >= self.limits.max_waiting:
             reason = "queue_full"
-            let_in = let_in and self._outranks_last(request.priority)
-        if not let_in:
+            admitted = admitted and self._outranks_last(request.priority)
+        if not admitted:
             return self._reject(request, service_s, None, share, reason, wait_s, retry, now_s)
         number = retry.number if retry is not None and retry.number else next(self._numbers)
         expires_at_s = self._expires_at_s(request, service_s, now_s)
@@ -125,13 +125,13 @@ class AdmissionControl:
         limits, waiting = self.limits, len(self._queue)
         queue_s, all_s = self._waits_s(request.priority, share, now_s)
         startup_s = self.startup_left_s(now_s)
-        idle = queue_s <= limits.max_wait_s * _IDLE and waiting < limits.max_waiting
+        idle = queue_s <= limits.max_wait_s * _IDLE_WAIT and waiting < limits.max_waiting
         crowded = waiting + self.retries.expected >= limits.max_waiting
-        let_in = idle or (
-            all_s <= limits.max_wait_s * _LET_IN
+        admitted = idle or (
+            all_s <= limits.max_wait_s * _ADMITTED_WAIT
             and (not crowded or self._outranks_last(request.priority))
         )
-        return let_in, startup_s + (queue_s if idle else all_s)
+        return admitted, startup_s + (queue_s if idle else all_s)
 
     def _admits_returning(
         self, retry: RetryReservation, share: float, now_s: float
@@ -141,7 +141,7 @@ class AdmissionControl:
         again."""
         queue_s, _ = self._waits_s(retry.priority, share, now_s)
         is_early = retry.retry_at_s > now_s
-        longest_s = self.limits.max_wait_s * (_IDLE if is_early else 1)
+        longest_s = self.limits.max_wait_s * (_IDLE_WAIT if is_early else 1)
         return queue_s <= longest_s, self.startup_left_s(now_s) + queue_s
 
     def _waits_s(self, priority: int, share: float, now_s: float) -> tuple[float, float]:
@@ -189,7 +189,7 @@ class AdmissionControl:
             reason = "no_replica"
         if retry is not None and retry.retry_at_s > now_s:
             return Rejection(reason, wait_s, math.ceil(retry.retry_at_s - now_s))
-        reserve_s = min(self.limits.max_wait_s, wait_s) * _RESERVE
+        reserve_s = min(self.limits.max_wait_s, wait_s) * _RETRIES_WAIT
         if request.timeout_s is not None:
             reserve_s = min(reserve_s, (request.timeout_s - service_s) / 2)
         retry_after_s = min(max(1, math.ceil(wait_s - reserve_s - 1e-6)), _LONGEST_RETRY_S)

@@ -117,7 +117,7 @@ class Dispatcher:
         return changed
 
     def next_due_s(self) -> float | None:
-        """When `poll` next has a result, unless something happens before. None: never."""
+        """The time at which `poll` has its next result without further calls; None: never."""
         first = self._queue.next_to_expire()
         return None if first is None else first.expires_at_s
 

@@ -32,7 +32,7 @@ class Headroom:
             self.capacity = replicas[0].capacity
 
     def tokens(self, now_s: float) -> list[int]:
-        """For each replica the KV tokens of the largest request that fits now; -1 if none does."""
+        """Returns, per replica, the KV tokens of the largest request that fits now, or -1."""
         if not self._is_bounded:
             return [_ANY_TOKENS] * len(self.replicas)
         max_itl_ms = self._max_itl_ms

@@ -12,7 +12,7 @@ DEFAULT_PRIORITY = 5
 class Request:
     work: Work
     priority: int = DEFAULT_PRIORITY
-    """From 0 to 9; higher goes first."""
+    """Priority from 0 to 9; higher goes first."""
     timeout_s: float | None = None
     """The client's timeout: for the whole answer, or for its first byte if it is streamed."""
     key: int | None = None

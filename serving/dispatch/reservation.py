@@ -20,20 +20,20 @@ class Rejection:
     wait_s: float
     """The estimated wait from now on."""
     retry_after_s: int | None
-    """None: it can never be served as it is."""
+    """The Retry-After; None if the request can never be served as it is."""
 
 
 class State(Enum):
     WAITING = auto()
-    """In the request queue."""
+    """Waits in the request queue."""
     PLACED = auto()
-    """Booked on a replica."""
+    """Is booked on a replica."""
     RELEASED = auto()
-    """Over: it was on a replica, and was served, failed or abandoned by its client."""
+    """Ended after it was on a replica: served, failed or abandoned by its client."""
     WITHDRAWN = auto()
-    """Over: its client left before it was sent to a replica."""
+    """Ended because its client left before it was sent to a replica."""
     REJECTED = auto()
-    """Over: not placed in time; its `rejection` says why."""
+    """Ended because it was not placed in time; its `rejection` says why."""
 
 
 class Outcome(Enum):
@@ -41,7 +41,7 @@ class Outcome(Enum):
 
     SERVED = auto()
     FAILED = auto()
-    """Its replica failed, which says nothing of the service rate."""
+    """Its replica failed, so its time says nothing about the service rate."""
     CLIENT_GONE = auto()
 
 
@@ -96,7 +96,7 @@ class Reservation:
         """The least time that it will spend on a replica, if it has a timeout, else 0."""
         self.arrived_at_s = arrived_at_s
         self.expires_at_s = expires_at_s
-        """When it is rejected if it still waits."""
+        """The time at which it is rejected if it still waits."""
         self.state = State.WAITING
         self.rejection: Rejection | None = None
 

@@ -159,7 +159,7 @@ class ImageFetcher:
         if port not in self._ports:
             raise MediaError(f"{where} names a port other than 80 and 443")
         if self._allowed_domains and not self._in_allowed_domains(host.rstrip(".")):
-            raise MediaError(f"this service takes no images from the host of {where}")
+            raise MediaError(f"this service accepts no images from the host of {where}")
         return url
 
     def _in_allowed_domains(self, host: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from serving.placement.load import ReplicaLoad, prefill_line_ms
+from serving.placement.load import ReplicaLoad, remaining_prefill_ms
 from serving.placement.load_table import Column, Columns, columns_of
 from serving.placement.work import Work
 
@@ -84,7 +84,7 @@ class LeastCost:
         """Computes `ReplicaLoad.prefill_ms` for all loads at once."""
         waits = columns[Column.WAITS]
         behind_ms, first_ms = columns[Column.BEHIND_MS], columns[Column.FIRST_MS]
-        left_ms: npt.NDArray[np.float64] = prefill_line_ms(
+        left_ms: npt.NDArray[np.float64] = remaining_prefill_ms(
             behind_ms, first_ms, columns[Column.FIRST_BEGAN_S], now_s
         )
         left_ms *= waits != 0

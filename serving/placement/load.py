@@ -104,16 +104,16 @@ class ReplicaLoad:
         """Returns the time until the booked prefill is done, in ms. What the first request has
         spent is subtracted; once it is overdue, the delay is added: a replica that hangs costs ever
         more."""
-        waits, behind_ms, first_ms, began_s = self.prefill_line()
+        waits, behind_ms, first_ms, began_s = self.prefill_terms()
         if not waits:
             return 0.0
         spent_ms = 1000 * (now_s - began_s)
         if waits < 0 and spent_ms > first_ms:
             next(iter(self._prefilling)).first_token(now_s)
             return self.prefill_ms(now_s)
-        return prefill_line_ms(behind_ms, first_ms, began_s, now_s)
+        return remaining_prefill_ms(behind_ms, first_ms, began_s, now_s)
 
-    def prefill_line(self) -> tuple[float, float, float, float]:
+    def prefill_terms(self) -> tuple[float, float, float, float]:
         """Returns the terms of `prefill_ms`: 1 if there is prefill to be done, -1 if the end of the
         first request's prefill will not be seen, 0 if there is none; the time for those behind the
         first, in ms; the time that the first needs, in ms; and when it began, in s."""
@@ -230,8 +230,8 @@ class ReplicaLoad:
         return self._context_token_s
 
 
-def prefill_line_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
-    """Computes `ReplicaLoad.prefill_ms` from the terms of `prefill_line`, as scalars or arrays."""
+def remaining_prefill_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
+    """Computes `ReplicaLoad.prefill_ms` from the terms of `prefill_terms`, as scalars or arrays."""
     return behind_ms + abs(first_ms - 1000 * (now_s - began_s))
 
 

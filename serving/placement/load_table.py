@@ -15,7 +15,7 @@ Columns = npt.NDArray[np.float64]
 
 class Column(IntEnum):
     """The rows of `Columns`: fields of `ReplicaLoad` and `Rates`, then the terms that
-    `ReplicaLoad.prefill_line` returns."""
+    `ReplicaLoad.prefill_terms` returns."""
 
     REQUESTS = 0
     CONTEXT_TOKENS = 1
@@ -37,7 +37,7 @@ class LoadTable:
         self._columns: Columns = np.zeros((len(Column), 8))
         self._changed: dict[int, ReplicaLoad] = {}
         self._unseen: dict[int, ReplicaLoad] = {}
-        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_line`."""
+        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_terms`."""
 
     def note(self, slot: int, load: ReplicaLoad) -> None:
         """Notes that the load in a slot has changed or is new."""
@@ -98,5 +98,5 @@ def row_of(load: ReplicaLoad) -> tuple[float, ...]:
         load.booked_s,
         rates.prefill_ms_per_token,
         rates.step_ms_per_context_token,
-        *load.prefill_line(),
+        *load.prefill_terms(),
     )

@@ -121,7 +121,7 @@ class Simulation:
         self.dispatcher = self.dispatchers[0]
         self.add_replicas(replicas)
         self.done: list[Job] = []
-        self.given_up: list[Job] = []
+        self.abandoned: list[Job] = []
         self._jobs: dict[Reservation, Job] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._scheduled = 0
@@ -178,7 +178,7 @@ class Simulation:
     def _rejected(self, job: Job, rejection: Rejection) -> None:
         job.rejections.append((self.now_s, rejection))
         if rejection.retry_after_s is None or not job.returns:
-            self.given_up.append(job)
+            self.abandoned.append(job)
         else:
             self.at(self.now_s + rejection.retry_after_s, lambda: self._try(job))
 

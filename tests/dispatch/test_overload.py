@@ -100,7 +100,7 @@ def test_clients_that_never_come_back_cost_no_goodput() -> None:
     assert goodput(run(arrivals, OVERLOAD_S)) >= 0.95 * PEAK_PER_S
 
 
-def test_those_who_come_back_are_told_the_truth_though_half_do_not() -> None:
+def test_retry_times_hold_though_half_of_the_clients_never_come_back() -> None:
     arrivals = jobs(3 * PEAK_PER_S)
     for job in arrivals[::2]:
         job.returns = False

@@ -131,7 +131,9 @@ async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
     assert (await engine.http.get("/")).status_code == 401
 
 
-async def test_metrics_are_told_at_all_times_to_whoever_can_reach_the_port(engine: Engine) -> None:
+async def test_metrics_are_served_at_all_times_to_whoever_can_reach_the_port(
+    engine: Engine,
+) -> None:
     async def scraped() -> int:
         return (await engine.http.get("/metrics")).status_code
 
@@ -167,7 +169,7 @@ async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
         assert await drained == 0
 
 
-async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) -> None:
+async def test_a_drain_ends_at_its_timeout_and_counts_what_is_left(engine: Engine) -> None:
     answers = [await engine.begin(), await engine.begin()]
     assert await engine.access.drain(timeout_s=0.01) == 2
     engine.finish.set()

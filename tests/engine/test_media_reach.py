@@ -216,14 +216,14 @@ async def test_allowed_domains(web: Web, host: str, allowed: bool) -> None:
     if allowed:
         assert await load(fetcher, web.url("/a.png", host)) == PNG
     else:
-        assert "takes no images from" in await refused(fetcher, web.url("/a.png", host))
+        assert "accepts no images from" in await refused(fetcher, web.url("/a.png", host))
         assert not web.requests
 
 
 async def test_allowed_domains_hold_for_redirects_and_not_for_data_urls(web: Web) -> None:
     web.routes["/1"] = redirect(web.url("/a.png", "other.test"))
     fetcher = web.fetcher({"other.test": [PUBLIC]}, allowed_domains=["images.test"])
-    assert "takes no images from" in await refused(fetcher, web.url("/1"))
+    assert "accepts no images from" in await refused(fetcher, web.url("/1"))
     assert web.targets == ["/1"]
     assert await load(fetcher, data_url(PNG)) == PNG
 

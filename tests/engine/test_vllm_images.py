@@ -77,7 +77,7 @@ def test_an_image_is_what_vllm_takes_for_one(connector: Any) -> None:
     ("url", "reason"),
     [
         ("file:///etc/hostname", "is not an http, https or data URL"),
-        ("http://127.0.0.1/a.png", "takes no images from"),
+        ("http://127.0.0.1/a.png", "accepts no images from"),
         ("data:image/png;base64,AAAA", "is not a PNG"),
         (photo((280, 56))[:-40], "damaged"),
     ],

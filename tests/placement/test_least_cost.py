@@ -69,7 +69,7 @@ def test_the_context_that_steps_read_counts_not_the_requests_alone() -> None:
     assert choose(asked, loads) == 0
 
 
-def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
+def test_a_full_kv_cache_costs_the_wait_for_headroom() -> None:
     asked = work(prompt_tokens=12_000, output_tokens=20)
     for kv_cache_tokens, expected in ((KV_TOKENS, 1), (1_000_000, 0)):
         loads = replicas(2, kv_cache_tokens=kv_cache_tokens)
@@ -79,7 +79,7 @@ def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
         assert choose(asked, loads, 12_000, 0) == expected
 
 
-def test_a_full_batch_costs_the_wait_for_a_place() -> None:
+def test_a_full_batch_costs_the_wait_for_a_slot() -> None:
     asked = work(prompt_tokens=500, output_tokens=20)
     for max_num_seqs, expected in ((8, 1), (9, 0)):
         loads = replicas(2, max_num_seqs=max_num_seqs)

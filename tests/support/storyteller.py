@@ -56,7 +56,7 @@ class Storyteller(Engine):
 
     async def stream(self, request: dict[str, Any]) -> None:
         is_chat = "messages" in request
-        begin = self._told_before(request)
+        begin = self._delivered_tokens(request)
         end = len(STORY)
         limit = request.get("max_tokens", None if is_chat else 16)
         if limit is not None:
@@ -65,14 +65,14 @@ class Storyteller(Engine):
         self.transport.write(STREAM_HEAD)
         if is_chat:
             self._event(request, {"delta": {"role": "assistant", "content": ""}}, None)
-        told, sent = "", 0
+        story, sent = "", 0
         for n in range(begin, end):
             if n - begin == self.breaks_after:
                 type(self).fault(self)
                 return
-            told += STORY[n]
+            story += STORY[n]
             last = n == end - 1
-            text = told[sent : len(told) if last else max(sent, len(told) - keeps_back)]
+            text = story[sent : len(story) if last else max(sent, len(story) - keeps_back)]
             sent += len(text)
             finish_reason = None if not last else "length" if limit else "stop"
             self._event(
@@ -86,7 +86,7 @@ class Storyteller(Engine):
             return
         self.transport.write(chunk(DONE) + b"0\r\n\r\n")
 
-    def _told_before(self, request: dict[str, Any]) -> int:
+    def _delivered_tokens(self, request: dict[str, Any]) -> int:
         """Returns how many tokens of the story are already in the prompt."""
         if "messages" not in request:
             prompt = request["prompt"]

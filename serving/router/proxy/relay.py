@@ -248,8 +248,8 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
-                told = reported_tokens(headers, PROMPT_TOKENS)
-                record.input_tokens = record.prompt_tokens or 0 if told is None else told
+                reported = reported_tokens(headers, PROMPT_TOKENS)
+                record.input_tokens = record.prompt_tokens or 0 if reported is None else reported
                 record.cached_tokens = reported_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):

@@ -48,15 +48,15 @@ class BackendHealth:
 
     async def run(self) -> None:
         """Checks the server once per period until cancelled."""
-        told: str | None = None  # the last problem published; "" while up
+        published: str | None = None  # the last problem published; "" while up
         failures = 0
         try:
             while True:
                 problem = await self._problem()
                 failures = failures + 1 if problem else 0
-                still_up = told == "" and failures < _FAILURES_UNTIL_DOWN
-                if problem != told and not still_up:
-                    told = problem
+                still_up = published == "" and failures < _FAILURES_UNTIL_DOWN
+                if problem != published and not still_up:
+                    published = problem
                     log.warning("%s is %s", self._name, f"down: {problem}" if problem else "up")
                     self._listener([] if problem else [self._replica])
                 await asyncio.sleep(self._period_s)

@@ -35,25 +35,25 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
     (
         "ttft",
         "time_to_first_token",
-        "Until the first bytes of a stream were sent to the client.",
+        "Time until the first bytes of a stream were sent to the client.",
         objectives.TTFT_EDGES_S,
     ),
     (
         "itl",
         "inter_token_latency",
-        "Between the tokens of a stream, as they were sent to the client.",
+        "Time between the tokens of a stream, as they were sent to the client.",
         objectives.ITL_EDGES_S,
     ),
     (
         "duration",
         "request_duration",
-        "From a request's head to the end of its answer, where it was answered.",
+        "Time from a request's head to the end of its answer, if it was answered.",
         objectives.DURATION_EDGES_S,
     ),
     (
         "queue",
         "queue_time",
-        "That a request waited for room on a replica, let in or not.",
+        "Time that a request waited in the queue, whether it was placed or rejected.",
         objectives.QUEUE_EDGES_S,
     ),
 )

@@ -77,7 +77,7 @@ class Observer:
         window = self._windows[model_id]
         seconds, grown = window.look(self._clock(), _counts(served))
         requests, refused, failed, input_tokens, output_tokens, cached, expected = grown
-        told = input_tokens and served.model.backend is None
+        reported = input_tokens and served.model.backend is None
         metrics = served.metrics
         return Recent(
             seconds=seconds,
@@ -86,9 +86,9 @@ class Observer:
             failed=failed,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            hit_rate=cached / input_tokens if told else None,
+            hit_rate=cached / input_tokens if reported else None,
             # Expected by the router's own estimate of the prompt's tokens.
-            expected_hit_rate=min(expected / input_tokens, 1.0) if told else None,
+            expected_hit_rate=min(expected / input_tokens, 1.0) if reported else None,
             ttft=_quantiles(metrics.ttft),
             itl=_quantiles(metrics.itl),
             queue=_quantiles(metrics.queue),

@@ -16,7 +16,7 @@ class RequestLog:
     """
 
     def __init__(self, path: Path, max_bytes: int, kept_files: int) -> None:
-        """With 0 for either number, the file grows without bound. Raises OSError."""
+        """Opens the log. With 0 for either number, the file grows without bound. Raises OSError."""
         self.path = path
         self._max_bytes = max_bytes if kept_files else 0
         self._kept_files = kept_files

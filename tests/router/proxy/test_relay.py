@@ -250,7 +250,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_se
     await writer.wait_closed()
 
 
-async def test_without_a_replica_the_client_is_told_when_to_come_back(
+async def test_without_a_replica_the_client_gets_a_retry_after(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(**IMPATIENT)

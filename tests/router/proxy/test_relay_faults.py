@@ -57,7 +57,7 @@ async def test_when_every_replica_fails_the_client_may_try_later(
 
 
 @each_fault
-async def test_a_failed_replica_is_held_off(start_router: StartRouter, fault: type[Engine]) -> None:
+async def test_a_failed_replica_is_ejected(start_router: StartRouter, fault: type[Engine]) -> None:
     router = await start_router(fault, Engine)
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
@@ -85,7 +85,7 @@ async def test_a_request_that_makes_engines_fail_does_not_go_round(
     assert router.engines[0].requests <= 4
 
 
-async def test_once_the_hold_off_is_over_a_failed_replica_is_asked_again(
+async def test_after_the_backoff_a_failed_replica_is_tried_again(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(ResetsBeforeHead, Engine, backoff_s=0.01)

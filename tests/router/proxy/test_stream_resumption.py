@@ -41,7 +41,7 @@ each_endpoint = pytest.mark.parametrize("path", BODIES)
 HANG = {"check_period_s": 0.05, "check_timeout_s": 0.5}
 
 
-async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
+async def story(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
     body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     return await router.http.post(path, json=body, headers={"x-request-id": "id"})
 
@@ -70,8 +70,8 @@ async def test_a_stream_goes_on_where_it_stopped(
     start_router: StartRouter, path: str, fault: Fault
 ) -> None:
     router = await start_router(breaking(6, fault), Storyteller, **HANG)
-    answer = await told(router, path, stream_options={"include_usage": True})
-    undisturbed = await told(router, path, stream_options={"include_usage": True})
+    answer = await story(router, path, stream_options={"include_usage": True})
+    undisturbed = await story(router, path, stream_options={"include_usage": True})
     assert answer.headers["x-replica"] == "replica-0"
     assert undisturbed.headers["x-replica"] == "replica-1"
     assert seen(answer) == seen(undisturbed)
@@ -101,7 +101,7 @@ async def test_it_may_stop_after_any_token(
     fields = {} if stop is None else {"stop": stop}
     for after in range(len(STORY)):
         breaks.breaks_after = after
-        answer = await told(router, path, **fields)
+        answer = await story(router, path, **fields)
         assert breaks.requests == after + 1
         assert text_of(events(answer)) == "".join(STORY)
         await eventually(lambda: not router.directory.models[MODEL].replicas[0].health.ejected)
@@ -113,7 +113,7 @@ async def test_the_limit_is_that_of_the_whole_answer(
     start_router: StartRouter, path: str, limit: int
 ) -> None:
     router = await start_router(breaking(6, resets), Storyteller)
-    answer = events(await told(router, path, max_tokens=limit))
+    answer = events(await story(router, path, max_tokens=limit))
     assert text_of(answer) == "".join(STORY[:limit])
     assert answer[-1]["choices"][0]["finish_reason"] == "length"
 
@@ -129,7 +129,7 @@ async def test_a_completion_without_a_limit_has_vllms(start_router: StartRouter)
 async def test_it_may_break_more_than_once(start_router: StartRouter, path: str) -> None:
     broken = [breaking(5, fault) for fault in (resets, breaks_within_an_event, says_that_it_died)]
     router = await start_router(*broken, Storyteller)
-    assert text_of(events(await told(router, path))) == "".join(STORY)
+    assert text_of(events(await story(router, path))) == "".join(STORY)
     assert [engine.requests for engine in router.engines] == [1, 1, 1, 1]
 
 
@@ -140,7 +140,7 @@ async def test_without_another_replica_it_waits_for_a_new_one(
     router = await start_router(breaking(6, resets), Storyteller, backoff_s=0.05)
     first, second = router.infos
     router.directory.update(MODEL, [first])
-    answer = asyncio.create_task(told(router, path))
+    answer = asyncio.create_task(story(router, path))
     served = router.directory.models[MODEL]
     await eventually(lambda: router.engines[0].requests == 1)
     router.directory.update(MODEL, [])
@@ -157,7 +157,7 @@ async def test_replicas_that_cannot_go_on_are_passed_over(
     router = await start_router(
         breaking(5, resets), IsUnavailable, IsUnavailable, ResetsAfterHead, Storyteller
     )
-    assert text_of(events(await told(router, path))) == "".join(STORY)
+    assert text_of(events(await story(router, path))) == "".join(STORY)
 
 
 async def test_a_long_answer_goes_on_too(
@@ -166,7 +166,7 @@ async def test_a_long_answer_goes_on_too(
     """Delivered text is parsed in between, and not kept as bytes."""
     monkeypatch.setattr("serving.router.proxy.stream_resumption._FOLD_BYTES", 500)
     router = await start_router(breaking(20, resets), Storyteller)
-    assert text_of(events(await told(router, CHAT, stop="never"))) == "".join(STORY)
+    assert text_of(events(await story(router, CHAT, stop="never"))) == "".join(STORY)
 
 
 async def test_separated_reasoning_goes_on_too(
@@ -177,7 +177,7 @@ async def test_separated_reasoning_goes_on_too(
     monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
     monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
     router = await start_router(breaking(3, resets), Storyteller)
-    answer = events(await told(router, CHAT, reasoning_format="separate"))
+    answer = events(await story(router, CHAT, reasoning_format="separate"))
     deltas = [event["choices"][0]["delta"] for event in answer]
     assert "".join(delta.get("reasoning", "") for delta in deltas) == "Well, so."
     assert text_of(answer) == "Yes."
@@ -239,7 +239,7 @@ async def test_an_answer_that_would_go_on_differently_is_not_continued(
     """The client has spaces that no replica generates again."""
 
     class Other(Storyteller):
-        def _told_before(self, request: dict[str, Any]) -> int:
+        def _delivered_tokens(self, request: dict[str, Any]) -> int:
             return 13
 
     router = await start_router(breaking(7, resets), Other, Other)
@@ -256,7 +256,7 @@ async def test_an_answer_that_has_ended_lacks_no_more_than_its_end(
     start_router: StartRouter, usage_asked: bool
 ) -> None:
     router = await start_router(breaking(len(STORY), resets), Storyteller)
-    answer = await told(router, CHAT, stream_options={"include_usage": usage_asked})
+    answer = await story(router, CHAT, stream_options={"include_usage": usage_asked})
     assert text_of(events(answer)) == "".join(STORY)
     assert router.engines[1].requests == 0
 
@@ -277,7 +277,7 @@ async def test_an_engines_error_before_the_first_byte_is_no_answer(
 ) -> None:
     router = await start_router(says_at_once(says_that_it_died), Storyteller)
     for fields in ({}, {"n": 2}):
-        answer = await told(router, CHAT, **fields)
+        answer = await story(router, CHAT, **fields)
         assert text_of(events(answer)) == "".join(STORY)
         assert answer.headers["x-replica"] == "replica-1"
 
@@ -286,7 +286,7 @@ async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(says_at_once(fails_on_the_request), Storyteller)
-    assert error_of(await told(router, CHAT), 500)["code"] == "request_failed"
+    assert error_of(await story(router, CHAT), 500)["code"] == "request_failed"
     assert router.engines[1].requests == 0
 
 
@@ -316,7 +316,7 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
         engine.transport.write(b"0\r\n\r\n")
 
     router = await start_router(breaking(3, refuses), Storyteller)
-    assert "too long" in (await told(router, CHAT)).text
+    assert "too long" in (await story(router, CHAT)).text
     assert router.engines[1].requests == 0
 
 
@@ -339,9 +339,9 @@ def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
         {"max_tokens": 5, "max_completion_tokens": None, "top_logprobs": None},
     ],
 )
-def test_plain_text_has_no_obstacle(fields: dict[str, Any]) -> None:
+def test_plain_text_can_be_resumed(fields: dict[str, Any]) -> None:
     assert unresumable_reason(CHAT, BODIES[CHAT] | fields) == ""
 
 
-def test_other_endpoints_have_one() -> None:
+def test_streams_of_other_endpoints_cannot() -> None:
     assert "/v1/messages" in unresumable_reason("/v1/messages", {"messages": []})

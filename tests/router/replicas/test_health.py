@@ -43,7 +43,7 @@ def ejected(router: LiveRouter) -> list[bool]:
     return [replica.health.ejected for replica in router.directory.models[MODEL].replicas]
 
 
-def test_the_hold_off_grows_to_a_bound() -> None:
+def test_the_backoff_grows_to_a_bound() -> None:
     check = HealthCheck("token", backoff_s=5, max_backoff_s=60)
     assert [check.backoff_after(n) for n in range(1, 7)] == [5, 10, 20, 40, 60, 60]
     assert check.backoff_after(10_000) == 60
@@ -64,7 +64,7 @@ async def test_a_long_prefill_is_no_hang(start_router: StartRouter, stream: bool
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
-async def test_a_replica_that_hangs_is_given_up_before_the_first_byte(
+async def test_a_replica_that_hangs_is_aborted_before_the_first_byte(
     start_router: StartRouter, path: str, stream: bool
 ) -> None:
     router = await start_router(Watched, Engine, **QUICK)
@@ -103,7 +103,7 @@ async def test_a_replica_that_hung_is_asked_until_it_answers(start_router: Start
     assert (await answer).headers["x-replica"] == "replica-0"
 
 
-async def test_a_replica_that_nobody_listens_at_stays_out(start_router: StartRouter) -> None:
+async def test_an_unreachable_replica_stays_ejected(start_router: StartRouter) -> None:
     router = await start_router(Refuses, Engine, **QUICK)
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"

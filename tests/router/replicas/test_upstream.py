@@ -397,7 +397,7 @@ async def test_a_closed_pool_closes_idle_connections_now_and_others_when_release
         await eventually(lambda: not engine.connections)
 
 
-async def test_a_request_given_up_closes_its_connection() -> None:
+async def test_an_aborted_request_closes_its_connection() -> None:
     async with requested() as (_, upstream, request):
         request.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -205,7 +205,7 @@ async def test_cached_tokens_are_counted_as_expected_and_as_they_were(
     assert of_router["expected_cached_tokens_total"] > 500
 
 
-async def test_what_is_booked_and_who_waits_is_told(start_router: StartRouter) -> None:
+async def test_bookings_and_the_queue_length_are_exposed(start_router: StartRouter) -> None:
     router = await start_router(Steered, capacity=Capacity(10**6, 1))
     asking = [asyncio.create_task(router.chat(**ASK)) for _ in range(3)]
     engine = await router.asked()
