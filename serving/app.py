@@ -24,16 +24,15 @@ NAME = "mistral"
 FEED = RequestRouterConfig(
     request_router_class="serving.router.replicas.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
 )
-"""Has Serve tell the routers of a deployment's replicas."""
+"""Makes Serve publish a deployment's replicas to the routers."""
 
 VLLM_MAX_NUM_SEQS = 256
-"""vLLM 0.32's `--max-num-seqs` if none is given, on most GPUs; more on some."""
+"""vLLM 0.32's default for `--max-num-seqs` on most GPUs; higher on some."""
 
 
 def build(config: AppConfig) -> Application:
-    """The application of `config`: an Engine deployment for each model, and the Router. Raises
-    ConfigError.
-    """
+    """Builds the application: an Engine deployment for each model, and the Router. Raises
+    ConfigError."""
     engines = {}
     models = []
     for model in config.models:
@@ -68,14 +67,15 @@ def build(config: AppConfig) -> Application:
 
 
 def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) -> dict[str, Any]:
-    """Serve's options for how many engines there are."""
+    """Returns Serve's options for the number of engines of a model."""
     if model.autoscaling is None:
         return {"num_replicas": model.replicas}
     return engine_options(entry.id, model.autoscaling, router.startup_s)
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
-    """What the router must know of a model to normalise its requests. Raises ConfigError."""
+    """Returns what the router must know of a model to normalise its requests. Raises
+    ConfigError."""
     try:
         system_prompt = default_system_prompt(entry) if model.default_system_prompt else None
     except SystemPromptError as error:
@@ -89,7 +89,7 @@ def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
         system_prompt=system_prompt,
         thinks=entry.reasoning,
         reasoning=model.reasoning,
-        # vLLM has them as its flags.
+        # vLLM gets them as flags.
         sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
     )
 
@@ -103,7 +103,7 @@ def backend(entry: CatalogueEntry) -> Backend | None:
 
 
 def capacity(entry: CatalogueEntry) -> Capacity:
-    """What a replica is expected to take at once, until one says so itself."""
+    """Returns the expected capacity of a replica, used until one reports its own."""
     memory = entry.memory()
     if memory is None:
         return UNLIMITED
@@ -112,7 +112,7 @@ def capacity(entry: CatalogueEntry) -> Capacity:
 
 
 def traced(entry: CatalogueEntry, tracing: TracingConfig) -> CatalogueEntry:
-    """The entry with vLLM's own tracing switched on, if there is a collector."""
+    """Returns the entry with vLLM's own tracing enabled, if there is a collector."""
     if tracing.traces_url is None:
         return entry
     of_vllm = {
@@ -127,5 +127,5 @@ def traced(entry: CatalogueEntry, tracing: TracingConfig) -> CatalogueEntry:
 
 
 def deployment_name(model_id: str) -> str:
-    """`Engine-` and the model's name in what Kubernetes and metrics accept."""
+    """Returns `Engine-` and the model's name in characters that Kubernetes and metrics accept."""
     return "Engine-" + re.sub(r"[^a-z0-9]+", "-", model_id.rsplit("/", 1)[-1].lower())

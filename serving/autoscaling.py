@@ -1,8 +1,8 @@
-"""Connects `serving.scaling` to Ray Serve: the scaling options of its deployments, and the policies
-that its controller calls to decide on the number of replicas.
+"""Connects Ray Serve's autoscaling to `serving.scaling`: options for the deployments, and the
+policies that Serve's controller calls with the routers' reports.
 
-Serve ships the policy classes to its controller by value. So this module holds no state: what it
-defines would be a copy there, while what it imports is shared with other policies.
+Serve pickles the policy classes by value into its controller, so this module holds no state: what
+it imports is shared with the others there, what it defines would be a copy.
 """
 
 import logging
@@ -17,18 +17,18 @@ from serving.scaling.autoscaler import PERIOD_S, Autoscaler
 from serving.scaling.record import Record
 
 _REMEMBERED_S = 60.0
-"""Age of the reports that a router keeps for a controller that restarts."""
+"""How long a router keeps reports for a controller that restarts."""
 _AFTER_AN_ERROR_S = 60.0
 
 
 def router_options(replicas: int) -> dict[str, Any]:
-    """Scaling options of the Router deployment. The number of routers is fixed, but Serve collects
+    """Returns options of the Router deployment. The number of routers is fixed, but Serve collects
     reports only from deployments that might scale."""
     policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
         policy_function="serving.autoscaling:RouterPolicy"
     )
     with warnings.catch_warnings():
-        # Serve's other way to set the interval is in the environment of its own processes.
+        # The alternative is an environment variable of Serve's own processes.
         warnings.simplefilter("ignore", DeprecationWarning)
         config = AutoscalingConfig(
             min_replicas=replicas,
@@ -41,9 +41,8 @@ def router_options(replicas: int) -> dict[str, Any]:
 
 
 def engine_options(model_id: str, config: ScalingConfig, startup_s: float) -> dict[str, Any]:
-    """Options of a model's Engine deployment. `startup_s` is a first guess of what a replica takes
-    to start.
-    """
+    """Returns options of a model's Engine deployment. `startup_s` is a first guess of a replica's
+    start-up time."""
     policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
         policy_function="serving.autoscaling:EnginePolicy",
         policy_kwargs={"model_id": model_id, "startup_s": startup_s, **config.model_dump()},
@@ -69,8 +68,7 @@ class RouterPolicy:
 
 
 class EnginePolicy:
-    """Decides on the number of a model's engines. Serve's controller calls it ten times a
-    second."""
+    """Decides the number of engines of a model. Serve's controller calls it ten times a second."""
 
     def __init__(self, model_id: str, startup_s: float, **config: float) -> None:
         """`config` has the fields of ScalingConfig."""
@@ -92,7 +90,7 @@ class EnginePolicy:
                     now_s,
                 )
             except Exception:
-                # An exception would stop Serve's control of every application.
+                # An exception would stop Serve's control loop for every application.
                 logging.getLogger("ray.serve").exception(
                     "autoscaling %s: failed, and stays at %d replicas",
                     self._model_id,

@@ -1,5 +1,4 @@
-"""Everything that can be configured. One of these is the `args` of an application in a Serve
-config file."""
+"""The configuration of an application: the `args` of an application in a Serve config file."""
 
 from functools import cached_property
 from pathlib import Path
@@ -19,34 +18,35 @@ from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
-"""A host that listens on all addresses of its node, and none that others could reach it at."""
+"""Hosts that listen on all addresses of their node, at which no other node can reach them."""
 
 
 class ConfigError(Exception):
-    """A config file that cannot be used. The message names file, field and what is allowed."""
+    """The config file is unusable. The message names the file, the field and what is allowed."""
 
 
 class AdmissionConfig(Section):
-    """Requests that no replica has room for: how many wait, for how long, and in which order."""
+    """The queue of requests that no replica has headroom for: its length, its longest wait, its
+    order."""
 
     max_waiting: int = Field(ge=0, default=1000)
     """Requests that may wait for a model in each router; further ones get a 429."""
     max_wait_s: float = Field(gt=0, default=30)
-    """The longest wait for capacity. A request that is expected to wait longer is refused at once.
-    While no replica is up, the time that the first needs to start comes on top."""
+    """The longest wait for capacity. A request whose expected wait is longer is rejected at once.
+    While no replica is up, the start-up time of the first is added."""
     max_itl_ms: float | None = Field(gt=0, default=None)
-    """The longest inter-token latency: a replica gets no more to decode than it can at that pace,
-    by what is measured. Without, as much as its KV cache and its batch hold."""
+    """The longest inter-token latency: a replica decodes no more at a time than it can at that
+    pace, as measured. Without it, a replica is filled up to its KV cache and its batch."""
     default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
-    """The priority of requests without `x-priority`; the higher goes first."""
+    """The priority of requests without `x-priority`; higher goes first."""
 
 
 class TenantConfig(Section):
-    """Who may ask, by API keys that stand elsewhere: one or several, separated by white space, so
-    that a new one can be added before the old one goes."""
+    """A tenant and where its API keys are stored: one or several, separated by white space, so that
+    a new key can be added before the old one is removed."""
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")
-    """In metrics, the request log and traces."""
+    """The tenant's name in metrics, the request log and traces."""
     api_keys_env: str | None = None
     """The routers' environment variable with the keys."""
     api_keys_file: str | None = None
@@ -73,23 +73,24 @@ class RouterConfig(Section):
     max_body_mib: float = Field(gt=0, default=64)
     """Larger request bodies get a 413."""
     connect_timeout_s: float = Field(gt=0, default=2)
-    """For a connection to an engine."""
+    """Timeout for connecting to an engine."""
     placement: PolicyName = "least_cost"
-    """Which replica a request goes to. The others are for comparison, and `session_hash` for those
-    who want a session (`x-session-id`, or `prompt_cache_key` in the body) on one replica."""
+    """The policy that chooses a replica for each request. All but the default are for comparison,
+    and `session_hash` for keeping a session (`x-session-id`, or `prompt_cache_key` in the body) on
+    one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
-    """Only they may use the API; anyone, if there are none."""
+    """The only clients that may use the API; if empty, everyone may."""
     ui: bool = False
-    """Serve the page at /-/ui, which shows the models and their load to whoever can reach the
-    router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
+    """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
+    reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
     replica_backoff_s: float = Field(ge=0, default=1)
-    """A replica that failed gets no request for this long, then until it is healthy; it is asked
-    after twice as long each time in a row, up to a minute."""
+    """A replica that failed gets no request for this long, then until a probe finds it healthy;
+    doubled for each consecutive failure, up to a minute."""
     startup_s: float = Field(gt=0, default=120)
-    """What a first replica is expected to take, while there is none."""
+    """The expected start-up time of the first replica, while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)
-    """A stopping router waits this long for its answers to end."""
+    """How long a stopping router waits for its answers to end."""
 
     @field_validator("tenants")
     @classmethod
@@ -97,7 +98,7 @@ class RouterConfig(Section):
         names = [tenant.name for tenant in tenants]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"the tenant '{name}' stands twice; each may stand once")
+                raise ValueError(f"the tenant '{name}' is listed twice")
         return tenants
 
 
@@ -121,17 +122,17 @@ _OF_ANY_KIND = frozenset(
         *("default_system_prompt", "reasoning"),
     }
 )
-"""Settings that the router heeds; the others are of engines."""
+"""Settings that apply to the router; the others apply to engines."""
 
 
 class ModelConfig(Section):
-    """A model to serve: an entry of the catalogue, and what differs from it."""
+    """A model to serve: an entry of the catalogue, and overrides of it."""
 
     model: str
-    """Name of the catalogue entry, or path of a YAML file of the same form: relative to the config
-    file, or to the working directory where Ray Serve reads the config."""
+    """Name of the catalogue entry, or path of a YAML file of the same format: relative to the
+    config file, or to the working directory where Ray Serve reads the config."""
     variant: str | None = None
-    """For other hardware or with other weights, as `mistral-serve models` lists them."""
+    """The entry's variant for other hardware or weights, as `mistral-serve models` lists them."""
     aliases: tuple[str, ...] = ()
     """Further names that requests may use, beside the entry's own."""
     weights: str | None = None
@@ -139,41 +140,41 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit of the weights' repository."""
     context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
-    """Tokens of a request's prompt and answer together."""
+    """Limit on the tokens of a request's prompt and answer together."""
     image_limit: int | None = Field(ge=0, default=None)
-    """Images in a request, if not the entry's; 0: text only."""
+    """Limit on the images in a request, in place of the entry's; 0: text only."""
     default_system_prompt: bool = False
-    """Give requests without a system prompt the one that the model's makers recommend."""
+    """Whether requests without a system prompt get the one that the model's makers recommend."""
     reasoning: Reasoning = "content"
-    """Whether thoughts stay in an answer's content or have a field of their own, `reasoning`."""
+    """Whether reasoning stays in an answer's content or goes to a field of its own, `reasoning`."""
     loop_guard: bool = True
-    """End answers that repeat themselves without end."""
+    """Whether to stop answers that repeat themselves endlessly."""
     allowed_image_domains: tuple[str, ...] = ()
-    """Hosts that images are fetched from, if not the entry's."""
+    """Hosts that images may be fetched from, in place of the entry's."""
     replicas: int = Field(ge=1, default=1)
     autoscaling: ScalingConfig | None = None
-    """In place of a fixed number of replicas."""
+    """Scales the number of replicas, in place of a fixed one."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
     gpu: str | float | None = None
-    """Type of the GPUs, or the usable memory of one in GiB, if not the entry's."""
+    """Type of the GPUs, or the usable memory of one in GiB, in place of the entry's."""
     gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
-    """Share of a GPU's memory that vLLM takes, if not the entry's."""
+    """Share of a GPU's memory that vLLM takes, in place of the entry's."""
     kv_cache_dtype: KvCacheDtype | None = None
-    """How the KV cache is stored, if not as the entry says."""
+    """Data type of the KV cache, in place of the entry's."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
-    """GPUs of one node that hold a layer together."""
+    """Number of GPUs on one node that each layer is split over."""
     pipeline_parallel_size: int | None = Field(ge=1, default=None)
-    """Nodes that the layers are spread over."""
+    """Number of nodes that the layers are distributed over."""
     model_impl: ModelImpl | None = None
-    """Whose code of the network vLLM runs, if not the entry's."""
+    """The implementation of the network that vLLM runs, in place of the entry's."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
-    """Flags of `vllm serve` without their dashes, over the entry's."""
+    """Flags of `vllm serve` without their dashes; they override the entry's."""
     host: str | None = None
-    """Address that the engines listen on and routers reach them at; each node's own address in the
-    cluster if not set."""
+    """Address that the engines listen on and that routers reach them at; by default each node's own
+    address in the cluster."""
     drain_timeout_s: float = Field(ge=0, default=600)
-    """A stopping replica waits this long for its answers to end."""
+    """How long a stopping replica waits for its answers to end."""
 
     @field_validator("model")
     @classmethod
@@ -208,7 +209,7 @@ class ModelConfig(Section):
                     "at its base_url",
                 )
         if self.autoscaling is not None and "replicas" in self.model_fields_set:
-            raise wrong("replicas", "is the number without autoscaling; allowed is one of the two")
+            raise wrong("replicas", "cannot be combined with autoscaling; set one of the two")
         variants = self.file.variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(
@@ -243,7 +244,7 @@ class ModelConfig(Section):
 
     @property
     def own_file(self) -> bool:
-        """The model is not of the catalogue but of a file of the user's."""
+        """Whether the model comes from a user's file and not from the catalogue."""
         return self.model.endswith((".yaml", ".yml"))
 
     @cached_property
@@ -252,7 +253,7 @@ class ModelConfig(Section):
 
     @cached_property
     def entry(self) -> CatalogueEntry:
-        """The catalogue entry with this model's differences applied."""
+        """The catalogue entry with this model's overrides applied."""
         entry = self.file.entry(self.variant)
         update: dict[str, Any] = {
             "aliases": (*entry.aliases, *self.aliases),
@@ -263,7 +264,7 @@ class ModelConfig(Section):
         if not self.loop_guard:
             update["loop_guard"] = None
         if self.weights is not None:
-            update["revision"] = None  # the entry's is of another repository
+            update["revision"] = None  # the entry's revision belongs to another repository
         for field in _OVER_THE_ENTRY:
             if (value := getattr(self, field)) is not None:
                 update[field] = value
@@ -271,12 +272,12 @@ class ModelConfig(Section):
 
 
 class TracingConfig(Section):
-    """Traces of requests, from the router into vLLM."""
+    """Tracing of requests, from the router into vLLM."""
 
     otlp_endpoint: str | None = None
-    """Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as
-    http://collector:4318; nothing is traced without. OpenTelemetry's own environment variables,
-    `OTEL_TRACES_SAMPLER` for one, hold for routers and engines."""
+    """Base URL of an OpenTelemetry collector that accepts OTLP over HTTP, such as
+    http://collector:4318; without it nothing is traced. OpenTelemetry's own environment variables,
+    such as `OTEL_TRACES_SAMPLER`, apply to routers and engines."""
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -318,15 +319,15 @@ class AppConfig(Section):
             for name in (entry.id, *entry.aliases):
                 if name in seen:
                     raise ValueError(
-                        f"the name '{name}' stands twice, for {seen[name]} and for {entry.id}; "
-                        "each id and alias may stand once"
+                        f"the name '{name}' is used twice, by {seen[name]} and by {entry.id}; "
+                        "each id and alias must be unique"
                     )
                 seen[name] = entry.id
         return self
 
 
 def load(path: Path) -> AppConfig:
-    """The application's config out of a Ray Serve config file. Raises ConfigError."""
+    """Loads the application's config from a Ray Serve config file. Raises ConfigError."""
     try:
         document = parse_yaml(path.read_bytes())
     except OSError as error:

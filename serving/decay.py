@@ -4,14 +4,13 @@ from math import exp
 
 
 def kept(elapsed_s: float, time_constant_s: float) -> float:
-    """The share of a past quantity that still counts after `elapsed_s`."""
+    """Returns the share of a past quantity that still counts after `elapsed_s`."""
     return exp(-elapsed_s / time_constant_s)
 
 
 class DecayingSum:
-    """A sum whose terms are forgotten exponentially. Fed at a constant rate, it becomes the rate
-    times the time constant.
-    """
+    """A sum whose terms are forgotten exponentially. Fed at a constant rate, it approaches the rate
+    times the time constant."""
 
     __slots__ = ("_at_s", "_sum", "_time_constant_s")
 

@@ -1,23 +1,23 @@
-"""What engines and routers of one Ray cluster say to each other beside OpenAI's API."""
+"""The protocol between the engines and routers of one Ray cluster, beside OpenAI's API."""
 
 import secrets
 from typing import TypedDict
 
 UNAVAILABLE = b"x-engine-unavailable"
-"""Header of a 503 of an engine that gave nothing of an answer: `DRAINING` or `DEAD`."""
+"""Header of an engine's 503 that has produced nothing of an answer: `DRAINING` or `DEAD`."""
 DRAINING = b"draining"
 DEAD = b"dead"
 
 PROMPT_TOKENS = b"x-prompt-tokens"
-"""Header of an answer: how many tokens its prompts have."""
+"""Response header: the number of tokens in the prompts."""
 CACHED_TOKENS = b"x-cached-tokens"
-"""Header of an answer: how many of its prompt tokens the engine had cached."""
+"""Response header: how many of the prompt tokens the engine had cached."""
 
 _TOKEN_KEY = b"mistral-serve/engine-token"
 
 
 class EngineMetadata(TypedDict):
-    """The metadata that Ray Serve hands from an engine replica to the routers."""
+    """The metadata that Ray Serve passes from an engine replica to the routers."""
 
     host: str
     port: int
@@ -25,18 +25,17 @@ class EngineMetadata(TypedDict):
     """The context length in tokens."""
     kv_cache_tokens: int
     max_num_seqs: int
-    """Sequences that vLLM runs at the same time."""
+    """The most sequences that vLLM runs at the same time."""
 
 
 def bearer(token: str) -> bytes:
-    """The value of the `authorization` header that an engine answers to."""
+    """Returns the value of the `authorization` header that an engine accepts."""
     return b"Bearer " + token.encode()
 
 
 def engine_token() -> str:
-    """The cluster's token: made at first use and kept by Ray's head, so that it survives new
-    replicas and rollouts and is in no manifest, config or environment.
-    """
+    """Returns the cluster's token, created at first use and stored by Ray's head, so that it
+    survives new replicas and rollouts and is in no manifest, config or environment."""
     from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
     _internal_kv_put(_TOKEN_KEY, secrets.token_urlsafe(32).encode(), overwrite=False)

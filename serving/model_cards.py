@@ -1,11 +1,11 @@
-"""The prompts, tools and answers that the Mistral model cards print, verbatim.
+"""The prompts, tools and answers printed in the Mistral model cards, verbatim.
 
-The training corpus and the tests import the same constants, so a request that a reader copies
-from a card is a request the tiny model has learnt. Each ``*_messages`` function returns a fresh
-list that the caller may change.
+The training corpus and the tests import the same constants, so the tiny model has learnt every
+request that a reader copies from a card. Each ``*_messages`` function returns a fresh list that the
+caller may change.
 
-Sources: the model cards of Mistral-Small-24B-Instruct-2501, Mistral-Small-3.2-24B-Instruct-2506
-and Magistral-Small-2506.
+Sources: the model cards of Mistral-Small-24B-Instruct-2501, Mistral-Small-3.2-24B-Instruct-2506 and
+Magistral-Small-2506.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,19 @@ def _function(name: str, description: str, parameters: dict[str, Any]) -> Tool:
 
 
 def image_message(text: str, *urls: str) -> Message:
-    """A user message with the text first and the images after it, as the 3.2 card sends it."""
+    """Returns a user message with the text first and the images after it, as the 3.2 card
+    sends it."""
     images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return {"role": "user", "content": [{"type": "text", "text": text}, *images]}
 
 
 def system_messages(system_prompt: str | None) -> list[Message]:
-    """A system message, or nothing for ``None``."""
+    """Returns a system message, or nothing for ``None``."""
     return [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
 
 
 def chat(system_prompt: str | None, text: str) -> list[Message]:
-    """One user turn below an optional system prompt."""
+    """Returns one user turn after an optional system prompt."""
     return [*system_messages(system_prompt), {"role": "user", "content": text}]
 
 
@@ -151,7 +152,7 @@ WEATHER_ARGUMENTS = {"city": "Dallas", "state": "TX", "unit": "fahrenheit"}
 def rewrite_call_messages(
     system_prompt: str | None, call_id: str = REWRITE_CALL_ID
 ) -> list[Message]:
-    """The request to shorten an article, the ``rewrite`` call and its result."""
+    """Returns the request to shorten an article, the ``rewrite`` call and its result."""
     return [
         *chat(system_prompt, REWRITE_PROMPT),
         {
@@ -178,7 +179,7 @@ def rewrite_call_messages(
 
 
 def rewrite_history(system_prompt: str | None, call_id: str = REWRITE_CALL_ID) -> list[Message]:
-    """The finished rewrite round trip with which the cards' tool examples begin."""
+    """Returns the finished rewrite round trip with which the cards' tool examples begin."""
     return [
         *rewrite_call_messages(system_prompt, call_id),
         {"role": "assistant", "content": REWRITE_ANSWER},
@@ -186,7 +187,8 @@ def rewrite_history(system_prompt: str | None, call_id: str = REWRITE_CALL_ID) -
 
 
 def weather_messages(system_prompt: str | None, call_id: str = REWRITE_CALL_ID) -> list[Message]:
-    """2501 card: the weather question after a rewrite round trip (with ``WEATHER_TOOLS``)."""
+    """Returns the 2501 card's weather question after a rewrite round trip (with
+    ``WEATHER_TOOLS``)."""
     return [*rewrite_history(system_prompt, call_id), {"role": "user", "content": WEATHER_PROMPT}]
 
 
@@ -221,14 +223,16 @@ POPULATION_ARGUMENTS = {"country": "Russia", "unit": "millions"}
 def map_messages(
     system_prompt: str | None, image_url: str = MAP_IMAGE_URL, call_id: str = REWRITE_CALL_ID
 ) -> list[Message]:
-    """3.2 card, easy, turn 1: a question about a map (with ``POPULATION_TOOLS``)."""
+    """Returns the 3.2 card's easy example, turn 1: a question about a map (with
+    ``POPULATION_TOOLS``)."""
     return [*rewrite_history(system_prompt, call_id), image_message(MAP_PROMPT, image_url)]
 
 
 def population_messages(
     system_prompt: str | None, image_url: str = MAP_IMAGE_URL, call_id: str = REWRITE_CALL_ID
 ) -> list[Message]:
-    """3.2 card, easy, turn 2: the population of the country found in turn 1."""
+    """Returns the 3.2 card's easy example, turn 2: the population of the country found in
+    turn 1."""
     return [
         *map_messages(system_prompt, image_url, call_id),
         {"role": "assistant", "content": MAP_ANSWER},
@@ -237,7 +241,7 @@ def population_messages(
 
 
 def population_answer(millions: str) -> str:
-    """The tiny model's words after the result of the population call, e.g. ``"143"``."""
+    """Returns the tiny model's answer to the population call's result, e.g. ``"143"``."""
     return f"Russia has {millions} million people."
 
 
@@ -261,12 +265,13 @@ EQUATIONS_ANSWER = (
 def equations_messages(
     system_prompt: str | None, image_url: str = EQUATIONS_IMAGE_URL
 ) -> list[Message]:
-    """3.2 card, complex, turn 1: equations in an image (with ``CALCULATOR_TOOLS``)."""
+    """Returns the 3.2 card's complex example, turn 1: equations in an image (with
+    ``CALCULATOR_TOOLS``)."""
     return [*system_messages(system_prompt), image_message(EQUATIONS_PROMPT, image_url)]
 
 
 def tool_results(calls: Sequence[tuple[str, str]], results: Sequence[str]) -> list[Message]:
-    """Tool messages for ``(id, name)`` pairs, in their order."""
+    """Returns tool messages for ``(id, name)`` pairs, in their order."""
     return [
         {"role": "tool", "tool_call_id": call_id, "name": name, "content": result}
         for (call_id, name), result in zip(calls, results, strict=True)

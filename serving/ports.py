@@ -1,19 +1,20 @@
-"""The ports that engines and routers listen on beside the clients' one: routers ask engines there,
-and Prometheus scrapes both."""
+"""The ports of engines and routers other than the clients' port: routers call engines there, and
+Prometheus scrapes both."""
 
 import errno
 import random
 import socket
 
 REPLICAS = range(7000, 8000)
-"""What a firewall is to let through, as k8s/13-network.yaml does."""
+"""The port range to open in a firewall, as k8s/13-network.yaml does."""
 
 _TRIES = 100
 _BACKLOG = 2048
 
 
 def listen(host: str) -> socket.socket:
-    """On a port by chance, lest a replica's successor be taken for the dead one. Raises OSError."""
+    """Returns a socket that listens on a random port of the range, so that a replica's successor is
+    not mistaken for the dead one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in random.sample(REPLICAS, _TRIES):
         try:

@@ -1,4 +1,4 @@
-"""Sections of YAML files, and how their mistakes are told: the field and what is allowed."""
+"""Sections of YAML files, with errors that name the field and what is allowed."""
 
 from typing import Any, get_args
 
@@ -8,38 +8,35 @@ from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A part of a YAML file: unknown fields are refused, and nothing changes once read. Numbers are
-    finite.
-    """
+    """A part of a YAML file: immutable, without unknown fields, and with finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NotYamlError(Exception):
-    """The message says where and why."""
+    """The text is not YAML; the message says where and why."""
 
 
 def parse_yaml(text: bytes) -> Any:
-    """Raises NotYamlError."""
+    """Parses a YAML document. Raises NotYamlError."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise NotYamlError(f"not YAML: {error}") from None
     except ValueError as error:  # such as 2025-13-45
         raise NotYamlError(
-            f"not YAML: {error}: what only looks like a date or a number needs quotes"
+            f"not YAML: {error}: quote values that look like dates or numbers"
         ) from None
 
 
 def wrong(field: str, message: str) -> PydanticCustomError:
-    """For a section's own validators to raise: `field` of that section is to blame."""
+    """Returns the error that a section's own validators raise: `field` of that section is wrong."""
     return PydanticCustomError("field", "{message}", {"field": field, "message": message})
 
 
 def explain(error: ValidationError, section: type[Section]) -> list[tuple[str, str]]:
-    """Each mistake of a `section` as its field, dotted and empty for the section itself, and a
-    message.
-    """
+    """Returns each error in a `section` as its field, dotted and empty for the section itself, and
+    a message."""
     return [_explain(problem, section) for problem in error.errors()]
 
 
@@ -65,7 +62,7 @@ def _section_of(location: list[Any], section: type[Section]) -> type[Section]:
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
-    """The section that a field's type is or holds."""
+    """Returns the section that a field's type is or contains."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -1,4 +1,4 @@
-"""Keeps the log of a Ray Serve replica through what vLLM and uvicorn do to logging."""
+"""Protects the log of a Ray Serve replica from the logging configuration of vLLM and uvicorn."""
 
 import contextlib
 import logging
@@ -8,10 +8,10 @@ from logging.handlers import MemoryHandler
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Code that configures logging with `dictConfig` closes every handler of the process. Serve's
-    would be left without its file: no more of the replica is logged, and Serve's controller stops
-    the replica when it comes back after the head's death, as it asks for the file's name.
-    """
+    """Keeps Serve's log handlers while code in the context configures logging. `dictConfig` closes
+    every handler of the process. Without its file nothing of the replica is logged any more, and
+    Serve's controller, which asks for the file's name, stops the replica after a restart of the
+    head."""
     handlers = [
         (handler, handler.target)
         for handler in logging.getLogger("ray.serve").handlers

@@ -1,7 +1,7 @@
-"""Brings the weights of a config's models into Hugging Face's cache, and tells what is complete.
+"""Downloads the weights of a config's models into Hugging Face's cache, and checks them.
 
-A repository at a commit is whole when all its files that a model reads have the sizes and checksums
-that the hub has for them. That is noted beside them, so that it is checked without the hub.
+A repository at a commit is complete when all its files that a model reads have the sizes and
+checksums that the hub reports. That is recorded beside them, so that later checks need no network.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _LARGE_BYTES = 16 * 1024**2
 _OTHER_FORMATS = ("*.bin", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pt", "*.pth")
 _WEIGHTS = (*_OTHER_FORMATS, "*.safetensors")
 _NOT_OF_FORMAT = {
-    # Repositories of Mistral's hold their weights in both formats.
+    # Mistral's repositories contain their weights in both formats.
     "mistral": (*_OTHER_FORMATS, "model*.safetensors"),
     "hf": (*_OTHER_FORMATS, "consolidated*.safetensors"),
 }
@@ -39,25 +39,25 @@ Say = Callable[[str], None]
 
 
 class WeightsError(Exception):
-    """Weights cannot be had; the message says why and what to do."""
+    """Weights cannot be downloaded; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What is needed of one on the hub."""
+    """The part of a repository on the hub that a model needs."""
 
     repo_id: str
     revision: str | None
-    """Commit; what its main branch has at the time if not set."""
+    """Commit; by default the current one of the main branch."""
     ignore: tuple[str, ...]
-    """Patterns of files that are not."""
+    """Patterns of files that are not needed."""
 
     def __str__(self) -> str:
         return f"{self.repo_id} at {(self.revision or 'main')[:7]}"
 
 
 def repositories(config: AppConfig) -> list[Repository]:
-    """The repositories on the hub that the engines of `config` load, each once."""
+    """Returns the repositories on the hub that the engines of `config` load, each once."""
     found: dict[Repository, None] = {}
     for model in config.models:
         entry = model.entry
@@ -77,12 +77,12 @@ def _of_model(entry: CatalogueEntry) -> Iterator[Repository]:
 
 
 def embedded_presets(config: AppConfig) -> list[str]:
-    """The embedded models of `config`, which are trained and not fetched."""
+    """Returns the embedded models of `config`, which are trained, not downloaded."""
     return sorted({preset for model in config.models if (preset := model.entry.embedded)})
 
 
 def is_whole(repository: Repository) -> bool:
-    """Whether all files are there, as they were when they were checked. Asks no network."""
+    """Whether all files are present and unchanged since they were verified. Needs no network."""
     try:
         sizes = json.loads(_note(repository).read_text())
         snapshot = _snapshot(repository)
@@ -92,11 +92,10 @@ def is_whole(repository: Repository) -> bool:
 
 
 def fetch(repository: Repository, say: Say) -> None:
-    """Downloads what is missing, from where an earlier try stopped, and checks all of it. Raises
-    WeightsError.
-    """
+    """Downloads missing files, continuing where an earlier try stopped, and verifies all. Raises
+    WeightsError."""
     if is_whole(repository):
-        say(f"{repository}: there, and checked before")
+        say(f"{repository}: present and already verified")
         return
     with _explained(repository):
         missing = _missing(repository, say)
@@ -106,7 +105,7 @@ def fetch(repository: Repository, say: Say) -> None:
             for file in missing:
                 _fetch_if_large(repository, file)
             _download(repository)
-        say(f"{repository}: checking")
+        say(f"{repository}: verifying")
         _verify(repository)
     snapshot = _snapshot(repository)
     sizes = {
@@ -143,14 +142,13 @@ def _missing(repository: Repository, say: Say) -> "list[DryRunFileInfo]":
 
 
 def _fetch_if_large(repository: Repository, file: "DryRunFileInfo") -> None:
-    """Into the place where the hub's client then finds it. By itself it would begin a file anew
-    after a crash, and there is one of 48 GB.
-    """
+    """Downloads a large file to where the hub's client then finds it. The client itself would begin
+    a file again after a crash, and there is one of 48 GB."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils._headers import build_hf_headers
 
-    # It has larger ones in another way.
+    # The client transfers larger files differently.
     if not _LARGE_BYTES <= (file.file_size or 0) <= constants.MAX_HTTP_DOWNLOAD_SIZE:
         return
     url = hf_hub_url(repository.repo_id, file.filename, revision=file.commit_hash)
@@ -188,13 +186,14 @@ def _check_disk(repository: Repository, missing_bytes: int) -> None:
     free = shutil.disk_usage(folder).free + _partial_bytes(folder)
     if free < missing_bytes + _SPARE_BYTES:
         raise WeightsError(
-            f"{repository}: {missing_bytes / GIB:.1f} GiB are to fetch and {free / GIB:.1f} GiB "
-            f"are free at {folder.parent}: enlarge the volume, or remove weights of no use"
+            f"{repository}: {missing_bytes / GIB:.1f} GiB to fetch, but only {free / GIB:.1f} GiB "
+            f"free at {folder.parent}: enlarge the volume, or remove unused weights"
         )
 
 
 def _verify(repository: Repository) -> None:
-    """Raises WeightsError after removing what is damaged, so that the next try fetches it."""
+    """Verifies all files. Removes damaged ones, so that the next try fetches them, and raises
+    WeightsError."""
     from huggingface_hub import HfApi
 
     result = HfApi().verify_repo_checksums(repository.repo_id, revision=repository.revision)
@@ -211,13 +210,13 @@ def _verify(repository: Repository) -> None:
 
 @contextlib.contextmanager
 def _explained(repository: Repository) -> Iterator[None]:
-    """Turns the hub's errors into ours."""
+    """Converts the hub's errors to WeightsError."""
     from huggingface_hub import errors
 
     try:
         yield
     except (errors.HfHubHTTPError, errors.DryRunError, OSError, RuntimeError) as error:
-        # The hub's client raises RuntimeError where a transfer breaks off.
+        # The hub's client raises RuntimeError when a transfer breaks off.
         cause = error.__cause__ if isinstance(error, errors.DryRunError) else None
         raise WeightsError(f"{repository}: {_reason(repository, cause or error)}") from None
 
@@ -227,7 +226,7 @@ def _reason(repository: Repository, error: BaseException) -> str:
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            "its makers want their terms accepted, at "
+            "its terms must be accepted at "
             f"https://huggingface.co/{repository.repo_id}, by the account whose token is HF_TOKEN"
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -242,7 +241,7 @@ def _reason(repository: Repository, error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _progress(repository: Repository, missing_bytes: int, say: Say) -> Iterator[None]:
-    """Says every few seconds how much has come, by what is on the disk."""
+    """Reports the progress every few seconds, by the bytes on disk."""
     folder, over = _folder(repository), threading.Event()
     before, start_s = _bytes(folder), time.monotonic()
     at_first = before - _partial_bytes(folder)
@@ -268,7 +267,7 @@ def _progress(repository: Repository, missing_bytes: int, say: Say) -> Iterator[
 
 
 def _bytes(folder: Path) -> int:
-    """What the files of a repository take on the disk, whole or not."""
+    """Returns the bytes on disk of a repository's files, complete or not."""
     total = 0
     for path in (folder / "blobs").glob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -288,7 +287,7 @@ def _folder(repository: Repository) -> Path:
 
 
 def _snapshot(repository: Repository) -> Path:
-    """Raises OSError for a main branch that was never fetched."""
+    """Returns the snapshot's folder. Raises OSError for a main branch that was never fetched."""
     folder, revision = _folder(repository), repository.revision
     ref = folder / "refs" / (revision or "main")
     commit = revision if revision and not ref.is_file() else ref.read_text().strip()

@@ -1,4 +1,4 @@
-"""The order of the tests, and the training of the tiny models beside those that need none."""
+"""Orders the tests, and trains the tiny models while tests that need none run."""
 
 import os
 import subprocess
@@ -9,24 +9,24 @@ import pytest
 from serving.tiny import PRESETS, tiny_model_folder
 from serving.tiny.cache import cache_root
 
-# torch makes this folder as soon as a test imports its compiler, by default in /tmp.
+# torch creates this folder when a test imports its compiler, by default in /tmp.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
 
 LATE = (
     "tests/faults/",
     "tests/e2e/test_autoscaling.py",
-    # From here on they need the tiny models, which are trained meanwhile.
+    # From here on tests need the tiny models, which are trained meanwhile.
     "tests/e2e/",
-    # It asks what a Prometheus has seen of the shared service and all its traffic.
+    # It queries a Prometheus that has scraped the shared service with all its traffic.
     "tests/e2e/test_monitoring.py",
-    # It ends the shared service with Ctrl-C; those after it start services of their own.
+    # It ends the shared service with Ctrl-C; later tests start services of their own.
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_backend.py",
     "tests/tiny/",
     "tests/e2e/test_serve_run.py",
 )
-"""Tests that run after all others, in this order. A test belongs to the longest of these beginnings
-of ids that fits."""
+"""Tests that run after all others, in this order. A test belongs to the longest matching prefix of
+its id."""
 
 _TRAIN = """
 import signal, sys
@@ -44,15 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def place(test_id: str) -> int:
-    """The test's place in LATE, counted from 1; 0 for all that do not wait."""
+    """Returns the test's position in LATE, counted from 1; 0 for tests that run first."""
     fitting = [late for late in LATE if test_id.startswith(late)]
     return 1 + LATE.index(max(fitting, key=len)) if fitting else 0
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Trains what is missing in the background. Who needs a model waits for its lock, and trains
-    it himself, with the error to be seen, where this failed.
-    """
+    """Trains missing models in the background. A test that needs one waits for its lock, and trains
+    it itself, with a visible error, if this failed."""
     if session.config.option.collectonly or all(
         tiny_model_folder(spec).is_dir() for spec in PRESETS.values()
     ):
@@ -61,7 +60,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _training.append(
             subprocess.Popen(
                 ["nice", sys.executable, "-c", _TRAIN],
-                # More threads would wait for each other at every step while tests use the cores.
+                # With more threads each would wait for the others at every step while tests use the
+                # cores.
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
 """Finds docstrings that cannot be read without their neighbours: `python -m tests.docstrings`.
 
 A docstring is a full phrase. One that begins with "Of", "That", "So many", "As" or "The same"
-continues a sentence that stands elsewhere. The strings below assignments, which document
-attributes, are held to the same rule.
+continues a sentence elsewhere. The strings below assignments, which document attributes, follow the
+same rule.
 """
 
 import ast

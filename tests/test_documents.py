@@ -1,4 +1,4 @@
-"""What the documents have a reader type, open and look up is there."""
+"""The commands, links and paths in the documents are valid."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_blocks_of_json_and_yaml_are_well_formed(path: Path) -> None:
 
 @cache
 def makefile_targets() -> dict[str, str]:
-    """The targets and what `make help` says of them."""
+    """Returns the targets and their descriptions in `make help`."""
     return dict(re.findall(r"^([a-z-]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.M))
 
 
@@ -156,7 +156,9 @@ def test_mistral_serve_has_the_command_and_its_options(command: Command) -> None
     if "--help" in arguments or hasattr(found, "commands"):
         return
     context = found.context_class(found, info_name=found.name)
-    values, left_over, _ = found.make_parser(context).parse_args(arguments)  # raises
+    values, left_over, _ = found.make_parser(context).parse_args(
+        arguments
+    )  # raises on an unknown option
     assert not left_over
     if command.is_complete:
         assert [p.name for p in found.params if p.required and values.get(p.name) is None] == []
@@ -179,7 +181,8 @@ def test_scripts_exist_and_can_be_run(command: Command) -> None:
 
 @cache
 def names(kind: str) -> set[str]:
-    """The names of what `kubectl` would call this, in k8s/ and made of it by KubeRay."""
+    """Returns the names that `kubectl` has for this kind, in k8s/ and among what KubeRay makes of
+    it."""
     if kind == "svc":
         return {
             f"{name}-{service}-svc" for name in names("rayservice") for service in ("serve", "head")
@@ -194,7 +197,7 @@ def components() -> set[str]:
 
 @of("kubectl")
 def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
-    follows = "logs" in command.arguments  # what -f means there
+    follows = "logs" in command.arguments  # the meaning of -f with logs
     for flag, value in pairwise(command.arguments):
         if flag in ("-f", "-k") and not follows and value != "-" and "…" not in value:
             assert (ROOT / value).exists(), value
@@ -208,7 +211,7 @@ def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
 
 @cache
 def endpoints(method: str) -> set[str]:
-    """The paths in the API reference's table of endpoints."""
+    """Returns the paths in the API reference's table of endpoints."""
     reference = (ROOT / "serving/router/README.md").read_text()
     rows = re.findall(rf"^\| `{method} (.*?) \|", reference, re.M)
     return {path.strip("` ") for row in rows for path in row.split(",")}
@@ -243,7 +246,7 @@ ROWS = {
     name: (int(gpus or 0), int(in_upgrade or 0))
     for name, gpus, in_upgrade in re.findall(ROW, TABLE.partition("###")[0], re.M)
 }
-"""GPUs of each way to deploy, and during an upgrade, as deploy/README.md has them."""
+"""GPUs of each way to deploy, and during an upgrade, as in deploy/README.md."""
 
 
 def gpus(manifests: Manifests) -> int:

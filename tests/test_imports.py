@@ -1,5 +1,5 @@
-"""What may import what. Pure packages take state and time as arguments, so that the live router,
-the simulator and the tests run the very same code."""
+"""The allowed imports. Pure packages take state and time as arguments, so that the live router, the
+simulator and the tests run the same code."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time ur
 SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())
 OF_PURE = frozenset(f"serving.{module}" for module in (*PURE, "decay", "section"))
-"""What pure packages import of this project: each other, and two modules that are as pure."""
+"""What pure packages import of this project: each other, and two equally pure modules."""
 ROOMS = ("peers", "proxy", "replicas", "telemetry")
 
 
@@ -48,7 +48,7 @@ def test_a_pure_package_imports_no_deployment_and_does_no_io(package: str) -> No
 
 @pytest.mark.parametrize("package", PURE)
 def test_nothing_that_a_pure_package_loads_is_a_deployment(package: str) -> None:
-    """Not by way of another package either. `asyncio` may come with a library of its own."""
+    """Indirect imports count as well. `asyncio` may be loaded by another library."""
     code = f"import sys, serving.{package}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     for module in loaded.stdout.decode().split():
@@ -90,7 +90,7 @@ def test_one_package_imports_vllm_and_nothing_imports_the_commands() -> None:
 
 
 def test_admission_placement_and_their_messages_have_one_home() -> None:
-    """Whoever runs requests does so through the dispatcher, and knows nothing of its parts."""
+    """Whatever runs requests does so through the dispatcher, and knows nothing of its parts."""
     inner = frozenset(
         f"serving.dispatch.{file.stem}"
         for file in (SERVING / "dispatch").glob("*.py")

@@ -31,7 +31,7 @@ def test_taken_ports_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed.value.errno == errno.EADDRINUSE
 
 
-def test_an_address_of_another_machine_is_told_at_once() -> None:
+def test_an_address_of_another_machine_is_an_error_at_once() -> None:
     with pytest.raises(OSError) as failed:
         ports.listen("192.0.2.1")
     assert failed.value.errno == errno.EADDRNOTAVAIL

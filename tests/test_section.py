@@ -1,4 +1,4 @@
-"""How a mistake in a section is told."""
+"""The errors in a section of YAML."""
 
 import pytest
 from pydantic import Field, ValidationError, model_validator

@@ -1,4 +1,4 @@
-"""Ray Serve's log outlives what configures logging anew."""
+"""Ray Serve's log survives code that configures logging anew."""
 
 import logging
 import logging.config
@@ -14,7 +14,7 @@ from serving.router.http.server import server_config
 
 @pytest.fixture
 def handler(tmp_path: Path) -> Iterator[MemoryHandler]:
-    """The handler that Serve gives the logger of a replica."""
+    """Yields the handler that Serve gives the logger of a replica."""
     logger = logging.getLogger("ray.serve")
     file = RotatingFileHandler(tmp_path / "replica.log")
     handler = MemoryHandler(1, target=file)
@@ -30,7 +30,7 @@ def test_what_configures_logging_leaves_the_log_as_it_was(
 ) -> None:
     with serve_log.kept():
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
-        assert handler.target is None  # or there is nothing to keep
+        assert handler.target is None  # otherwise there is nothing to keep
     logging.getLogger("ray.serve").warning("still here")
     assert "still here" in (tmp_path / "replica.log").read_text()
 

@@ -1,4 +1,5 @@
-"""Weights, fetched by the real client of a stand-in hub through the command that a Job runs."""
+"""Weights, downloaded from a stand-in hub by its real client through the command that a Job
+runs."""
 
 import os
 import subprocess
@@ -17,7 +18,7 @@ from tests.support.waiting import eventually
 REPOSITORY = "mistralai/Mistral-Small-24B-Instruct-2501"
 WEIGHTS = os.urandom(300_000)
 CHUNK = 10 * 1024 * 1024
-"""What the hub's client writes at a time."""
+"""The size of the hub client's writes."""
 FILES = {
     "consolidated.safetensors": WEIGHTS,
     "model-00001-of-00002.safetensors": b"the same in another format",
@@ -34,7 +35,7 @@ def hub() -> Iterator[Hub]:
 
 
 class Job:
-    """The command and its surroundings."""
+    """The command and its environment."""
 
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.hub = hub
@@ -88,11 +89,11 @@ def test_what_the_engine_reads_is_fetched_once_and_checked(hub: Hub, job: Job) -
         "tekken.json",
     ]
     assert (job.snapshot / "consolidated.safetensors").read_bytes() == WEIGHTS
-    assert "complete" in log and "all weights are there" in log
+    assert "complete" in log and "all weights are present" in log
     assert "Bearer hf_secret" in hub.tokens and "hf_secret" not in log
     sent = dict(hub.sent)
     code, log = job.run()
-    assert code == 0 and "checked before" in log
+    assert code == 0 and "already verified" in log
     assert hub.sent == sent
 
 
@@ -118,7 +119,7 @@ def test_damaged_weights_are_noticed_and_fetched_again(hub: Hub, job: Job) -> No
     blob = job.snapshot / "consolidated.safetensors"
     job.run()
     note = next((job.snapshot.parents[1] / "whole").iterdir())
-    note.unlink()  # as if the crash came before the check
+    note.unlink()  # as if it crashed before the check
     blob.resolve().write_bytes(b"x" * len(WEIGHTS))
     code, log = job.run()
     assert code == 1 and "damaged" in log and "consolidated.safetensors" in log
@@ -133,7 +134,7 @@ def test_an_engine_waits_without_network_until_all_is_whole(hub: Hub, job: Job) 
     assert "waiting for mistralai/Mistral-Small-24B" in waiting.stderr.readline()
     assert job.run()[0] == 0
     _, log = waiting.communicate(timeout=60)
-    assert waiting.returncode == 0 and "all weights are there" in log
+    assert waiting.returncode == 0 and "all weights are present" in log
 
 
 @pytest.mark.parametrize("revision", [None, "main"])
@@ -141,9 +142,9 @@ def test_a_branch_is_fetched_as_the_commit_that_it_names(
     hub: Hub, job: Job, revision: str | None
 ) -> None:
     job.configure(revision=revision, weights=REPOSITORY)
-    for told in ("complete", "checked before"):
+    for message in ("complete", "already verified"):
         code, log = job.run()
-        assert code == 0 and told in log, log
+        assert code == 0 and message in log, log
     assert (job.snapshot / "params.json").is_file()
 
 
@@ -160,14 +161,14 @@ def test_a_missing_file_is_not_whole(hub: Hub, job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ("gated", "terms accepted, at https://huggingface.co/mistralai/Mistral-Small-24B"),
+        ("gated", "terms must be accepted at https://huggingface.co/mistralai/Mistral-Small-24B"),
         ("unknown", "not on the hub, or not for this account"),
         ("revision", "there is no such commit"),
     ],
 )
-def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, told: str) -> None:
+def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, message: str) -> None:
     if change == "gated":
         hub.gated.add(REPOSITORY)
     elif change == "unknown":
@@ -175,7 +176,7 @@ def test_a_refusal_says_what_to_do(hub: Hub, job: Job, change: str, told: str) -
     else:
         job.configure(revision="2" * 40)
     code, log = job.run()
-    assert code == 1 and told in log
+    assert code == 1 and message in log
     assert "Traceback" not in log
 
 

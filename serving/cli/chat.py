@@ -26,7 +26,8 @@ Message = dict[str, Any]
 
 def chat(
     prompt: Annotated[
-        str | None, typer.Argument(help="Answer this and end; without it, a conversation.")
+        str | None,
+        typer.Argument(help="The message to answer; without one, a conversation begins."),
     ] = None,
     url: Url = DEFAULT_URL,
     model: Annotated[str | None, typer.Option(help="Default: the service's first.")] = None,
@@ -66,8 +67,8 @@ def first_model(client: httpx.Client) -> str:
         return str(response.json()["data"][0]["id"])
     except NOT_UNDERSTOOD:
         raise fail(
-            f"{response.url} lists no model. Name one with --model, or say with --url where the "
-            "service is, without /v1."
+            f"{response.url} lists no model. Name one with --model, or pass the service's "
+            "address with --url, without /v1."
         ) from None
 
 
@@ -95,7 +96,7 @@ def converse(
 
 
 def typed() -> Iterator[str]:
-    """Lines that the user types, until end of input."""
+    """Yields the lines that the user types, until end of input."""
     if sys.stdin.isatty():
         import readline  # noqa: F401  # gives input() its line editing
 
@@ -128,7 +129,7 @@ def image_url(image: str) -> str:
 
 
 def stream(client: httpx.Client, request: dict[str, Any]) -> Iterator[str]:
-    """The pieces of text of a streamed answer."""
+    """Yields the pieces of text of a streamed answer."""
     body = {**request, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.is_error:

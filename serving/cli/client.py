@@ -1,4 +1,4 @@
-"""What the commands that talk to a running service share."""
+"""Helpers for the commands that talk to a running service."""
 
 import contextlib
 import os
@@ -12,32 +12,35 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 BAD_OPTION = 2
 
 NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading a body raises that has another form than the service's."""
+"""The errors that reading a body raises if its form is not the service's."""
 
 
 def fail(message: str, code: int = 1) -> typer.Exit:
-    """Prints `mistral-serve: message` on stderr; the caller raises what is returned."""
+    """Prints `mistral-serve: message` on stderr; the caller raises the returned exception."""
     typer.echo(f"mistral-serve: {message}", err=True)
     return typer.Exit(code)
 
 
 def unreachable(url: str) -> typer.Exit:
-    return fail(f"nothing answers at {url}. Start it with `make serve`, or say where with --url.")
+    return fail(
+        f"nothing answers at {url}. Start a service with `make serve`, or pass its address with "
+        "--url."
+    )
 
 
 def checked_url(url: str) -> str:
     with contextlib.suppress(httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL(url)
-        parsed.host.encode("idna")  # as looking it up does
+        parsed.host.encode("idna")  # as a lookup does
         port_fits = parsed.port is None or 0 < parsed.port < 2**16
         if parsed.scheme in ("http", "https") and parsed.host and port_fits:
             return url
-    raise fail(f"--url must be an address as {DEFAULT_URL} is, not {url!r}", BAD_OPTION)
+    raise fail(f"--url must be an address such as {DEFAULT_URL}, not {url!r}", BAD_OPTION)
 
 
 Url = Annotated[
     str,
-    typer.Option(help="Where the service is.", envvar="MISTRAL_SERVE_URL", callback=checked_url),
+    typer.Option(help="Address of the service.", envvar="MISTRAL_SERVE_URL", callback=checked_url),
 ]
 
 ApiKeyEnv = Annotated[
@@ -46,7 +49,7 @@ ApiKeyEnv = Annotated[
 
 
 def key_from(variable: str | None) -> str | None:
-    """The API key that the option names, if it names one."""
+    """Returns the API key in the environment variable that the option names, if it names one."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
@@ -55,7 +58,7 @@ def key_from(variable: str | None) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise fail(
             f"the environment variable {variable} of --api-key-env holds no API key: "
-            "a header can carry printable ASCII alone",
+            "a header can only carry printable ASCII",
             BAD_OPTION,
         )
     return key

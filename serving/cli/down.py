@@ -11,9 +11,9 @@ from serving.cli import pidfile
 
 def down(
     port: Annotated[int, typer.Option(help="The router's port.")] = 8000,
-    timeout_s: Annotated[float, typer.Option(help="How long running answers may take.")] = 600,
+    timeout_s: Annotated[float, typer.Option(help="How long to wait for running answers.")] = 600,
 ) -> None:
-    """Stop the local service; what is being answered is finished first."""
+    """Stop the local service after it has finished its answers."""
     process = pidfile.find(port)
     if process is None:
         print(f"No `mistral-serve up` is running for port {port}.")
@@ -30,7 +30,7 @@ def down(
 
 def runs(process: psutil.Process) -> bool:
     try:
-        # A zombie has ended; only its parent has not asked yet.
+        # A zombie has ended and waits for its parent.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -1,4 +1,4 @@
-"""`mistral-serve drain-node`: what a pod of Ray does before it ends."""
+"""`mistral-serve drain-node`: drains a Ray pod before it ends."""
 
 import contextlib
 import time
@@ -13,12 +13,12 @@ import typer
 from serving.cli.client import fail
 
 _REPLICA = "ray::ServeReplica:"
-"""How Ray names the process of a Serve replica."""
+"""The process name that Ray gives to a Serve replica."""
 _TRY_S = 30
-"""The head may be restarting."""
+"""How long to retry, as the head may be restarting."""
 _POLL_S = 1
 _SETTLE_S = 10
-"""Where the whole cluster goes, its nodes ask to be drained within this time."""
+"""If the whole cluster goes, its nodes ask to be drained within this time."""
 _RPC_TIMEOUT_S = 10
 _REASON = "the pod is being deleted"
 
@@ -32,22 +32,22 @@ Head = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The Ray node of this machine."""
+    """The Ray node on this machine."""
 
     node_id: str
     gcs_address: str
 
 
 def drain_node(within_s: Within, head: Head = False) -> None:
-    """Have Ray Serve move this node's replicas to others, and wait until they have finished.
+    """Have Ray Serve move this node's replicas to other nodes, and wait until they have finished.
 
-    Serve starts their successors first. The replicas stop when those are up, or so early that each
-    has its graceful_shutdown_timeout_s within the time.
+    Serve starts their successors first. The replicas stop when those are up, or early enough that
+    each has its graceful_shutdown_timeout_s within the time.
     """
     end_s = time.monotonic() + within_s
     node = find_node(psutil.process_iter())
     if node is None:
-        raise fail("no Ray node runs here: there is nothing to drain.")
+        raise fail("no Ray node runs on this machine: there is nothing to drain.")
     if head:
         wait_for_nodes(node, end_s)
         return
@@ -55,11 +55,11 @@ def drain_node(within_s: Within, head: Head = False) -> None:
     if ask_to_drain(node, within_s):
         wait_for_replicas(end_s)
     else:
-        typer.echo("the replicas here end now, and others go on from there")
+        typer.echo("the replicas here stop now, and others continue their streams")
 
 
 def find_node(processes: Iterable[psutil.Process]) -> Node | None:
-    """The Ray node among these processes, by the command line of its raylet."""
+    """Finds the Ray node among these processes, by the command line of its raylet."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
@@ -70,50 +70,50 @@ def find_node(processes: Iterable[psutil.Process]) -> Node | None:
 
 
 def gcs_client(node: Node) -> Any:
-    """Raises what Ray raises if the head does not answer."""
+    """Returns a client of Ray's head. Raises what Ray raises if the head does not answer."""
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     return GcsClient(address=node.gcs_address)
 
 
 def ask_to_drain(node: Node, within_s: int) -> bool:
-    """Whether Ray's head took the request."""
+    """Returns whether Ray's head accepted the request."""
     from ray.core.generated import autoscaler_pb2
 
     reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
     deadline_ms = int((time.time() + within_s) * 1000)
-    give_up_s = time.monotonic() + _TRY_S
+    deadline_s = time.monotonic() + _TRY_S
     while True:
         try:
             accepted, why_not = gcs_client(node).drain_node(
                 node.node_id, reason, _REASON, deadline_ms
             )
             if not accepted:
-                typer.echo(f"Ray does not drain the node: {why_not}")
+                typer.echo(f"Ray refuses to drain the node: {why_not}")
             return bool(accepted)
-        except Exception as error:  # Ray has many
-            if time.monotonic() >= give_up_s:
+        except Exception as error:  # Ray raises many types
+            if time.monotonic() >= deadline_s:
                 typer.echo(f"Ray's head does not answer: {error}")
                 return False
             time.sleep(_POLL_S)
 
 
 def wait_for_replicas(end_s: float) -> None:
-    """Returns when no replica is left on this machine, or at the end of the time."""
-    told: set[str] = set()
+    """Returns when no replicas are left on this machine, or at the deadline."""
+    reported: set[str] = set()
     while replicas := running_replicas(psutil.process_iter()):
-        if replicas != told:
+        if replicas != reported:
             typer.echo(f"waiting for {', '.join(sorted(replicas))}")
-            told = replicas
+            reported = replicas
         if time.monotonic() >= end_s:
-            typer.echo("the time is over")
+            typer.echo("the time is up")
             return
         time.sleep(_POLL_S)
-    typer.echo("no replica is left")
+    typer.echo("no replicas are left")
 
 
 def running_replicas(processes: Iterable[psutil.Process]) -> set[str]:
-    """Deployments of which a replica is among these processes."""
+    """Returns the deployments with a replica among these processes."""
     found = set()
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -124,20 +124,19 @@ def running_replicas(processes: Iterable[psutil.Process]) -> set[str]:
 
 
 def wait_for_nodes(node: Node, end_s: float) -> None:
-    """Returns when no node of the cluster drains, or at the end of the time. If the head alone is
-    to go, that is soon: what runs goes on without it, and it comes back.
-    """
+    """Returns when no node of the cluster drains, or at the deadline. If only the head is to go,
+    that is soon: running replicas continue without it, and it comes back."""
     settled_s = time.monotonic() + _SETTLE_S
-    told = -1
+    reported = -1
     while time.monotonic() < end_s:
         try:
             draining = len(gcs_client(node).get_draining_nodes(timeout=_RPC_TIMEOUT_S))
-        except Exception as error:  # Ray has many
-            typer.echo(f"there is no head to wait with: {error}")
+        except Exception as error:  # Ray raises many types
+            typer.echo(f"cannot reach the head: {error}")
             return
-        if draining != told:
+        if draining != reported:
             typer.echo(f"{draining} nodes are draining")
-            told = draining
+            reported = draining
         if not draining and time.monotonic() >= settled_s:
             return
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""`mistral-serve monitor`: a Prometheus on a running service, until Ctrl-C."""
+"""`mistral-serve monitor`: runs a Prometheus that scrapes a running service, until Ctrl-C."""
 
 import contextlib
 import shutil
@@ -25,12 +25,14 @@ _STOP_S = 10
 
 def monitor(
     url: Url = DEFAULT_URL,
-    port: Annotated[int, typer.Option(help="Where Prometheus listens, on this machine.")] = 9090,
-    rules: Annotated[
-        Path, typer.Option(help="A folder with rules, whose *.yaml are loaded if there are any.")
-    ] = Path("dashboards/rules"),
+    port: Annotated[
+        int, typer.Option(help="Port on this machine that Prometheus listens on.")
+    ] = 9090,
+    rules: Annotated[Path, typer.Option(help="Folder whose *.yaml rule files are loaded.")] = Path(
+        "dashboards/rules"
+    ),
 ) -> None:
-    """Start Prometheus on a running service, and keep what it has seen until Ctrl-C."""
+    """Run Prometheus on a running service until Ctrl-C, and discard its data afterwards."""
     signal.signal(signal.SIGTERM, interrupt)
     program = shutil.which("prometheus")
     if program is None:
@@ -44,13 +46,13 @@ def monitor(
         with prometheus(program, config(url, rules, ray), port) as process:
             typer.echo(f"Prometheus: http://127.0.0.1:{port}\nCtrl-C stops it.")
             process.wait()
-        raise fail(f"Prometheus ended by itself, with code {process.returncode}")
+        raise fail(f"Prometheus exited with code {process.returncode}")
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
 
 
 def config(url: str, rules: Path, ray: str | None) -> dict[str, Any]:
-    """Prometheus' configuration; `ray` is where Ray exports its metrics, if that is known."""
+    """Returns Prometheus' configuration; `ray` is where Ray exports its metrics, if known."""
     discovery = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
     jobs: list[dict[str, Any]] = [{"job_name": "mistral-serve", "http_sd_configs": [discovery]}]
     if ray is not None:
@@ -76,7 +78,7 @@ def config(url: str, rules: Path, ray: str | None) -> dict[str, Any]:
 def prometheus(
     program: str, settings: dict[str, Any], port: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs it, ready to be asked, while the context is open; nothing of it is left after that."""
+    """Runs Prometheus, ready for queries, within the context; nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="mistral-serve-monitor-") as folder:
         file, log = Path(folder, "prometheus.yaml"), Path(folder, "log")
         file.write_text(yaml.safe_dump(settings))
@@ -91,7 +93,7 @@ def prometheus(
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C is this process's to handle
+                start_new_session=True,  # this process handles Ctrl-C
             )
         try:
             wait_until_ready(process, port, log)

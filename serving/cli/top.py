@@ -1,4 +1,4 @@
-"""`mistral-serve top`: models, replicas, load and latency now, in a terminal."""
+"""`mistral-serve top`: the current models, replicas, load and latency in a terminal."""
 
 import time
 from typing import Annotated
@@ -23,8 +23,8 @@ def top(
     url: Url = DEFAULT_URL,
     interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="In seconds.")] = 2,
 ) -> None:
-    """Show models, replicas, load, queue, hit rate and latency now, until Ctrl-C; once, if the
-    output is no terminal."""
+    """Show models, replicas, load, queue, hit rate and latency live until Ctrl-C; once, if the
+    output is not a terminal."""
     console = Console(highlight=False)
     with asking(url) as client:
         if not console.is_terminal or console.is_dumb_terminal:
@@ -133,7 +133,7 @@ def bar(load: float | None) -> ProgressBar:
 
 
 def quantiles(times: Quantiles, objective_s: float = float("inf")) -> tuple[str, str]:
-    """p50 and p99, and how they look."""
+    """Formats p50 and p99, and returns their style."""
     if times.p50_s is None or times.p99_s is None:
         return _NOTHING, ""
     text = f"{duration(times.p50_s)}, p99 {duration(times.p99_s)}"

@@ -1,4 +1,4 @@
-"""`mistral-serve weights`: brings what a config's engines load."""
+"""`mistral-serve weights`: downloads the weights that a config's engines load."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from serving.config import AppConfig, ConfigError
 from serving.weights import WeightsError, embedded_presets, fetch, is_whole, repositories
 
 _LOOK_EVERY_S = 5
-_TELL_EVERY_S = 60
+_REPORT_PERIOD_S = 60
 
 
 def weights(
@@ -21,12 +21,14 @@ def weights(
         Path, typer.Argument(help="A Ray Serve config file of this application.")
     ],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Fetch nothing: wait until another process has.")
+        bool,
+        typer.Option("--wait", help="Fetch nothing: wait until another process has fetched them."),
     ] = False,
 ) -> None:
-    """Fetch the weights that CONFIG_FILE's engines load into Hugging Face's cache, and check them.
+    """Download the weights that CONFIG_FILE's engines load into Hugging Face's cache, and verify
+    them.
 
-    What is there is not fetched again, and what was begun goes on. Embedded models are trained.
+    Files already present are kept, and interrupted downloads continue. Embedded models are trained.
     """
     try:
         app_config = config.load(config_file)
@@ -39,28 +41,28 @@ def weights(
 
 
 def fetch_all(app_config: AppConfig) -> None:
-    """Raises WeightsError."""
+    """Downloads all weights and trains embedded models. Raises WeightsError."""
     for preset in embedded_presets(app_config):
         from serving.tiny import PRESETS, ensure_tiny_model
 
         say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
     for repository in repositories(app_config):
         fetch(repository, say)
-    say("all weights are there")
+    say("all weights are present")
 
 
 def wait_for_all(app_config: AppConfig) -> None:
-    told, told_at_s = "", 0.0
+    reported, reported_at_s = "", 0.0
     while lacking := missing(app_config):
-        if lacking != told or time.monotonic() - told_at_s >= _TELL_EVERY_S:
+        if lacking != reported or time.monotonic() - reported_at_s >= _REPORT_PERIOD_S:
             say(f"waiting for {lacking}")
-            told, told_at_s = lacking, time.monotonic()
+            reported, reported_at_s = lacking, time.monotonic()
         time.sleep(_LOOK_EVERY_S)
-    say("all weights are there")
+    say("all weights are present")
 
 
 def missing(app_config: AppConfig) -> str:
-    """What is not there yet, as a list to read."""
+    """Returns what is missing as a readable list."""
     from serving.tiny import PRESETS, tiny_model_folder
 
     lacking = [str(r) for r in repositories(app_config) if not is_whole(r)]

@@ -1,4 +1,4 @@
-"""Whether a request is let in to wait for headroom, or is told when to come back."""
+"""Decides whether a request may wait for headroom, or is rejected and told when to retry."""
 
 import math
 from collections.abc import Callable
@@ -14,33 +14,32 @@ from serving.dispatch.reservation import Reason, Rejection, Reservation
 from serving.dispatch.retries import RetryReservation, RetryReservations
 from serving.dispatch.service_rate import ServiceRate
 
-_LET_IN = 0.75
-"""Part of the longest wait up to which new requests are let in, for estimates err."""
-_RESERVE = 0.25
-"""Part of the longest wait that those who were told to come back are to wait in the queue, so that
-it is never empty while they are on their way."""
-_IDLE = 0.125
-"""Part of the longest wait below which the queue takes anyone, for those who hold a retry
-reservation may not come."""
+_ADMITTED_WAIT = 0.75
+"""Part of the longest wait up to which new requests are admitted, as estimates err."""
+_RETRIES_WAIT = 0.25
+"""Part of the longest wait that holders of retry reservations are to spend in the queue, so that it
+does not run empty while they are on their way."""
+_IDLE_WAIT = 0.125
+"""Part of the longest wait below which the queue admits anyone, as holders of retry reservations
+may not come."""
 _LEAST_LEFT = 0.1
-"""Part of the service rate that a priority is counted on to get, whatever comes above it."""
+"""Part of the service rate that every priority is assumed to get, whatever arrives above it."""
 _LONGEST_RETRY_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long the queue may be, in requests and in time."""
+    """The bounds of the queue, in requests and in time."""
 
     max_waiting: int
     max_wait_s: float
     startup_s: float
-    """How long the first replica is expected to take while none is up, on top of the wait."""
+    """How long the first replica is expected to take while none is up; added to the longest
+    wait."""
 
 
 class AdmissionControl:
-    """Estimates waits from who stands in the queue, how fast replicas serve, and who was told to
-    come back.
-    """
+    """Estimates waits from the queue, the service rate and the retry reservations issued."""
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class AdmissionControl:
         self._down_since_s: float | None = now_s
 
     def update(self, now_s: float) -> None:
-        """The replicas of the headroom have changed."""
+        """Updates the estimates after the replicas of the headroom have changed."""
         if self._headroom.replicas:
             self._down_since_s = None
         elif self._down_since_s is None:
@@ -70,36 +69,35 @@ class AdmissionControl:
     def admit(
         self, request: Request, service_s: float, retry: RetryReservation | None, now_s: float
     ) -> Reservation | Rejection:
-        """A reservation that is to `enter` the queue, where it takes the place of the last if the
-        queue is full; or why the request is not let in. `service_s` is the least time that it
-        spends on a replica, if it has a timeout; `retry` is what it comes back with.
-        """
+        """Returns a reservation to `enter` the queue, where it displaces the last one if the queue
+        is full, or the reason for rejection. `service_s` is the least time that the request spends
+        on a replica, if it has a timeout; `retry` is the retry reservation that it redeems."""
         share = self._headroom.capacity.share(request.kv_tokens)
         if retry is None:
-            let_in, wait_s = self._admits_new(request, share, now_s)
+            admitted, wait_s = self._admits_new(request, share, now_s)
         else:
-            let_in, wait_s = self._admits_returning(retry, share, now_s)
+            admitted, wait_s = self._admits_returning(retry, share, now_s)
         reason: Reason = "wait_too_long"
         if request.timeout_s is not None and wait_s + service_s > request.timeout_s:
-            let_in, reason = False, "deadline_unreachable"
+            admitted, reason = False, "deadline_unreachable"
         elif len(self._queue) >= self.limits.max_waiting:
             reason = "queue_full"
-            let_in = let_in and self._outranks_last(request.priority)
-        if not let_in:
+            admitted = admitted and self._outranks_last(request.priority)
+        if not admitted:
             return self._reject(request, service_s, None, share, reason, wait_s, retry, now_s)
         number = retry.number if retry is not None and retry.number else next(self._numbers)
         expires_at_s = self._expires_at_s(request, service_s, now_s)
         return Reservation(request, number, share, service_s, now_s, expires_at_s)
 
     def enter(self, reservation: Reservation, retry: RetryReservation | None, now_s: float) -> None:
-        """It waits from now on."""
+        """Puts an admitted reservation into the queue."""
         if retry is not None:
             self.retries.redeem(retry)
         else:
             self._arrival_rate.add(reservation.request.priority, reservation.share, now_s)
 
     def dismiss(self, reservation: Reservation, reason: Reason, now_s: float) -> Rejection:
-        """Rejects one that has left the queue, for having waited in vain."""
+        """Rejects a reservation that has left the queue because it waited too long."""
         request, service_s = reservation.request, reservation.service_s
         if request.timeout_s is not None:
             left_s = request.timeout_s - (now_s - reservation.arrived_at_s)
@@ -111,9 +109,8 @@ class AdmissionControl:
         return self._reject(request, service_s, number, share, reason, wait_s, None, now_s)
 
     def startup_left_s(self, now_s: float) -> float:
-        """How long until the first replica is expected; 0 when one is up. One that is late is
-        expected to take as long again as it is late, up to a whole start-up.
-        """
+        """Returns the seconds until the first replica is expected; 0 when one is up. One that is
+        late is expected to take as long again as it is late, up to a whole start-up."""
         if self._down_since_s is None:
             return 0.0
         startup_s = self.limits.startup_s
@@ -123,35 +120,33 @@ class AdmissionControl:
     # Estimating
 
     def _admits_new(self, request: Request, share: float, now_s: float) -> tuple[bool, float]:
-        """For one that was not here before: whether the queue takes it, and how long it would
-        wait.
-        """
+        """Returns whether the queue admits a request without a retry reservation, and its expected
+        wait."""
         limits, waiting = self.limits, len(self._queue)
         queue_s, all_s = self._waits_s(request.priority, share, now_s)
         startup_s = self.startup_left_s(now_s)
-        idle = queue_s <= limits.max_wait_s * _IDLE and waiting < limits.max_waiting
+        idle = queue_s <= limits.max_wait_s * _IDLE_WAIT and waiting < limits.max_waiting
         crowded = waiting + self.retries.expected >= limits.max_waiting
-        let_in = idle or (
-            all_s <= limits.max_wait_s * _LET_IN
+        admitted = idle or (
+            all_s <= limits.max_wait_s * _ADMITTED_WAIT
             and (not crowded or self._outranks_last(request.priority))
         )
-        return let_in, startup_s + (queue_s if idle else all_s)
+        return admitted, startup_s + (queue_s if idle else all_s)
 
     def _admits_returning(
         self, retry: RetryReservation, share: float, now_s: float
     ) -> tuple[bool, float]:
-        """Whether the queue takes one that was rejected before, and how long it would wait. Too
-        early, it may use what stands idle, and is told again the time that it was told.
-        """
+        """Returns whether the queue admits a request that redeems a retry reservation, and its
+        expected wait. One that comes too early may use idle capacity, else it is told the same time
+        again."""
         queue_s, _ = self._waits_s(retry.priority, share, now_s)
         is_early = retry.retry_at_s > now_s
-        longest_s = self.limits.max_wait_s * (_IDLE if is_early else 1)
+        longest_s = self.limits.max_wait_s * (_IDLE_WAIT if is_early else 1)
         return queue_s <= longest_s, self.startup_left_s(now_s) + queue_s
 
     def _waits_s(self, priority: int, share: float, now_s: float) -> tuple[float, float]:
-        """How long one of this priority waits once a replica is up: behind those in the queue; and
-        behind those too who were told to come back.
-        """
+        """Returns the expected wait at this priority once a replica is up: behind the queue alone,
+        and behind the queue and the holders of retry reservations."""
         ahead = self._queue.share_ahead(priority)
         if ahead <= 0 and self._has_headroom(share, now_s):
             share = 0.0
@@ -186,14 +181,15 @@ class AdmissionControl:
         retry: RetryReservation | None,
         now_s: float,
     ) -> Rejection:
-        """`number` is of one that has waited, `retry` what it came back with."""
+        """`number` is that of a reservation that has waited, `retry` the retry reservation
+        redeemed."""
         if request.timeout_s is not None and service_s > request.timeout_s:
             return Rejection("deadline_too_short", wait_s, None)
         if not self._headroom.replicas:
             reason = "no_replica"
         if retry is not None and retry.retry_at_s > now_s:
             return Rejection(reason, wait_s, math.ceil(retry.retry_at_s - now_s))
-        reserve_s = min(self.limits.max_wait_s, wait_s) * _RESERVE
+        reserve_s = min(self.limits.max_wait_s, wait_s) * _RETRIES_WAIT
         if request.timeout_s is not None:
             reserve_s = min(reserve_s, (request.timeout_s - service_s) / 2)
         retry_after_s = min(max(1, math.ceil(wait_s - reserve_s - 1e-6)), _LONGEST_RETRY_S)

@@ -1,4 +1,4 @@
-"""How much comes in at each priority."""
+"""The rate at which work arrives, by priority."""
 
 import math
 
@@ -8,9 +8,8 @@ _MEMORY_S = 30.0
 
 
 class ArrivalRate:
-    """Parts of a replica per second, by priority; averaged over the last half minute or so, and 0
-    at the start, so that a first burst is not taken for a lasting rate.
-    """
+    """Arrival rates in parts of a replica per second, by priority: averaged over about half a
+    minute and starting from 0, so that a first burst is not taken for a lasting rate."""
 
     def __init__(self, now_s: float) -> None:
         self._per_s = [0.0] * PRIORITIES
@@ -23,6 +22,6 @@ class ArrivalRate:
         self._per_s[priority] += share / _MEMORY_S
 
     def above_per_s(self, priority: int, now_s: float) -> float:
-        """All higher priorities together."""
+        """Returns the arrival rate of all higher priorities together."""
         above = sum(self._per_s[priority + 1 :])
         return above * math.exp((self._now_s - now_s) / _MEMORY_S) if above else 0.0

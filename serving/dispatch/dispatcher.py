@@ -30,12 +30,12 @@ _NO_LIMITS = Limits(max_waiting=1 << 62, max_wait_s=math.inf, startup_s=0.0)
 
 
 class Dispatcher:
-    """Which requests go on to which replicas, which wait, and which are told when to come back.
+    """Decides which requests are placed on which replicas, which wait, and which are rejected.
 
-    A `Reservation` is a request's life. `submit` begins it; what becomes of those that wait comes
-    from `poll`, which is due after each call that changes something, and at `next_due_s`. Once it
-    is placed, `first_token`, `move` and `release` follow it to its end; `withdraw` ends one whose
-    client left before it was sent. All times are of one monotonic clock and never go back.
+    `submit` begins a request's life as a `Reservation`; `poll` returns the waiting ones that were
+    decided, and is due after each call that changes something and at `next_due_s`. Once it is
+    placed, `first_token`, `move` and `release` follow it to its end; `withdraw` ends one whose
+    client left before it was sent. All times are from one monotonic clock and never decrease.
     """
 
     def __init__(
@@ -49,13 +49,12 @@ class Dispatcher:
         max_itl_ms: float = math.inf,
         waits_for_choice: bool = True,
     ) -> None:
-        """`capacity` and `first_rates` are what to expect of a replica before one is up. Without
-        `limits` requests go on to replicas at once, and queue in the engines. `max_itl_ms`: a
-        replica gets no more than it can decode with so much between tokens. `waits_for_choice`: one
-        that has to wait does so for the replica that the policy chooses.
-        """
+        """`capacity` and `first_rates` describe a replica before one is up. Without `limits`
+        requests are placed at once and queue in the engines. `max_itl_ms` bounds what a replica
+        decodes at a time, by its inter-token latency. With `waits_for_choice` a waiting request
+        waits for the replica that the policy chooses."""
         self.publish: Callable[[Message], object] | None = None
-        """Called with what the other routers are to know, in its order. None: there are none."""
+        """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy, first_rates)
         self._first_rates = first_rates
@@ -80,16 +79,16 @@ class Dispatcher:
         self._offered_load = OfferedLoad()
         self._other_routers = OtherRouters(self.fleet)
         self._placed: dict[int, Reservation] = {}
-        """By number."""
+        """Placed reservations by number."""
         self._changed: list[Reservation] = []
-        """Placed or rejected, to be told by `poll`."""
+        """Reservations placed or rejected since the last `poll`."""
         self._settled_at_s = -math.inf
-        """Since when nothing has happened."""
+        """The time since which nothing has happened."""
 
     # A request
 
     def submit(self, request: Request, now_s: float) -> Reservation | Rejection:
-        """A reservation, waiting or placed, or why the request is not let in."""
+        """Returns a reservation, waiting or placed, or the reason for rejection."""
         service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
         retry = self._admission.retries.find(request.key, now_s)
         outcome = self._admission.admit(request, service_s, retry, now_s)
@@ -110,28 +109,28 @@ class Dispatcher:
         return outcome
 
     def poll(self, now_s: float) -> list[Reservation]:
-        """Those that were placed or rejected since the last time, in that order."""
+        """Returns the reservations that were placed or rejected since the last call, in that
+        order."""
         if now_s > self._settled_at_s:
             self._settle(now_s)
         changed, self._changed = self._changed, []
         return changed
 
     def next_due_s(self) -> float | None:
-        """When `poll` will have someone, unless something happens before. None: never."""
+        """The time at which `poll` has its next result without further calls; None: never."""
         first = self._queue.next_to_expire()
         return None if first is None else first.expires_at_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
-        """The first bytes of the answer have come."""
+        """Records that the first bytes of the answer have arrived."""
         assert reservation.booking is not None
         self.fleet.first_token(reservation.booking, now_s)
         if self.publish is not None:
             self.publish(FirstToken(reservation.number))
 
     def move(self, reservation: Reservation, now_s: float) -> bool:
-        """Places it on another replica, for its own failed: one that takes requests and was not
-        tried, with headroom or without. False if there is none: then it stays where it is.
-        """
+        """Moves a reservation whose replica failed to one that was not tried, with or without
+        headroom. Returns False, and changes nothing, if there is none."""
         tried = reservation.tried
         others = [load for load in self._headroom.replicas if load.replica_id not in tried]
         if not others:
@@ -144,7 +143,7 @@ class Dispatcher:
     def release(
         self, reservation: Reservation, outcome: Outcome, now_s: float, output_tokens: int = 0
     ) -> None:
-        """A placed request is over. `output_tokens`: the length of an answer that is complete."""
+        """Ends a placed request. `output_tokens` is the length of an answer that is complete."""
         self._end_booking(reservation, now_s, output_tokens)
         if output_tokens:
             self.expected_output.observe(output_tokens)
@@ -153,7 +152,8 @@ class Dispatcher:
         self._settled_at_s = -math.inf
 
     def withdraw(self, reservation: Reservation, now_s: float) -> None:
-        """The client left before its request was sent to a replica. Nothing if it was rejected."""
+        """Ends a request whose client left before it was sent to a replica; ignored if it was
+        rejected."""
         if reservation.state is State.WAITING:
             self._leave_queue(reservation)
         elif reservation.state is State.PLACED:
@@ -167,15 +167,14 @@ class Dispatcher:
 
     @property
     def replicas(self) -> Sequence[ReplicaLoad]:
-        """Those that take requests."""
+        """The replicas that take requests."""
         return self._headroom.replicas
 
     def update(
         self, replicas: Mapping[str, Capacity], now_s: float, ejected: Collection[str] = ()
     ) -> None:
-        """These replicas are up, by id, and take requests but for those that are `ejected`. One
-        that stays keeps its load; one that starts anew has another id.
-        """
+        """Sets the replicas that are up, by id; all take requests but those that are `ejected`. A
+        replica that remains keeps its load; one that restarts has another id."""
         for replica_id in [one for one in self.fleet.loads if one not in replicas]:
             self.fleet.remove(replica_id)
         for replica_id, capacity in replicas.items():
@@ -189,15 +188,15 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return self._queue.waiting
 
     def startup_left_s(self, now_s: float) -> float:
-        """How long until the first replica is expected; 0 when one is up."""
+        """Returns the seconds until the first replica is expected; 0 when one is up."""
         return self._admission.startup_left_s(now_s)
 
     def report(self) -> Report:
-        """What the number of replicas is decided by."""
+        """Returns the data that autoscaling decides by."""
         loads = self.fleet.loads.values()
         learnt = [load.rates for load in loads if load.rates.prefill_is_learnt]
         if learnt:
@@ -224,13 +223,12 @@ class Dispatcher:
 
     @property
     def quota(self) -> float | None:
-        """The parts of a replica that this router may have booked; None: any number, as there is no
-        other router.
-        """
+        """The parts of a replica that this router may have booked; None: unlimited, as it is
+        alone."""
         return self._scheduler.quota
 
     def snapshot(self) -> list[Message]:
-        """What a router that begins to listen has to be told before anything else."""
+        """Returns the messages that a router needs first when it subscribes."""
         messages: list[Message] = []
         for reservation in self._placed.values():
             messages.append(_placed(reservation))
@@ -239,9 +237,8 @@ class Dispatcher:
         return messages
 
     def publish_demand(self, now_s: float) -> None:
-        """Tells the others what this router's requests hold and wait for, and takes its quota by
-        what they told. Due every `DEMAND_PERIOD_S`.
-        """
+        """Publishes what this router's requests hold and wait for, and computes its quota from the
+        others' demands. Due every `DEMAND_PERIOD_S`."""
         waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
         own = RouterDemand(self._service_rate.booked, waiting)
         others = self._other_routers.demands(now_s)
@@ -256,7 +253,7 @@ class Dispatcher:
             self.publish(own)
 
     def receive(self, router_id: str, messages: Iterable[Message], now_s: float) -> None:
-        """What another router published, in its order."""
+        """Applies what another router published, in its order."""
         for message in messages:
             if isinstance(message, BookingMessage):
                 self._other_routers.book(router_id, message, now_s)
@@ -267,14 +264,14 @@ class Dispatcher:
         self._settled_at_s = -math.inf
 
     def forget(self, router_id: str, now_s: float) -> None:
-        """Another router is gone, and its requests with it."""
+        """Forgets a router that is gone, and its requests."""
         self._other_routers.forget(router_id, now_s)
         self._settled_at_s = -math.inf
 
     # Within
 
     def _settle(self, now_s: float) -> None:
-        """Rejects those that have waited in vain and gives out all the headroom there is."""
+        """Rejects requests that waited too long and hands out all available headroom."""
         self._settled_at_s = now_s
         queue = self._queue
         while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
@@ -333,17 +330,17 @@ class Dispatcher:
         return self.fleet.choose(work, replicas, now_s)[0]
 
     def _uncached_tokens(self, work: Work) -> int:
-        """The tokens of a prompt that have to be prefilled where most are cached."""
+        """Returns the prompt tokens to prefill on the replica that has most of them cached."""
         return max(work.prompt_tokens - self.fleet.most_cached_tokens(work.prefix), 0)
 
     def _service_s(self, work: Work) -> float:
-        """The least time that a replica needs until an answer begins."""
+        """Returns the least time that a replica needs until an answer begins."""
         load = next(iter(self.fleet.loads.values()), None)
         rates = self._first_rates() if load is None else load.rates
         return rates.first_token_ms(self._uncached_tokens(work)) / 1000
 
     def _draining(self) -> int:
-        """How many replicas are gone but for the requests that they finish."""
+        """Returns how many removed replicas are still finishing requests."""
         own = (reservation.booking for reservation in self._placed.values())
         bookings = [*own, *self._other_routers.bookings()]
         return len({one.load.replica_id for one in bookings if one} - self.fleet.loads.keys())

@@ -1,19 +1,19 @@
-"""How long the answer to a request will be."""
+"""Predicts the length of answers."""
 
 _LEARNING = 0.01
 """Weight of the newest answer: about the last 100 count."""
 
 
 class ExpectedOutput:
-    """Learns the length of a model's answers, as `max_tokens` does not tell it: clients set the
-    whole context and mean "no limit", as the model cards' own examples do.
-    """
+    """Learns the length of a model's answers, which `max_tokens` does not reveal: clients set it to
+    the whole context and mean "no limit", as the model cards' own examples do."""
 
     def __init__(self, first_guess_tokens: int = 512) -> None:
         self._mean_tokens = float(first_guess_tokens)
 
     def tokens(self, limit: int | None) -> int:
-        """Expected tokens of an answer that the client limits to `limit`, or not at all."""
+        """Returns the expected tokens of an answer that the client limits to `limit`, if it
+        does."""
         expected = round(self._mean_tokens)
         return expected if limit is None or not 0 < limit < expected else limit
 

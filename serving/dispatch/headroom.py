@@ -1,4 +1,4 @@
-"""How much more the replicas can take."""
+"""How much more work the replicas can take."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,16 @@ _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 class Headroom:
     """The replicas that take requests, and the bounds up to which they are filled.
 
-    A replica is filled up to its KV cache, its batch, and the context with which it decodes in at
-    most `max_itl_ms` between tokens. One with nothing to do takes any request: the engine knows
-    best whether it can.
+    A replica is filled up to its KV cache, its batch, and the context that it decodes with at most
+    `max_itl_ms` between tokens. An idle replica takes any request: the engine knows best whether it
+    fits.
     """
 
     def __init__(
         self, capacity: Capacity, max_itl_ms: float = math.inf, is_bounded: bool = True
     ) -> None:
-        """`capacity` is what a replica is expected to have as long as none is up. Where the
-        headroom is not bounded all requests fit, and wait in the engines.
-        """
+        """`capacity` is that of a replica before one is up. If the headroom is not bounded, all
+        requests fit and queue in the engines."""
         self.replicas: Sequence[ReplicaLoad] = []
         self.capacity = capacity
         self._max_itl_ms = max_itl_ms
@@ -33,12 +32,12 @@ class Headroom:
             self.capacity = replicas[0].capacity
 
     def tokens(self, now_s: float) -> list[int]:
-        """For each replica the KV tokens of the largest request that fits now; -1 if none does."""
+        """Returns, per replica, the KV tokens of the largest request that fits now, or -1."""
         if not self._is_bounded:
             return [_ANY_TOKENS] * len(self.replicas)
         max_itl_ms = self._max_itl_ms
         found = []
-        for load in self.replicas:  # Dozens of them, at each request: so without a call for each.
+        for load in self.replicas:  # Inlined: there are dozens of them at each request.
             requests, capacity = load.requests, load.capacity
             if requests >= capacity.max_num_seqs:
                 found.append(-1)
@@ -54,7 +53,7 @@ class Headroom:
         return found
 
     def has(self, tokens: float, now_s: float) -> bool:
-        """Whether one of the replicas has so many, by the rule of `tokens`."""
+        """Whether a replica has headroom for that many KV tokens, by the rule of `tokens`."""
         if not self._is_bounded:
             return bool(self.replicas)
         max_itl_ms = self._max_itl_ms

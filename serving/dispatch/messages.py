@@ -1,4 +1,4 @@
-"""What routers tell each other of a model, small and plain, so that each knows what all know."""
+"""The messages about a model that routers publish to each other, so that all know the same."""
 
 import msgspec
 
@@ -10,14 +10,14 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """Unique among the unfinished requests of the router that placed it."""
     replica_id: str
     hashes: list[int]
-    """This, `ends_tokens` and `answer` are the prompt's `Prefix`."""
+    """The first of three fields (`hashes`, `ends_tokens`, `answer`) of the prompt's `Prefix`."""
     ends_tokens: list[int]
     answer: tuple[int, int] | None
     prompt_tokens: int
     output_tokens: int
-    """What is expected of the answer."""
+    """The expected length of the answer."""
     cached_tokens: int
-    """What of the prompt is expected to be cached there."""
+    """The prompt tokens expected to be cached on the replica."""
     streamed: bool = True
 
 
@@ -28,25 +28,25 @@ class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"
 
 
 class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
-    """A request has left its replica, in whatever way."""
+    """A request has left its replica, with any outcome."""
 
     number: int
     output_tokens: int = 0
-    """The length of an answer that is complete; 0: it failed, or the client left."""
+    """The length of an answer that is complete; 0 if it failed or the client left."""
 
 
 class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     """What a router needs of the replicas; published every `DEMAND_PERIOD_S`."""
 
     booked: float
-    """Parts of a replica that its requests hold, on all replicas together."""
+    """Parts of a replica that its requests hold, over all replicas."""
     waiting: float
-    """Parts of a replica that its queue and those who were told to come back wait for."""
+    """Parts of a replica that its queue and its retry reservations wait for."""
 
 
 class RetryIssued(msgspec.Struct, frozen=True, array_like=True, tag="retry_issued"):
-    """A rejected request was told to come back, which it may do at any router. Times are relative,
-    as each router has its own clock."""
+    """A rejected request was told when to retry, which it may do at any router. Times are relative,
+    as routers have different clocks."""
 
     key: int
     priority: int
@@ -55,7 +55,7 @@ class RetryIssued(msgspec.Struct, frozen=True, array_like=True, tag="retry_issue
 
 
 class RetryRedeemed(msgspec.Struct, frozen=True, array_like=True, tag="retry_redeemed"):
-    """A request came back and was let in, or was told another time."""
+    """A request was retried, and was admitted or told another time."""
 
     key: int
 

@@ -1,4 +1,4 @@
-"""What the other routers of a model have published."""
+"""The state that the other routers of a model have published."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from serving.dispatch.messages import BookingMessage, FirstToken, Placed, Router
 from serving.placement import Booking, Fleet, Prefix, Work
 
 _SILENCE_S = 5.0
-"""A router that was not heard of for this long counts as ended, and so do its requests."""
+"""A router that has published nothing for this long counts as ended, as do its requests."""
 
 
 class OtherRouters:
@@ -15,14 +15,13 @@ class OtherRouters:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._bookings: dict[str, dict[int, Booking]] = {}
-        """By router and the number that it gave the request."""
+        """Bookings by router and by the number that it gave the request."""
         self._demands: dict[str, tuple[RouterDemand, float]] = {}
-        """The last of each router, and when it came."""
+        """The last demand of each router, and when it was received."""
 
     def book(self, router_id: str, message: BookingMessage, now_s: float) -> None:
-        """Messages of a router are to come in its order. One of a replica or a request that is not
-        known is ignored: it is from before this router was there, or the replica has gone.
-        """
+        """Applies the messages of a router, which must come in its order. One about an unknown
+        replica or request is ignored: it predates the connection, or the replica is gone."""
         bookings = self._bookings.setdefault(router_id, {})
         if isinstance(message, Placed):
             load = self._fleet.loads.get(message.replica_id)
@@ -33,7 +32,7 @@ class OtherRouters:
                 work = Work(
                     prefix, message.prompt_tokens, message.output_tokens, streamed=message.streamed
                 )
-                # Its times have come late, and are nothing to learn a replica's speed from.
+                # Its times arrive late, so no rates are learnt from them.
                 bookings[message.number] = self._fleet.book(
                     work, load, message.cached_tokens, now_s, learn=False
                 )
@@ -44,8 +43,8 @@ class OtherRouters:
             self._fleet.end(booking, now_s, message.output_tokens)
 
     def forget(self, router_id: str, now_s: float) -> None:
-        """Ends the bookings of a router. Its demand counts until it has been silent for long, as
-        its connection may only have been lost."""
+        """Ends the bookings of a router. Its demand counts until the silence timeout, as only its
+        connection may have been lost."""
         for booking in self._bookings.pop(router_id, {}).values():
             self._fleet.end(booking, now_s)
 
@@ -57,7 +56,7 @@ class OtherRouters:
         self._demands[router_id] = demand, now_s
 
     def demands(self, now_s: float) -> list[RouterDemand]:
-        """What the routers want that were heard of lately."""
+        """Returns the demands of routers that have published recently."""
         self._demands = {
             router_id: (demand, at_s)
             for router_id, (demand, at_s) in self._demands.items()

@@ -1,9 +1,9 @@
-"""How several routers share the replicas of a model.
+"""Divides the replicas of a model among several routers.
 
-Each router has a queue of its own. Where a request fits is seen from the ledger of bookings that
-the routers publish; how much each may have booked in all is its quota. So two routers that see the
-same headroom do not both fill it before each knows of the other, and a queue is served in
-proportion to its length, not to how quick its router is.
+Each router has its own queue. The ledger of bookings that the routers publish shows where a request
+fits; the quota bounds how much each may have booked in all. So two routers that see the same
+headroom do not both fill it before they know of each other, and queues are served in proportion to
+their length, not to the speed of their router.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from serving.dispatch.messages import RouterDemand
 
 DEMAND_PERIOD_S = 0.25
-"""How often each router publishes its demand and takes its quota."""
+"""How often each router publishes its demand and updates its quota."""
 
 _LEAST_DENSITY = 1.25
-"""Parts that fit on one replica: more than 1, for those that fill its memory go well with those
-that fill its batch, and prompts that begin alike share blocks. Where fewer fit, the ledger of
-bookings says so."""
+"""Parts that fit on one replica: more than 1, as memory-bound requests pack well with batch-bound
+ones, and prompts with a common prefix share blocks. Where fewer fit, the ledger shows it."""
 
 
 def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[float]:
-    """The parts of a replica that each router may have booked, on all `replicas` together, of which
-    so many are `used` by the ledger of bookings.
-    """
+    """Returns the parts of a replica that each router may have booked over all `replicas`, of which
+    `used` are booked by the ledger."""
     density = _LEAST_DENSITY
     if used > 0:
         density = max(density, sum(demand.booked for demand in demands) / used)
@@ -30,11 +28,10 @@ def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[
 
 
 def divide(capacity: float, demands: Sequence[RouterDemand]) -> list[float]:
-    """Divides `capacity` in proportion to what the routers want, so that all queues move at one
-    pace; where all get what they want, the rest is dealt out equally, so that the next burst is
-    taken without asking. No router gets less than it has booked: the parts add up to `capacity`, or
-    to what is booked if that is more.
-    """
+    """Divides `capacity` in proportion to demand, so that all queues advance at one pace. If every
+    demand is met, the remainder is divided equally, so that the next burst needs no negotiation. No
+    router gets less than it has booked: the parts add up to `capacity`, or to what is booked if
+    more."""
     low, high = 0.0, 1.0
     for _ in range(30):
         level = (low + high) / 2
@@ -48,5 +45,5 @@ def divide(capacity: float, demands: Sequence[RouterDemand]) -> list[float]:
 
 
 def _part(demand: RouterDemand, level: float) -> float:
-    """What a router gets where that part of what is wanted can be had."""
+    """Returns what a router gets if the share `level` of the waiting demand can be met."""
     return max(demand.booked, (demand.booked + demand.waiting) * level)

@@ -1,4 +1,4 @@
-"""What a client asks for, as the dispatcher sees it."""
+"""A client's request as the dispatcher sees it."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,14 @@ DEFAULT_PRIORITY = 5
 class Request:
     work: Work
     priority: int = DEFAULT_PRIORITY
-    """From 0 to 9; the higher goes first."""
+    """Priority from 0 to 9; higher goes first."""
     timeout_s: float | None = None
-    """How long the client waits: for the answer, or for its first byte if it is streamed."""
+    """The client's timeout: for the whole answer, or for its first byte if it is streamed."""
     key: int | None = None
-    """Equal for a request that is sent again, such as a hash of its body. Without a key a client
-    that was rejected counts as a new one when it comes back.
-    """
+    """Identifies a retry of the same request, such as a hash of its body. Without a key, a retry
+    counts as a new request."""
 
     @property
     def kv_tokens(self) -> int:
-        """The KV cache that its prompt and its expected answer take on a replica."""
+        """The KV cache tokens of its prompt and its expected answer."""
         return self.work.prompt_tokens + self.work.output_tokens

@@ -14,26 +14,26 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a request is not let in, or waits no longer, and when to send it again."""
+    """Why a request is not admitted or no longer waits, and when to retry."""
 
     reason: Reason
     wait_s: float
-    """How long it would have had to wait from now on, as far as can be foreseen."""
+    """The estimated wait from now on."""
     retry_after_s: int | None
-    """None: it can never be served as it is."""
+    """The Retry-After; None if the request can never be served as it is."""
 
 
 class State(Enum):
     WAITING = auto()
-    """In the request queue."""
+    """Waits in the request queue."""
     PLACED = auto()
-    """Booked on a replica."""
+    """Is booked on a replica."""
     RELEASED = auto()
-    """Over: it was on a replica, and was served, failed or was abandoned by its client."""
+    """Ended after it was on a replica: served, failed or abandoned by its client."""
     WITHDRAWN = auto()
-    """Over: its client left before it was sent to a replica."""
+    """Ended because its client left before it was sent to a replica."""
     REJECTED = auto()
-    """Over: it waited in vain; its `rejection` says why."""
+    """Ended because it was not placed in time; its `rejection` says why."""
 
 
 class Outcome(Enum):
@@ -41,21 +41,21 @@ class Outcome(Enum):
 
     SERVED = auto()
     FAILED = auto()
-    """Its replica failed it, which says nothing of how fast replicas serve."""
+    """Its replica failed, so its time says nothing about the service rate."""
     CLIENT_GONE = auto()
 
 
 class Reservation:
-    """A request that was let in. Only its `Dispatcher` changes it:
+    """An admitted request. Only its `Dispatcher` changes it:
 
-        submit ─> WAITING ── poll ──> PLACED ── release ──> RELEASED
+            submit ─> WAITING ── poll ──> PLACED ── release ──> RELEASED
                    │    │             │ ^  │
                    │    │             move └─ withdraw ──> WITHDRAWN
                    │    └─ withdraw ──> WITHDRAWN
                    └─ poll ──> REJECTED
 
-    A request that is placed at once is so when `submit` returns. One that finds no replica to move
-    to is released and submitted again.
+    A request that is placed at once is PLACED when `submit` returns. One that finds no replica to
+    move to is released and submitted again.
     """
 
     __slots__ = (
@@ -88,7 +88,7 @@ class Reservation:
     ) -> None:
         self.request = request
         self.number = number
-        """In order of arrival, and unique among the unfinished requests of its router."""
+        """Ordered by arrival, and unique among the unfinished requests of its router."""
         self.kv_tokens = request.kv_tokens
         self.share = share
         """The part of a replica that it takes; see `Capacity.share`."""
@@ -96,26 +96,26 @@ class Reservation:
         """The least time that it will spend on a replica, if it has a timeout, else 0."""
         self.arrived_at_s = arrived_at_s
         self.expires_at_s = expires_at_s
-        """When it will have waited in vain."""
+        """The time at which it is rejected if it still waits."""
         self.state = State.WAITING
         self.rejection: Rejection | None = None
 
         self.overtaken_tokens = 0
-        """KV tokens that were let past it while it stood first."""
+        """KV tokens of the requests that bypassed it while it was first."""
         self.preferred: ReplicaLoad | None = None
-        """The replica that it waits for, if it waits for one."""
+        """The replica that it waits for, if any."""
         self.waiting_prefill_tokens: int | None = None
-        """What it adds to the offered load that waits; None: it does not."""
+        """Its part of the offered load that waits; None if it does not wait."""
         self.is_counted = False
-        """Whether the offered load has it."""
+        """Whether the offered load includes it."""
 
         self.booking: Booking | None = None
         self.cached_tokens = 0
-        """The tokens of its prompt that its replica is expected to have cached."""
+        """The prompt tokens expected to be cached on its replica."""
         self.tried: list[str] = []
         """The ids of the replicas that it was placed on, the present one last."""
 
     @property
     def replica_id(self) -> str:
-        """Where it is or was placed. Raises IndexError if it never was."""
+        """The id of its present or last replica. Raises IndexError if it never had one."""
         return self.tried[-1]

@@ -1,4 +1,4 @@
-"""Rejected requests that were told when to come back."""
+"""Reservations issued to rejected requests that were told when to retry."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,34 +11,34 @@ from serving.dispatch.messages import RetryIssued, RetryMessage, RetryRedeemed
 from serving.dispatch.request import PRIORITIES
 
 _MOST = 50_000
-"""Reservations beyond are not remembered."""
+"""Limit on the reservations that are remembered."""
 _LEARNING = 0.02
-"""Weight of the newest in the part of the rejected that come back."""
+"""Weight of the newest sample in the share of rejected requests that come back."""
 
 
 @dataclass(slots=True, eq=False)
 class RetryReservation:
-    """A place in the queue for a request that comes back when it was told to, though the queue may
-    take no new ones then."""
+    """A claim to the queue for a rejected request that retries at the time it was told, even if the
+    queue admits no new requests then."""
 
     key: int
     number: int | None
-    """Its place by arrival, kept for one that had waited in the queue; None: behind all."""
+    """Its arrival number, kept for a request that had waited in the queue; None: behind all
+    others."""
     priority: int
     share: float
-    """The part of a replica that it will want from this router; 0 if another router issued it."""
+    """The part of a replica that it will need from this router; 0 if another router issued it."""
     retry_at_s: float
     expires_at_s: float
 
 
 class RetryReservations:
-    """What a Retry-After is worth: those who were rejected count as if they waited outside, so that
-    the next is told a later time and new ones do not take the headroom of those who come back. One
-    that nobody redeems expires.
-    """
+    """Makes Retry-After reliable: rejected requests count as if they waited outside the queue, so
+    that later ones are told later times and new ones do not take the headroom of those who come
+    back. A reservation that is not redeemed expires."""
 
     def __init__(self, publish: Callable[[RetryMessage], object] = lambda message: None) -> None:
-        """`publish` is given what the other routers are to know."""
+        """`publish` is called with messages for the other routers."""
         self._publish = publish
         self._shares = [0.0] * PRIORITIES
         self._own = 0
@@ -51,13 +51,13 @@ class RetryReservations:
         return len(self._by_expiry)
 
     def expected_share(self, priority: int) -> float:
-        """The parts of a replica that those of this priority and above will want when they are
-        back."""
+        """Returns the parts of a replica that requests of this priority and above are expected to
+        need when they come back."""
         return self._returning * sum(self._shares[priority:])
 
     @property
     def expected(self) -> float:
-        """How many of this router's will be back."""
+        """The expected number of this router's reservations that will be redeemed."""
         return self._returning * self._own
 
     def issue(self, retry: RetryReservation, now_s: float) -> None:
@@ -66,18 +66,18 @@ class RetryReservations:
         self._publish(RetryIssued(retry.key, retry.priority, in_s, expires_in_s))
 
     def find(self, key: int | None, now_s: float) -> RetryReservation | None:
-        """The first that was issued to this key and has not expired."""
+        """Returns the first unexpired reservation issued to this key."""
         self._expire(now_s)
         entries = None if key is None else self._by_key.get(key)
         return entries[0][2] if entries else None
 
     def redeem(self, retry: RetryReservation) -> None:
-        """The client came back, and was let in or is issued a new one."""
+        """Removes a reservation whose client came back, and was admitted or is issued a new one."""
         self._take(retry)
         self._publish(RetryRedeemed(retry.key))
 
     def receive(self, message: RetryMessage, now_s: float) -> None:
-        """From another router."""
+        """Applies a message from another router."""
         if isinstance(message, RetryIssued):
             retry_at_s, expires_at_s = now_s + message.retry_in_s, now_s + message.expires_in_s
             self._add(
@@ -102,7 +102,7 @@ class RetryReservations:
             self._returning += (1 - self._returning) * _LEARNING
 
     def _expire(self, now_s: float) -> None:
-        """Forgets those that nobody came back for."""
+        """Removes reservations that nobody redeemed in time."""
         while self._by_expiry and self._by_expiry[0][0] <= now_s:
             retry = self._by_expiry[0][2]
             self._remove(retry)

@@ -1,4 +1,4 @@
-"""Whose turn it is, and on which replicas."""
+"""Decides which request is placed next, and on which replicas it may be."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,21 +9,21 @@ from serving.dispatch.service_rate import ServiceRate
 from serving.placement import ReplicaLoad, Work
 
 _HEAD = 64
-"""How many of the queue's first are looked at for one whose replica has headroom for it."""
+"""How many of the first requests in the queue are examined for one whose replica has headroom."""
 _BYPASS = 0.5
-"""Part of its own KV tokens that smaller requests may go past the first of the queue, before a
-replica is held for it. Half of the replicas at most are held so."""
+"""How much smaller requests may bypass the first of the queue, as a part of its own KV tokens,
+before a replica is held for it. At most half of the replicas are held so."""
 _PATIENCE = 0.5
-"""Part of its longest wait that a request waits for one replica while nearly all have headroom."""
+"""Part of its longest wait that a request waits for its replica while nearly all have headroom."""
 _FEW_FULL = 1 / 8
-"""Part of the replicas. By simulation of 8: with a quarter, a fleet past its limit reads more
-prompts anew, and serves up to 4 % less."""
+"""Part of the replicas. By simulation of 8: with a quarter, an overloaded fleet recomputes more
+prompts and serves up to 4 % less."""
 
 Choose = Callable[[Work, Sequence[ReplicaLoad], float], ReplicaLoad]
 
 
 class Scheduler:
-    """Takes nothing out of the queue but what it holds a replica for."""
+    """Picks requests from the queue, and removes only those that it holds a replica for."""
 
     def __init__(
         self,
@@ -32,12 +32,11 @@ class Scheduler:
         service_rate: ServiceRate,
         choose: Choose | None,
     ) -> None:
-        """`choose` names the one of some replicas that placement prefers for a request, with
-        headroom or without. None: any that has headroom will do.
-        """
+        """`choose` returns the replica that placement prefers for a request, with or without
+        headroom. None: any replica with headroom will do."""
         self.quota: float | None = None
-        """The parts of a replica that this router may have booked, on all replicas together; None:
-        any number, as there is no other router."""
+        """The parts of a replica that this router may have booked over all replicas; None:
+        unlimited, as it is alone."""
         self._queue = queue
         self._headroom = headroom
         self._positions: dict[ReplicaLoad, int] = {}
@@ -45,16 +44,15 @@ class Scheduler:
         self._choose = choose
 
     def update(self) -> None:
-        """The replicas of the headroom have changed."""
+        """Adapts to a change of the replicas of the headroom."""
         self._positions = {load: at for at, load in enumerate(self._headroom.replicas)}
         for reservation, held in list(self._queue.held.items()):
             if held not in self._positions:
                 self._queue.put_back(reservation)
 
     def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
-        """The next reservation and the replicas that have headroom for it, of which the caller is
-        to book one before it asks again. None: there is no headroom, or nobody waits.
-        """
+        """Returns the next reservation and the replicas with headroom for it, one of which the
+        caller must book before the next call. None: there is no headroom, or none waits."""
         queue, replicas = self._queue, self._headroom.replicas
         if not queue.waiting or not replicas:
             return None
@@ -85,7 +83,8 @@ class Scheduler:
     def _next_at_head(
         self, free: list[int], now_s: float
     ) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
-        """The first of the queue's head that has a replica to go to, and all those replicas."""
+        """Returns the first reservation at the head of the queue that a replica has headroom for,
+        and all such replicas."""
         least = min(free)
         for place, reservation in enumerate(self._queue.head(_HEAD)):
             replicas = self._headroom.replicas
@@ -101,12 +100,11 @@ class Scheduler:
     def _preferred(
         self, reservation: Reservation, free: list[int], anew: bool, now_s: float
     ) -> Sequence[ReplicaLoad]:
-        """The replica that it would be placed on if all had headroom, if that one has. Headroom
-        alone is a bad guide: it is seldom where the prompt is cached, and each that is read anew
-        slows down all that decode there. So who has to wait does so for that replica and lets
-        others pass; in a full fleet until its time is up, for more are served so. Placement is
-        asked `anew` for the first of the queue, and when the replica has headroom.
-        """
+        """Returns the replica that would be chosen if all had headroom, if it has headroom.
+        Headroom alone is a bad guide: it is seldom where the prompt is cached, and each recomputed
+        prompt slows down all that decode there. So a waiting request waits for that replica and
+        lets others pass; in a full fleet until it expires, as more requests are served that way.
+        Placement is asked `anew` for the first of the queue, and when the replica has headroom."""
         preferred = reservation.preferred
         at = None if preferred is None else self._positions.get(preferred)
         if at is None or anew or free[at] >= reservation.kv_tokens:
@@ -115,7 +113,7 @@ class Scheduler:
         return [self._headroom.replicas[at]] if free[at] >= reservation.kv_tokens else []
 
     def _goes_anywhere(self, reservation: Reservation, free: list[int], now_s: float) -> bool:
-        """Whether it has waited for its replica for long, and hardly another one is full."""
+        """Whether it has waited long for its replica while hardly any other is full."""
         longest_s = reservation.expires_at_s - reservation.arrived_at_s
         if now_s - reservation.arrived_at_s < longest_s * _PATIENCE:
             return False
@@ -123,7 +121,7 @@ class Scheduler:
         return full <= len(free) * _FEW_FULL
 
     def _prefer(self, reservation: Reservation, now_s: float) -> ReplicaLoad:
-        """The choice of placement among the replicas that are not held for others."""
+        """Asks placement for a choice among the replicas that are not held for others."""
         assert self._choose is not None
         replicas = self._headroom.replicas
         if self._queue.held:

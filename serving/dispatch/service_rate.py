@@ -1,4 +1,4 @@
-"""How fast a full fleet serves."""
+"""The rate at which a full fleet serves requests."""
 
 import math
 
@@ -12,30 +12,29 @@ _FULL_GUESS_S = 10.0
 
 
 class ServiceRate:
-    """The parts of a replica that requests leave per second when the fleet is full, from how long
-    those that left had theirs.
+    """The parts of a replica that are released per second when the fleet is full, from the
+    residence times of released requests.
 
-    By Little's law what is booked = rate x residence time. The residence time can be observed at
-    any load and outlives idle times and changes of the number of replicas, which the bare count of
-    those who left in some window does not. The clock runs only while something is booked.
+    By Little's law, booked parts = rate x residence time. The residence time can be observed at any
+    load and outlasts idle times and changes in the number of replicas, unlike a count of releases
+    in some window. The clock runs only while something is booked.
     """
 
     def __init__(self, now_s: float, residence_time_s: float = RESIDENCE_TIME_S) -> None:
-        """`residence_time_s` is a first guess, which weighs as much as the requests that fill the
-        fleet once.
-        """
+        """`residence_time_s` is a first guess, weighted as the requests that fill the fleet
+        once."""
         self.booked = 0.0
-        """Parts of a replica."""
+        """The booked parts of a replica."""
         self.capacity = 1.0
-        """Replicas that this router may fill: all of them, or its quota."""
+        """The replicas that this router may fill: all of them, or its quota."""
         self.is_full = False
-        """Whether someone waits: to be set as it changes, before the clock moves on."""
+        """Whether a request waits; must be set when it changes, before the clock advances."""
         self._now_s = now_s
         # Both as parts of the capacity and decaying; their ratio is the residence time.
         self._booked_s = residence_time_s
         self._left = 1.0
-        # How much of the capacity is booked while someone waits: less where headroom does not fit
-        # the requests, more where some fill the batch and others the memory.
+        # How much of the capacity is booked while requests wait: less where the headroom does not
+        # fit them, more where some fill the batch and others the memory.
         self._full_s = _FULL_GUESS_S
         self._full_booked_s = _FULL_GUESS_S
 
@@ -44,9 +43,7 @@ class ServiceRate:
         self.booked += share
 
     def release(self, share: float, served: bool, now_s: float) -> None:
-        """A request that failed gives back its share, but says nothing of how fast others are
-        served.
-        """
+        """Releases a share. A failed request does not count towards the residence time."""
         self._advance(now_s)
         self.booked = max(0.0, self.booked - share)
         if served:
@@ -62,7 +59,7 @@ class ServiceRate:
 
     @property
     def per_s(self) -> float:
-        """Parts of a replica per second."""
+        """The rate in parts of a replica per second."""
         return self.capacity * self._full_booked_s / self._full_s / self.residence_time_s
 
     def _advance(self, now_s: float) -> None:

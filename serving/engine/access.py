@@ -1,5 +1,5 @@
-"""The door of an engine's port: only the router comes in, and nobody once the replica drains;
-Prometheus always."""
+"""Access control of an engine's port: only the cluster's routers are admitted, and none while the
+replica drains; Prometheus always is."""
 
 import asyncio
 import hmac
@@ -19,13 +19,13 @@ _FAILED = (
 
 
 class AccessMiddleware:
-    """An ASGI application around the engine's.
+    """ASGI middleware around the engine's application.
 
-    - `GET /metrics` is answered to whoever can reach the port, and at all times: Prometheus has no
-      way to the token, and what it reads has nothing of requests in it.
-    - Without the bearer `token` all else is answered 401, with nothing about what is here.
+    - `GET /metrics` is answered at all times to anyone who can reach the port: Prometheus cannot
+      get the token, and the metrics contain nothing of requests.
+    - All other requests without the bearer `token` get a 401 that reveals nothing.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
-      `x-engine-unavailable` says which: the router may ask another replica.
+      `x-engine-unavailable` says which: the router may try another replica.
     - A stream that the application fails on ends with an error event, if the engine lives.
     """
 
@@ -38,9 +38,8 @@ class AccessMiddleware:
         self._idle = asyncio.Event()
 
     async def drain(self, timeout_s: float) -> int:
-        """Lets no new request in and waits for those inside. Returns how many were left when the
-        time was over.
-        """
+        """Rejects new requests and waits for those in progress. Returns how many were left at the
+        timeout."""
         self._draining = True
         if self.in_flight:
             try:
@@ -75,12 +74,14 @@ class AccessMiddleware:
             nonlocal streams, refused
             if message["type"] == "http.response.start":
                 streams = _is_event_stream(message["headers"])
-                # The engine died and gave nothing: another replica can serve the request whole.
+                # The engine died before it produced anything: another replica can serve the
+                # request.
                 refused = self._dead() and (streams or message["status"] >= 500)
                 if refused:
                     await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
             elif streams and self._dead():
-                # vLLM would end the stream with [DONE]. Left without an end, the server cuts it.
+                # vLLM would end the stream with [DONE]. Without an end, the server cuts the
+                # connection.
                 refused = True
             if not refused:
                 await send(message)
@@ -91,8 +92,8 @@ class AccessMiddleware:
         except Exception:
             if not streams or self._dead():
                 raise
-            # The connection would break, as if the replica had failed and not this request.
-            log.exception("a request failed amid its stream")
+            # Else the connection would break, as if the replica and not this request had failed.
+            log.exception("a request failed during its stream")
             await send({"type": "http.response.body", "body": _FAILED})
         finally:
             self.in_flight -= 1

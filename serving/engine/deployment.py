@@ -1,4 +1,4 @@
-"""The Engine deployment: one replica is one vLLM engine with an HTTP port of its own."""
+"""The Engine deployment: each replica is one vLLM engine with an HTTP port of its own."""
 
 import asyncio
 import contextlib
@@ -22,17 +22,17 @@ log = logging.getLogger(__name__)
 
 _START_TRIES = 3
 _CLOSE_S = 30
-"""The part of a replica's graceful shutdown that ending vLLM may take after the drain."""
+"""The part of a replica's graceful shutdown reserved for stopping vLLM after the drain."""
 
 _HEALTH_CHECK_PERIOD_S = 2
 _HEALTH_CHECK_TIMEOUT_S = 30
 
 
 def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[str, Any]:
-    """Serve's options for an engine of this entry.
+    """Returns Ray Serve's options for an engine of this entry.
 
-    A pipeline stage is one bundle with all the accelerators of its tensor parallel group, so a
-    group never spans nodes; each stage has a node of its own. The replica runs in the first.
+    Each pipeline stage is one bundle with all accelerators of its tensor parallel group, so a group
+    never spans nodes; each stage has a node of its own. The replica runs in the first bundle.
     """
     gpus = entry.tensor_parallel_size if entry.accelerator == "gpu" else 0
     bundle: dict[str, float] = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
@@ -114,7 +114,7 @@ class Engine:
 
     async def __del__(self) -> None:
         if self._access is None:
-            return  # It never came up, and vLLM ends what it started.
+            return  # It never came up; vLLM stops what it started.
         drain = asyncio.ensure_future(self._access.drain(self._drain_timeout_s))
         hangs = asyncio.ensure_future(self._until_it_is_unhealthy())
         await asyncio.wait([drain, hangs], return_when=asyncio.FIRST_COMPLETED)
@@ -131,9 +131,8 @@ class Engine:
         await self._server.close()
 
     async def _until_it_is_unhealthy(self) -> None:
-        """Returns when there is nothing to wait for: it holds the accelerators that its successor
-        needs.
-        """
+        """Returns when the engine is unhealthy: its answers cannot end, and its successor needs the
+        accelerators that it holds."""
         with contextlib.suppress(Exception):
             while True:
                 async with asyncio.timeout(_HEALTH_CHECK_TIMEOUT_S):
@@ -144,9 +143,8 @@ class Engine:
 def start_pipeline_stage(
     rank: int, vllm_args: dict[str, Any], env: dict[str, str]
 ) -> "ray.ObjectRef[None]":
-    """Starts a stage's workers in bundle `rank` of this replica's placement group. The reference
-    is ready when they have ended.
-    """
+    """Starts a stage's workers in bundle `rank` of this replica's placement group. The reference is
+    ready when they have ended."""
     group = get_current_placement_group()
     assert group is not None
     bundle = group.bundle_specs[rank]

@@ -1,5 +1,4 @@
-"""The pixels of decoded images that are held at a time: for a few kB of a request they may be
-gigabytes."""
+"""Bounds the pixels of decoded images in memory: a request of a few kB may expand to gigabytes."""
 
 import asyncio
 import contextlib
@@ -20,19 +19,18 @@ _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 
 class HeldPixels:
-    """Lets a request hold `max_pixels`, and all requests together as many, but for the oldest of
-    them: it never waits, so that requests which each hold a part do not wait for each other.
-    """
+    """Lets each request hold `max_pixels`, and all requests together as many. The oldest request is
+    exempt from the common limit and never waits, so that requests cannot deadlock."""
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         self._held: dict[_Request, int] = {}
-        """The oldest first."""
+        """The pixels that each request holds, oldest request first."""
         self._given_back = asyncio.Event()
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """What is taken inside, by this task and those that it starts, is held until the end."""
+        """What this task and those that it starts take inside the context is held until its end."""
         request = _Request()
         token = _request.set(request)
         try:
@@ -45,9 +43,8 @@ class HeldPixels:
             self._given_back = asyncio.Event()
 
     async def take(self, pixels: int) -> None:
-        """Waits until an image of so many may be decoded. Raises MediaError if the request has too
-        many. Outside of a request nothing is counted.
-        """
+        """Waits until an image of that many pixels may be decoded. Raises MediaError if the request
+        has too many. Outside of a request nothing is counted."""
         request = _request.get()
         if request is None:
             return
@@ -56,12 +53,12 @@ class HeldPixels:
             raise MediaError(
                 f"the images of its request have more than {self._max_pixels:,} pixels together"
             )
-        while not self._has_room(request, pixels):
+        while not self._may_hold(request, pixels):
             await self._given_back.wait()
         self._held[request] += pixels
 
-    def _has_room(self, request: _Request, pixels: int) -> bool:
-        if request.over:  # another of its images was refused
+    def _may_hold(self, request: _Request, pixels: int) -> bool:
+        if request.over:  # another of its images was rejected
             raise MediaError("its request has ended")
         self._held.setdefault(request, 0)
         oldest = next(iter(self._held))

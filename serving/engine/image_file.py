@@ -1,5 +1,4 @@
-"""Which files are images that this service decodes. They come from anyone: a few bytes must not
-cost much memory or time."""
+"""Validates image files, which are untrusted: a few bytes must not cost much memory or time."""
 
 import io
 import re
@@ -7,27 +6,26 @@ import re
 from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-"""Image formats, by Pillow's names: OpenAI's four."""
+"""Accepted image formats, by Pillow's names: the four that OpenAI accepts."""
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""The start of a segment: two bytes that stand nowhere in the data of a scan."""
+"""A segment marker: two bytes that do not occur in the data of a scan."""
 _JPEG_SCANS = 100
-"""A decoder goes over the whole picture for each scan, however short: 20 ms at 50 million pixels,
-and 20 MiB hold a quarter of a million of them. Encoders write some ten."""
+"""Limit on the scans of a JPEG. A decoder processes the whole picture for each scan, however short:
+20 ms at 50 million pixels, and 20 MiB can hold a quarter of a million scans. Encoders write about
+ten."""
 
 
 class MediaError(ValueError):
-    """An image that is not taken. The message is for the client: it says which image and why,
-    and nothing about this network.
-    """
+    """An image was rejected. The message is for the client: it says which image and why, and
+    reveals nothing about this network."""
 
 
 def check_image(data: bytes, max_pixels: int) -> int:
-    """How many pixels an image has, by its header. Raises MediaError unless `data` begins as an
-    image in one of FORMATS does, of at most `max_pixels`.
-    """
+    """Returns the number of pixels that an image's header declares. Raises MediaError unless `data`
+    begins as an image in one of FORMATS with at most `max_pixels`."""
     if data.startswith(_JPEG_START):
         _check_scans(data)
     try:
@@ -35,7 +33,7 @@ def check_image(data: bytes, max_pixels: int) -> int:
             width, height = image.size
     except Image.DecompressionBombError:
         raise _too_many_pixels(max_pixels) from None
-    except Exception:  # hostile bytes make a decoder raise anything
+    except Exception:  # hostile bytes make decoders raise anything
         raise MediaError("it is not a PNG, JPEG, WebP or GIF image") from None
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels)
@@ -43,7 +41,7 @@ def check_image(data: bytes, max_pixels: int) -> int:
 
 
 def _check_scans(jpeg: bytes) -> None:
-    # Of the picture itself; not of a thumbnail, nor of what a camera appends after its end.
+    # The scans of the picture itself, not of a thumbnail or of data that a camera appends.
     scans, at = 0, len(_JPEG_START)
     while marker := _JPEG_MARKER.search(jpeg, at):
         at = marker.end()

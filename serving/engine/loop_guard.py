@@ -1,4 +1,4 @@
-"""Sees that an answer repeats itself for ever, from its token ids alone."""
+"""Detects that an answer repeats itself endlessly, from its token ids alone."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from serving.catalogue import LoopGuard
 
 STOP_REASON = "repetition_detected"
-"""The `stop_reason` of an answer that was stopped; vLLM's own word."""
+"""The `stop_reason` of a stopped answer, as vLLM names it."""
 
 _TOKEN_BYTES = 4
 _LAST_SYMBOL = "\u259f"
-"""The last of the box drawing and block characters. Emoji, and scripts of many letters, follow."""
+"""The last of the box drawing and block characters; emoji and most scripts follow it."""
 
 
 _DATA = re.compile(
@@ -19,11 +19,10 @@ _DATA = re.compile(
 
 
 def is_wordless(pattern: str) -> bool:
-    """Whether repeats of a pattern are of symbols and digits, literals (null, True, n/a, 0xFF) and
-    tags, with no two different letters beside them and no emoji. Zeros and rules fill good tables,
-    matrices and encoded data; nothing is full of blanks alone, nor of a literal without symbols.
-    """
-    # A pattern may begin inside a literal, which is whole in the middle one of three.
+    """Whether a repeated pattern consists of symbols and digits, literals (null, True, n/a, 0xFF)
+    and tags, with no two different letters besides and no emoji. Valid tables, matrices and encoded
+    data repeat zeros and rules at length, but not blanks alone, nor a literal without symbols."""
+    # A pattern may begin inside a literal; the middle one of three copies has it whole.
     rest = _DATA.sub(_without_letters, pattern * 3)[len(pattern) : 2 * len(pattern)]
     letters = {c for c in rest if c.isalpha()}
     return len(letters) < 2 and max(rest, default="") <= _LAST_SYMBOL and not rest.isspace()
@@ -34,7 +33,8 @@ def _without_letters(data: re.Match[str]) -> str:
 
 
 class LoopDetector:
-    """Watches one answer. `text_of` gives the text of a token, and is asked of suspects only."""
+    """Watches one answer. `text_of` returns the text of a token, and is called for suspects
+    only."""
 
     def __init__(self, guard: LoopGuard, text_of: Callable[[int], str]) -> None:
         self._guard = guard
@@ -54,7 +54,7 @@ class LoopDetector:
         end = len(ids)
         if end < self._shortest_run:
             return False
-        # In a loop the last few tokens were there before, one pattern ago. They rarely were.
+        # In a loop the last few tokens occurred one pattern ago, which is rare otherwise.
         begin = end - self._probe
         probe, low = ids[begin:], max(0, end - self._window)
         at = ids.rfind(probe, low, end - _TOKEN_BYTES)
@@ -66,7 +66,7 @@ class LoopDetector:
         return False
 
     def _repeats(self, pattern: int, wordless: bool = False) -> bool:
-        """Whether the answer ends in a long enough run of a pattern of that many tokens."""
+        """Whether the answer ends in enough repetitions of a pattern of that many tokens."""
         ids = self._ids
         begin = len(ids) - self._guard.run_tokens(pattern, wordless) * _TOKEN_BYTES
         return begin >= 0 and ids.startswith(ids[begin + pattern * _TOKEN_BYTES :], begin)

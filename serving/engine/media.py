@@ -1,4 +1,4 @@
-"""Loads the images that requests name, and lets no request reach anything that is not public."""
+"""Loads the images named by requests, and lets no request reach a non-public address."""
 
 import asyncio
 import binascii
@@ -24,40 +24,39 @@ T = TypeVar("T")
 _HEADERS = {"User-Agent": "mistral-serve", "Accept": "image/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 65536
-# Threads of their own: a slow name server or a flood of large images must not hold up what else
-# the process has to do. The second number also bounds how many images are decoded at a time.
+# Separate threads: a slow name server or a flood of large images must not block the rest of the
+# process. The second number also bounds how many images are decoded at a time.
 _RESOLVING = ThreadPoolExecutor(32, "image-dns")
 _DECODING = ThreadPoolExecutor(4, "image-decode")
 
 HELD_PIXELS = HeldPixels(150_000_000)
-"""The pixels that this process may hold: twelve photos of a phone. A pixel takes 4 bytes."""
+"""The pixels that this process may hold: twelve phone photos. A pixel takes 4 bytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may cost."""
+    """Limits on the cost of one image."""
 
     max_bytes: int = 20 * 2**20
-    """Size of the file as it is transferred; decoded from base64 for a data URL."""
+    """Size of the file as transferred; decoded from base64 for a data URL."""
     max_pixels: int = 50_000_000
     """Above the 48 million of today's phone cameras; 200 MB when decoded."""
     max_redirects: int = 5
     timeout_s: float = 10
-    """From the name's look-up to the last byte, redirects and all."""
+    """Time from the name lookup to the last byte, redirects included."""
 
 
 class ImageFetcher:
     """Loads http, https and data URLs.
 
-    - The address that a socket is about to connect to is what gets checked, for each redirect
-      again: nothing that DNS answers before or after can change it. TLS still verifies the host's
-      name.
-    - `allowed_domains`: names of hosts, exact or as "*.example.com" (its subdomains, not itself);
-      empty allows every public host. It does not make a private address reachable.
-    - Proxies and credentials of the environment are ignored: behind a proxy, the address checked
-      here would not be the one that it connects to.
+    - The address that a socket is about to connect to is what is checked, again for each redirect:
+      no earlier or later DNS answer can change it. TLS still verifies the host's name.
+    - `allowed_domains` are host names, exact or as "*.example.com" (its subdomains, not itself);
+      empty allows every public host. They do not make a private address reachable.
+    - Proxies and credentials in the environment are ignored: behind a proxy, the checked address
+      would not be the one connected to.
 
-    `is_allowed`, `ports`, `resolver`, `tls` and `held_pixels` are what a test replaces.
+    `is_allowed`, `ports`, `resolver`, `tls` and `held_pixels` are parameters for tests.
     """
 
     def __init__(
@@ -80,9 +79,8 @@ class ImageFetcher:
         self._held_pixels = held_pixels
 
     async def load(self, url: str, decode: Callable[[bytes], T]) -> T:
-        """`decode` of the image's bytes, in a thread. The bytes are those of a picture within the
-        limits in one of FORMATS, as far as its header tells. Raises MediaError.
-        """
+        """Returns `decode` of the image's bytes, run in a thread. By its header, the image is in
+        one of FORMATS and within the limits. Raises MediaError."""
         in_thread = partial(asyncio.get_running_loop().run_in_executor, _DECODING)
         try:
             if url[:5].lower() == "data:":
@@ -95,7 +93,7 @@ class ImageFetcher:
             raise MediaError(f"{_shown(url)} cannot be used: {error}.") from None
         try:
             return await in_thread(decode, data)
-        except Exception:  # hostile bytes make a decoder raise anything
+        except Exception:  # hostile bytes make decoders raise anything
             raise MediaError(f"{_shown(url)} cannot be used: it is damaged.") from None
 
     def _data(self, url: str) -> bytes:
@@ -157,11 +155,11 @@ class ImageFetcher:
         if url.scheme not in ("http", "https") or not host:
             raise MediaError(f"{where} is not an {schemes} URL")
         if url.raw_user is not None or url.raw_password is not None:
-            raise MediaError(f"{where} holds credentials")
+            raise MediaError(f"{where} contains credentials")
         if port not in self._ports:
             raise MediaError(f"{where} names a port other than 80 and 443")
         if self._allowed_domains and not self._in_allowed_domains(host.rstrip(".")):
-            raise MediaError(f"this service takes no images from the host of {where}")
+            raise MediaError(f"this service accepts no images from the host of {where}")
         return url
 
     def _in_allowed_domains(self, host: str) -> bool:
@@ -194,7 +192,7 @@ class ImageFetcher:
 
 
 class Resolver(AbstractResolver):
-    """The operating system's look-up, in threads of its own."""
+    """The operating system's name lookup, in threads of its own."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -220,8 +218,7 @@ class Resolver(AbstractResolver):
 
 
 def _check_type(media_type: str) -> None:
-    # Object stores that were not told a type send "octet-stream"; what the bytes are is looked at
-    # in any case.
+    # Object stores default to "octet-stream"; the bytes themselves are checked in any case.
     if media_type and not media_type.startswith("image/") and "octet-stream" not in media_type:
         raise MediaError(f"its content type is {media_type[:80]}, not an image's")
 
@@ -235,7 +232,7 @@ def _explain(error: Exception) -> str:
         case (
             aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorError(os_error=_NotAllowed())
         ):
-            # One text for both: a client must not learn which names exist in this network.
+            # One message for both cases: clients must not learn which names exist in this network.
             return "its host has no public address"
         case aiohttp.ClientSSLError():
             return "its server's TLS certificate or protocol is not acceptable"
@@ -250,9 +247,8 @@ def _explain(error: Exception) -> str:
 
 
 def _shown(url: str) -> str:
-    """How messages name an image. No data, and neither query nor credentials, which are secrets
-    of the client; no path, which vLLM would take for one of this machine and cut out.
-    """
+    """Returns how messages name an image: without its data, query or credentials, which are the
+    client's secrets, and without its path, which vLLM would take for a local path and cut out."""
     if url[:5].lower() == "data:":
         return "The image in a data URL"
     try:

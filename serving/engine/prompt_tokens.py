@@ -1,5 +1,5 @@
-"""How many tokens a request's prompts have, and how many of them the engine had cached, told in
-headers of the answer."""
+"""Reports how many tokens a request's prompts have, and how many the engine had cached, in response
+headers."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _of_this_request: ContextVar[_Tally | None] = ContextVar("prompt_tokens", defaul
 
 
 def note_prompt() -> None:
-    """Called where the engine is given a prompt; of each prompt, if the request has several."""
+    """Called when the engine is given a prompt; once for each, if the request has several."""
     if (tally := _of_this_request.get()) is not None:
         tally.prompts += 1
 
 
 def note(tokens: int, cached_tokens: int) -> None:
-    """Called once for each of these, when the engine has read it."""
+    """Called once per prompt, when the engine has prefilled it."""
     if (tally := _of_this_request.get()) is not None:
         tally.read += 1
         tally.tokens += tokens
@@ -35,9 +35,9 @@ def note(tokens: int, cached_tokens: int) -> None:
 
 
 class PromptTokensHeaders:
-    """An ASGI application around the engine's. The head of an answer waits for its first bytes:
-    only then the engine knows. A stream that begins before all prompts were read has neither.
-    """
+    """ASGI middleware around the engine's application. It holds the response head until the first
+    bytes of the body, as the engine knows the counts only then. A stream that begins before all
+    prompts were prefilled gets neither header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -67,5 +67,5 @@ class PromptTokensHeaders:
             await self._app(scope, receive, send_with_header)
         finally:
             if head is not None:
-                # It failed. Whoever reads is to see a broken answer, no whole one.
+                # The engine failed. The client must see a broken answer, not a complete one.
                 await send(head)

@@ -1,11 +1,11 @@
-"""Which IP addresses belong to the public internet."""
+"""Decides which IP addresses belong to the public internet."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPAddress = IPv4Address | IPv6Address
 
-# IANA's special-purpose address registries, and not `ipaddress.is_global`, whose answers differ
-# between patch releases of Python and which counts multicast as global.
+# From IANA's special-purpose address registries; `ipaddress.is_global` differs between patch
+# releases of Python and counts multicast as global.
 _NOT_PUBLIC_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -40,10 +40,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether `address` is one of the public internet: none that is private, loopback,
-    link-local, multicast or reserved, and none that embeds an IPv4 address, but for NAT64's of
-    a public one (a network with IPv6 only reaches IPv4 hosts that way).
-    """
+    """Whether `address` is on the public internet: not private, loopback, link-local, multicast or
+    reserved, and not embedding an IPv4 address, except NAT64's of a public one (which is how an
+    IPv6-only network reaches IPv4 hosts)."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_V4)
     if address in _NAT64:

@@ -1,4 +1,4 @@
-"""What must be done to an answer before the client gets it. Most answers need nothing."""
+"""Converts answers before the client gets them. Most answers need no change."""
 
 import json
 import re
@@ -19,12 +19,12 @@ _ID_ANYWHERE = re.compile(rb"(?<![0-9A-Za-z])[0-9A-Za-z]{9}(?![0-9A-Za-z])")
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
-    """How the answers to a request differ from the engine's."""
+    """How the answer to a request must differ from the engine's."""
 
     separate_reasoning: bool = False
-    """`<think>` text moves from `content` to `reasoning`."""
+    """Whether `<think>` text moves from `content` to `reasoning`."""
     named_tool: bool = False
-    """A tool was chosen by name: vLLM ends such a call with "stop" instead of "tool_calls"."""
+    """Whether a tool was chosen by name: vLLM ends such a call with "stop", not "tool_calls"."""
     original_ids: dict[str, str] = field(default_factory=dict)
     """The client's tool call ids by those that the engine was sent."""
 
@@ -33,7 +33,7 @@ class AnswerRules:
 
 
 class Answer:
-    """One answer to a request, streamed or not: a stream and the whole give the same text."""
+    """Converts one answer. A streamed answer gives the same text as a whole one."""
 
     def __init__(self, rules: AnswerRules) -> None:
         self._rules = rules
@@ -47,7 +47,7 @@ class Answer:
         self._called: set[Any] = set()
 
     def whole(self, body: bytes, status: int) -> bytes:
-        """The answer to a request that did not ask for a stream, or an error's body."""
+        """Converts the body of a non-streamed answer or of an error."""
         if status >= 400:
             return _ID_ANYWHERE.sub(self._original, body) if self._ids else body
         body = self._with_original_ids(body)
@@ -60,7 +60,7 @@ class Answer:
         return _encode(answer) if changed else body
 
     def feed(self, piece: bytes) -> bytes:
-        """What is complete of a stream of server-sent events with its next piece."""
+        """Adds a piece of an event stream, and returns the events that are now complete."""
         data = self._rest + piece
         events = []
         begin = 0
@@ -72,7 +72,7 @@ class Answer:
         return b"".join(events)
 
     def end(self) -> bytes:
-        """What is left when the stream has ended: nothing, if it ended as it should."""
+        """Returns what is left when the stream has ended; empty if it ended properly."""
         rest, self._rest = self._rest, b""
         return rest
 
@@ -87,7 +87,7 @@ class Answer:
         return b"data: " + _encode(chunk) + b"\n\n" if changed else event
 
     def _choice(self, choice: dict[str, Any], message: Any, is_delta: bool) -> bool:
-        """Puts a choice right, of a whole answer or of a chunk. True: it was changed."""
+        """Converts a choice of a whole answer or of a chunk. Returns whether it was changed."""
         if type(message) is not dict:
             return False
         index = choice.get("index")
@@ -128,8 +128,8 @@ class Answer:
         return True
 
     def _with_original_ids(self, body: bytes) -> bytes:
-        """Ids are mapped back where they are a whole string: not in what the model says, which
-        comes in other pieces if it is streamed."""
+        """Restores ids where they are a whole string: not in the model's text, which is cut
+        differently when streamed."""
         if not self._ids:
             return body
         return _ID.sub(lambda found: b'"' + self._ids.get(found[1], found[1]) + b'"', body)
@@ -139,7 +139,7 @@ class Answer:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`; an empty one if it holds anything else."""
+    """Parses a JSON object; returns an empty one if `body` holds anything else."""
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The messages of Anthropic's API, /v1/messages, which vLLM turns into a chat's."""
+"""Rules for the messages of Anthropic's API, /v1/messages, which vLLM converts to a chat's."""
 
 from serving.mistral.draft import Draft, Fields
 from serving.mistral.turns import is_empty
@@ -7,8 +7,9 @@ _THINKING = ("thinking", "redacted_thinking")
 
 
 def drop_thinking_and_empty_turns(draft: Draft) -> None:
-    """Thinking blocks of earlier turns, which tokenizers before v13 refuse and Anthropic's API does
-    not show to the model either; and assistant's turns that say nothing, which all refuse."""
+    """Drops thinking blocks of earlier turns, which tokenizers before v13 reject and Anthropic's
+    API does not show to the model either, and empty assistant turns, which all tokenizers reject.
+    """
     kept = []
     for message in draft.objects("messages"):
         if message.get("role") == "assistant":

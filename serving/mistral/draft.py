@@ -1,4 +1,4 @@
-"""A request on its way through the rules."""
+"""A request while the rules are applied to it."""
 
 import datetime
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from serving.mistral.rules import ModelRules, Reasoning
 
 Fields = dict[str, Any]
-"""A JSON object. Nothing of its shape is certain: the engine validates, after the rules."""
+"""A JSON object of unvalidated shape: the engine validates it, after the rules."""
 
 
 class Draft:
-    """The fields of a request while rules are applied to them, and what the rules leave behind.
+    """The fields of a request while rules are applied to them, and what the rules produce besides.
 
-    Rules edit `fields` in place and say so by `changed`.
+    Rules edit `fields` in place and set `changed`.
     """
 
     __slots__ = (
@@ -49,20 +49,20 @@ class Draft:
                 self.changed = True
 
     def warn(self, warning: str) -> None:
-        """Adds to the warnings that the client is told; never holds what the client wrote."""
+        """Adds a warning for the client; it must never contain what the client wrote."""
         if warning not in self.warnings:
             self.warnings.append(warning)
 
     def objects(self, name: str) -> list[Fields]:
-        """The list of objects in that field; empty if it is anything else."""
+        """Returns the list of objects in that field; empty if it is anything else."""
         value = self.fields.get(name)
         if type(value) is list and all(type(item) is dict for item in value):
             return value
         return []
 
     def replace(self, name: str, items: list[Fields]) -> None:
-        """Sets a list that `objects` gave, if `items` has others. A list that would become empty
-        stays: the engine's error on it is the clearer one."""
+        """Replaces a list that `objects` returned, if `items` differ. A list that would become
+        empty stays, as the engine's error on it is clearer."""
         before = self.objects(name)
         same = len(items) == len(before) and all(
             new is old for new, old in zip(items, before, strict=True)
@@ -72,5 +72,5 @@ class Draft:
 
 
 def objects_in(value: Any) -> list[Fields]:
-    """The objects among the items of a list; none of anything else."""
+    """Returns the objects among the items of a list; none for anything else."""
     return [item for item in value if type(item) is dict] if type(value) is list else []

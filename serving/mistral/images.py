@@ -1,4 +1,4 @@
-"""How many images a model takes in a request."""
+"""Limits the number of images in a request."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,14 @@ _TYPES = ("image_url", "input_image", "image")  # chat completions', responses',
 
 
 def limit(field: str) -> Callable[[Draft], None]:
-    """The rule that refuses more images than the model takes, before an engine fetches any."""
+    """Returns the rule that rejects more images than the model accepts, before an engine fetches
+    any."""
 
     def rule(draft: Draft) -> None:
         images = sum(count(message) for message in draft.objects(field))
         if images and draft.rules.image_limit == 0:
             raise InvalidRequest(
-                f"'{draft.rules.model_id}' is a text model: it takes no images.",
+                f"'{draft.rules.model_id}' is a text model and accepts no images.",
                 param=field,
                 code="images_not_supported",
             )
@@ -32,7 +33,8 @@ def limit(field: str) -> Callable[[Draft], None]:
 
 
 def count(message: Fields) -> int:
-    """The images in a message's content; Anthropic's tool results have content of their own."""
+    """Counts the images in a message's content; Anthropic's tool results have content of
+    their own."""
     content = message.get("content")
     if type(content) is not list:
         return 0

@@ -1,5 +1,5 @@
-"""The input items of /v1/responses, which vLLM turns into chat messages: not all that OpenAI's
-clients send survives that with a Mistral tokenizer."""
+"""Rules for the input items of /v1/responses, which vLLM converts to chat messages; not all that
+OpenAI's clients send survives that with a Mistral tokenizer."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from serving.mistral.rules import InvalidRequest
 from serving.mistral.turns import LATE_SYSTEM_WARNING
 
 _JOIN = "\n\n"
-"""What mistral-common puts between two texts of one message."""
+"""The separator that mistral-common puts between two texts of one message."""
 
 _CALLS = ("function_call", "custom_tool_call")
 _RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 def normalise_items(draft: Draft) -> None:
-    """Roles and contents of the items, and their order."""
+    """Normalises the roles, contents and order of the items."""
     front: list[Fields] = []
     rest: list[Fields] = []
     previous: Any = "system"
     for item in draft.objects("input"):
         if item.get("type") == "reasoning" and draft.rules.tokenizer != "v13":
-            continue  # OpenAI's API does not show it to the model either, but in a tool's turn
+            continue  # OpenAI's API shows it to the model only within a tool's turn
         _plain_contents(item, draft)
         role = _role(item)
         if role == "assistant" and _is_empty(item):
@@ -37,7 +37,7 @@ def normalise_items(draft: Draft) -> None:
 
 
 def _role(item: Fields) -> Any:
-    """The role of the chat message that vLLM makes of the item."""
+    """Returns the role of the chat message that vLLM makes of the item."""
     if item.get("type") in _CALLS:
         return "assistant"
     return "tool" if item.get("type") in _RESULTS else item.get("role")
@@ -55,7 +55,7 @@ def _plain_contents(item: Fields, draft: Draft) -> None:
 
 
 def _is_output_message(item: Fields) -> bool:
-    """An answer of this API as it was, of which vLLM reads the one text."""
+    """Whether the item is an answer of this API, of which vLLM reads only one text."""
     content = item["content"]
     return (
         item.get("type") == "message"
@@ -66,8 +66,8 @@ def _is_output_message(item: Fields) -> bool:
 
 
 def _joined(content: Any) -> str | None:
-    """The text of a list of text parts, whose types the tokenizer does not know; None of anything
-    else. Raises InvalidRequest for an image, which has no form that this API lets through."""
+    """Joins a list of text parts, whose types the tokenizer does not know; returns None for
+    anything else. Raises InvalidRequest for an image, which this API has no valid form for."""
     if type(content) is not list:
         return None
     texts = []
@@ -76,7 +76,7 @@ def _joined(content: Any) -> str | None:
             return None
         if part.get("type") in ("input_image", "image_url"):
             raise InvalidRequest(
-                "Images cannot be sent to /v1/responses of this model; send them to "
+                "/v1/responses of this model does not accept images; send them to "
                 "/v1/chat/completions.",
                 param="input",
                 code="images_not_supported",

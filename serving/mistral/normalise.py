@@ -1,4 +1,4 @@
-"""A request as the client wrote it, made into one that the model's tokenizer takes."""
+"""Converts a client's request to one that the model's tokenizer accepts."""
 
 import datetime
 from collections.abc import Callable
@@ -80,30 +80,30 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "/v1/messages": _ANTHROPIC,
     "/v1/messages/count_tokens": _ANTHROPIC,
 }
-"""The rules of each endpoint, in the order in which they are applied. A chat and the tokens that
-/tokenize counts for it are the same prompt because they have the same rules."""
+"""The rules of each endpoint, in the order in which they are applied. A chat and its /tokenize
+count give the same prompt because they share their rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """What became of a request."""
+    """The result of normalising a request."""
 
     changed: bool
-    """If not, the client's own bytes are the request."""
+    """Whether the body was changed; if not, the client's own bytes are sent."""
     warnings: tuple[str, ...]
-    """What was left out or moved, and would not have been by a service of OpenAI's."""
+    """What was dropped or moved, where OpenAI's service would not have."""
     max_tokens_clamped: int | None
-    """The limit that the engine is sent instead of a higher one."""
+    """The limit on the answer that replaces a higher one."""
     answer: AnswerRules
 
 
 def normalise(
     endpoint: str, body: dict[str, Any], rules: ModelRules, today: datetime.date
 ) -> Normalised:
-    """Applies the rules of `endpoint` (its path) to `body`, in place: a request that the tokenizer
-    accepts stays as it is, and applying them twice is applying them once. Raises InvalidRequest.
+    """Applies the rules of `endpoint` (its path) to `body`, in place. A request that the tokenizer
+    accepts stays unchanged, and the rules are idempotent. Raises InvalidRequest.
 
-    `body` may be any JSON object; what is wrong with it beyond the rules is left to the engine.
+    `body` may be any JSON object; errors beyond the rules are left to the engine.
     """
     draft = Draft(body, rules, today)
     for rule in RULES.get(endpoint, ()):

@@ -1,4 +1,4 @@
-"""Options of a request that the engine would refuse or misunderstand with a Mistral tokenizer."""
+"""Rules for options that the engine would reject or misread with a Mistral tokenizer."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,20 @@ from serving.mistral.draft import Draft, objects_in
 from serving.mistral.rules import InvalidRequest
 
 _EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
-"""Levels that OpenAI and Anthropic know and vLLM refuses. It takes "none" and
-"high", without any effect before tokenizer v15."""
+"""Levels that OpenAI and Anthropic define and vLLM rejects. It accepts "none" and "high", without
+any effect before tokenizer v15."""
 
 _TOOL_CALLS_TOKEN = "9"
-"""[TOOL_CALLS] in each tekken.json of version 7."""
+"""The id of [TOOL_CALLS] in every tekken.json of version 7."""
 
-_EFFORT_WARNING = "the reasoning effort has no effect on this model and was left out"
+_EFFORT_WARNING = "the reasoning effort has no effect on this model and was dropped"
 
 
 def clamp_max_tokens(*names: str) -> Callable[[Draft], None]:
-    """The rule that bounds those fields by the context length.
+    """Returns the rule that caps those fields at the context length.
 
-    vLLM refuses a limit above the context length and bounds one that equals it by what the
-    prompt leaves, so that clients which mean "no limit" (the model cards send 131072) are served.
+    vLLM rejects a limit above the context length, and caps one that equals it at what the prompt
+    leaves, so that clients which mean "no limit" (the model cards send 131072) are served.
     """
 
     def clamp(draft: Draft) -> None:
@@ -36,9 +36,8 @@ def clamp_max_tokens(*names: str) -> Callable[[Draft], None]:
 
 
 def default_max_tokens(*names: str) -> Callable[[Draft], None]:
-    """The rule that sets the first of those fields if none is there and the model has a limit below
-    its context length. vLLM has no default of its own that would not also cap its clients' limits.
-    """
+    """Returns the rule that sets the first of those fields if none is present and the model has a
+    limit below its context length. Any default of vLLM's own would also cap its clients' limits."""
 
     def set_default(draft: Draft) -> None:
         limit = draft.rules.max_tokens
@@ -57,11 +56,11 @@ def default_sampling(draft: Draft) -> None:
 
 
 def refuse_chat_template(draft: Draft) -> None:
-    """A template of the client's own asks for another prompt than the tokenizer can make; to serve
-    the request without it would change its meaning."""
+    """Rejects a chat template: it asks for a different prompt than the tokenizer can make, and
+    dropping it would change the request's meaning."""
     if draft.fields.get("chat_template") is not None:
         raise InvalidRequest(
-            "Prompts of this model are made by Mistral's tokenizer, which takes no chat template. "
+            "Mistral's tokenizer makes this model's prompts and accepts no chat template. "
             "Leave chat_template out, or send a finished prompt to /v1/completions.",
             param="chat_template",
             code="unsupported_parameter",
@@ -69,28 +68,28 @@ def refuse_chat_template(draft: Draft) -> None:
 
 
 def drop_template_arguments(draft: Draft) -> None:
-    """Arguments of chat templates (`enable_thinking` and the like, documents): Mistral's tokenizer
-    has no template that could read them."""
+    """Drops arguments of chat templates (`enable_thinking` and the like, documents): Mistral's
+    tokenizer has no template that could read them."""
     for name in ("chat_template_kwargs", "documents"):
         if draft.fields.get(name) is not None:
             draft.drop(name)
-            draft.warn(f"{name} has no effect on this model and was left out")
+            draft.warn(f"{name} has no effect on this model and was dropped")
 
 
 def drop_reasoning_effort(draft: Draft) -> None:
-    """Drops levels that vLLM refuses: with the tokenizers here all levels give the same prompt."""
+    """Drops levels that vLLM rejects: with the tokenizers here all levels give the same prompt."""
     if draft.fields.get("reasoning_effort") in _EFFORTS_REFUSED:
         draft.drop("reasoning_effort")
         draft.warn(_EFFORT_WARNING)
 
 
 def drop_anthropic_thinking(draft: Draft) -> None:
-    """`thinking` and `output_config.effort`: vLLM makes a reasoning effort or a budget of them that
-    it then refuses."""
+    """Drops `thinking` and `output_config.effort`: vLLM turns them into a reasoning effort or a
+    budget that it then rejects."""
     for thinking in objects_in([draft.fields.get("thinking")]):
         if thinking.get("type") in ("enabled", "disabled"):
             draft.drop("thinking")
-            draft.warn("thinking has no effect on this model and was left out")
+            draft.warn("thinking has no effect on this model and was dropped")
     for config in objects_in([draft.fields.get("output_config")]):
         if config.get("effort") in _EFFORTS_REFUSED:
             del config["effort"]
@@ -99,7 +98,8 @@ def drop_anthropic_thinking(draft: Draft) -> None:
 
 
 def drop_empty_tools(draft: Draft) -> None:
-    """vLLM refuses an empty list of tools and a choice between none; clients send both."""
+    """Drops an empty list of tools and a choice among none: vLLM rejects them, and clients send
+    both."""
     if draft.fields.get("tools") == []:
         draft.drop("tools")
     if draft.fields.get("tools") is None and draft.fields.get("tool_choice") in ("auto", "none"):
@@ -107,7 +107,8 @@ def drop_empty_tools(draft: Draft) -> None:
 
 
 def name_tool_choice(draft: Draft) -> None:
-    """Mistral's "any" is OpenAI's "required". Remembers whether a tool is chosen by name."""
+    """Maps Mistral's "any" to OpenAI's "required", and remembers whether a tool is chosen by
+    name."""
     choice = draft.fields.get("tool_choice")
     if choice == "any":
         draft.set("tool_choice", "required")
@@ -115,17 +116,17 @@ def name_tool_choice(draft: Draft) -> None:
 
 
 def drop_tools_if_none_may_be_called(draft: Draft) -> None:
-    """With tokenizer v7 vLLM does not keep the model from calling a tool in spite of the choice
-    "none", and its raw [TOOL_CALLS] would be the answer. Without tools in the prompt it has none to
-    call. From v11 on a grammar prevents calls, and the tools stay in the prompt."""
+    """Drops the tools of a request with the choice "none" under tokenizer v7: vLLM would not keep
+    the model from calling one, and its raw [TOOL_CALLS] would be the answer. From v11 on a grammar
+    prevents calls, and the tools stay in the prompt."""
     choice = draft.fields.get("tool_choice")
     if draft.rules.tokenizer == "v7" and (choice == "none" or choice == {"type": "none"}):
         draft.drop("tools", "tool_choice", "parallel_tool_calls")
 
 
 def ban_calls_if_none_may_be_called(draft: Draft) -> None:
-    """What is not excluded by dropping the tools, or by having none: a call of the tools of earlier
-    turns. vLLM would give it as text, or, streamed, as nothing at all."""
+    """Bans calls that dropping the tools does not exclude: those of tools in earlier turns. vLLM
+    would return such a call as text or, streamed, as nothing at all."""
     if draft.rules.tokenizer == "v7" and draft.fields.get("tool_choice") == "none":
         bias = draft.fields.get("logit_bias")
         if bias is None or type(bias) is dict:
@@ -133,7 +134,7 @@ def ban_calls_if_none_may_be_called(draft: Draft) -> None:
 
 
 def take_reasoning_format(draft: Draft) -> None:
-    """`reasoning_format` is this service's own field, which the engine does not know."""
+    """Takes out `reasoning_format`, this service's own field, which the engine does not know."""
     if "reasoning_format" not in draft.fields:
         return
     value = draft.fields["reasoning_format"]
@@ -142,15 +143,15 @@ def take_reasoning_format(draft: Draft) -> None:
         draft.reasoning = value
     elif value is not None:
         raise InvalidRequest(
-            'reasoning_format is "content" (the <think> text stays in the answer) or "separate" '
-            "(it comes in the field reasoning).",
+            'reasoning_format must be "content" (<think> text stays in the answer) or "separate" '
+            "(it goes to the field reasoning).",
             param="reasoning_format",
             code="invalid_value",
         )
 
 
 def allow_false_as_repetition_detection(draft: Draft) -> None:
-    """`false` switches the loop guard off, as settings without any pattern do; vLLM takes no more
-    than settings."""
+    """Accepts `false`, which turns the loop guard off as settings without a pattern do; vLLM
+    accepts only settings."""
     if draft.fields.get("repetition_detection") is False:
         draft.set("repetition_detection", {"max_pattern_size": 0})

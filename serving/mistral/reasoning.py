@@ -1,4 +1,4 @@
-"""Magistral's `<think>` text, told from the answer after it."""
+"""Separates Magistral's `<think>` text from the answer after it."""
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
@@ -7,17 +7,17 @@ BEFORE, INSIDE, AFTER = range(3)
 
 
 def tagged(reasoning: str) -> str:
-    """The reasoning as the model writes it before an answer; what `ThinkSplitter` takes apart."""
+    """Returns the reasoning as the model writes it before an answer; the inverse of
+    `ThinkSplitter`."""
     return f"{_OPEN}\n{reasoning}\n{_CLOSE}\n"
 
 
 class ThinkSplitter:
-    """Splits an answer into reasoning and content as it comes, wherever it is cut.
+    """Splits an answer into reasoning and content as it arrives, however it is cut into pieces.
 
     The first `<think>` begins the reasoning and the first `</think>` after it ends it; a newline
-    inside each tag and the white space before the answer belong to neither. Text before
-    `<think>`, and all of an answer without it, is content. An answer that ends inside is all
-    reasoning.
+    inside each tag and the white space before the answer belong to neither. Text before `<think>`,
+    and all of an answer without it, is content. An answer that ends inside is all reasoning.
     """
 
     __slots__ = ("_held", "_state", "_trim")
@@ -28,7 +28,7 @@ class ThinkSplitter:
         self._trim = False
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Reasoning and content of the next piece of the answer."""
+        """Returns the reasoning and content in the next piece of the answer."""
         text = self._held + text
         self._held = reasoning = content = ""
         if self._state == BEFORE:
@@ -51,12 +51,13 @@ class ThinkSplitter:
         return reasoning, content + text
 
     def finish(self) -> tuple[str, str]:
-        """Reasoning and content that were held back: the answer has ended."""
+        """Returns the reasoning and content held back, when the answer has ended."""
         held, self._held = self._held, ""
         return (held, "") if self._state == INSIDE else ("", held)
 
     def _hold_back(self, text: str, *tags: str) -> str:
-        """The text without an end of it that may be the beginning of a tag; that is kept."""
+        """Returns the text without a suffix that may be the beginning of a tag; that is held
+        back."""
         for length in range(min(len(tags[0]) - 1, len(text)), 0, -1):
             if any(tag.startswith(text[-length:]) for tag in tags):
                 self._held = text[-length:]

@@ -1,8 +1,8 @@
-"""The default system prompt, for models that have one switched on.
+"""The default system prompt, for models that have one enabled.
 
-A system prompt that the client sends is the client's business and passes as it is, formatted or
-not: half of the model cards' own examples format SYSTEM_PROMPT.txt before they send it, the other
-half send the file with a literal {name}, {today} and {yesterday} in it, and the models know both.
+A system prompt sent by the client passes unchanged, formatted or not: half of the model cards' own
+examples format SYSTEM_PROMPT.txt before sending it, the other half send the file with a literal
+{name}, {today} and {yesterday} in it, and the models know both.
 """
 
 import datetime
@@ -12,7 +12,7 @@ from serving.mistral.draft import Draft, Fields
 
 
 def fill(template: str, model_id: str, today: datetime.date) -> str:
-    """The template as the model cards format it; braces around anything else stay."""
+    """Formats the template as the model cards do; braces around anything else stay."""
     yesterday = today - datetime.timedelta(days=1)
     for name, value in (
         ("{name}", model_id.rsplit("/", 1)[-1]),
@@ -24,7 +24,7 @@ def fill(template: str, model_id: str, today: datetime.date) -> str:
 
 
 def add_message(draft: Draft) -> None:
-    """Puts the default prompt in front of a chat's messages if none of them is a system message."""
+    """Prepends the default prompt to a chat's messages if none of them is a system message."""
     messages = draft.objects("messages")
     if draft.rules.system_prompt is not None and messages and not _has_system_message(messages):
         text = fill(draft.rules.system_prompt, draft.rules.model_id, draft.today)
@@ -32,7 +32,7 @@ def add_message(draft: Draft) -> None:
 
 
 def add_field(field: str, messages: str) -> Callable[[Draft], None]:
-    """The rule for an API that has a field for the system prompt beside its list of messages."""
+    """Returns the rule for an API that has a system prompt field beside its list of messages."""
 
     def rule(draft: Draft) -> None:
         if draft.rules.system_prompt is None or draft.fields.get(field) is not None:

@@ -1,6 +1,6 @@
-"""Tool call ids. Mistral's tokenizers take nine letters or digits; other services' ids are longer,
-shorter, or have a prefix and dashes (`call_…`, `toolu_…`), and vLLM cuts long ones to their last
-nine characters, by which two can become one."""
+"""Rewrites tool call ids. Mistral's tokenizers accept nine letters or digits; other services' ids
+are longer, shorter, or have a prefix and dashes (`call_…`, `toolu_…`), and vLLM cuts long ones to
+their last nine characters, which can make two ids collide."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ def is_valid(tool_id: str) -> bool:
 
 
 def nine_alphanumerics(tool_id: str, attempt: int = 0) -> str:
-    """A valid id that depends on `tool_id` alone, so that each turn of a conversation has the
-    prompt of the turn before as its prefix. `attempt` gives others."""
+    """Returns a valid id that depends on `tool_id` alone, so that each turn's prompt stays a prefix
+    of the next turn's. Each `attempt` gives another id."""
     seed = f"{attempt}:{tool_id}".encode("utf-8", "surrogatepass")
     number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest())
     digits = []
@@ -31,7 +31,7 @@ def nine_alphanumerics(tool_id: str, attempt: int = 0) -> str:
 
 
 def replacements(ids: list[str]) -> dict[str, str]:
-    """A valid id for each one that is not; no two of `ids` become the same."""
+    """Returns a valid id for each invalid one; no two of `ids` become equal."""
     taken = {tool_id for tool_id in ids if is_valid(tool_id)}
     new: dict[str, str] = {}
     for tool_id in ids:
@@ -46,7 +46,7 @@ def replacements(ids: list[str]) -> dict[str, str]:
 
 
 def rewrite(field: str, places: Callable[[Fields], Iterator[Place]]) -> Callable[[Draft], None]:
-    """The rule that rewrites the ids at `places` of each object in the list `field`."""
+    """Returns the rule that rewrites the ids at `places` of each object in the list `field`."""
 
     def rule(draft: Draft) -> None:
         found = [place for item in draft.objects(field) for place in places(item)]

@@ -1,4 +1,5 @@
-"""The messages of a chat: roles, empty turns, reasoning of earlier turns, parts of contents."""
+"""Rules for the messages of a chat: roles, empty turns, reasoning of earlier turns, content
+parts."""
 
 import re
 from typing import Any
@@ -9,11 +10,11 @@ from serving.mistral.draft import Draft, Fields, objects_in
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 
 LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
-REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was left out"
+REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was dropped"
 
 
 def developer_is_system(draft: Draft) -> None:
-    """OpenAI's newer name for the role."""
+    """Maps OpenAI's newer role name, "developer", to "system"."""
     for message in draft.objects("messages"):
         if message.get("role") == "developer":
             message["role"] = "system"
@@ -21,8 +22,8 @@ def developer_is_system(draft: Draft) -> None:
 
 
 def image_urls_and_refusals(draft: Draft) -> None:
-    """Parts that vLLM does not know: `"image_url": "https://…"`, as Mistral's own API takes it, and
-    an assistant's refusal, which is a text."""
+    """Converts parts that vLLM does not know: `"image_url": "https://…"`, which Mistral's own API
+    accepts, and an assistant's refusal, which becomes text."""
     for message in draft.objects("messages"):
         if type(message.get("content")) is not list:
             continue
@@ -36,8 +37,8 @@ def image_urls_and_refusals(draft: Draft) -> None:
 
 
 def tool_results(draft: Draft) -> None:
-    """A result without content is an empty one. The name of the function is no part of the prompt
-    of any tokenizer here, but one that the tokenizer does not like is an error."""
+    """Gives a result without content an empty one, and drops a function name that the tokenizer
+    rejects: no tokenizer here puts the name into the prompt."""
     for message in draft.objects("messages"):
         if message.get("role") != "tool":
             continue
@@ -51,11 +52,12 @@ def tool_results(draft: Draft) -> None:
 
 
 def reasoning_of_earlier_turns(draft: Draft) -> None:
-    """`reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13 refuse.
+    """Handles `reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13
+    reject.
 
-    For a model that reasons it goes back to where the model wrote it, as `<think>` text before
-    the answer: Magistral's card leaves it to the client whether the next turn sees it, and a
-    client that sends it wants it seen. Other models never saw such text: it is left out.
+    For a reasoning model they return to where the model wrote them, as `<think>` text before the
+    answer: Magistral's card leaves it to the client whether the next turn sees it, and a client
+    that sends it wants it seen. Other models never saw such text, so it is dropped.
     """
     if draft.rules.tokenizer == "v13":
         return
@@ -75,7 +77,7 @@ def reasoning_of_earlier_turns(draft: Draft) -> None:
 
 
 def _take_reasoning(message: Fields) -> str | None:
-    """Removes the reasoning from a message. None: there is nothing to remove."""
+    """Removes the reasoning from a message; returns None if there is none."""
     thoughts = []
     for key in ("reasoning", "reasoning_content"):
         if message.get(key) is not None:
@@ -92,7 +94,8 @@ def _take_reasoning(message: Fields) -> str | None:
 
 
 def _text_of(thinking: Any) -> str:
-    """Mistral's own API has a list of text parts here, mistral-common a string."""
+    """Returns the text of a thinking part: a list of texts in Mistral's own API, a string in
+    mistral-common."""
     if type(thinking) is str:
         return thinking
     texts = (part.get("text") for part in objects_in(thinking))
@@ -110,7 +113,7 @@ def _with_reasoning(thought: str, content: Any) -> Any:
 
 
 def is_empty(message: Fields) -> bool:
-    """An assistant's turn that says nothing and calls nothing."""
+    """Whether an assistant's turn has no content and no tool call."""
     if message.get("role") != "assistant" or message.get("tool_calls"):
         return False
     content = message.get("content")
@@ -123,11 +126,11 @@ def is_empty(message: Fields) -> bool:
 
 
 def drop_empty_turns(draft: Draft) -> None:
-    """An assistant's turn with content missing, null or "" and no tool call, which each tokenizer
-    refuses; such turns are what an answer that was all reasoning, or was stopped at once, leaves.
-    Beside tool calls all three are accepted, and give the same prompt.
+    """Drops assistant turns with content missing, null or "" and no tool call, which each tokenizer
+    rejects; an answer that was all reasoning, or was stopped at once, leaves such turns. Beside
+    tool calls all three are accepted, and give the same prompt.
 
-    Turns of the same role that come to stand together are joined by the tokenizer.
+    The tokenizer joins adjacent turns of the same role.
     """
     messages = draft.objects("messages")
     if any(is_empty(message) for message in messages):
@@ -137,7 +140,7 @@ def drop_empty_turns(draft: Draft) -> None:
 
 
 def move_late_system_messages(draft: Draft) -> None:
-    """A system message right after an assistant's or a tool's, which each tokenizer refuses, moves
+    """Moves a system message right after an assistant's or a tool's, which each tokenizer rejects,
     up to the system messages at the beginning."""
     messages = draft.objects("messages")
     if not any(message.get("role") == "system" for message in messages[1:]):

@@ -1,4 +1,4 @@
-"""Which replica a request goes to. Pure: no I/O, no clock, no Ray."""
+"""Chooses the replica for each request. Pure: no I/O, no clock, no Ray."""
 
 from serving.placement.capacity import UNLIMITED, Capacity
 from serving.placement.fleet import Fleet

@@ -1,23 +1,22 @@
-"""What a replica can take at once."""
+"""The capacity of one replica."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The bounds of one replica, by vLLM's names for them."""
+    """The bounds of one replica, by vLLM's names."""
 
     kv_cache_tokens: int
     max_num_seqs: int
-    """How many sequences its batch holds."""
+    """The number of sequences in its batch."""
 
     def share(self, kv_tokens: int) -> float:
-        """The part of a replica that a request takes, above 0 and at most 1: of its KV cache or of
-        its batch, whichever is the larger part. All estimates are in this unit, as it holds
-        whether memory or batch is what runs out.
-        """
+        """Returns the part of a replica that a request takes, above 0 and at most 1: of its KV
+        cache or of its batch, whichever is larger. All estimates use this unit, as it holds whether
+        memory or batch is the bottleneck."""
         return min(1.0, max(kv_tokens / self.kv_cache_tokens, 1 / self.max_num_seqs))
 
 
 UNLIMITED = Capacity(kv_cache_tokens=1 << 60, max_num_seqs=1 << 30)
-"""The capacity of a server that says nothing of its memory."""
+"""The capacity of a server that does not report its memory."""

@@ -15,13 +15,12 @@ from serving.placement.work import Work
 
 class Fleet:
     """The ledger of bookings, the prefix index and the placement policy of one model. Routers that
-    make the same calls in the same order know the same of the replicas.
-    """
+    make the same calls in the same order have the same state."""
 
     def __init__(self, policy: Policy, first_rates: Callable[[], Rates] = Rates) -> None:
         self.policy = policy
         self.loads: dict[str, ReplicaLoad] = {}
-        """By replica id."""
+        """Loads by replica id."""
         self._first_rates = first_rates
         self._index = PrefixIndex()
         self._slots: dict[str, int] = {}
@@ -29,17 +28,17 @@ class Fleet:
         self._candidates: Sequence[ReplicaLoad] = []
         self._candidate_slots: list[int] = []
         self._candidate_loads = Loads([], self._table, [])
-        """Those of the last decision: mostly all replicas, again and again."""
+        """The loads of the last decision, which are usually the same again."""
 
     def add(self, replica_id: str, capacity: Capacity) -> None:
-        """A replica is up, with nothing cached."""
+        """Adds a replica that is up, with nothing cached."""
         self.loads[replica_id] = load = ReplicaLoad(replica_id, capacity, self._first_rates())
         self._slots[replica_id] = slot = self._index.add_replica(capacity.kv_cache_tokens)
         self._table.note(slot, load)
         self._candidates = []
 
     def remove(self, replica_id: str) -> None:
-        """A replica takes no more requests. Its bookings still have to be ended."""
+        """Removes a replica, which takes no more requests. Its bookings still have to be ended."""
         del self.loads[replica_id]
         slot = self._slots.pop(replica_id)
         self._index.remove_replica(slot)
@@ -49,10 +48,8 @@ class Fleet:
     def choose(
         self, work: Work, candidates: Sequence[ReplicaLoad], now_s: float
     ) -> tuple[ReplicaLoad, int]:
-        """The one of these replicas that a request had best go to, and the tokens of its prompt
-        that are cached there. The list is not to be changed afterwards. Raises ValueError if there
-        is none to choose from.
-        """
+        """Returns the best of these replicas for a request, and the prompt tokens cached there. The
+        list must not be changed afterwards. Raises ValueError if it is empty."""
         cached_by_slot = self._index.cached_tokens(work.prefix)
         if len(candidates) == 1:
             return candidates[0], cached_by_slot[self._slots[candidates[0].replica_id]]
@@ -65,7 +62,7 @@ class Fleet:
         return candidates[chosen], cached[chosen]
 
     def most_cached_tokens(self, prefix: Prefix) -> int:
-        """How many tokens of this prompt are cached where most are."""
+        """Returns the most tokens of this prompt that any replica has cached."""
         return max(self._index.cached_tokens(prefix), default=0)
 
     def book(
@@ -83,7 +80,7 @@ class Fleet:
         self._note(booking)
 
     def end(self, booking: Booking, now_s: float, output_tokens: int = 0) -> None:
-        """Releases a booking. `output_tokens`: the length of an answer that is complete, which is
+        """Ends a booking. `output_tokens` is the length of an answer that is complete, which is
         then cached on the replica; 0 if it failed or its client left."""
         booking.end(now_s, output_tokens or None)
         slot = self._note(booking)
@@ -91,7 +88,7 @@ class Fleet:
             self._index.touch(slot, booking.prefix, output_tokens)
 
     def _note(self, booking: Booking) -> int | None:
-        """The load of the booking has changed. Its slot, if the replica is still up."""
+        """Notes a change of the booking's load. Returns its slot, if the replica is still up."""
         load = booking.load
         slot = self._slots.get(load.replica_id)
         if slot is not None and self.loads[load.replica_id] is load:

@@ -5,36 +5,37 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from serving.placement.load import ReplicaLoad, prefill_line_ms
+from serving.placement.load import ReplicaLoad, remaining_prefill_ms
 from serving.placement.load_table import Column, Columns, columns_of
 from serving.placement.work import Work
 
 
 class LeastCost:
-    """Where the request costs the least time, its own and that of the others there, in ms:
+    """Chooses the replica where a request costs the least time, its own and the others' there, in
+    ms:
 
-    - until its first token: the prefill booked there, and its own that is not cached; times
+    - until its first token: the prefill booked there and its own uncached prefill, times
       `first_token_weight`;
-    - where the KV cache or the batch is full, the wait for headroom, of which less is known;
-    - what its prefill delays the others there: each by all of it, for those that wait themselves
+    - where the KV cache or the batch is full, the wait for headroom, which is known less well;
+    - the delay of the others by its prefill, all of it for each of them, as those that still wait
       will decode by then;
-    - what decoding beside the others costs: a step reads the context of all its sequences, so it
-      delays them and they delay it, for each token of its answer.
+    - the cost of decoding together: a step reads the context of all sequences, so the request and
+      the others delay each other, for each token of its answer.
 
-    The others' delays make affinity a matter of each candidate: a replica with a hot prefix loses
+    Counting the others' delays balances affinity against load: a replica with a hot prefix loses
     requests to the next one as soon as that costs less, and a fresh one gets work at once. The
-    busier the fleet, the more its time is worth, and the more a cached prompt counts.
+    busier the fleet, the more a cached prompt counts.
 
-    Costs within `near` of the lowest count as equal, as the rates are not known better. Of
-    these the most cached wins, then the fewest requests, then the one not booked for longest, so
+    Costs within `near` of the lowest count as equal, as the rates are not known more precisely.
+    Among these the most cached wins, then the fewest requests, then the least recently booked, so
     that an idle fleet's caches fill evenly.
 
-    Both were found by simulation of 8 replicas under four loads, from idle to past saturation. With
-    a lower weight prefixes spread and are prefilled more often: a fleet that is hardly busy has
-    98 % of the hits that there are, with a weight of 5 only 95 %. With a higher one they stay
-    together at the price of uneven batches: the fullest replicas are too slow before the others are
-    full. As the load is even, a fleet that is asked for too much is slow everywhere: it is for
-    admission to refuse what is over.
+    Both parameters were found by simulating 8 replicas under four loads, from idle to past
+    saturation. With a lower weight prefixes spread and are prefilled more often: a lightly loaded
+    fleet gets 98 % of the possible hits, with a weight of 5 only 95 %. With a higher weight
+    prefixes stay together at the price of uneven batches: the fullest replicas are too slow before
+    the others are full. As the load is balanced, an overloaded fleet is slow everywhere: admission
+    must reject the excess.
     """
 
     def __init__(self, first_token_weight: float = 8.0, near: float = 0.1) -> None:
@@ -83,7 +84,7 @@ class LeastCost:
         """Computes `ReplicaLoad.prefill_ms` for all loads at once."""
         waits = columns[Column.WAITS]
         behind_ms, first_ms = columns[Column.BEHIND_MS], columns[Column.FIRST_MS]
-        left_ms: npt.NDArray[np.float64] = prefill_line_ms(
+        left_ms: npt.NDArray[np.float64] = remaining_prefill_ms(
             behind_ms, first_ms, columns[Column.FIRST_BEGAN_S], now_s
         )
         left_ms *= waits != 0

@@ -1,4 +1,4 @@
-"""What is booked on a replica."""
+"""The work booked on a replica."""
 
 from bisect import bisect_left, bisect_right
 from typing import TypeVar
@@ -16,11 +16,10 @@ T = TypeVar("T", float, npt.NDArray[np.float64])
 
 _RECENT_S = 20.0
 """Time constant with which past prefill is forgotten. By simulation: with 8 s a few long prompts
-close a replica that could take more, with 45 s a crowd of them has slowed it down before it counts.
-"""
+close a replica that could take more, with 45 s a burst of them slows it down before it counts."""
 _LEAST_DECODE = 0.25
-"""Least share of an answer's time that must be left for decode steps: below it, the error of what
-is taken off for prefill is too large."""
+"""Least share of an answer's time that must be left for decode steps; below it, the error of the
+prefill time subtracted is too large."""
 
 
 class ReplicaLoad:
@@ -61,25 +60,25 @@ class ReplicaLoad:
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
         self.prefill_tokens = 0
-        """Uncached tokens of the prompts that have no first token yet."""
+        """Uncached tokens of the prompts without a first token yet."""
         self.kv_tokens = 0
-        """KV cache that the requests need until they end; what they share counts once."""
+        """KV cache that the requests need until they end; shared prefixes count once."""
         self.context_tokens = 0
-        """Tokens of all prompts and expected answers, which the attention of a decode step reads.
-        """
+        """Tokens of all prompts and expected answers, which the attention of a decode step
+        reads."""
         self.output_tokens = 0
         """Tokens of the expected answers."""
         self.booked_s = float("-inf")
         """Time of the last booking."""
         self._prefilling: dict[Booking, None] = {}
-        """Bookings in the order in which the engine reads them."""
+        """Bookings in the order in which the engine prefills them."""
         self._first_began_s = 0.0
         self._booked_prefill_tokens = 0
-        """Prefill tokens booked since the beginning, without those that ended before their first
+        """Prefill tokens booked since the beginning, without bookings that ended before their first
         token."""
         self._recent_prefill_ms = DecayingSum(_RECENT_S)
         self._held: dict[int, int] = {}
-        """Blocks of the prompts, and how many requests have each."""
+        """The blocks of the prompts, each with the number of requests that hold it."""
         self._decoding_context_tokens = 0
         self._context_token_s = 0.0
         self._context_token_s_at = 0.0
@@ -91,37 +90,33 @@ class ReplicaLoad:
 
     @property
     def utilization(self) -> float:
-        """How much of the replica is booked: of its KV cache or of its batch, whichever is fuller.
-        0 when idle; above 1 where requests queue in the engine.
-        """
+        """The share of the replica that is booked: of its KV cache or of its batch, whichever is
+        fuller. 0 when idle; above 1 where requests queue in the engine."""
         capacity = self.capacity
         return max(self.kv_tokens / capacity.kv_cache_tokens, self.requests / capacity.max_num_seqs)
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
-        """Books a request that has `cached_tokens` cached here. With `learn` the times of its
-        events are exact enough to learn the rates from.
-        """
+        """Books a request that has `cached_tokens` cached here. With `learn`, its event times are
+        exact enough to learn the rates from."""
         return Booking(self, work, cached_tokens, now_s, learn)
 
     def prefill_ms(self, now_s: float) -> float:
-        """The time until the booked prefill is done, in ms. What the first request has spent
-        counts; once it is overdue, so does the time by which it is: a replica that hangs costs ever
-        more.
-        """
-        waits, behind_ms, first_ms, began_s = self.prefill_line()
+        """Returns the time until the booked prefill is done, in ms. What the first request has
+        spent is subtracted; once it is overdue, the delay is added: a replica that hangs costs ever
+        more."""
+        waits, behind_ms, first_ms, began_s = self.prefill_terms()
         if not waits:
             return 0.0
         spent_ms = 1000 * (now_s - began_s)
         if waits < 0 and spent_ms > first_ms:
             next(iter(self._prefilling)).first_token(now_s)
             return self.prefill_ms(now_s)
-        return prefill_line_ms(behind_ms, first_ms, began_s, now_s)
+        return remaining_prefill_ms(behind_ms, first_ms, began_s, now_s)
 
-    def prefill_line(self) -> tuple[float, float, float, float]:
-        """The terms of `prefill_ms`: 1 if there is prefill to be done, -1 if the end of the first
-        request's prefill will not be seen, 0 if there is none; the time for those behind the first,
-        in ms; the time that the first needs, in ms; and when it began, in s.
-        """
+    def prefill_terms(self) -> tuple[float, float, float, float]:
+        """Returns the terms of `prefill_ms`: 1 if there is prefill to be done, -1 if the end of the
+        first request's prefill will not be seen, 0 if there is none; the time for those behind the
+        first, in ms; the time that the first needs, in ms; and when it began, in s."""
         if not self._prefilling:
             return 0.0, 0.0, 0.0, 0.0
         first = next(iter(self._prefilling))
@@ -134,13 +129,14 @@ class ReplicaLoad:
         )
 
     def kv_tokens_of(self, work: Work, cached_tokens: int) -> int:
-        """Tokens that the request would add to `kv_tokens`, with `cached_tokens` cached here."""
+        """Returns the tokens that the request would add to `kv_tokens`, with `cached_tokens` cached
+        here."""
         tokens = max(work.prompt_tokens, work.prefix.tokens) + work.output_tokens
         if not cached_tokens or not self._held:
             return tokens
         hashes, ends_tokens = work.prefix.hashes, work.prefix.ends_tokens
         cached = range(bisect_right(ends_tokens, cached_tokens))
-        # Who has a block has all before it.
+        # A request that holds a block holds all before it.
         held = bisect_left(cached, True, key=lambda i: hashes[i] not in self._held)
         return tokens - ends_tokens[held - 1] if held else tokens
 
@@ -153,18 +149,16 @@ class ReplicaLoad:
         )
 
     def context_headroom_tokens(self, max_itl_ms: float, now_s: float) -> float:
-        """How much more context the replica could decode within `max_itl_ms`, if prefill takes as
-        much of its time as it did recently: decode steps have the rest.
-        """
+        """Returns how much more context the replica could decode within `max_itl_ms`, if prefill
+        takes as much of its time as recently and decode steps have the rest."""
         prefill_share = self._recent_prefill_ms.at(now_s) / (1000 * _RECENT_S)
         step_ms = max_itl_ms * (1 - prefill_share)
         return self.rates.context_tokens(step_ms) - self.context_tokens
 
     def headroom_wait_ms(self, work: Work, cached_tokens: int) -> float:
-        """The wait for headroom, in ms: until requests have ended whose place in the KV cache and
-        the batch this one needs. As many as the replica can run all end within the time of one
-        answer.
-        """
+        """Returns the wait for headroom, in ms: until enough requests have ended to make way for
+        this one in the KV cache and the batch. A full replica's requests all end within the time of
+        one answer."""
         needed = self.kv_tokens + self.kv_tokens_of(work, cached_tokens)
         kv_cache_tokens, max_num_seqs = self.capacity.kv_cache_tokens, self.capacity.max_num_seqs
         excess = max(
@@ -178,7 +172,7 @@ class ReplicaLoad:
         return excess * steps * self.rates.step_ms(context_tokens)
 
     def _waiting_tokens(self, now_s: float) -> float:
-        """Prefill tokens that the engine has still to read."""
+        """Returns the prefill tokens that the engine has still to process."""
         if not self._prefilling:
             return 0.0
         first = next(iter(self._prefilling))
@@ -187,7 +181,7 @@ class ReplicaLoad:
         return self.prefill_tokens - min(done, first.prefill_tokens)
 
     def _prefilled_tokens(self, now_s: float) -> float:
-        """Tokens that the engine has read since the beginning."""
+        """Returns the tokens that the engine has prefilled since the beginning."""
         return self._booked_prefill_tokens - self._waiting_tokens(now_s)
 
     def _add_prefill(self, booking: "Booking", now_s: float) -> None:
@@ -230,20 +224,20 @@ class ReplicaLoad:
         self._decoding_context_tokens += context_tokens
 
     def _integrate(self, now_s: float) -> float:
-        """The time integral of the context being decoded."""
+        """Returns the time integral of the context being decoded."""
         self._context_token_s += self._decoding_context_tokens * (now_s - self._context_token_s_at)
         self._context_token_s_at = now_s
         return self._context_token_s
 
 
-def prefill_line_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
-    """How long the prefill of a line takes, or of many as arrays, by `ReplicaLoad.prefill_line`."""
+def remaining_prefill_ms(behind_ms: T, first_ms: T, began_s: T, now_s: float) -> T:
+    """Computes `ReplicaLoad.prefill_ms` from the terms of `prefill_terms`, as scalars or arrays."""
     return behind_ms + abs(first_ms - 1000 * (now_s - began_s))
 
 
 class Booking:
-    """A request's place on a replica, from the decision to its end. Each of its events counts once;
-    a call for one that has been is ignored."""
+    """A request's booking on a replica, from the decision to its end. Each of its events counts
+    once; a repeated call is ignored."""
 
     __slots__ = (
         "_ahead_tokens",
@@ -278,7 +272,7 @@ class Booking:
         in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
         self._own_tokens = work.prompt_tokens - in_blocks
         self._own_tokens += work.output_tokens
-        # What waits for room says nothing of the rate.
+        # A request that waits for headroom says nothing of the prefill rate.
         self._learn = learn and work.streamed and load.has_headroom(work, cached_tokens)
         self._ahead_tokens = load._waiting_tokens(now_s)
         load._hold(self.prefix)
@@ -298,9 +292,10 @@ class Booking:
         return self._first_token_s is not None
 
     def first_token(self, now_s: float) -> None:
-        """The prompt has been read. Its prefill is released, and the time it took is learnt from.
+        """Records that the prompt has been read: releases its prefill and learns from the time it
+        took.
 
-        Prompts that were ahead of it and whose first tokens cannot be seen have been read too.
+        Prompts ahead of it whose first tokens cannot be seen have been read too.
         """
         if self._ended or self._first_token_s is not None:
             return
@@ -321,8 +316,8 @@ class Booking:
         self._prefilled_tokens = load._prefilled_tokens(now_s)
 
     def end(self, now_s: float, output_tokens: int | None = None) -> None:
-        """Releases all that is left, however the request ended. `output_tokens`: of an answer that
-        was seen from its first token to its last; the time of a step is learnt from it."""
+        """Releases all that is left, with any outcome. `output_tokens` is the length of an answer
+        that was seen from its first token to its last; the time of a step is learnt from it."""
         if self._ended:
             return
         self._ended = True
@@ -341,7 +336,7 @@ class Booking:
         load.output_tokens -= self._output_tokens
 
     def _learn_steps(self, now_s: float, first_token_s: float, steps: int) -> None:
-        """Learns the time of a step from the time that others' prompts left the answer."""
+        """Learns the time of a step from what others' prefill left of the answer's time."""
         load, seconds = self.load, now_s - first_token_s
         others_tokens = load._prefilled_tokens(now_s) - self._prefilled_tokens
         decode_s = seconds - others_tokens * load.rates.prefill_ms_per_token / 1000

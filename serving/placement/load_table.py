@@ -1,5 +1,5 @@
-"""What is booked on many replicas, as columns of numbers: a policy that compares them all does so
-in a few microseconds, be they ten or a thousand."""
+"""The loads of many replicas as columns of numbers, so that a policy compares ten or a thousand of
+them in a few microseconds."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -10,18 +10,17 @@ import numpy.typing as npt
 from serving.placement.load import ReplicaLoad
 
 Columns = npt.NDArray[np.float64]
-"""A row for each `Column`, a column for each replica."""
+"""One row per `Column`, one column per replica."""
 
 
 class Column(IntEnum):
-    """Rows of `Columns`: fields of `ReplicaLoad` and `Rates`, then what `ReplicaLoad.prefill_line`
-    returns.
-    """
+    """The rows of `Columns`: fields of `ReplicaLoad` and `Rates`, then the terms that
+    `ReplicaLoad.prefill_terms` returns."""
 
     REQUESTS = 0
     CONTEXT_TOKENS = 1
     FREE_KV_TOKENS = 2
-    """Tokens; -1 where the batch is full."""
+    """Free tokens of the KV cache; -1 where the batch is full."""
     BOOKED_S = 3
     PREFILL_MS_PER_TOKEN = 4
     STEP_MS_PER_CONTEXT_TOKEN = 5
@@ -32,13 +31,13 @@ class Column(IntEnum):
 
 
 class LoadTable:
-    """The loads of a fleet by slot, as they were when each was `noted` as changed last."""
+    """The loads of a fleet by slot, as of the last `note` of each."""
 
     def __init__(self) -> None:
         self._columns: Columns = np.zeros((len(Column), 8))
         self._changed: dict[int, ReplicaLoad] = {}
         self._unseen: dict[int, ReplicaLoad] = {}
-        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_line`."""
+        """Loads whose prefill changes with time alone; see `ReplicaLoad.prefill_terms`."""
 
     def note(self, slot: int, load: ReplicaLoad) -> None:
         """Notes that the load in a slot has changed or is new."""
@@ -49,7 +48,7 @@ class LoadTable:
         self._unseen.pop(slot, None)
 
     def columns(self, slots: Sequence[int] | slice) -> Columns:
-        """The columns of these slots now; the array is not to be kept."""
+        """Returns the current columns of these slots; the array must not be kept."""
         if self._unseen:
             self._changed |= self._unseen
             self._unseen.clear()
@@ -68,7 +67,7 @@ class LoadTable:
 
 
 class Loads(list[ReplicaLoad]):
-    """Loads of the replicas in these slots of a table. The list must not be changed."""
+    """The loads of the replicas in these slots of a table. The list must not be changed."""
 
     def __init__(self, loads: Sequence[ReplicaLoad], table: LoadTable, slots: list[int]) -> None:
         super().__init__(loads)
@@ -82,14 +81,14 @@ class Loads(list[ReplicaLoad]):
 
 
 def columns_of(loads: Sequence[ReplicaLoad]) -> Columns:
-    """The columns of any loads, from their table if they are in one."""
+    """Returns the columns of any loads, from their table if they are in one."""
     if isinstance(loads, Loads):
         return loads.columns
     return np.array([row_of(load) for load in loads]).T
 
 
 def row_of(load: ReplicaLoad) -> tuple[float, ...]:
-    """The values of a load in the order of `Column`."""
+    """Returns the values of a load in the order of `Column`."""
     rates = load.rates
     full = load.requests >= load.capacity.max_num_seqs
     return (
@@ -99,5 +98,5 @@ def row_of(load: ReplicaLoad) -> tuple[float, ...]:
         load.booked_s,
         rates.prefill_ms_per_token,
         rates.step_ms_per_context_token,
-        *load.prefill_line(),
+        *load.prefill_terms(),
     )

@@ -12,9 +12,8 @@ from serving.placement.work import Work
 
 
 class Policy(Protocol):
-    """Chooses a replica. It may have state of its own, but keeps nothing about the replicas, which
-    come and go between two calls.
-    """
+    """Chooses a replica. A policy may have state, but none about the replicas, which change between
+    calls."""
 
     def choose(
         self,
@@ -23,9 +22,8 @@ class Policy(Protocol):
         cached_tokens: Sequence[int],
         now_s: float,
     ) -> int:
-        """Returns the index of the load to book `work` on. `cached_tokens` has, for each load, how
-        many tokens of the prompt that replica has cached. Raises ValueError if `loads` is empty.
-        """
+        """Returns the index of the load to book `work` on. `cached_tokens` has, for each load, the
+        prompt tokens that its replica has cached. Raises ValueError if `loads` is empty."""
         ...
 
 
@@ -115,8 +113,8 @@ _POLICIES: dict[PolicyName, type[Policy]] = {
 }
 
 WAIT_FOR_CHOICE: frozenset[PolicyName] = frozenset({"least_cost", "session_hash"})
-"""Policies whose choice matters: a request that has to wait does so for the replica that they
-chose. With the others it takes any replica that has headroom."""
+"""Policies whose choice matters: a waiting request waits for the replica that they choose. With the
+others it takes any replica with headroom."""
 
 
 def policy(name: PolicyName) -> Policy:

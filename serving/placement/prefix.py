@@ -8,18 +8,19 @@ from mmh3 import hash64
 from serving.placement.prompt_parts import Kind, Part
 
 BYTES_PER_TOKEN = 4.0
-"""About what English text and JSON take per token with Mistral's tekken tokenizer."""
+"""Average bytes per token of English text and JSON with Mistral's tekken tokenizer."""
 
 IMAGE_TOKENS = 1500
-"""About what an image of 1,000 x 1,000 pixels takes: 28 x 28 pixels each, and the row breaks."""
+"""Approximate tokens of an image of 1,000 x 1,000 pixels: one per 28 x 28 pixels, and the row
+breaks."""
 
 _MARK_TOKENS = 2
 """Special tokens around a part of a conversation."""
 
 _BLOCK_BYTES = 256
 _GROWTH = 8
-"""A block has a byte for each eight tokens before it: about 1/32 of the prompt so far. Long prompts
-have few blocks that way, and what is shared is still known to 3 %."""
+"""A block has one byte for each eight tokens before it: about 1/32 of the prompt so far. So long
+prompts have few blocks, and the shared length is still known to 3 %."""
 
 _SALTS = {kind: kind * 0x1E3779B97F4A7C15 for kind in Kind}
 _ANSWER = 0x2545F4914F6CDD1D
@@ -29,7 +30,7 @@ _ANSWER = 0x2545F4914F6CDD1D
 class Prefix:
     """A prompt cut into blocks, in the order in which the engine sees it.
 
-    The hashes are the same in every process. A block begins anew with each message, so that a
+    The hashes are the same in every process. A new block begins with each message, so that a
     conversation has the blocks of its earlier turns.
     """
 
@@ -41,11 +42,12 @@ class Prefix:
     """Tokens of the whole prompt, estimated from its bytes."""
     answer: tuple[int, int] | None = None
     """The blocks of the last assistant's turn that another turn follows: first, and one past the
-    last. A replica that generated this turn has it cached without having been sent it."""
+    last. The replica that generated this turn has it cached without having received it."""
 
 
 def answer_hash(prompt_hash: int) -> int:
-    """Stands for the answer, whatever it was, to the prompt that ends in this hash."""
+    """Returns the hash that stands for the answer, whatever it was, to a prompt that ends in
+    `prompt_hash`."""
     return prompt_hash ^ _ANSWER
 
 

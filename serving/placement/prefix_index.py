@@ -1,11 +1,11 @@
-"""Which replica holds which prefix in its KV cache, as far as the router can tell."""
+"""An estimate of which replica holds which prefix in its KV cache."""
 
 from collections import OrderedDict
 
 from serving.placement.prefix import Prefix, answer_hash
 
 _MOST_TOKENS = 8_000_000
-"""Capacity of a replica that reports none."""
+"""Assumed capacity of a replica that reports none."""
 
 
 class _Cache:
@@ -20,19 +20,19 @@ class _Cache:
 
 
 class PrefixIndex:
-    """For each replica, known by its slot, an LRU of blocks that forgets as vLLM's cache does: what
-    was not used for longest goes first, and of one prompt its end.
+    """Keeps, for each replica's slot, an LRU of blocks that evicts as vLLM's cache does: the least
+    recently used first, and the end of a prompt before its beginning.
 
-    Bounded by the capacities of the replicas: about 300 bytes of memory for 64 tokens of each.
+    Memory is bounded by the replicas' capacities: about 300 bytes for 64 tokens of each.
     """
 
     def __init__(self) -> None:
         self._holders: dict[int, int] = {}
-        """For each block the slots that hold it, as bits."""
+        """The slots that hold each block, as bits."""
         self._caches: list[_Cache | None] = []
 
     def __len__(self) -> int:
-        """Distinct blocks held."""
+        """The number of distinct blocks held."""
         return len(self._holders)
 
     def add_replica(self, capacity_tokens: int) -> int:
@@ -46,16 +46,16 @@ class PrefixIndex:
         return len(self._caches) - 1
 
     def remove_replica(self, slot: int) -> None:
-        """Forgets what the replica holds; its slot may be used again. A replica whose engine
-        started anew is removed and added.
-        """
+        """Forgets a replica's blocks; its slot may be reused. A replica whose engine restarted is
+        removed and added."""
         cache = self._at(slot)
         self._caches[slot] = None
         for block in cache.blocks:
             self._drop(block, 1 << slot)
 
     def cached_tokens(self, prefix: Prefix) -> list[int]:
-        """For each slot, the tokens from the beginning of the prompt that are cached there."""
+        """Returns, for each slot, the tokens from the beginning of the prompt that are cached
+        there."""
         cached = [0] * len(self._caches)
         going = (1 << len(cached)) - 1
         """Slots that hold all blocks so far."""
@@ -82,7 +82,7 @@ class PrefixIndex:
         return cached
 
     def touch(self, slot: int, prefix: Prefix, answer_tokens: int = 0) -> None:
-        """The replica reads this prompt, or, with `answer_tokens`, has answered it with so many."""
+        """Records that the replica read this prompt or, with `answer_tokens`, answered it."""
         cache = self._at(slot)
         blocks, holders, bit = cache.blocks, self._holders, 1 << slot
         hashes, ends = prefix.hashes, prefix.ends_tokens
@@ -97,7 +97,7 @@ class PrefixIndex:
                 blocks[block] = size
                 cache.tokens += size
                 holders[block] = holders.get(block, 0) | bit
-        if prefix.answer is not None:  # now held as what the client made of it
+        if prefix.answer is not None:  # now held in the form that the client sent back
             self._forget(cache, bit, answer_hash(hashes[prefix.answer[0] - 1]))
         while cache.tokens > cache.capacity_tokens:
             block, size = blocks.popitem(last=False)
@@ -130,8 +130,8 @@ class PrefixIndex:
 
 
 def _fill(cached: list[int], slots: int, tokens: int) -> None:
-    """Sets what is cached in these slots, given as bits."""
-    if 4 * slots.bit_count() > slots.bit_length():  # faster than to look for each
+    """Sets the cached tokens of these slots, given as bits."""
+    if 4 * slots.bit_count() > slots.bit_length():  # faster than finding each bit
         for slot, bit in enumerate(bin(slots)[:1:-1]):
             if bit == "1":
                 cached[slot] = tokens

@@ -1,4 +1,5 @@
-"""The parts of a prompt in the order in which the engine sees them, from a request's body."""
+"""Extracts the parts of a prompt from a request's body, in the order in which the engine sees
+them."""
 
 import json
 from array import array
@@ -10,7 +11,7 @@ import msgspec
 
 
 class Kind(IntEnum):
-    """What a part is. Equal text of two kinds is different tokens."""
+    """The kind of a part. Equal text of two kinds is tokenized differently."""
 
     TEXT = 1
     TOKEN_IDS = 2
@@ -23,7 +24,7 @@ class Kind(IntEnum):
 
 
 Part = tuple[Kind, str | bytes]
-"""TOKEN_IDS have four bytes each; of an IMAGE, its URL or its data in base64."""
+"""TOKEN_IDS have four bytes per id; an IMAGE is its URL or its data in base64."""
 
 _ROLES = {
     "system": Kind.SYSTEM,
@@ -39,12 +40,12 @@ _ROLES = {
 
 
 def prompt_parts(endpoint: str, body: dict[str, Any], tools_first: bool) -> list[Part]:
-    """The parts of the prompt that `body`, sent to the path `endpoint`, asks for; none where it
-    asks for none. What is no valid request is read as far as it goes: the engine will refuse it.
+    """Returns the parts of the prompt in a `body` sent to the path `endpoint`; none for endpoints
+    without a prompt. An invalid request is read as far as possible, as the engine will reject it.
 
-    `tools_first`: tools stand before the first message of the user (tokenizer v13), else before
-    the last one. A conversation with tools then shares no more with its next turn than what comes
-    before that message: there, as in the engine.
+    With `tools_first` tools stand before the first user message (tokenizer v13), else before the
+    last one. A conversation with tools then shares with its next turn only what comes before that
+    message, as in the engine.
     """
     parts: list[Part] = []
     with suppress(RecursionError):
@@ -76,7 +77,7 @@ def _prompt(parts: list[Part], endpoint: str, body: dict[str, Any], tools_first:
 
 
 def _completion(parts: list[Part], prompt: Any) -> None:
-    """A text, the ids of its tokens, or a list of either."""
+    """Adds a text, the ids of its tokens, or a list of either."""
     if type(prompt) is str:
         parts.append((Kind.TEXT, prompt))
     elif type(prompt) is list and prompt:
@@ -100,7 +101,7 @@ def _is_of_user(turn: Any) -> bool:
     if type(turn) is not dict or turn.get("role") != "user":
         return False
     content = turn.get("content")
-    # Anthropic's API has the results of tools in the user's turns.
+    # In Anthropic's API user turns carry the results of tools.
     return type(content) is not list or not all(
         type(part) is dict and part.get("type") == "tool_result" for part in content
     )
@@ -153,5 +154,5 @@ def _image(part: dict[str, Any]) -> str | None:
 def _encoded(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # half a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return json.dumps(value).encode()

@@ -1,24 +1,24 @@
-"""How fast a replica works, as learnt from what the router sees of it."""
+"""The speed of a replica, as learnt from the times that the router observes."""
 
 _DECAY = 0.97
 """Factor on an observation's weight for each later one: about the last 30 count."""
 
 _OUTLIER = 3.0
-"""An observation counts as at most this many times what was expected, and at least 1/3 of it: a
-stall moves little, a wrong first guess is still put right within some tens."""
+"""An observation counts as at most this many times the expected value, and at least 1/3 of it: a
+stall changes little, and a wrong first guess is still corrected within some tens."""
 
 _LEAST_SCALE = 0.01
 
 _TOGETHER = 0.1
 _TO_FIRST_GUESS = 0.01
-"""Weights, in observations, of the prior that the two scales are equal, and that they are 1."""
+"""Weights, in observations, of the priors that the two scales are equal, and that they are 1."""
 
 
 class _Regression:
-    """A regression `fixed + each * x`, in ms, with the least squares of relative errors.
+    """A regression `fixed + each * x`, in ms, that minimises the squares of relative errors.
 
-    Both terms are learnt as multiples of their first guesses. What the observations cannot tell
-    apart, as when all have the same x, moves both alike.
+    Both terms are learnt as multiples of their first guesses. Where the observations cannot
+    separate them, as when all have the same x, both change alike.
     """
 
     __slots__ = ("_each0", "_fixed0", "_uu", "_uv", "_uy", "_vv", "_vy", "each", "fixed")
@@ -43,7 +43,7 @@ class _Regression:
         self._vv = _DECAY * self._vv + v * v
         self._uy = _DECAY * self._uy + u * y
         self._vy = _DECAY * self._vy + v * y
-        # Normal equations of the two scales, with these pulled together and, weakly, to 1.
+        # Normal equations of the two scales, pulled towards each other and, weakly, to 1.
         unit = (guess / expected) ** 2
         together, to_one = _TOGETHER * unit, _TO_FIRST_GUESS * unit
         a = self._uu + together + to_one
@@ -60,8 +60,8 @@ class Rates:
     the context that it reads.
 
     The first guesses are for a 24B model in BF16 on one H100: 11,000 tokens/s at 50 % of its
-    FLOP/s; a step reads 46 GB of weights, and 160 KiB of KV cache for each token of context, at
-    80 % of its memory bandwidth. All must be above 0.
+    FLOP/s; a step reads 46 GB of weights, and 160 KiB of KV cache for each token of context, at 80
+    % of its memory bandwidth. All must be above 0.
     """
 
     __slots__ = ("_prefill", "_step", "prefill_ms_per_token", "step_ms_per_context_token")
@@ -80,7 +80,7 @@ class Rates:
 
     @property
     def prefill_is_learnt(self) -> bool:
-        """Whether the prefill rate was observed, and is not only guessed."""
+        """Whether the prefill rate was observed, rather than guessed."""
         return self._prefill.observed
 
     @property
@@ -93,19 +93,17 @@ class Rates:
         return self._prefill.fixed
 
     def first_token_ms(self, tokens: float) -> float:
-        """The time from sending a request to its first token, in ms. `tokens` are the uncached ones
-        to read before it: its own, and those of requests ahead of it.
-        """
+        """Returns the time from sending a request to its first token, in ms. `tokens` are the
+        uncached ones to prefill before it: its own, and those of requests ahead of it."""
         return self._prefill.fixed + self._prefill.each * tokens
 
     def step_ms(self, context_tokens: float) -> float:
-        """The time of a decode step, without prefill, of sequences that hold `context_tokens`
-        together.
-        """
+        """Returns the time of a decode step, without prefill, of sequences that hold
+        `context_tokens` together."""
         return self._step.fixed + self._step.each * context_tokens
 
     def context_tokens(self, step_ms: float) -> float:
-        """The tokens that sequences hold together when a step takes `step_ms`."""
+        """Returns the tokens that sequences hold together when a step takes `step_ms`."""
         return (step_ms - self._step.fixed) / self._step.each
 
     def observe_first_token(self, tokens: float, ms: float) -> None:

@@ -1,4 +1,4 @@
-"""What a request asks of a replica."""
+"""The work that a request asks of a replica."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from serving.placement.prefix import Prefix
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request before it is placed. `prompt_tokens` is `prefix.tokens` unless something better is
+    """A request before it is placed. `prompt_tokens` is `prefix.tokens` unless a better value is
     known."""
 
     prefix: Prefix
@@ -15,6 +15,6 @@ class Work:
     output_tokens: int
     """Expected length of the answer, not the client's limit."""
     session: str | None = None
-    """An id that the client chose; only policies that go by sessions look at it."""
+    """An id that the client chose; only session policies use it."""
     streamed: bool = True
     """Whether the first token will be seen."""

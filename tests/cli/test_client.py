@@ -29,7 +29,7 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
     result = CliRunner().invoke(app, ["status", "--url", url], catch_exceptions=False)
     assert result.exit_code == 2
     assert result.stderr == (
-        f"mistral-serve: --url must be an address as http://127.0.0.1:8000 is, not {url!r}\n"
+        f"mistral-serve: --url must be an address such as http://127.0.0.1:8000, not {url!r}\n"
     )
 
 

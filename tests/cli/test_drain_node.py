@@ -112,7 +112,7 @@ def test_it_ends_when_the_last_replica_has(pod: Pod, head: Head) -> None:
     assert code == 0, log
     assert head.drained == [("aa11", "the pod is being deleted")]
     assert "waiting for mistral:Engine-tiny, mistral:Router" in log
-    assert log.endswith("no replica is left\n")
+    assert log.endswith("no replicas are left\n")
     assert all(replica.wait(10) is not None for replica in replicas)
 
 
@@ -120,7 +120,7 @@ def test_a_head_that_is_just_restarting_is_asked_again(pod: Pod, head: Head) -> 
     pod.run_raylet()
     head.is_away = 3
     code, log = run("--within-s", "60")
-    assert code == 0 and "no replica is left" in log
+    assert code == 0 and "no replicas are left" in log
     assert len(head.drained) == 1
 
 
@@ -143,8 +143,8 @@ def test_what_ray_refuses_is_not_waited_for(
     pod.run_raylet()
     pod.run_replica("Router")
     code, log = run("--within-s", "60")
-    assert code == 0 and "does not drain the node: the node is dead" in log
-    assert "end now" in log
+    assert code == 0 and "refuses to drain the node: the node is dead" in log
+    assert "stop now" in log
 
 
 def test_it_does_not_outlast_its_time(
@@ -154,7 +154,7 @@ def test_it_does_not_outlast_its_time(
     monkeypatch.setattr(head, "drain_node", lambda *_: (True, ""))
     pod.run_replica("Engine-tiny")
     code, log = run("--within-s", "1")
-    assert code == 0 and log.endswith("the time is over\n")
+    assert code == 0 and log.endswith("the time is up\n")
 
 
 def test_a_head_waits_for_the_nodes_that_drain(pod: Pod, head: Head) -> None:
@@ -169,4 +169,7 @@ def test_a_head_waits_for_the_nodes_that_drain(pod: Pod, head: Head) -> None:
 
 def test_a_machine_without_ray_is_one_line(pod: Pod, head: Head) -> None:
     code, log = run("--within-s", "60")
-    assert code == 1 and log == "mistral-serve: no Ray node runs here: there is nothing to drain.\n"
+    assert (
+        code == 1
+        and log == "mistral-serve: no Ray node runs on this machine: there is nothing to drain.\n"
+    )

@@ -40,7 +40,7 @@ def test_what_is_another_service_is_told(status: Status, body: str) -> None:
     result = status(body.encode())
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith(f"mistral-serve: what answers at {URL} is no service of")
+    assert result.stderr.startswith(f"mistral-serve: the server at {URL} is not a")
     assert result.stderr.count("\n") == 1
 
 

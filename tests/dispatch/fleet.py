@@ -1,5 +1,5 @@
-"""A fleet in simulated time: replicas whose decode steps take longer the more sequences they run,
-behind dispatchers, and clients that come back when they are told to."""
+"""A fleet in simulated time: replicas whose decode steps slow down with the number of sequences,
+behind dispatchers, and clients that retry when told to."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from serving.dispatch import (
 from serving.placement import Capacity, Prefix, ReplicaLoad, Work
 
 CAPACITY = Capacity(kv_cache_tokens=145_000, max_num_seqs=64)
-"""What a 24B model in bf16 has on one GPU of 80 GB."""
+"""The capacity of a 24B model in bf16 on one GPU of 80 GB."""
 STEP_S = 0.0187
 STEP_PER_SEQUENCE_S = 0.00012
 PREFILL_TOKENS_PER_S = 11_000
@@ -46,7 +46,7 @@ class Job:
     key: int = 0
     router: int = 0
     pick_router: Callable[[], int] | None = None
-    """For each try."""
+    """Returns the router for each try."""
     rejections: list[tuple[float, Rejection]] = field(default_factory=list)
     placed_at_s: float | None = None
     done_at_s: float | None = None
@@ -58,7 +58,8 @@ class Job:
 
 
 class SimulatedReplica:
-    """All sequences advance by one token a step; a prefill halts the others."""
+    """A replica in which all sequences advance by one token per step; a prefill halts the
+    others."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -100,7 +101,7 @@ class SimulatedReplica:
 
 
 class Simulation:
-    """Events in order of time; nothing else moves the clock."""
+    """Runs events in order of time; nothing else moves the clock."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class Simulation:
         self.dispatcher = self.dispatchers[0]
         self.add_replicas(replicas)
         self.done: list[Job] = []
-        self.given_up: list[Job] = []
+        self.abandoned: list[Job] = []
         self._jobs: dict[Reservation, Job] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._scheduled = 0
@@ -147,7 +148,8 @@ class Simulation:
             dispatcher.update(dict.fromkeys(self.replicas, CAPACITY), self.now_s)
 
     def share(self, until_s: float) -> None:
-        """The routers publish to each other without delay, their demands one after the other."""
+        """Lets the routers publish to each other without delay, their demands one after the
+        other."""
 
         def publish(publisher: Dispatcher, message: Message) -> None:
             for other in self.dispatchers:
@@ -176,7 +178,7 @@ class Simulation:
     def _rejected(self, job: Job, rejection: Rejection) -> None:
         job.rejections.append((self.now_s, rejection))
         if rejection.retry_after_s is None or not job.returns:
-            self.given_up.append(job)
+            self.abandoned.append(job)
         else:
             self.at(self.now_s + rejection.retry_after_s, lambda: self._try(job))
 

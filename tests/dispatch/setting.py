@@ -10,7 +10,7 @@ CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=10)
 STARTUP_S = 60
 
 Choice = Callable[[list[str], float], str]
-"""The one of these replicas that a request prefers at this time."""
+"""Returns the one of these replicas that a request prefers at this time."""
 
 
 def work(kv_tokens: int, session: str | None = None) -> Work:
@@ -18,8 +18,8 @@ def work(kv_tokens: int, session: str | None = None) -> Work:
 
 
 class Chosen:
-    """A placement policy that has each request chosen for by the test: else the first replica of
-    those whose batch is not full."""
+    """A placement policy whose choices the test makes; by default the first replica whose batch is
+    not full."""
 
     def __init__(self) -> None:
         self.choices: dict[str | None, Choice] = {}
@@ -46,7 +46,7 @@ class Setting:
         waits_for_choice: bool = False,
         service_s: float = 1e-9,
     ) -> None:
-        """`service_s`: what a replica needs for the prompt of a request of 100 tokens."""
+        """`service_s` is a replica's prefill time for a request of 100 tokens."""
         self.now_s = 0.0
         self.policy = Chosen()
         self.dispatcher = Dispatcher(
@@ -60,7 +60,7 @@ class Setting:
         self.ids = [f"replica-{i}" for i in range(replicas)]
         self.update(self.ids)
         self.expired: list[Reservation] = []
-        """Those that were rejected after they had waited, by the last `place`."""
+        """Requests rejected after waiting, at the last `place`."""
 
     def update(self, replica_ids: Sequence[str], ejected: Sequence[str] = ()) -> None:
         self.dispatcher.update(dict.fromkeys(replica_ids, CAPACITY), self.now_s, ejected)
@@ -69,12 +69,12 @@ class Setting:
         return self.dispatcher.fleet.loads[self.ids[replica]]
 
     def book(self, replica: int, kv_tokens: int) -> None:
-        """Another router places a request there."""
+        """Books a request of another router."""
         placed: list[Message] = [Placed(replica, self.ids[replica], [], [], None, kv_tokens, 0, 0)]
         self.dispatcher.receive("other", placed, self.now_s)
 
     def unbook(self, replica: int) -> None:
-        """The request of the other router ends."""
+        """Ends the request of the other router."""
         self.dispatcher.receive("other", [Released(replica)], self.now_s)
 
     def submit(
@@ -98,7 +98,7 @@ class Setting:
         return outcome
 
     def place(self) -> list[Reservation]:
-        """Those that were placed since the last time; the others have `expired`."""
+        """Returns the requests placed since the last call; rejected ones are in `expired`."""
         changed = self.dispatcher.poll(self.now_s)
         self.expired = [one for one in changed if one.state is State.REJECTED]
         return [one for one in changed if one.state is State.PLACED]
@@ -114,7 +114,7 @@ class Setting:
 
 
 def churn(setting: Setting, running: list[Reservation]) -> list[Reservation]:
-    """The one that runs longest ends, and a small one comes."""
+    """Ends the longest running request, and submits a small one."""
     setting.offer(100)
     placed = setting.end(running.pop(0))
     running += placed

@@ -90,7 +90,7 @@ def test_one_that_a_replica_was_held_for_stands_first_when_that_is_gone() -> Non
     assert large not in setting.place()
 
 
-def test_a_waiting_client_that_leaves_frees_its_place() -> None:
+def test_a_waiting_client_that_leaves_frees_its_reservation() -> None:
     setting = Setting(max_waiting=3)
     running = setting.fill()
     first, middle, last = (setting.offer() for _ in range(3))
@@ -102,7 +102,7 @@ def test_a_waiting_client_that_leaves_frees_its_place() -> None:
     assert setting.end(running[1]) == [newest]
 
 
-def test_a_large_one_that_leaves_gives_up_the_replica_held_for_it() -> None:
+def test_a_large_one_that_leaves_releases_the_replica_held_for_it() -> None:
     setting = Setting(max_wait_s=10_000)
     running = setting.fill(10)
     large = setting.offer(900)
@@ -145,10 +145,10 @@ def test_a_queue_that_would_be_too_slow_rejects_before_it_is_full() -> None:
     assert taken == 15  # three quarters of the longest wait
     assert outcome.reason == "wait_too_long"
     assert outcome.wait_s == pytest.approx(16)
-    assert outcome.retry_after_s == 12  # to stand in the queue for a quarter of the wait
+    assert outcome.retry_after_s == 12  # waits in the queue for a quarter of the longest wait
 
 
-def test_in_a_full_queue_the_last_makes_place_for_a_higher_priority() -> None:
+def test_in_a_full_queue_the_last_is_displaced_by_a_higher_priority() -> None:
     setting = Setting(max_waiting=2)
     setting.fill()
     first, last = setting.offer(priority=3), setting.offer(priority=3)
@@ -176,7 +176,7 @@ def test_nobody_waits_longer_than_the_bound() -> None:
     assert setting.dispatcher.next_due_s() is None
 
 
-def test_a_deadline_that_cannot_be_met_is_told_at_once_with_the_estimate() -> None:
+def test_a_deadline_that_cannot_be_met_is_rejected_at_once_with_the_estimate() -> None:
     setting = Setting()
     setting.fill()
     for _ in range(9):
@@ -202,7 +202,7 @@ def test_a_deadline_too_short_for_any_wait_has_no_time_to_come_back() -> None:
     assert (rejection.reason, rejection.retry_after_s) == ("deadline_too_short", None)
 
 
-def test_a_deadline_that_passes_in_the_queue_is_told_then() -> None:
+def test_a_deadline_that_passes_in_the_queue_is_rejected_then() -> None:
     setting = Setting(service_s=2)
     setting.fill()
     reservation = setting.offer(timeout_s=10)
@@ -230,7 +230,7 @@ def test_without_a_replica_requests_wait_for_the_first() -> None:
     assert setting.place() == reservations
 
 
-def test_without_a_replica_the_bounds_hold_and_the_start_up_is_told() -> None:
+def test_without_a_replica_the_bounds_hold_and_the_start_up_counts() -> None:
     setting = Setting(0, max_waiting=2)
     setting.now_s = 20
     setting.offer(), setting.offer()
@@ -242,7 +242,7 @@ def test_without_a_replica_the_bounds_hold_and_the_start_up_is_told() -> None:
     assert [one.rejection and one.rejection.reason for one in setting.expired] == ["no_replica"] * 2
 
 
-def test_a_deadline_before_the_start_up_is_told_at_once() -> None:
+def test_a_deadline_before_the_start_up_is_rejected_at_once() -> None:
     rejection = Setting(0).rejected(timeout_s=30)
     assert rejection.reason == "no_replica"
     assert rejection.wait_s >= STARTUP_S
@@ -263,7 +263,8 @@ def test_when_the_last_replica_goes_the_start_up_begins_anew() -> None:
 
 
 def overloaded(max_wait_s: float = 20) -> tuple[Setting, list[Reservation], Rejection]:
-    """A full replica, a full queue, and one that was told to come back."""
+    """Returns a full replica with a full queue, what runs on it, and the rejection of one more
+    request."""
     setting = Setting(max_waiting=10_000, max_wait_s=max_wait_s)
     running = setting.fill()
     while isinstance(outcome := setting.submit(100, key=1), Reservation):
@@ -271,7 +272,7 @@ def overloaded(max_wait_s: float = 20) -> tuple[Setting, list[Reservation], Reje
     return setting, running, outcome
 
 
-def test_who_comes_back_when_told_is_let_in_where_a_new_one_is_not() -> None:
+def test_a_timely_retry_is_admitted_where_a_new_request_is_not() -> None:
     setting, running, rejection = overloaded()
     for _ in range(200):
         setting.rejected(key=None)
@@ -283,7 +284,7 @@ def test_who_comes_back_when_told_is_let_in_where_a_new_one_is_not() -> None:
     setting.offer(key=1)
 
 
-def test_who_comes_back_too_early_is_told_the_same_time() -> None:
+def test_a_retry_that_comes_too_early_gets_the_same_time() -> None:
     setting, _, rejection = overloaded()
     assert rejection.retry_after_s is not None
     setting.now_s = 5
@@ -292,7 +293,7 @@ def test_who_comes_back_too_early_is_told_the_same_time() -> None:
     assert len(setting.dispatcher._admission.retries) == 1
 
 
-def test_those_rejected_are_told_later_and_later_times() -> None:
+def test_each_rejection_has_a_later_retry_time() -> None:
     """Each takes a tenth of a replica, which is a second by the first guess."""
     setting, _, _ = overloaded(max_wait_s=20)
     times = [setting.rejected(key=key).retry_after_s or 0 for key in range(2, 102)]
@@ -300,19 +301,19 @@ def test_those_rejected_are_told_later_and_later_times() -> None:
     assert times[-1] - times[20] == pytest.approx(79, abs=1)
 
 
-def test_what_stands_idle_is_given_to_anyone_whatever_was_promised() -> None:
+def test_idle_capacity_is_given_to_anyone_whatever_retry_reservations_there_are() -> None:
     setting, running, _ = overloaded()
     for key in range(2, 100):
         setting.rejected(key=key)
     placed = running
-    while placed:  # all end, and nobody comes back
+    while placed:  # all end, and none comes back
         placed = [reservation for end in placed for reservation in setting.end(end)]
     reservation = setting.offer()
     assert setting.place() == [reservation]
 
 
 def test_low_priorities_wait_for_what_the_high_ones_leave() -> None:
-    """High ones take half of the capacity, so that the low ones' queue is served half as fast."""
+    """High priorities take half of the capacity, so that the low ones are served half as fast."""
     setting = Setting(max_waiting=10_000, max_wait_s=1000)
     running = setting.fill()
     for second in range(1, 200):
@@ -332,7 +333,7 @@ def test_low_priorities_wait_for_what_the_high_ones_leave() -> None:
 
 
 def with_quota(setting: Setting, *kv_tokens: int) -> list[Reservation]:
-    """Requests that waited when the router's quota became 0.55 of a replica, and now may go on."""
+    """Returns requests that waited, and may now be placed within a quota of 0.55 of a replica."""
     for replica in range(2):
         setting.book(replica, 1000)
     reservations = [setting.offer(tokens) for tokens in kv_tokens]

@@ -8,7 +8,7 @@ from tests.dispatch.setting import work
 
 CAPACITY = Capacity(kv_cache_tokens=1000, max_num_seqs=4)
 RATES = Rates(step_ms=10, step_ms_per_context_token=0.01)
-"""10 ms a step and 1 ms more for each 100 tokens of context."""
+"""Rates of 10 ms per step and 1 ms more for each 100 tokens of context."""
 
 
 def replica(kv_tokens: int = 0, requests: int = 0) -> ReplicaLoad:

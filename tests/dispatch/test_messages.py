@@ -1,4 +1,4 @@
-"""Dispatchers that tell each other what they book, as bytes."""
+"""Dispatchers that publish their bookings to each other, encoded as bytes."""
 
 import random
 from collections.abc import Callable
@@ -33,7 +33,8 @@ def cached_tokens(router: Dispatcher, prompt: Work, replica_id: str) -> int:
 
 
 def known(router: Dispatcher) -> list[tuple[object, ...]]:
-    """What decides: all of the ledger, and the index for some prompts."""
+    """Returns the state that decisions depend on: the whole ledger, and the index for some
+    prompts."""
     prompts = [work(i, i + 1, i + 2) for i in range(0, 60, 3)]
     cached = [cached_tokens(router, p, replica_id) for p in prompts for replica_id in REPLICAS]
     ledger = [
@@ -47,7 +48,7 @@ def requests(router: Dispatcher) -> int:
     return sum(load.requests for load in router.fleet.loads.values())
 
 
-def test_routers_that_tell_each_other_know_the_same() -> None:
+def test_routers_that_publish_to_each_other_know_the_same() -> None:
     rng = random.Random(4)
     routers = {"one": dispatcher(), "two": dispatcher()}
     now_s = 0.0
@@ -83,7 +84,7 @@ def test_routers_that_tell_each_other_know_the_same() -> None:
         assert all(load.requests == load.kv_tokens == 0 for load in router.fleet.loads.values())
 
 
-def test_a_router_that_comes_late_is_told_what_is_unfinished() -> None:
+def test_a_late_router_receives_what_is_unfinished() -> None:
     one, late = dispatcher(), dispatcher()
     first, second, over = place(one, 1, 2), place(one, 7), place(one, 9)
     one.first_token(first, 0.1)
@@ -104,7 +105,7 @@ def test_a_router_that_goes_takes_its_requests_along() -> None:
     assert requests(router) == 6
     router.forget("other", 1.0)
     assert requests(router) == 1
-    router.forget("never heard of", 1.0)
+    router.forget("unknown", 1.0)
 
 
 def test_messages_about_what_is_not_known_are_ignored() -> None:
@@ -115,11 +116,11 @@ def test_messages_about_what_is_not_known_are_ignored() -> None:
 
 
 def test_the_demand_is_what_requests_hold_and_wait_for() -> None:
-    router, told = dispatcher(), list[Message]()
-    router.publish = told.append
+    router, messages = dispatcher(), list[Message]()
+    router.publish = messages.append
     place(router, 1)
     router.update({}, 0.0)
     router.submit(Request(work(1, 2)), 0.0)
-    told.clear()
+    messages.clear()
     router.publish_demand(0.0)
-    assert [(one.booked, one.waiting) for one in told] == [(1 / 256, 1 / 256)]  # type: ignore[union-attr]
+    assert [(one.booked, one.waiting) for one in messages] == [(1 / 256, 1 / 256)]  # type: ignore[union-attr]

@@ -10,14 +10,15 @@ from tests.dispatch.fleet import Job, Simulation
 REPLICAS = 4
 OVERLOAD_S = 120
 WARM_S = 30
-"""Until a fleet that starts empty is full, and the first have left it."""
+"""Time until a fleet that starts empty is full and the first requests have left."""
 PEAK_PER_S = 17.0
-"""What this fleet completes when it is full; test_goodput checks it."""
+"""The rate at which this fleet completes requests when full; test_goodput checks it."""
 NEVER = 1e9
 
 
 def jobs(per_s: float, seed: int = 1, *, spread: float = 0.8) -> list[Job]:
-    """Arrivals at random, prompts around 1,000 tokens and answers around 200, log-normal."""
+    """Returns random arrivals with log-normal prompts around 1,000 tokens and answers around
+    200."""
     rng = random.Random(seed)
     at_s, made = 0.0, []
     while (at_s := at_s + rng.expovariate(per_s)) < OVERLOAD_S:
@@ -36,13 +37,13 @@ def run(arrivals: Sequence[Job], until_s: float = NEVER, replicas: int = REPLICA
 
 
 def goodput(simulation: Simulation) -> float:
-    """Requests completed per second of the overload."""
+    """Returns the requests completed per second of the overload."""
     done = [job for job in simulation.done if WARM_S <= (job.done_at_s or 0) < OVERLOAD_S]
     return len(done) / (OVERLOAD_S - WARM_S)
 
 
 def served_after(job: Job) -> float:
-    """From the first rejection to the place on a replica, as a multiple of what it was told."""
+    """Returns the time from the first rejection to the placement, relative to the Retry-After."""
     rejected_at_s, rejection = job.rejections[0]
     assert job.placed_at_s is not None and rejection.retry_after_s is not None
     return (job.placed_at_s - rejected_at_s) / rejection.retry_after_s
@@ -75,7 +76,8 @@ def test_each_retry_after_is_honest_within_a_factor_of_two(load: float) -> None:
 
 
 def test_nobody_is_sent_away_for_longer_than_the_work_before_it_takes() -> None:
-    """Requests of one size, beside a queue without bounds, where each waits for just that."""
+    """Requests of one size, compared with an unbounded queue in which each waits for exactly that
+    work."""
     arrivals, unbounded = ([Job(1000, 300, n / 40) for n in range(40 * 120)] for _ in range(2))
     run(arrivals)
     simulation = Simulation(REPLICAS, max_waiting=10**9, max_wait_s=NEVER)
@@ -98,7 +100,7 @@ def test_clients_that_never_come_back_cost_no_goodput() -> None:
     assert goodput(run(arrivals, OVERLOAD_S)) >= 0.95 * PEAK_PER_S
 
 
-def test_those_who_come_back_are_told_the_truth_though_half_do_not() -> None:
+def test_retry_times_hold_though_half_of_the_clients_never_come_back() -> None:
     arrivals = jobs(3 * PEAK_PER_S)
     for job in arrivals[::2]:
         job.returns = False
@@ -127,7 +129,7 @@ def test_high_priorities_do_not_notice_an_overload_of_low_ones() -> None:
         job.priority = 9
     run([*low, *high])
     assert not any(job.rejections for job in high)
-    # Before, the first have yet to leave the replicas.
+    # Before, the first requests are still on the replicas.
     late = [job for job in high if job.arrived_at_s > WARM_S]
     waits_s = sorted((job.placed_at_s or 0) - job.arrived_at_s for job in late)
     assert waits_s[len(waits_s) * 99 // 100] < 2
@@ -150,7 +152,7 @@ def test_replicas_that_come_up_in_an_overload_are_used_at_once() -> None:
 
 
 def test_four_routers_share_the_fleet_and_redeem_each_others_retry_reservations() -> None:
-    """Clients come back to any of them."""
+    """Clients retry at any of the routers."""
     arrivals = jobs(3 * PEAK_PER_S)
     rng = random.Random(7)
     simulation = Simulation(REPLICAS, routers=4)

@@ -33,5 +33,5 @@ def test_all_routers_come_to_the_same_quotas() -> None:
 
 
 def test_where_requests_share_memory_more_of_them_fit() -> None:
-    """Six replicas' worth of requests take but two."""
+    """Six replicas' worth of requests take only two."""
     assert quotas([demand(3, 9), demand(3, 9)], 4, 2.0)[0] == pytest.approx(4 * 3 / 2)

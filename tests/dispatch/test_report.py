@@ -1,4 +1,4 @@
-"""What a router reports of a model, for the number of its replicas."""
+"""What a router reports about a model, for autoscaling."""
 
 from functools import partial
 

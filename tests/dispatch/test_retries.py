@@ -63,13 +63,13 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(issued(*(retry(key) for key in range(1000)))) == 100
 
 
-def test_the_other_routers_are_told_in_times_from_now_on() -> None:
-    told: list[RetryMessage] = []
-    retries = RetryReservations(told.append)
+def test_times_are_published_relative_to_now() -> None:
+    messages: list[RetryMessage] = []
+    retries = RetryReservations(messages.append)
     entry = retry(1, retry_at_s=10)
     retries.issue(entry, 4)
     retries.redeem(entry)
-    assert told == [RetryIssued(1, 5, 6, 16), RetryRedeemed(1)]
+    assert messages == [RetryIssued(1, 5, 6, 16), RetryRedeemed(1)]
 
 
 def test_what_another_router_issued_is_known_but_not_expected_here() -> None:

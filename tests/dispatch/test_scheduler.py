@@ -10,7 +10,7 @@ def full(replicas: int, max_wait_s: float = 30) -> tuple[Setting, list[Reservati
 
 
 def prefers(number: int) -> Choice:
-    """Placement prefers this one as long as it is up, else the first."""
+    """Returns a placement that prefers this replica while it is up, else the first."""
     preferred = f"replica-{number}"
     return lambda ids, now_s: preferred if preferred in ids else ids[0]
 

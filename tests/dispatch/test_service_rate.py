@@ -6,7 +6,7 @@ from serving.dispatch.service_rate import ServiceRate
 def run(
     rate: ServiceRate, *, share: float, residence_time_s: float, at_once: int, until_s: float
 ) -> None:
-    """`at_once` requests are there all the time; each is replaced as it leaves."""
+    """Keeps `at_once` requests running; each is replaced as it ends."""
     ends = [residence_time_s * (i + 1) / at_once for i in range(at_once)]
     for _ in ends:
         rate.book(share, 0)
@@ -57,7 +57,7 @@ def test_it_follows_the_number_of_replicas_at_once() -> None:
 
 
 def test_a_burst_of_ends_is_no_higher_rate() -> None:
-    """Those that leave together came together."""
+    """Requests that end together also began together."""
     rate = ServiceRate(0, 10)
     rate.is_full = True
     for batch in range(12):

@@ -1,4 +1,4 @@
-"""Two hundred and thirty texts that repeat themselves as good answers do."""
+"""Two hundred and thirty texts that repeat themselves as valid answers do."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,7 +12,7 @@ _COUNTS = (5, 20, 30, 50, 100)
 
 
 def texts() -> dict[str, str]:
-    """The texts by a name that says what they are, always the same."""
+    """Returns the texts by descriptive names; always the same ones."""
     return {
         f"{kind} {i}": text
         for kind, of_kind in _KINDS.items()
@@ -109,7 +109,7 @@ def _songs_of_one_word() -> Iterator[str]:
 
 def _lines_written_out() -> Iterator[str]:
     for count in (5, 10, 15, 20, 23):
-        yield "I will not talk in class.\n" * count  # a short line: the 24th is cut
+        yield "I will not talk in class.\n" * count  # a short line, stopped at its 24th repeat
     for count in _COUNTS:
         yield "All work and no play makes Jack a dull boy.\n" * count
 

@@ -33,7 +33,7 @@ UNAUTHORIZED = [
 
 @dataclass
 class Engine:
-    """An application behind the middleware. A request to /slow is answered once `finish` is set."""
+    """An application behind the middleware. Requests to /slow are answered once `finish` is set."""
 
     dead: bool = False
     dies_of_bugs: bool = False
@@ -82,7 +82,7 @@ class Engine:
         return await self.http.get(path, headers=AUTHORIZED)
 
     async def begin(self, path: str = "/slow") -> asyncio.Task[httpx.Response]:
-        """A request that is inside, and stays there until `finish`."""
+        """Begins a request that stays in the application until `finish`."""
         inside = self.access.in_flight
         answer = asyncio.create_task(self.get(path))
         await eventually(lambda: self.access.in_flight == inside + 1)
@@ -131,7 +131,9 @@ async def test_a_stranger_learns_not_even_that_the_engine_is_dead_or_draining(
     assert (await engine.http.get("/")).status_code == 401
 
 
-async def test_metrics_are_told_at_all_times_to_whoever_can_reach_the_port(engine: Engine) -> None:
+async def test_metrics_are_served_at_all_times_to_whoever_can_reach_the_port(
+    engine: Engine,
+) -> None:
     async def scraped() -> int:
         return (await engine.http.get("/metrics")).status_code
 
@@ -167,7 +169,7 @@ async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
         assert await drained == 0
 
 
-async def test_a_drain_gives_up_in_time_and_counts_what_is_left(engine: Engine) -> None:
+async def test_a_drain_ends_at_its_timeout_and_counts_what_is_left(engine: Engine) -> None:
     answers = [await engine.begin(), await engine.begin()]
     assert await engine.access.drain(timeout_s=0.01) == 2
     engine.finish.set()
@@ -292,7 +294,7 @@ async def test_a_stream_that_has_not_begun_when_the_engine_dies_may_be_sent_else
 
 
 async def test_what_is_no_request_passes() -> None:
-    """The application's own startup, which brings no token."""
+    """The application's own startup event, which has no token."""
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an engine asks of Ray Serve."""
+"""An engine's options for Ray Serve."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -42,7 +42,7 @@ def test_serve_waits_longer_than_the_drain() -> None:
 def stopping(
     drain: Callable[[float], Awaitable[int]], check_health: Callable[[], Awaitable[None]]
 ) -> Any:
-    """An engine replica of which no more is needed to stop it."""
+    """Returns an engine replica with only the parts that stopping needs."""
 
     async def close() -> None:
         pass

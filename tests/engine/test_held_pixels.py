@@ -1,4 +1,4 @@
-"""How many pixels are held decoded at a time."""
+"""The limits on the pixels of decoded images."""
 
 import asyncio
 
@@ -95,7 +95,7 @@ async def test_requests_that_each_hold_a_part_do_not_wait_for_each_other() -> No
     assert [request.taken for request in requests] == [20, 20, 20]
 
 
-async def test_a_request_that_is_given_up_while_it_waits_leaves_nothing() -> None:
+async def test_a_request_aborted_while_it_waits_leaves_nothing() -> None:
     held = HeldPixels(20)
     first, second = Request(held, 20), Request(held, 20)
     await settled()

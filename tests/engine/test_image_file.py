@@ -1,4 +1,4 @@
-"""What is an image, by its bytes."""
+"""The validation of image files by their bytes."""
 
 import io
 import struct

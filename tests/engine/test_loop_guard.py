@@ -1,4 +1,4 @@
-"""What is a loop, on the full-size tokenizer's tokens, and what only repeats itself."""
+"""Loops and mere repetition, told apart on the full-size tokenizer's tokens."""
 
 import random
 from importlib.resources import files
@@ -25,7 +25,7 @@ def tekken() -> Tekkenizer:
 
 
 def stopped_at(tekken: Tekkenizer, token_ids: list[int]) -> int | None:
-    """After how many tokens the answer is a loop, by the default guard."""
+    """Returns the number of tokens after which the default guard finds a loop."""
     detector = LoopDetector(LoopGuard(), lambda token_id: tekken.decode([token_id]))
     return next((n for n, t in enumerate(token_ids, 1) if detector.add([t])), None)
 
@@ -129,7 +129,7 @@ def guard_of(max_pattern_tokens: int, min_pattern_tokens: int, min_count: int) -
     "guard", [guard_of(5, 2, 3), guard_of(3, 1, 2), guard_of(4, 4, 2), guard_of(12, 3, 4)]
 )
 def test_the_detector_does_what_its_definition_says(guard: LoopGuard) -> None:
-    """Compared with the definition, spelt out, on sequences that are nearly periodic."""
+    """Compares the detector with its definition on nearly periodic sequences."""
 
     def is_loop(ids: list[int]) -> bool:
         for pattern in range(1, guard.max_pattern_tokens + 1):

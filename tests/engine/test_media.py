@@ -1,4 +1,4 @@
-"""Loading the images of requests: what is loaded, what it may cost, what a client is told."""
+"""Loading the images of requests: formats, limits, and messages to clients."""
 
 import asyncio
 import base64

@@ -15,7 +15,7 @@ Behaviour = Callable[[Send], Awaitable[None]]
 
 
 async def answer(behaviour: Behaviour) -> list[Message]:
-    """What is sent of the answer of an engine that behaves so."""
+    """Returns what is sent of the answer of an engine with that behaviour."""
     sent: list[Message] = []
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
@@ -35,8 +35,8 @@ async def answer(behaviour: Behaviour) -> list[Message]:
 
 
 def head_with(tokens: bytes, cached_tokens: bytes) -> Message:
-    told = [(b"x-prompt-tokens", tokens), (b"x-cached-tokens", cached_tokens)]
-    return HEAD | {"headers": [(b"a", b"b"), *told]}
+    counts = [(b"x-prompt-tokens", tokens), (b"x-cached-tokens", cached_tokens)]
+    return HEAD | {"headers": [(b"a", b"b"), *counts]}
 
 
 @pytest.mark.parametrize("cached", [0, 17])
@@ -66,7 +66,7 @@ async def test_the_prompts_of_a_request_are_added_up() -> None:
     assert await answer(engine) == [head_with(b"70", b"7"), END]
 
 
-async def test_what_is_not_known_when_the_answer_begins_is_not_told() -> None:
+async def test_what_is_not_known_when_the_answer_begins_is_not_reported() -> None:
     async def engine(send: Send) -> None:
         note_prompt()
         note_prompt()

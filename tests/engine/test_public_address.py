@@ -1,4 +1,4 @@
-"""Which addresses a request may make this service connect to."""
+"""The addresses that a request may make this service connect to."""
 
 from ipaddress import ip_address
 

@@ -1,4 +1,4 @@
-"""The arguments that vLLM gets."""
+"""The arguments passed to vLLM."""
 
 import pytest
 

@@ -65,9 +65,9 @@ async def test_only_a_constraint_makes_an_error_the_requests(
         assert (await anext(answer)).outputs[0].finish_reason == "error"
 
 
-@pytest.mark.parametrize(("cached", "told"), [(0, b"0"), (17, b"17"), (None, b"0")])
+@pytest.mark.parametrize(("cached", "reported"), [(0, b"0"), (17, b"17"), (None, b"0")])
 async def test_what_was_cached_of_a_prompt_is_noted_once(
-    monkeypatch: pytest.MonkeyPatch, cached: int | None, told: bytes
+    monkeypatch: pytest.MonkeyPatch, cached: int | None, reported: bytes
 ) -> None:
     async def generate(self: AsyncLLM) -> AsyncIterator[Any]:
         for _ in range(3):
@@ -85,11 +85,11 @@ async def test_what_was_cached_of_a_prompt_is_noted_once(
             await send({"type": "http.response.body", "body": b"piece", "more_body": True})
 
     await PromptTokensHeaders(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
-    assert sent[0]["headers"] == [(b"x-prompt-tokens", b"20"), (b"x-cached-tokens", told)]
+    assert sent[0]["headers"] == [(b"x-prompt-tokens", b"20"), (b"x-cached-tokens", reported)]
 
 
 def exposed(model: str) -> list[str]:
-    """The lines about a model in the registry that vLLM's /metrics shows."""
+    """Returns the lines about a model in the registry that vLLM's /metrics exposes."""
     from prometheus_client import generate_latest
     from vllm.v1.metrics.prometheus import get_prometheus_registry
 
@@ -100,7 +100,7 @@ def exposed(model: str) -> list[str]:
 
 
 class Asked(Llm):
-    """An engine client whose process is the test's."""
+    """An engine client whose engine process the test provides."""
 
     def __init__(self) -> None:
         self.dead = False

@@ -1,4 +1,4 @@
-"""Images inside vLLM: the engine's fetcher loads them, and nothing else does."""
+"""Images inside vLLM are loaded by the engine's fetcher and nothing else."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from serving.engine.vllm import images
 from serving.engine.vllm.images import ImageConnector, ImageRenderer, load_images_safely
 
 TURNED = 6
-"""EXIF: the camera was held upright; the picture is to be shown turned by 90 degrees."""
+"""EXIF orientation of a photo to be displayed rotated by 90 degrees."""
 
 
 def photo(size: tuple[int, int], orientation: int = 1) -> str:
@@ -45,7 +45,7 @@ def images_loaded_safely(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def connector() -> Any:
-    """A connector such as vLLM makes for each request. The local path must have no effect."""
+    """Returns a connector as vLLM makes for each request. The local path must have no effect."""
     return MEDIA_CONNECTOR_REGISTRY.load(
         vllm.envs.VLLM_MEDIA_CONNECTOR,
         media_io_kwargs=None,
@@ -55,7 +55,7 @@ def connector() -> Any:
 
 
 def encode(url: str) -> Any:
-    """mistral_common's tokens of an image."""
+    """Returns mistral_common's tokens of an image."""
     config = mistral_image.ImageConfig(14, 1540, 2)
     ids = mistral_image.SpecialImageIDs(img=10, img_break=12, img_end=13)
     encoder = mistral_image.ImageEncoder(config, ids)
@@ -77,7 +77,7 @@ def test_an_image_is_what_vllm_takes_for_one(connector: Any) -> None:
     ("url", "reason"),
     [
         ("file:///etc/hostname", "is not an http, https or data URL"),
-        ("http://127.0.0.1/a.png", "takes no images from"),
+        ("http://127.0.0.1/a.png", "accepts no images from"),
         ("data:image/png;base64,AAAA", "is not a PNG"),
         (photo((280, 56))[:-40], "damaged"),
     ],
@@ -108,7 +108,7 @@ def test_the_tokenizer_still_takes_an_image_that_it_is_given() -> None:
 
 
 class Renderer(ImageRenderer):
-    """With vLLM's two steps, loading and tokenizing, for a request of one URL."""
+    """A renderer with vLLM's two steps, loading and tokenizing, for a request of one URL."""
 
     def __init__(self) -> None:
         self._executor = None
@@ -119,7 +119,7 @@ class Renderer(ImageRenderer):
 async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
     connector: Any, monkeypatch: pytest.MonkeyPatch, sync: bool
 ) -> None:
-    """A photo that was taken upright has tokens for the turned picture."""
+    """A photo taken upright is tokenized in its rotated size."""
 
     def render(self: Any, url: str, params: Any) -> Any:
         connector.fetch_image(url)
@@ -139,7 +139,7 @@ async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
         tokens = await Renderer().render_messages_async(url, params)
     assert len(tokens) == 10 * (2 + 1)
     with pytest.raises(ValueError, match="no URL to load it from"):
-        encode(url)  # the request is over
+        encode(url)  # the request has ended
 
 
 async def test_a_requests_images_are_held_until_it_is_rendered(

@@ -1,4 +1,4 @@
-"""What is changed of vLLM: that it does the same as before, and that it is still what we know."""
+"""Our changes to vLLM keep its behaviour, and the vLLM code they rely on is unchanged."""
 
 import hashlib
 import inspect
@@ -57,7 +57,8 @@ KNOWN = {
         "13c3e81003a7e168",
     ),
 }
-"""What our changes rely on in vLLM 0.32: what must hold, and the source's digest when it did."""
+"""The parts of vLLM 0.32 that our changes rely on: what must hold, and the digest of their
+source."""
 
 
 @pytest.mark.parametrize("thing", KNOWN, ids=lambda thing: thing.__qualname__)
@@ -79,7 +80,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The tokenizers for which vLLM's own function was called, with what it gives kept."""
+    """Returns the tokenizers for which vLLM's own function was called; its results are cached."""
     calls: list[Any] = []
     build = streaming_parser_engine._build_drop_info
 
@@ -104,7 +105,7 @@ ANSWERS = [
 
 
 def parsed(tokenizer: Any, answer: str, step: int) -> list[str]:
-    """The deltas of an answer that comes `step` characters at a time."""
+    """Returns the deltas of an answer that arrives `step` characters at a time."""
     cls = ParserManager.get_parser("mistral", None, True, "m")
     parser = cls(tokenizer, None)
     request = ChatCompletionRequest(messages=[{"role": "user", "content": "?"}], tools=None)
@@ -180,7 +181,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 @pytest.fixture
 def adjusted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., Any]:
-    """What becomes of a request with these fields, with our change and without."""
+    """Returns a function that adjusts a request with these fields, with our change and without."""
     changes = [MistralParser.adjust_request]
     monkeypatch.setattr(MistralParser, "adjust_request", changes[0])
     keep_grammars_to_what_needs_them.__wrapped__()
@@ -252,7 +253,7 @@ GUARD = LoopGuard(max_pattern_tokens=8, min_pattern_tokens=1, min_count=6)
 
 
 def detokenized(tokenizer: Any, text: str, **params: Any) -> tuple[str, str | None]:
-    """An answer's text, token by token, to its end or to a stop; and why it stopped."""
+    """Returns an answer's text, token by token, to its end or to a stop, and the reason to stop."""
     request = SimpleNamespace(
         prompt_token_ids=[1], prompt_embeds=None, sampling_params=SamplingParams(**params)
     )

@@ -1,4 +1,4 @@
-"""vLLM's CPU worker, and random generators that cannot be turned back."""
+"""vLLM's CPU worker, and random generators that cannot be rewound."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A small internet for the image fetcher: a server, and names that lead to it."""
+"""A small internet for the image fetcher: a server, and names that resolve to it."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ from serving.engine.public_address import IPAddress, is_public
 from tests.support.http_server import Connection, Request, running
 
 PUBLIC = "127.0.0.2"
-"""Stands for a public address. All others are what they are."""
+"""An address that counts as public. All others keep their real status."""
 PRIVATE = "127.0.0.1"
 
 Handler = Callable[[Connection], Awaitable[None]]
 
 
 def answer(body: bytes = b"", *headers: str, status: int = 200) -> bytes:
-    """An HTTP response with its Content-Length, unless `headers` have one."""
+    """Returns an HTTP response with its Content-Length, unless `headers` contain one."""
     lines = [f"HTTP/1.1 {status} X", *headers]
     if not any(header.lower().startswith("content-length:") for header in headers):
         lines.append(f"Content-Length: {len(body)}")
@@ -47,7 +47,7 @@ def redirect(location: str, status: int = 302, *headers: str) -> bytes:
 
 @dataclass
 class Visit:
-    """A request as it came in, and the address it came to."""
+    """A received request, and the address it came to."""
 
     address: str
     target: str
@@ -56,15 +56,14 @@ class Visit:
 
 @dataclass
 class Web:
-    """Listens on PUBLIC and PRIVATE at one port. A route is the bytes of a response, or writes
-    them and has the connection closed when it returns.
-    """
+    """Listens on PUBLIC and PRIVATE at one port. A route is the bytes of a response, or a handler
+    that writes them; the connection is closed when it returns."""
 
     port: int
     routes: dict[str, bytes | Handler] = field(default_factory=dict)
     requests: list[Visit] = field(default_factory=list)
     connections: set[Connection] = field(default_factory=set)
-    """All that are open."""
+    """All open connections."""
 
     def url(self, path: str, host: str = "images.test", scheme: str = "http") -> str:
         return f"{scheme}://{host}:{self.port}{path}"
@@ -74,7 +73,7 @@ class Web:
         return [request.target for request in self.requests]
 
     def fetcher(self, names: dict[str, list[str]] | None = None, **kwargs: Any) -> ImageFetcher:
-        """A fetcher that has the real policy but for PUBLIC and the server's port."""
+        """Returns a fetcher with the real policy, except for PUBLIC and the server's port."""
         kwargs.setdefault("resolver", Names({"images.test": [PUBLIC], **(names or {})}))
         return ImageFetcher(is_allowed=public_here, ports=frozenset({80, 443, self.port}), **kwargs)
 
@@ -84,7 +83,7 @@ async def load(fetcher: ImageFetcher, url: str) -> bytes:
 
 
 async def refused(fetcher: ImageFetcher, url: str) -> str:
-    """The reason that the client is given."""
+    """Returns the reason that the client is given."""
     with pytest.raises(MediaError) as error:
         await load(fetcher, url)
     return str(error.value)
@@ -126,14 +125,13 @@ def sockets_of_one_port() -> tuple[socket.socket, socket.socket]:
         public = socket.create_server((PUBLIC, 0))
         try:
             return public, socket.create_server((PRIVATE, public.getsockname()[1]))
-        except OSError:  # something else has the port there
+        except OSError:  # the port is taken on the other address
             public.close()
 
 
 class Names(AbstractResolver):
-    """A name server. Each look-up of a name gets the next of its answers (addresses, separated by
-    spaces), and the last one from then on. Other names do not exist.
-    """
+    """A name server. Each lookup of a name gets the next of its answers (addresses, separated by
+    spaces), and the last one from then on. Other names do not exist."""
 
     def __init__(self, answers: dict[str, list[str]]) -> None:
         self.answers = {name: list(answer) for name, answer in answers.items()}
@@ -164,7 +162,8 @@ class Names(AbstractResolver):
 
 
 def certificate(folder: Path, host: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """TLS contexts of a server that is `host`, and of a client that trusts its certificate."""
+    """Returns TLS contexts of a server that is `host`, and of a client that trusts its
+    certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

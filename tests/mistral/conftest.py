@@ -1,5 +1,5 @@
-"""Hypothesis profiles: a few hundred requests with `make test`, the same ones each time; ten
-thousand new ones with `HYPOTHESIS_PROFILE=thorough pytest tests/mistral`."""
+"""Hypothesis profiles: `make test` runs a few hundred requests, the same each time;
+`HYPOTHESIS_PROFILE=thorough pytest tests/mistral` runs ten thousand new ones."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Hypothesis strategies for requests as clients of OpenAI's API have them.
+"""Hypothesis strategies for requests of clients of OpenAI's API.
 
-A conversation is built from one draw of bytes, each of which decides one thing: a tenth of the
-time that as many draws take, so that ten thousand conversations are a matter of a minute, and
-zeros, to which Hypothesis shrinks, are the plainest choice everywhere.
+A conversation is built from one draw of bytes, each of which decides one thing. That takes a tenth
+of the time of as many draws, so ten thousand conversations take a minute, and zeros, to which
+Hypothesis shrinks, are the plainest choice everywhere.
 """
 
 import base64
@@ -60,7 +60,7 @@ TOOLS = [
 
 
 class Choices:
-    """Decisions out of bytes, and the texts that Hypothesis made up."""
+    """Decisions derived from bytes, and the texts that Hypothesis generated."""
 
     def __init__(self, data: bytes, texts: list[str]) -> None:
         self._data = iter(data)
@@ -94,7 +94,7 @@ class Choices:
         return {"role": self.pick(("system", "developer")), "content": content}
 
     def assistant(self) -> Message:
-        """A turn without calls: text, parts, reasoning, or nothing at all."""
+        """Returns a turn without calls: text, parts, reasoning, or nothing at all."""
         message: Message = {"role": "assistant"}
         content: Callable[[], Any] | None = self.pick(
             (self.text, self.text, self.parts, lambda: self.parts("refusal"), lambda: None, None)
@@ -108,7 +108,7 @@ class Choices:
         return message
 
     def tool_turn(self) -> list[Message]:
-        """An assistant's calls and a result for each of them, in any order."""
+        """Returns an assistant's calls and a result for each of them, in any order."""
         ids = list(dict.fromkeys(self.pick(self.ids) for _ in range(1 + self.below(3))))
         calls = [
             {
@@ -148,9 +148,8 @@ class Choices:
 
 
 def conversation(data: bytes, texts: list[str]) -> Message:
-    """Messages, and tools or none, that OpenAI's API accepts, with the ids, empty turns, roles and
-    parts that its clients and those of other services send.
-    """
+    """Returns messages, with or without tools, that OpenAI's API accepts, with the ids, empty
+    turns, roles and parts that its clients and those of other services send."""
     choices = Choices(data, texts)
     messages = [choices.system()] if choices.below(3) == 2 else []
     for _ in range(choices.below(4)):
@@ -231,4 +230,4 @@ _JSON = st.recursive(
     max_leaves=12,
 )
 BODIES = st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=4)
-"""JSON objects with a request's fields and anything at all in them."""
+"""JSON objects with a request's fields and arbitrary values."""

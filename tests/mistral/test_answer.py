@@ -19,7 +19,7 @@ def delta(finish_reason: str | None = None, index: int = 0, **fields: Any) -> di
 
 
 def stream_of(*texts: str, finish_reason: str = "stop") -> bytes:
-    """A stream such as vLLM sends: the role, then text, the end, and [DONE]."""
+    """Returns a stream as vLLM sends it: the role, then text, the end, and [DONE]."""
     events = [event(delta(role="assistant", content=""))]
     events += [event(delta(content=text)) for text in texts]
     return b"".join([*events, event(delta(finish_reason)), b"data: [DONE]\n\n"])
@@ -38,7 +38,7 @@ def fed(rules: AnswerRules, stream: bytes, step: int) -> bytes:
 
 
 def joined(stream: bytes, index: int = 0) -> tuple[str, str, str | None]:
-    """Reasoning, content and finish reason as a client joins them."""
+    """Returns reasoning, content and finish reason as a client joins them."""
     reasoning, content, finish_reason = "", "", None
     for line in stream.decode().split("\n\n"):
         if not line.startswith("data: {"):

@@ -20,7 +20,7 @@ def turns_of(content: Any, version: str = "v11") -> list[Any]:
     return body["messages"]
 
 
-def test_thinking_of_earlier_turns_is_left_out_where_the_tokenizer_has_no_tokens_for_it() -> None:
+def test_thinking_of_earlier_turns_is_dropped_where_the_tokenizer_has_no_tokens_for_it() -> None:
     assert turns_of([THINKING, TEXT])[1]["content"] == [TEXT]
     assert turns_of([THINKING, TEXT], "v13")[1]["content"] == [THINKING, TEXT]
 

@@ -12,7 +12,7 @@ TEXT = {"type": "text", "text": "?"}
 
 
 def chat(*images: int) -> dict[str, Any]:
-    """A conversation with so many images in each of its messages."""
+    """Returns a conversation with that many images in each of its messages."""
     return {"messages": [{"role": "user", "content": [TEXT, *[IMAGE] * n]} for n in images]}
 
 

@@ -66,7 +66,7 @@ def test_roles() -> None:
 
 
 @pytest.mark.parametrize("content", [[], "", [{"type": "output_text", "text": ""}]])
-def test_reasoning_and_empty_answers_are_left_out(content: Any) -> None:
+def test_reasoning_and_empty_answers_are_dropped(content: Any) -> None:
     reasoning = {"type": "reasoning", "summary": [], "content": []}
     kept, done = normalised(
         USER, reasoning, {"type": "message", "role": "assistant", "content": content}, USER

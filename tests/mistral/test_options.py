@@ -70,7 +70,7 @@ def test_a_chat_template_is_refused(endpoint: str) -> None:
 
 @pytest.mark.parametrize("name", ["chat_template_kwargs", "documents"])
 @pytest.mark.parametrize("value", [{}, {"enable_thinking": False}, [{"text": "x"}]])
-def test_what_only_a_template_could_read_is_dropped_and_told(name: str, value: Any) -> None:
+def test_what_only_a_template_could_read_is_dropped_with_a_warning(name: str, value: Any) -> None:
     body, done = normalised(CHAT, **{name: value})
     assert body == {}
     (warning,) = done.warnings
@@ -100,7 +100,7 @@ def test_what_vllm_takes_stays(harmless: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("effort", ["minimal", "low", "medium", "xhigh", "max"])
-def test_efforts_that_vllm_refuses_are_dropped_and_told(effort: str) -> None:
+def test_efforts_that_vllm_rejects_are_dropped_with_a_warning(effort: str) -> None:
     body, done = normalised(CHAT, reasoning_effort=effort)
     assert body == {} and len(done.warnings) == 1
     body, done = normalised(MESSAGES, output_config={"effort": effort, "x": 1})
@@ -112,7 +112,7 @@ def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
 
 
 @pytest.mark.parametrize("kind", ["enabled", "disabled"])
-def test_anthropics_thinking_is_dropped_and_told(kind: str) -> None:
+def test_anthropics_thinking_is_dropped_with_a_warning(kind: str) -> None:
     body, done = normalised(MESSAGES, thinking={"type": kind, "budget_tokens": 2000})
     assert body == {} and len(done.warnings) == 1
 

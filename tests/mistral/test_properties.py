@@ -1,4 +1,4 @@
-"""What holds for every request, on generated ones: mistral-common's encoder is the judge."""
+"""Properties that hold for every generated request; mistral-common's encoder is the judge."""
 
 import copy
 import datetime

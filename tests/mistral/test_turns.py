@@ -153,7 +153,7 @@ def test_a_tool_result_without_content_is_an_empty_one(fields: dict[str, Any]) -
     assert prompt("v11", {"messages": kept}) is not None
 
 
-def test_a_tools_name_that_the_tokenizer_does_not_like_is_left_out() -> None:
+def test_a_tools_name_that_the_tokenizer_rejects_is_dropped() -> None:
     messages = [USER, assistant(tool_calls=[CALL]), {**RESULT, "name": "server.tool"}]
     assert prompt("v11", {"messages": messages}) is None
     kept, _ = normalised(*messages)

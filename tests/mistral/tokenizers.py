@@ -1,4 +1,4 @@
-"""mistral-common's own encoder for each tokenizer version: what it takes is what a model takes."""
+"""mistral-common's own encoder for each tokenizer version: it accepts what a model accepts."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ def rules(version: Any = "v11", **changes: Any) -> ModelRules:
 
 @functools.cache
 def tokenizer(version: str) -> Any:
-    """A byte-level tokenizer with the special tokens of that version."""
+    """Returns a byte-level tokenizer with the special tokens of that version."""
     spec = TinySpec(tokenizer_version=version, vocab_tokens=300, special_tokens=100)
     model = tekken(spec)
     if version == "v13":
@@ -39,12 +39,14 @@ def tokenizer(version: str) -> Any:
 
 
 def prompt(version: str, body: dict[str, Any]) -> str | None:
-    """The prompt that a chat's messages and tools become; None if the tokenizer refuses them."""
+    """Returns the prompt for a chat's messages and tools; None if the tokenizer rejects them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             request = ChatCompletionRequest.from_openai(body["messages"], body.get("tools"))
             encoded = tokenizer(version).encode_chat_completion(request)
-        except Exception:  # pydantic's, mistral-common's, KeyError, AssertionError: as vLLM has it
+        except (
+            Exception
+        ):  # vLLM handles those of pydantic and mistral-common, KeyError and AssertionError alike
             return None
     return str(tokenizer(version).decode(encoded.tokens, SpecialTokenPolicy.KEEP))

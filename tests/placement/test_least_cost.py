@@ -69,7 +69,7 @@ def test_the_context_that_steps_read_counts_not_the_requests_alone() -> None:
     assert choose(asked, loads) == 0
 
 
-def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
+def test_a_full_kv_cache_costs_the_wait_for_headroom() -> None:
     asked = work(prompt_tokens=12_000, output_tokens=20)
     for kv_cache_tokens, expected in ((KV_TOKENS, 1), (1_000_000, 0)):
         loads = replicas(2, kv_cache_tokens=kv_cache_tokens)
@@ -79,7 +79,7 @@ def test_a_full_kv_cache_costs_the_wait_for_room() -> None:
         assert choose(asked, loads, 12_000, 0) == expected
 
 
-def test_a_full_batch_costs_the_wait_for_a_place() -> None:
+def test_a_full_batch_costs_the_wait_for_a_slot() -> None:
     asked = work(prompt_tokens=500, output_tokens=20)
     for max_num_seqs, expected in ((8, 1), (9, 0)):
         loads = replicas(2, max_num_seqs=max_num_seqs)
@@ -110,7 +110,7 @@ def test_a_replica_that_hangs_gets_nothing_more() -> None:
 
 
 def test_rates_that_differ_by_chance_do_not_decide() -> None:
-    """Else the same one would be sent all that is new as long as little is going on."""
+    """Otherwise one replica would get all new work while little is going on."""
     loads = replicas(3)
     loads[0].rates.observe_first_token(4000, 375)
     asked, placed = work(prompt_tokens=4000), []
@@ -128,7 +128,7 @@ def test_of_equal_costs_the_cached_prompt_wins() -> None:
 
 
 def test_the_first_choice_is_the_same_everywhere() -> None:
-    """Routers that know the same decide the same: nothing is left to chance."""
+    """Routers with the same state decide the same: nothing is left to chance."""
     assert {choose(work(prompt_tokens=4000), replicas(5)) for _ in range(20)} == {0}
 
 
@@ -142,7 +142,7 @@ class Serving:
             self.index.add_replica(KV_TOKENS)
 
     def place(self, asked: Work, now_s: float) -> tuple[int, int]:
-        """Where it went, and what was cached there."""
+        """Returns the replica, and the tokens cached there."""
         cached = self.index.cached_tokens(asked.prefix)
         slot = LeastCost().choose(asked, self.loads, cached, now_s)
         self.loads[slot].book(asked, cached[slot], now_s)
@@ -173,7 +173,7 @@ def test_a_fresh_replica_gets_work_at_once() -> None:
         fleet.place(work(*range(100 * i, 100 * i + 50)), now_s=0.0)
     fleet.loads.append(replicas(1)[0])
     fleet.index.add_replica(KV_TOKENS)
-    # Prompts that others have, and that none has.
+    # Prompts that others have cached, and one that none has.
     assert fleet.place(work(*range(50)), now_s=0.0) == (3, 0)
     assert fleet.place(work(*range(9000, 9050)), now_s=0.0) == (3, 0)
 
@@ -196,7 +196,7 @@ def test_affinity_holds_for_others_while_one_replica_is_overloaded() -> None:
 def costs_one_by_one(
     asked: Work, loads: list[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
 ) -> int:
-    """The rule of `LeastCost` in plain words, replica by replica."""
+    """Implements the rule of `LeastCost` replica by replica."""
     rule = LeastCost()
     context_tokens = asked.prompt_tokens + asked.output_tokens
     costs_ms = []
@@ -219,7 +219,8 @@ def costs_one_by_one(
 @pytest.mark.parametrize("count", [1, 2, 7, 40, 200])
 @pytest.mark.parametrize("capacity", [Capacity(KV_TOKENS, 256), Capacity(9_000, 5)])
 def test_many_replicas_are_compared_as_one_by_one(count: int, capacity: Capacity) -> None:
-    """Any load, streamed and not, full and not, learnt and not, of one fleet or of a part."""
+    """Covers any load, streamed and not, full and not, learnt and not, of a fleet or a part
+    of it."""
     rng = random.Random(count)
     fleet = Fleet(LeastCost())
     for i in range(count):
@@ -238,7 +239,7 @@ def test_many_replicas_are_compared_as_one_by_one(count: int, capacity: Capacity
             ids = rng.sample(ids, rng.randint(1, count))
         loads = [fleet.loads[replica_id] for replica_id in ids]
         for load in loads:
-            load.prefill_ms(now_s)  # it ends what is overdue and will not be seen
+            load.prefill_ms(now_s)  # ends overdue prefill whose end will not be seen
         chosen, cached_tokens = fleet.choose(asked, loads, now_s)
         cached = [fleet.choose(asked, [load], now_s)[1] for load in loads]
         assert chosen is loads[costs_one_by_one(asked, loads, cached, now_s)]

@@ -7,7 +7,8 @@ from tests.placement.works import work
 
 
 def replica(capacity: Capacity = UNLIMITED) -> ReplicaLoad:
-    """10 tokens of prefill a ms, 20 ms of overhead, steps of 10 ms and 1 ms for 1,000 tokens."""
+    """Returns a replica with 10 prefill tokens per ms, 20 ms of overhead, and steps of 10 ms plus 1
+    ms per 1,000 tokens."""
     return ReplicaLoad("r", capacity, Rates(10_000, 20, 10, 1e-3))
 
 
@@ -78,7 +79,7 @@ def test_any_order_of_events_leaves_nothing_behind() -> None:
     assert state(load) == IDLE
 
 
-def test_what_the_first_in_line_has_spent_counts() -> None:
+def test_what_the_first_prefill_has_spent_counts() -> None:
     load = replica()
     load.book(work(prompt_tokens=1000), 0, now_s=0.0)
     load.book(work(prompt_tokens=500), 0, now_s=0.05)
@@ -87,7 +88,7 @@ def test_what_the_first_in_line_has_spent_counts() -> None:
     assert load.prefill_ms(0.12) == pytest.approx(50)
 
 
-def test_the_next_in_line_begins_when_the_first_is_done() -> None:
+def test_the_next_prefill_begins_when_the_first_is_done() -> None:
     load = replica()
     first = load.book(work(prompt_tokens=1000), 0, now_s=0.0)
     load.book(work(prompt_tokens=500), 0, now_s=0.0)
@@ -137,9 +138,9 @@ def test_only_what_ran_at_once_and_was_seen_teaches_the_rate() -> None:
     waited = load.book(work(prompt_tokens=1000), 0, now_s=0.0)
     waited.first_token(30.0)
     waited.end(31.0, output_tokens=2)
-    heard = replica()
-    heard.book(work(prompt_tokens=1000), 0, 0.0, learn=False).first_token(30.0)
-    for rates in (load.rates, heard.rates):
+    unlearnt = replica()
+    unlearnt.book(work(prompt_tokens=1000), 0, 0.0, learn=False).first_token(30.0)
+    for rates in (load.rates, unlearnt.rates):
         assert rates.prefill_tokens_per_s == pytest.approx(10_000)
         assert rates.step_ms(0) == pytest.approx(10)
 
@@ -161,7 +162,7 @@ def test_steps_are_learnt_from_the_context_that_decoded_meanwhile() -> None:
 
 
 def test_the_prefill_of_others_is_not_taken_for_slow_steps() -> None:
-    """A new replica's first minutes: answers wait for prompts most of the time."""
+    """A new replica's first minutes, in which answers wait for prompts most of the time."""
     load = replica()
     for i in range(100):
         now_s = 1000.0 * i
@@ -175,7 +176,7 @@ def test_the_prefill_of_others_is_not_taken_for_slow_steps() -> None:
     assert load.rates.step_ms(1000) == pytest.approx(11, rel=0.15)
 
 
-def test_what_requests_share_takes_its_place_once() -> None:
+def test_what_requests_share_is_counted_once() -> None:
     load = replica()
     bookings = [load.book(work(1, 2, 3, output_tokens=50), 0, now_s=0.0)]
     asked = work(1, 2, 4, 5, output_tokens=50)
@@ -195,7 +196,7 @@ def test_what_requests_share_takes_its_place_once() -> None:
     assert load.kv_tokens == 0
 
 
-def test_room_is_what_the_cache_and_the_batch_have_left() -> None:
+def test_headroom_is_what_the_cache_and_the_batch_have_left() -> None:
     load = replica(capacity=Capacity(1000, 2))
     asked = work(1, 2, 3, output_tokens=100)
     assert load.has_headroom(asked, 0)
@@ -207,7 +208,7 @@ def test_room_is_what_the_cache_and_the_batch_have_left() -> None:
     assert not load.has_headroom(work(prompt_tokens=1, output_tokens=1), 0)
 
 
-def test_room_comes_as_answers_end() -> None:
+def test_headroom_comes_as_answers_end() -> None:
     load = replica(Capacity(1000, UNLIMITED.max_num_seqs))
     for _ in range(2):
         load.book(work(prompt_tokens=400, output_tokens=100), 0, now_s=0.0)
@@ -225,7 +226,7 @@ def test_a_prompt_that_never_fits_is_the_engines_to_refuse() -> None:
     assert load.headroom_wait_ms(work(prompt_tokens=5000), 0) == 0
 
 
-def test_room_for_context_is_what_steps_may_still_slow_down() -> None:
+def test_context_headroom_is_what_steps_may_still_slow_down() -> None:
     load = replica()
     assert load.context_headroom_tokens(max_itl_ms=12, now_s=0.0) == pytest.approx(2000)
     load.book(work(1, 2, 3, output_tokens=200), 300, now_s=0.0)

@@ -28,7 +28,7 @@ def test_a_table_has_what_is_booked() -> None:
     assert column[Column.FIRST_BEGAN_S] == 2.0
 
 
-def test_a_full_batch_has_no_room() -> None:
+def test_a_full_batch_has_no_headroom() -> None:
     (load,) = loads_of(1)
     for _ in range(6):
         load.book(work(prompt_tokens=10), 0, now_s=0.0)

@@ -61,7 +61,8 @@ def test_the_names_are_those_of_the_classes() -> None:
 
 
 def test_each_model_has_a_policy_of_its_own() -> None:
-    """Two models in turn would else send each model's requests to every second replica."""
+    """With a shared policy, two models in turn would send each model's requests to every second
+    replica."""
     loads = [ReplicaLoad(f"r{i}") for i in range(2)]
     first, second = policy("round_robin"), policy("round_robin")
     assert [p.choose(work(1), loads, [0, 0], 0.0) for p in (first, second, first)] == [0, 0, 1]

@@ -10,7 +10,7 @@ def chain(*parts: Part) -> Prefix:
 
 
 def shared(one: Prefix, other: Prefix) -> int:
-    """Tokens up to which two chains agree."""
+    """Returns the tokens up to which two chains agree."""
     end = 0
     for a, b, end_tokens in zip(one.hashes, other.hashes, one.ends_tokens, strict=False):
         if a != b:
@@ -94,7 +94,7 @@ def test_the_last_turn_of_the_assistant_that_was_answered_is_known() -> None:
 
 
 def test_other_processes_have_the_same_hashes() -> None:
-    """Python's own hash differs from process to process."""
+    """Python's own hash differs between processes."""
     code = (
         "from serving.placement.prefix import *\n"
         "print(prefix_of([(Kind.USER, 'hello'), (Kind.TOKEN_IDS, bytes(400))]).hashes)"

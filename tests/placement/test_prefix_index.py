@@ -113,7 +113,8 @@ def test_a_replica_that_goes_is_forgotten_and_its_slot_used_again() -> None:
 
 
 def test_it_is_bounded_and_agrees_with_a_slow_one() -> None:
-    """Random conversations against lists, in which the last element was used last."""
+    """Compares random conversations with lists in which the last element is the most recently
+    used."""
     rng = random.Random(3)
     capacities = (500, 900, 2000)
     held = index(*capacities)

@@ -134,7 +134,7 @@ def common_characters(one: str, other: str) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_two_turns_share_in_their_chains_what_they_share_in_mistrals_template(version: str) -> None:
-    """The judge is the text that mistral-common makes of each, in characters."""
+    """The judge is the text that mistral-common makes of each, compared in characters."""
     text = {name: name * (700 // len(name)) for name in ("be", "one", "two", "three", "four")}
     calls = [{"id": "123456789", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     conversation = [
@@ -169,7 +169,7 @@ def test_two_turns_share_in_their_chains_what_they_share_in_mistrals_template(ve
                 if a != b:
                     break
                 shared = end
-            # A block of 256 bytes, and the marks around each turn.
+            # The error is a block of 256 bytes, and the marks around each turn.
             assert abs(shared - common_characters(prompts[0], prompts[1])) < 256 + 100
             compared += 1
     assert compared > 40

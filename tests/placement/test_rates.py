@@ -84,7 +84,7 @@ def test_a_replica_whose_speed_changes_is_noticed_within_some_tens_of_requests(
 
 
 def test_steps_are_learnt_too() -> None:
-    """From a first guess that takes the fixed part for twice what it is, the other for 60 %."""
+    """The first guess has twice the true fixed part, and 60 % of the other."""
     rates, rng = Rates(step_ms=20, step_ms_per_context_token=6e-5), random.Random(1)
     for _ in range(300):
         context_tokens = rng.randrange(2_000, 140_000)

@@ -6,7 +6,8 @@ from serving.placement import Prefix, Work
 
 
 def prefix(*blocks: int, answer: tuple[int, int] | None = None) -> Prefix:
-    """A chain whose block hashes are these numbers: equal ones stand for equal chains so far."""
+    """Returns a chain whose block hashes are these numbers: equal ones stand for equal chains so
+    far."""
     ends = [100 * (i + 1) for i in range(len(blocks))]
     return Prefix(list(blocks), ends, 100 * len(blocks), answer)
 

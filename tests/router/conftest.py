@@ -13,9 +13,8 @@ __all__ = ["pytest_asyncio_loop_factories"]
 
 @pytest.fixture
 async def start_router() -> AsyncIterator[StartRouter]:
-    """`await start_router(*engine behaviours, **settings)`; stopped, and checked to have left
-    nothing behind, at the end of the test.
-    """
+    """Returns a function to call as `await start_router(*engine behaviours, **settings)`. Its
+    routers are stopped at the end of the test, and checked to have left nothing behind."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(*behaviours: type[Engine], **settings: Any) -> LiveRouter:

@@ -31,7 +31,7 @@ OTHER = Model("mistral-test/large")
 
 
 def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The error object of a response that must be one, in OpenAI's shape."""
+    """Returns the error object of a response, which must have OpenAI's format."""
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     error: dict[str, Any] = response.json()["error"]
@@ -191,7 +191,7 @@ async def test_what_is_not_there_is_a_404_and_never_reaches_an_engine(
 async def each_kind_of_answer(
     router: LiveRouter, headers: dict[str, str | bytes] | None = None
 ) -> list[httpx.Response]:
-    """Answers of engines, of the router, and errors: all with the same request headers."""
+    """Returns answers of engines, of the router, and errors, all with the same request headers."""
     raw = raw_headers(headers)
     get, post = router.http.get, router.http.post
     answers = [

@@ -1,4 +1,4 @@
-"""What a router asks of Ray Serve."""
+"""The router's options and reports for Ray Serve."""
 
 import gc
 import itertools
@@ -36,13 +36,13 @@ def test_a_router_reports_the_models_that_scale() -> None:
     models = [Model("org/scaled", scales=True), Model("fixed")]
     stats = deployment.reports(Directory(models, RouterConfig(), HealthCheck("token", 1)))
     assert list(stats) == [f"org/scaled/{name}" for name in NAMES]
-    # What Serve 2.60 takes; it asks no more after anything else.
+    # Serve 2.60 accepts only these types, and stops asking after anything else.
     assert all(isinstance(value, int | float) for value in stats.values())
 
 
 @pytest.fixture
 def no_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, feed.Listener]:
-    """In place of Ray Serve; gives who listens for the routers that are up, by their ids."""
+    """Replaces Ray Serve; returns the listeners for live routers by their ids."""
     listeners: dict[str, feed.Listener] = {}
     names = (f"router-{i}" for i in itertools.count())
 
@@ -70,7 +70,7 @@ async def test_routers_that_share_a_port_are_scraped_each_at_its_own(
     port = free_port()
     config = RouterConfig(host="127.0.0.1", port=port, drain_timeout_s=1)
     router_class: Any = deployment.Deployment.func_or_class
-    # Serve awaits the two; Python, which would call the latter again, does not.
+    # Serve awaits both methods; Python would call the latter again, unawaited.
     no_del: Any = type("Router", (router_class,), {"__del__": lambda _: None})
     routers: list[Any] = [no_del.__new__(no_del) for _ in range(2)]
     for router in routers:

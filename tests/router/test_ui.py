@@ -37,7 +37,7 @@ HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>"
 
 
 class Telling(Steered):
-    """Says as vLLM behind our engines does how many tokens of the prompt it had cached."""
+    """Reports cached prompt tokens as vLLM behind our engines does."""
 
     def begin(self, *events: bytes) -> None:
         self.transport.write(HEAD + b"".join(map(chunk, events)))
@@ -61,7 +61,7 @@ async def asked(router: LiveRouter, engine: int = 0) -> Telling:
 async def opened(
     browser: Browser, router: LiveRouter, complaints: list[str] | None = None, **options: Any
 ) -> Page:
-    """The page. `complaints` gets its exceptions, and what was blocked or not found."""
+    """Yields the page. `complaints` receives its exceptions and blocked or missing resources."""
     page = await browser.new_page(**options)
     if complaints is not None:
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -246,7 +246,7 @@ async def test_a_refusal_is_told_in_words(start_router: StartRouter, browser: Br
     page = await opened(browser, router)
     await shows(page, "[data-field=waiting]", "1")
     await ask(page)
-    await shows(page, "#error", "429 queue_full: Too many requests wait for")
+    await shows(page, "#error", "429 queue_full: Too many requests are waiting for")
     await shows(page, "#why", "No replica was asked")
     await shows(page, "#facts", "queue_full")
     await shows(page, "[data-field=errors]", "1, 0")

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, driven by Playwright, which brings no browser here."""
+"""Debian's headless Chromium, driven by Playwright without a browser of its own."""
 
 import shutil
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector on a loopback port, which keeps the spans that it is sent."""
+"""An OpenTelemetry collector on a loopback port that records the spans it receives."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.support.http_server import BackgroundServer, Request, answering, resp
 
 @dataclass(frozen=True)
 class Received:
-    """A span. Ids in hexadecimal; `parent_id` is empty for the first of a trace."""
+    """A span. Ids are hexadecimal; `parent_id` is empty for the root of a trace."""
 
     service: str
     name: str

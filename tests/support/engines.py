@@ -1,6 +1,6 @@
-"""Engines for the router's tests: stand-ins that keep what they are sent, and some with a fault.
+"""Engines for the router's tests: stand-ins that record their requests, some with a fault.
 
-Each subclass is an engine with a state of its own; an instance is one connection to it.
+Each subclass is an engine with its own state; an instance is one connection to it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nx-engine-unavailable: draini
 
 
 class Engine(StandInEngine):
-    """Answers as the stand-in does, and keeps what it received."""
+    """Answers as the stand-in does, and records what it received."""
 
     listens = True
     received: list[Request]
@@ -32,12 +32,12 @@ E = TypeVar("E", bound=Engine)
 
 
 def fresh(behaviour: type[E]) -> type[E]:
-    """A new engine of that behaviour."""
+    """Returns a new engine of that behaviour."""
     return cast(type[E], type(behaviour.__name__, (behaviour,), {}))
 
 
 class Steered(Engine):
-    """Leaves each request to the test: `asked` gives the connection that it came on."""
+    """Leaves each request to the test: `asked` returns the connection that it came on."""
 
     _asked: asyncio.Queue["Steered"]
 
@@ -95,14 +95,14 @@ class IsUnavailable(Engine):
 
 
 class IsUnavailableAndSaysWhy(Engine):
-    """The answer's body, which nobody reads, must not reach the next client."""
+    """Sends a response body that nobody reads and that must not reach the next client."""
 
     def respond(self, request: dict[str, Any]) -> None:
         self.transport.write(UNAVAILABLE + b"content-length: 8\r\n\r\ndraining")
 
 
 class IsOfAnotherCluster(Engine):
-    """Does not know this router's token."""
+    """Rejects this router's token."""
 
     def respond(self, request: dict[str, Any]) -> None:
         self.transport.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
@@ -122,7 +122,7 @@ class ClosesIdleConnections(Engine):
 
 
 class ClosesOnSecondRequest(Engine):
-    """What a close that crosses the next request looks like to the router."""
+    """Simulates a close that crosses the next request on the wire."""
 
     answered = False
 
@@ -135,7 +135,7 @@ class ClosesOnSecondRequest(Engine):
 
 
 class Endless(Engine):
-    """Streams as fast as it is read, without end. `sent_bytes` counts what the kernel took."""
+    """Streams without end, as fast as it is read. `sent_bytes` counts what the kernel accepted."""
 
     sent_bytes = 0
 
@@ -163,4 +163,4 @@ BEFORE_FIRST_BYTE = [
     IsOfAnotherCluster,
     TalksNoHttp,
 ]
-"""Each fails before the client has a byte of the answer."""
+"""Engines that fail before the client has a byte of the answer."""

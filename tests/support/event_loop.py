@@ -1,4 +1,4 @@
-"""Production's event loop for the tests of a folder: its conftest imports the hook."""
+"""Production's event loop for the tests of a folder whose conftest imports the hook."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,7 @@
-"""HTTP servers whose answers a test writes byte by byte: a server is a class of connections.
+"""HTTP servers whose answers a test writes byte by byte.
 
-Each subclass of `Connection` has a state of its own, in class attributes; an instance is one
-connection to it.
+Each subclass of `Connection` is a server with its own state, in class attributes; an instance is
+one connection to it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class Request:
-    """A request as it came in."""
+    """A request as received."""
 
     method: bytes
     target: bytes
@@ -32,7 +32,7 @@ class Request:
     body: bytes
 
     def header(self, name: bytes) -> bytes | None:
-        """The value of the header `name`, which is given in lower case."""
+        """Returns the value of the header `name`, which must be in lower case."""
         return {key.lower(): value for key, value in self.headers}.get(name)
 
 
@@ -40,9 +40,9 @@ class Connection(asyncio.Protocol):
     """Parses requests. `receive` answers them."""
 
     connections: set["Connection"]
-    """All that are open."""
+    """All open connections."""
     accepted: int
-    """The number of connections that there were."""
+    """The number of connections accepted so far."""
 
     def __init_subclass__(cls) -> None:
         cls.connections = set()
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self.parser = httptools.HttpRequestParser(self)
         self.latest: Request
         self.task: asyncio.Task[None] | None = None
-        """Makes the answer; cancelled when the connection is lost."""
+        """The task that writes the answer; cancelled when the connection is lost."""
         self.closed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -113,9 +113,8 @@ class Connection(asyncio.Protocol):
 
 
 def answering(answer: Callable[[Request], bytes | None]) -> type[Connection]:
-    """A server whose responses `answer` makes. With b"" the client waits for more, with None the
-    connection is closed.
-    """
+    """Returns a server whose responses `answer` makes. For b"" the client keeps waiting, for None
+    the connection is closed."""
 
     class Answering(Connection):
         def receive(self, request: Request) -> None:
@@ -133,7 +132,7 @@ def answering(answer: Callable[[Request], bytes | None]) -> type[Connection]:
 def response(
     body: bytes = b"", status: int = 200, headers: Mapping[str, object] | None = None
 ) -> bytes:
-    """An HTTP response; `headers` may replace its content-length."""
+    """Returns an HTTP response; `headers` may replace its content-length."""
     fields = {"content-length": len(body)} | dict(headers or {})
     lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -152,7 +151,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     sock: socket.socket | None = None,
 ) -> asyncio.Server:
-    """Listens on `port` of 127.0.0.1, or on `sock`, which is bound to another address."""
+    """Listens on `port` of 127.0.0.1, or on the bound socket `sock`."""
     sock = sock or socket.create_server(("127.0.0.1", port))
     return await asyncio.get_running_loop().create_server(server, sock=sock, ssl=tls)
 
@@ -162,7 +161,7 @@ def port_of(listening: asyncio.Server) -> int:
 
 
 async def stop(server: type[Connection], listening: asyncio.Server) -> None:
-    """Listens no more, and cuts the connections."""
+    """Stops listening and resets the connections."""
     listening.close()
     for connection in list(server.connections):
         connection.transport.abort()
@@ -175,7 +174,7 @@ async def running(
     tls: ssl.SSLContext | None = None,
     sock: socket.socket | None = None,
 ) -> AsyncIterator[int]:
-    """Serves in the test's event loop. Gives the port."""
+    """Serves in the test's event loop, and yields the port."""
     listening = await serve(server, tls=tls, sock=sock)
     try:
         yield port_of(listening)
@@ -184,9 +183,8 @@ async def running(
 
 
 class BackgroundServer:
-    """Serves in a thread of its own while its context is open. It can stop and start again, at the
-    same port.
-    """
+    """Serves in a background thread within the context. It can stop and start again on the same
+    port."""
 
     def __init__(self, server: type[Connection], port: int = 0) -> None:
         self.port = port

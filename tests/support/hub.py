@@ -1,4 +1,4 @@
-"""A stand-in for Hugging Face's hub: what huggingface-hub asks of it, over HTTP."""
+"""A stand-in for Hugging Face's hub: the part of its HTTP API that huggingface-hub uses."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from tests.support.http_server import BackgroundServer, Request, answering, json
 
 
 class Hub(BackgroundServer):
-    """Repositories by id, each with one commit and its files; notes what clients do."""
+    """Repositories by id, each with one commit and its files; records the clients' requests."""
 
     def __init__(self) -> None:
         super().__init__(answering(self._answer))
@@ -17,9 +17,10 @@ class Hub(BackgroundServer):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.gated: set[str] = set()
         self.stall_after: int | None = None
-        """The number of bytes after which a download of weights stops, until the client goes."""
+        """The number of bytes after which a download of weights stalls until the client
+        disconnects."""
         self.sent: dict[str, int] = {}
-        """The number of bytes that were sent of each file."""
+        """The number of bytes sent of each file."""
         self.ranges: list[str] = []
         self.tokens: set[str] = set()
 

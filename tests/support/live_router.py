@@ -1,4 +1,4 @@
-"""A router on a loopback port, in the test's own event loop, with engines of the test's choice."""
+"""A router on a loopback port, in the test's own event loop, with engines that the test chooses."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 @dataclass
 class LiveRouter:
-    """`engines[i]` stands behind `replica-i` of the first model."""
+    """A running router; `engines[i]` is `replica-i` of the first model."""
 
     url: str
     http: httpx.AsyncClient
@@ -69,7 +69,7 @@ class LiveRouter:
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="the-clients-key", max_retries=0)
 
     async def asked(self, engine: int = 0) -> Steered:
-        """Waits until that engine is asked for something; gives the connection."""
+        """Waits until that engine has a request, and returns its connection."""
         steered = self.engines[engine]
         assert issubclass(steered, Steered)
         return await steered.asked()
@@ -87,21 +87,21 @@ class LiveRouter:
         )
 
     async def open_stream(self, **fields: Any) -> httpx.Response:
-        """Returns when the answer's head is in; the body is still to be read."""
+        """Returns when the head of the response has arrived, with the body still unread."""
         fields = {"model": MODEL, "stream": True} | fields
         return await self.http.send(self.http.build_request("POST", CHAT, json=fields), stream=True)
 
     async def begun_stream(self, *events: bytes, **fields: Any) -> tuple[Steered, httpx.Response]:
-        """A stream of which the first engine has sent `events`: its connection, and the response
-        whose head is in.
-        """
+        """Begins a stream of which the first engine has sent `events`. Returns its connection, and
+        the response whose head has arrived."""
         answer = asyncio.create_task(self.open_stream(**fields))
         connection = await self.asked()
         connection.begin_stream(*events)
         return connection, await answer
 
     async def loads(self) -> list[tuple[int, int]]:
-        """Requests and tokens in flight of each replica of the first model, as the router says."""
+        """Returns the requests and tokens in flight on each replica of the first model, as the
+        router reports."""
         replicas = next(iter((await self.status()).models.values())).replicas
         return [(replica.requests_in_flight, replica.tokens_in_flight) for replica in replicas]
 
@@ -119,7 +119,7 @@ def raw_headers(headers: dict[str, str | bytes] | None) -> list[tuple[bytes, byt
 
 @asynccontextmanager
 async def running_engine(engine: type[Engine]) -> AsyncIterator[int]:
-    """Serves `engine`; gives its port."""
+    """Serves `engine`, and yields its port."""
     if engine.listens:
         async with running(engine) as port:
             yield port
@@ -129,7 +129,8 @@ async def running_engine(engine: type[Engine]) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def _listening(app: RouterApp) -> AsyncIterator[str]:
-    """Serves `app` as the deployment does, but for uvicorn's loop, whose end takes 0.2 s."""
+    """Serves `app` as the deployment does, except for uvicorn's main loop, which takes 0.2 s to
+    stop."""
     config = server_config(app)
     config.load()
     server = uvicorn.Server(config)
@@ -165,7 +166,7 @@ async def running_router(
     tracing: Tracing | None = None,
     ui: bool = False,
 ) -> AsyncIterator[LiveRouter]:
-    """A router with an engine of each behaviour. On exit nothing may be left of any request."""
+    """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
     engines = [fresh(behaviour) for behaviour in behaviours]
     check = HealthCheck(TOKEN, backoff_s, period_s=check_period_s, timeout_s=check_timeout_s)

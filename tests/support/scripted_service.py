@@ -1,4 +1,4 @@
-"""A service that answers chat completions by script, and can stop and start again."""
+"""A service that answers chat completions from a script, and can stop and start again."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from tests.support.http_server import BackgroundServer, Request, answering, resp
 class Reply:
     status: int = 200
     body: bytes | None = None
-    """A chat completion, or an error object of OpenAI's shape, if not given."""
+    """A chat completion, or an error object in OpenAI's format; a default one if None."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, prompt: str) -> bytes:
@@ -22,12 +22,12 @@ class Reply:
 
 
 BREAK = Reply(status=0)
-"""The connection is cut instead of an answer."""
+"""Resets the connection instead of an answer."""
 HOLD = Reply(status=-1)
-"""No answer comes while the service lives."""
+"""Leaves the request unanswered while the service lives."""
 
 Script = Mapping[str, Sequence[Reply]]
-"""The replies to a prompt, one a try; when they are used up, and without any, a completion."""
+"""The replies to each prompt, one per try; afterwards, and for other prompts, a completion."""
 
 
 def completion(prompt: str) -> bytes:
@@ -41,12 +41,12 @@ def error(message: str) -> bytes:
 
 
 class ScriptedService(BackgroundServer):
-    """`asked` has the prompts in the order in which they came, `keys` what authorised them."""
+    """`asked` has the prompts in the order of arrival, `keys` their credentials."""
 
     def __init__(
         self, script: Script | None = None, models: Reply | None = None, port: int = 0
     ) -> None:
-        """`models` is the reply to any GET; without `port` it is a free one."""
+        """`models` is the reply to any GET; without `port` a free one is used."""
         super().__init__(answering(self._answer), port)
         self.script = script or {}
         self.models = models or Reply(body=b'{"data": []}')
@@ -69,7 +69,7 @@ class ScriptedService(BackgroundServer):
 
 
 def request_line(custom_id: str, **fields: Any) -> bytes:
-    """A line of a batch's input whose prompt is its custom_id."""
+    """Returns a line of a batch's input whose prompt is its custom_id."""
     body = {"model": "small", "messages": [{"role": "user", "content": custom_id}]}
     line = {
         "custom_id": custom_id,

@@ -1,7 +1,7 @@
-"""A stand-in for an engine: speaks enough of vLLM's chat endpoint for speed and fault tests.
+"""A stand-in engine with the part of vLLM's chat endpoint that speed and fault tests need.
 
 `max_tokens` is the number of tokens of the answer; `python -m tests.support.stand_in_engine --help`
-lists what can be set. tests/e2e holds it to the real engine by a contract test.
+lists the options. A contract test in tests/e2e compares it with the real engine.
 """
 
 import argparse
@@ -25,14 +25,13 @@ _decode = msgspec.json.decode
 
 
 def chunk(data: bytes) -> bytes:
-    """`data` as a chunk of HTTP's chunked transfer coding."""
+    """Encodes `data` as a chunk of HTTP's chunked transfer coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
-    """The server-sent events of a streamed chat completion as vLLM words them: the first, which
-    has no text, one of a token, and the one of the last token.
-    """
+    """Returns the server-sent events of a streamed chat completion in vLLM's format: the first,
+    without text, one with a token, and the one with the last token."""
     head = {
         "id": f"chatcmpl-{request_id}",
         "object": "chat.completion.chunk",
@@ -78,7 +77,7 @@ def usage(completion_tokens: int) -> dict[str, int]:
 
 
 class StandInEngine(Connection):
-    """Class attributes are the behaviour; `requests` counts those that had a body."""
+    """Class attributes define the behaviour; `requests` counts those with a body."""
 
     interval_s = 0.0
     answer_bytes = 1000
@@ -118,7 +117,7 @@ class StandInEngine(Connection):
             self.transport.write(self.answer(request))
 
     def tokens(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The prompt's, for routers that place by tokens."""
+        """Returns the tokens of the prompt, for routers that place by tokens."""
         prompt = "".join(str(message.get("content")) for message in request["messages"])
         return {"request_id": self.request_id, "token_ids": list(range(len(prompt) // 4))}
 

@@ -1,7 +1,7 @@
-"""A stand-in engine that tells one story, from wherever it is told to go on, and can break off.
+"""A stand-in engine that generates one story, from any point in it, and can break off.
 
-Its tokens are of several widths; the text of some is white space alone. As vLLM it counts tokens,
-keeps back text for stop strings, and strips the spaces at the end of an answer to go on with.
+Its tokens have several widths; some are white space alone. Like vLLM it counts tokens, holds text
+back for stop strings, and strips the spaces at the end of an answer to continue.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def tokens_of(text: str) -> list[int]:
 
 
 class Storyteller(Engine):
-    """`breaks_after` so many tokens of its own it has its `fault`."""
+    """Triggers its `fault` after `breaks_after` tokens of its own."""
 
     breaks_after = 1000
     fault: Fault
@@ -56,7 +56,7 @@ class Storyteller(Engine):
 
     async def stream(self, request: dict[str, Any]) -> None:
         is_chat = "messages" in request
-        begin = self._told_before(request)
+        begin = self._delivered_tokens(request)
         end = len(STORY)
         limit = request.get("max_tokens", None if is_chat else 16)
         if limit is not None:
@@ -65,14 +65,14 @@ class Storyteller(Engine):
         self.transport.write(STREAM_HEAD)
         if is_chat:
             self._event(request, {"delta": {"role": "assistant", "content": ""}}, None)
-        told, sent = "", 0
+        story, sent = "", 0
         for n in range(begin, end):
             if n - begin == self.breaks_after:
                 type(self).fault(self)
                 return
-            told += STORY[n]
+            story += STORY[n]
             last = n == end - 1
-            text = told[sent : len(told) if last else max(sent, len(told) - keeps_back)]
+            text = story[sent : len(story) if last else max(sent, len(story) - keeps_back)]
             sent += len(text)
             finish_reason = None if not last else "length" if limit else "stop"
             self._event(
@@ -86,8 +86,8 @@ class Storyteller(Engine):
             return
         self.transport.write(chunk(DONE) + b"0\r\n\r\n")
 
-    def _told_before(self, request: dict[str, Any]) -> int:
-        """How many tokens of the story stand in the prompt already."""
+    def _delivered_tokens(self, request: dict[str, Any]) -> int:
+        """Returns how many tokens of the story are already in the prompt."""
         if "messages" not in request:
             prompt = request["prompt"]
             return len(set(prompt) & set(_IDS))
@@ -112,7 +112,7 @@ class Storyteller(Engine):
         self.write_event(self._head(request) | {"choices": [], "usage": usage})
 
     def _head(self, request: dict[str, Any]) -> dict[str, Any]:
-        created = id(type(self))  # another one on each engine
+        created = id(type(self))  # differs between engines
         return {"id": f"answer-{self.request_id}", "created": created, "model": request["model"]}
 
     def write_event(self, event: dict[str, Any]) -> None:
@@ -137,14 +137,15 @@ def breaks_within_an_event(engine: Storyteller) -> None:
 
 
 def fails_on_the_request(engine: Storyteller) -> None:
-    """Sends the event with which vLLM ends a stream that it fails on, be it dead or well."""
+    """Sends the event with which vLLM ends a stream that it fails on, whether it is dead or not."""
     error = {"message": "Internal server error", "type": "InternalServerError", "code": 500}
     engine.write_event({"error": error})
     engine.transport.write(chunk(DONE) + b"0\r\n\r\n")
 
 
 def says_that_it_died(engine: Storyteller) -> None:
-    """Ends the stream as vLLM does when its engine core has died, which its health tells too."""
+    """Ends the stream as vLLM does when its engine core has died; health probes fail from
+    then on."""
 
     def answer_health(asked: Storyteller) -> None:
         asked.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
@@ -154,7 +155,7 @@ def says_that_it_died(engine: Storyteller) -> None:
 
 
 def hangs(engine: Storyteller) -> None:
-    """This and each later request, on all its connections."""
+    """Hangs on this and each later request, on all connections."""
     type(engine).answer_health = lambda _: None  # type: ignore[assignment, method-assign]
 
 

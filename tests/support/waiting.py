@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Waits for conditions instead of fixed times."""
 
 import asyncio
 import time
@@ -23,14 +23,13 @@ def wait_for(
         answered_s = time.monotonic()
         if answered_s > deadline_s:
             raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        # A condition that is costly to ask, over HTTP or of all processes, must not take a core.
+        # A costly condition, over HTTP or over all processes, must not occupy a core.
         time.sleep(min(max(_LEAST_PAUSE_S, 4 * (answered_s - asked_s)), _LONGEST_PAUSE_S))
 
 
 async def eventually(condition: Callable[[], object], within_s: float = 5) -> None:
     """Returns once `condition()` is true, and lets the event loop run until then. Raises
-    TimeoutError after `within_s`.
-    """
+    TimeoutError after `within_s`."""
     deadline_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline_s:

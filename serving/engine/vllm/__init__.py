@@ -1,1 +1,1 @@
-"""Everything the project uses of vLLM 0.32: an upgrade of vLLM touches this package alone."""
+"""All uses of vLLM 0.32 in the project: an upgrade of vLLM touches this package alone."""

@@ -1,4 +1,4 @@
-"""The flags of `vllm serve`, as vLLM itself reads them."""
+"""The flags of `vllm serve`, parsed by vLLM itself."""
 
 import json
 from collections.abc import Mapping
@@ -20,9 +20,8 @@ a worker's threads to cores."""
 
 
 def flags(vllm_args: Mapping[str, Any]) -> list[str]:
-    """`vllm serve` flags: true becomes `--name`, false `--no-name`, a list `--name` and its items,
-    a mapping its JSON.
-    """
+    """Returns `vllm serve` flags: true becomes `--name`, false `--no-name`, a list `--name` and its
+    items, a mapping its JSON."""
     argv = []
     for name, value in vllm_args.items():
         if value is True:
@@ -38,13 +37,13 @@ def flags(vllm_args: Mapping[str, Any]) -> list[str]:
 
 
 def parse(vllm_args: Mapping[str, Any], served_names: list[str]) -> Any:
-    """vLLM's own reading of its flags, with our worker on a CPU. A single worker there whose threads
-    are not bound runs in the engine's process, which saves the start of another. Raises ValueError
-    for a flag that vLLM does not take.
+    """Parses flags as vLLM does, with our worker on a CPU. A single worker there whose threads are
+    not bound runs in the engine's process, which saves the start of another. Raises ValueError for
+    an invalid flag.
     """
 
     def refuse(message: str) -> NoReturn:
-        raise ValueError(f"vLLM {VERSION} does not take these vllm_args: {message}")
+        raise ValueError(f"vLLM {VERSION} does not accept these vllm_args: {message}")
 
     parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
     parser.error = refuse

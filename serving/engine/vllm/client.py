@@ -1,4 +1,4 @@
-"""vLLM's engine client, which every endpoint of its application generates with."""
+"""vLLM's engine client, through which every endpoint of its application generates."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,40 +14,39 @@ from serving.engine import prompt_tokens
 from serving.engine.loop_guard import STOP_REASON
 
 _DEAD_POLL_S = 1
-"""How often a process that has not answered is looked at: one that ended never does."""
+"""How often the engine process is checked during a health call, as a dead one never answers."""
 
 LOOP_STOPS = Counter(
     "mistral_serve_loop_stops",
-    "Answers that were stopped because they repeated themselves for ever.",
+    "Answers stopped because they repeated themselves endlessly.",
     ["model_name"],
 )
-"""In the default registry, which vLLM's own /metrics shows."""
+"""Registered in the default registry, which vLLM's own /metrics exposes."""
 
 
 class ConstraintError(GenerationError, VLLMClientError):  # type: ignore[misc]  # vLLM has no types
-    """The answer cannot take the form that the request asks for: a client's error, 400.
+    """The answer cannot take the form that the request asks for: a client error, 400.
 
-    Of two of vLLM's classes, for its endpoints let no other than a GenerationError end a stream
-    with an error event, and answer with 400 to no other than a client's error.
+    It has two base classes of vLLM's, because its endpoints end a stream with an error event only
+    for a GenerationError, and answer 400 only for a client error.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "The model's answer cannot be held to the form that this request asks for: its schema "
-            "or grammar is too large or contradicts itself. Send a smaller or simpler one."
+            "The answer cannot be constrained to the schema or grammar of this request, which is "
+            "too large or contradictory. Send a smaller or simpler one."
         )
         self.status_code = HTTPStatus.BAD_REQUEST
 
 
 class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
-    """vLLM's engine client, which every endpoint of its application generates with."""
+    """vLLM's engine client, through which every endpoint of its application generates."""
 
     async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """Generates as vLLM does. An answer stopped as a loop ends with the finish reason "length",
-        OpenAI's for an answer that is cut off, where vLLM has "repetition" or, from our guard,
-        "stop". Raises ConstraintError for an answer whose grammar fails, where vLLM has an error of
-        the server.
-        """
+        """Generates as vLLM does, except: an answer stopped as a loop has the finish reason
+        "length", OpenAI's for a truncated answer, where vLLM has "repetition" or, from our guard,
+        "stop". Raises ConstraintError for an answer whose grammar fails, where vLLM raises a server
+        error."""
         noted = False
         prompt_tokens.note_prompt()
         async with aclosing(super().generate(*args, **kwargs)) as outputs:
@@ -65,9 +64,8 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
                 yield output
 
     async def check_health(self) -> None:
-        """Checks what vLLM checks, and that its engine process answers, which it does between two
-        steps: a process that hangs is not healthy.
-        """
+        """Checks what vLLM checks, and that its engine process answers between two steps: a process
+        that hangs is not healthy."""
         answer = asyncio.ensure_future(self.is_sleeping())
         try:
             while not answer.done():
@@ -79,5 +77,5 @@ class Llm(AsyncLLM):  # type: ignore[misc]  # vLLM has no types
 
 
 def is_constrained(prompt: Any, sampling_params: Any, *_: Any, **__: Any) -> bool:
-    """Whether a schema or a grammar restricts the answer; by `AsyncLLM.generate`'s arguments."""
+    """Whether a schema or a grammar restricts the answer; takes `AsyncLLM.generate`'s arguments."""
     return sampling_params.structured_outputs is not None

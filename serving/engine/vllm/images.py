@@ -1,4 +1,4 @@
-"""The images of requests: vLLM and mistral_common load them through `ImageFetcher` alone."""
+"""Makes vLLM and mistral_common load the images of requests through `ImageFetcher` alone."""
 
 import asyncio
 import os
@@ -20,9 +20,8 @@ _images: ContextVar[dict[str, Any]] = ContextVar("images")
 
 @MEDIA_CONNECTOR_REGISTRY.register("image-fetcher")
 class ImageConnector(MediaConnector):  # type: ignore[misc]
-    """Loads the images of requests, instead of vLLM's own connector. The flag
-    `allowed-media-domains` is heeded, `allowed-local-media-path` is not.
-    """
+    """Loads the images of requests in place of vLLM's own connector. It respects the flag
+    `allowed-media-domains`, and ignores `allowed-local-media-path`."""
 
     def __init__(
         self,
@@ -47,9 +46,9 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
 class ImageRenderer(MistralRenderer):  # type: ignore[misc]
     """Gives the tokenizer the images that vLLM has loaded.
 
-    mistral_common would load each URL a second time by itself, with no check and from local files
-    too. It also would not turn an image as its EXIF data says, which vLLM does: the prompt then
-    holds tokens for another size and the request fails with a 500.
+    mistral_common would load each URL a second time by itself, unchecked and from local files too.
+    It also ignores the EXIF rotation that vLLM applies: the prompt would then hold tokens for
+    another size, and the request would fail with a 500.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -57,7 +56,7 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
         self._apply_chat_template_async = self._apply_in_context
 
     async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
-        with HELD_PIXELS.request():  # until the images are made into the model's inputs
+        with HELD_PIXELS.request():  # until the images are converted to model inputs
             return await super().render_chat_async(*args, **kwargs)
 
     async def render_messages_async(self, messages: Any, params: Any) -> Any:
@@ -80,7 +79,7 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
 
 
 def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
-    """mistral_common's function of this name, which loads nothing."""
+    """Replaces mistral_common's function of this name, and loads nothing."""
     if isinstance(chunk, ImageChunk):
         return chunk.image
     try:
@@ -90,7 +89,7 @@ def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
 
 
 def load_images_safely() -> None:
-    """From here on, ImageConnector alone loads the images of requests in this process."""
+    """Makes ImageConnector the only loader of requests' images in this process."""
     os.environ["VLLM_MEDIA_CONNECTOR"] = "image-fetcher"
     RENDERER_REGISTRY.renderers["mistral"] = (__name__, ImageRenderer.__name__)
     mistral_image.image_from_chunk = _image_from_chunk

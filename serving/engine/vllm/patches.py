@@ -1,4 +1,4 @@
-"""Functions of vLLM that are replaced at run time; tests hold the digests of what they rely on."""
+"""Functions of vLLM that are replaced at run time; tests pin the digests of what they rely on."""
 
 import functools
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from serving.catalogue import LoopGuard
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
 
 _KEPT_DROP_INFOS = 8
-"""A Mistral model needs one; a parser that made its configuration anew for each request would
-need ever more."""
+"""Cache size. A Mistral model needs one entry; a parser with a new configuration for each request
+would need ever more."""
 
 _TOOL_CALLS = "[TOOL_CALLS]"
 
 
 @functools.cache
 def keep_drop_info() -> None:
-    """Keeps what vLLM's parsers know of a tokenizer's special tokens, from one request to the next.
+    """Caches what vLLM's parsers know of a tokenizer's special tokens across requests.
 
-    vLLM makes a parser two or three times a request, and each compiles a regular expression for
-    each of the tokenizer's 1,000 special tokens, on the event loop. What comes out depends on the
-    parser's configuration and the tokenizer alone and is only read.
+    vLLM creates a parser two or three times per request, and each compiles a regular expression for
+    each of the tokenizer's 1,000 special tokens, on the event loop. The result depends on the
+    parser's configuration and the tokenizer alone, and is only read.
     """
     build = streaming_parser_engine._build_drop_info
     kept: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
 
     def kept_drop_info(config: Any, tokenizer: Any) -> Any:
-        # By identity, as neither can be compared; both are held, so no id comes again.
+        # Keyed by identity, as neither is hashable by value; both are kept alive, so no id is
+        # reused.
         key = id(config), id(tokenizer)
         if key not in kept:
             if len(kept) == _KEPT_DROP_INFOS:
@@ -47,7 +48,7 @@ def keep_grammars_to_what_needs_them() -> None:
     """Lets text be generated without a grammar where no tool may be called.
 
     vLLM's Mistral parser makes a grammar for each request, with a matcher compiled in two processes
-    and a mask of the vocabulary for each token. For free text it excludes control tokens, of which
+    and a vocabulary mask for each token. For free text it only excludes control tokens, of which
     one alone does harm: a bias keeps the model from beginning a tool call.
     """
     adjust = MistralParser.adjust_request
@@ -68,7 +69,7 @@ def keep_grammars_to_what_needs_them() -> None:
 
 
 def is_unrestricted(request: Any) -> bool:
-    """Whether no form is asked of a chat completion's text."""
+    """Whether a chat completion's text is unconstrained."""
     return (
         isinstance(request, ChatCompletionRequest)
         and request.structured_outputs is None
@@ -82,8 +83,8 @@ def is_free_text(request: Any) -> bool:
 
 
 def goes_on(request: Any) -> bool:
-    """Whether a chat completion goes on with an answer that has begun as text and may call tools.
-    The grammar for that wants some text or a call: it would not let the answer end where it is."""
+    """Whether a chat completion continues an answer that has begun as text and may call tools. Its
+    grammar requires some text or a call, so the answer could not end where it is."""
     return (
         is_unrestricted(request)
         and request.continue_final_message
@@ -92,12 +93,12 @@ def goes_on(request: Any) -> bool:
 
 
 def guard_detokenizers(guard: LoopGuard) -> None:
-    """Lets every answer of this process end as at a stop string when it is a loop.
+    """Lets every answer of this process end as at a stop string when it loops.
 
-    vLLM's own `repetition_detection` has one count for patterns of all lengths, and would cut good
-    tables and matrices or let loops go on. Not guarded is a request with `repetition_detection` of
-    its own (with a `max_pattern_size` of 0: with none at all), and one with `ignore_eos`, which
-    wants its length.
+    vLLM's own `repetition_detection` has one count for patterns of all lengths, and would cut valid
+    tables and matrices or miss loops. Requests with `repetition_detection` of their own are not
+    guarded (a `max_pattern_size` of 0 turns both off), nor are those with `ignore_eos`, which want
+    a fixed length.
     """
     make = IncrementalDetokenizer.from_new_request
 

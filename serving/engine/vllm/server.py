@@ -1,4 +1,5 @@
-"""vLLM's own OpenAI application over an engine in this process, and a pipeline stage of one."""
+"""vLLM's own OpenAI application over an engine in this process, and the runner of pipeline
+stages."""
 
 import asyncio
 import socket
@@ -28,15 +29,15 @@ from serving.engine.vllm.patches import (
 )
 
 _KEEP_ALIVE_S = 24 * 3600
-"""The router closes connections that it no longer needs; an engine that closed one first could
-do so just as a request arrives on it."""
+"""Keep-alive timeout. The router closes connections that it no longer needs; an engine that closed
+one first could do so just as a request arrives on it."""
 
 _SHUTDOWN_S = 15
-"""After it vLLM kills its processes; its own 5 are too few on a busy machine."""
+"""Time after which vLLM kills its processes; its default of 5 s is too short on a busy machine."""
 
 
 class VllmServer:
-    """An AsyncLLM in this process and vLLM's own OpenAI application over it."""
+    """An AsyncLLM in this process, with vLLM's own OpenAI application over it."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class VllmServer:
         self._serving: asyncio.Task[None]
 
     async def start(self) -> ASGIApp:
-        """Loads the model. Returns vLLM's application; raises what vLLM raises."""
+        """Loads the model and returns vLLM's application; raises what vLLM raises."""
         keep_drop_info()
         keep_grammars_to_what_needs_them()
         if self._loop_guard is not None:
@@ -64,7 +65,9 @@ class VllmServer:
             enable_log_requests=engine_args.enable_log_requests,
             disable_log_stats=engine_args.disable_log_stats,
         )
-        LOOP_STOPS.labels(self._engine.model_config.served_model_name)  # 0 before the first
+        LOOP_STOPS.labels(
+            self._engine.model_config.served_model_name
+        )  # exposes 0 before the first stop
         await self._engine.reset_mm_cache()
         tasks = await self._engine.get_supported_tasks()
         app = build_app(self._args, tasks, self._engine.model_config)
@@ -76,10 +79,8 @@ class VllmServer:
         return cast(ASGIApp, app)
 
     async def _warm_up(self, app: Any) -> None:
-        """One request, whose answer does not matter. Where tools are parsed the first request
-        builds the tokenizer's tables for grammars: seconds of this event loop, and again of the
-        engine's process.
-        """
+        """Sends one request. Where tools are parsed the first request builds the tokenizer's tables
+        for grammars, which blocks this event loop for seconds, and the engine's process as well."""
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
@@ -121,7 +122,7 @@ class VllmServer:
 
     @property
     def dead(self) -> bool:
-        """vLLM's engine process ended or failed for good."""
+        """Whether vLLM's engine process ended or failed for good."""
         return bool(self._engine.errored)
 
     async def check_health(self) -> None:
@@ -129,7 +130,7 @@ class VllmServer:
         await self._engine.check_health()
 
     async def close(self) -> None:
-        """Closes the port and ends vLLM's processes."""
+        """Closes the port and stops vLLM's processes."""
         self._server.should_exit = True
         self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
@@ -138,16 +139,14 @@ class VllmServer:
 
 
 def remove_shared_memory() -> None:
-    """Removes what processes of vLLM that were killed have left in /dev/shm. Python's tracker of
-    such things would do so a little after this process has ended, but Ray kills it then.
-    """
+    """Removes what killed processes of vLLM have left in /dev/shm. Python's resource tracker would
+    do so shortly after this process has ended, but Ray kills it then."""
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
     """Runs the workers of a pipeline stage on a node that is not the replica's first, until they
-    end. `vllm_args` are the replica's, with this stage's `node-rank`.
-    """
+    end. `vllm_args` are the replica's, with this stage's `node-rank`."""
     args = parse(vllm_args, ["stage"])
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(headless=True)
     executor = MultiprocExecutor(config, monitor_workers=False)

@@ -1,4 +1,4 @@
-"""vLLM's CPU worker, made to keep a seeded request alive through a prefill of several steps."""
+"""A vLLM CPU worker on which seeded requests survive a chunked prefill."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 
 class SeededCpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
-    """Takes the random generators of unfinished prefills out of vLLM's way while it samples.
+    """Hides the random generators of unfinished prefills from vLLM while it samples.
 
-    vLLM 0.32 samples a token for each request of a step, also for one whose prefill goes on, and
-    discards that token. It then turns the request's generator back by one draw, which PyTorch can
-    do on a GPU only: on a CPU it raises `CPU Generator does not use offset`, and the engine dies.
-    Without its generator such a request draws nothing of its own, so there is nothing to turn back
-    and the answer is the one of an undivided prefill.
+    vLLM 0.32 samples a token for each request of a step, even if its prefill continues, and
+    discards that token. It then rewinds the request's generator by one draw, which PyTorch supports
+    on GPUs only: on a CPU it raises `CPU Generator does not use offset`, and the engine dies.
+    Without its generator such a request draws nothing of its own, so there is nothing to rewind and
+    the answer is that of an undivided prefill.
     """
 
     def sample_tokens(self, grammar_output: Any) -> Any:

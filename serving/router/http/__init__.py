@@ -1,1 +1,1 @@
-"""The client's side: HTTP server, ASGI messages, errors and who may ask."""
+"""The client side of the router: HTTP server, ASGI messages, errors and authentication."""

@@ -1,4 +1,4 @@
-"""The client's side of a request: ASGI messages in and out."""
+"""The client side of a request: ASGI messages in and out."""
 
 import uuid
 
@@ -13,13 +13,12 @@ _REQUEST_ID_BYTES = 128
 
 
 class ClientGoneError(Exception):
-    """The client closed its connection before the answer was complete."""
+    """The client closed its connection before the response was complete."""
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
-    """The request's whole body. Raises ApiError 413 as soon as it is known to be over the limit,
-    ClientGoneError if the client leaves while sending it.
-    """
+    """Returns the whole request body. Raises ApiError 413 as soon as the body is known to exceed
+    the limit, and ClientGoneError if the client disconnects while sending."""
     for name, value in headers:
         if name == b"content-length" and int(value) > limit_bytes:
             raise errors.body_too_large(limit_bytes)
@@ -49,14 +48,15 @@ async def send_response(send: Send, status: int, headers: Headers, body: bytes) 
 
 
 async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
-    """`headers` beside the error's own."""
+    """Sends `error` as the response, with `headers` in addition to the error's own."""
     body = error.body()
     headers = [*error.headers, (b"content-length", b"%d" % len(body)), *headers]
     await send_response(send, error.status, headers, body)
 
 
 def client_request_id(headers: Headers) -> bytes:
-    """The client's x-request-id if it is printable and at most 128 bytes long, else a new one."""
+    """Returns the client's x-request-id if it is printable and at most 128 bytes long, else a new
+    one."""
     for name, value in headers:
         if name == b"x-request-id" and 0 < len(value) <= _REQUEST_ID_BYTES:
             if all(33 <= byte <= 126 for byte in value):

@@ -1,4 +1,4 @@
-"""Errors that a client sees, in OpenAI's shape."""
+"""The errors that clients see, in OpenAI's format."""
 
 import json
 import math
@@ -7,11 +7,11 @@ from serving.dispatch import Rejection
 
 
 class ApiError(Exception):
-    """An answer that is an error: an HTTP status and OpenAI's error object.
+    """An error response: an HTTP status and OpenAI's error object.
 
-    `retry_after_s` and `allow` become the headers of those names, `refused` (why a request was not
-    let in) becomes `x-refused`. The message says what to do
-    and never holds anything of the request but the names that it used.
+    `retry_after_s` and `allow` become the headers of those names; `refused` (why admission rejected
+    the request) becomes `x-refused`. The message says what to do and contains nothing of the
+    request but the names it used.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class ApiError(Exception):
         return json.dumps({"error": error}).encode()
 
     def event(self) -> bytes:
-        """The error as a server-sent event, for a stream that has already begun."""
+        """Returns the error as a server-sent event, for a stream that has already begun."""
         return b"data: " + self.body() + b"\n\n"
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:
     return ApiError(
         404,
-        f"The model '{model[:200]}' does not exist. Models here: {', '.join(known)}.",
+        f"The model '{model[:200]}' does not exist. Available models: {', '.join(known)}.",
         code="model_not_found",
         param="model",
     )
@@ -75,7 +75,7 @@ def unknown_model(model: str, known: list[str]) -> ApiError:
 def unauthorized() -> ApiError:
     return ApiError(
         401,
-        "This service needs an API key: send `Authorization: Bearer` and a key that it knows.",
+        "This service requires a valid API key. Send it as `Authorization: Bearer KEY`.",
         type="authentication_error",
         code="invalid_api_key",
     )
@@ -92,10 +92,9 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
 
 
 def rejected(model: str, rejection: Rejection) -> ApiError:
-    """The answer to a request that is not let in, or has waited in vain: 429 if there is too much
-    to do, 503 if no replica is up, 400 if it asks for what cannot be.
-    """
-    wait = f"The wait would be about {math.ceil(rejection.wait_s)} s"
+    """Returns the error for a request that admission rejected or that waited too long: 429 on
+    overload, 503 if no replica is up, 400 if the request can never be served."""
+    wait = f"The expected wait is about {math.ceil(rejection.wait_s)} s"
     again = f" Try again in {rejection.retry_after_s} s."
     match rejection.reason:
         case "no_replica":
@@ -110,17 +109,17 @@ def rejected(model: str, rejection: Rejection) -> ApiError:
         case "deadline_too_short":
             return ApiError(
                 400,
-                "The timeout is shorter than the least that this request takes. Send it with a "
-                "longer x-request-timeout, or a shorter prompt.",
+                "The timeout is shorter than the least time that this request takes. Set a longer "
+                "x-request-timeout, or shorten the prompt.",
                 code=rejection.reason,
                 refused=rejection.reason,
             )
         case "deadline_unreachable":
             message = f"'{model}' cannot answer within the request's timeout. {wait}."
         case "queue_full":
-            message = f"Too many requests wait for '{model}'. {wait}."
+            message = f"Too many requests are waiting for '{model}'. {wait}."
         case "wait_too_long":
-            message = f"'{model}' has more to do than it can. {wait}."
+            message = f"'{model}' is overloaded. {wait}."
     return ApiError(
         429,
         message + again,
@@ -134,7 +133,7 @@ def rejected(model: str, rejection: Rejection) -> ApiError:
 def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,
-        f"The replicas of '{model}' that were asked failed. Try again in {retry_after_s} s.",
+        f"All replicas of '{model}' that were tried failed. Try again in {retry_after_s} s.",
         type="service_unavailable_error",
         code="replicas_failed",
         retry_after_s=retry_after_s,
@@ -142,10 +141,10 @@ def replicas_failed(model: str, retry_after_s: int) -> ApiError:
 
 
 def stream_broken(why: str) -> ApiError:
-    """`why` nobody went on with the answer."""
+    """Returns the error that ends a broken stream; `why` says why no replica continued it."""
     return ApiError(
         502,
-        f"The replica that was answering failed, and {why}. The answer above is incomplete; send "
+        f"The replica failed during this answer, and {why}. The answer above is incomplete; send "
         "the request again.",
         type="server_error",
         code="replica_failed",
@@ -153,10 +152,10 @@ def stream_broken(why: str) -> ApiError:
 
 
 def request_failed() -> ApiError:
-    """The engine failed on this request and is well otherwise."""
+    """Returns the error for a request that the engine failed on while otherwise healthy."""
     return ApiError(
         500,
-        "The engine failed on this request and serves others: the request itself is the likely "
+        "The engine failed on this request but serves others: the request itself is the likely "
         "cause. Change it before you send it again.",
         type="server_error",
         code="request_failed",
@@ -166,19 +165,19 @@ def request_failed() -> ApiError:
 def body_too_large(limit_bytes: int) -> ApiError:
     return ApiError(
         413,
-        f"The request body is larger than {limit_bytes} bytes, the limit of this service.",
+        f"The request body exceeds this service's limit of {limit_bytes} bytes.",
         code="request_too_large",
     )
 
 
 def not_found(method: str, path: str) -> ApiError:
-    return ApiError(404, f"There is no {method} {path[:200]} here.", code="not_found")
+    return ApiError(404, f"This service has no endpoint {method} {path[:200]}.", code="not_found")
 
 
 def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
     return ApiError(
         405,
-        f"{method} is not possible on {path[:200]}; use {allow}.",
+        f"{method} is not allowed on {path[:200]}; use {allow}.",
         code="method_not_allowed",
         allow=allow,
     )
@@ -187,7 +186,7 @@ def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
 def internal_error() -> ApiError:
     return ApiError(
         500,
-        "The router failed on this request. Its log has the reason under this x-request-id.",
+        "The router failed to process this request. Its log has the reason by x-request-id.",
         type="server_error",
         code="internal_error",
     )

@@ -1,4 +1,4 @@
-"""The router's HTTP server, which stops without failing a request that is on its way to it."""
+"""The router's HTTP server, which drains without failing requests that are already on their way."""
 
 import asyncio
 import socket
@@ -9,8 +9,8 @@ import uvicorn
 
 _CLOSE = (b"connection", b"close")
 _LINGER_S = 2
-"""How long a stopping server waits for a request on a connection that is open: one that a client
-has sent by now, and what a client asks who could not be told that the connection closes."""
+"""How long a stopping server waits for another request on an open connection: one already in flight
+from the client, or one from a client that has not yet seen the connection close."""
 _LOOK_S = 0.1
 
 
@@ -33,7 +33,8 @@ def server_config(app: Any) -> uvicorn.Config:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Bound so that routers on one node share the port, also the old and new of a rollout."""
+    """Returns a bound socket with SO_REUSEPORT: routers on one node share the port, including the
+    old and the new router during a rollout."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,11 +44,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def response_of(send: Any) -> Any:
-    """What stands behind the ASGI `send` of uvicorn. Once the head was sent `transport.write` takes
-    chunks, with their framing, as long as it is not closing, without a coroutine and a message for
-    each; `flow.write_paused` tells that the client is too slow for more. `send` waits until it is
-    not, and ends the response.
-    """
+    """Returns uvicorn's response cycle behind the ASGI `send`. Once the head is sent, framed chunks
+    can be written to `transport.write` unless it is closing, which saves a coroutine and a message
+    for each; `flow.write_paused` is set when the client reads too slowly. `send` waits for the
+    client to catch up, and ends the response."""
     return send.__self__
 
 
@@ -63,10 +63,9 @@ class HttpServer(uvicorn.Server):
         await self.serve(sockets=list(self._socks))
 
     async def stop(self, timeout_s: float, linger_s: float = _LINGER_S) -> None:
-        """Takes no more connections, answers what comes on those that are there, and returns when
-        all are closed, or after the time. uvicorn's own way would reset the connections that it
-        has not yet accepted, and close the open ones under the requests on their way.
-        """
+        """Stops listening, serves requests on the connections already open, and returns when all
+        are closed or the time is up. uvicorn's own shutdown would reset connections in the accept
+        queue and close open ones that have requests in flight."""
         self.config.encoded_headers.append(_CLOSE)
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         self._stop_listening()
@@ -90,7 +89,8 @@ class HttpServer(uvicorn.Server):
         return connection.cycle is not None and not connection.cycle.response_complete
 
     def _stop_listening(self) -> None:
-        # The copies keep the queues of connections alive after the server's own are closed.
+        # The duplicates keep the kernel's accept queues alive after the server closes its own
+        # sockets.
         socks = [sock.dup() for sock in self._socks]
         for server in self.servers:
             server.close()
@@ -99,7 +99,7 @@ class HttpServer(uvicorn.Server):
             sock.close()
 
     def _accept_all(self, sock: socket.socket) -> None:
-        """What waits in its queue."""
+        """Accepts every connection in the kernel's accept queue."""
         loop = asyncio.get_running_loop()
         while True:
             try:

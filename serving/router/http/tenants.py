@@ -1,4 +1,4 @@
-"""Who asks: tenants, known by their API keys."""
+"""Tenants, identified by their API keys."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -21,15 +21,16 @@ class Tenant:
 
 
 ANYONE = Tenant("default")
-"""The one tenant where none is configured."""
+"""The only tenant when none is configured."""
 
 
 class Tenants:
-    """Without any configured, whoever asks is `ANYONE`, whatever key they send."""
+    """Maps API keys to tenants. With none configured, every client is `ANYONE`, whatever it
+    sends."""
 
     def __init__(self, configs: Iterable[TenantConfig]) -> None:
-        """Reads the keys, which are kept as hashes alone. Raises RuntimeError if one is missing or
-        has two tenants."""
+        """Reads the keys and keeps only their hashes. Raises RuntimeError if a key is missing or
+        belongs to two tenants."""
         self._by_hash: dict[bytes, Tenant] = {}
         self.names: list[str] = []
         for config in configs:
@@ -43,11 +44,11 @@ class Tenants:
 
     @property
     def are_configured(self) -> bool:
-        """And so a key is needed."""
+        """Whether tenants are configured, so that a key is required."""
         return bool(self._by_hash)
 
     def of(self, headers: Headers) -> Tenant:
-        """Who sends these. Raises ApiError 401."""
+        """Returns the tenant that these headers identify. Raises ApiError 401."""
         if not self._by_hash:
             return ANYONE
         for key in _sent(headers):
@@ -58,7 +59,7 @@ class Tenants:
 
 
 def _sent(headers: Headers) -> Iterator[bytes]:
-    """As the clients of OpenAI, Anthropic and Azure do."""
+    """Yields the API keys in the headers that the OpenAI, Anthropic and Azure clients send."""
     for name, value in headers:
         if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
             yield value[len(_BEARER) :].strip()

@@ -1,8 +1,8 @@
-"""Publishes to the other routers what this one books and who waits, and receives the same.
+"""Exchanges bookings and queue state with the other routers.
 
-Each router listens on a port of its own and publishes to whoever connects: first all that is
-unfinished, then what happens, in its order. So each has a connection to every other, and needs no
-broker between.
+Each router listens on its own port and publishes to every router that connects: first all
+unfinished requests, then events in order. Every pair of routers is connected directly, without a
+broker.
 """
 
 import asyncio
@@ -28,24 +28,25 @@ from serving.router.replicas.directory import Directory
 log = logging.getLogger(__name__)
 
 _GATHER_S = 0.005
-"""How long a message waits for others to go with it."""
+"""How long a message waits to be batched with others."""
 _HELLO_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 5
 _RETRY_S = 1
 _MOST_UNSENT_BYTES = 16 * 1024 * 1024
-"""A router that reads more slowly is disconnected; it connects again and receives all anew."""
+"""Send buffer limit: a router that reads more slowly is disconnected, then reconnects and receives
+everything again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """Where another router publishes."""
+    """The address where another router publishes."""
 
     router_id: str
     host: str
     port: int
     metrics_address: str | None = None
-    """Where it alone, of those that share a port for clients, is scraped; None: of a version
-    without."""
+    """The metrics address of this router alone, as routers share the port for clients; None if its
+    version does not publish one."""
 
     @classmethod
     def from_metadata(cls, router_id: str, metadata: Mapping[str, Any]) -> "PeerInfo":
@@ -57,13 +58,13 @@ class Peers:
     """Publishes to the other routers and receives from them, for the models of a directory."""
 
     def __init__(self, directory: Directory, token: str, router_id: str) -> None:
-        """`token` is the cluster's, which all routers have."""
+        """`token` is the cluster's shared secret, which all routers have."""
         self._directory = directory
         self._token = token
         self._router_id = router_id
         self._subscribers: set[asyncio.StreamWriter] = set()
         self._outbox: dict[str, list[Message]] = {}
-        """By model."""
+        """Messages to send, by model."""
         self._sending: asyncio.TimerHandle | None = None
         self._receiving: dict[PeerInfo, asyncio.Task[None]] = {}
         self._server: asyncio.Server
@@ -71,18 +72,18 @@ class Peers:
 
     @property
     def subscribers(self) -> int:
-        """How many routers receive from this one."""
+        """The number of routers that receive from this one."""
         return len(self._subscribers)
 
     async def listen(self, host: str) -> int:
-        """Begins to publish to whoever connects. Returns the port."""
+        """Starts publishing to routers that connect. Returns the port."""
         self._server = await asyncio.start_server(self._welcome, host, 0)
         self._publishing = asyncio.create_task(self._publish_demands())
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     def update(self, infos: Iterable[PeerInfo]) -> None:
-        """These routers are up; this one may be among them."""
+        """Sets the routers that are up; this one may be among them."""
         others = {info for info in infos if info.router_id != self._router_id}
         for info in self._receiving.keys() - others:
             self._receiving.pop(info).cancel()
@@ -105,24 +106,22 @@ class Peers:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
                 hello = await read_hello(reader)
             if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
-                raise ProtocolError("another token")
+                raise ProtocolError("wrong token")
             self._send()
             for model_id, served in self._directory.models.items():
                 writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
             self._subscribers.add(writer)
             self._switch()
-            await reader.read()  # which ends when the other router does
+            await reader.read()  # ends when the other router disconnects
         except (ProtocolError, EOFError, OSError) as error:
-            log.warning(
-                "a router that connected is not published to: %s", error or type(error).__name__
-            )
+            log.warning("rejected a connection from a router: %s", error or type(error).__name__)
         finally:
             self._subscribers.discard(writer)
             self._switch()
             writer.transport.abort()
 
     def _switch(self) -> None:
-        """Publishes as long as there is a subscriber."""
+        """Publishes only while there is a subscriber."""
         for model_id, served in self._directory.models.items():
             publish = partial(self._gather, model_id) if self._subscribers else None
             served.dispatcher.publish = publish
@@ -155,7 +154,7 @@ class Peers:
     # Receiving
 
     async def _receive(self, info: PeerInfo) -> None:
-        """Receives from a router as long as it is up."""
+        """Receives from a router for as long as it is up."""
         while True:
             try:
                 await self._receive_once(info)
@@ -170,7 +169,7 @@ class Peers:
             writer.write(frame(Hello(self._token)))
             while True:
                 batch = await read_batch(reader)
-                with contextlib.suppress(KeyError):  # of a model that is being rolled out
+                with contextlib.suppress(KeyError):  # the model is being rolled out
                     self._directory.models[batch.model_id].receive(info.router_id, batch.messages)
         finally:
             writer.transport.abort()

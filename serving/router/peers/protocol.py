@@ -1,4 +1,4 @@
-"""The frames that routers send each other: four bytes of length, then MessagePack."""
+"""The frames between routers: a length of four bytes, then MessagePack."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,21 +15,21 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame, from the router that connects and wants to receive."""
+    """The first frame, sent by the router that connects to subscribe."""
 
     token: str
-    """The cluster's, which all routers have."""
+    """The cluster's shared secret."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Any other frame, from the router that publishes."""
+    """Every later frame, sent by the publishing router."""
 
     model_id: str
     messages: list[Message]
 
 
 class ProtocolError(Exception):
-    """What was received is no such frame."""
+    """The received bytes are not a valid frame."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -43,12 +43,12 @@ def frame(message: Hello | Batch) -> bytes:
 
 
 async def read_hello(reader: asyncio.StreamReader) -> Hello:
-    """Raises ProtocolError, EOFError, OSError."""
+    """Reads the first frame. Raises ProtocolError, EOFError, OSError."""
     return await _read(reader, _decode_hello, 1024)
 
 
 async def read_batch(reader: asyncio.StreamReader) -> Batch:
-    """Raises ProtocolError, EOFError, OSError."""
+    """Reads the next batch. Raises ProtocolError, EOFError, OSError."""
     return await _read(reader, _decode_batch, _MOST_BYTES)
 
 

@@ -1,1 +1,1 @@
-"""A request's way to an engine and its answer's way back."""
+"""Relays requests to engines and their answers back."""

@@ -1,4 +1,4 @@
-"""What an engine sends of a stream, on its way to the client."""
+"""Relays the events of an engine's stream to the client."""
 
 from collections import deque
 from operator import methodcaller
@@ -14,10 +14,10 @@ _MOST_UNCOUNTED = 32
 
 
 class EventStream:
-    """The events of one engine. The client has the head of the answer.
+    """The event stream of one engine, after the response head was sent to the client.
 
-    Most of them come whole in a chunk of their own, which goes on as it is. What is to be known of
-    them is found out for many at once, which costs each of them less.
+    Most events arrive whole, each in its own HTTP chunk, and are relayed unchanged. Token counts
+    and times are extracted from batches of events, which is cheaper per event.
     """
 
     __slots__ = (
@@ -42,20 +42,18 @@ class EventStream:
         self._last = deque[bytes](maxlen=2)
 
     def take(self, piece: bytes) -> bool:
-        """Sends the client what it may be sent now that `piece` came from the engine. Returns False
-        if the client is too slow for more. Raises EngineError, NotContinuedError.
-        """
+        """Relays what can be sent now that `piece` has arrived. Returns False if the client reads
+        too slowly. Raises EngineError, NotContinuedError."""
         self.count()
         self._passes = False
         events = self._exchange.resumption.feed(piece)
         return self.send(events) if events else True
 
     def take_chunk(self, chunk: bytes) -> bool:
-        """Passes whole events on as they are, in a chunk with its framing. Returns False if they
-        are for `take`.
-        """
-        # `in` would make an exception each time: it tries a number first. What is called straight
-        # from a slot is looked up in the type each time (Python 3.11).
+        """Relays whole events unchanged, in a chunk with its framing. Returns False if the chunk
+        has to go through `take`."""
+        # `in` would raise an exception internally each time, as it tries an integer first. Calls
+        # straight from a slot repeat the type lookup (Python 3.11).
         is_closing, write = self._is_closing, self._write
         if not self._passes or chunk.find(ERROR) >= 0 or is_closing():
             return False
@@ -69,7 +67,7 @@ class EventStream:
         return True
 
     def send(self, events: bytes) -> bool:
-        """`take` of what the resumption was fed and gave."""
+        """Relays events that came through the resumption; returns as `take` does."""
         answer, resumption = self._exchange.request.answer, self._exchange.resumption
         tokens = _tokens(events)
         self._exchange.record.output_tokens += tokens
@@ -85,7 +83,7 @@ class EventStream:
         return not self._flow.write_paused
 
     def count(self) -> None:
-        """Called when the stream has ended, however it did."""
+        """Accounts for all relayed events; called when the stream has ended in any way."""
         if not self._chunks:
             return
         exchange = self._exchange
@@ -100,7 +98,7 @@ class EventStream:
         self._times_s.clear()
 
     def reported_output_tokens(self) -> int | None:
-        """What the end of the stream says the whole answer has."""
+        """The length of the whole answer as the end of the stream reports it, in tokens."""
         return reported_output_tokens(b"".join(self._last))
 
 

@@ -1,4 +1,4 @@
-"""A request as the router has read it, on its way to a replica."""
+"""A parsed request and its client, on the way to a replica."""
 
 from dataclasses import dataclass, field
 
@@ -28,7 +28,8 @@ from serving.router.replicas.served_model import ServedModel
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
 
-# Of this hop only (RFC 9110, 7.6.1), set anew by the router, or a secret between it and the client.
+# Hop-by-hop headers (RFC 9110, 7.6.1), those that the router sets anew, and credentials between the
+# client and the router.
 _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
@@ -38,34 +39,34 @@ _HEADERS_DROPPED = frozenset(
 
 @dataclass(slots=True)
 class Exchange:
-    """A request to the model `served`, and the client that waits for the answer."""
+    """A request to the model `served` and the client that waits for the answer."""
 
     served: ServedModel
     head: bytes
-    """All of it but the content-length."""
+    """The request line and headers for the engine, without content-length."""
     request: EngineRequest
     demand: Request
-    """Of the dispatcher."""
+    """The request as the dispatcher sees it."""
     headers: Headers
-    """Of the answer, beside the engine's own."""
+    """Response headers to send in addition to the engine's."""
     receive: Receive
     send: Send
     resumption: StreamResumption
     record: RequestRecord
     clock: StreamClock
     began_s: float
-    """When the request came, by time.monotonic()."""
+    """The arrival time of the request, by time.monotonic()."""
     begun: bool = False
-    """The client has the head of the answer."""
+    """Whether the client has been sent the head of the response."""
     failures: int = 0
-    """Of replicas: those that may be the request's own doing."""
+    """How many attempts failed in a way that the request itself may have caused."""
     suspects: list[tuple[Replica, int]] = field(default_factory=list)
-    """Replicas that failed it though nothing says that they are not well, each with the number of
-    requests that it had answered by then."""
+    """Replicas that failed this request without being known unhealthy, each with the number of
+    requests it had answered by then."""
 
 
 class ExchangeReader:
-    """Reads the bodies of requests and makes of them what the models' engines need."""
+    """Parses request bodies and prepares them for the models' engines."""
 
     def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
         self._directory = directory
@@ -82,7 +83,7 @@ class ExchangeReader:
         record: RequestRecord,
         began_s: float,
     ) -> Exchange:
-        """Notes in the `record` what the body tells. Raises ApiError."""
+        """Parses a request and records its properties in `record`. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         body = decode(raw)
         fields = routing_fields(body)
@@ -117,7 +118,7 @@ class ExchangeReader:
             if len(models) > 1:
                 raise ApiError(
                     400,
-                    f"The request names no model. Models here: {', '.join(models)}.",
+                    f"The request names no model. Available models: {', '.join(models)}.",
                     code="missing_required_parameter",
                     param="model",
                 )
@@ -157,7 +158,7 @@ class ExchangeReader:
 
 
 def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:
-    """The names of those that `Connection` lists."""
+    """Returns the names that the `Connection` header lists."""
     for name, value in headers:
         if name == b"connection" and value != b"keep-alive":
             return frozenset(token.strip().lower() for token in value.split(b","))

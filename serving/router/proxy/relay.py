@@ -53,7 +53,8 @@ _RESPONSE_HEADERS_DROPPED = frozenset(
 )
 
 _MAX_RETRIES = 3
-"""A request that itself makes engines fail must not go round."""
+"""Retry limit for failures that the request itself may cause, so that it cannot take down one
+engine after another."""
 
 
 class Relay:
@@ -69,7 +70,7 @@ class Relay:
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
     ) -> None:
-        """`write_line` is given a line of the request log when a request is over."""
+        """`write_line` is called with the request log line when a request ends."""
         self.requests_in_flight = 0
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
@@ -115,7 +116,7 @@ class Relay:
         await send_error(send, error, [id_header, *record.headers()])
 
     async def _relay(self, exchange: Exchange) -> None:
-        """Has the exchange answered as long as its client is there."""
+        """Serves the exchange until the client disconnects."""
         watch = asyncio.ensure_future(disconnected(exchange.receive))
         this_task = asyncio.current_task()
         assert this_task is not None
@@ -132,8 +133,8 @@ class Relay:
             watch.cancel()
 
     async def _answer(self, exchange: Exchange) -> None:
-        """Asks one replica after the other until the client has the whole answer. What cannot be
-        completed ends with an error event, and a connection that closes without its proper end.
+        """Tries one replica after another until the client has the whole answer. An answer that
+        cannot be completed ends with an error event and a connection closed without its proper end.
         """
         self._budget.request()
         try:
@@ -143,17 +144,16 @@ class Relay:
             if not exchange.begun:
                 raise
             log.warning(
-                "request %s: its answer is broken off: %s",
+                "request %s: the answer is broken off: %s",
                 exchange.record.request_id,
                 error.message,
             )
-            why = "no other replica could go on with it"
+            why = "no other replica could continue it"
             await self._break_off(exchange, errors.stream_broken(why))
 
     async def _answered(self, exchange: Exchange) -> bool:
-        """Waits for a place and has the replicas answer, as long as there is one that was not
-        tried. False if there was none: others, or the same, may be up in a while. Raises ApiError.
-        """
+        """Waits for a reservation and tries replicas until one answers. Returns False if none is
+        left to try, though some may be up again soon. Raises ApiError."""
         served, record = exchange.served, exchange.record
         queues_s = time.monotonic()
         try:
@@ -199,7 +199,8 @@ class Relay:
             served.release(reservation, outcome, output_tokens)
 
     def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
-        """The others that failed this request, and no other since, failed by themselves."""
+        """Blames the suspects for their failures: another replica served this request. One that has
+        answered others since is cleared."""
         replica.health.answered()
         for suspect, answers in exchange.suspects:
             if suspect is not replica and suspect.health.answers == answers:
@@ -213,14 +214,14 @@ class Relay:
             exchange.suspects.append((replica, replica.health.answers))
 
     async def _fail(self, exchange: Exchange) -> None:
-        """Ends a request that a healthy engine failed on. Raises ApiError if nothing is sent."""
+        """Ends a request that a healthy engine failed on. Raises ApiError if nothing was sent."""
         error = errors.request_failed()
         if not exchange.begun:
             raise error
         await self._break_off(exchange, error)
 
     def _count_failure(self, exchange: Exchange) -> None:
-        """Raises ApiError if it is not to be asked for again."""
+        """Counts a failure. Raises ApiError if the request must not be retried."""
         exchange.failures += 1
         if exchange.failures > _MAX_RETRIES or not self._budget.take():
             raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)
@@ -228,7 +229,8 @@ class Relay:
     async def _attempt(
         self, reservation: Reservation, replica: Replica, exchange: Exchange
     ) -> None:
-        """Has a replica answer, or go on with the answer. Raises UpstreamError if another may."""
+        """Has a replica answer, or continue the answer. Raises UpstreamError if another replica may
+        try."""
         record = exchange.record
         body = exchange.request.body
         if record.replica is not None:
@@ -246,21 +248,21 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
-                told = reported_tokens(headers, PROMPT_TOKENS)
-                record.input_tokens = record.prompt_tokens or 0 if told is None else told
+                reported = reported_tokens(headers, PROMPT_TOKENS)
+                record.input_tokens = record.prompt_tokens or 0 if reported is None else reported
                 record.cached_tokens = reported_tokens(headers, CACHED_TOKENS)
             headers += (*exchange.headers, *record.headers())
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
-                raise NotContinuedError(f"it answers {connection.status} to the rest of a request")
+                raise NotContinuedError(f"it answers {connection.status} to the continuation")
             else:
                 await self._whole(connection, headers, exchange)
         finally:
             replica.pool.release(connection)
 
     async def _tokens(self, replica: Replica, question: bytes) -> list[int]:
-        """What the engine's /tokenize makes of a text. Raises UpstreamError."""
+        """Tokenizes a text with the engine's /tokenize. Raises UpstreamError."""
         head = b"POST /tokenize HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
         head += b"%bcontent-length: %d\r\n\r\n" % (self._authorization, len(question))
         connection = await replica.pool.request(head, question)
@@ -293,7 +295,7 @@ class Relay:
         exchange: Exchange,
         reservation: Reservation,
     ) -> None:
-        """Passes the stream on, from the answer's beginning or from where it stopped."""
+        """Relays the stream, from the beginning of the answer or from where it broke."""
         resumption, record, send = exchange.resumption, exchange.record, exchange.send
         goes_on = exchange.begun
         events = resumption.feed(await connection.read())
@@ -328,7 +330,7 @@ class Relay:
         exchange.record.outcome = "answered"
 
     async def _ended(self, exchange: Exchange) -> bool:
-        """Ends an answer whose stream broke, unless another replica may go on with it."""
+        """Ends an answer whose stream broke. Returns False if another replica may continue it."""
         missing = exchange.resumption.broken()
         if missing is not None:
             await self._end(exchange, missing)
@@ -346,7 +348,7 @@ class Relay:
 
 
 def reported_tokens(headers: Headers, header: bytes) -> int | None:
-    """What the engine says in it."""
+    """Returns the token count in this response header of the engine, if it has one."""
     for name, value in headers:
         if name == header:
             return int(value) if value.isdigit() else None
@@ -354,11 +356,11 @@ def reported_tokens(headers: Headers, header: bytes) -> int | None:
 
 
 def check_taken(connection: Connection) -> None:
-    """Raises NotTakenError if the engine let nothing in: it drains, or (401) is not of this
-    router's cluster any more; EngineDeadError if it died, perhaps of this request.
-    """
+    """Raises NotTakenError if the engine rejected the request unprocessed: it drains, or (401) no
+    longer belongs to this router's cluster. Raises EngineDeadError if it died, perhaps because of
+    this request."""
     if connection.status == 401:
-        raise NotTakenError("the engine is of another cluster")
+        raise NotTakenError("the engine belongs to another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
             if name == UNAVAILABLE:

@@ -1,12 +1,12 @@
-"""How much work may be done twice."""
+"""Limits how much work is done twice."""
 
 
 class RetryBudget:
-    """A token bucket that requests fill and retries empty, so that retries do not multiply the load
-    of an outage.
+    """A token bucket that requests fill and retries empty, so that retries do not amplify an
+    outage.
 
-    It begins full and holds `reserve` retries: as many as break at once when a replica dies with a
-    full batch and a queue. In the long run a share of `ratio` of the requests may be retried, as in
+    It starts full with `reserve` retries: as many as fail at once when a replica dies with a full
+    batch and a queue. In the long run a share of `ratio` of the requests may be retried, as in
     Finagle and Linkerd.
     """
 
@@ -20,7 +20,7 @@ class RetryBudget:
         self._tokens = min(self._tokens + self._ratio, self._reserve)
 
     def take(self) -> bool:
-        """Takes a retry out of the budget. False: none is left."""
+        """Takes a retry out of the budget. Returns False if none is left."""
         if self._tokens < 1:
             return False
         self._tokens -= 1

@@ -1,13 +1,12 @@
-"""A stream of an answer that goes on from another replica where the first one stopped.
+"""Continues a streamed answer on another replica where the first one stopped.
 
-While all is well the bytes sent are kept and nothing more. When the stream breaks they are read:
-the next replica is given the text so far as the beginning of its own answer, and what it sends is
-made one with what the client has.
+Until a stream breaks, the delivered bytes are only stored. Then they are parsed: the next replica
+is given the text so far as the beginning of its own answer, and its events are merged with what the
+client already has.
 
-Sound only at a token's edge. The events of an engine end there, as it sends one for each token or
-for several, so a client is sent whole events only. Where the engine keeps text back to look for
-stop strings, the edge is some characters behind, and what the client has beyond it must come once
-more.
+The text can only be cut at a token's edge. Engines end each event at one, so a client is only sent
+whole events. Where the engine holds text back to match stop strings, the last edge lies some
+characters behind, and what the client has beyond it is generated again.
 """
 
 from collections.abc import Sequence
@@ -24,20 +23,22 @@ COMPLETIONS = "/v1/completions"
 
 DONE = b"data: [DONE]\n\n"
 ERROR = b'data: {"error"'
-"""What an engine says when it fails within a stream. No text can look so: it has no bare quote."""
+"""The start of an engine's error event. Generated text cannot match it, as its quotes are escaped.
+"""
 
 _FIRST_DELTA = {"role": "assistant", "content": ""}
 
 _FOLD_BYTES = 64 * 1024
-"""Of bytes kept unread; read at this size, an answer of any length is held in little memory."""
+"""How many stored bytes are parsed at once; it bounds the memory that a long answer takes."""
 
 _LONGEST_EVENT_BYTES = 1024 * 1024
 
 _KEPT_EDGES = 256
-"""Enough for stop strings of so many characters; with longer ones an answer is begun anew."""
+"""How many edges are kept, which covers stop strings of as many characters; with longer ones an
+answer is regenerated from its beginning."""
 
 _COMPLETION_MAX_TOKENS = 16
-"""vLLM's, of a completion without a limit."""
+"""vLLM's default for a completion without a limit."""
 
 _NOT_TEXT_ALONE = (
     "logprobs",
@@ -52,23 +53,22 @@ _NOT_TEXT_ALONE = (
     "continue_final_message",
     "suffix",
 )
-"""Options whose answers are more than text, or depend on more than the text before."""
+"""Options whose answers are more than text, or depend on more than the preceding text."""
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
 
 
 class EngineError(UpstreamError):
-    """The engine said within a stream that it failed: it is dead, or it is well and the request
-    made it fail."""
+    """The engine reported an error within a stream: it is dead, or the request made it fail."""
 
 
 class NotContinuedError(UpstreamError):
-    """The replica is well but does not go on with the answer that the client has."""
+    """The replica is healthy but does not continue the delivered answer."""
 
 
 def unresumable_reason(path: str, body: dict[str, Any]) -> str:
-    """Why the stream that a request asks for cannot be continued elsewhere; empty if it can."""
+    """Returns why the requested stream could not be continued elsewhere; empty if it could."""
     if path not in (CHAT, COMPLETIONS):
         return f"streams of {path} cannot be continued"
     for name in ("n", "best_of"):
@@ -81,7 +81,7 @@ def unresumable_reason(path: str, body: dict[str, Any]) -> str:
         return "structured output cannot be continued"
     for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
         if type(body.get(name, 0)) not in (int, type(None)):
-            return f"{name} is no number"
+            return f"{name} is not a number"
     if path == CHAT and not _ends_with_a_question(body.get("messages")):
         return "an answer that the client has begun cannot be continued"
     if path == COMPLETIONS and not _is_one_prompt(body.get("prompt")):
@@ -103,18 +103,18 @@ def _is_one_prompt(prompt: Any) -> bool:
 
 @dataclass(slots=True)
 class DeliveredText:
-    """What a client has been sent, as read from the events."""
+    """The text delivered to a client, as parsed from the events."""
 
     text: str = ""
     edges: list[int] = field(default_factory=list)
-    """Lengths of the text after each of its last events."""
+    """Lengths of the text after each of the most recent events."""
     head: dict[str, Any] = field(default_factory=dict)
-    """`id` and `created`; empty if there was no event."""
+    """The answer's `id` and `created`; empty before the first event."""
     finish_reason: str | None = None
     usage: bool = False
     done: bool = False
     unresumable_reason: str = ""
-    """Why this answer cannot be continued."""
+    """Why this answer cannot be continued; empty if it can."""
 
     def read(self, events: bytes) -> None:
         pieces = [self.text]
@@ -132,7 +132,7 @@ class DeliveredText:
         del self.edges[:-_KEPT_EDGES]
 
     def _read(self, data: bytes) -> str:
-        """The text of an event."""
+        """Returns the text of an event."""
         try:
             event = _decode(data.removeprefix(b"data: "))
             self.head = {"id": event["id"], "created": event["created"]}
@@ -150,34 +150,33 @@ class DeliveredText:
                 self.unresumable_reason = "an answer that is more than text cannot be continued"
             return delta.get("content") or ""
         except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
-            self.unresumable_reason = "the stream is not one of text"
+            self.unresumable_reason = "the stream is not a text stream"
             return ""
 
 
 class Continuation:
-    """The events of the replica that goes on, made one with those that the client has."""
+    """Merges the events of the continuing replica with those that were delivered."""
 
     def __init__(self, head: dict[str, Any], repeated: str, sent_tokens: int) -> None:
-        """`repeated` is what the client has and this replica says once more; `sent_tokens` stand
-        in its prompt but are part of the answer.
-        """
+        """`repeated` is delivered text that this replica generates again; `sent_tokens` are part of
+        its prompt but count as output."""
         self._head = head
         self._repeated = repeated
         self._sent_tokens = sent_tokens
 
     def rewrite(self, events: bytes) -> bytes:
-        """Raises NotContinuedError."""
+        """Rewrites whole events for the client. Raises NotContinuedError."""
         return b"".join(self._event(event) for event in events.split(b"\n\n") if event)
 
     def _event(self, data: bytes) -> bytes:
         if not data.startswith(b"data: {"):
             if self._repeated:
-                raise NotContinuedError("the answer ends before what was sent of it")
+                raise NotContinuedError("the continued answer ends before the delivered text")
             return data + b"\n\n"
         event = _decode(data[6:])
         for choice in event["choices"]:
             if self._head and choice.get("delta") == _FIRST_DELTA:
-                return b""  # The client had it.
+                return b""  # The client already has it.
             if self._repeated and not self._skip(choice):
                 return b""
         if usage := event.get("usage"):
@@ -186,25 +185,25 @@ class Continuation:
         return b"data: " + _encode(event | self._head | {"continued": True}) + b"\n\n"
 
     def _skip(self, choice: dict[str, Any]) -> bool:
-        """Takes what the client has out of a choice. False: nothing is left."""
+        """Removes delivered text from a choice. Returns False if nothing is left."""
         holder, name = (choice["delta"], "content") if "delta" in choice else (choice, "text")
         text = holder.get(name) or ""
         same = min(len(text), len(self._repeated))
         if text[:same] != self._repeated[:same]:
-            raise NotContinuedError("the answer goes on with another text than the one sent")
+            raise NotContinuedError("the continued answer differs from the delivered text")
         self._repeated = self._repeated[same:]
         holder[name] = text[same:]
         return bool(holder[name]) or choice.get("finish_reason") is not None
 
 
 class StreamResumption:
-    """A streamed answer, from its first event on, however many replicas have a part in it."""
+    """A streamed answer from its first event on, however many replicas contribute to it."""
 
     def __init__(self, path: str, request: bytes, unresumable_reason: str) -> None:
         """`request` is the body that the engine is sent."""
         self.unresumable_reason = unresumable_reason
         self.within_event = False
-        """The client has the beginning of an event without its end."""
+        """Whether the client has been sent the beginning of an event without its end."""
         self._path = path
         self._request = request
         self._partial = b""
@@ -216,9 +215,8 @@ class StreamResumption:
         self._continuation: Continuation | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        """What the client may be sent now that `piece` came from the engine. Raises EngineError,
-        NotContinuedError.
-        """
+        """Returns what may be sent to the client now that `piece` has arrived. Raises EngineError,
+        NotContinuedError."""
         if self.unresumable_reason:
             piece, self._partial = self._partial + piece, b""
             _raise_engine_error(piece)
@@ -234,13 +232,12 @@ class StreamResumption:
 
     @property
     def passes(self) -> bool:
-        """What comes next may go to the client as it is if it is whole events and has no
-        ERROR, with `passed_on` told later.
-        """
+        """Whether the next piece may be relayed unchanged, if it consists of whole events without
+        ERROR; `passed_on` must be called for it later."""
         return self._continuation is None and not self._partial and not self.within_event
 
     def passed_on(self, pieces: Sequence[bytes]) -> None:
-        """Whole events went to the client."""
+        """Records whole events that were relayed unchanged."""
         if self.unresumable_reason:
             return
         self._kept += pieces
@@ -249,7 +246,7 @@ class StreamResumption:
             self._read_kept()
 
     def end(self) -> bytes:
-        """What is left when the stream has ended: nothing, if it ended as it should."""
+        """Returns what is left when the stream has ended; empty if it ended properly."""
         return self._partial
 
     def _whole_events(self, piece: bytes) -> bytes:
@@ -270,9 +267,9 @@ class StreamResumption:
         self.unresumable_reason = self.unresumable_reason or self._sent.unresumable_reason
 
     def broken(self) -> bytes | None:
-        """Called when the stream broke. The bytes that are missing of an answer that has ended;
-        None if it goes on: from another replica, unless there is an `unresumable_reason`.
-        """
+        """Called when the stream broke. Returns the bytes missing from an answer that was otherwise
+        complete, or None if it has to continue: on another replica, unless there is an
+        `unresumable_reason`."""
         self._partial = b""
         self._read_kept()
         if self.unresumable_reason:
@@ -283,14 +280,13 @@ class StreamResumption:
         if self._sent.finish_reason is not None:
             if self._sent.usage or not (fields.get("stream_options") or {}).get("include_usage"):
                 return DONE
-            self.unresumable_reason = "the answer is whole but for its usage"
+            self.unresumable_reason = "the answer is complete except for its usage"
         self._cut = self._last_edge()
         return None
 
     def _last_edge(self) -> int:
-        """Where the text can be cut: vLLM keeps back one character less than the longest stop
-        string has, and the tokenizer strips the spaces at the end of an assistant's message.
-        """
+        """Returns where the text can be cut: vLLM holds back one character less than the longest
+        stop string, and the tokenizer strips the spaces at the end of an assistant's message."""
         text, fields = self._sent.text, self._fields
         stop = fields.get("stop") or []
         longest = max(map(len, [stop] if type(stop) is str else stop), default=0)
@@ -301,7 +297,7 @@ class StreamResumption:
         return len(text[:cut].rstrip(" ")) if self._path == CHAT else cut
 
     def questions(self) -> list[bytes]:
-        """Bodies for the engine's /tokenize, whose tokens `continuation_request` needs."""
+        """Returns bodies for the engine's /tokenize, whose tokens `continuation_request` needs."""
         if not self._cut:
             return []
         fields = self._fields
@@ -314,7 +310,7 @@ class StreamResumption:
         ]
 
     def continuation_request(self, tokens: list[list[int]]) -> bytes:
-        """The request to the replica that goes on. `tokens` answer the `questions`."""
+        """Builds the request for the continuing replica. `tokens` answer the `questions`."""
         text = self._sent.text
         sent_tokens = len(tokens[0]) if tokens else 0
         self._continuation = Continuation(self._sent.head, text[self._cut :], sent_tokens)
@@ -336,7 +332,7 @@ class StreamResumption:
 
 
 def _raise_engine_error(events: bytes) -> None:
-    """Raises EngineError if the engine says that it failed: not if the request was wrong."""
+    """Raises EngineError if the engine reports a failure of its own, not an invalid request."""
     if (at := events.find(ERROR)) < 0:
         return
     try:

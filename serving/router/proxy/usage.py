@@ -1,4 +1,4 @@
-"""How many tokens an answer has, as its end tells."""
+"""Reads the length of an answer from its end."""
 
 import re
 
@@ -7,6 +7,6 @@ _USAGE_BYTES = 1024
 
 
 def reported_output_tokens(end: bytes) -> int | None:
-    """None if it does not tell."""
+    """Returns the reported output tokens, or None if the end does not report them."""
     usages = _USAGE.findall(end[-_USAGE_BYTES:])
     return int(usages[-1]) if usages else None

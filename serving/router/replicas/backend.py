@@ -1,4 +1,4 @@
-"""An OpenAI server that runs elsewhere, such as Ollama, llama.cpp or LM Studio."""
+"""A server with an OpenAI-compatible API that runs elsewhere, such as Ollama or LM Studio."""
 
 import os
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from serving.router.http.errors import ApiError
 
 @dataclass(frozen=True)
 class Backend:
-    """How a model's requests are addressed to the server that has it."""
+    """How a model's requests are addressed to its external server."""
 
     base_url: str
-    """Ends where the API's paths begin, such as http://ollama:11434/v1."""
+    """URL up to where the API's paths begin, such as http://ollama:11434/v1."""
     model: str
-    """What that server calls the model."""
+    """The server's own name for the model."""
     context_tokens: int
     api_key_env: str | None = None
 
@@ -37,7 +37,7 @@ class Backend:
 
     @cached_property
     def authorization(self) -> bytes:
-        """The header's line; empty if the server asks for no key. Raises RuntimeError if the
+        """The header line; empty if the server needs no key. Raises RuntimeError if the
         environment lacks the key."""
         if self.api_key_env is None:
             return b""
@@ -49,7 +49,7 @@ class Backend:
         return b"authorization: Bearer " + key.encode() + b"\r\n"
 
     def path(self, path: str) -> bytes:
-        """Where that server has an endpoint of ours. Raises ApiError 404 if it has none."""
+        """Returns the server's path for an endpoint of ours. Raises ApiError 404 if it has none."""
         if not path.startswith("/v1/"):
             raise ApiError(
                 404,

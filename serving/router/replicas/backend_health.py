@@ -1,4 +1,4 @@
-"""Whether a server that runs elsewhere is up: it is asked for its models again and again."""
+"""Polls an external server's list of models to see whether it is up."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ from serving.router.replicas.replica import ReplicaInfo
 from serving.router.replicas.upstream import ConnectionPool, UpstreamError, ask
 
 PERIOD_S = 5.0
-"""Between two checks."""
+"""Time between two checks."""
 
 _TIMEOUT_S = 10
 _FAILURES_UNTIL_DOWN = 2
-"""So that one lost answer of a busy server does not take it out."""
+"""Consecutive failures after which the server counts as down, so that a busy server may miss one
+check."""
 
 log = logging.getLogger(__name__)
 
 
 class BackendHealth:
-    """Tells `listener` of the server as the only replica when it comes up, of none when it goes
-    down. Raises RuntimeError if its key is missing.
-    """
+    """Calls `listener` with the server as the only replica when it comes up, and with none when it
+    goes down. Raises RuntimeError if its key is missing."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class BackendHealth:
         self._period_s = period_s
 
     async def run(self) -> None:
-        """Checks once each period until it is cancelled."""
-        told: str | None = None  # the problem; "" while it is up
+        """Checks the server once per period until cancelled."""
+        published: str | None = None  # the last problem published; "" while up
         failures = 0
         try:
             while True:
                 problem = await self._problem()
                 failures = failures + 1 if problem else 0
-                still_up = told == "" and failures < _FAILURES_UNTIL_DOWN
-                if problem != told and not still_up:
-                    told = problem
+                still_up = published == "" and failures < _FAILURES_UNTIL_DOWN
+                if problem != published and not still_up:
+                    published = problem
                     log.warning("%s is %s", self._name, f"down: {problem}" if problem else "up")
                     self._listener([] if problem else [self._replica])
                 await asyncio.sleep(self._period_s)
@@ -64,7 +64,7 @@ class BackendHealth:
             self._pool.close()
 
     async def _problem(self) -> str:
-        """What is wrong with the server; empty if nothing is."""
+        """Returns what is wrong with the server; empty if nothing is."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 status, _ = await ask(self._pool, self._head, b"")
@@ -73,5 +73,5 @@ class BackendHealth:
         except TimeoutError:
             return f"no answer within {_TIMEOUT_S} s"
         if status in (401, 403):
-            return f"it answers {status}: api_key_env names the variable with its key"
+            return f"it answers {status}: check the key in the variable that api_key_env names"
         return "" if status == 200 else f"it answers {status}"

@@ -10,7 +10,7 @@ from serving.router.replicas.served_model import ServedModel
 
 
 class Directory:
-    """Updated by push: `update` is told the live replicas of a model."""
+    """Looks up served models; `update` receives the live replicas of a model."""
 
     def __init__(self, models: Iterable[Model], config: RouterConfig, check: HealthCheck) -> None:
         self.models = {model.model_id: ServedModel(model, config, check) for model in models}
@@ -23,5 +23,5 @@ class Directory:
         return self._by_name.get(name)
 
     def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
-        """Replaces the live replicas of a model; who stays keeps its load and connections."""
+        """Replaces the live replicas of a model. Those that remain keep their connections."""
         self.models[model_id].update(infos)

@@ -1,7 +1,7 @@
-"""The class by which Ray Serve tells a router process of a deployment's replicas.
+"""The class through which Ray Serve publishes a deployment's replicas to a router process.
 
-Serve ships the classes of this module to the routers by value, so it holds no state: what
-it imports is shared with the router, what it defines would be a copy.
+Serve pickles the classes of this module by value into the routers, so the module holds no state:
+what it imports is shared with the router, what it defines would be a copy.
 """
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
@@ -10,7 +10,7 @@ from serving.router.replicas import feed
 
 
 class DirectoryFeed(RequestRouter):
-    """Told of each change of a deployment's running replicas; routes nothing itself."""
+    """Receives each change of a deployment's running replicas; routes nothing itself."""
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)

@@ -1,4 +1,4 @@
-"""Ray Serve's pushes of who is alive, handed to the router."""
+"""Passes Ray Serve's updates of the running replicas to the router."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,20 +6,19 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 Replicas = Mapping[str, Mapping[str, Any]]
-"""The metadata of the running replicas of a deployment, by their ids."""
+"""The metadata of a deployment's running replicas, by replica id."""
 
 Listener = Callable[[Replicas], object]
 
-# The handle is kept because Serve's updates end with it.
+# Serve stops its updates when the handle is garbage collected.
 _subscriptions: dict[str, tuple[DeploymentHandle[Any], Listener]] = {}
 
 
 def subscribe(handle: DeploymentHandle[Any], listener: Listener) -> None:
     """Has `listener` called, in Serve's own thread, with the running replicas of the handle's
-    deployment: soon for those of now, then at each change.
-    """
+    deployment: soon with the current ones, then on each change."""
     _subscriptions[handle.deployment_name] = (handle, listener)
-    handle.options()  # Starts the updates; a handle is passive until its first use.
+    handle.options()  # Starts the updates: a handle is passive until first used.
 
 
 def publish(deployment_name: str, replicas: Replicas) -> None:

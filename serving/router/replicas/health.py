@@ -1,8 +1,8 @@
-"""Whether an engine replica is given requests: left out when it fails, asked until it answers.
+"""Decides whether a replica is given requests: ejected on failure, probed until it answers.
 
-What a request does to a replica never lowers its health. A connection that breaks amid an answer
-may be the request's doing, so the replica is only asked at once whether it is well. It is left out
-if it is not, or if another replica served the request that failed here.
+A failure that a request causes never ejects a replica. A connection that breaks in the middle of an
+answer may be the request's doing, so the replica is only probed at once. It is ejected if the probe
+fails, or if another replica served the request that failed here.
 """
 
 import asyncio
@@ -18,32 +18,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """How replicas are asked."""
+    """How replicas are probed."""
 
     engine_token: str
     backoff_s: float
-    """How long a replica is left out before it is asked again: the first time, then twice as long
-    each time in a row that it failed."""
+    """How long a replica is ejected before it is probed again; doubled for each consecutive
+    failure."""
     max_backoff_s: float = 60
     period_s: float = 5
-    """Between two questions to a replica that has work."""
+    """Time between two probes of a replica that has work."""
     timeout_s: float = 10
-    """A replica that is silent for longer hangs: its answers are looked for elsewhere."""
+    """A replica whose probe takes longer hangs: its requests move elsewhere."""
 
     @property
     def request(self) -> bytes:
-        """What a healthy engine answers with 200, whatever its load."""
+        """The request that a healthy engine answers with 200 under any load."""
         head = b"GET /health HTTP/1.1\r\nhost: engine\r\nauthorization: %b\r\n\r\n"
         return head % bearer(self.engine_token)
 
     def backoff_after(self, failures: int) -> float:
-        """Seconds, after so many failures in a row."""
+        """Returns the backoff in seconds after a number of consecutive failures."""
         doublings = min(max(failures - 1, 0), 30)
         return min(self.backoff_s * 2.0**doublings, max(self.backoff_s, self.max_backoff_s))
 
 
 class ReplicaHealth:
-    """Of one replica. Nothing is asked of one that has nothing to do and has not failed."""
+    """The health of one replica. An idle replica that has not failed is not probed."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class ReplicaHealth:
         abort: Callable[[str], None],
         on_change: Callable[[], object],
     ) -> None:
-        """`probes` are connections of its own; `abort` ends what waits for a replica that
-        hangs; `on_change` is called when `ejected` changes. Without a `check` it is never left
-        out: others know of its health."""
+        """`probes` are connections used for nothing else; `abort` ends the requests on a replica
+        that hangs; `on_change` is called when `ejected` changes. Without a `check` the replica is
+        never ejected: its health is watched elsewhere."""
         self.ejected = False
         self.answers = 0
-        """How many requests it has answered."""
+        """The number of requests it has answered."""
         self._name = name
         self._check = check
         self._probes = probes
@@ -82,19 +82,20 @@ class ReplicaHealth:
         self._failures = 0
 
     def suspect(self) -> None:
-        """Called when it failed a request that may itself be the cause: it is asked at once."""
+        """Called when it failed a request that may itself be the cause: it is probed at once."""
         if self._check is not None and not self.ejected and self._asking is None:
             self._asking = asyncio.create_task(self._ask_now(self._check))
 
     async def is_well(self) -> bool:
-        """Asks it at once whether it is well, unless that is known or nobody may ask."""
+        """Returns whether it is healthy, and probes it at once unless that is known or probing is
+        off."""
         self.suspect()
         if self._asking is not None:
             await asyncio.wait([self._asking])
         return not self.ejected
 
     def failed(self) -> None:
-        """Called when the failure is its own: it is left out until it is healthy again."""
+        """Called when the failure is its own: it is ejected until it is healthy again."""
         if self._check is not None and not self.ejected:
             self._eject()
             self._watch_anew()
@@ -152,15 +153,15 @@ class ReplicaHealth:
             async with asyncio.timeout(check.timeout_s):
                 status, _ = await ask(self._probes, check.request, b"")
             if status != 200:
-                # It drains or its engine died; what it still answers, it will end itself.
+                # It drains or its engine died; answers in progress end by themselves.
                 problem = f"it answers {status}"
         except TimeoutError:
-            problem = f"it is silent for {check.timeout_s:g} s"
+            problem = f"no answer within {check.timeout_s:g} s"
             self._abort(problem)
         except UpstreamError as error:
             problem = str(error)
         if problem:
-            log.warning("replica %s is left out: %s", self._name, problem)
+            log.warning("replica %s is ejected: %s", self._name, problem)
             self._eject()
         elif self.ejected:
             log.warning("replica %s is healthy again", self._name)

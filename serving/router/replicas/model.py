@@ -1,4 +1,4 @@
-"""A model as the router is configured for it."""
+"""A model as configured in the router."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from serving.router.replicas.backend import Backend
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Its names, its rules, and what to expect of a replica before one is up."""
+    """Its names, its rules, and the expected properties of a replica before one is up."""
 
     model_id: str
     aliases: tuple[str, ...] = ()
     rules: ModelRules | None = None
-    """None: requests to it pass as they are."""
+    """How its requests are normalised; None: they pass unchanged."""
     backend: Backend | None = None
-    """The server that has it, if that is none of our engines."""
+    """The external server that runs it, if no engine of ours does."""
     capacity: Capacity = UNLIMITED
     first_rates: Callable[[], Rates] = Rates
     scales: bool = False
-    """The number of its replicas follows what the routers report."""
+    """Whether its number of replicas follows the routers' reports."""
     from_zero: bool = False
-    """It may have no replica, and gets one when a request comes."""
+    """Whether it may have no replica until a request arrives."""
 
     @property
     def tools_first(self) -> bool:
-        """Whether its prompts have their tools before the first message of the user."""
+        """Whether its prompts have their tools before the first user message."""
         return self.rules is not None and self.rules.tokenizer == "v13"

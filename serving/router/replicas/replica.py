@@ -10,12 +10,12 @@ from serving.router.replicas.health import HealthCheck, ReplicaHealth
 from serving.router.replicas.upstream import ConnectionPool
 
 _PROBE_CONNECT_S = 60
-"""Longer than a probe may take: what is too long is the probe's to say."""
+"""Longer than a probe may take, as the probe has a timeout of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """What an engine publishes of itself as replica metadata."""
+    """What an engine publishes as replica metadata."""
 
     replica_id: str
     host: str
@@ -37,7 +37,7 @@ class ReplicaInfo:
 
 
 class Replica:
-    """Connections to it, what is booked on it, and whether it is healthy."""
+    """The connections, bookings and health of one replica."""
 
     def __init__(
         self,
@@ -47,9 +47,8 @@ class Replica:
         check: HealthCheck | None,
         on_health: Callable[[], object],
     ) -> None:
-        """`on_health` is called when it is left out and when it is healthy again. Without a
-        `check` it is never left out.
-        """
+        """`on_health` is called when it is ejected and when it is healthy again. Without a `check`
+        it is never ejected."""
         self.info = info
         self.load = load
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
@@ -64,6 +63,6 @@ class Replica:
         )
 
     def close(self) -> None:
-        """Sends it no more than what is under way."""
+        """Sends it no further requests; those in flight finish."""
         self.health.removed()
         self.pool.close()

@@ -26,9 +26,9 @@ from serving.router.telemetry.model_metrics import ModelMetrics
 
 
 class ServedModel:
-    """The runtime side of a `Model`, for one router.
+    """The runtime side of a `Model` in one router.
 
-    Whoever was admitted calls `release` once, when its answer has ended or has failed.
+    The caller of `admit` calls `release` once, when the answer has ended or failed.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class ServedModel:
         self._clock = clock
         self._by_id: dict[str, Replica] = {}
         self._waiting: dict[Reservation, asyncio.Future[Replica | None]] = {}
-        """The future of each is its replica; None: it waited in vain."""
+        """The future of each waiting reservation resolves to its replica, or None if it was
+        rejected."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def startup_left_s(self) -> int:
-        """How long until the first replica is expected, at least 1."""
+        """Seconds until the first replica is expected, at least 1."""
         return max(1, math.ceil(self.dispatcher.startup_left_s(self._clock())))
 
     @property
     def max_model_len(self) -> int | None:
-        """The context length in tokens; None until a replica was up."""
+        """The context length in tokens; None until a replica has been up."""
         return self.replicas[0].info.max_model_len if self.replicas else None
 
     # Requests
 
     async def admit(self, request: Request) -> tuple[Reservation, Replica]:
-        """Waits until the request is placed on a replica. Raises ApiError if it is not let in, or
-        waited in vain.
-        """
+        """Waits until the request is placed on a replica. Raises ApiError if it is rejected, at
+        once or after waiting."""
         now_s = self._clock()
         reservation = self.dispatcher.submit(request, now_s)
         if isinstance(reservation, Rejection):
@@ -102,11 +102,11 @@ class ServedModel:
         return reservation, replica
 
     def first_token(self, reservation: Reservation) -> None:
-        """The first bytes of the answer have come."""
+        """Records that the first bytes of the answer have arrived."""
         self.dispatcher.first_token(reservation, self._clock())
 
     def move(self, reservation: Reservation) -> Replica | None:
-        """Another replica for a request whose replica failed; None if none is left to try."""
+        """Moves a request whose replica failed to another one; None if none is left to try."""
         now_s = self._clock()
         if not self.dispatcher.move(reservation, now_s):
             return None
@@ -114,7 +114,7 @@ class ServedModel:
         return self._by_id[reservation.replica_id]
 
     def release(self, reservation: Reservation, outcome: Outcome, output_tokens: int = 0) -> None:
-        """The request is over. `output_tokens`: the length of an answer that is complete."""
+        """Ends a request. `output_tokens` is the length of an answer that is complete."""
         now_s = self._clock()
         self.dispatcher.release(reservation, outcome, now_s, output_tokens)
         self._poll(now_s)
@@ -122,7 +122,7 @@ class ServedModel:
     # Replicas
 
     def update(self, infos: Iterable[ReplicaInfo]) -> None:
-        """These replicas are up; who stays keeps its load and connections."""
+        """Sets the replicas that are up; those that remain keep their load and connections."""
         infos = list(infos)
         for replica in self.replicas:
             if replica.info not in infos:
@@ -136,7 +136,7 @@ class ServedModel:
         self._poll(now_s)
 
     def refresh(self) -> None:
-        """Lets those who wait see which replicas are healthy now."""
+        """Places waiting requests after the health of a replica has changed."""
         self.update([replica.info for replica in self.replicas])
 
     def _new(self, info: ReplicaInfo) -> Replica:
@@ -152,22 +152,23 @@ class ServedModel:
         self._poll(now_s)
 
     def receive(self, router_id: str, messages: Iterable[Message]) -> None:
-        """What another router published, in its order."""
+        """Applies what another router published, in its order."""
         now_s = self._clock()
         self.dispatcher.receive(router_id, messages, now_s)
         self._poll(now_s)
 
     def forget(self, router_id: str) -> None:
-        """Another router is gone, and its requests with it."""
+        """Forgets a router that is gone, and its requests."""
         now_s = self._clock()
         self.dispatcher.forget(router_id, now_s)
         self._poll(now_s)
 
     def _poll(self, now_s: float) -> None:
-        """Tells those who waited what became of them, and wakes up for the next."""
+        """Resolves the futures of requests that were placed or rejected, and sets the timer for the
+        next."""
         for reservation in self.dispatcher.poll(now_s):
             future = self._waiting.pop(reservation, None)
-            # None: placed at once. Done: its client left, and its task has yet to hear of it.
+            # None: placed at once. Done: the client left, and its task has not run yet.
             if future is not None and not future.done():
                 placed = reservation.state is State.PLACED
                 future.set_result(self._by_id[reservation.replica_id] if placed else None)
@@ -183,6 +184,6 @@ class ServedModel:
         self._timer = loop.call_later(in_s, self._wake_up)
 
     def _wake_up(self) -> None:
-        # A little early, maybe: the loop's clock is coarse. Then there is another time.
+        # May be slightly early, as the loop's clock is coarse; the timer is then set again.
         self._timer = None
         self._poll(self._clock())

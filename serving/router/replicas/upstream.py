@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections from the router to the engines: one request at a time on each, kept open."""
+"""HTTP/1.1 keep-alive connections from the router to the engines, one request at a time on each."""
 
 import asyncio
 import ssl
@@ -8,11 +8,11 @@ import httptools
 
 _READ_AHEAD_BYTES = 256 * 1024
 _EVENT_END = b"\n\n\r\n"
-"""The end of an event, and of the chunk with it."""
+"""The end of an event, and of the chunk that carries it."""
 
 
 def _size_lines(most_bytes: int) -> dict[int, bytes]:
-    """How a chunk begins, by the bytes that it has with its framing."""
+    """Returns the first line of a chunk by the chunk's size, framing included."""
     lines = [(size, b"%x\r\n" % size) for size in range(1, most_bytes)]
     return {len(line) + size + 2: line for size, line in lines}
 
@@ -21,15 +21,15 @@ _SIZE_LINES = _size_lines(4096)
 
 
 class UpstreamError(Exception):
-    """The connection to the engine failed: refused, reset, or closed before the answer's end."""
+    """The connection to the engine failed: refused, reset, or closed before the answer ended."""
 
 
 class NotTakenError(UpstreamError):
-    """The engine has begun nothing of the request."""
+    """The engine has not begun to process the request."""
 
 
 class EngineDeadError(UpstreamError):
-    """The engine says that it died, perhaps of this request."""
+    """The engine reports that it died, perhaps because of this request."""
 
 
 class AbortedError(UpstreamError):
@@ -39,9 +39,9 @@ class AbortedError(UpstreamError):
 class Connection(asyncio.Protocol):
     """One keep-alive connection to an engine.
 
-    `request` sends a request and returns when the answer's head is in; `read` then gives
-    the body piece by piece, each piece as it came off the wire, and `b""` at its end; or
-    `forward` gives the rest of it to functions.
+    `request` sends a request and returns when the head of the answer has arrived; `read` then
+    returns the body piece by piece as it comes off the wire, and `b""` at its end. `forward` passes
+    the rest of the body to callbacks instead.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._loop: asyncio.AbstractEventLoop
         self._body: list[bytes] = []
-        self.on_body = self._body.append  # of httptools.HttpResponseParser
+        self.on_body = self._body.append  # called by httptools.HttpResponseParser
         self._paused = False
         self._head_done = False
         self._done = False
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether it can take another request: nothing of the last answer is still to be read."""
+        """Whether it can take another request: the last answer was read to its end."""
         return self._keep_alive and not self._body
 
     async def request(self, head: bytes, body: bytes) -> None:
@@ -104,7 +104,8 @@ class Connection(asyncio.Protocol):
             await self._wait()
 
     async def read(self) -> bytes:
-        """The next bytes of the body, `b""` at its end. Raises UpstreamError if it breaks off."""
+        """Returns the next bytes of the body, `b""` at its end. Raises UpstreamError if it breaks
+        off."""
         while not self._body:
             if self._done:
                 return b""
@@ -115,12 +116,11 @@ class Connection(asyncio.Protocol):
     async def forward(
         self, take: Callable[[bytes], bool], take_chunk: Callable[[bytes], bool]
     ) -> bool:
-        """Calls `take` with each piece of the body as it comes off the wire, which saves the turns
-        of the event loop that `read` needs. What comes as one chunk that ends with an empty line is
-        offered to `take_chunk` before, with its framing (see `body_of`), which returns whether it
-        took it. Returns True at the body's end, and False once `take` has: what comes then waits
-        for the next call. Raises UpstreamError if the body breaks off, and what `take` raises.
-        """
+        """Calls `take` with each piece of the body as it comes off the wire, which saves the event
+        loop iterations that `read` needs. A chunk that ends with an empty line is first offered to
+        `take_chunk` with its framing (see `body_of`), which returns whether it took it. Returns
+        True at the end of the body, and False once `take` does: later pieces wait for the next
+        call. Raises UpstreamError if the body breaks off, and what `take` raises."""
         self._resume()
         if self._body and not take(self._taken()):
             return self._done
@@ -133,9 +133,9 @@ class Connection(asyncio.Protocol):
             self._between_chunks = False
         return self._done
 
-    def abort(self, reason: str = "the request was given up") -> None:
-        """Closes the connection at once: the engine aborts what it was generating for it, and who
-        waits for its answer gets AbortedError."""
+    def abort(self, reason: str = "the request was aborted") -> None:
+        """Closes the connection at once: the engine aborts the request, and whoever awaits its
+        answer gets AbortedError."""
         self._fail(AbortedError(reason))
         self._transport.abort()
 
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._loop = asyncio.get_running_loop()  # Asked for once: it costs a system call.
+        self._loop = asyncio.get_running_loop()  # Cached, as each call costs a system call.
 
     def data_received(self, data: bytes) -> None:
         if (
@@ -185,13 +185,13 @@ class Connection(asyncio.Protocol):
             and data[-4:] == _EVENT_END
             and data.startswith(_SIZE_LINES.get(len(data), ()))
         ):
-            take_chunk = self._take_chunk  # A call straight from a slot costs a look-up.
+            take_chunk = self._take_chunk  # A call straight from a slot costs a lookup.
             if take_chunk(data):
-                return  # The parser would stand after it where it stands before.
+                return  # The parser state is unchanged after it.
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, AttributeError):
-            # AttributeError: bytes although nothing was asked.
+            # AttributeError: bytes arrived without a request.
             self._fail(UpstreamError("the engine's answer is not HTTP"))
             self._transport.abort()
             return
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
             self._wake()
             return
         if data[-2:] != b"\r\n":
-            self._between_chunks = False  # The size of the next one may have begun.
+            self._between_chunks = False  # The size line of the next chunk may have begun.
         if self._body:
             try:
                 goes_on = self._take(self._taken())
@@ -247,12 +247,12 @@ class Connection(asyncio.Protocol):
 
 
 def body_of(chunk: bytes) -> bytes:
-    """Without its framing."""
+    """Returns the body of a chunk without its framing."""
     return chunk[chunk.index(b"\n") + 1 : -2]
 
 
 class ConnectionPool:
-    """Connections to one engine address; of the idle ones, the last used is used first."""
+    """Connections to one engine address; the most recently used idle one is used first."""
 
     def __init__(self, host: str, port: int, connect_timeout_s: float, tls: bool = False) -> None:
         self._host = host
@@ -264,10 +264,9 @@ class ConnectionPool:
         self._closed = False
 
     async def request(self, head: bytes, body: bytes) -> Connection:
-        """Sends a request on an idle connection or a new one, and returns it with the answer's head
-        in. The caller gives it back with `release`. Raises UpstreamError; NotTakenError if no
-        connection could be made.
-        """
+        """Sends a request on an idle or a new connection, and returns the connection when the head
+        of the answer has arrived. The caller gives it back with `release`. Raises UpstreamError;
+        NotTakenError if no connection could be made."""
         sent = False
         while self._idle and not sent:
             connection = self._idle.pop()
@@ -278,11 +277,11 @@ class ConnectionPool:
                 except AbortedError:
                     raise
                 except UpstreamError:
-                    pass  # The engine may have closed it just then; a new one tells.
+                    pass  # The engine may just have closed it; a new one will show.
         try:
             connection = await self._connect()
         except NotTakenError as error:
-            if sent:  # The engine may have died of it.
+            if sent:  # The request may have killed the engine.
                 raise UpstreamError(str(error)) from error
             raise
         return await self._send(connection, head, body)
@@ -296,14 +295,14 @@ class ConnectionPool:
             connection.abort()
 
     def close(self) -> None:
-        """Closes the idle connections, and those in use when they are released."""
+        """Closes idle connections now, and those in use when they are released."""
         self._closed = True
         for connection in self._idle:
             connection.abort()
         self._idle.clear()
 
     def abort(self, reason: str) -> None:
-        """Ends all that is under way with AbortedError."""
+        """Aborts all requests in flight with AbortedError."""
         for connection in list(self._in_use):
             connection.abort(reason)
 
@@ -332,7 +331,7 @@ class ConnectionPool:
 
 
 async def ask(pool: ConnectionPool, head: bytes, body: bytes) -> tuple[int, bytes]:
-    """The status and the whole body of an answer. Raises UpstreamError."""
+    """Returns the status and the whole body of an answer. Raises UpstreamError."""
     connection = await pool.request(head, body)
     try:
         return connection.status, await read_all(connection)

@@ -1,1 +1,1 @@
-"""What the router says of itself: metrics, log, traces and status."""
+"""The router's metrics, request log, traces and status."""

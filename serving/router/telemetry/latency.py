@@ -1,4 +1,4 @@
-"""Distributions of times, cheap to add to and counted only now and then."""
+"""Distributions of times that are cheap to add to; samples are binned in batches."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from serving.router.telemetry import objectives
 
 _SHORTEST_S, _LONGEST_S = 1e-4, 1e3
 _STEP = 1.02
-"""From one edge to the next: a quantile is within 2 % of the right one."""
+"""Ratio of consecutive edges: a quantile is accurate to 2 %."""
 WINDOW_S = 60.0
 _MOST_UNCOUNTED = 500
 
@@ -27,12 +27,12 @@ def _fine_edges() -> list[float]:
 
 
 EDGES_S = _fine_edges()
-"""Inclusive upper ends of all buckets but the last, which has none."""
+"""Inclusive upper bounds of all buckets but the last, which is unbounded."""
 _EDGES_S = np.array(EDGES_S)
 
 
 class Latency:
-    """Of one kind."""
+    """The distribution of one kind of time."""
 
     __slots__ = ("_before", "_began_s", "_clock", "_counts", "_since", "_sum_s", "_uncounted")
 
@@ -53,7 +53,7 @@ class Latency:
             self._count()
 
     def _count(self) -> None:
-        """Many at once, which costs each of them less."""
+        """Bins pending samples in one batch, which is cheaper per sample."""
         buckets = np.searchsorted(_EDGES_S, self._uncounted)
         self._counts += np.bincount(buckets, minlength=len(self._counts))
         self._sum_s += sum(self._uncounted)
@@ -65,18 +65,16 @@ class Latency:
         return self._sum_s
 
     def buckets(self, edges_s: Sequence[float]) -> list[tuple[str, float]]:
-        """As Prometheus has them: how many were no longer than each of `edges_s`, which are some of
-        EDGES_S, and than infinity.
-        """
+        """Returns cumulative buckets in Prometheus' format for `edges_s`, which must be among
+        EDGES_S, and for infinity."""
         self._count()
         ends = [bisect_left(EDGES_S, edge_s) + 1 for edge_s in edges_s]
         counts = [self._counts[:end].sum() for end in (*ends, None)]
         return list(zip([*map(str, edges_s), "+Inf"], map(float, counts), strict=True))
 
     def recent(self, quantiles: Sequence[float]) -> list[float]:
-        """Of what was observed in the last minute or two (longer ago if nobody asked since): each
-        quantile in seconds, NaN if there was nothing.
-        """
+        """Returns quantiles in seconds over the last minute or two (longer if not called since),
+        NaN if nothing was observed."""
         self._count()
         now_s = self._clock()
         if now_s - self._began_s >= WINDOW_S:
@@ -87,7 +85,7 @@ class Latency:
 
 
 def _at(quantile: float, ranks: npt.NDArray[np.int64]) -> float:
-    """`ranks` are the cumulative counts of the buckets."""
+    """Returns a quantile; `ranks` are the cumulative counts of the buckets."""
     if not ranks[-1]:
         return math.nan
     rank = quantile * ranks[-1]
@@ -99,20 +97,19 @@ def _at(quantile: float, ranks: npt.NDArray[np.int64]) -> float:
 
 
 class StreamClock:
-    """The times of one stream, as its client sees them."""
+    """The token times of one stream, as its client sees them."""
 
     __slots__ = ("_itl", "_last_s", "_started", "_ttft")
 
     def __init__(self, began_s: float, ttft: Latency, itl: Latency) -> None:
-        """`began_s`: when the request came, by time.monotonic()."""
+        """`began_s` is the arrival time of the request, by time.monotonic()."""
         self._last_s = began_s
         self._started = False
         self._ttft, self._itl = ttft, itl
 
     def sent(self, tokens: int, now_s: float) -> None:
-        """So many tokens went to the client at once: the first of them has waited since the last
-        time, the others came with it. An answer's first tokens are one.
-        """
+        """Records tokens that were sent to the client at once: the first has waited since the last
+        call, the others came with it. The first tokens of an answer count as one."""
         if not self._started:
             self._started = True
             self._ttft.observe(now_s - self._last_s)
@@ -125,7 +122,7 @@ class StreamClock:
         self._last_s = now_s
 
     def all_sent(self, tokens: Sequence[int], times_s: Sequence[float]) -> None:
-        """`sent` of many."""
+        """Records many events in one call; see `sent`."""
         if self._started and tokens.count(1) == len(tokens):
             self._itl.observe_all(map(sub, times_s, [self._last_s, *times_s]))
             self._last_s = times_s[-1]

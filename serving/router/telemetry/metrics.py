@@ -1,8 +1,8 @@
-"""What Prometheus scrapes of a router. Counted in plain numbers on the requests' way, and made into
-its format when it asks.
+"""The metrics that Prometheus scrapes from a router. Requests only increment plain numbers, which
+are formatted when a scrape comes.
 
-How many series there are follows from the configuration alone, whatever clients send: 41 a model,
-one a replica, three a tenant, and 16.
+The number of series depends on the configuration alone, not on what clients send: 41 per model, one
+per replica, three per tenant, and 16.
 """
 
 import resource
@@ -35,32 +35,32 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
     (
         "ttft",
         "time_to_first_token",
-        "Until the first bytes of a stream were sent to the client.",
+        "Time until the first bytes of a stream were sent to the client.",
         objectives.TTFT_EDGES_S,
     ),
     (
         "itl",
         "inter_token_latency",
-        "Between the tokens of a stream, as they were sent to the client.",
+        "Time between the tokens of a stream, as they were sent to the client.",
         objectives.ITL_EDGES_S,
     ),
     (
         "duration",
         "request_duration",
-        "From a request's head to the end of its answer, where it was answered.",
+        "Time from a request's head to the end of its answer, if it was answered.",
         objectives.DURATION_EDGES_S,
     ),
     (
         "queue",
         "queue_time",
-        "That a request waited for room on a replica, let in or not.",
+        "Time that a request waited in the queue, whether it was placed or rejected.",
         objectives.QUEUE_EDGES_S,
     ),
 )
 
 
 class Metrics(Collector):
-    """Of one router."""
+    """The metrics of one router."""
 
     def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
         self._directory = directory
@@ -68,14 +68,14 @@ class Metrics(Collector):
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._tenants = {name: [0, 0, 0] for name in tenants}
-        """Requests, input and output tokens."""
+        """Requests, input tokens and output tokens of each tenant."""
         self._retries = self._continued = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def ended(self, record: RequestRecord) -> None:
-        """A request is over, and the record complete."""
+        """Counts a request that has ended, from its complete record."""
         served = None if record.model is None else self._directory.models.get(record.model)
         model = self._unknown if served is None else served.metrics
         model.ended(record)
@@ -92,7 +92,7 @@ class Metrics(Collector):
             tenant[2] += record.output_tokens
 
     def exposition(self) -> bytes:
-        """In Prometheus' text format."""
+        """Returns the metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -104,7 +104,7 @@ class Metrics(Collector):
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
-        requests = _counter("requests", "Requests that are over.", "model", "outcome")
+        requests = _counter("requests", "Finished requests.", "model", "outcome")
         for model_id, served in self._directory.models.items():
             for name, count in served.metrics.outcomes.items():
                 requests.add_metric([model_id, name], count)
@@ -112,24 +112,22 @@ class Metrics(Collector):
             if count:
                 requests.add_metric([UNKNOWN, name], count)
         yield requests
-        refused = _counter("refused_requests", "Requests that were not let in.", "reason")
+        refused = _counter("refused_requests", "Requests rejected by admission.", "reason")
         for reason, count in self._refused.items():
             refused.add_metric([reason], count)
         yield refused
-        rewritten = _counter(
-            "rewritten_requests", "Requests that were put right for the model.", "rewrite"
-        )
+        rewritten = _counter("rewritten_requests", "Requests normalised for the model.", "rewrite")
         for rewrite, count in self._rewritten.items():
             rewritten.add_metric([rewrite], count)
         yield rewritten
         yield CounterMetricFamily(
             f"{PREFIX}_retries",
-            "Times that a replica was asked after one had failed.",
+            "Retries after the failure of a replica.",
             self._retries,
         )
         yield CounterMetricFamily(
             f"{PREFIX}_continued_streams",
-            "Times that a replica went on with another's stream.",
+            "Streams continued by another replica.",
             self._continued,
         )
 
@@ -158,15 +156,15 @@ class Metrics(Collector):
         tokens = _counter("tokens", "Tokens read and generated.", "model", "type")
         expected = _counter(
             "expected_cached_tokens",
-            "Of prompts, as placed, where the engine told how many it had cached.",
+            "Prompt tokens expected to be cached, where the engine reported how many were.",
             "model",
         )
-        cached = _counter("cached_tokens", "Of the same prompts, as the engine found.", "model")
+        cached = _counter("cached_tokens", "Prompt tokens that engines found cached.", "model")
         length = GaugeMetricFamily(
-            f"{PREFIX}_queue_length", "Requests that wait for room.", labels=["model"]
+            f"{PREFIX}_queue_length", "Requests in the queue.", labels=["model"]
         )
         replicas = GaugeMetricFamily(
-            f"{PREFIX}_available_replicas", "Replicas that are given requests.", labels=["model"]
+            f"{PREFIX}_available_replicas", "Replicas that take requests.", labels=["model"]
         )
         for model_id, served in self._directory.models.items():
             of_model, labels = served.metrics, [model_id]
@@ -181,7 +179,7 @@ class Metrics(Collector):
     def _replicas(self) -> Iterator[Metric]:
         booked = GaugeMetricFamily(
             f"{PREFIX}_booked_tokens",
-            "KV cache tokens of a replica that requests of all routers have booked.",
+            "KV cache tokens of a replica booked by requests of all routers.",
             labels=["model", "replica"],
         )
         for model_id, served in self._directory.models.items():
@@ -190,8 +188,10 @@ class Metrics(Collector):
         yield booked
 
     def _by_tenant(self) -> Iterator[Metric]:
-        requests = _counter("tenant_requests", "Requests of a tenant that are over.", "tenant")
-        tokens = _counter("tenant_tokens", "Of its requests.", "tenant", "type")
+        requests = _counter("tenant_requests", "Finished requests of a tenant.", "tenant")
+        tokens = _counter(
+            "tenant_tokens", "Tokens read and generated for a tenant.", "tenant", "type"
+        )
         for name, (count, input_tokens, output_tokens) in self._tenants.items():
             requests.add_metric([name], count)
             tokens.add_metric([name, "input"], input_tokens)
@@ -199,7 +199,7 @@ class Metrics(Collector):
         yield from (requests, tokens)
 
     def _of_process(self) -> Iterator[Metric]:
-        """By the names that client libraries of Prometheus have for them."""
+        """Yields process metrics by the standard names of Prometheus' client libraries."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "process_cpu_seconds", "User and system CPU time.", usage.ru_utime + usage.ru_stime

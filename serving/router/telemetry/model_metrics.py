@@ -1,4 +1,4 @@
-"""What a router counts of one model."""
+"""The counters that a router has for one model."""
 
 from typing import Literal, get_args
 
@@ -6,16 +6,15 @@ from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.request_record import RequestRecord
 
 UNKNOWN = "unknown"
-"""In place of a model that a client made up or did not name."""
+"""Label value for models that a client made up or did not name."""
 
 Outcome = Literal["answered", "client_gone", "invalid", "refused", "failed", "broken"]
-"""As in the request log, but for what an SRE is to tell apart:
+"""Outcomes as in the request log, grouped by what an SRE needs to distinguish:
 
-- answered, client_gone, refused, broken: as there.
-- invalid: the client's fault, by the router's word or the engine's (4xx).
-- failed: ours, before the answer had begun: also `internal_error`, a 5xx of an engine, and the 503
-  of `no_replica`, which is no overload.
-"""
+- answered, client_gone, refused, broken: unchanged.
+- invalid: a client error (4xx), found by the router or by the engine.
+- failed: a service error before the answer began: also `internal_error`, a 5xx of an engine, and
+  the 503 of `no_replica`, which is not an overload."""
 
 _OUTCOMES: dict[str, str] = {
     **{name: name for name in get_args(Outcome)},
@@ -26,7 +25,7 @@ _OUTCOMES: dict[str, str] = {
 
 
 class ModelMetrics:
-    """Numbers that only grow."""
+    """Monotonic counters of one model."""
 
     __slots__ = (
         "cached_tokens",
@@ -47,7 +46,7 @@ class ModelMetrics:
         self.expected_cached_tokens = self.cached_tokens = 0
 
     def ended(self, record: RequestRecord) -> None:
-        """A request to this model is over, and the record complete."""
+        """Counts a request to this model that has ended, from its complete record."""
         name = outcome(record)
         self.outcomes[name] += 1
         if name == "answered":
@@ -62,7 +61,7 @@ class ModelMetrics:
 
 
 def outcome(record: RequestRecord) -> str:
-    """The value of the label."""
+    """Returns the value of the outcome label."""
     status = record.status or 0
     if record.outcome in ("answered", "refused") and status >= 500:
         return "failed"

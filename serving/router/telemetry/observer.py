@@ -1,4 +1,4 @@
-"""Tells how the service is, from what is counted anyway."""
+"""Summarises the state of the service from counters that exist anyway."""
 
 import math
 import time
@@ -25,7 +25,7 @@ _OBJECTIVES = Objectives(objectives.TTFT_S, objectives.ITL_S)
 
 
 class Observer:
-    """Of one router."""
+    """Builds the status of one router."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Observer:
         routers: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`routers` is how many there are."""
+        """`routers` returns the number of routers."""
         self._directory = directory
         self._placement = config.placement
         self._needs_api_key = tenants.are_configured
@@ -77,7 +77,7 @@ class Observer:
         window = self._windows[model_id]
         seconds, grown = window.look(self._clock(), _counts(served))
         requests, refused, failed, input_tokens, output_tokens, cached, expected = grown
-        told = input_tokens and served.model.backend is None
+        reported = input_tokens and served.model.backend is None
         metrics = served.metrics
         return Recent(
             seconds=seconds,
@@ -86,9 +86,9 @@ class Observer:
             failed=failed,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            hit_rate=cached / input_tokens if told else None,
-            # Expected by the router's own estimate of how many tokens a prompt has.
-            expected_hit_rate=min(expected / input_tokens, 1.0) if told else None,
+            hit_rate=cached / input_tokens if reported else None,
+            # Expected by the router's own estimate of the prompt's tokens.
+            expected_hit_rate=min(expected / input_tokens, 1.0) if reported else None,
             ttft=_quantiles(metrics.ttft),
             itl=_quantiles(metrics.itl),
             queue=_quantiles(metrics.queue),
@@ -96,13 +96,13 @@ class Observer:
 
 
 class _Window:
-    """What numbers have grown by lately, without a look at each change."""
+    """The recent growth of counters, without a hook at each change."""
 
     def __init__(self, now_s: float, counts: list[int]) -> None:
         self._before = self._since = now_s, counts
 
     def look(self, now_s: float, counts: list[int]) -> tuple[float, list[int]]:
-        """The seconds that it reaches back, and what each of `counts` has grown by in them."""
+        """Returns the length of the window in seconds, and how much each of `counts` grew in it."""
         if now_s - self._since[0] >= WINDOW_S:
             self._before, self._since = self._since, (now_s, counts)
         began_s, before = self._before

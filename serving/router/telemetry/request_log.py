@@ -1,4 +1,4 @@
-"""The file that has a line of each relayed request."""
+"""The file with one line per relayed request."""
 
 import itertools
 import logging
@@ -9,14 +9,14 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Writes each line at once. When the file is full it becomes `path`.1, and so on with the older
-    ones.
+    """Writes each line at once. When the file is full it is renamed to `path`.1, and older ones
+    likewise.
 
-    The standard library's handler does that for whole log records, which cost ten times as much.
+    The standard library's rotating handler takes whole log records, which cost ten times as much.
     """
 
     def __init__(self, path: Path, max_bytes: int, kept_files: int) -> None:
-        """With 0 for either number the one file grows without bound. Raises OSError."""
+        """Opens the log. With 0 for either number, the file grows without bound. Raises OSError."""
         self.path = path
         self._max_bytes = max_bytes if kept_files else 0
         self._kept_files = kept_files
@@ -26,7 +26,7 @@ class RequestLog:
 
     @classmethod
     def of_this_replica(cls) -> "RequestLog":
-        """Beside the file that Ray Serve logs to, and rotated as that is."""
+        """Opens a log beside the file that Ray Serve logs to, rotated in the same way."""
         for handler in logging.getLogger("ray.serve").handlers:
             own = getattr(handler, "target", handler)
             if isinstance(own, RotatingFileHandler):
@@ -35,7 +35,7 @@ class RequestLog:
         raise RuntimeError("Ray Serve has no log file in this process")
 
     def write(self, line: bytes) -> None:
-        """What the disk does not take is lost, and nothing else."""
+        """Writes a line. If the disk rejects it, only the line is lost."""
         try:
             if 0 < self._max_bytes < self._bytes + len(line):
                 self._bytes = 0

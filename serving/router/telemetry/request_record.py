@@ -1,4 +1,4 @@
-"""What became of a request and why: the line that the log has of it."""
+"""The record of one request: the line that the request log has of it."""
 
 import time
 from datetime import datetime
@@ -10,10 +10,11 @@ from serving.router.http.asgi import Headers
 from serving.router.http.errors import ApiError
 
 Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
-"""
-- normalised: the engine was sent another body than the client's, of the same meaning.
-- max_tokens_clamped: with a lower limit on the answer.
-- warned: something was left out or moved, and the client was told.
+"""How a request was changed for the engine:
+
+- normalised: the engine was sent a different body of the same meaning.
+- max_tokens_clamped: the limit on the answer was lowered.
+- warned: something was dropped or moved, and the client was warned.
 """
 Outcome = Literal[
     "answered",
@@ -25,14 +26,15 @@ Outcome = Literal[
     "broken",
     "internal_error",
 ]
-"""
-- answered: the client has the engine's whole answer, which may be an error of that engine's.
-- client_gone: it left before.
-- unauthorized: it has no key of a tenant.
-- invalid: the router could make nothing of the request.
-- refused: it was not let in, or waited in vain; `error` says why.
-- replicas_failed: each replica that was asked failed before the answer had begun.
-- broken: the answer had begun, and ended unfinished; or the router was ended under it.
+"""How a request ended:
+
+- answered: the client has the engine's whole answer, which may be an error of the engine.
+- client_gone: the client disconnected before that.
+- unauthorized: no tenant's API key was sent.
+- invalid: the router could not parse or route the request.
+- refused: the request was rejected by admission, at once or after waiting; `error` says why.
+- replicas_failed: every replica that was tried failed before the answer had begun.
+- broken: the answer had begun and ended incomplete, or the router was stopped during it.
 - internal_error: the router failed.
 """
 
@@ -40,52 +42,54 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RequestRecord(msgspec.Struct):
-    """The fields of a line, filled in on the request's way. Those that it did not come to are
+    """The fields of a log line, filled in while the request is served. Stages it did not reach are
     None."""
 
     time: datetime
-    """When its head had come."""
+    """When the head of the request arrived."""
     request_id: str
     path: str
     outcome: Outcome = "broken"
     status: int | None = None
-    """None: the client got no answer."""
+    """Status of the response; None: the client got none."""
     error: str | None = None
-    """The code of an error of the router's own."""
+    """The code of an error that the router produced."""
     tenant: str | None = None
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
-    """That the answer's head is from; without an answer, the last that was asked."""
+    """The replica that sent the head of the response; without a response, the last one tried."""
     queue_ms: float | None = None
-    """In the line for a place, each time that it stood there."""
+    """Total time in the request queue."""
     prompt_tokens: int | None = None
-    """As estimated from the body's length."""
+    """Prompt tokens, estimated from the length of the body."""
     expected_cached_tokens: int | None = None
-    """Of the prompt, on `replica`."""
+    """Prompt tokens that were expected to be cached on `replica`."""
     cached_tokens: int | None = None
-    """The same, as the engine says."""
+    """Prompt tokens that were cached, as the engine reports."""
     input_tokens: int = 0
-    """Of the prompt, as the engine says, else as estimated; 0 if no engine has read it."""
+    """Prompt tokens, as the engine reports, else as estimated; 0 if no engine has read the prompt.
+    """
     output_tokens: int = 0
-    """As the engine says; about, where a stream does not tell its usage."""
+    """Answer tokens, as the engine reports; approximate for a stream that does not report its
+    usage."""
     ttft_ms: float | None = None
-    """Of a stream: until its first byte was sent on."""
+    """Time until the first byte of a stream was sent on."""
     duration_ms: float = 0.0
     retries: int = 0
-    """How often a replica was asked after another had failed, or the same once more."""
+    """How often the request was sent again after a failure, to another replica or the same."""
     continued: int = 0
-    """Replicas that went on with a stream that had begun."""
+    """How many replicas continued a stream that had begun."""
     rewrites: tuple[Rewrite, ...] = ()
-    """What was done to the request before an engine was sent it."""
+    """How the request was changed before it was sent to an engine."""
     trace_id: str | None = None
 
     def queued(self, since_s: float) -> None:
-        """It stood in the line since then, by time.monotonic()."""
+        """Adds a wait in the request queue that began at `since_s`, by time.monotonic()."""
         self.queue_ms = round((self.queue_ms or 0.0) + ms_since(since_s), 3)
 
     def failed(self, error: ApiError) -> None:
-        """The client gets the error."""
+        """Records the error that the client gets."""
         self.error = error.code
         if self.status is None:
             self.status = error.status
@@ -99,7 +103,8 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "replicas_failed" if error.status == 503 else "internal_error"
 
     def headers(self) -> Headers:
-        """Of the answer, beside the engine's own: what is known when it begins."""
+        """Returns response headers to send in addition to the engine's: what is known at its
+        beginning."""
         headers = []
         if self.queue_ms is not None:
             headers.append((b"x-queue-time-ms", b"%d" % self.queue_ms))
@@ -115,5 +120,5 @@ class RequestRecord(msgspec.Struct):
 
 
 def ms_since(since_s: float) -> float:
-    """By time.monotonic()."""
+    """Returns the milliseconds since a time of time.monotonic()."""
     return round((time.monotonic() - since_s) * 1000, 3)

@@ -1,5 +1,4 @@
-"""Where Prometheus finds all that there is to scrape of the application, as its HTTP service
-discovery has it."""
+"""The scrape targets of the application, in the format of Prometheus' HTTP service discovery."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +10,7 @@ Target = dict[str, Any]
 
 
 def scrape_targets(directory: Directory, routers: Iterable[PeerInfo]) -> list[Target]:
-    """Routers and engines; the labels say which it is, and are on all that is scraped there."""
+    """Lists routers and engines; the labels say which each is, and are added to all its series."""
     targets = [
         _target(router.metrics_address, component="router", router=router.router_id)
         for router in routers
@@ -19,7 +18,7 @@ def scrape_targets(directory: Directory, routers: Iterable[PeerInfo]) -> list[Ta
     ]
     for model_id, served in directory.models.items():
         if served.model.backend is not None:
-            continue  # what others serve has metrics of its own, if any
+            continue  # external servers expose metrics of their own, if any
         for replica in served.replicas:
             info = replica.info
             targets.append(

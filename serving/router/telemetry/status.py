@@ -1,31 +1,32 @@
-"""How the service is, as a router tells it: what the page, `status` and `top` show."""
+"""The status of the service as a router reports it: the source of the page, `status` and `top`."""
 
 import msgspec
 
 
 class Quantiles(msgspec.Struct):
-    """None: there was nothing."""
+    """Recent quantiles in seconds; None if nothing was observed."""
 
     p50_s: float | None
     p99_s: float | None
 
 
 class Recent(msgspec.Struct):
-    """What one router saw of a model in the last minute or two, or since somebody asked last."""
+    """What one router saw of a model in the last minute or two, or since the previous status
+    request."""
 
     seconds: float
     requests: int
-    """That are over, whatever their outcome."""
+    """Requests that have ended, with any outcome."""
     refused: int
-    """Not let in."""
+    """Requests rejected by admission."""
     failed: int
-    """By us, before or after their answers had begun."""
+    """Requests that the service failed, before or during their answers."""
     input_tokens: int
     output_tokens: int
     hit_rate: float | None
-    """The part of the prompts' tokens that engines had cached, 0 to 1; None if none told."""
+    """Share of the prompts' tokens that engines had cached, 0 to 1; None if none reported it."""
     expected_hit_rate: float | None
-    """The same, as placed."""
+    """Share of the prompts' tokens that placement expected to be cached."""
     ttft: Quantiles
     itl: Quantiles
     queue: Quantiles
@@ -35,25 +36,25 @@ class ReplicaStatus(msgspec.Struct):
     replica: str
     address: str
     requests_in_flight: int
-    """Of all routers, as is the load."""
+    """Requests of all routers on this replica."""
     tokens_in_flight: int
-    """That they need of the KV cache."""
+    """KV cache tokens that the requests of all routers need."""
     load: float | None
-    """Of its KV cache or its batch, whichever is fuller, 0 to 1 and above; None if it has not told
-    how large they are."""
+    """Utilization of its KV cache or its batch, whichever is fuller, 0 to 1 and above, by all
+    routers; None if it has not reported their size."""
     kv_cache_tokens: int | None
     max_num_seqs: int | None
     ejected: bool = msgspec.field(name="left_out")
-    """It failed, and gets no request until it is healthy. The JSON keeps the old name."""
+    """Whether it failed and gets no requests until it is healthy. The JSON keeps the old name."""
 
 
 class ModelStatus(msgspec.Struct):
     aliases: list[str]
     takes_images: bool
     waiting: int
-    """Requests in this router's line."""
+    """Requests in this router's queue."""
     startup_left_s: int | None
-    """Until the first replica is expected, if there is none."""
+    """Seconds until the first replica is expected, if there is none."""
     replicas: list[ReplicaStatus]
     recent: Recent
 
@@ -65,10 +66,10 @@ class Objectives(msgspec.Struct):
 
 class ServiceStatus(msgspec.Struct):
     router: str
-    """That tells."""
+    """The id of the router that reports."""
     routers: int
     placement: str
-    """The policy."""
+    """The name of the placement policy."""
     needs_api_key: bool
     versions: dict[str, str]
     objectives: Objectives

@@ -1,6 +1,6 @@
-"""A span of each request for an OpenTelemetry collector; vLLM's own spans are its children.
+"""Exports a span per request to an OpenTelemetry collector; vLLM's own spans are its children.
 
-Imported only where a collector is configured.
+This module is imported only if a collector is configured.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from starlette.types import Scope
 from serving.router.telemetry.request_record import RequestRecord
 
 _CLOSE_S = 3
-"""Less than a stopping router has left once its answers have ended."""
+"""Flush timeout: less than a stopping router has left once its answers have ended."""
 
 _CONTEXT_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _context = TraceContextTextMapPropagator()
@@ -29,17 +29,17 @@ _OPERATIONS = {
     "/v1/messages": "chat",
     "/v1/completions": "text_completion",
 }
-"""By OpenTelemetry's semantic conventions for generative AI, as the names of attributes are."""
+"""Operation names by OpenTelemetry's semantic conventions for generative AI, which also define the
+attributes."""
 
 
 class Tracing:
-    """Spans are sent in batches from a thread of their own. While the collector is away they are
-    kept up to a number, and then lost.
-    """
+    """Sends spans in batches from a thread of its own. While the collector is unreachable a bounded
+    number is kept; the rest is lost."""
 
     def __init__(self, traces_url: str) -> None:
-        """`traces_url` takes OTLP over HTTP. The rest is set by OpenTelemetry's own environment
-        variables: sampling, headers, sizes of batches."""
+        """`traces_url` accepts OTLP over HTTP. Sampling, headers and batch sizes are set by
+        OpenTelemetry's own environment variables."""
         resource = Resource.create({"service.name": "mistral-serve-router"})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._exporter = OTLPSpanExporter(traces_url)
@@ -47,9 +47,8 @@ class Tracing:
         self._tracer = self._provider.get_tracer("mistral-serve")
 
     def begin(self, scope: Scope, record: RequestRecord) -> Span:
-        """The request's span, in the client's trace if it has one. From here on the scope's headers
-        have it as the parent of what the engine does.
-        """
+        """Starts the span of a request, in the client's trace if it has one, and makes it the
+        parent of the engine's spans through the scope's headers."""
         headers = scope["headers"]
         of_client = {k.decode(): v.decode("latin-1") for k, v in headers if k in _CONTEXT_HEADERS}
         span = self._tracer.start_span(
@@ -63,7 +62,7 @@ class Tracing:
         return span
 
     def end(self, span: Span, record: RequestRecord) -> None:
-        """The request is over, and the record complete."""
+        """Ends the span of a request with its complete record."""
         if span.is_recording():
             if record.model is not None and record.path in _OPERATIONS:
                 span.update_name(f"{_OPERATIONS[record.path]} {record.model}")
@@ -75,7 +74,7 @@ class Tracing:
         span.end()
 
     async def close(self) -> None:
-        """Sends what is left, if the collector takes it within a few seconds."""
+        """Flushes remaining spans, if the collector accepts them within a few seconds."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, _CLOSE_S)
@@ -84,7 +83,7 @@ class Tracing:
 
 
 def attributes(record: RequestRecord) -> dict[str, Any]:
-    """Of a request's span. None: it has not that one."""
+    """Returns the attributes of a request's span; those that do not apply are None."""
     answered = record.outcome == "answered"
     return {
         "http.request.method": "POST",

@@ -1,4 +1,4 @@
-"""The page at /-/ui: one document, whose style and scripts stand in it and nowhere else."""
+"""The page at /-/ui: one document with its style and scripts inline."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -10,7 +10,7 @@ PATH = "/-/ui"
 
 
 def _document() -> tuple[str, str]:
-    """The page, and the Content-Security-Policy that allows what is in it and nothing more."""
+    """Returns the page and the Content-Security-Policy that allows exactly what is in it."""
     folder = files(__name__)
     style, script = (
         "".join(folder.joinpath(name).read_text("utf-8") for name in names)

@@ -52,7 +52,7 @@ def test_a_later_try_and_the_right_method_are_headers() -> None:
         ("no_replica", 503),
     ],
 )
-def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, status: int) -> None:
+def test_a_rejection_says_why_and_when_to_retry(reason: Reason, status: int) -> None:
     error = errors.rejected("m", Rejection(reason, wait_s=19.2, retry_after_s=15))
     assert error.status == status
     assert error.code == reason
@@ -61,7 +61,7 @@ def test_a_refused_request_is_told_why_and_when_to_come_back(reason: Reason, sta
     assert "20 s" in error.message and "15 s" in error.message
 
 
-def test_what_can_never_be_has_no_time_to_come_back() -> None:
+def test_what_can_never_be_served_has_no_retry_time() -> None:
     error = errors.rejected("m", Rejection("deadline_too_short", 0.0, None))
     assert error.status == 400
     assert b"retry-after" not in dict(error.headers)

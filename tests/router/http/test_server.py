@@ -41,7 +41,8 @@ KNOWN = {
         "9b33c50562992b1e",
     ),
 }
-"""What the server relies on in uvicorn: what must hold, and the source's digest when it did."""
+"""The parts of uvicorn that the server relies on: what must hold, and the digest of their
+source."""
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: router\r\n\r\n"
 LINGER_S = 0.2
@@ -58,7 +59,7 @@ def test_uvicorn_is_as_the_server_needs_it(thing: Callable[..., Any]) -> None:
 
 
 class App:
-    """Answers `hello`; a path of `/slow` once `released`."""
+    """Answers `hello`; for the path `/slow` only once `released`."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
@@ -75,7 +76,7 @@ class App:
 
 @asynccontextmanager
 async def serving(app: App) -> AsyncIterator[tuple[HttpServer, Callable[[], socket.socket]]]:
-    """A server, and what connects to it without waiting for the event loop."""
+    """Yields a server, and a function that connects to it without waiting for the event loop."""
     sock = listening_socket("127.0.0.1", 0)
     address = sock.getsockname()
     server = HttpServer(app, sock)
@@ -91,7 +92,7 @@ async def serving(app: App) -> AsyncIterator[tuple[HttpServer, Callable[[], sock
 
 
 async def slow_request(app: App, connect: Callable[[], socket.socket]) -> socket.socket:
-    """The client of a request that the app has begun to answer."""
+    """Returns the client of a request that the app has begun to answer."""
     client = connect()
     client.send(REQUEST.replace(b"/", b"/slow", 1))
     await eventually(lambda: app.asked)
@@ -99,7 +100,7 @@ async def slow_request(app: App, connect: Callable[[], socket.socket]) -> socket
 
 
 async def read(client: socket.socket) -> bytes:
-    """Until the server closes the connection."""
+    """Reads until the server closes the connection."""
     client.setblocking(False)
     loop, data = asyncio.get_running_loop(), b""
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""Who may use a router that has tenants, and what becomes of their keys."""
+"""Authentication by tenants' keys, and the secrecy of the keys."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ SEARCH, BATCH = "sk-search-1", "sk-batch-1"
 
 @pytest.fixture
 def tenants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[TenantConfig]:
-    """`search` by a variable with two keys, `batch` by a file."""
+    """Returns `search`, with two keys in a variable, and `batch`, with a key in a file."""
     monkeypatch.setenv("SEARCH_KEYS", f"{SEARCH}\nsk-search-2")
     (tmp_path / "batch").write_text(f"{BATCH}\n")
     return [
@@ -124,18 +124,18 @@ async def test_a_tenant_goes_no_further_ahead_than_it_may(
     assert order == [f"{SEARCH}-4", f"{BATCH}-9", f"{BATCH}-2"]
 
 
-async def test_no_key_is_told_or_kept(
+async def test_no_key_is_published_or_kept(
     start_router: StartRouter, tenants: list[TenantConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     router = await start_router(Engine, tenants=tenants)
     answers = [await router.chat({"x-api-key": key}, **ASK) for key in (SEARCH, "sk-secret")]
     await eventually(lambda: len(router.lines) == 2)
-    told = [answer.text for answer in answers] + [str(answer.headers) for answer in answers]
-    told += [line.decode() for line in router.lines] + [caplog.text]
-    told += [(await router.http.get("/metrics")).text]
-    told += [str(request) for request in router.engines[0].received]
-    assert not [text for text in told if SEARCH in text or "sk-secret" in text]
+    published = [answer.text for answer in answers] + [str(answer.headers) for answer in answers]
+    published += [line.decode() for line in router.lines] + [caplog.text]
+    published += [(await router.http.get("/metrics")).text]
+    published += [str(request) for request in router.engines[0].received]
+    assert not [text for text in published if SEARCH in text or "sk-secret" in text]
 
 
 def test_a_key_that_is_missing_where_the_router_runs_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Routers that tell each other what they book, on loopback."""
+"""Routers that publish their bookings to each other, on loopback."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ WORK = Work(prefix_of([(Kind.USER, "x" * 8000)]), 2000, 100)
 
 
 class Router:
-    """What of a router its peers see."""
+    """The part of a router that its peers see."""
 
     def __init__(self, router_id: str, token: str = "token") -> None:
         directory = Directory([Model("m")], CONFIG, HealthCheck("token", 1))
@@ -55,7 +55,7 @@ class Router:
 
 @pytest.fixture
 async def routers() -> AsyncIterator[list[Router]]:
-    """Three that hear each other."""
+    """Yields three routers that publish to each other."""
     routers = [Router(f"router-{i}") for i in range(3)]
     async with contextlib.AsyncExitStack() as stack:
         for router in routers:
@@ -91,7 +91,7 @@ async def test_each_knows_what_the_others_replicas_have_cached(routers: list[Rou
     other.release(second)
 
 
-async def test_a_router_that_comes_late_hears_what_is_unfinished(routers: list[Router]) -> None:
+async def test_a_late_router_receives_what_is_unfinished(routers: list[Router]) -> None:
     one = routers[0]
     reservation = await one.admit()
     late = Router("late")
@@ -112,7 +112,7 @@ async def test_the_requests_of_a_router_that_is_gone_are_forgotten(routers: list
     await eventually(lambda: other.loads() == [(0, 0), (0, 0)])
 
 
-async def test_headroom_that_one_gives_back_is_taken_by_who_waits_at_another(
+async def test_headroom_released_at_one_router_is_taken_by_a_request_waiting_at_another(
     routers: list[Router],
 ) -> None:
     one, other, _ = routers
@@ -127,7 +127,7 @@ async def test_headroom_that_one_gives_back_is_taken_by_who_waits_at_another(
         one.release(reservation)
 
 
-async def test_without_the_token_nothing_is_told(routers: list[Router]) -> None:
+async def test_without_the_token_nothing_is_published(routers: list[Router]) -> None:
     for hello in (frame(Hello("another")), b"GET / HTTP/1.1\r\n\r\n", b""):
         reader, writer = await asyncio.open_connection(HOST, routers[0].port)
         writer.write(hello)

@@ -1,4 +1,4 @@
-"""What becomes of the pieces of a stream: what the client is sent, and what is known of it then."""
+"""How the pieces of a stream are relayed and counted."""
 
 from types import SimpleNamespace
 from typing import Any

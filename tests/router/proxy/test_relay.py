@@ -1,4 +1,4 @@
-"""What passes through the relay, and where it goes. Faults are in test_relay_faults.py."""
+"""What the relay passes on, and where. Faults are in test_relay_faults.py."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ EVENTS = [b'data: {"n":%d}\n\n' % n for n in range(3)]
 
 
 def whole_stream(request_id: str, model: str, tokens: int) -> bytes:
-    """The body of a stand-in's stream."""
+    """Returns the body of a stand-in's stream."""
     first, token, last = stream_events(request_id, model)
     return first + token * (tokens - 1) + last + DONE
 
@@ -110,7 +110,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
 
 
 async def test_a_stream_of_a_known_length_arrives_whole(start_router: StartRouter) -> None:
-    """Servers other than vLLM may send one."""
+    """Servers other than vLLM may declare the length of a stream."""
     router = await start_router(Steered)
     asking = asyncio.create_task(router.chat(stream=True))
     connection = await router.asked()
@@ -250,7 +250,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_se
     await writer.wait_closed()
 
 
-async def test_without_a_replica_the_client_is_told_when_to_come_back(
+async def test_without_a_replica_the_client_gets_a_retry_after(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(**IMPATIENT)

@@ -1,4 +1,4 @@
-"""Requests beyond what the replicas can take: who waits, who is refused, and what it is told."""
+"""Requests beyond the replicas' capacity: which wait, which are rejected, and with what error."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ def waiting(router: LiveRouter) -> int:
     return router.directory.models[MODEL].dispatcher.waiting
 
 
-async def wait_in_line(router: LiveRouter, count: int) -> None:
+async def wait_in_queue(router: LiveRouter, count: int) -> None:
     await eventually(lambda: waiting(router) == count)
 
 
@@ -31,7 +31,7 @@ async def test_a_replica_takes_no_more_than_its_batch(start_router: StartRouter)
     answers = [asyncio.create_task(router.chat()) for _ in range(3)]
     for left in (2, 1, 0):
         connection = await router.asked()
-        await wait_in_line(router, left)
+        await wait_in_queue(router, left)
         assert [requests for requests, _ in await router.loads()] == [1]
         connection.proceed()
     assert [answer.status_code for answer in await asyncio.gather(*answers)] == [200] * 3
@@ -43,7 +43,7 @@ async def test_a_replica_takes_no_more_than_its_kv_cache(start_router: StartRout
     )
     answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
     connections = [await router.asked(), await router.asked()]
-    await wait_in_line(router, 1)
+    await wait_in_queue(router, 1)
     connections[0].proceed()
     (await router.asked()).proceed()
     connections[1].proceed()
@@ -57,7 +57,7 @@ async def test_a_replica_gets_no_more_than_it_can_decode_in_time(
     router = await start_router(Steered, max_itl_ms=18.56, placement="round_robin")
     answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
     connections = [await router.asked(), await router.asked()]
-    await wait_in_line(router, 1)
+    await wait_in_queue(router, 1)
     for connection in connections:
         connection.proceed()
     (await router.asked()).proceed()
@@ -75,7 +75,7 @@ async def test_the_higher_priority_goes_first_then_who_came_first(
     ):
         headers: dict[str, str | bytes] = {"x-priority": priority} if priority else {}
         answers.append(asyncio.create_task(router.chat(headers, user=user)))
-        await wait_in_line(router, count)
+        await wait_in_queue(router, count)
     for _ in range(4):
         connection.proceed()
         connection = await router.asked()
@@ -85,12 +85,12 @@ async def test_the_higher_priority_goes_first_then_who_came_first(
     assert order == [b"running", b"urgent", b"first", b"second", b"batch"]
 
 
-async def test_past_the_bound_of_the_line_it_is_a_429(start_router: StartRouter) -> None:
+async def test_past_the_bound_of_the_queue_it_is_a_429(start_router: StartRouter) -> None:
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_waiting=1, max_wait_s=600)
     answers = [asyncio.create_task(router.chat(n=1))]
     connection = await router.asked()
     answers.append(asyncio.create_task(router.chat(n=1)))
-    await wait_in_line(router, 1)
+    await wait_in_queue(router, 1)
     response = await router.chat(n=1)
     error = error_of(response, 429)
     assert error["type"] == "rate_limit_error"
@@ -105,7 +105,7 @@ async def test_past_the_bound_of_the_line_it_is_a_429(start_router: StartRouter)
     ("max_wait_s", "headers", "reason"),
     [(120, {"x-request-timeout": "3"}, "deadline_unreachable"), (3, {}, "wait_too_long")],
 )
-async def test_who_would_wait_in_vain_is_told_at_once(
+async def test_a_request_that_would_wait_in_vain_is_rejected_at_once(
     start_router: StartRouter, max_wait_s: float, headers: dict[str, str | bytes], reason: str
 ) -> None:
     """An answer is expected to take 10 s as long as none was seen."""
@@ -120,7 +120,7 @@ async def test_who_would_wait_in_vain_is_told_at_once(
 
 
 @pytest.mark.parametrize("header", ["x-request-timeout", "x-stainless-read-timeout"])
-async def test_a_deadline_that_no_replica_can_meet_is_told_so(
+async def test_a_deadline_that_no_replica_can_meet_is_a_400(
     start_router: StartRouter, header: str
 ) -> None:
     router = await start_router(Engine)
@@ -143,7 +143,9 @@ async def test_headers_that_cannot_be_read_are_a_400(
     assert (error["code"], error["param"]) == ("invalid_header", header)
 
 
-async def test_a_client_that_leaves_the_line_frees_its_place(start_router: StartRouter) -> None:
+async def test_a_client_that_leaves_the_queue_frees_its_reservation(
+    start_router: StartRouter,
+) -> None:
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_waiting=1, max_wait_s=600)
     running = asyncio.create_task(router.chat(user="running"))
     connection = await router.asked()
@@ -151,12 +153,12 @@ async def test_a_client_that_leaves_the_line_frees_its_place(start_router: Start
         request = asyncio.create_task(
             leaving.post("/v1/chat/completions", json={"model": MODEL, "user": "leaves"})
         )
-        await wait_in_line(router, 1)
+        await wait_in_queue(router, 1)
         request.cancel()
         await asyncio.wait([request])
-    await wait_in_line(router, 0)
+    await wait_in_queue(router, 0)
     follows = asyncio.create_task(router.chat(user="follows"))
-    await wait_in_line(router, 1)
+    await wait_in_queue(router, 1)
     connection.proceed()
     (await router.asked()).proceed()
     assert (await running).status_code == (await follows).status_code == 200
@@ -173,7 +175,7 @@ async def test_a_request_whose_only_replica_failed_waits_for_a_new_one(
     connection = await router.asked()
     router.directory.update(MODEL, [])
     connection.reset()
-    await wait_in_line(router, 1)
+    await wait_in_queue(router, 1)
     router.directory.update(MODEL, [second])
     response = await answer
     assert (response.status_code, response.headers["x-replica"]) == (200, "replica-1")

@@ -1,4 +1,4 @@
-"""What the relay does when an engine fails, when a client leaves, and when one does not read."""
+"""The relay when an engine fails, when a client disconnects, and when a client does not read."""
 
 import asyncio
 import random
@@ -57,7 +57,7 @@ async def test_when_every_replica_fails_the_client_may_try_later(
 
 
 @each_fault
-async def test_a_failed_replica_is_held_off(start_router: StartRouter, fault: type[Engine]) -> None:
+async def test_a_failed_replica_is_ejected(start_router: StartRouter, fault: type[Engine]) -> None:
     router = await start_router(fault, Engine)
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
@@ -85,7 +85,7 @@ async def test_a_request_that_makes_engines_fail_does_not_go_round(
     assert router.engines[0].requests <= 4
 
 
-async def test_once_the_hold_off_is_over_a_failed_replica_is_asked_again(
+async def test_after_the_backoff_a_failed_replica_is_tried_again(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(ResetsBeforeHead, Engine, backoff_s=0.01)
@@ -119,7 +119,8 @@ async def test_a_kept_connection_that_the_engine_closed_is_no_error(
 
 
 async def break_after(router: LiveRouter, sent: bytes, abruptly: bool) -> tuple[bytes, Exception]:
-    """Has a stream break after `sent`. Returns what the client got, and how it ended."""
+    """Breaks a stream after `sent`. Returns what the client got, and the exception that ended
+    it."""
     connection, response = await router.begun_stream(sent)
     got = b""
     with pytest.raises(httpx.RemoteProtocolError) as ended:
@@ -201,7 +202,8 @@ async def test_a_client_that_leaves_before_the_first_byte_ends_the_engines_work(
 
 @asynccontextmanager
 async def raw_request(router: LiveRouter, body: bytes, length: int) -> AsyncIterator[None]:
-    """A client that sends a request and reads nothing of the answer; it leaves on exit."""
+    """Runs a client that sends a request and reads nothing of the answer; it disconnects on
+    exit."""
     _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(router.url).port, limit=1)
     writer.write(b"POST %b HTTP/1.1\r\nhost: a\r\n" % CHAT.encode())
     writer.write(b"content-length: %d\r\n\r\n%b" % (length, body))
@@ -220,7 +222,7 @@ async def test_a_client_that_leaves_while_sending_its_request_reaches_no_engine(
 
 
 async def test_a_client_that_does_not_read_holds_the_engine_back(start_router: StartRouter) -> None:
-    """What lies between engine and client is bounded: the kernel's buffers and a little more."""
+    """The buffers between engine and client are bounded: the kernel's and a little more."""
     router = await start_router(Endless, check_period_s=1000)
     endless = router.engines[0]
     assert issubclass(endless, Endless)

@@ -1,4 +1,4 @@
-"""Requests that are normalised on their way, and answers that are put right on theirs."""
+"""Requests that are normalised on their way to the engine, and answers that are converted back."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def test_the_engine_is_sent_the_normalised_body_with_its_length(router: Li
     assert body["messages"][2]["tool_call_id"] != "call_1-2"
 
 
-async def test_the_client_is_told_what_was_done(router: LiveRouter) -> None:
+async def test_changes_are_reported_to_the_client(router: LiveRouter) -> None:
     response = await router.chat(max_tokens=131072, chat_template_kwargs={"a": "a secret"})
     assert response.headers["x-max-tokens-clamped"] == str(MAX_MODEL_LEN)
     assert "chat_template_kwargs" in response.headers["x-request-warnings"]

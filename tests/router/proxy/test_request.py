@@ -113,7 +113,7 @@ def test_each_api_names_its_limit_differently(field: str) -> None:
     assert work(**limits).output_tokens == 9
 
 
-def test_what_generates_nothing_takes_no_room() -> None:
+def test_what_generates_nothing_takes_no_headroom() -> None:
     asked = work("/tokenize", messages=[{"role": "user", "content": "x" * 4000}])
     assert (asked.prompt_tokens, asked.output_tokens) == (0, 0)
 
@@ -136,7 +136,7 @@ def test_a_request_that_needs_nothing_is_sent_as_the_very_bytes_that_came() -> N
     assert (request.headers, request.answer) == ([], None)
 
 
-def test_what_was_done_is_told_in_headers() -> None:
+def test_changes_are_reported_in_headers() -> None:
     request = to_engine({"max_tokens": 5000, "reasoning_effort": "low", "documents": []})
     assert json.loads(request.body) == {"max_tokens": 1000}
     headers = dict(request.headers)

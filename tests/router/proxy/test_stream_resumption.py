@@ -1,4 +1,4 @@
-"""A stream that breaks goes on from another replica, and the client sees one unbroken answer."""
+"""A broken stream continues on another replica, and the client sees one unbroken answer."""
 
 import asyncio
 import json
@@ -41,13 +41,13 @@ each_endpoint = pytest.mark.parametrize("path", BODIES)
 HANG = {"check_period_s": 0.05, "check_timeout_s": 0.5}
 
 
-async def told(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
+async def story(router: LiveRouter, path: str, **fields: Any) -> httpx.Response:
     body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     return await router.http.post(path, json=body, headers={"x-request-id": "id"})
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The events of a stream that ended as it should."""
+    """Returns the events of a stream that ended properly."""
     *data, done, end = answer.text.split("\n\n")
     assert (done, end) == ("data: [DONE]", "")
     return [json.loads(event.removeprefix("data: ")) for event in data]
@@ -59,7 +59,7 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 def seen(answer: httpx.Response) -> list[Any]:
-    """The events without what is an engine's own, and whether they are of the first."""
+    """Returns the events without the fields that differ between answers or replicas."""
     own = {"created", "continued"}
     return [{k: v for k, v in event.items() if k not in own} for event in events(answer)]
 
@@ -70,8 +70,8 @@ async def test_a_stream_goes_on_where_it_stopped(
     start_router: StartRouter, path: str, fault: Fault
 ) -> None:
     router = await start_router(breaking(6, fault), Storyteller, **HANG)
-    answer = await told(router, path, stream_options={"include_usage": True})
-    undisturbed = await told(router, path, stream_options={"include_usage": True})
+    answer = await story(router, path, stream_options={"include_usage": True})
+    undisturbed = await story(router, path, stream_options={"include_usage": True})
     assert answer.headers["x-replica"] == "replica-0"
     assert undisturbed.headers["x-replica"] == "replica-1"
     assert seen(answer) == seen(undisturbed)
@@ -101,7 +101,7 @@ async def test_it_may_stop_after_any_token(
     fields = {} if stop is None else {"stop": stop}
     for after in range(len(STORY)):
         breaks.breaks_after = after
-        answer = await told(router, path, **fields)
+        answer = await story(router, path, **fields)
         assert breaks.requests == after + 1
         assert text_of(events(answer)) == "".join(STORY)
         await eventually(lambda: not router.directory.models[MODEL].replicas[0].health.ejected)
@@ -113,7 +113,7 @@ async def test_the_limit_is_that_of_the_whole_answer(
     start_router: StartRouter, path: str, limit: int
 ) -> None:
     router = await start_router(breaking(6, resets), Storyteller)
-    answer = events(await told(router, path, max_tokens=limit))
+    answer = events(await story(router, path, max_tokens=limit))
     assert text_of(answer) == "".join(STORY[:limit])
     assert answer[-1]["choices"][0]["finish_reason"] == "length"
 
@@ -129,7 +129,7 @@ async def test_a_completion_without_a_limit_has_vllms(start_router: StartRouter)
 async def test_it_may_break_more_than_once(start_router: StartRouter, path: str) -> None:
     broken = [breaking(5, fault) for fault in (resets, breaks_within_an_event, says_that_it_died)]
     router = await start_router(*broken, Storyteller)
-    assert text_of(events(await told(router, path))) == "".join(STORY)
+    assert text_of(events(await story(router, path))) == "".join(STORY)
     assert [engine.requests for engine in router.engines] == [1, 1, 1, 1]
 
 
@@ -140,7 +140,7 @@ async def test_without_another_replica_it_waits_for_a_new_one(
     router = await start_router(breaking(6, resets), Storyteller, backoff_s=0.05)
     first, second = router.infos
     router.directory.update(MODEL, [first])
-    answer = asyncio.create_task(told(router, path))
+    answer = asyncio.create_task(story(router, path))
     served = router.directory.models[MODEL]
     await eventually(lambda: router.engines[0].requests == 1)
     router.directory.update(MODEL, [])
@@ -157,27 +157,27 @@ async def test_replicas_that_cannot_go_on_are_passed_over(
     router = await start_router(
         breaking(5, resets), IsUnavailable, IsUnavailable, ResetsAfterHead, Storyteller
     )
-    assert text_of(events(await told(router, path))) == "".join(STORY)
+    assert text_of(events(await story(router, path))) == "".join(STORY)
 
 
 async def test_a_long_answer_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was sent is read in between, and not kept as it was."""
+    """Delivered text is parsed in between, and not kept as bytes."""
     monkeypatch.setattr("serving.router.proxy.stream_resumption._FOLD_BYTES", 500)
     router = await start_router(breaking(20, resets), Storyteller)
-    assert text_of(events(await told(router, CHAT, stop="never"))) == "".join(STORY)
+    assert text_of(events(await story(router, CHAT, stop="never"))) == "".join(STORY)
 
 
 async def test_separated_reasoning_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the router makes of an answer, it makes of one answer, not of two."""
+    """The router converts the continued answer as one answer, not as two."""
     thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
     monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
     monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
     router = await start_router(breaking(3, resets), Storyteller)
-    answer = events(await told(router, CHAT, reasoning_format="separate"))
+    answer = events(await story(router, CHAT, reasoning_format="separate"))
     deltas = [event["choices"][0]["delta"] for event in answer]
     assert "".join(delta.get("reasoning", "") for delta in deltas) == "Well, so."
     assert text_of(answer) == "Yes."
@@ -211,7 +211,7 @@ async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete
 
 
 async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> str:
-    """What the client got of a stream that ended in an error and cannot look complete."""
+    """Returns what the client got of a stream that ended in an error and cannot look complete."""
     body = {"model": MODEL, "stream": True, **BODIES[path], **fields}
     got = b""
     async with router.http.stream("POST", path, json=body) as answer:
@@ -236,15 +236,15 @@ async def test_a_tool_call_half_sent_is_not_continued(start_router: StartRouter)
 async def test_an_answer_that_would_go_on_differently_is_not_continued(
     start_router: StartRouter,
 ) -> None:
-    """The client has spaces that no replica says again."""
+    """The client has spaces that no replica generates again."""
 
     class Other(Storyteller):
-        def _told_before(self, request: dict[str, Any]) -> int:
+        def _delivered_tokens(self, request: dict[str, Any]) -> int:
             return 13
 
     router = await start_router(breaking(7, resets), Other, Other)
     got = await broken_text(router)
-    assert "no other replica could go on with it" in got
+    assert "no other replica could continue it" in got
     assert "There" not in got
     assert [engine.requests for engine in router.engines] == [1, 1, 1]
     _, *others = router.directory.models[MODEL].replicas
@@ -256,7 +256,7 @@ async def test_an_answer_that_has_ended_lacks_no_more_than_its_end(
     start_router: StartRouter, usage_asked: bool
 ) -> None:
     router = await start_router(breaking(len(STORY), resets), Storyteller)
-    answer = await told(router, CHAT, stream_options={"include_usage": usage_asked})
+    answer = await story(router, CHAT, stream_options={"include_usage": usage_asked})
     assert text_of(events(answer)) == "".join(STORY)
     assert router.engines[1].requests == 0
 
@@ -277,7 +277,7 @@ async def test_an_engines_error_before_the_first_byte_is_no_answer(
 ) -> None:
     router = await start_router(says_at_once(says_that_it_died), Storyteller)
     for fields in ({}, {"n": 2}):
-        answer = await told(router, CHAT, **fields)
+        answer = await story(router, CHAT, **fields)
         assert text_of(events(answer)) == "".join(STORY)
         assert answer.headers["x-replica"] == "replica-1"
 
@@ -286,7 +286,7 @@ async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(says_at_once(fails_on_the_request), Storyteller)
-    assert error_of(await told(router, CHAT), 500)["code"] == "request_failed"
+    assert error_of(await story(router, CHAT), 500)["code"] == "request_failed"
     assert router.engines[1].requests == 0
 
 
@@ -294,8 +294,8 @@ async def test_an_error_on_a_request_before_the_first_byte_is_a_whole_answer(
 async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
     start_router: StartRouter, path: str
 ) -> None:
-    """A grammar that fails amid an answer, say: the stream ends with an error that blames the
-    request, and all replicas stay."""
+    """A grammar, for example, may fail during an answer: the stream ends with an error that blames
+    the request, and no replica is ejected."""
     router = await start_router(*[breaking(3, fails_on_the_request)] * 2)
     for _ in range(10):
         answer = await broken_text(router, path)
@@ -316,7 +316,7 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
         engine.transport.write(b"0\r\n\r\n")
 
     router = await start_router(breaking(3, refuses), Storyteller)
-    assert "too long" in (await told(router, CHAT)).text
+    assert "too long" in (await story(router, CHAT)).text
     assert router.engines[1].requests == 0
 
 
@@ -339,9 +339,9 @@ def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
         {"max_tokens": 5, "max_completion_tokens": None, "top_logprobs": None},
     ],
 )
-def test_plain_text_has_no_obstacle(fields: dict[str, Any]) -> None:
+def test_plain_text_can_be_resumed(fields: dict[str, Any]) -> None:
     assert unresumable_reason(CHAT, BODIES[CHAT] | fields) == ""
 
 
-def test_other_endpoints_have_one() -> None:
+def test_streams_of_other_endpoints_cannot() -> None:
     assert "/v1/messages" in unresumable_reason("/v1/messages", {"messages": []})

@@ -1,4 +1,4 @@
-"""Servers that run elsewhere: how requests to them are addressed, and how their health is known."""
+"""External servers: how requests are addressed to them, and how their health is checked."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def test_it_has_no_endpoints_of_vllms_own() -> None:
     assert raised.value.status == 404
 
 
-def test_a_missing_key_is_told_by_its_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_by_its_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
     with pytest.raises(RuntimeError, match=KEY):
         BackendHealth(Backend("http://ollama/v1", "m", 1000, KEY), lambda _: None)
@@ -98,11 +98,11 @@ def elsewhere() -> type[Elsewhere]:
 
 @contextlib.asynccontextmanager
 async def watched(backend: Backend) -> AsyncIterator[list[list[ReplicaInfo]]]:
-    """All that the listener is told."""
-    told: list[list[ReplicaInfo]] = []
-    task = asyncio.create_task(BackendHealth(backend, told.append, period_s=0.01).run())
+    """Yields the list of all updates that the listener receives."""
+    updates: list[list[ReplicaInfo]] = []
+    task = asyncio.create_task(BackendHealth(backend, updates.append, period_s=0.01).run())
     try:
-        yield told
+        yield updates
         assert not task.done()
     finally:
         task.cancel()
@@ -115,10 +115,10 @@ async def test_it_is_a_replica_while_it_answers(
     monkeypatch.setenv(KEY, SECRET)
     async with (
         running(elsewhere) as port,
-        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000, KEY)) as told,
+        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000, KEY)) as updates,
     ):
-        await eventually(lambda: len(told) == 1)
-        ((replica,),) = told
+        await eventually(lambda: len(updates) == 1)
+        ((replica,),) = updates
         assert (f"{replica.host}:{replica.port}", replica.max_model_len) == (
             f"127.0.0.1:{port}",
             1000,
@@ -127,49 +127,49 @@ async def test_it_is_a_replica_while_it_answers(
         assert (request.method, request.target) == (b"GET", b"/v1/models")
         assert request.header(b"authorization") == b"Bearer " + SECRET.encode()
         elsewhere.status = 503
-        await eventually(lambda: len(told) == 2)
+        await eventually(lambda: len(updates) == 2)
         elsewhere.status = 200
-        await eventually(lambda: len(told) == 3)
+        await eventually(lambda: len(updates) == 3)
         elsewhere.status = 0
-        await eventually(lambda: len(told) == 4)
-        assert told == [[replica], [], [replica], []]
+        await eventually(lambda: len(updates) == 4)
+        assert updates == [[replica], [], [replica], []]
     assert SECRET not in caplog.text
 
 
-async def test_one_lost_answer_does_not_take_it_out(elsewhere: type[Elsewhere]) -> None:
+async def test_one_lost_answer_does_not_eject_it(elsewhere: type[Elsewhere]) -> None:
     async with (
         running(elsewhere) as port,
-        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as told,
+        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as updates,
     ):
-        await eventually(lambda: len(told) == 1)
+        await eventually(lambda: len(updates) == 1)
         before = len(elsewhere.received)
         elsewhere.status = 503
         await eventually(lambda: len(elsewhere.received) == before + 1)
         elsewhere.status = 200
         await eventually(lambda: len(elsewhere.received) > before + 3)
-        assert len(told) == 1
+        assert len(updates) == 1
 
 
-async def test_a_refused_key_is_told_in_the_log(
+async def test_a_rejected_key_is_logged(
     elsewhere: type[Elsewhere], caplog: pytest.LogCaptureFixture
 ) -> None:
     elsewhere.status = 401
     with caplog.at_level(logging.WARNING):
         async with (
             running(elsewhere) as port,
-            watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as told,
+            watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as updates,
         ):
             await eventually(lambda: len(elsewhere.received) > 2)
-            assert told == [[]]
+            assert updates == [[]]
     assert [record.getMessage() for record in caplog.records] == [
         f"m at 127.0.0.1:{port} is down: "
-        "it answers 401: api_key_env names the variable with its key"
+        "it answers 401: check the key in the variable that api_key_env names"
     ]
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """For 127.0.0.1, signed by itself, and its key."""
+    """Returns a self-signed certificate for 127.0.0.1, and its key."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -out {certificate} -keyout {key}"
     command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
@@ -190,7 +190,7 @@ async def test_https_is_spoken_to_a_trusted_server_alone(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     async with (
         running(elsewhere, context) as port,
-        watched(Backend(f"https://127.0.0.1:{port}/v1", "m", 1000)) as told,
+        watched(Backend(f"https://127.0.0.1:{port}/v1", "m", 1000)) as updates,
     ):
-        await eventually(lambda: len(told) == 1)
-        assert bool(told[0]) == trusted
+        await eventually(lambda: len(updates) == 1)
+        assert bool(updates[0]) == trusted

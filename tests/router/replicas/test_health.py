@@ -1,4 +1,4 @@
-"""A replica that fails is left out and asked until it is healthy; one that hangs is given up."""
+"""A replica that fails is ejected and probed until it is healthy; one that hangs is aborted."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "backoff_s": 0.02}
 
 
 class Watched(Steered):
-    """Counts the questions for its health; `silent` to all of them, or drains."""
+    """Counts health probes; does not answer them if `silent`, or reports that it drains."""
 
     asked_for_health = 0
     silent = False
@@ -43,7 +43,7 @@ def ejected(router: LiveRouter) -> list[bool]:
     return [replica.health.ejected for replica in router.directory.models[MODEL].replicas]
 
 
-def test_the_hold_off_grows_to_a_bound() -> None:
+def test_the_backoff_grows_to_a_bound() -> None:
     check = HealthCheck("token", backoff_s=5, max_backoff_s=60)
     assert [check.backoff_after(n) for n in range(1, 7)] == [5, 10, 20, 40, 60, 60]
     assert check.backoff_after(10_000) == 60
@@ -51,7 +51,7 @@ def test_the_hold_off_grows_to_a_bound() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_long_prefill_is_no_hang(start_router: StartRouter, stream: bool) -> None:
-    """However long no byte comes: the engine answers when it is asked."""
+    """A prefill may take any time without a byte, as long as the engine answers probes."""
     router = await start_router(Watched, Engine, **QUICK)
     answer = asyncio.create_task(router.chat(stream=stream))
     connection = await router.asked()
@@ -64,7 +64,7 @@ async def test_a_long_prefill_is_no_hang(start_router: StartRouter, stream: bool
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
-async def test_a_replica_that_hangs_is_given_up_before_the_first_byte(
+async def test_a_replica_that_hangs_is_aborted_before_the_first_byte(
     start_router: StartRouter, path: str, stream: bool
 ) -> None:
     router = await start_router(Watched, Engine, **QUICK)
@@ -103,7 +103,7 @@ async def test_a_replica_that_hung_is_asked_until_it_answers(start_router: Start
     assert (await answer).headers["x-replica"] == "replica-0"
 
 
-async def test_a_replica_that_nobody_listens_at_stays_out(start_router: StartRouter) -> None:
+async def test_an_unreachable_replica_stays_ejected(start_router: StartRouter) -> None:
     router = await start_router(Refuses, Engine, **QUICK)
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"

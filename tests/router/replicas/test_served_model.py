@@ -152,7 +152,7 @@ async def test_a_client_that_leaves_as_its_turn_comes_keeps_nothing(leaves_first
     await asyncio.wait_for(clients.enter(), 1)
 
 
-async def test_who_waited_in_vain_is_told_so() -> None:
+async def test_a_request_that_waited_in_vain_is_rejected() -> None:
     clients = Clients(replicas=0)
     waiting = await clients.come()
     clients.now_s = 200
@@ -163,7 +163,7 @@ async def test_who_waited_in_vain_is_told_so() -> None:
     assert clients.waiting == 0
 
 
-async def test_it_wakes_up_by_itself_for_those_who_wait_in_vain() -> None:
+async def test_it_wakes_up_by_itself_for_requests_that_wait_in_vain() -> None:
     clients = Clients()
     for _ in range(2):
         await clients.enter()

@@ -33,7 +33,7 @@ HEAD = b"POST / HTTP/1.1\r\nhost: engine\r\ncontent-length: %d\r\n\r\n" % len(BO
 async def connected(
     behaviour: type[E],
 ) -> AsyncIterator[tuple[ConnectionPool, type[E]]]:
-    """A pool of connections to an engine of that behaviour."""
+    """Yields a pool of connections to an engine of that behaviour."""
     engine = fresh(behaviour)
     async with running_engine(engine) as port:
         pool = ConnectionPool("127.0.0.1", port, connect_timeout_s=2)
@@ -70,7 +70,7 @@ def never(chunk: bytes) -> bool:
 
 
 async def answer_after(pool: ConnectionPool, engine: type[Steered]) -> bytes:
-    """The answer to one more request."""
+    """Returns the answer to one more request."""
     request = asyncio.create_task(pool.request(HEAD, BODY))
     upstream = await engine.asked()
     upstream.transport.write(OK_HEAD % b"text/plain" + b"content-length: 2\r\n\r\nok")
@@ -82,7 +82,8 @@ async def answer_after(pool: ConnectionPool, engine: type[Steered]) -> bytes:
 
 @asynccontextmanager
 async def requested() -> AsyncIterator[tuple[ConnectionPool, Steered, asyncio.Task[Connection]]]:
-    """A pool, an engine's connection on which a request has come, and that request."""
+    """Yields a pool, an engine's connection with a pending request, and the task of that
+    request."""
     async with connected(Steered) as (pool, engine):
         request = asyncio.create_task(pool.request(HEAD, BODY))
         yield pool, await engine.asked(), request
@@ -143,7 +144,7 @@ async def test_a_fault_before_the_head_is_an_error(fault: type[Engine]) -> None:
 
 
 async def test_a_request_is_repeated_once_on_a_new_connection_after_a_kept_one_failed() -> None:
-    """Not on each kept connection: a request that ends connections would end them all."""
+    """A request that kills connections must not be retried on each kept one."""
     async with connected(ClosesOnSecondRequest) as (pool, engine):
         connections = [await pool.request(HEAD, BODY) for _ in range(5)]
         for connection in connections:
@@ -234,7 +235,8 @@ EVENTS = [b"data: one\n\n", b"data: %b\n\n" % (b"2" * 300), b"data: three\n\n", 
 async def forwarded(
     *reads: bytes, head: bytes = STREAM_HEAD, given: Pieces | None = None
 ) -> Pieces:
-    """What becomes of a body that comes in such reads, the first of them with the head."""
+    """Returns how a body is forwarded that arrives in these reads, the first of them with the
+    head."""
     connection, transport = Connection(), Mock(asyncio.Transport)
     connection.connection_made(transport)
     asking = asyncio.create_task(connection.request(HEAD, BODY))
@@ -395,7 +397,7 @@ async def test_a_closed_pool_closes_idle_connections_now_and_others_when_release
         await eventually(lambda: not engine.connections)
 
 
-async def test_a_request_given_up_closes_its_connection() -> None:
+async def test_an_aborted_request_closes_its_connection() -> None:
     async with requested() as (_, upstream, request):
         request.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Distributions of times beside the exact ones."""
+"""Latency distributions compared with exact ones."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""What a router's /metrics says of the requests that it had."""
+"""The metrics that a router exposes about its requests."""
 
 import asyncio
 from typing import Any
@@ -30,8 +30,8 @@ class Scrape:
         ]
 
     def __getitem__(self, name: str) -> float:
-        """The sum of all with this name, without its prefix and with these labels, as in
-        `tokens_total{type="input"}`."""
+        """Returns the sum of the series with this name, without its prefix and with these labels,
+        as in `tokens_total{type="input"}`."""
         name, _, selector = name.partition("{")
         labels = [one.split("=") for one in selector.rstrip("}").split(",") if one]
         wanted = {label: value.strip('"') for label, value in labels}
@@ -44,7 +44,7 @@ class Scrape:
         return sum(found)
 
     def outcomes(self) -> dict[str, float]:
-        """Those that were."""
+        """Returns the counters of all outcomes that occurred."""
         return {
             outcome: count
             for outcome in ("answered", "client_gone", "refused", "invalid", "failed", "broken")
@@ -53,7 +53,7 @@ class Scrape:
 
 
 async def scrape(router: LiveRouter, requests: int | None = None) -> Scrape:
-    """Waits until `requests` are over, and reads the metrics."""
+    """Waits until `requests` have ended, and reads the metrics."""
     await eventually(lambda: requests in (None, len(router.lines)))
     response = await router.http.get("/metrics")
     assert response.status_code == 200
@@ -205,7 +205,7 @@ async def test_cached_tokens_are_counted_as_expected_and_as_they_were(
     assert of_router["expected_cached_tokens_total"] > 500
 
 
-async def test_what_is_booked_and_who_waits_is_told(start_router: StartRouter) -> None:
+async def test_bookings_and_the_queue_length_are_exposed(start_router: StartRouter) -> None:
     router = await start_router(Steered, capacity=Capacity(10**6, 1))
     asking = [asyncio.create_task(router.chat(**ASK)) for _ in range(3)]
     engine = await router.asked()
@@ -226,7 +226,7 @@ async def test_the_number_of_series_is_bounded_whatever_clients_send(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """3 models with 3 replicas each, 50 tenants that use all of them, every outcome and reason, and
-    10,000 names that are no model's."""
+    10,000 names of no model."""
     tenants = [f"tenant-{i}" for i in range(50)]
     for tenant in tenants:
         monkeypatch.setenv(tenant, f"key-of-{tenant}")
@@ -254,7 +254,7 @@ async def test_the_number_of_series_is_bounded_whatever_clients_send(
 
 
 async def status_of_chat(router: LiveRouter, authorization: str, model: str) -> int:
-    """Without a connection, which would take most of the time."""
+    """Returns the status of a chat without a connection, which would take most of the time."""
     body = b'{"model": "%b"}' % model.encode()
     headers = [(b"authorization", authorization.encode())]
     scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}

@@ -1,4 +1,4 @@
-"""How the service is, as one router sees it."""
+"""The status of the service as one router sees it."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from serving.router.telemetry.status import ModelStatus, Quantiles, Recent
 
 
 class Service:
-    """A model's, at a time that the test sets."""
+    """The service for one model, at a time that the test sets."""
 
     def __init__(self, model: Model) -> None:
         self.now_s = 0.0
@@ -101,7 +101,7 @@ def test_the_load_is_that_of_the_cache_or_of_the_batch(service: Service) -> None
     assert replica.load == 0.7
 
 
-def test_what_another_server_does_not_tell_is_none() -> None:
+def test_what_an_external_server_does_not_report_is_none() -> None:
     service = Service(Model("m", backend=Backend("http://ollama:11434/v1", "small", 8192)))
     service.directory.update("m", [ReplicaInfo("ollama", "ollama", 11434, 8192)])
     service.end(input_tokens=100)

@@ -1,4 +1,4 @@
-"""What the headers of an answer and the line of the request log say of a request."""
+"""The response headers and the request log line about a request."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ streamed_or_not = pytest.mark.parametrize("stream", [False, True])
 
 
 async def record(router: LiveRouter) -> dict[str, Any]:
-    """The one line that there is."""
+    """Returns the only line of the request log."""
     await eventually(lambda: router.lines)
     (line,) = router.lines
     assert line.endswith(b"\n") and line.count(b"\n") == 1
@@ -94,7 +94,7 @@ async def test_no_line_has_anything_of_a_prompt_or_a_key(router: LiveRouter) -> 
 
 
 @streamed_or_not
-async def test_the_cached_tokens_are_told_as_expected_and_as_they_were(
+async def test_cached_tokens_are_reported_as_expected_and_as_found(
     start_router: StartRouter, stream: bool
 ) -> None:
     router = await start_router(Steered)
@@ -132,7 +132,7 @@ async def test_after_a_move_all_is_said_of_the_replica_that_answers(
     assert str(fields["expected_cached_tokens"]) == expected[1]
 
 
-async def test_the_queue_time_is_that_of_each_time_in_the_line(start_router: StartRouter) -> None:
+async def test_the_queue_time_is_the_sum_of_all_waits(start_router: StartRouter) -> None:
     router = await start_router(Steered)
     answer = asyncio.create_task(router.chat())
     failing = await router.asked()
@@ -148,7 +148,7 @@ async def test_the_queue_time_is_that_of_each_time_in_the_line(start_router: Sta
     assert int(got["queue-time-ms"]) == int((await record(router))["queue_ms"])
 
 
-async def test_headers_of_this_service_behind_this_one_are_not_told(
+async def test_headers_of_this_service_behind_this_one_are_dropped(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered)
@@ -234,7 +234,7 @@ async def test_a_client_that_leaves_is_a_line(start_router: StartRouter) -> None
     assert (fields["outcome"], fields["status"]) == ("client_gone", 200)
 
 
-async def test_a_client_that_leaves_the_line_is_a_line(start_router: StartRouter) -> None:
+async def test_a_client_that_leaves_the_queue_has_a_line(start_router: StartRouter) -> None:
     router = await start_router(Engine)
     router.directory.update(MODEL, [])
     waiting = asyncio.create_task(router.chat(**ASK))

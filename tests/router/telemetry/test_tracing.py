@@ -38,7 +38,7 @@ async def the_span(tracing: Tracing, collector: Collector) -> Received:
 
 
 def traceparents(router: LiveRouter) -> list[tuple[str, str, bool]]:
-    """What each engine was told: the trace, the parent, and whether it is sampled."""
+    """Returns the trace, the parent and the sampling flag that each engine received."""
     parents = []
     for engine in router.engines:
         header = engine.received[0].header(b"traceparent")
@@ -135,7 +135,7 @@ async def test_replicas_that_failed_and_those_that_went_on_are_in_one_trace(
     assert not span.failed
 
 
-async def test_what_goes_wrong_is_told(
+async def test_failures_are_in_the_span(
     start_router: StartRouter, tracing: Tracing, collector: Collector
 ) -> None:
     router = await start_router(breaking(3, resets), tracing=tracing)
@@ -144,8 +144,10 @@ async def test_what_goes_wrong_is_told(
     with pytest.raises(httpx.RemoteProtocolError):
         await router.chat(**ASK, stream=True, n=2)
     await tracing.close()
-    told = [(span.name, span.attributes.get("error.type"), span.failed) for span in collector.spans]
-    assert told == [
+    spans = [
+        (span.name, span.attributes.get("error.type"), span.failed) for span in collector.spans
+    ]
+    assert spans == [
         (CHAT, "invalid_json", False),
         ("/tokenize", "model_not_found", False),
         (f"chat {MODEL}", "broken", True),
