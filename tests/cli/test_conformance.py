@@ -86,7 +86,7 @@ def test_json_is_all_that_is_printed(invoke: Invoke) -> None:
     assert (document["passed"], document["failed"], document["skipped"]) == (1, 1, 1)
     assert (document["family"], document["profile"]) == ("3.2", "tiny")
     assert document["results"][2]["reason"] == "it broke"
-    assert document["results"][0]["meaning"] == "Well."
+    assert document["results"][0]["meaning"] == "The check passes."
 
 
 def test_the_key_comes_from_the_environment(
