@@ -5,7 +5,7 @@ from typing import Any
 from tests.cluster.api import Api
 from tests.cluster.schemas import KUBERNETES_VERSION, Kind, Object
 
-_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 # kubectl takes the older document only in protobuf, and asks for it where the newer has no such
 # kind. This one says nothing but its version.
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

@@ -3,7 +3,6 @@
 from tests.cluster.api import Api
 from tests.cluster.errors import ApiError, Object
 from tests.cluster.selectors import label_selector_matches
-from tests.cluster.workloads import is_ready
 
 
 def evict(api: Api, namespace: str, name: str) -> Object:
@@ -15,10 +14,6 @@ def evict(api: Api, namespace: str, name: str) -> Object:
         if not label_selector_matches(budget["spec"].get("selector"), labels):
             continue
         status = budget["status"]
-        if not is_ready(pod):
-            policy = budget["spec"].get("unhealthyPodEvictionPolicy", "IfHealthyBudget")
-            if policy == "AlwaysAllow" or status["currentHealthy"] >= status["desiredHealthy"] > 0:
-                continue
         if status["disruptionsAllowed"] <= 0:
             raise ApiError(
                 429,

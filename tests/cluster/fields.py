@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from tests.cluster.schemas import Schema, object_meta, resolve
-
-_TYPE_META = ("apiVersion", "kind")
+from tests.cluster.schemas import Schema, resolve
 
 
 def pruned(schema: Schema, value: Any, path: str = "") -> tuple[Any, list[str]]:
@@ -39,11 +37,6 @@ def child(schema: Schema, name: str) -> Schema | None:
     if name in properties:
         found: Schema = properties[name]
         return found
-    if schema.get("x-kubernetes-embedded-resource"):
-        if name == "metadata":
-            return object_meta()
-        if name in _TYPE_META:
-            return {"type": "string"}
     additional = schema.get("additionalProperties")
     if isinstance(additional, dict):
         return additional

@@ -207,11 +207,6 @@ def _environment_sources(container: Object) -> Iterator[Object]:
             ref = variable.get("valueFrom", {}).get(field_name)
             if ref:
                 yield _source(kind, ref["name"], [ref["key"]], ref.get("optional", False))
-    for each in container.get("envFrom", ()):
-        for field_name, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
-            if field_name in each:
-                ref = each[field_name]
-                yield _source(kind, ref["name"], [], ref.get("optional", False))
 
 
 def _volume_sources(pod: Object) -> Iterator[Object]:

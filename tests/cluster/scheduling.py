@@ -6,13 +6,12 @@ from decimal import Decimal
 from tests.cluster.pod_rules import quantity
 from tests.cluster.quota import usage
 from tests.cluster.schemas import Object
-from tests.cluster.selectors import label_selector_matches
 
 
 def node_for(pod: Object, nodes: list[Object], pods: list[Object]) -> tuple[str, str]:
     """The name of a node that takes the pod, or "" and why none does."""
     against: Counter[str] = Counter()
-    for node in sorted(nodes, key=lambda node: len(node["spec"].get("taints", ()))):
+    for node in nodes:
         used = [
             other for other in pods if other["spec"].get("nodeName") == node["metadata"]["name"]
         ]
@@ -29,13 +28,8 @@ def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
     if node["spec"].get("unschedulable"):
         return ["node(s) were unschedulable"]
     wanted = spec.get("nodeSelector", {})
-    if any(labels.get(key) != value for key, value in wanted.items()) or not _affine(spec, labels):
+    if any(labels.get(key) != value for key, value in wanted.items()):
         return ["node(s) didn't match Pod's node affinity/selector"]
-    for taint in node["spec"].get("taints", ()):
-        if taint["effect"] != "PreferNoSchedule" and not any(
-            _tolerates(each, taint) for each in spec.get("tolerations", ())
-        ):
-            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
     allocatable = node.get("status", {}).get("allocatable", {})
     usages = [usage(other) for other in used]
     lacks = []
@@ -45,20 +39,3 @@ def _lacks(pod: Object, node: Object, used: list[Object]) -> list[str]:
         if part == "requests" and taken + amount > quantity(allocatable.get(resource, 0)):
             lacks.append(f"Insufficient {resource}")
     return lacks
-
-
-def _affine(spec: Object, labels: dict[str, str]) -> bool:
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity", {})
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is None:
-        return True
-    return any(label_selector_matches(term, labels) for term in required["nodeSelectorTerms"])
-
-
-def _tolerates(toleration: Object, taint: Object) -> bool:
-    if toleration.get("effect") not in (None, taint["effect"]):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, taint["key"])
-    values = [each.get("value", "") for each in (toleration, taint)]
-    return bool(toleration.get("key") == taint["key"] and values[0] == values[1])

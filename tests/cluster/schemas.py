@@ -116,10 +116,6 @@ def definition(name: str) -> Schema:
     return {"$ref": _REFERENCE + name}
 
 
-def object_meta() -> Schema:
-    return resolve(definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"))
-
-
 @functools.cache
 def built_in_kinds() -> tuple[Kind, ...]:
     by_gvk = {

@@ -297,11 +297,6 @@ class _Handler(BaseHTTPRequestHandler):
                 dry_run = options.dry_run or (data or {}).get("dryRun") == ["All"]
                 gone_object = api.delete(*place, orphan=orphan, dry_run=dry_run)
                 self._send(200, gone_object)
-            case "deletecollection":
-                selectors = (query.get("labelSelector", ""), query.get("fieldSelector", ""))
-                for found in api.find(kind, target.namespace, *selectors):
-                    api.delete(kind, target.namespace, found["metadata"]["name"])
-                self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     def _watch(self, target: Target, query: dict[str, str]) -> None:
         owner = self.server.owner
@@ -368,6 +363,4 @@ def _verb(command: str, target: Target, query: dict[str, str]) -> str:
         if query.get("watch") in ("true", "1", "True"):
             return "watch"
         return "get" if target.name else "list"
-    if command == "DELETE" and not target.name:
-        return "deletecollection"
     return _VERBS[command]
