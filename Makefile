@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
+# Without bytecode each process of a service compiles what it imports, at each start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
