@@ -5,6 +5,9 @@ import math
 
 from serving.dispatch import Rejection
 
+REQUEST_FAILED = "request_failed"
+"""Code of the error that blames the request for what it did to a healthy engine."""
+
 
 class ApiError(Exception):
     """An error response: an HTTP status and OpenAI's error object.
@@ -158,7 +161,7 @@ def request_failed() -> ApiError:
         "The engine failed on this request but serves others: the request itself is the likely "
         "cause. Change it before you send it again.",
         type="server_error",
-        code="request_failed",
+        code=REQUEST_FAILED,
     )
 
 

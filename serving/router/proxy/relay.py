@@ -218,6 +218,7 @@ class Relay:
         error = errors.request_failed()
         if not exchange.begun:
             raise error
+        exchange.record.failed(error)
         await self._break_off(exchange, error)
 
     def _count_failure(self, exchange: Exchange) -> None:

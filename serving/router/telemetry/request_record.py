@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from serving.router.http.asgi import Headers
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import REQUEST_FAILED, ApiError
 
 Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
 """How a request was changed for the engine:
@@ -31,7 +31,7 @@ Outcome = Literal[
 - answered: the client has the engine's whole answer, which may be an error of the engine.
 - client_gone: the client disconnected before that.
 - unauthorized: no tenant's API key was sent.
-- invalid: the router could not parse or route the request.
+- invalid: the router could not parse or route the request, or a healthy engine failed on it.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
 - replicas_failed: every replica that was tried failed before the answer had begun.
 - broken: the answer had begun and ended incomplete, or the router was stopped during it.
@@ -97,7 +97,7 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "refused"
         elif error.status == 401:
             self.outcome = "unauthorized"
-        elif error.status < 500:
+        elif error.status < 500 or error.code == REQUEST_FAILED:
             self.outcome = "invalid"
         else:
             self.outcome = "replicas_failed" if error.status == 503 else "internal_error"

@@ -306,6 +306,8 @@ async def test_what_a_request_does_to_engines_lowers_no_replicas_health(
             replica.health.ejected for replica in router.directory.models[MODEL].replicas
         )
     assert sum(engine.requests for engine in router.engines) == 10
+    await eventually(lambda: len(router.lines) == 10)
+    assert {json.loads(line)["outcome"] for line in router.lines} == {"invalid"}
 
 
 async def test_the_requests_own_error_within_a_stream_is_the_clients(
