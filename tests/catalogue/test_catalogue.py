@@ -204,7 +204,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("id: [", ["not YAML: "]),
-        ("revision: 2025-13-45", ["not YAML: month must be in 1..12: quote values that look like a date"]),
+        ("revision: 2025-13-45", ["not YAML: month must be in 1..12: quote values that look like"]),
         ("id: a", ["tokenizer: ", "sampling: ", "context_tokens: "]),
         (f"{{{REQUIRED}}}", ["weights: a model of kind vllm needs "]),
         (f"{{{REQUIRED}, weight: b}}", ["weight: unknown field; allowed are: id, aliases, "]),
