@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
-# Without bytecode each process of a service compiles what it imports, at each start.
+# uv writes no bytecode: the first start does, or each process would compile its imports at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets

@@ -89,7 +89,5 @@ site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"
 cp $locks/torchvision_cpu.py "$site/"
 echo 'import torchvision_cpu' >"$site/torchvision_cpu.pth"
 install --no-build-isolation --editable . || failed "the project itself did not install"
-# uv writes no bytecode, and the processes of the engines start together: each would compile these.
-.venv/bin/python -m compileall -q -j 0 "$site"/{openai,ray,torch,transformers,vllm} >>$log 2>&1 || true
 echo "$want" >.venv/.complete
 say "ready after $((SECONDS - started)) s"
