@@ -70,7 +70,9 @@ def test_a_grammar_that_fails_is_blamed_on_its_request(
 ) -> None:
     for _ in range(4):
         error = error_of(http, path, {"model": MODEL, "stream": stream} | FORMS[path])
-        assert "schema or grammar" in error or "the request itself is the likely cause" in error
+        # vLLM's stream of responses has no error event: there the router blames the request.
+        by_router = stream and path == "/v1/responses"
+        assert ("the likely cause" if by_router else "schema or grammar") in error
         assert not any(replica["left_out"] for replica in service.replicas())
     assert chat(client, "Hello", seed=1)
 

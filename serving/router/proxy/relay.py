@@ -138,8 +138,10 @@ class Relay:
         """
         self._budget.request()
         try:
-            while not await self._answered(exchange):
-                pass
+            while (failed := await self._try_replicas(exchange)) is not None:
+                # Without its reservation, so that it holds no headroom meanwhile.
+                if failed in exchange.served.replicas and await failed.health.is_well():
+                    await asyncio.sleep(self._retry_delay_s)
         except ApiError as error:
             if not exchange.begun:
                 raise
@@ -151,9 +153,10 @@ class Relay:
             why = "no other replica could continue it"
             await self._break_off(exchange, errors.stream_broken(why))
 
-    async def _answered(self, exchange: Exchange) -> bool:
-        """Waits for a reservation and tries replicas until one answers. Returns False if none is
-        left to try, though some may be up again soon. Raises ApiError."""
+    async def _try_replicas(self, exchange: Exchange) -> Replica | None:
+        """Waits for a reservation and tries replicas until one answers. Returns None then, and the
+        last one that failed if none is left to try, though some may be up again soon. Raises
+        ApiError."""
         served, record = exchange.served, exchange.record
         queues_s = time.monotonic()
         try:
@@ -168,7 +171,7 @@ class Relay:
                     await self._attempt(reservation, replica, exchange)
                     self._answered_by(replica, exchange)
                     outcome, output_tokens = Outcome.SERVED, record.output_tokens
-                    return True
+                    return None
                 except asyncio.CancelledError:
                     outcome = Outcome.CLIENT_GONE
                     raise
@@ -182,18 +185,16 @@ class Relay:
                     if isinstance(error, EngineError) and await replica.health.is_well():
                         outcome = Outcome.SERVED
                         await self._fail(exchange)
-                        return True
+                        return None
                     self._note_failure(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
-                        return True
+                        return None
                     if not isinstance(error, NotTakenError):
                         self._count_failure(exchange)
                 other = served.move(reservation)
                 if other is None:
                     self._count_failure(exchange)
-                    if replica in served.replicas and await replica.health.is_well():
-                        await asyncio.sleep(self._retry_delay_s)
-                    return False
+                    return replica
                 replica = other
         finally:
             served.release(reservation, outcome, output_tokens)
