@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full coverage test-faults check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full coverage test-faults check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -12,8 +12,7 @@ help: ## list the targets
 setup: ## make .venv from the locked requirements
 	@deploy/setup.sh
 
-serve: ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
-	@deploy/setup.sh $(if $(filter deploy/serve/local.yaml,$(CONFIG)),--train 3.2)
+serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
 	@exec .venv/bin/mistral-serve up $(CONFIG)
 
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
@@ -72,6 +71,9 @@ dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and 
 
 manifests: dashboards ## write what is generated in k8s/, from deploy/serve/ and dashboards/
 	@.venv/bin/python -m deploy.manifests
+
+tiny-models: setup ## train the embedded models whose recipe in serving/tiny/ has changed
+	@exec .venv/bin/python -m serving.tiny
 
 lock: setup ## resolve deploy/requirements/*.in into the locks (ARGS=--upgrade: to the newest versions)
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh $(ARGS)
