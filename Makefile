@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full coverage test-faults check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units coverage test-faults check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -19,10 +19,23 @@ monitor: setup ## Prometheus on the running service, with our rules, on http://1
 	@exec .venv/bin/mistral-serve monitor
 
 test: check ## format, lint and type checks, then the tests (ARGS=tests/cli)
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@$(RUN_TESTS)
 
+test-full: MARKERS = -m ""
 test-full: check ## the same with the tests that are slow and rarely break
-	@exec .venv/bin/python -m pytest -m "" $(ARGS)
+	@$(RUN_TESTS)
+
+# Tests that start services beside those that do not; each half prints when it ends.
+SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
+PYTEST = .venv/bin/python -m pytest $(MARKERS)
+RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
+	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' test-services test-units)
+
+test-services:
+	@$(PYTEST) $(SERVICES)
+
+test-units:
+	@nice $(PYTEST) $(addprefix --ignore=,$(SERVICES))
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
 	@.venv/bin/python -m coverage erase
