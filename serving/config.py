@@ -81,6 +81,9 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
+    `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
     reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""

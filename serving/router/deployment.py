@@ -113,7 +113,7 @@ class Router:
             targets,
             observer,
             lambda: self._draining,
-            with_ui=config.ui,
+            config,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)

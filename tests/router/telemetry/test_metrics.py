@@ -257,7 +257,13 @@ async def status_of_chat(router: LiveRouter, authorization: str, model: str) -> 
     """Returns the status of a chat without a connection, which would take most of the time."""
     body = b'{"model": "%b"}' % model.encode()
     headers = [(b"authorization", authorization.encode())]
-    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": CHAT,
+        "headers": headers,
+    }
     statuses = []
 
     async def receive() -> Message:
