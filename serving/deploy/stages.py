@@ -1,5 +1,6 @@
 """How far the service is on its way up: weights, storage, Redis, head, groups, applications."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ _FINAL = {
     "InitializingTimeout": "KubeRay has given up; delete the RayService and apply it again",
 }
 """Final reasons of the condition Ready."""
+_FRAME = re.compile(r'^ +File ".*\n(?: .*\n)*', re.M)
+"""A place in a Python trace, with its lines of code."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,8 @@ def _service(snapshot: Snapshot) -> Stage:
 
 
 def _short(text: str) -> str:
-    """The end of a text, where a trace has its error."""
-    words = " ".join(text.split())
+    """A text, or of a trace the exception at its end."""
+    words = " ".join(_FRAME.split(text)[-1].split())
     return words if len(words) <= 400 else "…" + words[-400:]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from typing import Any, cast
 
 import ray
@@ -14,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.engine import start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
@@ -66,6 +68,7 @@ class Engine:
             await self._start(entry)
 
     async def _start(self, entry: CatalogueEntry) -> None:
+        began_s = time.monotonic()
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -78,6 +81,7 @@ class Engine:
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
         await self._server.listen(self._access, sock)
+        start_log.export(entry.id, time.monotonic() - began_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
         args = {
