@@ -25,7 +25,7 @@ from serving.deploy.pod_logs import (
     state,
     tail_command,
 )
-from serving.deploy.waiting import Waiting, waiting
+from serving.deploy.waiting import waiting
 
 
 def logs(
@@ -59,16 +59,15 @@ def logs(
     with reported_errors():
         kube = cluster(context)
         pods = of_component(kube.find("v1", "Pod", namespace), component)
-        events = kube.find("v1", "Event", namespace)
         sources: list[tuple[str, Iterator[str]]] = []
         for pod in pods:
             name = pod["metadata"]["name"]
             chosen = container or pod["spec"]["containers"][0]["name"]
             logged = state(pod, chosen)
             if not logged:
-                why = waiting(pod, events) or Waiting(name, f"has no container {chosen}")
-                typer.secho(f"{name}  has no log yet: {why.why}", err=True, fg="yellow")
-                typer.secho(f"  -> {why.fix}", err=True)
+                waits = waiting(pod, kube.find("v1", "Event", namespace))
+                why = f"{waits.why}\n  -> {waits.fix}" if waits else f"there is no {chosen} in it"
+                typer.secho(f"{name}  has no log yet: {why}", err=True, fg="yellow")
                 continue
             if container is None and is_of_ray(pod) and logged == "running":
                 command = " ".join(tail_command(tail, follow)[2:])

@@ -1,12 +1,12 @@
 """How far the service is on its way up: weights, storage, Redis, head, groups, applications."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from serving.deploy.snapshot import JOB_NAME, Snapshot
 from serving.deploy.waiting import Waiting, is_ready, refused, waiting
+from serving.start_errors import exception_of
 
 Object = dict[str, Any]
 
@@ -17,8 +17,6 @@ _FINAL = {
     "InitializingTimeout": "KubeRay has given up; delete the RayService and apply it again",
 }
 """Final reasons of the condition Ready."""
-_FRAME = re.compile(r'^ +File ".*\n(?: .*\n)*', re.M)
-"""A place in a Python trace, with its lines of code."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ def _service(snapshot: Snapshot) -> Stage:
 
 def _short(text: str) -> str:
     """A text, or of a trace the exception at its end."""
-    words = " ".join(_FRAME.split(text)[-1].split())
+    words = exception_of(text)
     return words if len(words) <= 400 else "…" + words[-400:]
 
 

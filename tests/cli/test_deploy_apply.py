@@ -11,6 +11,7 @@ from tests.cli.conftest import Deploy
 from tests.cli.deployed import NAMESPACE, SECRETS, add_secret, make_ready, manifests, replace
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import PodFault
+from tests.test_start_errors import CAUSE, MESSAGE
 
 ENGINE = {"app.kubernetes.io/component": "engine"}
 
@@ -102,26 +103,12 @@ def test_what_serve_says_of_a_failed_deployment_ends_the_wait(
     )
 
 
-SERVE_ERROR = """\
-The deployment failed to start 3 times in a row. See controller logs for details. Error:
-ray::ServeReplica:mistral:Engine.initialize_and_get_metadata() (pid=421, ip=10.0.1.2)
-  File "/ray/serve/_private/replica.py", line 1984, in initialize
-    raise RuntimeError(traceback.format_exc()) from None
-RuntimeError: Traceback (most recent call last):
-  File "/serving/engine/start_log.py", line 51, in root_cause_raised
-    raise StartError(f"{why}; log: {file}") from error
-    ^^^^^^^^^^^^^^^^
-serving.engine.start_log.StartError: ValueError: no weights (worker/loader.py:7); log: worker-1.out
-"""
-
-
 def test_status_ends_at_the_root_cause_of_an_engine_that_does_not_start(
     ready: Cluster, deploy: Deploy
 ) -> None:
-    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", SERVE_ERROR)
+    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", MESSAGE)
     deploy("apply")
-    why = "StartError: ValueError: no weights (worker/loader.py:7); log: worker-1.out"
-    assert f"mistral: DEPLOY_FAILED; serving.engine.start_log.{why}\n" in deploy("status").stdout
+    assert f"mistral: DEPLOY_FAILED; {CAUSE}\n" in deploy("status").stdout
 
 
 def test_weights_on_their_way_show_the_jobs_last_word(ready: Cluster, deploy: Deploy) -> None:
