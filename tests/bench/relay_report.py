@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -102,24 +103,9 @@ class Summary:
         return list(zip(runs[first], runs[second], strict=True))
 
 
-def p50_s(run: Run) -> float:
-    return run.p50_s
-
-
-def p99_s(run: Run) -> float:
-    return run.p99_s
-
-
-def whole_p50_s(run: Run) -> float:
-    return run.whole_p50_s
-
-
-def cpu_s(run: Run) -> float:
-    return run.cpu_s
-
-
-def reads_of(run: Run) -> float:
-    return run.reads
+p50_s, p99_s, whole_p50_s, cpu_s, reads_of = map(
+    attrgetter, ("p50_s", "p99_s", "whole_p50_s", "cpu_s", "reads")
+)
 
 
 def show(console: Console, measured: Measured, interval_s: float) -> None:
