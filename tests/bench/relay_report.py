@@ -1,4 +1,4 @@
-"""The measurements of the relay benchmark, as tables and as JSON."""
+"""The measurements of the relay benchmark, as tables."""
 
 import dataclasses
 import datetime
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -293,19 +292,6 @@ def notes(interval_s: float) -> str:
         " its figures are those of cold caches, and hold the ten ticks a second of the idle HTTP "
         "server."
     )
-
-
-def as_json(measured: Measured, interval_s: float) -> dict[str, Any]:
-    """Every round of every case, with the facts that a reader needs to compare them."""
-    return {
-        "machine": machine(),
-        "stream_interval_s": interval_s,
-        "cases": [
-            dataclasses.asdict(case)
-            | {name: [dataclasses.asdict(run) for run in runs] for name, runs in servers.items()}
-            for case, servers in measured.items()
-        ],
-    }
 
 
 def machine() -> dict[str, str]:
