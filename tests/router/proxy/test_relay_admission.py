@@ -110,8 +110,7 @@ async def test_a_request_that_would_wait_in_vain_is_rejected_at_once(
 ) -> None:
     """An answer is expected to take 10 s as long as none was seen."""
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_wait_s=max_wait_s)
-    running = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    running, connection = await router.begin()
     response = await router.chat(headers)
     assert error_of(response, 429)["code"] == response.headers["x-refused"] == reason
     assert 1 <= int(response.headers["retry-after"]) <= 10
@@ -147,8 +146,7 @@ async def test_a_client_that_leaves_the_queue_frees_its_reservation(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_waiting=1, max_wait_s=600)
-    running = asyncio.create_task(router.chat(user="running"))
-    connection = await router.asked()
+    running, connection = await router.begin(user="running")
     async with httpx.AsyncClient(base_url=router.url) as leaving:
         request = asyncio.create_task(
             leaving.post("/v1/chat/completions", json={"model": MODEL, "user": "leaves"})
@@ -171,8 +169,7 @@ async def test_a_request_whose_only_replica_failed_waits_for_a_new_one(
     router = await start_router(Steered, Engine)
     first, second = router.infos
     router.directory.update(MODEL, [first])
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     router.directory.update(MODEL, [])
     connection.reset()
     await wait_in_queue(router, 1)
