@@ -1,6 +1,7 @@
 """Requests beyond the replicas' capacity: which wait, which are rejected, and with what error."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -37,30 +38,24 @@ async def test_a_replica_takes_no_more_than_its_batch(start_router: StartRouter)
     assert [answer.status_code for answer in await asyncio.gather(*answers)] == [200] * 3
 
 
-async def test_a_replica_takes_no_more_than_its_kv_cache(start_router: StartRouter) -> None:
-    router = await start_router(
-        Steered, capacity=Capacity(kv_cache_tokens=1000, max_num_seqs=100), placement="round_robin"
-    )
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param({"capacity": Capacity(1000, max_num_seqs=100)}, id="KV cache"),
+        # A step is expected to take 18.5 ms, and 0.06 ms more for each 1,000 tokens of context.
+        pytest.param({"max_itl_ms": 18.56}, id="inter-token latency"),
+    ],
+)
+async def test_a_replica_takes_no_more_than_its_limit_allows(
+    start_router: StartRouter, limit: dict[str, Any]
+) -> None:
+    router = await start_router(Steered, placement="round_robin", **limit)
     answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
     connections = [await router.asked(), await router.asked()]
     await wait_in_queue(router, 1)
     connections[0].proceed()
     (await router.asked()).proceed()
     connections[1].proceed()
-    assert [(await answer).status_code for answer in answers] == [200] * 3
-
-
-async def test_a_replica_gets_no_more_than_it_can_decode_in_time(
-    start_router: StartRouter,
-) -> None:
-    """A step is expected to take 18.5 ms, and 0.06 ms more for each 1,000 tokens of context."""
-    router = await start_router(Steered, max_itl_ms=18.56, placement="round_robin")
-    answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
-    connections = [await router.asked(), await router.asked()]
-    await wait_in_queue(router, 1)
-    for connection in connections:
-        connection.proceed()
-    (await router.asked()).proceed()
     assert [(await answer).status_code for answer in answers] == [200] * 3
 
 
