@@ -77,7 +77,11 @@ class Engine:
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
-        app = PromptTokensHeaders(await self._server.start())
+        try:
+            app = PromptTokensHeaders(await self._server.start())
+        except Exception:
+            await self._raise_stage_error()
+            raise
         self._access = AccessMiddleware(app, engine_token(), lambda: self._server.dead)
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
@@ -114,7 +118,12 @@ class Engine:
         if self._server.dead:
             raise RuntimeError("vLLM's engine process is dead")
         await self._server.check_health()
-        if self._stages and ray.wait(self._stages, timeout=0)[0]:
+        await self._raise_stage_error()
+
+    async def _raise_stage_error(self) -> None:
+        """Raises what ended a pipeline stage of this replica, if one ended."""
+        if self._stages and (ended := ray.wait(self._stages, timeout=0)[0]):
+            await ended[0]
             raise RuntimeError("a pipeline stage of this replica ended")
 
     async def __del__(self) -> None:
