@@ -26,7 +26,7 @@ RuntimeError: Traceback (most recent call last):
     ^^^^^^^^^^^^^^^^
 {CAUSE}
 """
-"""As Ray Serve 2.60 composes it."""
+"""A message as Ray Serve 2.60 composes it."""
 
 
 def application(message: str) -> Any:

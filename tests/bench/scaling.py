@@ -10,8 +10,7 @@ the same for all.
 import argparse
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from serving.placement import LeastCost
 from serving.scaling import Decision, Observed, Scaler, ScalingConfig, ScalingPolicy
 from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
+from serving.simulator.run import without_collector
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival
@@ -201,16 +201,6 @@ def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
     return best
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Pauses the garbage collector, as a simulation has no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
@@ -232,7 +222,7 @@ def main() -> None:
         for policy in [CLAIRVOYANT, *POLICIES]:
             if args.policy not in (None, policy):
                 continue
-            with _without_collector(), console.status(f"{load.name}: {policy}"):
+            with without_collector(), console.status(f"{load.name}: {policy}"):
                 if policy == CLAIRVOYANT:
                     of_load[policy] = clairvoyant(arrivals)
                 else:
