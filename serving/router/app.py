@@ -179,7 +179,7 @@ def own_endpoints(
     @api.get("/-/status")
     async def get_status() -> Response:
         """Returns a `ServiceStatus`: the state of the models and their replicas."""
-        body = msgspec.json.encode(observer.status(versions))
+        body = msgspec.json.encode(await observer.explained_status(versions))
         return Response(body, headers={"content-type": "application/json"})
 
     @api.exception_handler(ApiError)

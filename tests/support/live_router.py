@@ -86,6 +86,14 @@ class LiveRouter:
             CHAT, json={"model": MODEL} | fields, headers=raw_headers(headers)
         )
 
+    async def begin(
+        self, headers: dict[str, str | bytes] | None = None, **fields: Any
+    ) -> tuple[asyncio.Task[httpx.Response], Steered]:
+        """Begins a chat that the first engine has. Returns its task, and the engine's
+        connection."""
+        answer = asyncio.create_task(self.chat(headers, **fields))
+        return answer, await self.asked()
+
     async def open_stream(self, **fields: Any) -> httpx.Response:
         """Returns when the head of the response has arrived, with the body still unread."""
         fields = {"model": MODEL, "stream": True} | fields
