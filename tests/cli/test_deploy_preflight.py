@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import H100, K8S, NAMESPACE, add_secret, make_ready, manifests, replace
 from tests.cluster.cluster import Cluster
+from tests.k8s.manifests import OVERLAYS, needs_kubectl
 
 
 def lines(output: str, state: str) -> list[str]:
@@ -61,7 +62,8 @@ def test_ten_lacks_are_named_in_one_run_each_with_its_mend(
     ):
         assert any(line.startswith(lack) for line in found), (lack, found)
     for fix in (
-        "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0",
+        "kubectl apply --server-side --force-conflicts -k",
+        "helm upgrade kuberay-operator kuberay/kuberay-operator --version 1.7.0 -n kuberay-system",
         "kubectl create clusterrole mistral-serve-deployer --verb=create",
         "deploy/images.sh",
         f"kubectl -n {NAMESPACE} create secret generic ray-auth-token",
@@ -128,6 +130,23 @@ def test_gpus_that_an_autoscaler_will_bring_are_no_lack(
     growing = deploy("preflight", folder)
     assert (lacking.exit_code, growing.exit_code) == (1, 0)
     assert any(line.startswith("GPUs: 4 are needed") for line in lines(growing.stdout, "caution"))
+
+
+@needs_kubectl
+def test_the_overlay_for_a_laptop_lacks_nothing_once_its_image_is_loaded(
+    cluster: Cluster, deploy: Deploy
+) -> None:
+    make_ready(cluster, gpu_nodes=0)
+    overlay = str(OVERLAYS / "cpu")
+    (lacking,) = lines(deploy("preflight", overlay).stdout, "missing")
+    assert lacking.startswith("images: registry.example.com/mistral-serve-cpu:")
+    image = lacking.split()[1]
+    nodes = cluster.api.kinds["", "nodes"]
+    node = cluster.api.get(nodes, "", "cpu-0")
+    node["status"]["images"] = [{"names": [image]}]
+    cluster.api.update(nodes, "", "cpu-0", node, status=True)
+    result = deploy("preflight", overlay)
+    assert (lines(result.stdout, "missing"), result.exit_code) == ([], 0)
 
 
 def test_without_a_kubeconfig_there_is_a_line_and_no_trace(

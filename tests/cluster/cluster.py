@@ -121,13 +121,17 @@ class Cluster:
                 "spec": {"containers": [{"name": "kuberay-operator", "image": image}]},
             },
         }
+        metadata = {
+            "name": "kuberay-operator",
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {
+                "meta.helm.sh/release-name": "kuberay-operator",
+                "meta.helm.sh/release-namespace": namespace,
+            },
+        }
         self.create(
-            {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "kuberay-operator", "namespace": namespace, "labels": labels},
-                "spec": spec,
-            }
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
         )
 
     @property
