@@ -13,6 +13,7 @@ from serving.deploy.quantity import shown
 from serving.deploy.selectors import refusal
 
 PART_OF = "app.kubernetes.io/part-of"
+_SCARCE = ("cpu", "memory", "ephemeral-storage", GPU)
 _ENDED = ("Succeeded", "Failed")
 _GPU_OPERATOR = (
     "helm repo add nvidia https://helm.ngc.nvidia.com/nvidia && helm repo update",
@@ -56,7 +57,7 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
 def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Finding:
     lacking = []
     for pods, count in short:
-        need = {name: pods.usage[f"requests.{name}"] for name in ("cpu", "memory", GPU)}
+        need = {name: pods.usage[f"requests.{name}"] for name in _SCARCE}
         each = ", ".join(f"{shown(name, Decimal(n))} {name}" for name, n in need.items() if n)
         lacking.append(f"{count} of {pods.count} {pods.owner} ({each} each)")
     said = f"no node has room for {'; '.join(lacking)}"

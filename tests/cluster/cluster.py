@@ -81,7 +81,7 @@ class Cluster:
     ) -> None:
         """A node of that size; `product` as NVIDIA's feature discovery labels it."""
         labels = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.count": str(gpus)}
-        amounts = {"cpu": str(cpus), "memory": memory, "pods": "110"}
+        amounts = {"cpu": str(cpus), "memory": memory, "pods": "110", "ephemeral-storage": "500Gi"}
         if gpus:
             amounts["nvidia.com/gpu"] = str(gpus)
         kind = self.api.kinds["", "nodes"]

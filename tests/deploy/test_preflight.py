@@ -28,7 +28,7 @@ DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
 
 
 def node(name: str, cpus: int = 96, gpus: int = 8, product: str = H100, **spec: Any) -> Object:
-    amounts = {"cpu": str(cpus), "memory": "512Gi", "pods": "110"}
+    amounts = {"cpu": str(cpus), "memory": "512Gi", "pods": "110", "ephemeral-storage": "500Gi"}
     if gpus:
         amounts["nvidia.com/gpu"] = str(gpus)
     labels = {"nvidia.com/gpu.product": product} if gpus else {}
@@ -93,7 +93,10 @@ def test_gpus_that_others_use_are_not_free_and_our_own_are() -> None:
 
     (short,) = of(State.missing, nodes(MANIFESTS, with_pod({"namespace": "other"})))
     assert short.subject == "GPUs"
-    assert "1 of 2 engine (8 cpu, 48 GiB memory, 2 nvidia.com/gpu each)" in short.message
+    assert (
+        "1 of 2 engine (8 cpu, 48 GiB memory, 10 GiB ephemeral-storage, 2 nvidia.com/gpu"
+        in short.message
+    )
     assert of(State.missing, nodes(MANIFESTS, with_pod(ours))) == []
 
 

@@ -77,7 +77,7 @@ for target in OUTSIDE:
 """Ports of TCP."""
 UDP_FLOWS = {
     **{pair: ports & {53, 5353} for pair, ports in FLOWS.items() if pair[1] in RESOLVERS},
-    **{pair: ports for pair, ports in FLOWS.items() if RAY >= set(pair)},
+    **{pair: ports for pair, ports in FLOWS.items() if set(pair) <= RAY},
 }
 
 
