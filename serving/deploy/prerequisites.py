@@ -38,8 +38,7 @@ def kinds(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
         if api_version.startswith("ray.io/"):
             fix = (CRDS,) if operators(facts) else (HELM[1], f"or the CRDs alone: {CRDS}")
         else:
-            group = api_version.partition("/")[0]
-            fix = (f"install the CRDs of {group}, or leave these manifests out",)
+            fix = (f"install a release with {api_version}, or leave these manifests out",)
         yield missing("CRDs", f"no {', '.join(names)} of {api_version} in the cluster", *fix)
     if not lacking:
         yield ok("CRDs", f"all {len(facts.kinds)} kinds of the manifests are known")

@@ -1,6 +1,7 @@
 """deploy/components/: what each changes in any overlay, as a user combines them."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from serving.cli import app
 from serving.deploy.lint.network import Peer, allowed
 from serving.deploy.lint.pods import pods
 from serving.deploy.manifests import Manifests, read
+from serving.deploy.pods import GPU, usage
 from tests.cluster import trial
 from tests.k8s.manifests import K8S, OVERLAY_NAMES, OVERLAYS, ROOT, needs_kubectl, the
 
 pytestmark = needs_kubectl
 
 COMPONENTS = sorted(path.name for path in (ROOT / "deploy/components").iterdir())
-FOR_GPUS = "nvidia-runtime"
+NOT_FOR = {"cpu": {"nvidia-runtime", "mirror", "private-ca", "offline"}}
+"""Without GPUs, and with an embedded model instead of downloads."""
 CLOUDS_OWN = ("cilium.io", "networking.gke.io")
 """API groups whose definitions are in the clusters that have them."""
 
@@ -42,17 +45,22 @@ def weights_container(manifests: Manifests) -> dict[str, object]:
     return dict(spec["containers"][0])
 
 
+def test_the_document_has_each() -> None:
+    table = (ROOT / "deploy/docs/platforms.md").read_text().partition("## Network")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = re.findall(r"`([\w-]+)`", " ".join(cells))
+    assert sorted(named) == COMPONENTS
+
+
 @pytest.mark.parametrize("name", OVERLAY_NAMES)
 def test_all_go_together_with_each_overlay(name: str, tmp_path: Path) -> None:
-    gpus = name != "cpu"
-    # GKE's has the load balancer's.
-    chosen = [each for each in COMPONENTS if each != "load-balancer" and (gpus or each != FOR_GPUS)]
-    manifests = combined(tmp_path, OVERLAYS / name, chosen)
+    left_out = NOT_FOR.get(name, set()) | {"load-balancer"}  # GKE's has that
+    manifests = combined(tmp_path, OVERLAYS / name, sorted(set(COMPONENTS) - left_out))
     result = CliRunner().invoke(app, ["deploy", "lint", str(tmp_path)], catch_exceptions=False)
     assert result.output.endswith(" objects, nothing wrong\n"), result.output
-    assert {pod.spec.get("runtimeClassName") for pod in pods(manifests)} == (
-        {None, "nvidia"} if gpus else {None}
-    )
+    for pod in pods(manifests):
+        wants = "nvidia" if usage(pod.spec)[f"requests.{GPU}"] else None
+        assert pod.spec.get("runtimeClassName") == wants
 
 
 def test_a_cluster_takes_them_and_gets_ready(tmp_path: Path) -> None:
