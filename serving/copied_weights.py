@@ -59,4 +59,4 @@ def _size(path: Path) -> int:
         header_bytes = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(min(header_bytes, _MAX_HEADER_BYTES)))
     ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
-    return 8 + header_bytes + max(ends)
+    return 8 + header_bytes + int(max(ends))

@@ -14,6 +14,7 @@ from serving.deploy.selectors import refusal
 
 PART_OF = "app.kubernetes.io/part-of"
 _SCARCE = ("cpu", "memory", "ephemeral-storage", GPU)
+_SHOWN = 5
 _ENDED = ("Succeeded", "Failed")
 _GPU_OPERATOR = (
     "helm repo add nvidia https://helm.ngc.nvidia.com/nvidia && helm repo update",
@@ -80,7 +81,8 @@ def _closed(short: list[Pods], facts: Facts) -> list[str]:
             reasons = [refusal(node, pods.spec) for pods in short]
             if all(reasons):
                 found[node["metadata"]["name"]] = reasons[0]
-    return [f"{name} {reason}" for name, reason in found.items()]
+    said = [f"{name} {reason}" for name, reason in found.items()]
+    return said[:_SHOWN] + [f"{len(said) - _SHOWN} further nodes too"] * (len(said) > _SHOWN)
 
 
 def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:

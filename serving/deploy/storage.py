@@ -74,7 +74,7 @@ def _ignores_group(provisioner: str, facts: Facts) -> bool:
         each["metadata"]["name"]: each["spec"].get("fsGroupPolicy")
         for each in facts.csi_drivers or ()
     }
-    return policies.get(provisioner, _SETS_GROUP) != _SETS_GROUP
+    return bool(policies.get(provisioner, _SETS_GROUP) != _SETS_GROUP)
 
 
 def _no_class(claim: str, named: str | None, classes: list[str]) -> Finding:

@@ -119,6 +119,69 @@ def test_an_operator_that_policies_shut_out_is_found(
     assert any(each.endswith("metadata.name: kuberay-system") for each in fixes(result.stdout))
 
 
+def test_what_differs_from_platform_to_platform_is_compared(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    for obj in (
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": 7443}],
+            "endpoints": [{"addresses": ["172.18.0.2"]}],
+        },
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSIDriver",
+            "metadata": {"name": "nfs.csi.k8s.io"},
+            "spec": {"fsGroupPolicy": "None"},
+        },
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "nfs"},
+            "provisioner": "nfs.csi.k8s.io",
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "memory", "namespace": NAMESPACE},
+            "spec": {"limits": [{"type": "Container", "default": {"memory": "1Gi"}}]},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "team", "namespace": NAMESPACE},
+            "spec": {"hard": {"limits.cpu": "500"}},
+        },
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "Prometheus",
+            "metadata": {"name": "kps", "namespace": "default"},
+            "spec": {"podMonitorSelector": {"matchLabels": {"release": "kps"}}},
+        },
+    ):
+        ready.create(obj)
+    folder = manifests(tmp_path)
+    many = "accessModes: [ReadWriteMany]"
+    replace(folder, many, f"storageClassName: nfs\n  {many}")
+    result = deploy("preflight", str(folder))
+    found = lines(result.stdout, "missing") + lines(result.stdout, "caution")
+    for lack in (
+        "network: the NetworkPolicies keep the head from the API server on port 7443",
+        "storage: claim models: nfs.csi.k8s.io does not give the volume the pods' group",
+        "quota: team bounds limits.cpu, so that pods without it are refused: ",
+        "monitoring: Prometheus default/kps does not select k8s/monitoring/",
+        "monitoring: the NetworkPolicies keep Prometheus default/kps from the metrics",
+    ):
+        assert any(line.startswith(lack) for line in found), (lack, found)
+
+
 def test_gpus_that_an_autoscaler_will_bring_are_no_lack(
     cluster: Cluster, deploy: Deploy, tmp_path: Path
 ) -> None:
