@@ -1,12 +1,13 @@
 """Whether Prometheus and Grafana, where the cluster has them, find what k8s/ makes for them."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from serving.deploy.facts import Facts, Object
 from serving.deploy.finding import Finding, caution
 from serving.deploy.manifests import Manifests
 from serving.deploy.pods import containers
-from serving.deploy.reach import admits
+from serving.deploy.reach import admits, namespace_labels
 from serving.deploy.selectors import selects
 
 LABELS = {"app.kubernetes.io/part-of": "mistral-serve", "release": "prometheus"}
@@ -18,8 +19,10 @@ _SIDECAR = "grafana_dashboard"
 
 
 def monitoring(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    for each in facts.prometheuses or ():
-        yield from _prometheus(each, manifests, facts)
+    """Cautions; none about Prometheus if one of several finds the service."""
+    found = [list(_prometheus(each, manifests, facts)) for each in facts.prometheuses or ()]
+    if all(found):
+        yield from chain(*found)
     for deployment in facts.deployments or ():
         yield from _grafana(deployment, manifests)
 
@@ -27,16 +30,28 @@ def monitoring(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
 def _prometheus(prometheus: Object, manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     home, spec = prometheus["metadata"]["namespace"], prometheus.get("spec") or {}
     name = f"Prometheus {home}/{prometheus['metadata']['name']}"
-    selectors = {kind: spec.get(f"{kind}Selector") for kind in _KINDS}
-    refused = [kind for kind, selector in selectors.items() if not selects(selector, LABELS)]
-    if refused:
-        wanted = (selectors[refused[0]] or {}).get("matchLabels") or "all, by {}"
-        yield caution(
-            "monitoring",
-            f"{name} does not select k8s/monitoring/: {', '.join(refused)}Selector",
-            f"set the labels of k8s/monitoring/ to what it selects: {wanted}; "
-            "sed -i.old 's/release: prometheus/release: NAME/' k8s/monitoring/*.yaml",
-        )
+    here = manifests.namespace
+    space = namespace_labels(facts, here)
+    for kind in _KINDS:
+        selector, of_spaces = f"{kind}Selector", f"{kind}NamespaceSelector"
+        if not selects(spec.get(selector), LABELS):
+            labels = (spec.get(selector) or {}).get("matchLabels") or {}
+            wanted = ", ".join(f"{key}: {value}" for key, value in labels.items())
+            yield caution(
+                "monitoring",
+                f"the {selector} of {name} does not select what k8s/monitoring/ has",
+                f"give k8s/monitoring/*.yaml the labels {wanted} in place of release: prometheus"
+                if wanted
+                else f"set {selector}: {{}} there",
+            )
+            break
+        if not (selects(spec[of_spaces], space) if of_spaces in spec else home == here):
+            yield caution(
+                "monitoring",
+                f"the {of_spaces} of {name} does not select the namespace {here}",
+                f"set {of_spaces}: {{}} there, or give the namespace the labels that it selects",
+            )
+            break
     if not admits(manifests, facts, home, _PROMETHEUS, _METRICS):
         yield caution(
             "monitoring",

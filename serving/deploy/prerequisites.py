@@ -87,7 +87,7 @@ def images(manifests: Manifests, facts: Facts) -> Finding:
     loaded = {
         name
         for node in facts.nodes or ()
-        for image in node["status"].get("images") or ()
+        for image in (node.get("status") or {}).get("images") or ()
         for name in image.get("names") or ()
     }
     if examples := sorted(image for image in named - loaded if _EXAMPLE.search(image)):
@@ -95,8 +95,7 @@ def images(manifests: Manifests, facts: Facts) -> Finding:
             "images",
             f"{', '.join(examples)} are placeholders for images of your own",
             "deploy/images.sh <your registry>",
-            f"or, where kind runs the cluster, build and load them: kind load docker-image "
-            f"{' '.join(examples)}",
+            f"or, in kind, build and load them: kind load docker-image {' '.join(examples)}",
         )
     return ok("images", ", ".join(sorted(named)))
 
@@ -105,7 +104,7 @@ def refusals(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     """Findings for the manifests that the server refused in a dry run."""
     for name, why in (facts.refusals or {}).items():
         fixes = [f"kubectl apply --dry-run=server {manifests.source}"]
-        if name.startswith("Ray") and re.search(r"field", why):
+        if name.startswith("Ray") and "field" in why:
             fixes.append(f"if the field is right, the CRDs are older than 1.7: {CRDS}")
         yield missing("manifests", f"the cluster refuses {name}: {why}", *fixes)
 

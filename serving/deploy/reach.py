@@ -13,10 +13,15 @@ def admits(
     manifests: Manifests, facts: Facts, namespace: str, labels: dict[str, str], port: int
 ) -> bool:
     """Whether a pod of another namespace reaches a port of the head."""
-    spaces = {each["metadata"]["name"]: each["metadata"] for each in facts.namespaces or ()}
-    space = spaces.get(namespace, {}).get("labels") or {}
-    peer = Peer(namespace, labels, {"kubernetes.io/metadata.name": namespace} | space)
+    peer = Peer(namespace, labels, namespace_labels(facts, namespace))
     return allowed(manifests.of_kind("NetworkPolicy"), peer, _head(manifests), port)
+
+
+def namespace_labels(facts: Facts, name: str) -> dict[str, str]:
+    """The labels of a namespace, which may not exist yet."""
+    spaces = {each["metadata"]["name"]: each["metadata"] for each in facts.namespaces or ()}
+    labels = spaces.get(name, {}).get("labels") or {}
+    return {"kubernetes.io/metadata.name": name} | labels
 
 
 def api_server(manifests: Manifests, facts: Facts) -> Iterator[Finding]:

@@ -176,7 +176,7 @@ def test_what_differs_from_platform_to_platform_is_compared(
         "network: the NetworkPolicies keep the head from the API server on port 7443",
         "storage: claim models: nfs.csi.k8s.io does not give the volume the pods' group",
         "quota: team bounds limits.cpu, so that pods without it are refused: ",
-        "monitoring: Prometheus default/kps does not select k8s/monitoring/",
+        "monitoring: the podMonitorSelector of Prometheus default/kps does not select",
         "monitoring: the NetworkPolicies keep Prometheus default/kps from the metrics",
     ):
         assert any(line.startswith(lack) for line in found), (lack, found)

@@ -240,19 +240,22 @@ def test_images_that_a_node_has_need_no_registry() -> None:
     assert images(MANIFESTS, having(nodes=[loaded])).state is State.ok
 
 
-@pytest.mark.parametrize(
-    ("version", "classes", "states"),
-    [
-        ("v1.33.1+k3s1", [], [State.caution]),
-        ("v1.33.1+rke2r1", [], [State.caution]),
-        ("v1.33.1", [], []),
-    ],
-)
-def test_k3s_and_rke2_want_a_runtime_class(
-    version: str, classes: list[Object], states: list[State]
-) -> None:
-    facts = having(version=version, runtime_classes=classes)
-    assert [finding.state for finding in runtime(MANIFESTS, facts)] == states
+def test_k3s_and_rke2_want_a_runtime_class_that_exists(tmp_path: Path) -> None:
+    for version, states in (
+        ("v1.33.1+k3s1", [State.caution]),
+        ("v1.33.1+rke2r1", [State.caution]),
+        ("v1.33.1", []),
+    ):
+        facts = having(version=version, runtime_classes=[])
+        assert [finding.state for finding in runtime(MANIFESTS, facts)] == states
+    tolerations = "            tolerations:\n"
+    named = with_service(
+        tmp_path, tolerations, f"            runtimeClassName: nvidia\n{tolerations}"
+    )
+    assert [each.state for each in runtime(named, having(runtime_classes=[]))] == [State.missing]
+    nvidia = {"metadata": {"name": "nvidia"}}
+    there = having(version="v1.33.1+k3s1", runtime_classes=[nvidia])
+    assert list(runtime(named, there)) == []
 
 
 @pytest.mark.parametrize(("port", "reached"), [(6443, True), (16443, True), (7443, False)])
@@ -276,12 +279,12 @@ def test_a_cluster_of_ipv6_alone_is_not_supported() -> None:
     assert "first address family is IPv6" in found.message
 
 
-def prometheus(namespace: str, **selector: str) -> Object:
-    selectors = {
-        f"{kind}Selector": {"matchLabels": selector}
-        for kind in ("podMonitor", "serviceMonitor", "scrapeConfig", "rule")
-    }
-    return {"metadata": {"name": "kps", "namespace": namespace}, "spec": selectors}
+def prometheus(namespace: str, everywhere: bool = True, **selector: str) -> Object:
+    kinds = ("podMonitor", "serviceMonitor", "scrapeConfig", "rule")
+    spec: Object = {f"{kind}Selector": {"matchLabels": selector} for kind in kinds}
+    if everywhere:
+        spec |= {f"{kind}NamespaceSelector": {} for kind in kinds}
+    return {"metadata": {"name": "kps", "namespace": namespace}, "spec": spec}
 
 
 def test_what_is_in_the_folder_has_the_labels_that_preflight_compares() -> None:
@@ -294,7 +297,11 @@ def test_what_is_in_the_folder_has_the_labels_that_preflight_compares() -> None:
     [
         (prometheus("monitoring", release="prometheus"), []),
         (prometheus("monitoring"), []),
-        (prometheus("monitoring", release="kps"), ["does not select k8s/monitoring/"]),
+        (prometheus("monitoring", release="kps"), ["the podMonitorSelector of Prometheus"]),
+        (
+            prometheus("monitoring", everywhere=False),
+            ["does not select the namespace mistral-serve"],
+        ),
         (prometheus("observability", release="prometheus"), ["keep Prometheus observability/kps"]),
     ],
 )
@@ -302,6 +309,8 @@ def test_a_prometheus_that_does_not_find_the_service_is_told(made: Object, said:
     found = of(State.caution, monitoring(MANIFESTS, having(prometheuses=[made])))
     assert len(found) == len(said)
     assert all(text in each.message for text, each in zip(said, found, strict=True))
+    another = having(prometheuses=[made, prometheus("monitoring", release="prometheus")])
+    assert of(State.caution, monitoring(MANIFESTS, another)) == []
 
 
 @pytest.mark.parametrize(
