@@ -23,7 +23,7 @@ KUBECTL = {
     "port-forward",
 }
 KINDS = {
-    *("rayservice", "pods", "pod", "events", "pvc", "job", "secrets", "networkpolicies"),
+    *("rayservice", "nodes", "pods", "pod", "events", "pvc", "job", "secrets", "networkpolicies"),
     *(
         "certificates",
         "certificaterequests",

@@ -221,7 +221,10 @@ MISTAKES: dict[str, list[Mistake]] = {
     "security/default-service-account": [
         (JOB, f"{POD}.serviceAccountName", REMOVE, "default service account")
     ],
-    "security/root": [(JOB, f"{POD}.securityContext.runAsNonRoot", False, "may run as root")],
+    "security/root": [
+        (JOB, f"{POD}.securityContext.runAsNonRoot", False, "may run as root"),
+        (JOB, f"{POD}.securityContext.runAsUser", 0, "may run as root"),
+    ],
     "security/seccomp": [(JOB, f"{POD}.securityContext.seccompProfile", {}, "no seccomp profile")],
     "security/privileges": [(RAY, f"{ENGINE}.{SECURITY}.privileged", True, "may gain privileges")],
     "security/capabilities": [(RAY, f"{ENGINE}.{SECURITY}.capabilities", {}, "capabilities")],
