@@ -40,14 +40,12 @@ def apply(kube: Kube, obj: Object) -> str:
     A Job cannot be changed, so a new one takes its place.
     """
     obj = placed(kube, obj)
-    metadata = obj["metadata"]
-    place = (obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", ""))
-    live = kube.get(*place)
+    live = kube.live(obj)
     if live is None:
         kube.apply(obj)
         return "created"
     if obj["kind"] == "Namespace" and "deletionTimestamp" in live["metadata"]:
-        raise Terminating(metadata["name"])
+        raise Terminating(obj["metadata"]["name"])
     adopt(kube, live)
     try:
         new = kube.apply(obj)

@@ -27,7 +27,7 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
         for obj in objects:
             kube.delete(obj)
         shown: list[str] = []
-        while left := [obj for obj in objects if _is_there(kube, obj)]:
+        while left := [obj for obj in objects if kube.live(obj)]:
             _release(kube, manifests.namespace, say)
             names = [named(obj) for obj in left]
             if names != shown:
@@ -37,12 +37,6 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
                 raise DeployError(_late(kube, left, manifests.namespace))
             time.sleep(LOOK_EVERY_S)
         say(f"{', '.join(named(obj) for obj in objects)} gone")
-
-
-def _is_there(kube: Kube, obj: Object) -> bool:
-    metadata = obj["metadata"]
-    place = (metadata["name"], metadata.get("namespace", ""))
-    return kube.get(obj["apiVersion"], obj["kind"], *place) is not None
 
 
 def _release(kube: Kube, namespace: str, say: Say) -> None:

@@ -51,6 +51,15 @@ class Kube:
             return None
         return self.server.parsed(status, body, f"get {kind} {name}")
 
+    def live(self, obj: Object) -> Object | None:
+        """The object as the cluster has it; None if it does not exist, or its kind does not."""
+        try:
+            path = self._path_of(obj)
+        except UnknownKind:
+            return None
+        status, body = self.server.send("GET", path)
+        return None if status == 404 else self.server.parsed(status, body, f"get {named(obj)}")
+
     def find(
         self, api_version: str, kind: str, namespace: str = "", labels: str = ""
     ) -> list[Object]:

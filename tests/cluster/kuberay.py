@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import yaml
 
@@ -37,11 +37,14 @@ class KubeRay:
     """A controller of an Api.
 
     `judge` says the state of each Serve application of a config on a RayCluster whose pods are
-    ready, and a message: RUNNING (by default), DEPLOYING, DEPLOY_FAILED or UNHEALTHY.
+    ready, and a message: RUNNING (by default), DEPLOYING, DEPLOY_FAILED or UNHEALTHY. One that has
+    failed stays so, as Serve does not try again until its config changes.
     """
 
     api: Api
     judge: Judge = running
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Messages of failed applications, by their cluster's uid and their config."""
 
     def __call__(self) -> None:
         for service in self.api.store.objects(_SERVICES):
@@ -193,8 +196,10 @@ class KubeRay:
         return made
 
     def _resize(self, service: Object, cluster: Object) -> None:
-        """Changes of replicas reach the cluster that is there."""
+        """Changes of replicas reach the cluster that is there, unless its autoscaler sets them."""
         wanted = service["spec"]["rayClusterConfig"]
+        if wanted.get("enableInTreeAutoscaling"):
+            return
         if _made_of(cluster) == _cluster_hash(wanted) and cluster["spec"] != wanted:
             metadata = cluster["metadata"]
             body = cluster | {"spec": copied(wanted)}
@@ -206,7 +211,12 @@ class KubeRay:
         config = _parsed(service["spec"].get("serveConfigV2", ""))
         statuses = {}
         for application in config.get("applications", ()):
+            key = (cluster["metadata"]["uid"], json.dumps(application, sort_keys=True))
             status, message = self.judge(application, cluster)
+            if status == "DEPLOY_FAILED":
+                self.failed[key] = message
+            if key in self.failed:
+                status, message = "DEPLOY_FAILED", self.failed[key]
             deployments = {
                 each["name"]: {"status": "HEALTHY" if status == "RUNNING" else "UPDATING"}
                 for each in application.get("deployments", ())
@@ -304,8 +314,8 @@ class KubeRay:
                 {"type": "RayClusterProvisioned", "status": str(ready)},
             ],
         }  # fmt: skip
-        if ready:
-            status["state"] = "ready"
+        if ready or cluster.get("status", {}).get("state") == "ready":
+            status["state"] = "ready"  # and stays so
         report(self.api, cluster, status)
 
 
@@ -342,8 +352,8 @@ def _cluster_hash(spec: Object) -> str:
     """Over all that a change of brings a new cluster for."""
     same = copied(spec)
     for group in same.get("workerGroupSpecs", ()):
-        for field in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
-            group.pop(field, None)
+        for name in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
+            group.pop(name, None)
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 
