@@ -7,6 +7,7 @@ import pytest
 
 from tests.cluster import trial
 from tests.cluster.cluster import KUBECTL, Cluster
+from tests.cluster.kubelet import PodFault
 from tests.k8s.manifests import ADD_ONS, K8S, OVERLAY_NAMES, OVERLAYS, ROOT, base
 
 NAMESPACE = "mistral-serve"
@@ -122,6 +123,17 @@ def test_no_pod_has_an_empty_directory_without_a_limit(tmp_path: Path) -> None:
     for pod in cluster.api.store.objects(("", "pods")):
         dirs = [volume["emptyDir"] for volume in pod["spec"]["volumes"] if "emptyDir" in volume]
         assert all("sizeLimit" in each for each in dirs), pod["metadata"]["name"]
+
+
+def test_a_port_forward_leads_to_a_router_that_is_up(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        first = PodFault({}, "ContainerCreating", name_end="router-worker-0")
+        cluster.kubelet.faults.append(first)
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        trial.add_secrets(cluster, NAMESPACE)
+        applied(cluster, "-f", str(K8S))
+        asked = cluster.kubectl("-n", NAMESPACE, "port-forward", "svc/router", "0:8000")
+        assert "router-worker-1: kubectl's own protocol" in asked.stderr
 
 
 def test_all_of_it_is_deleted_again(tmp_path: Path) -> None:
