@@ -250,6 +250,7 @@ class Dispatcher:
         waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
         own = RouterDemand(self._service_rate.booked, waiting)
         others = self._other_routers.demands(now_s)
+        self._service_rate.others_demand = sum(one.booked + one.waiting for one in others)
         quota = None
         if others:
             replicas = len(self._headroom.replicas)
@@ -334,6 +335,7 @@ class Dispatcher:
     def _set_capacity(self, now_s: float) -> None:
         capacity = self.quota or len(self._headroom.replicas) or 1
         self._service_rate.set_capacity(capacity, now_s)
+        self._service_rate.replicas = len(self._headroom.replicas)
         self._settled_at_s = -math.inf
 
     def _choice(self, work: Work, replicas: Sequence[ReplicaLoad], now_s: float) -> ReplicaLoad:
