@@ -8,6 +8,8 @@ from serving.dispatch import Rejection
 REQUEST_FAILED = "request_failed"
 """Code of the error that blames the request for what it did to a healthy engine."""
 
+_ANTHROPIC_TYPES = {404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}
+
 
 class ApiError(Exception):
     """An error response: an HTTP status and OpenAI's error object.
@@ -63,9 +65,16 @@ class ApiError(Exception):
         }
         return json.dumps({"error": error}).encode()
 
-    def event(self) -> bytes:
-        """Returns the error as a server-sent event, for a stream that has already begun."""
-        return b"data: " + self.body() + b"\n\n"
+    def event(self, path: str) -> bytes:
+        """Returns the error as a server-sent event, for a stream of `path` that has already begun:
+        in Anthropic's shape for its Messages, whose clients ignore others, else in OpenAI's."""
+        if path != "/v1/messages":
+            return b"data: " + self.body() + b"\n\n"
+        default = "invalid_request_error" if self.status < 500 else "api_error"
+        error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
+        return (
+            b"event: error\ndata: %b\n\n" % json.dumps({"type": "error", "error": error}).encode()
+        )
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:
@@ -154,6 +163,18 @@ def stream_broken(why: str) -> ApiError:
         type="server_error",
         code="replica_failed",
     )
+
+
+def not_streamed(status: int, body: bytes) -> ApiError:
+    """Returns the error for an engine's answer to a request for a stream that is not one: usually
+    its own error, in OpenAI's or in Anthropic's shape."""
+    try:
+        error = json.loads(body)["error"]
+        message, kind = str(error["message"]), str(error["type"])
+    except (ValueError, KeyError, TypeError):
+        message, kind = f"The engine answered with {status} and no stream.", "server_error"
+        return ApiError(502, message, type=kind, code="no_stream")
+    return ApiError(status, message, type=kind, code=error.get("code"), param=error.get("param"))
 
 
 def request_failed() -> ApiError:
