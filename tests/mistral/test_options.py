@@ -104,6 +104,41 @@ def test_efforts_that_vllm_rejects_are_dropped_with_a_warning(effort: str) -> No
     assert body == {"output_config": {"x": 1}} and len(done.warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "warned"),
+    [
+        (CHAT, {"verbosity": "low"}, "verbosity"),
+        (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
+        (RESPONSES, {"reasoning": {"effort": "xhigh"}}, "reasoning.effort"),
+        (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),
+        (MESSAGES, {"context_management": {"edits": []}}, "context_management"),
+    ],
+)
+def test_what_has_no_effect_is_told(endpoint: str, fields: dict[str, Any], warned: str) -> None:
+    body, done = normalised(endpoint, **fields)
+    assert (body, done.changed) == (fields, False)
+    assert done.warnings == (f"{warned} has no effect on this model",)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"text": {"verbosity": "medium"}}, {"reasoning": {"summary": "auto"}}, {"text": 5}]
+)
+def test_what_asks_for_nothing_special_is_not_told(fields: dict[str, Any]) -> None:
+    assert normalised(RESPONSES, **fields)[1].warnings == ()
+
+
+def test_the_former_name_of_anthropics_output_format() -> None:
+    schema = {"type": "json_schema", "schema": {"type": "object"}}
+    assert normalised(MESSAGES, output_format=schema)[0] == {"output_config": {"format": schema}}
+    both = normalised(MESSAGES, output_format=schema, output_config={"effort": None})[0]
+    assert both == {"output_config": {"format": schema, "effort": None}}
+
+
+def test_what_a_search_would_add_to_a_response_is_dropped() -> None:
+    include = ["web_search_call.action.sources", "message.output_text.logprobs"]
+    assert normalised(RESPONSES, include=include)[0] == {"include": include[1:]}
+
+
 def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
     assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
 
