@@ -18,6 +18,7 @@ from tests.support.live_router import (
     IMPATIENT,
     MAX_BODY_BYTES,
     MAX_MODEL_LEN,
+    MESSAGES,
     MODEL,
     RULES,
     STARTUP_S,
@@ -251,17 +252,17 @@ async def test_errors_are_what_the_openai_client_expects(start_router: StartRout
     router = await start_router(Refuses, **IMPATIENT)
     create = router.openai.chat.completions.create
     with pytest.raises(openai.NotFoundError) as unknown:
-        await create(model="gpt", messages=[])
+        await create(model="gpt", messages=MESSAGES)
     assert unknown.value.code == "model_not_found"
     assert unknown.value.param == "model"
     with pytest.raises(openai.BadRequestError) as invalid:
-        await create(model=MODEL, messages=[], extra_body={"max_tokens": "many"})
+        await create(model=MODEL, messages=MESSAGES, extra_body={"max_tokens": "many"})
     assert invalid.value.code == "invalid_value"
     with pytest.raises(openai.APIStatusError) as large:
-        await create(model="x" * MAX_BODY_BYTES, messages=[])
+        await create(model="x" * MAX_BODY_BYTES, messages=MESSAGES)
     assert large.value.status_code == 413
     with pytest.raises(openai.InternalServerError) as down:
-        await create(model=MODEL, messages=[])
+        await create(model=MODEL, messages=MESSAGES)
     assert down.value.code == "no_replica"
     assert down.value.type == "service_unavailable_error"
 

@@ -38,6 +38,7 @@ from tests.support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 MODEL = "mistral-test/small"
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 ALIAS = "small"
 TOKEN = "the-engines-token"
 MAX_BODY_BYTES = 200_000

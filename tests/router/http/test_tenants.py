@@ -15,7 +15,7 @@ from serving.router.http.asgi import Headers
 from serving.router.http.tenants import Tenants
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, Steered
-from tests.support.live_router import CHAT, MODEL, LiveRouter, StartRouter
+from tests.support.live_router import CHAT, MESSAGES, MODEL, LiveRouter, StartRouter
 from tests.support.waiting import eventually
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -62,7 +62,7 @@ async def test_the_openai_client_has_a_tenants_key(
     with pytest.raises(openai.AuthenticationError):
         await router.openai.models.list()
     with pytest.raises(openai.AuthenticationError) as refused:
-        await router.openai.chat.completions.create(model=MODEL, messages=[])
+        await router.openai.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert refused.value.code == "invalid_api_key"
 
 

@@ -17,6 +17,7 @@ from tests.support.live_router import (
     CHAT,
     IMPATIENT,
     MAX_BODY_BYTES,
+    MESSAGES,
     MODEL,
     TOKEN,
     LiveRouter,
@@ -196,12 +197,12 @@ async def test_a_model_may_be_named_by_alias(router: LiveRouter) -> None:
 
 
 async def test_no_model_means_the_only_one(router: LiveRouter) -> None:
-    assert (await router.http.post(CHAT, json={"messages": []})).status_code == 200
+    assert (await router.http.post(CHAT, json={"messages": MESSAGES})).status_code == 200
 
 
 async def test_no_model_is_an_error_where_there_are_two(start_router: StartRouter) -> None:
     router = await start_router(Engine, models=[Model("a"), Model("b")])
-    error = error_of(await router.http.post(CHAT, json={"messages": []}), 400)
+    error = error_of(await router.http.post(CHAT, json={"messages": MESSAGES}), 400)
     assert error["param"] == "model"
     assert "a, b" in error["message"]
 
@@ -263,7 +264,7 @@ async def test_without_a_replica_the_client_gets_a_retry_after(
     assert error["code"] == response.headers["x-refused"] == "no_replica"
     assert response.headers["retry-after"] == "1"
     with pytest.raises(openai.InternalServerError, match=MODEL):
-        await router.openai.chat.completions.create(model=MODEL, messages=[])
+        await router.openai.chat.completions.create(model=MODEL, messages=MESSAGES)
 
 
 async def test_without_a_replica_a_request_waits_for_the_first(start_router: StartRouter) -> None:

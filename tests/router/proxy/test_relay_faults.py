@@ -23,7 +23,7 @@ from tests.support.engines import (
     Steered,
     TalksNoHttp,
 )
-from tests.support.live_router import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
+from tests.support.live_router import CHAT, IMPATIENT, MESSAGES, MODEL, LiveRouter, StartRouter
 from tests.support.stand_in_engine import OK_HEAD, WORD, stream_events
 from tests.support.waiting import eventually
 
@@ -168,7 +168,7 @@ async def test_the_error_event_stands_alone_where_a_stream_breaks_within_an_even
 
 async def test_the_openai_client_raises_on_a_broken_stream(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    request = router.openai.chat.completions.create(model=MODEL, messages=[], stream=True)
+    request = router.openai.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     answer = asyncio.create_task(request)
     connection = await router.asked()
     _, token, _ = stream_events("id", MODEL)

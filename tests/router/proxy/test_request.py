@@ -71,7 +71,7 @@ def test_the_error_keeps_what_the_client_wrote_to_itself() -> None:
     assert "secret" not in raised.value.message
 
 
-@pytest.mark.parametrize("body", [b'{"x": "a\\ud800"}', b'{"x": 1e400}', b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize("body", [b'{"x": "a\\ud800"}', b"\xef\xbb\xbf{}"])
 def test_json_that_the_engines_take_beyond_the_standard_is_taken(body: bytes) -> None:
     raw = body
     assert engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES)).body is raw
