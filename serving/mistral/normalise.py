@@ -28,7 +28,7 @@ Rule = Callable[[Draft], None]
 
 _CHAT: tuple[Rule, ...] = (
     nulls.drop_null_fields,
-    nulls.drop_nulls_in("messages", "name", "tool_calls", "prefix"),
+    nulls.drop_nulls_in("messages", "name", "prefix"),
     nulls.drop_nulls_in("tools", "type"),
     refusals.refuse(refusals.CHAT),
     refusals.refuse_tools_except("function"),
