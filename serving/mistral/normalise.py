@@ -118,6 +118,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         refusals.refuse(refusals.COMPLETIONS),
         refusals.refuse_best_of,
         refusals.refuse_empty("prompt"),
+        mistral_api.rename_random_seed,
         options.allow_false_as_repetition_detection,
         options.default_sampling,
         options.clamp_max_tokens("max_tokens"),
