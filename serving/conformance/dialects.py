@@ -193,13 +193,14 @@ async def what_is_not_supported_is_named(server: Server) -> None:
 @check()
 async def what_anthropics_api_alone_has_is_named_too(server: Server) -> None:
     """`/v1/messages` names what it cannot serve in its 400 (Anthropic's API)."""
-    for more in (
+    refused: tuple[dict[str, Any], ...] = (
         {"messages": []},
         {"mcp_servers": [{"type": "url", "url": "http://127.0.0.1:9", "name": "x"}]},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         {"system": [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:9"}}]},
         {"tool_choice": {"type": "any"}},
-    ):
+    )
+    for more in refused:
         response = await server.post(MESSAGES, {**asked("Hello", max_tokens=5), **more})
         (field,) = more
         expect(response.status_code == 400, f"{response.status_code} for {field}")

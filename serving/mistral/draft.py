@@ -58,12 +58,11 @@ class Draft:
     def objects(self, name: str) -> list[Fields]:
         """Returns the list of objects in that field; empty if it is anything else."""
         value = self.fields.get(name)
-        if value is self._objects:
-            return self._objects
-        if type(value) is list and all(type(item) is dict for item in value):
+        if value is not self._objects:
+            if type(value) is not list or not all(type(item) is dict for item in value):
+                return []
             self._objects = value
-            return value
-        return []
+        return self._objects
 
     def replace(self, name: str, items: list[Fields]) -> None:
         """Replaces a list that `objects` returned, if `items` differ. A list that would become
