@@ -148,11 +148,23 @@ async def five_stop_sequences_are_taken(server: Server) -> None:
 
 @check()
 async def a_long_name_of_a_tool_is_taken(server: Server) -> None:
-    """The name of a tool may have 128 characters, and a call has it in full (Anthropic's API)."""
-    body = _anthropic(LONG_NAME, tool_choice={"type": "tool", "name": LONG_NAME})
+    """The name of a tool may have 128 characters, and the answer has it in full (Anthropic's API,
+    OpenAI's responses)."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": LONG_NAME, "input": doc.WEATHER_ARGUMENTS}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "98"}
+    body = _anthropic(LONG_NAME)
+    body["messages"] += [
+        {"role": "assistant", "content": [use]},
+        {"role": "user", "content": [result]},
+    ]
     message = ok(await server.post(MESSAGES, body))
-    names = [part["name"] for part in message["content"] if part["type"] == "tool_use"]
-    expect(names and set(names) == {LONG_NAME}, f"{message['content']}")
+    expect(message["content"], f"no content: {message}")
+
+    tool = {**_flat(doc.WEATHER_TOOL), "name": LONG_NAME}
+    body = {"input": "Hello", "tools": [tool], "temperature": 0}
+    response = ok(await server.post(RESPONSES, body))
+    names = [tool["name"] for tool in response["tools"]]
+    expect(names == [LONG_NAME], f"tools {names}")
 
 
 @check()
@@ -193,13 +205,14 @@ async def what_is_not_supported_is_named(server: Server) -> None:
 @check()
 async def what_anthropics_api_alone_has_is_named_too(server: Server) -> None:
     """`/v1/messages` names what it cannot serve in its 400 (Anthropic's API)."""
-    for more in (
+    refused: tuple[dict[str, Any], ...] = (
         {"messages": []},
         {"mcp_servers": [{"type": "url", "url": "http://127.0.0.1:9", "name": "x"}]},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         {"system": [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:9"}}]},
         {"tool_choice": {"type": "any"}},
-    ):
+    )
+    for more in refused:
         response = await server.post(MESSAGES, {**asked("Hello", max_tokens=5), **more})
         (field,) = more
         expect(response.status_code == 400, f"{response.status_code} for {field}")

@@ -16,6 +16,7 @@ class Draft:
     """
 
     __slots__ = (
+        "_objects",
         "changed",
         "fields",
         "max_tokens_clamped",
@@ -29,6 +30,7 @@ class Draft:
 
     def __init__(self, fields: Fields, rules: ModelRules, today: datetime.date) -> None:
         self.fields = fields
+        self._objects: list[Fields] = []  # the last list that was found to hold objects alone
         self.rules = rules
         self.today = today
         self.changed = False
@@ -56,9 +58,11 @@ class Draft:
     def objects(self, name: str) -> list[Fields]:
         """Returns the list of objects in that field; empty if it is anything else."""
         value = self.fields.get(name)
-        if type(value) is list and all(type(item) is dict for item in value):
-            return value
-        return []
+        if value is not self._objects:
+            if type(value) is not list or not all(type(item) is dict for item in value):
+                return []
+            self._objects = value
+        return self._objects
 
     def replace(self, name: str, items: list[Fields]) -> None:
         """Replaces a list that `objects` returned, if `items` differ. A list that would become

@@ -28,7 +28,7 @@ Rule = Callable[[Draft], None]
 
 _CHAT: tuple[Rule, ...] = (
     nulls.drop_null_fields,
-    nulls.drop_nulls_in("messages", "name", "tool_calls", "prefix"),
+    nulls.drop_nulls_in("messages", "name", "prefix"),
     nulls.drop_nulls_in("tools", "type"),
     refusals.refuse(refusals.CHAT),
     refusals.refuse_tools_except("function"),
@@ -118,6 +118,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         refusals.refuse(refusals.COMPLETIONS),
         refusals.refuse_best_of,
         refusals.refuse_empty("prompt"),
+        mistral_api.rename_random_seed,
         options.allow_false_as_repetition_detection,
         options.default_sampling,
         options.clamp_max_tokens("max_tokens"),

@@ -30,6 +30,8 @@ def drop_nulls_in_items(draft: Draft) -> None:
 
 
 def _drop(holder: Fields, names: tuple[str, ...], draft: Draft) -> None:
+    if None not in holder.values():
+        return
     for name in names:
         if name in holder and holder[name] is None:
             del holder[name]

@@ -43,6 +43,15 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 
 _TOKEN_IDS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")
 
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+)
+
 
 def refuse(fields: Advice) -> Callable[[Draft], None]:
     """Returns the rule that rejects those fields unless their value asks for nothing."""
@@ -125,14 +134,14 @@ def refuse_empty(field: str) -> Callable[[Draft], None]:
 
 
 def refuse_numbers(draft: Draft) -> None:
-    """Rejects integers that take more than 64 bits and floats that are not finite: vLLM passes them
-    on to where they fail."""
+    """Rejects integers that take more than 64 bits and infinite parameters of sampling: vLLM passes
+    them on to where they fail."""
     for name, value in draft.fields.items():
         numbers = value if name in _TOKEN_IDS and type(value) is list else (value,)
         for number in numbers:
             if type(number) is int and not -(2**63) <= number < 2**63:
                 raise _out_of_range(f"{name} must be an integer of 64 bits.", name)
-            if type(number) is float and not math.isfinite(number):
+            if name in _SAMPLING and type(number) is float and not math.isfinite(number):
                 raise _out_of_range(f"{name} must be a finite number.", name)
 
 

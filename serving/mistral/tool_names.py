@@ -31,15 +31,20 @@ def shorten(calls: Callable[[Draft], Iterator[Fields]]) -> Callable[[Draft], Non
 
 
 def _tools(draft: Draft) -> Iterator[Fields]:
-    choice = objects_in([draft.fields.get("tool_choice")])
-    for tool in (*objects_in(draft.fields.get("tools")), *choice):
-        yield from objects_in([tool.get("function", tool)])
+    choice = draft.fields.get("tool_choice")
+    for tool in (*objects_in(draft.fields.get("tools")), *objects_in([choice])):
+        function = tool.get("function", tool)
+        if type(function) is dict:
+            yield function
 
 
 def in_chat(draft: Draft) -> Iterator[Fields]:
     for message in draft.objects("messages"):
-        for call in objects_in(message.get("tool_calls")):
-            yield from objects_in([call.get("function")])
+        if message.get("tool_calls"):
+            for call in objects_in(message["tool_calls"]):
+                function = call.get("function")
+                if type(function) is dict:
+                    yield function
 
 
 def in_response(draft: Draft) -> Iterator[Fields]:

@@ -41,15 +41,19 @@ def calls_of_earlier_turns(draft: Draft) -> None:
     """Completes calls as Mistral's own API and its clients send them: without a type, and with
     their arguments as an object or left out."""
     for message in draft.objects("messages"):
-        for call in objects_in(message.get("tool_calls")):
-            for function in objects_in([call.get("function")]):
-                if call.get("type") is None:
-                    call["type"] = "function"
-                    draft.changed = True
-                arguments = function.get("arguments")
-                if arguments is None or type(arguments) is dict:
-                    function["arguments"] = json.dumps(arguments or {}, ensure_ascii=False)
-                    draft.changed = True
+        if not message.get("tool_calls"):
+            continue
+        for call in objects_in(message["tool_calls"]):
+            function = call.get("function")
+            if type(function) is not dict:
+                continue
+            if call.get("type") is None:
+                call["type"] = "function"
+                draft.changed = True
+            arguments = function.get("arguments")
+            if arguments is None or type(arguments) is dict:
+                function["arguments"] = json.dumps(arguments or {}, ensure_ascii=False)
+                draft.changed = True
 
 
 def tool_results(draft: Draft) -> None:

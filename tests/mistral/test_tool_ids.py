@@ -107,7 +107,7 @@ def test_blocks_of_anthropics_messages() -> None:
     assert use["id"] == result["tool_use_id"] == nine_alphanumerics("toolu_1")
 
 
-@pytest.mark.parametrize("junk", [5, [], {}, ["x"], [{"id": 5}]])
+@pytest.mark.parametrize("junk", [5, None, [], {}, ["x"], [{"id": 5}]])
 def test_what_is_no_tool_call_is_left_to_the_engine(junk: Any) -> None:
     body = {"messages": [{"role": "assistant", "content": "x", "tool_calls": junk}]}
     before = json.dumps(body)

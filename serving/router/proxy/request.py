@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,9 @@ class EngineRequest:
     rewrites: tuple[Rewrite, ...] = ()
 
 
+_FIELD = re.compile(r"at `\$\.(\w+)")
+"""The field that an error of msgspec names."""
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -59,7 +63,11 @@ def decode(body: bytes) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _decode_leniently(body, error)
     except RecursionError:
-        raise ApiError(400, "The request body is nested too deeply.", code="invalid_json") from None
+        raise _nested_too_deeply() from None
+
+
+def _nested_too_deeply() -> ApiError:
+    return ApiError(400, "The request body is nested too deeply.", code="invalid_json")
 
 
 def _decode_leniently(body: bytes, error: Exception) -> Any:
@@ -85,7 +93,13 @@ def routing_fields(body: Any) -> RoutingFields:
     try:
         return msgspec.convert(body, RoutingFields, strict=False)
     except msgspec.ValidationError as error:
-        raise ApiError(400, f"The request is not valid: {error}.", code="invalid_value") from None
+        named = _FIELD.search(str(error))
+        raise ApiError(
+            400,
+            f"The request is not valid: {error}.",
+            code="invalid_value",
+            param=named and named[1],
+        ) from None
 
 
 def engine_request(path: str, raw: bytes, body: dict[str, Any], model: Model) -> EngineRequest:
@@ -100,6 +114,8 @@ def engine_request(path: str, raw: bytes, body: dict[str, Any], model: Model) ->
         done = normalise(path, body, model.rules, datetime.date.today())
     except InvalidRequest as error:
         raise ApiError(400, error.message, code=error.code, param=error.param) from None
+    except RecursionError:
+        raise _nested_too_deeply() from None
     request = EngineRequest(encode(body) if done.changed or renamed else raw)
     if done.changed:
         request.rewrites = ("normalised",)

@@ -65,6 +65,28 @@ def test_what_is_no_request_is_a_400_that_says_why(body: bytes, says: str) -> No
     assert says in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [(b'{"n": []}', "n"), (b'{"max_tokens": "many"}', "max_tokens"), (b"[]", None)],
+)
+def test_the_error_names_the_field(body: bytes, param: str | None) -> None:
+    with pytest.raises(ApiError) as raised:
+        fields_of(body)
+    assert (raised.value.param, raised.value.type) == (param, "invalid_request_error")
+
+
+def test_a_schema_that_is_nested_too_deeply_is_a_400() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(950):
+        schema = {"items": schema}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    body = {"tools": [tool], "tool_choice": "required"}
+    rules = ModelRules("mistral-test/small", "v7", context_tokens=1000, image_limit=2)
+    with pytest.raises(ApiError) as raised:
+        engine_request(CHAT, b"", body, Model("mistral-test/small", rules=rules))
+    assert (raised.value.status, raised.value.code) == (400, "invalid_json")
+
+
 def test_the_error_keeps_what_the_client_wrote_to_itself() -> None:
     with pytest.raises(ApiError) as raised:
         fields_of(b'{"messages": "a secret", "model": {"another": "secret"}}')
