@@ -14,11 +14,13 @@ from serving.catalogue.memory import KvCacheDtype
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
-from serving.scaling import ScalingConfig
+from serving.scaling import RouterScalingConfig, ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
 """Hosts that listen on all addresses of their node, at which no other node can reach them."""
+
+_FIXED_OR_SCALED = "cannot be combined with autoscaling; set one of the two"
 
 
 class ConfigError(Exception):
@@ -68,6 +70,8 @@ class RouterConfig(Section):
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
     replicas: int = Field(ge=1, default=1)
+    autoscaling: RouterScalingConfig | None = None
+    """Scales the number of routers, in place of a fixed one."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica."""
     max_body_mib: float = Field(gt=0, default=64)
@@ -81,6 +85,9 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
+    `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
     reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
@@ -100,6 +107,20 @@ class RouterConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"the tenant '{name}' is listed twice")
         return tenants
+
+    @model_validator(mode="after")
+    def _replicas_are_fixed_or_scaled(self) -> "RouterConfig":
+        if self.autoscaling is not None and "replicas" in self.model_fields_set:
+            raise wrong("replicas", _FIXED_OR_SCALED)
+        return self
+
+    @property
+    def least_replicas(self) -> int:
+        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        return self.autoscaling.max_replicas if self.autoscaling else self.replicas
 
 
 _TRACES_PATH = "/v1/traces"
@@ -196,7 +217,7 @@ class ModelConfig(Section):
                     "at its base_url",
                 )
         if self.autoscaling is not None and "replicas" in self.model_fields_set:
-            raise wrong("replicas", "cannot be combined with autoscaling; set one of the two")
+            raise wrong("replicas", _FIXED_OR_SCALED)
         variants = self.file.variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(

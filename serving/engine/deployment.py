@@ -23,6 +23,9 @@ from serving.tiny import tiny_model_folder
 
 log = logging.getLogger(__name__)
 
+_VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "256"}
+"""vLLM allows 4 stop strings as OpenAI does, and Anthropic's clients send more."""
+
 _START_TRIES = 3
 _CLOSE_S = 30
 """The part of a replica's graceful shutdown reserved for stopping vLLM after the drain."""
@@ -43,7 +46,7 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
         "ray_actor_options": {
             "num_cpus": cpus,
             "num_gpus": gpus,
-            "runtime_env": {"env_vars": {"VLLM_NO_USAGE_STATS": "1", **entry.env}},
+            "runtime_env": {"env_vars": {**_VLLM_ENV, **entry.env}},
         },
         "placement_group_bundles": [bundle] * entry.pipeline_parallel_size,
         "placement_group_strategy": "STRICT_SPREAD",

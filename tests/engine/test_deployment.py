@@ -35,6 +35,13 @@ def test_a_cpu_engine_is_one_bundle_of_cpus() -> None:
     assert options["ray_actor_options"]["num_gpus"] == 0
 
 
+def test_vllms_environment_is_ours_and_the_entrys() -> None:
+    entry = TINY.model_copy(update={"env": {"A": "b", "VLLM_MAX_STOP_STRINGS": "9"}})
+    options = deployment.options(entry, cpus=1, drain_timeout_s=60)
+    env = options["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert env == {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "9", "A": "b"}
+
+
 def test_serve_waits_longer_than_the_drain() -> None:
     options = deployment.options(TINY, cpus=1, drain_timeout_s=600)
     assert options["graceful_shutdown_timeout_s"] > 600

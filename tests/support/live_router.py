@@ -173,6 +173,7 @@ async def running_router(
     tenants: Sequence[TenantConfig] = (),
     tracing: Tracing | None = None,
     ui: bool = False,
+    cors_origins: tuple[str, ...] = ("*",),
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -184,6 +185,8 @@ async def running_router(
         replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,
+        cors_origins=cors_origins,
+        ui=ui,
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
@@ -211,7 +214,7 @@ async def running_router(
             lambda: targets(),
             observer,
             lambda: router.draining,
-            with_ui=ui,
+            config,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serving.mistral.normalise import RULES
-from serving.router.app import RELAYED
+from serving.router.http.openapi import RELAYED
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
 from tests.support.live_router import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
