@@ -18,7 +18,7 @@ RAY_LOGS = "/tmp/ray/session_latest/logs"
 nowhere else; `worker-*` what their processes print, such as vLLM's own log."""
 _OF_WORKER = re.compile(r":(job_id|actor_name|task_name):")
 """Lines with which Ray marks the owner of what follows in `worker-*`."""
-_MESSAGE = re.compile(r'"message":"((?:[^"\\]|\\.)*)"')
+_MESSAGE = re.compile(r'"message":\s*"((?:[^"\\]|\\+.)*)"')
 _CHANNEL_S = 1.0
 TRY_AGAIN_S = 1.0
 _TRIES = 60
@@ -99,7 +99,7 @@ def _files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
         text = str(getattr(error, "reason", "") or error)
         kind = Denied if "403" in first_line(text) else DeployError
         found = _MESSAGE.search(text)
-        why = found[1].replace('\\"', '"') if found else first_line(text)
+        why = re.sub(r'\\+"', '"', found[1]) if found else first_line(text)
         raise kind(
             f"cannot read Ray's logs in {metadata['name']}: {why}\n"
             f"Check that the pod is up and that you may `kubectl -n {metadata['namespace']} exec` "

@@ -93,7 +93,8 @@ def test_pods_that_one_may_not_look_into(running: Cluster, deploy: Deploy) -> No
     running.faults.denied.add(("create", "pods/exec", "*"))
     result = deploy("logs", "router")
     assert result.exit_code == 4
-    assert "cannot read Ray's logs in" in result.stderr
+    pod = pods(running, "router")[0]
+    assert f'cannot read Ray\'s logs in {pod}: pods "{pod}" is forbidden: ' in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -13,6 +13,7 @@ from serving.engine.media import ImageFetcher, Limits
 from tests.engine.pictures import PNG, data_url, encoded
 from tests.engine.web import (
     PUBLIC,
+    Handler,
     Names,
     Web,
     answer,
@@ -112,24 +113,15 @@ async def dripping(connection: Connection) -> None:
         await asyncio.sleep(0.001)
 
 
-async def endless(connection: Connection) -> None:
-    connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
-    while True:
-        await connection.send_and_drain(bytes(65536))
+def endless(head: bytes, piece: bytes) -> Handler:
+    """Answers with `head`, and then with one piece after the other."""
 
+    async def pour(connection: Connection) -> None:
+        connection.transport.write(head)
+        while True:
+            await connection.send_and_drain(piece)
 
-async def endless_headers(connection: Connection) -> None:
-    connection.transport.write(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        await connection.send_and_drain(b"X-Filler: " + b"x" * 4000 + b"\r\n")
-
-
-async def endless_redirects(connection: Connection) -> None:
-    connection.transport.write(
-        b"HTTP/1.1 302 Found\r\nLocation: /dripping\r\nContent-Type: image/png\r\n\r\n"
-    )
-    while True:
-        await connection.send_and_drain(bytes(65536))
+    return pour
 
 
 @pytest.mark.parametrize("handler", [silent, dripping])
@@ -159,20 +151,22 @@ async def test_the_time_is_of_all_redirects_together(web: Web) -> None:
 
 
 async def test_an_endless_body_is_cut_off(web: Web) -> None:
-    web.routes["/b"] = endless
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
+    web.routes["/b"] = endless(head, bytes(65536))
     fetcher = web.fetcher(limits=Limits(max_bytes=2**20))
     assert "larger than 1 MiB" in await refused(fetcher, web.url("/b"))
     await eventually(lambda: not web.connections)
 
 
 async def test_endless_headers_are_cut_off(web: Web) -> None:
-    web.routes["/b"] = endless_headers
+    web.routes["/b"] = endless(b"HTTP/1.1 200 OK\r\n", b"X-Filler: " + b"x" * 4000 + b"\r\n")
     assert "gave no valid answer" in await refused(web.fetcher(), web.url("/b"))
     await eventually(lambda: not web.connections)
 
 
 async def test_a_redirects_body_is_not_read(web: Web) -> None:
-    web.routes["/b"] = endless_redirects
+    head = b"HTTP/1.1 302 Found\r\nLocation: /dripping\r\nContent-Type: image/png\r\n\r\n"
+    web.routes["/b"] = endless(head, bytes(65536))
     web.routes["/dripping"] = picture(PNG)
     assert await load(web.fetcher(), web.url("/b")) == PNG
     await eventually(lambda: not web.connections)
