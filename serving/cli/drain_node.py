@@ -174,10 +174,11 @@ def others_serve(client: Any, node: Node, staying: Collection[str]) -> bool:
     try:
         address = client.internal_kv_get(b"dashboard", b"dashboard", timeout=_RPC_TIMEOUT_S)
         host, _, port = address.decode().rpartition(":")
-        applications = json.loads(get(host, int(port), "/api/serve/applications/"))["applications"]
+        token = os.environ.get("RAY_AUTH_TOKEN", "")
+        status = json.loads(get(host, int(port), "/api/serve/applications/", token))
         deployments = [
             [(replica["node_id"], replica["state"]) for replica in deployment["replicas"]]
-            for application in applications.values()
+            for application in status["applications"].values()
             for deployment in application["deployments"].values()
         ]
     except Exception:  # Ray raises many types; the dashboard may be away
@@ -189,7 +190,7 @@ def others_serve(client: Any, node: Node, staying: Collection[str]) -> bool:
 
 
 def is_idle(processes: Iterable[psutil.Process]) -> bool:
-    """Returns whether the replicas among these processes say that nothing runs and nothing waits."""
+    """Returns whether the replicas among these processes have nothing that runs or waits."""
     loads, silent, routed = [], False, False
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -207,15 +208,13 @@ def _loads(process: psutil.Process) -> Iterator[float]:
             yield from map(float, _LOAD.findall(get(at.laddr.ip, at.laddr.port, "/metrics")))
 
 
-def get(host: str, port: int, path: str) -> str:
+def get(host: str, port: int, path: str, token: str = "") -> str:
     """Returns the body of an HTTP answer; "" if there is none, as at a port for other protocols."""
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    token = os.environ.get("RAY_AUTH_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection = http.client.HTTPConnection(host, port, timeout=_HTTP_TIMEOUT_S)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request(
-            "GET", path, headers={"Authorization": f"Bearer {token}"} if token else {}
-        )
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().read().decode(errors="replace")
     return ""
 
