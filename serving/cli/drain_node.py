@@ -26,6 +26,10 @@ _SETTLE_S = 10
 _RPC_TIMEOUT_S = 10
 _IDLE_S = 5
 """How long nothing must be in flight before a node stops without a successor."""
+_SUCCESSOR_S = 180
+"""How long a node with answers in flight waits for a first worker that does not drain: all of them
+may have to leave one machine, and others are started for them.
+"""
 _HTTP_TIMEOUT_S = 2
 _LOAD = re.compile(
     r"^(?:mistral_serve_(?:booked_tokens|queue_length)|vllm:num_requests_(?:running|waiting))"
@@ -58,8 +62,8 @@ def drain_node(within_s: Within, head: Head = False) -> None:
 
     Serve starts their successors first. The replicas stop when those are up, or early enough that
     each has its graceful_shutdown_timeout_s within the time. They do not wait for successors, but
-    for their answers, if all other workers drain too, or if nothing is in flight here and other
-    replicas are up or there is no other worker.
+    for their answers, if all other workers drain too and none comes, or if nothing is in flight
+    here and other replicas are up or there is no other worker.
     """
     end_s = time.monotonic() + within_s
     node = find_node(psutil.process_iter())
@@ -118,7 +122,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
 def wait_for_replicas(node: Node, end_s: float) -> None:
     """Returns when no replicas are left on this machine, or at the deadline."""
     reported: set[str] = set()
-    busy_s = time.monotonic()
+    began_s = busy_s = time.monotonic()
     waits = True
     while replicas := running_replicas(psutil.process_iter()):
         if replicas != reported:
@@ -131,7 +135,7 @@ def wait_for_replicas(node: Node, end_s: float) -> None:
         if waits:
             if not is_idle(psutil.process_iter()):
                 busy_s = now_s
-            if why := no_successor(node, now_s - busy_s):
+            if why := no_successor(node, now_s - began_s, now_s - busy_s):
                 typer.echo(f"{why}: the replicas stop without successors")
                 # Serve stops a replica its graceful_shutdown_timeout_s before its node's deadline.
                 ask_to_drain(node, 0)
@@ -140,7 +144,7 @@ def wait_for_replicas(node: Node, end_s: float) -> None:
     typer.echo("no replicas are left")
 
 
-def no_successor(node: Node, idle_s: float) -> str:
+def no_successor(node: Node, waited_s: float, idle_s: float) -> str:
     """Returns the reason not to wait for successors; "" to wait. `idle_s` is how long nothing has
     been in flight.
     """
@@ -157,9 +161,10 @@ def no_successor(node: Node, idle_s: float) -> str:
     }
     others = alive - {node.node_id}
     staying = others - draining.keys()
-    if others and not staying:
+    idle = idle_s >= _IDLE_S
+    if others and not staying and (idle or waited_s >= _SUCCESSOR_S):
         return "all other workers drain too"
-    if idle_s >= _IDLE_S:
+    if idle:
         if not others:
             return "nothing is in flight on the only worker"
         if others_serve(client, node, staying):

@@ -226,9 +226,13 @@ def test_it_does_not_outlast_its_time(
     assert code == 0 and log.endswith("the time is up\n")
 
 
-def test_all_workers_that_drain_wait_for_no_successors(pod: Pod, head: Head) -> None:
+@pytest.mark.parametrize(("tokens", "successor_s"), [(0.0, 180), (512.0, 0.3)])
+def test_all_workers_that_drain_wait_for_no_successors(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch, tokens: float, successor_s: float
+) -> None:
+    monkeypatch.setattr(drain_node, "_SUCCESSOR_S", successor_s)
     pod.run_raylet()
-    pod.run_router(tokens=512.0)
+    pod.run_router(tokens=tokens)
     head.serve_waits = True
     head.workers, head.draining_workers = ("aa11", "bb22"), {"bb22"}
     code, log = run("--within-s", "60")
