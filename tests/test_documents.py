@@ -18,7 +18,7 @@ from serving.config import AppConfig
 from serving.deploy.lint.pods import upgraded_in_steps
 from serving.deploy.manifests import Manifests
 from serving.deploy.serve_config import config_of
-from serving.router.app import RELAYED
+from serving.router.http.openapi import RELAYED
 from tests import documents
 from tests.documents import DOCUMENTS, ROOT, Command
 from tests.k8s.manifests import OVERLAY_NAMES, base, needs_kubectl, overlay

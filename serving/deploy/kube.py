@@ -60,7 +60,8 @@ class Kube:
         except UnknownKind:
             return []
         query = {"labelSelector": labels} if labels else {}
-        found = self.server.json("GET", path, query, what=f"list {kind}s{_in(namespace)}")
+        what = f"list {self.resource(api_version, kind)}{_in(namespace)}"
+        found = self.server.json("GET", path, query, what=what)
         items: list[Object] = found["items"]
         return [{"apiVersion": api_version, "kind": kind} | item for item in items]
 

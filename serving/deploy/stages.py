@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.deploy.snapshot import JOB_NAME, Snapshot
 from serving.deploy.waiting import Waiting, is_ready, refused, waiting
+from serving.start_errors import exception_of
 
 Object = dict[str, Any]
 
@@ -200,8 +201,8 @@ def _service(snapshot: Snapshot) -> Stage:
 
 
 def _short(text: str) -> str:
-    """The end of a text, where a trace has its error."""
-    words = " ".join(text.split())
+    """A text, or of a trace the exception at its end."""
+    words = exception_of(text)
     return words if len(words) <= 400 else "…" + words[-400:]
 
 

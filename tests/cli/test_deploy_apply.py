@@ -11,6 +11,7 @@ from tests.cli.conftest import Deploy
 from tests.cli.deployed import NAMESPACE, SECRETS, add_secret, make_ready, manifests, replace
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import PodFault
+from tests.test_start_errors import CAUSE, MESSAGE
 
 ENGINE = {"app.kubernetes.io/component": "engine"}
 
@@ -100,6 +101,14 @@ def test_what_serve_says_of_a_failed_deployment_ends_the_wait(
     assert result.stderr.splitlines()[-1].endswith(
         "application mistral: DEPLOY_FAILED; no such model"
     )
+
+
+def test_status_ends_at_the_root_cause_of_an_engine_that_does_not_start(
+    ready: Cluster, deploy: Deploy
+) -> None:
+    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", MESSAGE)
+    deploy("apply")
+    assert f"mistral: DEPLOY_FAILED; {CAUSE}\n" in deploy("status").stdout
 
 
 def test_weights_on_their_way_show_the_jobs_last_word(ready: Cluster, deploy: Deploy) -> None:

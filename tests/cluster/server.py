@@ -260,7 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
         if container not in containers + inits:
             raise bad_request(f"container {container} is not valid for pod {target.name}")
         statuses = pod["status"].get("containerStatuses", ())
-        waiting = next((s["state"]["waiting"] for s in statuses if "waiting" in s["state"]), None)
+        waits = (s["state"].get("waiting") for s in statuses if not s["restartCount"])
+        waiting = next(filter(None, waits), None)  # one that has ended before shows its last log
         if waiting is not None:
             raise bad_request(
                 f'container "{container}" in pod "{target.name}" is waiting to start: '
