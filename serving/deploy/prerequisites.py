@@ -97,6 +97,9 @@ def images(manifests: Manifests, facts: Facts) -> Finding:
             "deploy/images.sh <your registry>",
             f"or, in kind, build and load them: kind load docker-image {' '.join(examples)}",
         )
+    if local := sorted(image for image in named - loaded if image.startswith("localhost/")):
+        load = f"build and load it, such as by kind load docker-image {' '.join(local)}"
+        return missing("images", f"no node has {', '.join(local)}, which is of no registry", load)
     return ok("images", ", ".join(sorted(named)))
 
 

@@ -93,6 +93,11 @@ def test_it_runs_as_the_user_of_the_manifests_with_their_home() -> None:
             assert wanted <= mounts, f"{pod.owner}, {container['name']}"
 
 
+def test_it_has_a_user_name_for_ids_without_one_as_openshift_gives() -> None:
+    """PyTorch names a folder after the user, and fails where /etc/passwd has none of that id."""
+    assert IMAGE.environment["USER"]
+
+
 def test_programs_of_the_manifests_are_on_its_path() -> None:
     assert IMAGE.environment["PATH"].startswith("/opt/mistral-serve/bin:")
     install = next(command for command in IMAGE.of("RUN") if "install.sh" in command)

@@ -1,5 +1,6 @@
 """serving/deploy/preflight.py and its checks, of facts written down by hand."""
 
+import copy
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -238,6 +239,17 @@ def test_images_that_a_node_has_need_no_registry() -> None:
     loaded = node("kind-control-plane")
     loaded["status"]["images"] = [{"names": [name]} for name in command.split() if "/" in name]
     assert images(MANIFESTS, having(nodes=[loaded])).state is State.ok
+
+
+def test_images_of_no_registry_must_be_on_a_node() -> None:
+    objects = copy.deepcopy(MANIFESTS.of_kind("Job"))
+    (container,) = objects[0]["spec"]["template"]["spec"]["containers"]
+    container["image"] = "localhost/mistral-serve-cpu:0.1.0"
+    local = Manifests("", tuple(objects))
+    assert images(local, FACTS).message.startswith("no node has localhost/mistral-serve-cpu")
+    loaded = node("kind-control-plane")
+    loaded["status"]["images"] = [{"names": [container["image"]]}]
+    assert images(local, having(nodes=[loaded])).state is State.ok
 
 
 def test_k3s_and_rke2_want_a_runtime_class_that_exists(tmp_path: Path) -> None:
