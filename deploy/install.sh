@@ -29,7 +29,7 @@ if [ "$accelerator" = cpu ]; then
         echo "install.sh: trying PyTorch's own index" >&2
         install --torch-backend cpu -r "$locks/torch-cpu.txt"
     }
-    install -r "$locks/tiny.txt" -r "$locks/cpu.txt"
+    install -r "$locks/cpu.txt"
     site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cp "$locks/torchvision_cpu.py" "$site/"
     echo 'import torchvision_cpu' >"$site/torchvision_cpu.pth"

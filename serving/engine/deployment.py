@@ -18,6 +18,7 @@ from serving.engine import kernel_cache
 from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
+from serving.tiny import tiny_model_folder
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +181,7 @@ def gpu_type() -> str:
 def weights_location(entry: CatalogueEntry) -> str:
     if entry.embedded is None:
         return entry.weights
-    from serving.tiny import PRESETS, ensure_tiny_model
-
-    return str(ensure_tiny_model(PRESETS[entry.embedded]))
+    return str(tiny_model_folder(entry.embedded))
 
 
 def free_port(host: str) -> int:
