@@ -8,7 +8,6 @@ import importlib
 import pkgutil
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -17,8 +16,7 @@ from vllm.platforms.cpu import CpuPlatform
 from vllm.tokenizers import get_tokenizer
 
 import serving
-from serving.tiny import PRESETS
-from serving.tiny.tokenizer import write_tokenizer
+from serving.tiny import tiny_model_folder
 
 _MODELS = ("mistral", "pixtral")
 _DRIVER = "libcuda.so.1"
@@ -59,9 +57,7 @@ def import_all(accelerator: str) -> None:
 def main(accelerator: str) -> None:
     load_cpu_kernels() if accelerator == "cpu" else load_extension_modules()
     import_all(accelerator)
-    with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(PRESETS["3.2"], Path(folder))
-        get_tokenizer(folder, tokenizer_mode="mistral").encode("Bonjour")
+    get_tokenizer(str(tiny_model_folder()), tokenizer_mode="mistral").encode("Bonjour")
 
 
 if __name__ == "__main__":
