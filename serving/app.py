@@ -59,8 +59,9 @@ def build(config: AppConfig) -> Application:
             **engine.options(entry, model.cpus, model.drain_timeout_s),
         ).bind(entry, model.host, model.drain_timeout_s)
     options = router.options(config.router)
-    if any(model.scales for model in models):
-        options |= router_options(options.pop("num_replicas"))
+    scaling = config.router.autoscaling
+    if scaling is not None or any(model.scales for model in models):
+        options |= router_options(options.pop("num_replicas"), scaling)
     return router.Deployment.options(name="Router", request_router_config=FEED, **options).bind(
         config.router, models, engines, config.tracing.traces_url
     )

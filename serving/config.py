@@ -4,21 +4,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from serving import catalogue
-from serving.catalogue import CatalogueEntry, CatalogueFile
-from serving.catalogue.entry import MAX_MODEL_LEN, ModelImpl, check_gpu, check_vllm_args
+from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
+from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
-from serving.scaling import ScalingConfig
+from serving.scaling import RouterScalingConfig, ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
 """Hosts that listen on all addresses of their node, at which no other node can reach them."""
+
+_FIXED_OR_SCALED = "cannot be combined with autoscaling; set one of the two"
 
 
 class ConfigError(Exception):
@@ -68,6 +70,8 @@ class RouterConfig(Section):
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
     replicas: int = Field(ge=1, default=1)
+    autoscaling: RouterScalingConfig | None = None
+    """Scales the number of routers, in place of a fixed one."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica."""
     max_body_mib: float = Field(gt=0, default=64)
@@ -81,6 +85,9 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
+    `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
     reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
@@ -100,6 +107,20 @@ class RouterConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"the tenant '{name}' is listed twice")
         return tenants
+
+    @model_validator(mode="after")
+    def _replicas_are_fixed_or_scaled(self) -> "RouterConfig":
+        if self.autoscaling is not None and "replicas" in self.model_fields_set:
+            raise wrong("replicas", _FIXED_OR_SCALED)
+        return self
+
+    @property
+    def least_replicas(self) -> int:
+        return self.autoscaling.min_replicas if self.autoscaling else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        return self.autoscaling.max_replicas if self.autoscaling else self.replicas
 
 
 _TRACES_PATH = "/v1/traces"
@@ -128,7 +149,7 @@ _OF_ANY_KIND = frozenset(
 class ModelConfig(Section):
     """A model to serve: an entry of the catalogue, and overrides of it."""
 
-    model: str
+    model: ModelName
     """Name of the catalogue entry, or path of a YAML file of the same format: relative to the
     config file, or to the working directory where Ray Serve reads the config."""
     variant: str | None = None
@@ -156,7 +177,7 @@ class ModelConfig(Section):
     """Scales the number of replicas, in place of a fixed one."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
-    gpu: str | float | None = None
+    gpu: Gpu = None
     """Type of the GPUs, or the usable memory of one in GiB, in place of the entry's."""
     gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
     """Share of a GPU's memory that vLLM takes, in place of the entry's."""
@@ -175,19 +196,6 @@ class ModelConfig(Section):
     address in the cluster."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """How long a stopping replica waits for its answers to end."""
-
-    @field_validator("model")
-    @classmethod
-    def _known(cls, model: str, info: ValidationInfo) -> str:
-        if model.endswith((".yaml", ".yml")):
-            model = str((info.context or Path()) / model)
-        catalogue.find(model)
-        return model
-
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _gpu_is_known(cls, gpu: Any) -> Any:
-        return check_gpu(gpu)
 
     @field_validator("host")
     @classmethod
@@ -209,7 +217,7 @@ class ModelConfig(Section):
                     "at its base_url",
                 )
         if self.autoscaling is not None and "replicas" in self.model_fields_set:
-            raise wrong("replicas", "cannot be combined with autoscaling; set one of the two")
+            raise wrong("replicas", _FIXED_OR_SCALED)
         variants = self.file.variants
         if self.variant is not None and self.variant not in variants:
             raise wrong(

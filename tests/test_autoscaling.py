@@ -17,7 +17,7 @@ from ray.serve._private.config import DeploymentConfig, ReplicaConfig
 from ray.serve._private.deployment_info import DeploymentInfo
 
 from serving import autoscaling
-from serving.scaling import ScalingConfig, board
+from serving.scaling import RouterLoad, RouterScalingConfig, ScalingConfig, board
 from serving.scaling.autoscaler import PERIOD_S
 from tests.scaling.reports import timed
 
@@ -30,9 +30,15 @@ ENGINES = DeploymentID("Engine-m", APP)
 class Controller:
     """Serve's autoscaling state, its clock, and the replicas that it starts or stops."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, config: ScalingConfig) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        config: ScalingConfig,
+        of_routers: RouterScalingConfig | None = None,
+    ) -> None:
         self.now_s = 1000.0
         self.routers = 1
+        self.of_routers = of_routers
         self.engines = self.target = config.min_replicas
         monkeypatch.setattr("ray.serve._private.autoscaling_state.time.time", lambda: self.now_s)
         self.config = config
@@ -42,10 +48,31 @@ class Controller:
     def restart(self) -> None:
         board._routers.clear()
         self._state = AutoscalingStateManager()  # type: ignore[no-untyped-call]
-        self._state.register_deployment(ROUTERS, _info(autoscaling.router_options(1)), 1)
+        self._state.register_deployment(
+            ROUTERS, _info(autoscaling.router_options(1, self.of_routers)), 1
+        )
         engines = _info(autoscaling.engine_options(MODEL, self.config, 60))
         self._state.register_deployment(ENGINES, engines, self.target)
-        self._state.update_running_replica_ids(ROUTERS, [ReplicaID("r0", ROUTERS)])
+        self._run_routers()
+
+    def _run_routers(self) -> None:
+        ids = [ReplicaID(f"r{i}", ROUTERS) for i in range(self.routers)]
+        self._state.update_running_replica_ids(ROUTERS, ids)
+
+    def report_routers(self, load: RouterLoad) -> int:
+        """Has each router report this load, and starts or stops routers as is then decided."""
+        self.now_s += PERIOD_S
+        metrics = {
+            name: [TimeStampedValue(self.now_s, value)] for name, value in load.named().items()
+        }
+        for replica in range(self.routers):
+            self._state.record_request_metrics_for_replica(
+                ReplicaMetricReport(ReplicaID(f"r{replica}", ROUTERS), metrics, self.now_s)
+            )
+        targets = {ENGINES: self.target, ROUTERS: self.routers}
+        self.routers = self._state.get_decision_num_replicas(APP, targets)[ROUTERS]
+        self._run_routers()
+        return self.routers
 
     def report(self, **values: float) -> None:
         """Reports like a router: each time everything of the last minute."""
@@ -144,6 +171,18 @@ def test_an_error_changes_nothing_and_stops_no_one_else(
         assert controller.decide() == 3
 
 
+def test_routers_follow_their_load_where_no_model_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = RouterScalingConfig(min_replicas=1, max_replicas=3, idle_s=60)
+    fixed = ScalingConfig(min_replicas=1, max_replicas=1)
+    controller = Controller(monkeypatch, fixed, scaling)
+    busy, idle = RouterLoad(event_loop=0.95), RouterLoad(event_loop=0.05)
+    assert controller.report_routers(idle) == 1
+    assert [controller.report_routers(busy) for _ in range(3)] == [2, 3, 3]
+    counts = [controller.report_routers(idle) for _ in range(40)]
+    assert counts[:20] == [3] * 20
+    assert counts[-1] == 1
+
+
 def test_serve_adds_no_delay_and_no_factor_of_its_own() -> None:
     config = autoscaling.engine_options("m", ScalingConfig(min_replicas=0, max_replicas=4), 120)[
         "autoscaling_config"
@@ -159,7 +198,7 @@ def test_serve_adds_no_delay_and_no_factor_of_its_own() -> None:
 def test_the_routers_are_as_many_as_configured() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        config = autoscaling.router_options(3)["autoscaling_config"]
+        config = autoscaling.router_options(3, None)["autoscaling_config"]
     assert (config.min_replicas, config.max_replicas) == (3, 3)
 
 

@@ -317,6 +317,38 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(path: Path, router: Any, 
     assert re.fullmatch(r"applications\[0\]\.args\." + says, refusal(path))
 
 
+def test_a_number_of_routers_or_autoscaling(path: Path) -> None:
+    write(path, {"models": [{"model": TINY}], "router": {"autoscaling": {"max_replicas": 4}}})
+    router = load(path).router
+    assert (router.least_replicas, router.most_replicas) == (2, 4)
+    assert (RouterConfig(replicas=3).least_replicas, RouterConfig(replicas=3).most_replicas) == (
+        3,
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"autoscaling": {}}, "router.autoscaling.max_replicas: Field required"),
+        (
+            {"autoscaling": {"max_replicas": 2}},
+            "router.autoscaling.min_replicas: allowed is less than max_replicas, which is 2; for a "
+            "fixed number of routers set replicas in place of autoscaling",
+        ),
+        (
+            {"autoscaling": {"max_replicas": 3}, "replicas": 2},
+            "router.replicas: cannot be combined with autoscaling; set one of the two",
+        ),
+    ],
+)
+def test_wrong_autoscaling_of_routers_is_refused(
+    path: Path, settings: dict[str, Any], says: str
+) -> None:
+    write(path, {"models": [{"model": TINY}], "router": settings})
+    assert refusal(path) == f"applications[0].args.{says}"
+
+
 def test_a_number_of_replicas_or_autoscaling(path: Path) -> None:
     write(path, {"models": [{"model": TINY, "autoscaling": {"max_replicas": 4}}]})
     model = load(path).models[0]

@@ -101,7 +101,7 @@ def cpus_needed(config: AppConfig) -> int:
         model.cpus * model.most_replicas * entry.pipeline_parallel_size
         for model, entry in _engines(config)
     )
-    return math.ceil(config.router.cpus * config.router.replicas + engines)
+    return math.ceil(config.router.cpus * config.router.most_replicas + engines)
 
 
 def _engines(config: AppConfig) -> list[tuple[ModelConfig, CatalogueEntry]]:

@@ -16,6 +16,7 @@ import typer
 from serving.cli import pidfile, preflight
 from serving.cli.local_ray import local_ray
 from serving.config import AppConfig, ConfigError, load
+from serving.start_errors import exception_of
 
 _REPORT_EVERY_S = 10
 _RUNNING: Any = "RUNNING"  # ReplicaState is a str that Ray does not export
@@ -58,9 +59,9 @@ def up(
 
 
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
-    with service(config, say) as logs:
+    with service(config, say):
         pidfile.note_ray_metrics(config.router.port, ray_metrics_address())
-        announce(config, say, logs)
+        announce(config, say)
         stop_on_signal(stop)
         stop.wait()
         say("stopping: running answers are finished first (Ctrl-C again to stop at once)")
@@ -78,6 +79,7 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
         except ray_errors() as error:
             raise did_not_start(error) from error
+        say(f"logs: {logs}")
         try:
             from serving import app
 
@@ -141,10 +143,11 @@ def reason(application: object) -> str:
     """Ray Serve's reasons for a failed start, the deployments' own messages first."""
     deployments = getattr(application, "deployments", {})
     messages = [overview.message for overview in deployments.values() if overview.message]
-    return "\n".join(messages) or str(getattr(application, "message", application))
+    messages = messages or [str(getattr(application, "message", application))]
+    return "\n".join(map(exception_of, messages))
 
 
-def announce(config: AppConfig, say: Progress, logs: Path) -> None:
+def announce(config: AppConfig, say: Progress) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.router.host, config.router.host)
     url = f"http://{host}:{config.router.port}"
     entry = config.models[0].entry
@@ -154,7 +157,6 @@ def announce(config: AppConfig, say: Progress, logs: Path) -> None:
             "messages": [{"role": "user", "content": "Hello"}],
         }
     )
-    say(f"logs: {logs}")
     say(f"ready: {url}")
     print(
         f"\nTry it:\n  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"

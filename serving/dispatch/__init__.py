@@ -3,7 +3,7 @@
 from serving.dispatch.admission_control import Limits
 from serving.dispatch.dispatcher import Dispatcher
 from serving.dispatch.expected_output import ExpectedOutput
-from serving.dispatch.messages import Message
+from serving.dispatch.messages import Cached, Message
 from serving.dispatch.quota import DEMAND_PERIOD_S
 from serving.dispatch.request import DEFAULT_PRIORITY, PRIORITIES, Request
 from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
@@ -12,6 +12,7 @@ __all__ = [
     "DEFAULT_PRIORITY",
     "DEMAND_PERIOD_S",
     "PRIORITIES",
+    "Cached",
     "Dispatcher",
     "ExpectedOutput",
     "Limits",

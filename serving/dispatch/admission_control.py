@@ -150,7 +150,7 @@ class AdmissionControl:
         ahead = self._queue.share_ahead(priority)
         if ahead <= 0 and self._has_headroom(share, now_s):
             share = 0.0
-        rate = self._service_rate.per_s
+        rate = self._service_rate.per_s_with(ahead + share)
         rate = max(rate - self._arrival_rate.above_per_s(priority, now_s), rate * _LEAST_LEFT)
         expected = self.retries.expected_share(priority)
         return (ahead + share) / rate, (ahead + share + expected) / rate

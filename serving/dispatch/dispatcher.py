@@ -1,13 +1,14 @@
 """The life of a model's requests in one router."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from serving.dispatch.admission_control import AdmissionControl, Limits
 from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
     BookingMessage,
+    Cached,
     FirstToken,
     Message,
     Placed,
@@ -236,12 +237,20 @@ class Dispatcher:
                 messages.append(FirstToken(reservation.number))
         return messages
 
+    def cached(self) -> Iterator[Cached]:
+        """Yields the messages that a router needs before the snapshot if it has just begun.
+        Replicas may come and go meanwhile."""
+        for replica_id in list(self.fleet.loads):
+            if replica_id in self.fleet.loads:
+                yield Cached(replica_id, self.fleet.cached_blocks(replica_id))
+
     def publish_demand(self, now_s: float) -> None:
         """Publishes what this router's requests hold and wait for, and computes its quota from the
         others' demands. Due every `DEMAND_PERIOD_S`."""
         waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
         own = RouterDemand(self._service_rate.booked, waiting)
         others = self._other_routers.demands(now_s)
+        self._service_rate.others_demand = sum(one.booked + one.waiting for one in others)
         quota = None
         if others:
             replicas = len(self._headroom.replicas)
@@ -259,6 +268,8 @@ class Dispatcher:
                 self._other_routers.book(router_id, message, now_s)
             elif isinstance(message, RetryMessage):
                 self._admission.retries.receive(message, now_s)
+            elif isinstance(message, Cached):
+                self.fleet.restore(message.replica_id, message.blocks)
             else:
                 self._other_routers.note_demand(router_id, message, now_s)
         self._settled_at_s = -math.inf
@@ -324,6 +335,7 @@ class Dispatcher:
     def _set_capacity(self, now_s: float) -> None:
         capacity = self.quota or len(self._headroom.replicas) or 1
         self._service_rate.set_capacity(capacity, now_s)
+        self._service_rate.replicas = len(self._headroom.replicas)
         self._settled_at_s = -math.inf
 
     def _choice(self, work: Work, replicas: Sequence[ReplicaLoad], now_s: float) -> ReplicaLoad:

@@ -60,6 +60,14 @@ class RetryRedeemed(msgspec.Struct, frozen=True, array_like=True, tag="retry_red
     key: int
 
 
+class Cached(msgspec.Struct, frozen=True, array_like=True, tag="cached"):
+    """The prompts' blocks that a replica has cached, for a router that has just begun."""
+
+    replica_id: str
+    blocks: dict[int, int]
+    """The tokens of each block, least recently used first."""
+
+
 BookingMessage = Placed | FirstToken | Released
 RetryMessage = RetryIssued | RetryRedeemed
-Message = BookingMessage | RetryMessage | RouterDemand
+Message = BookingMessage | RetryMessage | RouterDemand | Cached

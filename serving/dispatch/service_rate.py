@@ -27,6 +27,9 @@ class ServiceRate:
         """The booked parts of a replica."""
         self.capacity = 1.0
         """The replicas that this router may fill: all of them, or its quota."""
+        self.replicas = 1.0
+        self.others_demand = 0.0
+        """Parts of a replica that other routers hold and wait for."""
         self.is_full = False
         """Whether a request waits; must be set when it changes, before the clock advances."""
         self._now_s = now_s
@@ -61,6 +64,14 @@ class ServiceRate:
     def per_s(self) -> float:
         """The rate in parts of a replica per second."""
         return self.capacity * self._full_booked_s / self._full_s / self.residence_time_s
+
+    def per_s_with(self, waiting: float) -> float:
+        """The rate once the quotas have followed this router's demand, of which `waiting` parts are
+        in its queue. The quota of a router that was idle while others fill the fleet, such as a new
+        one, is next to nothing until then."""
+        demand = self.booked + waiting
+        fair = self.replicas * demand / (demand + self.others_demand) if self.others_demand else 0.0
+        return max(self.capacity, fair) / self.capacity * self.per_s
 
     def _advance(self, now_s: float) -> None:
         elapsed_s = now_s - self._now_s

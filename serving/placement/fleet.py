@@ -65,6 +65,16 @@ class Fleet:
         """Returns the most tokens of this prompt that any replica has cached."""
         return max(self._index.cached_tokens(prefix), default=0)
 
+    def cached_blocks(self, replica_id: str) -> dict[int, int]:
+        """Returns the blocks that this replica has cached and their tokens, least recently used
+        first."""
+        return self._index.blocks(self._slots[replica_id])
+
+    def restore(self, replica_id: str, blocks: dict[int, int]) -> None:
+        """Adds to what this replica has cached what another router knows of it."""
+        if (slot := self._slots.get(replica_id)) is not None:
+            self._index.restore(slot, blocks)
+
     def book(
         self, work: Work, load: ReplicaLoad, cached_tokens: int, now_s: float, learn: bool = True
     ) -> Booking:

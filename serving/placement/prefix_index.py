@@ -104,6 +104,21 @@ class PrefixIndex:
             cache.tokens -= size
             self._drop(block, bit)
 
+    def blocks(self, slot: int) -> dict[int, int]:
+        """Returns a replica's blocks and their tokens, least recently used first."""
+        return dict(self._at(slot).blocks)
+
+    def restore(self, slot: int, blocks: dict[int, int]) -> None:
+        """Adds blocks as `blocks` of another index returned them, as far as there is room: as less
+        recently used than those that the replica has here."""
+        cache = self._at(slot)
+        for block in reversed(blocks):
+            if block not in cache.blocks:
+                if cache.tokens + blocks[block] > cache.capacity_tokens:
+                    return
+                self._hold(cache, 1 << slot, block, blocks[block])
+                cache.blocks.move_to_end(block, last=False)
+
     def _at(self, slot: int) -> _Cache:
         cache = self._caches[slot]
         if cache is None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.http.server import HttpServer, listening_socket
 from serving.router.http.tenants import Tenants
+from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.proxy.relay import Relay
 from serving.router.replicas import feed
@@ -29,6 +32,10 @@ from serving.router.telemetry.request_log import RequestLog
 from serving.router.telemetry.scrape_targets import scrape_targets
 
 _CLOSE_S = 10
+_LEARN_TIMEOUT_S = 5
+"""The longest time for which a new router takes no request while it learns one thing."""
+
+log = logging.getLogger(__name__)
 
 
 def options(config: RouterConfig) -> dict[str, Any]:
@@ -61,17 +68,15 @@ class Router:
         token = engine_token()
         check = HealthCheck(token, config.replica_backoff_s)
         directory = self._directory = Directory(models, config, check)
-        loop = asyncio.get_running_loop()
 
-        def updater(model_id: str) -> feed.Listener:
+        def updater(model_id: str) -> Callable[[feed.Replicas], None]:
             def update(replicas: feed.Replicas) -> None:
                 infos = [ReplicaInfo.from_metadata(*replica) for replica in replicas.items()]
-                loop.call_soon_threadsafe(directory.update, model_id, infos)
+                directory.update(model_id, infos)
 
             return update
 
-        for model_id, handle in engines.items():
-            feed.subscribe(handle, updater(model_id))
+        known = [subscribe(handle, updater(model_id)) for model_id, handle in engines.items()]
         watches = [
             BackendHealth(model.backend, partial(directory.update, model.model_id))
             for model in models
@@ -86,25 +91,31 @@ class Router:
         routers: list[PeerInfo] = []
 
         def update_peers(replicas: feed.Replicas) -> None:
-            infos = [PeerInfo.from_metadata(*replica) for replica in replicas.items()]
-            loop.call_soon_threadsafe(self._peers.update, infos)
-            routers[:] = infos
+            routers[:] = [PeerInfo.from_metadata(*replica) for replica in replicas.items()]
+            self._peers.update(routers)
 
         own_handle = serve.get_deployment_handle(context.deployment, context.app_name)
-        feed.subscribe(own_handle, update_peers)
+        # What others say of a replica that this router does not know is lost.
+        await soon("the engines", *(engine.wait() for engine in known))
+        others_known = subscribe(own_handle, update_peers)
+        await soon("the other routers", others_known.wait())
+        await soon("what the other routers know", self._peers.learned())
         self._request_log = RequestLog.of_this_replica()
         self._tracing = None
         if traces_url is not None:
             from serving.router.telemetry.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        metrics = Metrics(directory, tenants.names)
+        self._metrics = metrics = Metrics(directory, tenants.names)
         relay = Relay(
             directory, token, config, tenants, metrics, self._request_log.write, self._tracing
         )
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
-        observer = Observer(directory, config, tenants, router_id, lambda: len(routers))
+        names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
+        observer = Observer(
+            directory, config, tenants, router_id, lambda: len(routers), deployments=names
+        )
         app = RouterApp(
             directory,
             relay,
@@ -113,13 +124,15 @@ class Router:
             targets,
             observer,
             lambda: self._draining,
-            with_ui=config.ui,
+            config,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
         self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
+        watch = LoadWatch(metrics, self._server, lambda: self._peers.others)
+        self._watching.append(asyncio.create_task(watch.run()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -131,7 +144,7 @@ class Router:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Ray Serve calls this every few seconds and passes the result to its controller."""
-        return reports(self._directory)
+        return reports(self._directory) | self._metrics.load.named()
 
     async def check_health(self) -> None:
         if self._serving.done():
@@ -148,6 +161,30 @@ class Router:
         if self._tracing is not None:
             await self._tracing.close()
         self._request_log.close()
+
+
+async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
+    """Waits for all of it, but not for long: a router that knows little is better than none."""
+    try:
+        async with asyncio.timeout(_LEARN_TIMEOUT_S):
+            await asyncio.gather(*coming)
+    except TimeoutError:
+        log.warning("takes requests without knowing %s", what)
+
+
+def subscribe(
+    handle: DeploymentHandle[Any], listener: Callable[[feed.Replicas], None]
+) -> asyncio.Event:
+    """Has `listener` called in this event loop with the deployment's replicas, on each change. The
+    event is set once it was called."""
+    loop, called = asyncio.get_running_loop(), asyncio.Event()
+
+    def update(replicas: feed.Replicas) -> None:
+        listener(replicas)
+        called.set()
+
+    feed.subscribe(handle, partial(loop.call_soon_threadsafe, update))
+    return called
 
 
 def reports(directory: Directory) -> dict[str, float]:

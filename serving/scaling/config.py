@@ -1,4 +1,4 @@
-"""The configuration of a model's scaling."""
+"""The configuration of scaling: of a model's replicas, and of the routers."""
 
 from pydantic import Field, model_validator
 
@@ -22,5 +22,24 @@ class ScalingConfig(Section):
         if self.min_replicas > self.max_replicas:
             raise wrong(
                 "min_replicas", f"allowed is at most max_replicas, which is {self.max_replicas}"
+            )
+        return self
+
+
+class RouterScalingConfig(Section):
+    """Scales the number of routers with what passes through them."""
+
+    min_replicas: int = Field(ge=1, default=2)
+    max_replicas: int
+    idle_s: float = Field(ge=0, default=300)
+    """Time for which fewer routers must have been enough before a router goes."""
+
+    @model_validator(mode="after")
+    def _min_is_below_max(self) -> "RouterScalingConfig":
+        if self.min_replicas >= self.max_replicas:
+            raise wrong(
+                "min_replicas",
+                f"allowed is less than max_replicas, which is {self.max_replicas}; for a fixed "
+                "number of routers set replicas in place of autoscaling",
             )
         return self

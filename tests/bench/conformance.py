@@ -4,7 +4,6 @@
 vLLM, started with the model cards' flags, does not pass.
 """
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -95,9 +94,6 @@ def gains(ours: dict[str, Rows], theirs: dict[str, Rows]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result")
-    args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-conf-")))
         ours = service(folder)
@@ -105,8 +101,6 @@ def main() -> None:
     for name, fact in machine().items():
         print(f"{name}: {fact}")
     print("", *table(ours, theirs), "", *gains(ours, theirs), sep="\n")
-    if args.json is not None:
-        args.json.write_text(json.dumps({"service": ours, "vLLM": theirs}, indent=1))
 
 
 if __name__ == "__main__":

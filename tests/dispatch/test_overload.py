@@ -1,6 +1,7 @@
 """A fleet at three times its capacity for two minutes, in simulated time."""
 
 import random
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -178,3 +179,22 @@ def test_routers_are_served_in_proportion_to_who_comes_to_them() -> None:
     done = [job for job in simulation.done if (job.done_at_s or 0) > WARM_S]
     quarter = sum(job.router for job in done) / len(done)
     assert 0.2 <= quarter <= 0.3
+
+
+def test_a_router_that_was_idle_while_another_filled_the_fleet_promises_what_that_one_does() -> (
+    None
+):
+    """As a new router, to which clients come when the others are full."""
+    arrivals = jobs(1.5 * PEAK_PER_S)
+    simulation = Simulation(REPLICAS, routers=2)
+    for at, job in enumerate(arrivals):
+        job.router = at % 2 if job.arrived_at_s > 60 else 0
+        simulation.arrive(job)
+    simulation.share(until_s=OVERLOAD_S)
+    simulation.run(OVERLOAD_S)
+    told_s: tuple[list[int], list[int]] = ([], [])
+    for job in arrivals:
+        if 60 < job.arrived_at_s < 66 and job.rejections:
+            told_s[job.router].append(job.rejections[0][1].retry_after_s or 0)
+    full, idle = map(statistics.median, told_s)
+    assert full / 2 <= idle <= 2 * full

@@ -1,4 +1,5 @@
-"""The application as serving.app builds it, with a stand-in for vLLM in its engines."""
+"""The application as serving.app builds it, with a stand-in for vLLM in its engines, and routers
+that carry no more than a test can send."""
 
 import sys
 from typing import Any, cast
@@ -12,6 +13,8 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import AppConfig
 from serving.engine.deployment import Engine
+from serving.router.deployment import Router
+from serving.scaling import router_load
 
 
 class StandInEngine(Engine):
@@ -29,9 +32,23 @@ class StandInEngine(Engine):
         return vllm_flags(entry)
 
 
+class SmallRouter(Router):
+    """The real router, as if it carried few connections."""
+
+    max_connections = 115
+
+    async def __init__(self, *args: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        router_load.MAX_CONNECTIONS = self.max_connections
+        await super().__init__(*args)
+
+
+SmallRouterDeployment = cast(serve.Deployment, serve.deployment(SmallRouter))
 Deployment = cast(serve.Deployment, serve.deployment(StandInEngine))
 
 
 def build(config: AppConfig) -> Application:
-    with patch("serving.app.engine.Deployment", Deployment):
+    with (
+        patch("serving.app.engine.Deployment", Deployment),
+        patch("serving.app.router.Deployment", SmallRouterDeployment),
+    ):
         return app.build(config)

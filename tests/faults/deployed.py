@@ -20,6 +20,7 @@ from tests.support.waiting import wait_for
 MODEL = "mistral-serve/tiny-mistral-small-3.2"
 APP = "mistral"
 ENGINE = "Engine-tiny-mistral-small-3-2"
+MOST_ROUTERS = 3
 _CPUS = 0.01
 _START_TIMEOUT_S = 300
 
@@ -44,16 +45,25 @@ class DeployedApp:
         """The beginning of the title of an engine's own process."""
         return "VLLM::EngineCore" if self.real else stand_in_vllm.CORE
 
-    def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
+    def deploy(
+        self, routers: int = 1, engines: int = 3, update: str = "", scales: bool = False
+    ) -> None:
         """Applies the config with these numbers of replicas and returns at once. `update` names a
-        deployment to change, so that Serve must replace its replicas.
+        deployment to change, so that Serve must replace its replicas. With `scales` the number of
+        routers is not fixed.
         """
         from ray.serve.context import _get_global_client
         from ray.serve.schema import ServeDeploySchema
 
+        from serving.autoscaling import router_options
+
         if update:
             self._revisions[update] += 1
-        counts = {"Router": routers, ENGINE: engines}
+        fixed = router_options(routers, None)["autoscaling_config"].model_dump()
+        counts: dict[str, dict[str, Any]] = {
+            "Router": {} if scales else {"autoscaling_config": fixed},
+            ENGINE: {"num_replicas": engines},
+        }
         client: Any = _get_global_client()
         client.deploy_apps(
             ServeDeploySchema.model_validate(
@@ -69,8 +79,8 @@ class DeployedApp:
                             "deployments": [
                                 {
                                     "name": name,
-                                    "num_replicas": count,
                                     "ray_actor_options": self._actor_options(name),
+                                    **count,
                                 }
                                 for name, count in counts.items()
                             ],
@@ -86,6 +96,7 @@ class DeployedApp:
                 "host": "127.0.0.1",
                 "port": self.port,
                 "cpus": _CPUS,
+                "autoscaling": {"min_replicas": 1, "max_replicas": MOST_ROUTERS, "idle_s": 2},
                 "startup_s": 30,
                 "drain_timeout_s": 240,
                 "admission": {"max_waiting": self._max_waiting, "max_wait_s": 60},
@@ -156,6 +167,14 @@ class DeployedApp:
 
     def routers(self) -> list[psutil.Process]:
         return self.processes(f"ray::ServeReplica:{APP}:Router")
+
+    def connections(self, router: psutil.Process) -> int:
+        """The number of clients' connections that a router has."""
+        try:
+            found = router.net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return 0
+        return sum(bool(one.raddr) and one.laddr.port == self.port for one in found)
 
     def replica_process(self, replica: str) -> psutil.Process:
         """The process that listens on the address of an engine."""

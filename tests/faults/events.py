@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.faults.deployed import APP, ENGINE, DeployedApp
+from tests.faults.deployed import APP, ENGINE, MODEL, MOST_ROUTERS, DeployedApp
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
 from tests.faults.two_nodes import TwoNodes
@@ -16,6 +16,8 @@ from tests.faults.two_nodes import kill as kill_all
 from tests.support.waiting import wait_for
 
 _FLOOD = 300
+_STREAMS_FOR_ALL_ROUTERS = 150
+"""Too many connections for two of the test's routers, and not for the engines."""
 _SLOW_STEP_S = 1.0
 _DRAIN_S = 300
 _REPLICA = f"ray::ServeReplica:{APP}:"
@@ -83,6 +85,8 @@ class Event:
     """Whether some answers take far longer than Serve's own shutdown timeout, 20 s."""
     on_vllm: bool = False
     in_short: bool = False
+    scales: bool = False
+    """Whether the number of routers follows their load."""
 
 
 async def nothing(scene: Scene) -> None:
@@ -206,6 +210,23 @@ async def flood(scene: Scene) -> None:
     await asyncio.gather(*(scene.load.ask(short) for _ in range(_FLOOD)))
 
 
+async def scale_routers(scene: Scene) -> None:
+    """Floods one router with streams until there are as many as there may be, each with clients
+    of its own, and stops until there is one again."""
+    app = scene.app
+    question = next(answer.question for answer in scene.load.in_flight if answer.question.stream)
+    flood = Load(app.port, MODEL, scene.load.answers)
+    scene.strike()
+    flood.start([question] * (_STREAMS_FOR_ALL_ROUTERS - len(scene.in_flight)))
+    await until(
+        lambda: len(now := app.routers()) == MOST_ROUTERS and all(map(app.connections, now)),
+        120,
+        f"{MOST_ROUTERS} routers have clients",
+    )
+    await flood.stop(120)
+    await gone(scene, _REPLICA + "Router", 1)
+
+
 async def kill_head(scene: Scene) -> None:
     """Kills the head, which returns after a while; then a dead replica is replaced as before."""
     app = scene.app
@@ -243,6 +264,7 @@ EVENTS = [
     Event("a flood past the bound", flood, in_short=True),
     Event("kill -9 of a router", kill_router, routers=2, in_short=True),
     Event("update of the router", update_router, drains=True, in_short=True),
+    Event("routers scale 1 to 3 to 1", scale_routers, scales=True, in_short=True),
     Event("update of the engines", update_engines, drains=True, on_vllm=True),
     Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
 ]

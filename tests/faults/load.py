@@ -160,7 +160,8 @@ class Connection(asyncio.Protocol):
         if self._answer.headers.get("content-type", "").startswith("text/event-stream"):
             *events, self._data = self._data.split(b"\n\n")
             for event in events:
-                self._answer.event(event.decode().removeprefix("data: "))
+                if not event.startswith(b":"):  # a comment while the stream waits
+                    self._answer.event(event.decode().removeprefix("data: "))
 
     def on_message_complete(self) -> None:
         self._answer.whole = True
@@ -179,8 +180,9 @@ class Load:
     until `stop`, and then until it has the answer to the last.
     """
 
-    def __init__(self, port: int, model: str) -> None:
-        self.answers: list[Answer] = []
+    def __init__(self, port: int, model: str, answers: list[Answer] | None = None) -> None:
+        """`answers` is where the answers are added."""
+        self.answers = [] if answers is None else answers
         self._port = port
         self._model = model
         self._stopping = False

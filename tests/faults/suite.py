@@ -78,7 +78,7 @@ class Suite:
 
     async def run(self, event: Event) -> Row:
         app, size = self._app, self._size
-        await asyncio.to_thread(app.deploy, event.routers, event.engines)
+        await asyncio.to_thread(app.deploy, event.routers, event.engines, scales=event.scales)
         await asyncio.to_thread(app.wait_until_running)
         await asyncio.to_thread(app.wait_for_replicas, event.engines)
         asked = questions(size, app.real, event.drains)

@@ -84,7 +84,9 @@ class TwoNodes(DeployedApp):
         subprocess.run(command, check=True)
         return drained
 
-    def deploy(self, routers: int = 1, engines: int = 3, update: str = "") -> None:
+    def deploy(
+        self, routers: int = 1, engines: int = 3, update: str = "", scales: bool = False
+    ) -> None:
         counts = map(str, (self.port, self._max_waiting, routers, engines))
         command = [sys.executable, "-c", _DRIVER, self._address, *counts]
         subprocess.run(command, check=True)

@@ -153,3 +153,26 @@ def test_it_does_not_grow_with_the_prompts_it_has_seen() -> None:
     for i in range(2000):
         held.touch(i % 2, prefix(*range(10 * i, 10 * i + 4)), answer_tokens=30)
     assert len(held) <= 2 * (5000 // 100 + 5000 // 430 + 1)
+
+
+def test_what_one_index_holds_another_restores() -> None:
+    held = index(1000)
+    held.touch(0, prefix(1, 2, 3), answer_tokens=50)
+    other = index(1000, 1000)
+    other.restore(1, held.blocks(0))
+    assert other.cached_tokens(prefix(1, 2, 3, 4)) == [0, 300]
+    assert other.blocks(1) == held.blocks(0)
+
+
+def test_what_is_restored_goes_before_what_was_used_since() -> None:
+    held = index(1000)
+    held.touch(0, prefix(1, 2))
+    held.touch(0, prefix(3))
+    other = index(400)
+    other.touch(0, prefix(7, 8))
+    other.restore(0, held.blocks(0))
+    assert [other.cached_tokens(prefix(*blocks)) for blocks in ((7, 8), (3,))] == [[200], [100]]
+    other.touch(0, prefix(9))
+    assert other.cached_tokens(prefix(1)) == [0]
+    other.touch(0, prefix(10))
+    assert [other.cached_tokens(prefix(*blocks)) for blocks in ((7, 8), (3,))] == [[200], [0]]

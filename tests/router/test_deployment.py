@@ -1,5 +1,6 @@
 """The router's options and reports for Ray Serve."""
 
+import asyncio
 import gc
 import itertools
 import re
@@ -14,6 +15,7 @@ from ray import serve
 
 from serving.config import RouterConfig
 from serving.router import deployment
+from serving.router.peers.peers import Peers
 from serving.router.replicas import feed
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
@@ -21,6 +23,7 @@ from serving.router.replicas.model import Model
 from serving.router.telemetry.request_log import RequestLog
 from serving.scaling.report import NAMES
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 
 def test_serve_waits_longer_than_the_drain() -> None:
@@ -48,6 +51,7 @@ def no_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, feed.
 
     def subscribe(handle: Any, listener: feed.Listener) -> None:
         listeners[handle] = listener
+        listener({})
 
     def context() -> Any:
         replica_id = SimpleNamespace(unique_id=f"router-{len(listeners)}")
@@ -64,15 +68,20 @@ def no_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, feed.
     return listeners
 
 
+def new_router() -> Any:
+    """A router of which Serve calls the methods: Python would call `__del__` again, unawaited."""
+    router_class: Any = deployment.Deployment.func_or_class
+    no_del: Any = type("Router", (router_class,), {"__del__": lambda _: None})
+    return no_del.__new__(no_del)
+
+
 async def test_routers_that_share_a_port_are_scraped_each_at_its_own(
     no_serve: dict[str, feed.Listener],
 ) -> None:
     port = free_port()
     config = RouterConfig(host="127.0.0.1", port=port, drain_timeout_s=1)
     router_class: Any = deployment.Deployment.func_or_class
-    # Serve awaits both methods; Python would call the latter again, unawaited.
-    no_del: Any = type("Router", (router_class,), {"__del__": lambda _: None})
-    routers: list[Any] = [no_del.__new__(no_del) for _ in range(2)]
+    routers = [new_router() for _ in range(2)]
     for router in routers:
         await router_class.__init__(router, config, [Model("org/m")], {}, None)
     up = {f"router-{i}": router.record_replica_metadata() for i, router in enumerate(routers)}
@@ -93,3 +102,34 @@ async def test_routers_that_share_a_port_are_scraped_each_at_its_own(
     assert sum(int(count) for text in scraped for count in invalid.findall(text)) == 3
     for router in routers:
         await router_class.__del__(router)
+
+
+async def test_a_new_router_takes_requests_once_it_has_learned_what_the_others_know(
+    no_serve: dict[str, feed.Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, told = free_port(), asyncio.Event()
+
+    async def learned(_: Peers) -> None:
+        await told.wait()
+
+    monkeypatch.setattr(Peers, "learned", learned)
+    router = new_router()
+    config = RouterConfig(host="127.0.0.1", port=port, drain_timeout_s=1)
+    starting = asyncio.create_task(router.__init__(config, [Model("org/m")], {}, None))
+    await eventually(lambda: no_serve)
+    assert await accepts(port) is False
+    assert not starting.done()
+    told.set()
+    await starting
+    await eventually(lambda: router._server.started)
+    assert await accepts(port)
+    await deployment.Deployment.func_or_class.__del__(router)
+
+
+async def accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True

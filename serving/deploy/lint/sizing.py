@@ -41,13 +41,17 @@ def _cpus(group: Object) -> float:
 
 
 def _routers(service: Object, config: AppConfig, wrong: Report) -> Iterator[Finding]:
-    replicas, per_pod = config.router.replicas, config.router.cpus
+    least, most, per_pod = (
+        config.router.least_replicas,
+        config.router.most_replicas,
+        config.router.cpus,
+    )
     router_groups = [(group, _cpus(group) // per_pod) for group in groups(service, "router")]
     room = sum(group.get("minReplicas", 0) * routers for group, routers in router_groups)
-    if room < replicas:
-        yield wrong("router-pods", f"the router's groups hold {room:g} of {replicas} routers")
-    if sum(max_replicas(group) * routers for group, routers in router_groups) < 2 * replicas:
-        what = f"an update, which starts the new routers first: {2 * replicas} must fit"
+    if room < least:
+        yield wrong("router-pods", f"the router's groups hold {room:g} of {least} routers")
+    if sum(max_replicas(group) * routers for group, routers in router_groups) < 2 * most:
+        what = f"an update, which starts the new routers first: {2 * most} must fit"
         yield wrong("router-update", f"the router's groups have no room for {what}")
     for group, _ in router_groups:
         if ports_of(ray_container(group)).get("serve") != config.router.port:
@@ -111,7 +115,7 @@ def _budgets(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
     """Kubernetes takes minAvailable as a number alone for pods whose owner cannot be scaled."""
     engines = [m for m in config.models if m.entry.kind == "vllm"]
     replicas = {
-        "router": config.router.replicas,
+        "router": config.router.least_replicas,
         "engine": sum(m.replicas * m.entry.pipeline_parallel_size for m in engines),
     }
     for budget in manifests.of_kind("PodDisruptionBudget"):

@@ -8,6 +8,8 @@ from serving.dispatch import Rejection
 REQUEST_FAILED = "request_failed"
 """Code of the error that blames the request for what it did to a healthy engine."""
 
+_ANTHROPIC_TYPES = {404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}
+
 
 class ApiError(Exception):
     """An error response: an HTTP status and OpenAI's error object.
@@ -46,6 +48,8 @@ class ApiError(Exception):
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if self.status == 415:
+            headers.append((b"accept-encoding", b"gzip, deflate, zstd"))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
         if self.refused is not None:
@@ -61,9 +65,16 @@ class ApiError(Exception):
         }
         return json.dumps({"error": error}).encode()
 
-    def event(self) -> bytes:
-        """Returns the error as a server-sent event, for a stream that has already begun."""
-        return b"data: " + self.body() + b"\n\n"
+    def event(self, path: str) -> bytes:
+        """Returns the error as a server-sent event, for a stream of `path` that has already begun:
+        in Anthropic's shape for its Messages, whose clients ignore others, else in OpenAI's."""
+        if path != "/v1/messages":
+            return b"data: " + self.body() + b"\n\n"
+        default = "invalid_request_error" if self.status < 500 else "api_error"
+        error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
+        return (
+            b"event: error\ndata: %b\n\n" % json.dumps({"type": "error", "error": error}).encode()
+        )
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:
@@ -154,6 +165,18 @@ def stream_broken(why: str) -> ApiError:
     )
 
 
+def not_streamed(status: int, body: bytes) -> ApiError:
+    """Returns the error for an engine's answer to a request for a stream that is not one: usually
+    its own error, in OpenAI's or in Anthropic's shape."""
+    try:
+        error = json.loads(body)["error"]
+        message, kind = str(error["message"]), str(error["type"])
+    except (ValueError, KeyError, TypeError):
+        message, kind = f"The engine answered with {status} and no stream.", "server_error"
+        return ApiError(502, message, type=kind, code="no_stream")
+    return ApiError(status, message, type=kind, code=error.get("code"), param=error.get("param"))
+
+
 def request_failed() -> ApiError:
     """Returns the error for a request that the engine failed on while otherwise healthy."""
     return ApiError(
@@ -170,6 +193,23 @@ def body_too_large(limit_bytes: int) -> ApiError:
         413,
         f"The request body exceeds this service's limit of {limit_bytes} bytes.",
         code="request_too_large",
+    )
+
+
+def unsupported_content_encoding(coding: str) -> ApiError:
+    return ApiError(
+        415,
+        f"The content-encoding '{coding[:40]}' is not supported. Send the body as it is, or with "
+        "one of gzip, deflate and zstd.",
+        code="unsupported_content_encoding",
+    )
+
+
+def damaged_body(coding: str) -> ApiError:
+    return ApiError(
+        400,
+        f"The request body cannot be decompressed: it is not valid {coding[:40]}.",
+        code="invalid_content_encoding",
     )
 
 

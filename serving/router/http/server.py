@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 _CLOSE = (b"connection", b"close")
 _LINGER_S = 2
@@ -61,6 +62,20 @@ class HttpServer(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         await self.serve(sockets=list(self._socks))
+
+    @property
+    def connections(self) -> int:
+        return len(self.server_state.connections)
+
+    def move_connections(self) -> None:
+        """Closes each connection that is open now with its next answer, which says so, so that its
+        client opens another one: at any of the routers."""
+        leaving = ServerState()
+        leaving.connections = self.server_state.connections
+        leaving.tasks = self.server_state.tasks
+        leaving.default_headers = [*self.server_state.default_headers, _CLOSE]
+        for connection in self.server_state.connections:
+            connection.server_state = leaving
 
     async def stop(self, timeout_s: float, linger_s: float = _LINGER_S) -> None:
         """Stops listening, serves requests on the connections already open, and returns when all

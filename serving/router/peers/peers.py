@@ -1,8 +1,8 @@
 """Exchanges bookings and queue state with the other routers.
 
 Each router listens on its own port and publishes to every router that connects: first all
-unfinished requests, then events in order. Every pair of routers is connected directly, without a
-broker.
+unfinished requests, then events in order. A new router also gets, from one of the others, what the
+replicas have cached. Every pair of routers is connected directly, without a broker.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from serving.dispatch import DEMAND_PERIOD_S, Message
+from serving.dispatch import DEMAND_PERIOD_S, Cached, Message
 from serving.router.peers.protocol import (
     Batch,
     Hello,
@@ -67,6 +67,10 @@ class Peers:
         """Messages to send, by model."""
         self._sending: asyncio.TimerHandle | None = None
         self._receiving: dict[PeerInfo, asyncio.Task[None]] = {}
+        self._snapshots: dict[PeerInfo, asyncio.Event] = {}
+        """Whether the unfinished requests of each router are known."""
+        self._is_new = True
+        """Whether no router was asked yet for what the replicas have cached."""
         self._server: asyncio.Server
         self._publishing: asyncio.Task[None]
 
@@ -74,6 +78,11 @@ class Peers:
     def subscribers(self) -> int:
         """The number of routers that receive from this one."""
         return len(self._subscribers)
+
+    @property
+    def others(self) -> int:
+        """The number of other routers that are up."""
+        return len(self._receiving)
 
     async def listen(self, host: str) -> int:
         """Starts publishing to routers that connect. Returns the port."""
@@ -87,8 +96,15 @@ class Peers:
         others = {info for info in infos if info.router_id != self._router_id}
         for info in self._receiving.keys() - others:
             self._receiving.pop(info).cancel()
+            self._snapshots.pop(info).set()
         for info in others - self._receiving.keys():
+            self._snapshots[info] = asyncio.Event()
             self._receiving[info] = asyncio.create_task(self._receive(info))
+
+    async def learned(self) -> None:
+        """Returns once this router knows what the others do. New replicas must be known before the
+        others are: what is said of unknown ones is ignored."""
+        await asyncio.gather(*(snapshot.wait() for snapshot in self._snapshots.values()))
 
     async def close(self) -> None:
         self._server.close()
@@ -107,6 +123,8 @@ class Peers:
                 hello = await read_hello(reader)
             if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
                 raise ProtocolError("wrong token")
+            if hello.is_new:
+                await self._send_cached(writer)
             self._send()
             for model_id, served in self._directory.models.items():
                 writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
@@ -119,6 +137,12 @@ class Peers:
             self._subscribers.discard(writer)
             self._switch()
             writer.transport.abort()
+
+    async def _send_cached(self, writer: asyncio.StreamWriter) -> None:
+        for model_id, served in self._directory.models.items():
+            for message in served.dispatcher.cached():
+                writer.write(frame(Batch(model_id, [message])))
+                await writer.drain()
 
     def _switch(self) -> None:
         """Publishes only while there is a subscriber."""
@@ -165,13 +189,20 @@ class Peers:
     async def _receive_once(self, info: PeerInfo) -> None:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(info.host, info.port)
+        is_new, self._is_new = self._is_new, False
+        snapshot, missing = self._snapshots[info], {*self._directory.models}
         try:
-            writer.write(frame(Hello(self._token)))
+            writer.write(frame(Hello(self._token, is_new)))
             while True:
                 batch = await read_batch(reader)
                 with contextlib.suppress(KeyError):  # the model is being rolled out
                     self._directory.models[batch.model_id].receive(info.router_id, batch.messages)
+                if missing and not any(isinstance(one, Cached) for one in batch.messages):
+                    missing.discard(batch.model_id)
+                    if not missing:
+                        snapshot.set()
         finally:
+            self._is_new |= is_new and bool(missing)
             writer.transport.abort()
             for served in self._directory.models.values():
                 served.forget(info.router_id)

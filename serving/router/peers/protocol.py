@@ -19,6 +19,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
     token: str
     """The cluster's shared secret."""
+    is_new: bool = False
+    """Whether the router is new and asks for what the replicas have cached too."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):

@@ -21,6 +21,7 @@ from serving.router.proxy.request import (
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
 from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
+from serving.router.proxy.waiting import Waiting
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -32,8 +33,8 @@ from serving.router.telemetry.request_record import RequestRecord
 # client and the router.
 _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
-    b"x-request-id".split()
+    b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
+    b"api-key cookie x-request-id".split()
 )
 
 
@@ -57,12 +58,17 @@ class Exchange:
     began_s: float
     """The arrival time of the request, by time.monotonic()."""
     begun: bool = False
-    """Whether the client has been sent the head of the response."""
+    """Whether a replica has begun the answer. The client may have the head of the response, and
+    comments, before that."""
     failures: int = 0
     """How many attempts failed in a way that the request itself may have caused."""
     suspects: list[tuple[Replica, int]] = field(default_factory=list)
     """Replicas that failed this request without being known unhealthy, each with the number of
     requests it had answered by then."""
+    waiting: Waiting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = Waiting(self)
 
 
 class ExchangeReader:

@@ -23,6 +23,7 @@ from serving.router.http.asgi import (
     send_response,
 )
 from serving.router.http.errors import ApiError
+from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
 from serving.router.proxy.event_stream import EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
@@ -30,6 +31,7 @@ from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
 from serving.router.proxy.usage import reported_output_tokens
+from serving.router.proxy.waiting import NOT_BUFFERED
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.upstream import (
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 
 _RESPONSE_HEADERS_DROPPED = frozenset(
     b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
-    b"x-expected-cached-tokens x-retries".split()
+    b"x-expected-cached-tokens x-retries x-accel-buffering".split()
 )
 
 _MAX_RETRIES = 3
@@ -89,6 +91,7 @@ class Relay:
         record = RequestRecord(datetime.now(UTC), request_id, scope["path"])
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
+        exchange: Exchange | None = None
         try:
             tenant = self._tenants.of(scope["headers"])
             record.tenant = tenant.name
@@ -96,12 +99,12 @@ class Relay:
             exchange = self._reader.read(scope, body, tenant, receive, send, record, began_s)
             await self._relay(exchange)
         except ApiError as error:
-            await self._refuse(send, error, record)
+            await self._refuse(send, error, record, exchange is not None)
         except ClientGoneError:
             record.outcome = "client_gone"
         except Exception:
             log.exception("request %s failed in the router", request_id)
-            await self._refuse(send, errors.internal_error(), record)
+            await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
             self.requests_in_flight -= 1
             record.duration_ms = ms_since(began_s)
@@ -110,8 +113,16 @@ class Relay:
             if self._tracing is not None and span is not None:
                 self._tracing.end(span, record)
 
-    async def _refuse(self, send: Send, error: ApiError, record: RequestRecord) -> None:
+    async def _refuse(
+        self, send: Send, error: ApiError, record: RequestRecord, in_exchange: bool
+    ) -> None:
+        """Sends the error: in a stream that has begun, if only with comments, as an event. Such a
+        stream has no proper end, so that no one takes it for an empty answer."""
         record.failed(error)
+        if in_exchange and response_of(send).response_started:
+            event = error.event(record.path)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            return
         id_header = (b"x-request-id", record.request_id.encode())
         await send_error(send, error, [id_header, *record.headers()])
 
@@ -131,6 +142,7 @@ class Relay:
         finally:
             finished = True
             watch.cancel()
+            exchange.waiting.end()
 
     async def _answer(self, exchange: Exchange) -> None:
         """Tries one replica after another until the client has the whole answer. An answer that
@@ -158,6 +170,7 @@ class Relay:
         last one that failed if none is left to try, though some may be up again soon. Raises
         ApiError."""
         served, record = exchange.served, exchange.record
+        exchange.waiting.begin()
         queues_s = time.monotonic()
         try:
             reservation, replica = await served.admit(exchange.demand)
@@ -186,6 +199,7 @@ class Relay:
                         outcome = Outcome.SERVED
                         await self._fail(exchange)
                         return None
+                    exchange.waiting.begin()
                     self._note_failure(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return None
@@ -287,7 +301,11 @@ class Relay:
             headers = [header for header in headers if header[0] != b"content-length"]
             headers.append((b"content-length", b"%d" % len(body)))
         exchange.record.status = connection.status
-        await send_response(exchange.send, connection.status, headers, body)
+        exchange.waiting.end()
+        if response_of(exchange.send).response_started:
+            await self._break_off(exchange, errors.not_streamed(connection.status, body))
+        else:
+            await send_response(exchange.send, connection.status, headers, body)
         exchange.record.outcome = "answered"
 
     async def _stream(
@@ -304,10 +322,13 @@ class Relay:
         exchange.served.first_token(reservation)
         while not events and (piece := await connection.read()):
             events = resumption.feed(piece)
+        exchange.waiting.end()
         if not goes_on:
             record.status = status = connection.status
-            headers = [header for header in headers if header[0] != b"content-length"]  # chunked
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            if not response_of(send).response_started:
+                headers = [header for header in headers if header[0] != b"content-length"]
+                headers.append(NOT_BUFFERED)
+                await send({"type": "http.response.start", "status": status, "headers": headers})
             exchange.begun = True
         if events and goes_on:
             record.continued += 1
@@ -343,7 +364,7 @@ class Relay:
         return missing is not None or bool(exchange.resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
-        event = error.event()
+        event = error.event(exchange.record.path)
         if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})

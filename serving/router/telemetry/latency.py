@@ -59,6 +59,10 @@ class Latency:
         self._sum_s += sum(self._uncounted)
         self._uncounted.clear()
 
+    def __len__(self) -> int:
+        self._count()
+        return int(self._counts.sum())
+
     @property
     def sum_s(self) -> float:
         self._count()

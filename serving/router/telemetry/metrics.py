@@ -2,7 +2,7 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 16.
+per replica, three per tenant, and 20.
 """
 
 import resource
@@ -23,9 +23,12 @@ from prometheus_client.registry import Collector
 from serving.dispatch import Reason
 from serving.router.replicas.directory import Directory
 from serving.router.telemetry import objectives
+from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
 from serving.router.telemetry.request_record import RequestRecord, Rewrite
+from serving.scaling import RouterLoad
+from serving.scaling.router_load import RESOURCES
 
 PREFIX = "mistral_serve"
 
@@ -63,6 +66,9 @@ class Metrics(Collector):
     """The metrics of one router."""
 
     def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
+        """Must be made in the thread of the event loop."""
+        self.event_loop = EventLoopTime()
+        self.load = RouterLoad()
         self._directory = directory
         self._unknown = ModelMetrics()
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
@@ -90,6 +96,12 @@ class Metrics(Collector):
             tenant[0] += 1
             tenant[1] += record.input_tokens
             tenant[2] += record.output_tokens
+
+    @property
+    def chunks(self) -> int:
+        """The chunks of streams that the router has relayed."""
+        models = self._directory.models.values()
+        return sum(len(of.metrics.ttft) + len(of.metrics.itl) for of in models)
 
     def exposition(self) -> bytes:
         """Returns the metrics in Prometheus' text format."""
@@ -199,7 +211,21 @@ class Metrics(Collector):
         yield from (requests, tokens)
 
     def _of_process(self) -> Iterator[Metric]:
-        """Yields process metrics by the standard names of Prometheus' client libraries."""
+        """Yields the router's own load, and process metrics by the standard names of Prometheus'
+        client libraries."""
+        yield CounterMetricFamily(
+            f"{PREFIX}_event_loop_busy_seconds",
+            "Time for which the event loop ran or waited for a CPU; its rate is at most 1.",
+            self.event_loop.busy_s(),
+        )
+        load = GaugeMetricFamily(
+            f"{PREFIX}_router_load",
+            "Share that is used of what one router can carry, in the last two seconds.",
+            labels=["resource"],
+        )
+        for name in RESOURCES:
+            load.add_metric([name], getattr(self.load, name))
+        yield load
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "process_cpu_seconds", "User and system CPU time.", usage.ru_utime + usage.ru_stime

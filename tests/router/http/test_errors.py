@@ -74,8 +74,33 @@ def test_no_other_headers_are_sent() -> None:
 
 def test_as_an_event_it_is_one_line_of_data() -> None:
     error = ApiError(500, "two\n\nlines")
-    assert error.event() == b"data: " + error.body() + b"\n\n"
+    assert error.event("/v1/responses") == b"data: " + error.body() + b"\n\n"
     assert b"\n" not in error.body()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (503, "overloaded_error"),
+    ],
+)
+def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str) -> None:
+    name, data, *rest = ApiError(status, "two\n\nlines").event("/v1/messages").split(b"\n")
+    assert (name, rest) == (b"event: error", [b"", b""])
+    error = json.loads(data.removeprefix(b"data: "))
+    assert error == {"type": "error", "error": {"type": kind, "message": "two\n\nlines"}}
+
+
+def test_what_an_engine_answers_in_place_of_a_stream_is_its_error() -> None:
+    said = b'{"type": "error", "error": {"type": "not_found_error", "message": "no such thing"}}'
+    error = errors.not_streamed(404, said)
+    assert (error.status, error.type, error.message) == (404, "not_found_error", "no such thing")
+    for body in (b"", b"<html>", b"[]", b'{"error": "text"}', b'{"error": {"type": 1}}'):
+        assert errors.not_streamed(200, body).status == 502
 
 
 def test_names_that_a_client_made_up_are_cut() -> None:

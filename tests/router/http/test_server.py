@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from serving.router.http.server import HttpServer, listening_socket
 from tests.support.waiting import eventually
@@ -24,12 +25,18 @@ KNOWN = {
         "it must add the connection to the server's and set transport and flow",
         "6efb565ff3d36b91",
     ),
+    HttpToolsProtocol.on_headers_complete: (
+        "it must take `default_headers` from its `server_state` at each request",
+        "1ea8589acfad92d8",
+    ),
     HttpToolsProtocol.on_response_complete: (
         "it must close a connection that is not kept alive, and begin the next request",
         "64e254f28e389e76",
     ),
+    ServerState: ("it must have no further fields", "f2260fbf10154746"),
     RequestResponseCycle.send: (
-        "it must write each body to `transport` as one chunk, and wait while writing is paused",
+        "it must write to `transport` the head in one piece and each body as one chunk, and wait "
+        "while writing is paused",
         "abdd8601b326a8da",
     ),
     uvicorn.Server.startup: (
@@ -138,6 +145,35 @@ async def test_requests_on_idle_connections_are_answered_and_told_to_close() -> 
         assert second.startswith(b"HTTP/1.1 200") and b"connection: close" in second
         assert (await read(silent)).count(b"HTTP/1.1 200") == 1
         await stopping
+
+
+async def test_connections_move_once_with_their_next_answer_and_new_ones_stay() -> None:
+    app = App()
+    async with serving(app) as (server, connect):
+        kept = connect()
+        kept.send(REQUEST)
+        await eventually(lambda: app.asked == 1)
+        server.move_connections()
+        comes = connect()
+        kept.send(REQUEST)
+        first, _, second = (await read(kept)).partition(b"0\r\n\r\n")
+        assert b"connection: close" not in first
+        assert second.startswith(b"HTTP/1.1 200") and b"connection: close" in second
+        for asked in (3, 4):
+            comes.send(REQUEST)
+            await eventually(lambda asked=asked: app.asked == asked)
+        await server.stop(5, LINGER_S)
+        assert (await read(comes)).count(b"connection: close") == 0
+
+
+async def test_an_answer_that_goes_on_while_connections_move_is_finished() -> None:
+    app = App()
+    async with serving(app) as (server, connect):
+        client = await slow_request(app, connect)
+        server.move_connections()
+        app.released.set()
+        await server.stop(5, LINGER_S)
+        assert (await read(client)).endswith(b"0\r\n\r\n")
 
 
 async def test_an_answer_under_way_is_finished() -> None:

@@ -104,6 +104,65 @@ async def test_a_late_router_receives_what_is_unfinished(routers: list[Router]) 
         one.release(reservation)
 
 
+async def test_a_new_router_learns_the_loads_and_prefixes_before_it_takes_requests(
+    routers: list[Router],
+) -> None:
+    one, other, _ = routers
+    ended = await one.admit()
+    one.release(ended, output_tokens=10)
+    unfinished = await other.admit()
+    await eventually(lambda: one.loads() == other.loads())
+    new = Router("new")
+    new.peers.update([router.info for router in routers])
+    try:
+        new.port = await new.peers.listen(HOST)
+        async with asyncio.timeout(5):
+            await new.peers.learned()
+        assert new.loads() == one.loads()
+        assert new.served.dispatcher.fleet.most_cached_tokens(WORK.prefix) > 1900
+    finally:
+        await new.peers.close()
+        other.release(unfinished)
+
+
+async def test_only_one_router_tells_a_new_one_what_is_cached(
+    routers: list[Router], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    send = Peers._send_cached
+
+    async def sent(peers: Peers, writer: asyncio.StreamWriter) -> None:
+        asked.append(peers)
+        await send(peers, writer)
+
+    monkeypatch.setattr(Peers, "_send_cached", sent)
+    new = Router("new")
+    new.peers.update([router.info for router in routers])
+    try:
+        new.port = await new.peers.listen(HOST)
+        async with asyncio.timeout(5):
+            await new.peers.learned()
+        assert len(asked) == 1
+    finally:
+        await new.peers.close()
+
+
+async def test_a_new_router_does_not_wait_for_one_that_is_gone(routers: list[Router]) -> None:
+    gone = PeerInfo("gone", HOST, 1)
+    new = Router("new")
+    new.port = await new.peers.listen(HOST)
+    new.peers.update([routers[0].info, gone])
+    learned = asyncio.create_task(new.peers.learned())
+    try:
+        await eventually(lambda: routers[0].peers.subscribers == 3)
+        assert not learned.done()
+        new.peers.update([routers[0].info])
+        async with asyncio.timeout(5):
+            await learned
+    finally:
+        await new.peers.close()
+
+
 async def test_the_requests_of_a_router_that_is_gone_are_forgotten(routers: list[Router]) -> None:
     one, other, _ = routers
     await one.admit()

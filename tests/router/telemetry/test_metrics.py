@@ -1,6 +1,7 @@
 """The metrics that a router exposes about its requests."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -65,9 +66,25 @@ async def test_all_counters_are_there_at_0_before_the_first_request(router: Live
     of_router = await scrape(router, 0)
     counters = [s for s in of_router.samples if s.name.endswith(("_total", "_count", "_bucket"))]
     counters = [s for s in counters if s.name.startswith("mistral_serve_")]
+    counters = [s for s in counters if "event_loop" not in s.name]
     assert len(counters) > 40
     assert not any(sample.value for sample in counters)
     assert of_router["available_replicas"] == 1
+
+
+async def test_the_event_loop_counts_the_time_for_which_it_is_busy(router: LiveRouter) -> None:
+    async def busy_s() -> float:
+        return (await scrape(router))["event_loop_busy_seconds_total"]
+
+    began_s, before_s = time.monotonic(), await busy_s()
+    await asyncio.sleep(0.2)
+    idle_s = await busy_s() - before_s
+    until_s = time.monotonic() + 0.5
+    while time.monotonic() < until_s:
+        pass
+    used_s = await busy_s() - before_s - idle_s
+    assert 0.4 < used_s <= time.monotonic() - began_s
+    assert idle_s < used_s
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -130,8 +147,7 @@ async def test_each_end_of_a_request_has_its_outcome(start_router: StartRouter) 
     router = await start_router(Steered, **IMPATIENT)
 
     async def answered(status: bytes) -> None:
-        asking = asyncio.create_task(router.chat(**ASK))
-        engine = await router.asked()
+        asking, engine = await router.begin(**ASK)
         engine.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % status)
         await asking
 
@@ -194,8 +210,7 @@ async def test_cached_tokens_are_counted_as_expected_and_as_they_were(
     router = await start_router(Steered)
     ask: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * 1000}]}
     for said in (b"0", b"1000"):
-        asking = asyncio.create_task(router.chat(**ask))
-        engine = await router.asked()
+        asking, engine = await router.begin(**ask)
         engine.transport.write(
             b"HTTP/1.1 200 OK\r\nx-cached-tokens: %b\r\ncontent-length: 0\r\n\r\n" % said
         )
@@ -257,7 +272,13 @@ async def status_of_chat(router: LiveRouter, authorization: str, model: str) -> 
     """Returns the status of a chat without a connection, which would take most of the time."""
     body = b'{"model": "%b"}' % model.encode()
     headers = [(b"authorization", authorization.encode())]
-    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": CHAT,
+        "headers": headers,
+    }
     statuses = []
 
     async def receive() -> Message:
