@@ -2,14 +2,15 @@
 # Builds the two images, pushes them with a copy of Redis' image, and writes their names and digests into
 # the manifests: deploy/images.sh ghcr.io/acme
 # What follows the registry goes to the build, such as --build-arg PIP_INDEX_URL=https://pypi.acme.com/simple.
-# The tag is the package's version, or what TAG says; DOCKER names another engine, such as podman.
+# The tag is the package's version, or what TAG says; DOCKER names another engine, such as podman, and
+# REDIS another place of Redis' image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 registry=${1:?usage: deploy/images.sh REGISTRY [OPTION OF docker build …], such as ghcr.io/acme}
 shift
 tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
 docker=${DOCKER:-docker}
-redis=docker.io/library/redis:7.2.5-alpine
+redis=${REDIS:-docker.io/library/redis:7.2.5-alpine}
 
 # push IMAGE: pushes it and writes its name and digest where the manifests name an image of that name.
 push() {
@@ -25,6 +26,7 @@ push() {
     echo "the manifests name $pinned"
 }
 
+"$docker" pull --platform linux/amd64 "$redis"
 for accelerator in gpu cpu; do
     image=$registry/mistral-serve$([ $accelerator = gpu ] || echo -cpu):$tag
     # Ray's image and vLLM's CPU kernels are for amd64; a Mac's engine would build for arm64.
@@ -32,6 +34,5 @@ for accelerator in gpu cpu; do
         "$@" -t "$image" .
     push "$image"
 done
-"$docker" pull --platform linux/amd64 "$redis"
 "$docker" tag "$redis" "$registry/${redis##*/}"
 push "$registry/${redis##*/}"

@@ -115,7 +115,9 @@ def test_each_index_can_be_a_mirror_and_a_password_for_one_is_not_kept() -> None
 def test_ubuntus_mirror_takes_the_place_of_its_servers(tmp_path: Path) -> None:
     sources = tmp_path / "sources.list.d/ubuntu.sources"
     sources.parent.mkdir()
-    sources.write_text("URIs: http://archive.ubuntu.com/ubuntu/ https://security.ubuntu.com/ubuntu\n")
+    sources.write_text(
+        "URIs: http://archive.ubuntu.com/ubuntu/ https://security.ubuntu.com/ubuntu\n"
+    )
     (command,) = [run for run in IMAGE.of("RUN") if "UBUNTU_MIRROR" in run]
     script = command.partition("fi ")[0] + "fi"
     subprocess.run(

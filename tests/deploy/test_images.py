@@ -76,18 +76,20 @@ def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) ->
     redis = "docker.io/library/redis:7.2.5-alpine"
     log = (checkout / "podman.log").read_text().splitlines()
     assert [line for line in log if "inspect" not in line][:7] == [
+        f"pull --platform linux/amd64 {redis}",
         f"{build}=gpu -t ghcr.io/acme/mistral-serve:1.2.3 .",
         "push ghcr.io/acme/mistral-serve:1.2.3",
         f"{build}=cpu -t ghcr.io/acme/mistral-serve-cpu:1.2.3 .",
         "push ghcr.io/acme/mistral-serve-cpu:1.2.3",
-        f"pull --platform linux/amd64 {redis}",
         f"tag {redis} ghcr.io/acme/redis:7.2.5-alpine",
         "push ghcr.io/acme/redis:7.2.5-alpine",
     ]
 
 
 def test_options_of_the_build_are_passed_on(checkout: Path) -> None:
-    assert run(checkout, "ghcr.io/acme", "--build-arg", "PIP_INDEX_URL=https://pypi").returncode == 0
+    assert (
+        run(checkout, "ghcr.io/acme", "--build-arg", "PIP_INDEX_URL=https://pypi").returncode == 0
+    )
     log = (checkout / "podman.log").read_text().splitlines()
     builds = [line for line in log if line.startswith("build")]
     assert all(" --build-arg PIP_INDEX_URL=https://pypi -t " in line for line in builds)

@@ -32,7 +32,12 @@ def install(
     log = tmp_path / "log"
     log.touch()
     folder = str(tmp_path / "env")
-    environment = {"PATH": f"{tools}:/usr/bin:/bin", "LOG": str(log), "FOLDER": folder, "MIRROR": mirror}
+    environment = {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "LOG": str(log),
+        "FOLDER": folder,
+        "MIRROR": mirror,
+    }
     result = subprocess.run(
         [build / "install.sh", accelerator, folder], env=environment, capture_output=True, text=True
     )
