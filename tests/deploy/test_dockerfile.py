@@ -101,7 +101,7 @@ def test_programs_of_the_manifests_are_on_its_path() -> None:
 
 
 def test_each_index_can_be_a_mirror_and_a_password_for_one_is_not_kept() -> None:
-    assert "rayproject/ray" == ARGUMENTS["RAY_IMAGE"]
+    assert ARGUMENTS["RAY_IMAGE"] == "rayproject/ray"
     for stage in STAGES:
         assert {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"} <= set(stage.of("ARG"))
         downloads = [run for run in stage.of("RUN") if "pip wheel" in run or "install.sh" in run]

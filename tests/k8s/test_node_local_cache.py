@@ -1,4 +1,4 @@
-"""Weights on a disk of each node: claimed without a hostPath in any pod, fetched by whoever is first."""
+"""Weights on a disk of each node, claimed without a hostPath in any pod."""
 
 from serving.deploy.lint.pods import groups
 from tests.k8s.manifests import needs_kubectl, overlay, the
