@@ -4,6 +4,7 @@ build, as vLLM itself only warns where its kernels do not load.
     check_image.py gpu|cpu
 """
 
+import ctypes
 import importlib
 import pkgutil
 import shutil
@@ -30,15 +31,13 @@ def load_cpu_kernels() -> None:
 
 
 def load_extension_modules() -> None:
-    """Loads all of vLLM's extension modules but those that want a driver. Raises ImportError."""
+    """Loads all of vLLM's extension modules but those that want a driver. Raises OSError."""
     if shutil.which("g++") is None:
-        raise ImportError("g++ is not installed: Triton and FlashInfer compile with it")
-    folder = Path(vllm.__file__).parent
-    for path in sorted(folder.rglob("*.abi3.so")):
-        name = ".".join(path.relative_to(folder.parent).parts).removesuffix(".abi3.so")
+        raise OSError("g++ is not installed: Triton and FlashInfer compile with it")
+    for path in sorted(Path(vllm.__file__).parent.rglob("*.abi3.so")):
         try:
-            importlib.import_module(name)
-        except ImportError as error:
+            ctypes.CDLL(str(path))
+        except OSError as error:
             if _DRIVER not in str(error):
                 raise
 
