@@ -42,5 +42,5 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) ->
         typer.echo(f"{typer.style(word.ljust(_WIDTH), fg=colour)}{head}")
         for line in rest:
             typer.echo(" " * _WIDTH + line)
-    if not all(stage.done for stage in found):
+    if not all(stage.done or stage.spare for stage in found):
         raise typer.Exit(1)

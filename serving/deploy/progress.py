@@ -19,7 +19,9 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        return bool(self.stages) and all(stage.done for stage in self.stages)
+        return bool(self.stages) and all(
+            stage.done or (stage.spare and self._of is None) for stage in self.stages
+        )
 
     def see(self, snapshot: Snapshot, now_s: float, there: bool = True) -> str:
         """The reason to give up; "" to go on, or at the goal if `there` is true too."""

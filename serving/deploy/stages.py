@@ -1,7 +1,7 @@
 """How far the service is on its way up: weights, storage, Redis, head, groups, applications."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serving.deploy.snapshot import JOB_NAME, Snapshot
@@ -28,6 +28,9 @@ class Stage:
     text: str
     waits: tuple[Waiting, ...] = ()
     failed: bool = False
+    spare: bool = False
+    """Whether the service is up without it: a Job that an `apply` has made again and that finds no
+    node, beside engines that have their weights."""
 
     def lines(self) -> list[str]:
         """The stage, what its pods wait for and what helps; what several wait for is told once."""
@@ -45,19 +48,30 @@ def stages(snapshot: Snapshot) -> list[Stage]:
     service = snapshot.service
     if service is None:
         return [Stage("service", False, "there is no RayService")]
-    return [
-        *_storage(snapshot),
-        *_jobs(snapshot),
+    others = [
         *_stateful_sets(snapshot),
         *_groups(snapshot),
         *_applications(snapshot),
         _service(snapshot),
     ]
+    up = all(stage.done for stage in others)
+    jobs = (replace(job, spare=up and _homeless(job, snapshot)) for job in _jobs(snapshot))
+    return [*_storage(snapshot), *jobs, *others]
 
 
 def is_up(snapshot: Snapshot) -> bool:
     """Whether all that was applied has taken effect."""
-    return all(stage.done for stage in stages(snapshot))
+    return all(stage.done or stage.spare for stage in stages(snapshot))
+
+
+def _homeless(job: Stage, snapshot: Snapshot) -> bool:
+    """Whether a Job's pod waits for a node."""
+    waiting = {each.pod for each in job.waits}
+    return any(
+        pod["metadata"]["name"] in waiting
+        and condition(pod, "PodScheduled").get("status") == "False"
+        for pod in snapshot.pods
+    )
 
 
 def active_cluster(service: Object) -> str:

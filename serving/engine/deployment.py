@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
-from serving.engine import start_log
+from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
@@ -73,6 +73,7 @@ class Engine:
 
     async def _start(self, entry: CatalogueEntry) -> None:
         began_s = time.monotonic()
+        kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -180,9 +181,16 @@ class PipelineStage:
     """The actor of a pipeline stage beyond the first."""
 
     def run(self, vllm_args: dict[str, Any]) -> None:
+        kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import run_pipeline_stage
 
         run_pipeline_stage(vllm_args)
+
+
+def gpu_type() -> str:
+    """The type of this node's GPUs, such as H100; "cpu" without any."""
+    labels = ray.get_runtime_context().get_node_labels()
+    return str(labels.get("ray.io/accelerator-type", "cpu"))
 
 
 def weights_location(entry: CatalogueEntry) -> str:

@@ -198,14 +198,15 @@ class Workloads:
         if claim["status"].get("phase") == "Bound":
             return
         classes = self.api.store.objects(("storage.k8s.io", "storageclasses"))
+        volumes = self.api.store.objects(("", "persistentvolumes"))
         named = claim["spec"].get("storageClassName")
         default = "storageclass.kubernetes.io/is-default-class"
-        for found in classes:
+        for found in [*classes, *volumes]:
             annotations = found["metadata"].get("annotations", {})
             chosen = (
                 annotations.get(default) == "true"
                 if named is None
-                else (found["metadata"]["name"] == named)
+                else found["metadata"]["name"] in (named, claim["spec"].get("volumeName"))
             )
             if chosen:
                 capacity = claim["spec"]["resources"]["requests"]

@@ -70,11 +70,12 @@ def test_the_build_gets_nothing_that_it_does_not_need() -> None:
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name or "image")
 def test_each_run_step_is_a_script_that_a_shell_takes(stage: Stage) -> None:
-    for command in stage.of("RUN"):
+    for rest in stage.of("RUN"):
+        command = re.sub(r"^(--\S+\s+)+", "", rest)
         assert subprocess.run(["sh", "-n", "-c", command]).returncode == 0, command
-        for word in (part.split()[0] for part in re.split(r"&&|\|\||;|\|", command)):
+        for word in (part.split()[0] for part in re.split(r"&&|\|\|?|;(?= )", command)):
             ours = word.removeprefix("/tmp/build/")
-            known = {"mistral-serve", "ray", "python"}
+            known = {"mistral-serve", "ray", "python", "if", "then", "fi"}
             assert word in known or shutil.which(word) or (ROOT / "deploy" / ours).exists(), word
 
 
@@ -102,6 +103,39 @@ def test_programs_of_the_manifests_are_on_its_path() -> None:
     assert IMAGE.environment["PATH"].startswith("/opt/mistral-serve/bin:")
     install = next(command for command in IMAGE.of("RUN") if "install.sh" in command)
     assert '"$ACCELERATOR" /opt/mistral-serve' in install
+
+
+def test_each_index_can_be_a_mirror_and_a_password_for_one_is_not_kept() -> None:
+    assert ARGUMENTS["RAY_IMAGE"] == "rayproject/ray"
+    for stage in STAGES:
+        assert {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"} <= set(stage.of("ARG"))
+        downloads = [run for run in stage.of("RUN") if "pip wheel" in run or "install.sh" in run]
+        assert len(downloads) == 1
+        assert downloads[0].startswith("--mount=type=secret,id=pip,target=/etc/pip.conf ")
+    assert "UBUNTU_MIRROR" in IMAGE.of("ARG")
+    # BuildKit would fetch a frontend that is named here.
+    assert "syntax=" not in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_ubuntus_mirror_takes_the_place_of_its_servers(tmp_path: Path) -> None:
+    sources = tmp_path / "sources.list.d/ubuntu.sources"
+    sources.parent.mkdir()
+    sources.write_text(
+        "URIs: http://archive.ubuntu.com/ubuntu/ https://security.ubuntu.com/ubuntu\n"
+    )
+    (command,) = [run for run in IMAGE.of("RUN") if "UBUNTU_MIRROR" in run]
+    script = command.partition("fi ")[0] + "fi"
+    subprocess.run(
+        ["sh", "-ec", script.replace("/etc/apt", str(tmp_path))],
+        env={"PATH": "/usr/bin:/bin", "UBUNTU_MIRROR": "https://apt.acme.com/ubuntu"},
+        check=True,
+    )
+    assert sources.read_text() == "URIs: https://apt.acme.com/ubuntu/ https://apt.acme.com/ubuntu\n"
+
+
+def test_it_has_what_vllms_kernels_link_and_its_last_step_loads_them() -> None:
+    assert any("libnuma1" in run for run in IMAGE.of("RUN"))
+    assert 'check_image.py "$ACCELERATOR"' in IMAGE.of("RUN")[-1]
 
 
 def test_no_secret_is_in_it() -> None:

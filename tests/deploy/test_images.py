@@ -1,5 +1,6 @@
 """The script that builds and pushes the images, with an engine that only notes what it is told."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -10,6 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+ENGINE = """#!/bin/sh
+echo "$*" >>"$0.log"
+case "$*" in
+    *inspect*println*) # an image may have digests in two registries
+        for image; do :; done
+        echo "registry.other.com/mistral-serve@sha256:$(printf %064d 1)"
+        echo "${image%:*}@sha256:$(echo "$image" | sha256sum | cut -d' ' -f1)" ;;
+esac
+"""
+
+
+def pinned(image: str) -> str:
+    digest = hashlib.sha256(f"{image}\n".encode()).hexdigest()
+    return f"{image}@sha256:{digest}"
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -17,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     engine = tmp_path / "podman"
-    engine.write_text('#!/bin/sh\necho "$*" >>"$0.log"\n')
+    engine.write_text(ENGINE)
     engine.chmod(0o755)
     # As macOS's: what follows a bare -i is the ending of the copies that it keeps.
     sed = tmp_path / "bin/sed"
@@ -43,32 +59,47 @@ def run(checkout: Path, *arguments: str, tag: str = "") -> "subprocess.Completed
 
 def images(checkout: Path) -> set[str]:
     files = [*checkout.glob("k8s/*.yaml"), *checkout.glob("deploy/overlays/*/*.yaml")]
-    return {image for f in files for image in re.findall(r"image: (\S+)", f.read_text())}
+    return {image for f in files for image in re.findall(r"image: ([^\s{]+)", f.read_text())}
 
 
-def test_both_are_built_and_pushed_and_all_manifests_name_them(checkout: Path) -> None:
+def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) -> None:
     for tag in ("1.2.3", "1.2.4"):  # the second time the first one's names are there
         result = run(checkout, "ghcr.io/acme", tag=tag)
         assert result.returncode == 0, result.stderr
         assert images(checkout) == {
-            f"ghcr.io/acme/mistral-serve:{tag}",
-            f"ghcr.io/acme/mistral-serve-cpu:{tag}",
-            "docker.io/library/redis:7.2.5-alpine",
+            pinned(f"ghcr.io/acme/mistral-serve:{tag}"),
+            pinned(f"ghcr.io/acme/mistral-serve-cpu:{tag}"),
+            pinned("ghcr.io/acme/redis:7.2.5-alpine"),
         }
     assert not list(checkout.glob("**/*.old"))
-    build = "build -f deploy/Dockerfile --build-arg ACCELERATOR"
-    assert (checkout / "podman.log").read_text().splitlines()[:4] == [
+    build = "build --platform linux/amd64 -f deploy/Dockerfile --build-arg ACCELERATOR"
+    redis = "docker.io/library/redis:7.2.5-alpine"
+    log = (checkout / "podman.log").read_text().splitlines()
+    assert [line for line in log if "inspect" not in line][:7] == [
+        f"pull --platform linux/amd64 {redis}",
         f"{build}=gpu -t ghcr.io/acme/mistral-serve:1.2.3 .",
         "push ghcr.io/acme/mistral-serve:1.2.3",
         f"{build}=cpu -t ghcr.io/acme/mistral-serve-cpu:1.2.3 .",
         "push ghcr.io/acme/mistral-serve-cpu:1.2.3",
+        f"tag {redis} ghcr.io/acme/redis:7.2.5-alpine",
+        "push ghcr.io/acme/redis:7.2.5-alpine",
     ]
+
+
+def test_options_of_the_build_are_passed_on(checkout: Path) -> None:
+    assert (
+        run(checkout, "ghcr.io/acme", "--build-arg", "PIP_INDEX_URL=https://pypi").returncode == 0
+    )
+    log = (checkout / "podman.log").read_text().splitlines()
+    builds = [line for line in log if line.startswith("build")]
+    assert all(" --build-arg PIP_INDEX_URL=https://pypi -t " in line for line in builds)
 
 
 def test_the_tag_is_the_packages_version(checkout: Path) -> None:
     before = images(checkout)
     assert run(checkout, "registry.example.com").returncode == 0
-    assert images(checkout) == before
+    after = {image.partition("@")[0] for image in images(checkout)}
+    assert {image for image in before if "redis" not in image} <= after
 
 
 def test_without_a_registry_it_says_how(checkout: Path) -> None:

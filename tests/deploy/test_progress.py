@@ -1,5 +1,6 @@
 """serving/deploy/progress.py: when waiting ends."""
 
+from dataclasses import replace
 from typing import Any
 
 from serving.deploy.progress import Progress
@@ -90,3 +91,20 @@ def test_a_part_of_the_stages_can_be_waited_for() -> None:
     progress = Progress(0, 60, frozenset({"head"}))
     assert progress.see(snapshot(), 1) == ""
     assert progress.done
+
+
+def test_a_job_that_finds_no_node_beside_a_service_that_is_up_is_not_waited_for() -> None:
+    labels = {"batch.kubernetes.io/job-name": "weights"}
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}
+    pod = {"metadata": {"name": "weights-x", "labels": labels},
+           "status": {"phase": "Pending", "conditions": [unscheduled]}}  # fmt: skip
+    job = {"kind": "Job", "metadata": {"name": "weights", "namespace": "n"}}
+
+    def seen(progress: Progress, at: Snapshot) -> bool:
+        progress.see(replace(at, jobs=[job], pods=[*at.pods, pod]), 1)
+        return progress.done
+
+    assert seen(Progress(0, 60), snapshot(UP))
+    assert not seen(Progress(0, 60), snapshot(UP, reason=PULL))
+    # A rollout applies the service when the Job is done.
+    assert not seen(Progress(0, 60, frozenset({"weights"})), snapshot(UP))

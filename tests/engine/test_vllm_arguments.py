@@ -1,11 +1,16 @@
 """The arguments passed to vLLM."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from serving import catalogue
 from serving.catalogue.memory import VLLM_GPU_MEMORY_UTILIZATION
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine.vllm.arguments import flags, parse
+
+DOCUMENT = Path(__file__).parents[2] / "deploy/README.md"
 
 
 def test_flags_are_spelt_as_vllm_serve_takes_them() -> None:
@@ -45,3 +50,9 @@ def test_the_memory_sum_has_vllms_default_share_of_a_gpu() -> None:
 def test_a_flag_that_vllm_does_not_take_is_named(args: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"vllm_args.*{next(iter(args))}"):
         parse({"model": "m", **args}, ["m"])
+
+
+def test_the_switch_of_the_documents_for_network_file_systems_is_one_of_vllms() -> None:
+    (value,) = re.findall(r"safetensors-load-strategy: (\w+)", DOCUMENT.read_text())
+    args = parse({"model": "m", "safetensors-load-strategy": value}, ["m"])
+    assert args.safetensors_load_strategy == value
