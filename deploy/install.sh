@@ -27,7 +27,7 @@ eval "$("$folder/bin/python" "$locks/pip_to_uv.py")"
 if [ "$accelerator" = cpu ]; then
     # The CPU build of torch is on PyTorch's own index, which uv knows.
     install --require-hashes --torch-backend cpu -r "$locks/torch-cpu.txt"
-    install --require-hashes -r "$locks/tiny.txt" -r "$locks/cpu.txt"
+    install --require-hashes -r "$locks/cpu.txt"
     site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cp "$locks/torchvision_cpu.py" "$site/"
     echo 'import torchvision_cpu' >"$site/torchvision_cpu.pth"

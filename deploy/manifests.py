@@ -101,7 +101,9 @@ def config_map(name: str, key: str, text: str, labels: dict[str, str], folder: s
     """A ConfigMap of one text; `folder` is where Grafana shows it."""
     metadata: Object = {"name": name, "namespace": NAMESPACE, "labels": LABELS | labels}
     if folder:
-        metadata["annotations"] = {"grafana_folder": folder}
+        # Flux would take a dashboard's ${variables} for its own.
+        untouched = {"kustomize.toolkit.fluxcd.io/substitute": "disabled"}
+        metadata["annotations"] = {"grafana_folder": folder} | untouched
     data = {key: LiteralScalarString(text.rstrip("\n") + "\n")}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 

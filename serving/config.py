@@ -4,11 +4,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from serving import catalogue
-from serving.catalogue import CatalogueEntry, CatalogueFile
-from serving.catalogue.entry import MAX_MODEL_LEN, ModelImpl, check_gpu, check_vllm_args
+from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
+from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
@@ -85,6 +85,9 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
+    `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
     reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
@@ -146,7 +149,7 @@ _OF_ANY_KIND = frozenset(
 class ModelConfig(Section):
     """A model to serve: an entry of the catalogue, and overrides of it."""
 
-    model: str
+    model: ModelName
     """Name of the catalogue entry, or path of a YAML file of the same format: relative to the
     config file, or to the working directory where Ray Serve reads the config."""
     variant: str | None = None
@@ -174,7 +177,7 @@ class ModelConfig(Section):
     """Scales the number of replicas, in place of a fixed one."""
     cpus: float = Field(gt=0, default=1)
     """Ray CPUs of each replica, and of each of its pipeline stages."""
-    gpu: str | float | None = None
+    gpu: Gpu = None
     """Type of the GPUs, or the usable memory of one in GiB, in place of the entry's."""
     gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
     """Share of a GPU's memory that vLLM takes, in place of the entry's."""
@@ -193,19 +196,6 @@ class ModelConfig(Section):
     address in the cluster."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """How long a stopping replica waits for its answers to end."""
-
-    @field_validator("model")
-    @classmethod
-    def _known(cls, model: str, info: ValidationInfo) -> str:
-        if model.endswith((".yaml", ".yml")):
-            model = str((info.context or Path()) / model)
-        catalogue.find(model)
-        return model
-
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _gpu_is_known(cls, gpu: Any) -> Any:
-        return check_gpu(gpu)
 
     @field_validator("host")
     @classmethod

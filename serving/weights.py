@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import AppConfig
+from serving.copied_weights import damaged
 
 if TYPE_CHECKING:
     from huggingface_hub import DryRunFileInfo
@@ -76,11 +77,6 @@ def _of_model(entry: CatalogueEntry) -> Iterator[Repository]:
         yield Repository(tokenizer, entry.tokenizer_revision, _WEIGHTS)
 
 
-def embedded_presets(config: AppConfig) -> list[str]:
-    """Returns the embedded models of `config`, which are trained, not downloaded."""
-    return sorted({preset for model in config.models if (preset := model.entry.embedded)})
-
-
 def is_whole(repository: Repository) -> bool:
     """Whether all files are present and unchanged since they were verified. Needs no network."""
     try:
@@ -92,21 +88,25 @@ def is_whole(repository: Repository) -> bool:
 
 
 def fetch(repository: Repository, say: Say) -> None:
-    """Downloads missing files, continuing where an earlier try stopped, and verifies all. Raises
-    WeightsError."""
+    """Downloads missing files, continuing where an earlier try stopped, and verifies all. Offline
+    (HF_HUB_OFFLINE) it verifies what was copied. Raises WeightsError."""
+    from huggingface_hub import constants
+
     if is_whole(repository):
         say(f"{repository}: present and already verified")
         return
     with _explained(repository):
-        missing = _missing(repository, say)
-        missing_bytes = sum(file.file_size or 0 for file in missing)
-        _check_disk(repository, missing_bytes)
-        with _progress(repository, missing_bytes, say):
-            for file in missing:
-                _fetch_if_large(repository, file)
-            _download(repository)
-        say(f"{repository}: verifying")
-        _verify(repository)
+        if constants.HF_HUB_OFFLINE:
+            say(f"{repository}: verifying what was copied")
+            _verify_copy(repository)
+        else:
+            _bring(repository, say)
+        sizes = _note_sizes(repository)
+    say(f"{repository}: complete, {sum(sizes.values()) / GIB:.1f} GiB in {len(sizes)} files")
+
+
+def _note_sizes(repository: Repository) -> dict[str, int]:
+    """Records that a repository is complete, by the sizes of its files, and returns these."""
     snapshot = _snapshot(repository)
     sizes = {
         str(path.relative_to(snapshot)): path.stat().st_size
@@ -118,7 +118,32 @@ def fetch(repository: Repository, say: Say) -> None:
     partial = note.with_suffix(".partial")
     partial.write_text(json.dumps(sizes))
     partial.rename(note)
-    say(f"{repository}: complete, {sum(sizes.values()) / GIB:.1f} GiB in {len(sizes)} files")
+    return sizes
+
+
+def _bring(repository: Repository, say: Say) -> None:
+    missing = _missing(repository, say)
+    missing_bytes = sum(file.file_size or 0 for file in missing)
+    _check_disk(repository, missing_bytes)
+    with _progress(repository, missing_bytes, say):
+        for file in missing:
+            _fetch_if_large(repository, file)
+        _download(repository)
+    say(f"{repository}: verifying")
+    _verify(repository)
+
+
+def _verify_copy(repository: Repository) -> None:
+    """Verifies files that were copied into the cache. Raises WeightsError."""
+    try:
+        snapshot = _snapshot(repository)
+    except OSError:
+        snapshot = _folder(repository)
+    if wrong := damaged(snapshot, repository.ignore):
+        raise WeightsError(
+            f"{repository}: HF_HUB_OFFLINE is set, and absent or damaged at {snapshot}: "
+            f"{', '.join(wrong)}. Copy the whole folder {_folder(repository).name} again."
+        )
 
 
 def _missing(repository: Repository, say: Say) -> "list[DryRunFileInfo]":
@@ -235,6 +260,11 @@ def _reason(repository: Repository, error: BaseException) -> str:
         return (
             "it is not on the hub, or not for this account: check the model's weights in the "
             "config, and the token in HF_TOKEN"
+        )
+    if isinstance(error, PermissionError):
+        return (
+            f"user {os.getuid()} and group {os.getgid()} cannot write {error.filename}: make the "
+            "volume's folder theirs, as its storage class may ignore a pod's fsGroup"
         )
     return str(error).strip() or type(error).__name__
 

@@ -11,7 +11,7 @@ DOCUMENTS = sorted(
     path
     for pattern in (
         "*.md",
-        "deploy/*.md",
+        "deploy/**/*.md",
         "serving/**/*.md",
         "dashboards/**/*.md",
         "tests/**/*.md",

@@ -18,7 +18,7 @@ from serving.config import AppConfig
 from serving.deploy.lint.pods import upgraded_in_steps
 from serving.deploy.manifests import Manifests
 from serving.deploy.serve_config import config_of
-from serving.router.app import RELAYED
+from serving.router.http.openapi import RELAYED
 from tests import documents
 from tests.documents import DOCUMENTS, ROOT, Command
 from tests.k8s.manifests import OVERLAY_NAMES, base, needs_kubectl, overlay
@@ -184,9 +184,8 @@ def names(kind: str) -> set[str]:
     """Returns the names that `kubectl` has for this kind, in k8s/ and among what KubeRay makes of
     it."""
     if kind == "svc":
-        return {
-            f"{name}-{service}-svc" for name in names("rayservice") for service in ("serve", "head")
-        }
+        made = {f"{name}-{each}-svc" for name in names("rayservice") for each in ("serve", "head")}
+        return made | names("service")
     return {each["metadata"]["name"] for each in base().objects if each["kind"].lower() == kind}
 
 
@@ -199,7 +198,8 @@ def components() -> set[str]:
 def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
     follows = "logs" in command.arguments  # the meaning of -f with logs
     for flag, value in pairwise(command.arguments):
-        if flag in ("-f", "-k") and not follows and value != "-" and "…" not in value:
+        elsewhere = follows or value == "-" or "…" in value or value.startswith("https:")
+        if flag in ("-f", "-k") and not elsewhere:
             assert (ROOT / value).exists(), value
         if flag == "-n" and "mistral" in value:
             assert value in names("namespace")
@@ -207,6 +207,8 @@ def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
         assert component in components(), component
     for kind, name in re.findall(r"\b(job|rayservice|svc)[/ ]([a-z][a-z-]+)\b", command.text):
         assert name in names(kind), f"{kind} {name}"
+    # It selects engines too, and kubectl forwards to any of its pods.
+    assert "port-forward svc/mistral-serve-svc" not in command.text
 
 
 @cache

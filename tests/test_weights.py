@@ -1,7 +1,9 @@
 """Weights, downloaded from a stand-in hub by its real client through the command that a Job
 runs."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving import weights
 from serving.config import AppConfig
-from serving.weights import repositories
+from serving.copied_weights import damaged
+from serving.weights import Repository, WeightsError, repositories
 from tests.support.hub import Hub
 from tests.support.waiting import eventually
 
@@ -64,8 +68,8 @@ class Job:
         ]
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
-    def run(self) -> tuple[int, str]:
-        process = self.start()
+    def run(self, *, offline: bool = False) -> tuple[int, str]:
+        process = self.start(offline=offline)
         _, log = process.communicate()
         return process.returncode, log
 
@@ -126,6 +130,53 @@ def test_damaged_weights_are_noticed_and_fetched_again(hub: Hub, job: Job) -> No
     code, log = job.run()
     assert code == 0, log
     assert blob.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("damage", [None, "changed", "absent"])
+def test_copied_weights_are_verified_without_network(
+    hub: Hub, job: Job, tmp_path: Path, damage: str | None
+) -> None:
+    job.run()
+    shutil.rmtree(job.snapshot.parents[1] / "whole")
+    shutil.copytree(job.home, tmp_path / "copy", symlinks=True)
+    job.home = tmp_path / "copy"
+    blob = (job.snapshot / "consolidated.safetensors").resolve()
+    if damage == "changed":
+        blob.write_bytes(b"x" * len(WEIGHTS))
+    elif damage == "absent":
+        blob.unlink()
+    sent = dict(hub.sent)
+    code, log = job.run(offline=True)
+    assert hub.sent == sent
+    assert code == (damage is not None), log
+    assert ("damaged" in log and "consolidated.safetensors" in log) is (damage is not None)
+    if not damage:
+        waiting = job.start("--wait", offline=True)
+        assert "all weights are present" in waiting.communicate(timeout=60)[1]
+
+
+def test_a_volume_of_another_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(weights, "_missing", lambda *_: [])
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(WeightsError, match=rf"^a/b at main: user {os.getuid()} .* cannot write /"):
+        weights.fetch(Repository("a/b", None, ()), print)
+
+
+def test_files_without_their_links_are_checked_by_their_headers(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + b"1234"
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-1.safetensors").write_bytes(whole)
+    assert damaged(tmp_path, ()) == ["model-2.safetensors"]
+    (tmp_path / "model-2.safetensors").write_bytes(whole[:-1])
+    assert damaged(tmp_path, ()) == ["model-2.safetensors"]
+    (tmp_path / "model-2.safetensors").write_bytes(whole)
+    assert damaged(tmp_path, ()) == []
+    assert damaged(tmp_path / "nothing", ()) == ["*.safetensors"]
 
 
 def test_an_engine_waits_without_network_until_all_is_whole(hub: Hub, job: Job) -> None:

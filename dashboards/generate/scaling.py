@@ -22,6 +22,8 @@ def _decision(name: str, by: str = "model", matchers: str = MODEL) -> str:
 
 _UP = f"max by (model) (mistral_serve_available_replicas{{{MODEL}}})"
 _AT_MAX = f'{MODEL},bound="max_replicas"'
+_PODS = f'{NAMESPACE},pod=~".+-engine-worker-.+"'
+_SCHEDULED = f"kube_pod_status_scheduled_time{{{_PODS}}}"
 _DEPLOYMENTS = f'{NAMESPACE},deployment=~"Engine-.*|Router"'
 
 DASHBOARD = dashboard(
@@ -180,7 +182,7 @@ DASHBOARD = dashboard(
                         )
                     ],
                     unit="none",
-                    width=8,
+                    width=12,
                     decimals=1,
                     empty=_FIXED,
                 ),
@@ -194,10 +196,16 @@ DASHBOARD = dashboard(
                         Query(f"{_decision('bound', 'model, bound')} == 1", "{{model}} {{bound}}")
                     ],
                     unit="none",
-                    width=8,
+                    width=12,
                     empty="No limit",
                     states=[(1, "limits", "blue")],
                 ),
+            ],
+        ),
+        Row(
+            "Start of a replica",
+            8,
+            [
                 graph(
                     title="Start-up time",
                     shows="The measured time that a replica takes to start.",
@@ -207,6 +215,30 @@ DASHBOARD = dashboard(
                     unit="s",
                     width=8,
                     empty=_FIXED,
+                ),
+                graph(
+                    title="Start-up by phase",
+                    shows="The slowest running pod and engine in each phase of its start. `pull` "
+                    "includes the init containers, which wait for the weights and the head; "
+                    "`other` has imports and the start of processes. The first two need "
+                    "kube-state-metrics.",
+                    remedy="node: no node is free. pull: the image is not on the node. weights: "
+                    "the volume is slow. compile: the kernel caches are lost between starts.",
+                    queries=[
+                        Query(f"max({_SCHEDULED} - kube_pod_created{{{_PODS}}})", "node"),
+                        Query(
+                            f"max(kube_pod_status_initialized_time{{{_PODS}}} - {_SCHEDULED})",
+                            "pull",
+                        ),
+                        Query(
+                            f"max by (phase) (mistral_serve_engine_start_seconds{{{MODEL}}})",
+                            "{{phase}}",
+                        ),
+                    ],
+                    unit="s",
+                    width=16,
+                    stacked=True,
+                    empty="No engine is scraped",
                 ),
             ],
         ),

@@ -3,8 +3,9 @@
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError, ValidationInfo
 
 from serving.catalogue.entry import (
     CatalogueEntry,
@@ -21,6 +22,7 @@ __all__ = [
     "CatalogueError",
     "CatalogueFile",
     "LoopGuard",
+    "ModelName",
     "Sampling",
     "Variant",
     "find",
@@ -58,6 +60,17 @@ def find(model: str) -> CatalogueFile:
             f"unknown model '{model}'; the catalogue has: {', '.join(names())}; "
             "a model of your own is the path of its .yaml file"
         ) from None
+
+
+def _known(model: str, info: ValidationInfo) -> str:
+    if model.endswith((".yaml", ".yml")):
+        model = str((info.context or Path()) / model)
+    find(model)
+    return model
+
+
+ModelName = Annotated[str, AfterValidator(_known)]
+"""A catalogue name, or the path of a YAML file: relative to the folder that is the context."""
 
 
 def load(name: str, variant: str | None = None) -> CatalogueEntry:

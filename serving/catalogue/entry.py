@@ -3,9 +3,16 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from serving.catalogue.gpus import GPUS, efficiency, usable_gib
 from serving.catalogue.memory import (
@@ -137,6 +144,10 @@ def check_gpu(gpu: Any) -> Any:
     return gpu
 
 
+Gpu = Annotated[str | float | None, BeforeValidator(check_gpu)]
+"""A GPU's type, or its usable memory in GiB."""
+
+
 class Variant(Section):
     """The differences from the entry on other hardware or with other weights."""
 
@@ -203,7 +214,7 @@ class CatalogueEntry(Section):
     loop_guard: LoopGuard | None = LoopGuard()
 
     accelerator: Literal["cpu", "gpu"] = "gpu"
-    gpu: str | float | None = None
+    gpu: Gpu = None
     """Type of the GPUs, or the usable memory of one in GiB, for the memory calculation."""
     tensor_parallel_size: int = Field(ge=1, default=1)
     pipeline_parallel_size: int = Field(ge=1, default=1)
@@ -231,11 +242,6 @@ class CatalogueEntry(Section):
     """Name of this variant."""
     verified: bool = False
     """Whether this project has run the variant on the hardware that it is for."""
-
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _gpu_is_known(cls, gpu: Any) -> Any:
-        return check_gpu(gpu)
 
     @field_validator("allowed_image_domains")
     @classmethod

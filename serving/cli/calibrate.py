@@ -89,7 +89,8 @@ def calibrate(
         gpu=gpu,
         device=name,
         date=datetime.now(UTC).date(),
-        versions={"torch": torch.__version__} | _cuda_version(torch.version.cuda),
+        versions={"torch": torch.__version__}
+        | ({"cuda": torch.version.cuda} if torch.version.cuda else {}),
         shapes_of=entry.id,
         efficiencies=tuple(measured),
     )
@@ -100,10 +101,6 @@ def calibrate(
     except OSError as error:
         raise fail(f"{path}: {error.strerror or error}") from None
     typer.echo(f"written to {path}")
-
-
-def _cuda_version(version: str | None) -> dict[str, str]:
-    return {} if version is None else {"cuda": version}
 
 
 def _show(calibration: Calibration, network: Network) -> None:

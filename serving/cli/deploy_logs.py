@@ -22,14 +22,17 @@ from serving.deploy.pod_logs import (
     files,
     is_of_ray,
     of_component,
+    state,
     tail_command,
 )
+from serving.deploy.waiting import waiting
 
 
 def logs(
     component: Annotated[
-        str, typer.Argument(help="engine, router, head, redis or weights.")
-    ] = "engine",
+        str | None,
+        typer.Argument(help="engine, router, head, redis or weights. Default: where engines run."),
+    ] = None,
     namespace: Namespace = DEFAULT_NAMESPACE,
     context: Context = None,
     follow: Annotated[
@@ -47,10 +50,11 @@ def logs(
     """Show the logs of a component's pods, each line with its pod.
 
     Engines, routers and Serve's controller on the head write to Ray's files in their pods, not to
-    the container's log. By hand: kubectl -n mistral-serve exec POD -- sh -c 'tail -n 100
-    /tmp/ray/session_latest/logs/serve/*.log'; kubectl -n mistral-serve logs POD -c CONTAINER
+    the container's log. By hand: kubectl -n mistral-serve exec POD -- sh -c 'cd
+    /tmp/ray/session_latest/logs; tail -n 100 serve/*.log worker-*'; kubectl -n mistral-serve logs
+    POD -c CONTAINER
     """
-    if previous and container is None and component in ("engine", "router", "head"):
+    if previous and container is None and component in (None, "engine", "router", "head"):
         raise fail("--previous needs a container: name it with --container", BAD_OPTION)
     with reported_errors():
         kube = cluster(context)
@@ -58,17 +62,25 @@ def logs(
         sources: list[tuple[str, Iterator[str]]] = []
         for pod in pods:
             name = pod["metadata"]["name"]
-            if container is None and is_of_ray(pod):
+            chosen = container or pod["spec"]["containers"][0]["name"]
+            logged = state(pod, chosen)
+            if not logged:
+                waits = waiting(pod, kube.find("v1", "Event", namespace))
+                why = f"{waits.why}\n  -> {waits.fix}" if waits else f"there is no {chosen} in it"
+                typer.secho(f"{name}  has no log yet: {why}", err=True, fg="yellow")
+                continue
+            if container is None and is_of_ray(pod) and logged == "running":
                 command = " ".join(tail_command(tail, follow)[2:])
                 say_kubectl(f"kubectl -n {namespace} exec {name} -- sh -c '{command}'",
                             context=context)  # fmt: skip
                 lines = files(kube, pod, tail, follow)
             else:
-                chosen = container or pod["spec"]["containers"][0]["name"]
                 say_kubectl(f"kubectl -n {namespace} logs {name} -c {chosen} --tail={tail}",
                             context=context)  # fmt: skip
                 lines = container_lines(kube, pod, chosen, tail, follow, previous)
             sources.append((name, lines))
+        if not sources:
+            raise DeployError("none of these pods has a log yet")
         if follow:
             show_together(sources)
         else:

@@ -26,4 +26,5 @@ def model_lines(model_id: str, model: ModelStatus) -> list[str]:
         f"{replica.tokens_in_flight} tokens in flight"
         for replica in model.replicas
     ]
-    return [model_id, *(replica_lines or ["  no replica is up"])]
+    why = f": {model.start_error}" if model.start_error else ""
+    return [model_id, *(replica_lines or [f"  no replica is up{why}"])]

@@ -69,7 +69,7 @@ def model_parts(model_id: str, model: ModelStatus, objectives: Objectives) -> li
         (f"{up} of {len(model.replicas)} up", state) if up else ("no replica is up", "red"),
     )
     if not model.replicas:
-        head.append(f"; one is expected in {model.startup_left_s} s")
+        head.append(f"; {model.start_error or f'one is expected in {model.startup_left_s} s'}")
     return [head, figures(model, objectives), *([replicas(model)] if model.replicas else [])]
 
 

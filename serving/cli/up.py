@@ -16,6 +16,7 @@ import typer
 from serving.cli import pidfile, preflight
 from serving.cli.local_ray import local_ray
 from serving.config import AppConfig, ConfigError, load
+from serving.start_errors import exception_of
 
 _REPORT_EVERY_S = 10
 _RUNNING: Any = "RUNNING"  # ReplicaState is a str that Ray does not export
@@ -57,19 +58,10 @@ def up(
         raise typer.Exit(130) from None
 
 
-def prepare_weights(config: AppConfig, say: Progress) -> None:
-    """Trains the embedded models that `config` uses and the cache does not have."""
-    presets = {model.entry.embedded for model in config.models}
-    for preset in sorted(preset for preset in presets if preset):
-        from serving.tiny import PRESETS, ensure_tiny_model
-
-        say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
-
-
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
-    with service(config, say) as logs:
+    with service(config, say):
         pidfile.note_ray_metrics(config.router.port, ray_metrics_address())
-        announce(config, say, logs)
+        announce(config, say)
         stop_on_signal(stop)
         stop.wait()
         say("stopping: running answers are finished first (Ctrl-C again to stop at once)")
@@ -87,7 +79,7 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
         except ray_errors() as error:
             raise did_not_start(error) from error
-        prepare_weights(config, say)  # `make serve` trains it while Ray starts
+        say(f"logs: {logs}")
         try:
             from serving import app
 
@@ -151,10 +143,11 @@ def reason(application: object) -> str:
     """Ray Serve's reasons for a failed start, the deployments' own messages first."""
     deployments = getattr(application, "deployments", {})
     messages = [overview.message for overview in deployments.values() if overview.message]
-    return "\n".join(messages) or str(getattr(application, "message", application))
+    messages = messages or [str(getattr(application, "message", application))]
+    return "\n".join(map(exception_of, messages))
 
 
-def announce(config: AppConfig, say: Progress, logs: Path) -> None:
+def announce(config: AppConfig, say: Progress) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.router.host, config.router.host)
     url = f"http://{host}:{config.router.port}"
     entry = config.models[0].entry
@@ -164,7 +157,6 @@ def announce(config: AppConfig, say: Progress, logs: Path) -> None:
             "messages": [{"role": "user", "content": "Hello"}],
         }
     )
-    say(f"logs: {logs}")
     say(f"ready: {url}")
     print(
         f"\nTry it:\n  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"

@@ -87,6 +87,11 @@ def ok(response: httpx.Response) -> Any:
 
 def refused(response: httpx.Response, status: int) -> str:
     """The message of an error in OpenAI's shape. Fails the check on any other response."""
+    return str(parsed_error(response, status)["message"])
+
+
+def parsed_error(response: httpx.Response, status: int) -> dict[str, Any]:
+    """An error in OpenAI's shape. Fails the check on any other response."""
     expect(
         response.status_code == status,
         f"{response.status_code} instead of {status}: {shown(response)}",
@@ -99,7 +104,7 @@ def refused(response: httpx.Response, status: int) -> str:
     message = error["message"]
     expect(isinstance(message, str) and message, f"the error has no message: {error}")
     expect("Traceback" not in message, f"the error shows a stack trace: {message[:200]}")
-    return str(message)
+    return error
 
 
 def shown(response: httpx.Response) -> str:

@@ -2,6 +2,7 @@
 
 from . import (
     basics,
+    dialects,
     errors,
     limits,
     other_apis,
@@ -30,6 +31,7 @@ CHECKS: tuple[Check, ...] = tuple(
         errors,
         tokens,
         other_apis,
+        dialects,
         streaming,
     )
     for check in module.theme.checks

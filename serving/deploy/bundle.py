@@ -46,9 +46,9 @@ def entries(kube: Kube, namespace: str, log_lines: int) -> Iterator[Entry]:
     yield "status.txt", _read(lambda: _status(kube, namespace))
     for api_version, kind in _IN_NAMESPACE:
         read = partial(_objects, kube, api_version, kind, namespace)
-        yield f"{kind.lower()}s.yaml", _read(read)
+        yield f"objects/{kind}.yaml", _read(read)
     for api_version, kind in _OF_CLUSTER:
-        yield f"{kind.lower()}s.yaml", _read(partial(_objects, kube, api_version, kind, ""))
+        yield f"objects/{kind}.yaml", _read(partial(_objects, kube, api_version, kind, ""))
     for pod, container in _containers(kube, namespace):
         name = f"logs/{pod['metadata']['name']}/{container}"
         yield f"{name}.log", _read(partial(_log, kube, pod, container, log_lines, False))

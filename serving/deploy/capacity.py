@@ -6,13 +6,15 @@ from decimal import Decimal
 
 from serving.deploy.facts import Facts, Object
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
-from serving.deploy.gpus import PRODUCT, allocatable, by_type
+from serving.deploy.gpus import PRODUCT, allocatable, by_type, usable
 from serving.deploy.manifests import Manifests
 from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
-from serving.deploy.selectors import accepts
+from serving.deploy.selectors import refusal
 
 PART_OF = "app.kubernetes.io/part-of"
+_SCARCE = ("cpu", "memory", "ephemeral-storage", GPU)
+_SHOWN = 5
 _ENDED = ("Succeeded", "Failed")
 _GPU_OPERATOR = (
     "helm repo add nvidia https://helm.ngc.nvidia.com/nvidia && helm repo update",
@@ -32,8 +34,8 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     if gpus_needed and not gpu_nodes:
         yield _no_gpus(gpus_needed, facts)
         pods = [each for each in pods if not each.gpus]
-    elif gpus_needed:
-        yield ok("GPUs", f"{by_type(gpu_nodes)}; {gpus_needed} are needed")
+    elif open_nodes := usable(manifests, facts):
+        yield ok("GPUs", f"{by_type(open_nodes)}; {gpus_needed} are needed")
     free = _free(facts, manifests)
     homeless = _place(pods, facts.nodes, free)
     for subject, of_gpus in (("GPUs", True), ("nodes", False)):
@@ -56,14 +58,31 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
 def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Finding:
     lacking = []
     for pods, count in short:
-        need = {name: pods.usage[f"requests.{name}"] for name in ("cpu", "memory", GPU)}
+        need = {name: pods.usage[f"requests.{name}"] for name in _SCARCE}
         each = ", ".join(f"{shown(name, Decimal(n))} {name}" for name, n in need.items() if n)
         lacking.append(f"{count} of {pods.count} {pods.owner} ({each} each)")
     said = f"no node has room for {'; '.join(lacking)}"
     command = f"kubectl describe nodes; kubectl get nodes -L {PRODUCT}"
     if facts.adds_nodes:
         return caution(subject, f"{said} now; the cluster's autoscaler can add nodes", command)
-    return missing(subject, said, f"add nodes, free some, or lower replicas: {command}")
+    closed = _closed([pods for pods, _ in short], facts)
+    fixes = [f"add nodes, free some, or lower replicas: {command}"]
+    if any(" taint " in each for each in closed):
+        fixes.append("tolerate the taint in the group's tolerations in k8s/40-rayservice.yaml, or "
+                     "use an overlay that does")  # fmt: skip
+    return missing(subject, "; ".join([said, *closed]), *fixes)
+
+
+def _closed(short: list[Pods], facts: Facts) -> list[str]:
+    """The nodes of the kind that these pods need which accept none of them, and why."""
+    found = {}
+    for node in facts.nodes or ():
+        if bool(short[0].gpus) is bool(allocatable(node).get(GPU)):
+            reasons = [refusal(node, pods.spec) for pods in short]
+            if all(reasons):
+                found[node["metadata"]["name"]] = reasons[0]
+    said = [f"{name} {reason}" for name, reason in found.items()]
+    return said[:_SHOWN] + [f"{len(said) - _SHOWN} further nodes too"] * (len(said) > _SHOWN)
 
 
 def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
@@ -93,7 +112,7 @@ def _place(
             for name, amount in each.usage.items()
             if name.startswith("requests.") or name == "pods"
         }
-        fitting = [node["metadata"]["name"] for node in nodes if accepts(node, each.spec)]
+        fitting = [node["metadata"]["name"] for node in nodes if not refusal(node, each.spec)]
         # GPUs are for who needs them: others go where there are none, if they can.
         fitting.sort(key=lambda name: free[name][GPU])
         for _ in range(each.count):

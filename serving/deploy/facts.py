@@ -1,5 +1,6 @@
 """Facts about a cluster that a deployment depends on."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,3 +49,15 @@ class Facts:
     refusals: dict[str, str] | None = None
     adds_nodes: bool = False
     """Whether the cluster has an autoscaler of nodes."""
+    limit_ranges: list[Object] | None = None
+    csi_drivers: list[Object] | None = None
+    runtime_classes: list[Object] | None = None
+    prometheuses: list[Object] | None = None
+    api_endpoints: list[Object] | None = None
+    """The EndpointSlices of the API server."""
+
+
+def version_of(text: str) -> tuple[int, int] | None:
+    """Major and minor of a version such as v1.32.4; None for another text."""
+    match = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None

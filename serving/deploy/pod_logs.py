@@ -1,6 +1,7 @@
 """Logs of the service's pods: those of containers, and the files that Ray writes in them."""
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,20 +13,28 @@ from serving.deploy.kube import Kube
 Object = dict[str, Any]
 
 COMPONENT = "app.kubernetes.io/component"
-SERVE_LOGS = "/tmp/ray/session_latest/logs/serve"
-"""Ray's folder for the logs of routers, engines and Serve's controller, which go nowhere else."""
+RAY_LOGS = "/tmp/ray/session_latest/logs"
+"""Ray's folder. `serve/` in it has the logs of routers, engines and Serve's controller, which go
+nowhere else; `worker-*` what their processes print, such as vLLM's own log."""
+_OF_WORKER = re.compile(r":(job_id|actor_name|task_name):")
+"""Lines with which Ray marks the owner of what follows in `worker-*`."""
+_MESSAGE = re.compile(r'"message":"((?:[^"\\]|\\.)*)"')
 _CHANNEL_S = 1.0
 TRY_AGAIN_S = 1.0
 _TRIES = 60
 
 
-def of_component(pods: list[Object], component: str) -> list[Object]:
-    """The pods of a component. Raises DeployError if there are none."""
+def of_component(pods: list[Object], component: str | None) -> list[Object]:
+    """The pods of a component; None stands for engines, which may share the routers' pods. Raises
+    DeployError if there are none.
+    """
     by_component: dict[str, list[Object]] = {}
     for pod in pods:
         by_component.setdefault(pod["metadata"].get("labels", {}).get(COMPONENT, ""), []).append(
             pod
         )
+    if component is None:
+        component = "engine" if "engine" in by_component else "router"
     if component not in by_component:
         there = ", ".join(sorted(filter(None, by_component))) or "none"
         raise DeployError(f"there are no pods of {component}; components with pods: {there}")
@@ -36,14 +45,30 @@ def is_of_ray(pod: Object) -> bool:
     return "ray.io/node-type" in pod["metadata"].get("labels", {})
 
 
+def state(pod: Object, container: str) -> str:
+    """Whether a container is "running", has "ended" before, or, with "", has no log yet."""
+    status = pod.get("status") or {}
+    both = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    for each in both:
+        if each["name"] == container:
+            if "running" in each["state"]:
+                return "running"
+            return "ended" if "terminated" in each["state"] or each.get("restartCount") else ""
+    return ""
+
+
 def tail_command(lines: int, follow: bool) -> list[str]:
-    """A command that prints Serve's files in a pod; each line names its deployment and replica."""
-    how = f"tail -q -n {lines} {'-F ' if follow else ''}{SERVE_LOGS}/*.log 2>/dev/null"
-    return ["sh", "-c", how]
+    """A command that prints Ray's files in a pod; each line names its deployment or process."""
+    what = f"{RAY_LOGS}/serve/*.log {RAY_LOGS}/worker-*.out {RAY_LOGS}/worker-*.err"
+    return ["sh", "-c", f"tail -q -n {lines} {'-F ' if follow else ''}{what} 2>/dev/null"]
 
 
 def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
-    """The lines of Serve's files in a pod of Ray. Raises DeployError."""
+    """The lines of Ray's files in a pod of Ray. Raises DeployError."""
+    return (line for line in _files(kube, pod, lines, follow) if not _OF_WORKER.match(line))
+
+
+def _files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
     import kubernetes
     from kubernetes.stream import stream
 
@@ -71,8 +96,10 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
         if rest:
             yield rest
     except Exception as error:  # of websocket-client and kubernetes, of no common kind
-        why = first_line(getattr(error, "reason", "") or error)
-        kind = Denied if "403" in why else DeployError
+        text = str(getattr(error, "reason", "") or error)
+        kind = Denied if "403" in first_line(text) else DeployError
+        found = _MESSAGE.search(text)
+        why = found[1].replace('\\"', '"') if found else first_line(text)
         raise kind(
             f"cannot read Ray's logs in {metadata['name']}: {why}\n"
             f"Check that the pod is up and that you may `kubectl -n {metadata['namespace']} exec` "

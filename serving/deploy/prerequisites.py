@@ -1,29 +1,22 @@
-"""Prerequisites of the service in a cluster: versions, KubeRay, CRDs, secrets, images."""
+"""Prerequisites of the service in a cluster: version, CRDs, secrets, images, runtime."""
 
 import re
 from collections.abc import Iterator
 
-from serving.deploy.facts import Facts
+from serving.deploy.facts import Facts, version_of
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.kuberay import CRDS, HELM, operators
+from serving.deploy.manifests import Manifests
 from serving.deploy.pods import containers, secrets, wanted
-from serving.deploy.selectors import selects
 
 _KUBERNETES = (1, 29)
-_KUBERAY = (1, 7)
-_HELM = (
-    "helm repo add kuberay https://ray-project.github.io/kuberay-helm/ && helm repo update",
-    "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0 "
-    "-n kuberay-system --create-namespace",
-)
-_OPERATOR_IMAGE = re.compile(r"(^|/)kuberay/operator[:@]|kuberay-operator[:@]")
-_CRD_BASE = "https://github.com/ray-project/kuberay/ray-operator/config/crd?ref=v1.7.0"
+_RANCHER = re.compile(r"\+(k3s|rke2)")
 _EXAMPLE = re.compile(r"(^|\.)example\.(com|org|net)(:\d+)?/|^[^/]*\.(invalid|example)/")
 """Host names that RFC 2606 reserves for documents."""
 
 
 def kubernetes_version(facts: Facts) -> Finding:
-    found = _version(facts.version)
+    found = version_of(facts.version)
     if found is not None and found < _KUBERNETES:
         least = ".".join(map(str, _KUBERNETES))
         return missing(
@@ -37,77 +30,18 @@ def kubernetes_version(facts: Facts) -> Finding:
 def kinds(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     """Checks for custom resource definitions; a finding for each group that lacks some."""
     lacking: dict[str, list[str]] = {}
+    fix: tuple[str, ...]
     for (api_version, kind), known in facts.kinds.items():
         if not known:
             lacking.setdefault(api_version, []).append(kind)
     for api_version, names in lacking.items():
         if api_version.startswith("ray.io/"):
-            fix: tuple[str, ...] = (_HELM[1], f'or the CRDs alone: kubectl create -k "{_CRD_BASE}"')
+            fix = (CRDS,) if operators(facts) else (HELM[1], f"or the CRDs alone: {CRDS}")
         else:
-            group = api_version.partition("/")[0]
-            fix = (f"install the CRDs of {group}, or leave these manifests out",)
+            fix = (f"install a release with {api_version}, or leave these manifests out",)
         yield missing("CRDs", f"no {', '.join(names)} of {api_version} in the cluster", *fix)
     if not lacking:
         yield ok("CRDs", f"all {len(facts.kinds)} kinds of the manifests are known")
-
-
-def operator(manifests: Manifests, facts: Facts) -> Finding:
-    subject = "KubeRay operator"
-    if facts.deployments is None:
-        return unknown(subject, "list deployments", "kubectl get deployments -A | grep kuberay")
-    found = [each for each in facts.deployments if _operator_image(each)]
-    if not found:
-        return missing(subject, "it is not installed", *_HELM)
-    deployment = found[0]
-    namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
-    image = _operator_image(deployment)
-    version = _version(image.rpartition(":")[2])
-    if version is not None and version < _KUBERAY:
-        return missing(subject, f"{image} is older than 1.7", *_HELM)
-    if not (deployment.get("status") or {}).get("availableReplicas"):
-        return missing(
-            subject,
-            f"{namespace}/{name} has no running pod",
-            f"kubectl -n {namespace} describe pods -l app.kubernetes.io/name=kuberay-operator",
-            f"kubectl -n {namespace} rollout restart deployment/{name}",
-        )
-    if not _let_in(manifests, deployment, facts):
-        return missing(
-            subject,
-            f"{namespace}/{name} cannot reach the head: the NetworkPolicies admit operators of "
-            "other namespaces or labels",
-            "set the namespace in the NetworkPolicy operator-to-head to "
-            f"kubernetes.io/metadata.name: {namespace}",
-        )
-    return ok(subject, f"{image} in {namespace}")
-
-
-def _operator_image(deployment: Object) -> str:
-    """The image of KubeRay's operator; "" if the deployment is another."""
-    images = [c.get("image", "") for c in containers(deployment["spec"]["template"]["spec"])]
-    return next((image for image in images if _OPERATOR_IMAGE.search(image)), "")
-
-
-def _let_in(manifests: Manifests, deployment: Object, facts: Facts) -> bool:
-    """Whether the manifests' policies leave the head's dashboard port open to the operator."""
-    head = {"ray.io/node-type": "head", "ray.io/is-ray-node": "yes"}
-    home = deployment["metadata"]["namespace"]
-    spaces = {each["metadata"]["name"]: each["metadata"] for each in facts.namespaces or ()}
-    space = {"kubernetes.io/metadata.name": home} | spaces.get(home, {}).get("labels", {})
-    labels = deployment["spec"]["template"]["metadata"].get("labels", {})
-    policies = [
-        policy["spec"]
-        for policy in manifests.of_kind("NetworkPolicy")
-        if selects(policy["spec"].get("podSelector"), head)
-        and "Ingress" in policy["spec"].get("policyTypes", ["Ingress"])
-    ]
-    return not policies or any(
-        selects(peer.get("namespaceSelector"), space)
-        and selects(peer.get("podSelector", {}), labels)
-        for policy in policies
-        for rule in policy.get("ingress") or ()
-        for peer in rule.get("from") or [{"namespaceSelector": {}}]
-    )
 
 
 def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[Finding]:
@@ -142,19 +76,26 @@ def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[
         yield ok("secrets", "all that pods read exist")
 
 
-def images(manifests: Manifests) -> Finding:
-    """Checks that images are of a registry that exists."""
+def images(manifests: Manifests, facts: Facts) -> Finding:
+    """Checks that images are of a registry that exists, or on a node already."""
     named = {
         str(container["image"])
         for pods in wanted(manifests.objects)
         for container in containers(pods.spec)
         if "image" in container
     }
-    if examples := sorted(image for image in named if _EXAMPLE.search(image)):
+    loaded = {
+        name
+        for node in facts.nodes or ()
+        for image in (node.get("status") or {}).get("images") or ()
+        for name in image.get("names") or ()
+    }
+    if examples := sorted(image for image in named - loaded if _EXAMPLE.search(image)):
         return missing(
             "images",
             f"{', '.join(examples)} are placeholders for images of your own",
             "deploy/images.sh <your registry>",
+            f"or, in kind, build and load them: kind load docker-image {' '.join(examples)}",
         )
     return ok("images", ", ".join(sorted(named)))
 
@@ -162,10 +103,28 @@ def images(manifests: Manifests) -> Finding:
 def refusals(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     """Findings for the manifests that the server refused in a dry run."""
     for name, why in (facts.refusals or {}).items():
-        yield missing("manifests", f"the cluster refuses {name}: {why}",
-                      f"kubectl apply --dry-run=server {manifests.source}")  # fmt: skip
+        fixes = [f"kubectl apply --dry-run=server {manifests.source}"]
+        if name.startswith("Ray") and "field" in why:
+            fixes.append(f"if the field is right, the CRDs are older than 1.7: {CRDS}")
+        yield missing("manifests", f"the cluster refuses {name}: {why}", *fixes)
 
 
-def _version(text: str) -> tuple[int, int] | None:
-    match = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2])) if match else None
+def runtime(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
+    """Checks the container runtime of pods with GPUs."""
+    pods = wanted(manifests.objects)
+    named = {each.spec["runtimeClassName"] for each in pods if "runtimeClassName" in each.spec}
+    there = {each["metadata"]["name"] for each in facts.runtime_classes or ()}
+    component = "deploy/components/nvidia-runtime"
+    if facts.runtime_classes is not None and named - there:
+        yield missing(
+            "runtime",
+            f"there is no RuntimeClass {', '.join(sorted(named - there))}",
+            f"install NVIDIA's container toolkit, or leave {component} out",
+        )
+    elif not named and any(each.gpus for each in pods) and _RANCHER.search(facts.version):
+        yield caution(
+            "runtime",
+            "k3s and RKE2 give GPUs to pods of the RuntimeClass nvidia alone, unless that is their "
+            "default runtime",
+            f"add {component} to the components of an overlay",
+        )

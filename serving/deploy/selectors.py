@@ -1,4 +1,4 @@
-"""Label selectors, and whether a node accepts a pod."""
+"""Label selectors, and why a node does not accept a pod."""
 
 from typing import Any
 
@@ -30,23 +30,26 @@ def _holds(expression: Object, labels: dict[str, str]) -> bool:
             return key in labels and int(labels[key]) < int(values[0])
 
 
-def accepts(node: Object, pod_spec: Object) -> bool:
-    """Whether a node accepts a pod, its free resources aside."""
+def refusal(node: Object, pod_spec: Object) -> str:
+    """Why a node does not accept a pod, its free resources aside; "" if it does."""
     labels, spec = node["metadata"].get("labels", {}), node.get("spec") or {}
-    if spec.get("unschedulable") or not _ready(node):
-        return False
+    if spec.get("unschedulable"):
+        return "is cordoned"
+    if not _ready(node):
+        return "is not ready"
     if any(labels.get(k) != v for k, v in (pod_spec.get("nodeSelector") or {}).items()):
-        return False
+        return "does not have the labels of the nodeSelector"
     affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required and not any(selects(term, labels) for term in required["nodeSelectorTerms"]):
-        return False
+        return "does not match the node affinity"
     tolerations = pod_spec.get("tolerations") or ()
-    return all(
-        any(_tolerates(toleration, taint) for toleration in tolerations)
-        for taint in spec.get("taints") or ()
-        if taint["effect"] != "PreferNoSchedule"
-    )
+    for taint in spec.get("taints") or ():
+        tolerated = any(_tolerates(toleration, taint) for toleration in tolerations)
+        if taint["effect"] != "PreferNoSchedule" and not tolerated:
+            value = f"={taint['value']}" if taint.get("value") else ""
+            return f"has the taint {taint['key']}{value}:{taint['effect']}"
+    return ""
 
 
 def _ready(node: Object) -> bool:

@@ -1,5 +1,6 @@
 """Whether the cluster has storage for the claims of the manifests."""
 
+import re
 from collections.abc import Iterator
 
 from serving.deploy.facts import Facts, Object
@@ -8,20 +9,16 @@ from serving.deploy.manifests import Manifests
 from serving.deploy.pods import claims
 
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_ONE_NODE = {
-    "ebs.csi.aws.com",
-    "kubernetes.io/aws-ebs",
-    "pd.csi.storage.gke.io",
-    "kubernetes.io/gce-pd",
-    "disk.csi.azure.com",
-    "kubernetes.io/azure-disk",
-    "cinder.csi.openstack.org",
-    "rancher.io/local-path",
-    "k8s.io/minikube-hostpath",
-    "csi.hetzner.cloud",
-    "dobs.csi.digitalocean.com",
-}
+_ONE_NODE = re.compile(
+    r"(^|\.)(ebs\.csi(\.eks)?\.\w+\.com|pd\.csi\.storage\.gke\.io|disk\.csi\.azure\.com"
+    r"|cinder\.csi\.openstack\.org|rbd\.csi\.ceph\.com|csi\.vsphere\.vmware\.com|topolvm\.(io|cybozu\.com)"
+    r"|csi\.hetzner\.cloud|dobs\.csi\.digitalocean\.com|linodebs\.csi\.linode\.com)$"
+    r"|^kubernetes\.io/(aws-ebs|gce-pd|azure-disk|cinder|rbd|vsphere-volume)$"
+    r"|/(local-path|k8s\.io/minikube-hostpath|minikube-hostpath|local)$"
+)
 """Provisioners of disks that only one node can mount at a time."""
+_SETS_GROUP = "File"
+"""The fsGroupPolicy of CSI drivers that give a shared file system the pod's group."""
 
 
 def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
@@ -45,7 +42,9 @@ def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
         if found is None:
             good = False
             yield _no_class(name, named, sorted(classes))
-        elif "ReadWriteMany" in spec.get("accessModes", ()) and found["provisioner"] in _ONE_NODE:
+        elif "ReadWriteMany" not in spec.get("accessModes", ()):
+            continue
+        elif _ONE_NODE.search(found["provisioner"]):
             good = False
             yield missing(
                 "storage",
@@ -54,11 +53,28 @@ def storage(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
                 f"set storageClassName of claim {name} to a class of shared file systems (NFS, "
                 "CephFS, EFS, Filestore)",
             )
+        elif _ignores_group(found["provisioner"], facts):
+            yield caution(
+                "storage",
+                f"claim {name}: {found['provisioner']} does not give the volume the pods' group, "
+                "so its folder must be writable by their user, 1000",
+                f'in storage class {found["metadata"]["name"]}: mountPermissions: "0777" for NFS, '
+                'provisioningMode: efs-ap with uid and gid "1000" for EFS; or chown the folder',
+            )
     if len([each for each in classes.values() if _is_default(each)]) > 1:
         yield caution("storage", "more than one storage class is the default",
                       "kubectl get storageclass")  # fmt: skip
     if good:
         yield ok("storage", "each claim has a storage class")
+
+
+def _ignores_group(provisioner: str, facts: Facts) -> bool:
+    """Whether a CSI driver leaves the owner of a shared file system as it is, by its CSIDriver."""
+    policies = {
+        each["metadata"]["name"]: each["spec"].get("fsGroupPolicy")
+        for each in facts.csi_drivers or ()
+    }
+    return bool(policies.get(provisioner, _SETS_GROUP) != _SETS_GROUP)
 
 
 def _no_class(claim: str, named: str | None, classes: list[str]) -> Finding:

@@ -30,8 +30,10 @@ def survey(kube: Kube, manifests: Manifests) -> Facts:
     }
     denied = _denied(kube, manifests, kinds)
 
-    def listed(api_version: str, kind: str, namespace: str = "") -> list[Object] | None:
-        return _if_allowed(lambda: kube.find(api_version, kind, namespace))
+    def listed(
+        api_version: str, kind: str, namespace: str = "", labels: str = ""
+    ) -> list[Object] | None:
+        return _if_allowed(lambda: kube.find(api_version, kind, namespace, labels))
 
     return Facts(
         version=version,
@@ -47,6 +49,16 @@ def survey(kube: Kube, manifests: Manifests) -> Facts:
         denied=denied,
         refusals={} if denied else _if_allowed(lambda: _refusals(kube, manifests, kinds)),
         adds_nodes=bool(_if_allowed(lambda: _adds_nodes(kube))),
+        limit_ranges=listed("v1", "LimitRange", here),
+        csi_drivers=listed("storage.k8s.io/v1", "CSIDriver"),
+        runtime_classes=listed("node.k8s.io/v1", "RuntimeClass"),
+        prometheuses=listed("monitoring.coreos.com/v1", "Prometheus"),
+        api_endpoints=listed(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "default",
+            "kubernetes.io/service-name=kubernetes",
+        ),
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from typing import Any, cast
 
 import ray
@@ -14,11 +15,16 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.engine import start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
+from serving.tiny import tiny_model_folder
 
 log = logging.getLogger(__name__)
+
+_VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "256"}
+"""vLLM allows 4 stop strings as OpenAI does, and Anthropic's clients send more."""
 
 _START_TRIES = 3
 _CLOSE_S = 30
@@ -40,7 +46,7 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
         "ray_actor_options": {
             "num_cpus": cpus,
             "num_gpus": gpus,
-            "runtime_env": {"env_vars": {"VLLM_NO_USAGE_STATS": "1", **entry.env}},
+            "runtime_env": {"env_vars": {**_VLLM_ENV, **entry.env}},
         },
         "placement_group_bundles": [bundle] * entry.pipeline_parallel_size,
         "placement_group_strategy": "STRICT_SPREAD",
@@ -66,6 +72,7 @@ class Engine:
             await self._start(entry)
 
     async def _start(self, entry: CatalogueEntry) -> None:
+        began_s = time.monotonic()
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -73,11 +80,16 @@ class Engine:
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
-        app = PromptTokensHeaders(await self._server.start())
+        try:
+            app = PromptTokensHeaders(await self._server.start())
+        except Exception:
+            await self._raise_stage_error()
+            raise
         self._access = AccessMiddleware(app, engine_token(), lambda: self._server.dead)
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
         await self._server.listen(self._access, sock)
+        start_log.export(entry.id, time.monotonic() - began_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
         args = {
@@ -109,7 +121,12 @@ class Engine:
         if self._server.dead:
             raise RuntimeError("vLLM's engine process is dead")
         await self._server.check_health()
-        if self._stages and ray.wait(self._stages, timeout=0)[0]:
+        await self._raise_stage_error()
+
+    async def _raise_stage_error(self) -> None:
+        """Raises what ended a pipeline stage of this replica, if one ended."""
+        if self._stages and (ended := ray.wait(self._stages, timeout=0)[0]):
+            await ended[0]
             raise RuntimeError("a pipeline stage of this replica ended")
 
     async def __del__(self) -> None:
@@ -171,9 +188,7 @@ class PipelineStage:
 def weights_location(entry: CatalogueEntry) -> str:
     if entry.embedded is None:
         return entry.weights
-    from serving.tiny import PRESETS, ensure_tiny_model
-
-    return str(ensure_tiny_model(PRESETS[entry.embedded]))
+    return str(tiny_model_folder(entry.embedded))
 
 
 def free_port(host: str) -> int:

@@ -13,8 +13,12 @@ from serving.mistral.reasoning import ThinkSplitter
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
-_ID = re.compile(rb'"([0-9A-Za-z]{9})"')
-_ID_ANYWHERE = re.compile(rb"(?<![0-9A-Za-z])[0-9A-Za-z]{9}(?![0-9A-Za-z])")
+_ALIAS = re.compile(rb'"([0-9A-Za-z]{9}|[0-9A-Za-z_-]{64})"')
+_ALIAS_ANYWHERE = re.compile(
+    rb"(?<![0-9A-Za-z])"
+    rb"(?:[0-9A-Za-z]{9}(?![0-9A-Za-z_-])|[0-9A-Za-z_-]{64}(?![0-9A-Za-z_-]))"
+)
+"""Ids have nine characters, shortened names of tools 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,11 @@ class AnswerRules:
     """Whether `<think>` text moves from `content` to `reasoning`."""
     named_tool: bool = False
     """Whether a tool was chosen by name: vLLM ends such a call with "stop", not "tool_calls"."""
-    original_ids: dict[str, str] = field(default_factory=dict)
-    """The client's tool call ids by those that the engine was sent."""
+    originals: dict[str, str] = field(default_factory=dict)
+    """The client's tool call ids and names of tools by those that the engine was sent."""
 
     def __bool__(self) -> bool:
-        return self.separate_reasoning or self.named_tool or bool(self.original_ids)
+        return self.separate_reasoning or self.named_tool or bool(self.originals)
 
 
 class Answer:
@@ -38,9 +42,9 @@ class Answer:
     def __init__(self, rules: AnswerRules) -> None:
         self._rules = rules
         self._reads_choices = rules.separate_reasoning or rules.named_tool
-        self._ids = {
+        self._aliases = {
             new.encode(): json.dumps(original)[1:-1].encode()
-            for new, original in rules.original_ids.items()
+            for new, original in rules.originals.items()
         }
         self._rest = b""
         self._splitters: dict[Any, ThinkSplitter] = {}
@@ -49,8 +53,8 @@ class Answer:
     def whole(self, body: bytes, status: int) -> bytes:
         """Converts the body of a non-streamed answer or of an error."""
         if status >= 400:
-            return _ID_ANYWHERE.sub(self._original, body) if self._ids else body
-        body = self._with_original_ids(body)
+            return _ALIAS_ANYWHERE.sub(self._original, body) if self._aliases else body
+        body = self._with_originals(body)
         if not self._reads_choices:
             return body
         answer = _object(body)
@@ -77,7 +81,7 @@ class Answer:
         return rest
 
     def _event(self, event: bytes) -> bytes:
-        event = self._with_original_ids(event)
+        event = self._with_originals(event)
         if not self._reads_choices or not event.startswith(b"data: {"):
             return event
         chunk = _object(event[6:])
@@ -127,15 +131,15 @@ class Answer:
             message["reasoning"] = reasoning
         return True
 
-    def _with_original_ids(self, body: bytes) -> bytes:
-        """Restores ids where they are a whole string: not in the model's text, which is cut
-        differently when streamed."""
-        if not self._ids:
+    def _with_originals(self, body: bytes) -> bytes:
+        """Restores ids and names where they are a whole string: not in the model's text, which is
+        cut differently when streamed."""
+        if not self._aliases:
             return body
-        return _ID.sub(lambda found: b'"' + self._ids.get(found[1], found[1]) + b'"', body)
+        return _ALIAS.sub(lambda found: b'"' + self._aliases.get(found[1], found[1]) + b'"', body)
 
     def _original(self, found: re.Match[bytes]) -> bytes:
-        return self._ids.get(found[0], found[0])
+        return self._aliases.get(found[0], found[0])
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -16,11 +16,11 @@ class Draft:
     """
 
     __slots__ = (
-        "answer_ids",
         "changed",
         "fields",
         "max_tokens_clamped",
         "named_tool",
+        "originals",
         "reasoning",
         "rules",
         "today",
@@ -34,7 +34,7 @@ class Draft:
         self.changed = False
         self.warnings: list[str] = []
         self.max_tokens_clamped: int | None = None
-        self.answer_ids: dict[str, str] = {}
+        self.originals: dict[str, str] = {}
         self.named_tool = False
         self.reasoning: Reasoning = rules.reasoning
 

@@ -1,6 +1,7 @@
 """Rules for the input items of /v1/responses, which vLLM converts to chat messages; not all that
 OpenAI's clients send survives that with a Mistral tokenizer."""
 
+import json
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields
@@ -23,6 +24,7 @@ def normalise_items(draft: Draft) -> None:
         if item.get("type") == "reasoning" and draft.rules.tokenizer != "v13":
             continue  # OpenAI's API shows it to the model only within a tool's turn
         _plain_contents(item, draft)
+        _text_of_arguments(item, draft)
         role = _role(item)
         if role == "assistant" and _is_empty(item):
             continue
@@ -52,6 +54,16 @@ def _plain_contents(item: Fields, draft: Draft) -> None:
         if text is not None and not (text and key == "content" and _is_output_message(item)):
             item[key] = text
             draft.changed = True
+
+
+def _text_of_arguments(item: Fields, draft: Draft) -> None:
+    """Encodes arguments that are an object, and gives a result without output an empty one."""
+    if item.get("type") == "function_call" and type(item.get("arguments")) is dict:
+        item["arguments"] = json.dumps(item["arguments"], ensure_ascii=False)
+        draft.changed = True
+    if item.get("type") == "function_call_output" and item.get("output") is None:
+        item["output"] = ""
+        draft.changed = True
 
 
 def _is_output_message(item: Fields) -> bool:

@@ -1,6 +1,7 @@
 """Rules for options that the engine would reject or misread with a Mistral tokenizer."""
 
 from collections.abc import Callable
+from typing import Any
 
 from serving.mistral.draft import Draft, objects_in
 from serving.mistral.rules import InvalidRequest
@@ -9,8 +10,8 @@ _EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
 """Levels that OpenAI and Anthropic define and vLLM rejects. It accepts "none" and "high", without
 any effect before tokenizer v15."""
 
-_TOOL_CALLS_TOKEN = "9"
-"""The id of [TOOL_CALLS] in every tekken.json of version 7."""
+_DEFAULTS = ("medium", "none")
+"""Levels of verbosity and effort that ask for nothing special."""
 
 _EFFORT_WARNING = "the reasoning effort has no effect on this model and was dropped"
 
@@ -97,40 +98,39 @@ def drop_anthropic_thinking(draft: Draft) -> None:
             draft.warn(_EFFORT_WARNING)
 
 
-def drop_empty_tools(draft: Draft) -> None:
-    """Drops an empty list of tools and a choice among none: vLLM rejects them, and clients send
-    both."""
-    if draft.fields.get("tools") == []:
-        draft.drop("tools")
-    if draft.fields.get("tools") is None and draft.fields.get("tool_choice") in ("auto", "none"):
-        draft.drop("tool_choice")
+def warn_of_no_effect(*names: str) -> Callable[[Draft], None]:
+    """Returns the rule that warns of fields that vLLM does not know, and whose effect a client may
+    miss. A dot leads into an object."""
+
+    def rule(draft: Draft) -> None:
+        for name in names:
+            value: Any = draft.fields
+            for key in name.split("."):
+                value = value.get(key) if type(value) is dict else None
+            if value and value not in _DEFAULTS:
+                draft.warn(f"{name} has no effect on this model")
+
+    return rule
 
 
-def name_tool_choice(draft: Draft) -> None:
-    """Maps Mistral's "any" to OpenAI's "required", and remembers whether a tool is chosen by
-    name."""
-    choice = draft.fields.get("tool_choice")
-    if choice == "any":
-        draft.set("tool_choice", "required")
-    draft.named_tool = type(choice) is dict
+def move_output_format(draft: Draft) -> None:
+    """Moves `output_format`, a former name of Anthropic's `output_config.format`, which vLLM would
+    drop."""
+    config = draft.fields.get("output_config", {})
+    if "output_format" in draft.fields and type(config) is dict:
+        draft.set("output_config", {"format": draft.fields["output_format"], **config})
+        draft.drop("output_format")
 
 
-def drop_tools_if_none_may_be_called(draft: Draft) -> None:
-    """Drops the tools of a request with the choice "none" under tokenizer v7: vLLM would not keep
-    the model from calling one, and its raw [TOOL_CALLS] would be the answer. From v11 on a grammar
-    prevents calls, and the tools stay in the prompt."""
-    choice = draft.fields.get("tool_choice")
-    if draft.rules.tokenizer == "v7" and (choice == "none" or choice == {"type": "none"}):
-        draft.drop("tools", "tool_choice", "parallel_tool_calls")
+def drop_includes_of_hosted_tools(draft: Draft) -> None:
+    """Drops what a search would add to a response: there is none, and vLLM rejects it."""
+    include = draft.fields.get("include")
+    if type(include) is list and any(map(_is_of_search, include)):
+        draft.set("include", [value for value in include if not _is_of_search(value)])
 
 
-def ban_calls_if_none_may_be_called(draft: Draft) -> None:
-    """Bans calls that dropping the tools does not exclude: those of tools in earlier turns. vLLM
-    would return such a call as text or, streamed, as nothing at all."""
-    if draft.rules.tokenizer == "v7" and draft.fields.get("tool_choice") == "none":
-        bias = draft.fields.get("logit_bias")
-        if bias is None or type(bias) is dict:
-            draft.set("logit_bias", {**(bias or {}), _TOOL_CALLS_TOKEN: -100})
+def _is_of_search(value: Any) -> bool:
+    return type(value) is str and value.startswith("web_search_call.")
 
 
 def take_reasoning_format(draft: Draft) -> None:

@@ -56,7 +56,7 @@ def rewrite(field: str, places: Callable[[Fields], Iterator[Place]]) -> Callable
         new = replacements([holder[key] for holder, key in found])
         for holder, key in found:
             holder[key] = new.get(holder[key], holder[key])
-        draft.answer_ids = {valid: original for original, valid in new.items()}
+        draft.originals |= {valid: original for original, valid in new.items()}
         draft.changed = True
 
     return rule

@@ -1,6 +1,7 @@
 """Rules for the messages of a chat: roles, empty turns, reasoning of earlier turns, content
 parts."""
 
+import json
 import re
 from typing import Any
 
@@ -34,6 +35,21 @@ def image_urls_and_refusals(draft: Draft) -> None:
             elif part.get("type") == "refusal" and type(part.get("refusal")) is str:
                 part["type"], part["text"] = "text", part.pop("refusal")
                 draft.changed = True
+
+
+def calls_of_earlier_turns(draft: Draft) -> None:
+    """Completes calls as Mistral's own API and its clients send them: without a type, and with
+    their arguments as an object or left out."""
+    for message in draft.objects("messages"):
+        for call in objects_in(message.get("tool_calls")):
+            for function in objects_in([call.get("function")]):
+                if call.get("type") is None:
+                    call["type"] = "function"
+                    draft.changed = True
+                arguments = function.get("arguments")
+                if arguments is None or type(arguments) is dict:
+                    function["arguments"] = json.dumps(arguments or {}, ensure_ascii=False)
+                    draft.changed = True
 
 
 def tool_results(draft: Draft) -> None:

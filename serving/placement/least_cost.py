@@ -43,11 +43,7 @@ class LeastCost:
         self.near = near
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         if not loads:
             raise ValueError("no replica to choose from")

@@ -16,11 +16,7 @@ class Policy(Protocol):
     calls."""
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         """Returns the index of the load to book `work` on. `cached_tokens` has, for each load, the
         prompt tokens that its replica has cached. Raises ValueError if `loads` is empty."""
@@ -33,11 +29,7 @@ class LeastTokens:
     """
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         return min(range(len(loads)), key=lambda i: (loads[i].context_tokens, loads[i].requests))
 
@@ -49,11 +41,7 @@ class PowerOfTwo:
         self._random = random.Random(seed)
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         if not loads:
             raise ValueError("no replica to choose from")
@@ -68,11 +56,7 @@ class RoundRobin:
         self._placed = 0
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         if not loads:
             raise ValueError("no replica to choose from")
@@ -90,11 +74,7 @@ class SessionHash:
         self._without_session = LeastTokens()
 
     def choose(
-        self,
-        work: Work,
-        loads: Sequence[ReplicaLoad],
-        cached_tokens: Sequence[int],
-        now_s: float,
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
         if not work.session:
             return self._without_session.choose(work, loads, cached_tokens, now_s)

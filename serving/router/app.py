@@ -9,12 +9,17 @@ import msgspec
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.config import RouterConfig
 from serving.router import ui
 from serving.router.http import errors
-from serving.router.http.asgi import client_request_id
+from serving.router.http.asgi import Headers, client_request_id
 from serving.router.http.errors import ApiError
+from serving.router.http.http10 import UnchunkedTransport
+from serving.router.http.openapi import RELAYED, describe
+from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
@@ -22,19 +27,6 @@ from serving.router.replicas.served_model import ServedModel
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
-
-RELAYED = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/tokenize",
-        "/detokenize",
-    }
-)
-"""Paths whose POST requests are relayed to an engine of the model named in the body."""
 
 
 class RouterApp:
@@ -50,26 +42,62 @@ class RouterApp:
         targets: Callable[[], list[Target]],
         observer: Observer,
         is_draining: Callable[[], bool],
-        *,
-        with_ui: bool,
+        config: RouterConfig,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
-        if with_ui:
+        if config.ui:
             self._api.get(ui.PATH)(ui.page)
+        self._with_cors = CORSMiddleware(
+            self._api,
+            allow_origins=config.cors_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in RELAYED:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.endswith("/") and path != "/":
+            path = path.rstrip("/")
+            scope = {**scope, "path": path, "raw_path": scope["raw_path"].rstrip(b"/")}
+        if scope["http_version"] == "1.0":
+            response = response_of(send)
+            response.transport = UnchunkedTransport(response.transport)
+        if scope["method"] == "POST" and path in RELAYED:
+            for name, value in scope["headers"]:
+                if name == b"origin":
+                    response = response_of(send)
+                    response.default_headers = response.default_headers + self._cors_headers(value)
             await self._relay(scope, receive, send)
-        elif scope["type"] == "http":
-            id_header = (b"x-request-id", client_request_id(scope["headers"]))
+        else:
+            await self._answer(scope, receive, send)
 
-            async def send_with_id(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"].append(id_header)
-                await send(message)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request that is not relayed."""
+        api = self._with_cors if scope["path"].startswith("/v1/") else self._api
+        if scope["method"] == "HEAD":  # uvicorn leaves the body out
+            scope = {**scope, "method": "GET"}
+        id_header = (b"x-request-id", client_request_id(scope["headers"]))
 
-            await self._api(scope, receive, send_with_id)
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append(id_header)
+            await send(message)
+
+        await api(scope, receive, send_with_id)
+
+    def _cors_headers(self, origin: bytes) -> Headers:
+        """Returns the headers by which a page of this origin may read a relayed response."""
+        if not self._with_cors.is_allowed_origin(origin.decode("latin-1")):
+            return []
+        return [
+            (b"access-control-allow-origin", b"*" if self._with_cors.allow_all_origins else origin),
+            (b"access-control-expose-headers", b"*"),
+            (b"vary", b"origin"),
+        ]
 
 
 def own_endpoints(
@@ -81,9 +109,13 @@ def own_endpoints(
     is_draining: Callable[[], bool],
 ) -> FastAPI:
     """Builds the endpoints that the router answers itself."""
-    api = FastAPI(title="mistral-serve", openapi_url=None)
-    started_at_s = int(time.time())
     others = {name: version(name) for name in ("mistral-serve", "ray", "mistral-common")}
+    api = FastAPI(
+        title="mistral-serve", version=others["mistral-serve"], docs_url=None, redoc_url=None
+    )
+    generated = api.openapi
+    api.openapi = lambda: describe(generated())  # type: ignore[method-assign]
+    started_at_s = int(time.time())
     versions = {"vllm": vllm_version(), **others}
 
     async def known(request: Request) -> None:
@@ -147,7 +179,7 @@ def own_endpoints(
     @api.get("/-/status")
     async def get_status() -> Response:
         """Returns a `ServiceStatus`: the state of the models and their replicas."""
-        body = msgspec.json.encode(observer.status(versions))
+        body = msgspec.json.encode(await observer.explained_status(versions))
         return Response(body, headers={"content-type": "application/json"})
 
     @api.exception_handler(ApiError)

@@ -112,7 +112,10 @@ class Router:
         )
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
-        observer = Observer(directory, config, tenants, router_id, lambda: len(routers))
+        names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
+        observer = Observer(
+            directory, config, tenants, router_id, lambda: len(routers), deployments=names
+        )
         app = RouterApp(
             directory,
             relay,
@@ -121,7 +124,7 @@ class Router:
             targets,
             observer,
             lambda: self._draining,
-            with_ui=config.ui,
+            config,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)

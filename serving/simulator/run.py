@@ -44,7 +44,7 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
         seed=scenario.seed,
         on_end=record.add,
     )
-    with _without_collector():
+    with without_collector():
         result = simulation.run(
             load.arrivals,
             None if progress is None else lambda now_s: progress(now_s, load.seconds),
@@ -80,7 +80,7 @@ def _settings(
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Pauses the garbage collector: a simulation has no cycles, and looking for them takes a sixth
     of its time."""
     was_on = gc.isenabled()

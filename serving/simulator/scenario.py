@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from serving import catalogue
-from serving.catalogue import CatalogueEntry
+from serving.catalogue import CatalogueEntry, ModelName
 from serving.catalogue.entry import MAX_MODEL_LEN, check_gpu
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig
@@ -26,11 +26,11 @@ class ScenarioError(Exception):
 class FleetConfig(Section):
     """The replicas of one model, and the routers in front of them."""
 
-    model: str = DEFAULT_MODEL
+    model: ModelName = DEFAULT_MODEL
     """Name of a catalogue entry, or path of a YAML file of the same form."""
     variant: str | None = None
     """One of the entry's variants; the first if not set."""
-    gpu: str | None = None
+    gpu: Annotated[str | None, BeforeValidator(check_gpu)] = None
     """Type of the GPUs, if not the variant's."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs per replica, if not the variant's."""
@@ -46,19 +46,6 @@ class FleetConfig(Section):
     placement: PolicyName = "least_cost"
     max_wait_s: float = Field(gt=0, default=30)
     """The longest time that a request waits for headroom on a replica."""
-
-    @field_validator("model")
-    @classmethod
-    def _known(cls, model: str, info: ValidationInfo) -> str:
-        if model.endswith((".yaml", ".yml")):
-            model = str((info.context or Path()) / model)
-        catalogue.find(model)
-        return model
-
-    @field_validator("gpu")
-    @classmethod
-    def _gpu_is_known(cls, gpu: str | None) -> Any:
-        return check_gpu(gpu)
 
     @model_validator(mode="after")
     def _variant_is_known(self) -> "FleetConfig":

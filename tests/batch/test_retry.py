@@ -7,14 +7,10 @@ from serving.batch import retry
 NOW = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
-def test_what_may_succeed_later_is_tried_again(status: int) -> None:
-    assert retry.is_worth_retrying(status)
-
-
-@pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 413, 422])
-def test_what_will_not_is_not(status: int) -> None:
-    assert not retry.is_worth_retrying(status)
+def test_what_may_succeed_later_is_tried_again_and_nothing_else() -> None:
+    statuses = (200, 301, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504, 529)
+    again = [status for status in statuses if retry.is_worth_retrying(status)]
+    assert again == [408, 429, 500, 502, 503, 504, 529]
 
 
 def test_waits_double_up_to_a_minute() -> None:

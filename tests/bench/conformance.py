@@ -4,7 +4,6 @@
 vLLM, started with the model cards' flags, does not pass.
 """
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import catalogue
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import PRESETS, tiny_model_folder
 from tests.bench.frontend_process import (
     CARD_FLAGS,
     SMALL_FLAGS,
@@ -36,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 
 def suite(url: str, family: str, *options: str) -> Rows:
-    tokenizer = ensure_tiny_model(PRESETS[family])
+    tokenizer = tiny_model_folder(family)
     where: list[str | Path] = ["--url", url, "--tokenizer", tokenizer]
     result = subprocess.run(
         [COMMAND, "conformance", *where, *options, "--json"], stdout=subprocess.PIPE, timeout=900
@@ -55,13 +54,12 @@ def service(folder: Path) -> dict[str, Rows]:
 
 
 def vllm(folder: Path, family: str) -> Rows:
-    spec = PRESETS[family]
     entry = catalogue.load(MODELS[family])
-    flags = {"model": str(ensure_tiny_model(spec)), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
+    flags = {"model": str(tiny_model_folder(family)), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
     flags["max-model-len"] = entry.context_tokens
     flags["kv-cache-memory-bytes"] = entry.vllm_args["kv-cache-memory-bytes"]
     flags["override-generation-config"] = entry.sampling.defaults()
-    if spec.vision is None:
+    if PRESETS[family].vision is None:
         del flags["limit-mm-per-prompt"]
     with plain(flags, folder / "vllm.log") as server:
         wait_until_ready({"vLLM": server})
@@ -96,9 +94,6 @@ def gains(ours: dict[str, Rows], theirs: dict[str, Rows]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result")
-    args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-conf-")))
         ours = service(folder)
@@ -106,8 +101,6 @@ def main() -> None:
     for name, fact in machine().items():
         print(f"{name}: {fact}")
     print("", *table(ours, theirs), "", *gains(ours, theirs), sep="\n")
-    if args.json is not None:
-        args.json.write_text(json.dumps({"service": ours, "vLLM": theirs}, indent=1))
 
 
 if __name__ == "__main__":

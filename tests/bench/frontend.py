@@ -36,7 +36,7 @@ from tests.bench.frontend_process import (
     wait_until_ready,
 )
 from tests.bench.frontend_report import CARD, NO_PARSER, OURS, Measured, Round
-from tests.bench.relay import PATH, ask
+from tests.bench.relay import PATH, ask, in_time
 from tests.bench.relay_process import HOST, MODEL, Server
 
 REQUESTS = 12
@@ -128,18 +128,11 @@ async def run(target: Target, kind: str) -> Round:
 
 
 async def measure(targets: Mapping[str, Target], rounds: int, limit_s: float) -> Measured:
-    """Runs up to `rounds` rounds; after the first, none begins that would end past `limit_s`."""
-    began_s = time.monotonic()
     measured: Measured = {kind: {name: [] for name in targets} for kind in KINDS}
-    longest_s = 0.0
-    for _ in range(max(1, rounds)):
-        round_began_s = time.monotonic()
-        if round_began_s - began_s + longest_s > limit_s:
-            break
+    for _ in in_time(rounds, limit_s):
         for kind, of_kind in measured.items():
             for name, target in targets.items():
                 of_kind[name].append(await run(target, kind))
-        longest_s = max(longest_s, time.monotonic() - round_began_s)
     return measured
 
 
@@ -176,7 +169,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--limit-s", type=float, default=200, help="begin no round that ends later")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures")
     args = parser.parse_args()
     console = Console()
     with contextlib.ExitStack() as up:
@@ -199,8 +191,6 @@ def main() -> None:
         with console.status(f"measuring, at most {args.limit_s:.0f} s"):
             measured = uvloop.run(measure(targets, args.rounds, args.limit_s))
     frontend_report.show(console, measured, first_s)
-    if args.json is not None:
-        args.json.write_text(json.dumps(frontend_report.as_json(measured, first_s), indent=1))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import httpx
 import uvloop
 
 from tests.bench.relay_process import HOST, MODEL, Server
+from tests.support.ports import free_port
 
 TOKEN = "bench"
 CARD_FLAGS: dict[str, Any] = {
@@ -55,7 +56,7 @@ def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
         f"--{name}" if value is True else f"--{name}={_text(value)}"
         for name, value in flags.items()
     ]
-    port = _free_port()
+    port = free_port()
     argv += ["--served-model-name", MODEL, "--host", HOST, "--port", str(port)]
     with _running(port, log, "vllm.entrypoints.openai.api_server", *argv) as server:
         yield server
@@ -64,7 +65,7 @@ def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
 @contextlib.contextmanager
 def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
     """An engine's vLLM with its application and access middleware."""
-    port = _free_port()
+    port = free_port()
     with _running(
         port, log, "tests.bench.frontend_process", json.dumps(flags), str(port)
     ) as server:
@@ -92,11 +93,6 @@ def wait_until_ready(servers: dict[str, Server]) -> None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

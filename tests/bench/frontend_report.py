@@ -1,6 +1,5 @@
-"""What the front-end benchmark measured, as tables and as JSON."""
+"""What the front-end benchmark measured, as tables."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -92,15 +91,3 @@ def targets_table(measured: Measured) -> Any:
         ratios = [ratio(runs, to, FIGURES[name][0]) for runs in measured.values()]
         table.add_row(f"{name} to {to}", f"{target}", *(f"{value:.2f}" for value in ratios))
     return table
-
-
-def as_json(measured: Measured, first_s: Mapping[str, float]) -> dict[str, Any]:
-    """Every round of every kind, with the facts that a reader needs to compare them."""
-    return {
-        "machine": machine(),
-        "first_request_s": dict(first_s),
-        "kinds": {
-            kind: {name: [dataclasses.asdict(r) for r in runs] for name, runs in servers.items()}
-            for kind, servers in measured.items()
-        },
-    }

@@ -7,7 +7,6 @@ that joins, and several routers. The policies see the same ledger and the same i
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import random
@@ -186,7 +185,6 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=6000, help="of each part of the trace")
     parser.add_argument("--quick", action="store_true", help="each load once")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     args = parser.parse_args()
     console = Console(width=max(Console().width, 130))
     trace = args.traces / MOONCAKE
@@ -219,9 +217,6 @@ def main() -> None:
     placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
     means = [(ladder, ladder.means(summaries)) for ladder in ladders]
     placement_report.show_goodput(console, OURS, means)
-    if args.json is not None:
-        rows = [dataclasses.asdict(r) | dataclasses.asdict(s) for r, s in summaries.items()]
-        args.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,33 +164,37 @@ async def run(server: Server, case: Case, right_bytes: int) -> Run:
 
 
 async def measure(servers: Mapping[str, Server], rounds: int, limit_s: float) -> Measured:
-    """Runs up to `rounds` rounds over all cases; after the first, none begins that would end past
-    `limit_s`."""
-    began_s = time.monotonic()
     sizes = {
         case.name: await answer_bytes(case, servers) for case in cases()[:: len(CONCURRENCIES)]
     }
     measured: Measured = {case: {name: [] for name in servers} for case in cases()}
-    longest_s = 0.0
-    for _ in range(max(1, rounds)):
-        round_began_s = time.monotonic()
-        if round_began_s - began_s + longest_s > limit_s:
-            break
+    for _ in in_time(rounds, limit_s):
         for case, runs in measured.items():
             for name, server in servers.items():
                 try:
                     runs[name].append(await run(server, case, sizes[case.name][name]))
                 except TimeoutError:
                     raise RuntimeError(f"{name}: {case} took over {RUN_LIMIT_S} s") from None
-        longest_s = max(longest_s, time.monotonic() - round_began_s)
     return measured
+
+
+def in_time(rounds: int, limit_s: float) -> Iterator[int]:
+    """The numbers of up to `rounds` rounds; after the first, none begins that would end past
+    `limit_s`."""
+    began_s = time.monotonic()
+    longest_s = 0.0
+    for number in range(max(1, rounds)):
+        round_began_s = time.monotonic()
+        if round_began_s - began_s + longest_s > limit_s:
+            break
+        yield number
+        longest_s = max(longest_s, time.monotonic() - round_began_s)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit-s", type=float, default=170, help="begin no round that ends later")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures")
     parser.add_argument(
         "--against", type=Path, metavar="DIR", help="another checkout, whose router takes turns too"
     )
@@ -217,8 +221,6 @@ def main() -> None:
         with console.status(f"measuring, at most {args.limit_s:.0f} s"):
             measured = uvloop.run(measure(servers, args.rounds, args.limit_s))
     relay_report.show(console, measured, INTERVAL_S)
-    if args.json is not None:
-        args.json.write_text(json.dumps(relay_report.as_json(measured, INTERVAL_S), indent=1))
 
 
 if __name__ == "__main__":

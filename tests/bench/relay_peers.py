@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.tiny.cache import cache_root
 from tests.bench.relay_process import HOST, MODEL, Server, dies_with_parent
+from tests.support.ports import free_port
 
 _START_S = 120
 _INSTALL_S = 600
@@ -73,7 +72,7 @@ def peer(one: Peer, upstream: Server) -> Iterator[Server]:
         models = [{"model_name": MODEL, "litellm_params": parameters}]
         settings = {"dangerously_permit_weak_or_unset_master_key": True}
         config.write_text(json.dumps({"model_list": models, "general_settings": settings}))
-        port, other_port = free_ports(2)
+        port, other_port = free_port(), free_port()
         options = one.options.format(worker=worker, config=config, other_port=other_port)
         program, *first = one.program.split()
         command = [str(installed(one.requirement) / "bin" / program), *first]
@@ -100,7 +99,7 @@ def peer(one: Peer, upstream: Server) -> Iterator[Server]:
 
 def installed(requirement: str) -> Path:
     """The virtual environment of that package, made if there is none."""
-    folder = cache_root() / "relay-peers" / requirement
+    folder = Path.home() / ".cache/mistral-serve/relay-peers" / requirement
     if folder.is_dir():
         return folder
     uv = shutil.which("uv", path=Path(sys.executable).parent)
@@ -151,11 +150,3 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path
 def last_line(output: bytes) -> str:
     lines = output.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else "without a word"
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.socket()) for _ in range(number)]
-        for sock in bound:
-            sock.bind((HOST, 0))
-        return [sock.getsockname()[1] for sock in bound]

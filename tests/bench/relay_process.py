@@ -174,9 +174,7 @@ async def _serve_router(engine_port: int) -> None:
     log = RequestLog(Path(os.devnull), 0, 0)
     relay = Relay(directory, "token", config, tenants, metrics, log.write)
     observer = Observer(directory, config, tenants, "router-0", lambda: 1)
-    app = RouterApp(
-        directory, relay, tenants, metrics, list, observer, lambda: False, with_ui=config.ui
-    )
+    app = RouterApp(directory, relay, tenants, metrics, list, observer, lambda: False, config)
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()

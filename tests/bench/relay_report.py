@@ -1,4 +1,4 @@
-"""The measurements of the relay benchmark, as tables and as JSON."""
+"""The measurements of the relay benchmark, as tables."""
 
 import dataclasses
 import datetime
@@ -7,9 +7,9 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -102,24 +102,9 @@ class Summary:
         return list(zip(runs[first], runs[second], strict=True))
 
 
-def p50_s(run: Run) -> float:
-    return run.p50_s
-
-
-def p99_s(run: Run) -> float:
-    return run.p99_s
-
-
-def whole_p50_s(run: Run) -> float:
-    return run.whole_p50_s
-
-
-def cpu_s(run: Run) -> float:
-    return run.cpu_s
-
-
-def reads_of(run: Run) -> float:
-    return run.reads
+p50_s, p99_s, whole_p50_s, cpu_s, reads_of = map(
+    attrgetter, ("p50_s", "p99_s", "whole_p50_s", "cpu_s", "reads")
+)
 
 
 def show(console: Console, measured: Measured, interval_s: float) -> None:
@@ -307,19 +292,6 @@ def notes(interval_s: float) -> str:
         " its figures are those of cold caches, and hold the ten ticks a second of the idle HTTP "
         "server."
     )
-
-
-def as_json(measured: Measured, interval_s: float) -> dict[str, Any]:
-    """Every round of every case, with the facts that a reader needs to compare them."""
-    return {
-        "machine": machine(),
-        "stream_interval_s": interval_s,
-        "cases": [
-            dataclasses.asdict(case)
-            | {name: [dataclasses.asdict(run) for run in runs] for name, runs in servers.items()}
-            for case, servers in measured.items()
-        ],
-    }
 
 
 def machine() -> dict[str, str]:

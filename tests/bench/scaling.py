@@ -9,11 +9,9 @@ the same for all.
 
 import argparse
 import gc
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -24,12 +22,13 @@ from serving.placement import LeastCost
 from serving.scaling import Decision, Observed, Scaler, ScalingConfig, ScalingPolicy
 from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
+from serving.simulator.run import without_collector
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival
 from tests.bench.placement import TRACES
 from tests.bench.scaling_clairvoyant import SLOT_S, Plan, plan, work_s
-from tests.bench.scaling_loads import LOADS, Load
+from tests.bench.scaling_loads import LOADS
 from tests.bench.scaling_peers import Kpa, RayDefault
 from tests.bench.scaling_report import Row, show
 
@@ -202,28 +201,16 @@ def clairvoyant(arrivals: Sequence[Arrival]) -> Row:
     return best
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Pauses the garbage collector, as a simulation has no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
     parser.add_argument("--load", choices=[load.name for load in LOADS], help="only this one")
     parser.add_argument("--policy", choices=[CLAIRVOYANT, *POLICIES], help="only this one")
     parser.add_argument("--setting", type=float, help="of --policy, in place of the best")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     args = parser.parse_args()
     if args.setting is not None and args.policy not in POLICIES:
         parser.error(f"--setting is for --policy {', '.join(POLICIES)}")
     console = Console(width=max(Console().width, 130))
-    rows: list[tuple[Load, str, Row]] = []
     for load in LOADS:
         if args.load not in (None, load.name):
             continue
@@ -235,7 +222,7 @@ def main() -> None:
         for policy in [CLAIRVOYANT, *POLICIES]:
             if args.policy not in (None, policy):
                 continue
-            with _without_collector(), console.status(f"{load.name}: {policy}"):
+            with without_collector(), console.status(f"{load.name}: {policy}"):
                 if policy == CLAIRVOYANT:
                     of_load[policy] = clairvoyant(arrivals)
                 else:
@@ -243,10 +230,6 @@ def main() -> None:
                     of_load[policy] = by_policy(policy, arrivals, settings)
             gc.collect()
         show(console, f"{load.title}: {len(arrivals):,} requests", of_load, CLAIRVOYANT)
-        rows += [(load, policy, row) for policy, row in of_load.items()]
-    if args.json is not None:
-        facts = [{"load": load.name, "policy": one} | asdict(row) for load, one, row in rows]
-        args.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

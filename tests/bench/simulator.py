@@ -5,7 +5,6 @@ middle of their work, by a hundredth of the requests that `--full` sends.
 """
 
 import argparse
-import gc
 import itertools
 import random
 import resource
@@ -18,6 +17,7 @@ from serving.catalogue.rates import first_rates
 from serving.placement import LeastCost
 from serving.simulator.record import Record
 from serving.simulator.result import Slo
+from serving.simulator.run import without_collector
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.workload import poisson, shared_prefix_requests
 from tests.bench.placement import ENTRY, SPEC, TRACES
@@ -75,9 +75,9 @@ def show_speed(console: Console, replicas: int, requests: int) -> None:
     )
     per_s = replicas * PER_REPLICA_S
     arrivals = poisson(itertools.islice(asked, requests), per_s, random.Random(1))
-    gc.disable()  # as in the command
     began_s, cpu_s = time.perf_counter(), time.process_time()
-    simulation.run(arrivals)
+    with without_collector():
+        simulation.run(arrivals)
     wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     total = record.total()

@@ -6,14 +6,13 @@ serve a small load that comes at random times. Any other work of the machine cou
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,7 +24,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Request
 from serving.simulator.step_time import StepTime
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import tiny_model_folder
 from tests.bench.frontend_process import plain, wait_until_ready
 from tests.bench.relay_process import HOST, MODEL
 from tests.bench.relay_report import new_table
@@ -265,14 +264,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     args = parser.parse_args()
     console = Console(width=max(Console().width, 100))
     entry = catalogue.load(ENTRY)
     assert entry.embedded is not None
     flags = {
         **vllm_flags(entry),
-        "model": str(ensure_tiny_model(PRESETS[entry.embedded])),
+        "model": str(tiny_model_folder(entry.embedded)),
         "max-num-batched-tokens": MAX_NUM_BATCHED_TOKENS,
         "max-num-seqs": MAX_NUM_SEQS,
     }
@@ -283,9 +281,6 @@ def main() -> None:
     ):
         wait_until_ready({"vLLM": server})
         prompts, batches, measured = asyncio.run(_measured(server.port, sent, args.seed))
-    if args.json:
-        facts = {"prompts": prompts, "batches": batches, "load": measured}
-        args.json.write_text(json.dumps(facts, default=asdict))
     spec = fit(prompts, batches)
     load_average = os.getloadavg()[0]
     console.print(

@@ -14,25 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serving.catalogue.memory import Network
 from serving.catalogue.speed import speed_by_formula
 from serving.placement.prefix import Prefix
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import quantile
 from serving.simulator.spec import step_time
+from tests.catalogue.networks import QWEN3_32B
 
 _BLOCK_TOKENS = 16
-
-_QWEN3_32B = Network(
-    hidden_size=5120,
-    layers=64,
-    heads=64,
-    kv_heads=8,
-    head_dim=128,
-    ffn_size=25600,
-    vocab_size=151936,
-)
 
 TARGETS = {
     "TTFT median": 0.1,
@@ -60,7 +50,7 @@ class Validation:
 def by_data_sheet() -> EngineSpec:
     """Qwen3-32B in BF16, tensor parallel over two GPUs, as the catalogue would have it."""
     speed = speed_by_formula(
-        _QWEN3_32B,
+        QWEN3_32B,
         weights_dtype="bf16",
         kv_cache_dtype="auto",
         gpu="RTX-PRO-6000",

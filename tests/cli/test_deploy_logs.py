@@ -9,6 +9,7 @@ from tests.cli.conftest import Deploy
 from tests.cli.deployed import MODEL, NAMESPACE, SECRETS, add_secret, manifests, replace
 from tests.cli.stand_in_router import Manner, router
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import PodFault
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def pods(cluster: Cluster, component: str) -> list[str]:
 def test_rays_files_of_each_engine_are_shown_with_their_pod(
     running: Cluster, deploy: Deploy
 ) -> None:
-    running.server.run = lambda pod, container, command: f"{container}: {command[-1][:12]}\nend\n"
+    running.server.run = lambda pod, container, command: (
+        f":actor_name:ServeReplica:mistral:Engine\n{container}: {command[-1][:12]}\nend\n"
+    )
     result = deploy("logs", "engine", "--tail", "5")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
@@ -36,6 +39,39 @@ def test_rays_files_of_each_engine_are_shown_with_their_pod(
         for pod in pods(running, "engine")
         for line in ("ray-worker: tail -q -n 5", "end")
     ]
+
+
+def test_without_a_component_the_logs_are_of_the_pods_in_which_engines_run(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    folder = manifests(tmp_path)
+    replace(folder, "component: engine", "component: router")
+    deploy("apply", str(folder))
+    ready.server.run = lambda pod, container, command: "vLLM is up\n"
+    result = deploy("logs")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "".join(f"{pod}  vLLM is up\n" for pod in pods(ready, "router"))
+
+
+def test_a_pod_without_a_log_says_what_it_waits_for(ready: Cluster, deploy: Deploy) -> None:
+    labels = {"app.kubernetes.io/component": "engine"}
+    ready.kubelet.faults.append(PodFault(labels, "CreateContainerConfigError", "no such volume"))
+    deploy("apply")
+    result = deploy("logs", "engine")
+    assert result.exit_code == 1
+    pod = pods(ready, "engine")[0]
+    assert f"{pod}  has no log yet: cannot start ray-worker: no such volume" in result.stderr
+    assert f"  -> kubectl -n {NAMESPACE} describe pod {pod}" in result.stderr
+
+
+def test_a_container_that_has_crashed_shows_its_own_log(ready: Cluster, deploy: Deploy) -> None:
+    labels = {"app.kubernetes.io/component": "engine"}
+    ready.kubelet.faults.append(PodFault(labels, "CrashLoopBackOff", restarts=3))
+    deploy("apply")
+    pod = pods(ready, "engine")[0]
+    ready.server.logs[NAMESPACE, pod, "ray-worker"] = "raylet: out of disk\n"
+    result = deploy("logs", "engine")
+    assert f"{pod}  raylet: out of disk\n" in result.stdout, result.output
 
 
 def test_a_containers_own_log(running: Cluster, deploy: Deploy) -> None:
@@ -110,7 +146,7 @@ def test_the_bundle_has_all_but_secrets_and_prompts(
     assert "tokens=31" in texts[f"bundle/logs/{engine}/ray-worker.ray.log"]
     assert "started" in texts[f"bundle/logs/{engine}/ray-worker.log"]
     assert "service: ready" in texts["bundle/status.txt"]
-    assert "serveConfigV2" in texts["bundle/rayservices.yaml"]
+    assert "serveConfigV2" in texts["bundle/objects/RayService.yaml"]
 
 
 def test_what_the_bundle_may_not_read_it_says_in_its_place(
@@ -120,9 +156,9 @@ def test_what_the_bundle_may_not_read_it_says_in_its_place(
     out = tmp_path / "bundle.tar.gz"
     assert deploy("support-bundle", str(out)).exit_code == 0
     with tarfile.open(out) as archive:
-        file = archive.extractfile("bundle/nodes.yaml")
+        file = archive.extractfile("bundle/objects/Node.yaml")
         assert file is not None
-        assert file.read().startswith(b"# not read: you lack the permission to list Nodes")
+        assert file.read().startswith(b"# not read: you lack the permission to list nodes")
 
 
 def test_a_bundle_that_cannot_be_written(running: Cluster, deploy: Deploy, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import H100, K8S, NAMESPACE, add_secret, make_ready, manifests, replace
 from tests.cluster.cluster import Cluster
+from tests.k8s.manifests import OVERLAYS, needs_kubectl
 
 
 def lines(output: str, state: str) -> list[str]:
@@ -61,7 +62,8 @@ def test_ten_lacks_are_named_in_one_run_each_with_its_mend(
     ):
         assert any(line.startswith(lack) for line in found), (lack, found)
     for fix in (
-        "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0",
+        "kubectl apply --server-side --force-conflicts -k",
+        "helm upgrade kuberay-operator kuberay/kuberay-operator --version 1.7.0 -n kuberay-system",
         "kubectl create clusterrole mistral-serve-deployer --verb=create",
         "deploy/images.sh",
         f"kubectl -n {NAMESPACE} create secret generic ray-auth-token",
@@ -117,6 +119,69 @@ def test_an_operator_that_policies_shut_out_is_found(
     assert any(each.endswith("metadata.name: kuberay-system") for each in fixes(result.stdout))
 
 
+def test_what_differs_from_platform_to_platform_is_compared(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    for obj in (
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": 7443}],
+            "endpoints": [{"addresses": ["172.18.0.2"]}],
+        },
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSIDriver",
+            "metadata": {"name": "nfs.csi.k8s.io"},
+            "spec": {"fsGroupPolicy": "None"},
+        },
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "nfs"},
+            "provisioner": "nfs.csi.k8s.io",
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "memory", "namespace": NAMESPACE},
+            "spec": {"limits": [{"type": "Container", "default": {"memory": "1Gi"}}]},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "team", "namespace": NAMESPACE},
+            "spec": {"hard": {"limits.cpu": "500"}},
+        },
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "Prometheus",
+            "metadata": {"name": "kps", "namespace": "default"},
+            "spec": {"podMonitorSelector": {"matchLabels": {"release": "kps"}}},
+        },
+    ):
+        ready.create(obj)
+    folder = manifests(tmp_path)
+    many = "accessModes: [ReadWriteMany]"
+    replace(folder, many, f"storageClassName: nfs\n  {many}")
+    result = deploy("preflight", str(folder))
+    found = lines(result.stdout, "missing") + lines(result.stdout, "caution")
+    for lack in (
+        "network: the NetworkPolicies keep the head from the API server on port 7443",
+        "storage: claim models: nfs.csi.k8s.io does not give the volume the pods' group",
+        "quota: team bounds limits.cpu, so that pods without it are refused: ",
+        "monitoring: the podMonitorSelector of Prometheus default/kps does not select",
+        "monitoring: the NetworkPolicies keep Prometheus default/kps from the metrics",
+    ):
+        assert any(line.startswith(lack) for line in found), (lack, found)
+
+
 def test_gpus_that_an_autoscaler_will_bring_are_no_lack(
     cluster: Cluster, deploy: Deploy, tmp_path: Path
 ) -> None:
@@ -128,6 +193,23 @@ def test_gpus_that_an_autoscaler_will_bring_are_no_lack(
     growing = deploy("preflight", folder)
     assert (lacking.exit_code, growing.exit_code) == (1, 0)
     assert any(line.startswith("GPUs: 4 are needed") for line in lines(growing.stdout, "caution"))
+
+
+@needs_kubectl
+def test_the_overlay_for_a_laptop_lacks_nothing_once_its_image_is_loaded(
+    cluster: Cluster, deploy: Deploy
+) -> None:
+    make_ready(cluster, gpu_nodes=0)
+    overlay = str(OVERLAYS / "cpu")
+    (lacking,) = lines(deploy("preflight", overlay).stdout, "missing")
+    assert lacking.startswith("images: registry.example.com/mistral-serve-cpu:")
+    image = lacking.split()[1]
+    nodes = cluster.api.kinds["", "nodes"]
+    node = cluster.api.get(nodes, "", "cpu-0")
+    node["status"]["images"] = [{"names": [image]}]
+    cluster.api.update(nodes, "", "cpu-0", node, status=True)
+    result = deploy("preflight", overlay)
+    assert (lines(result.stdout, "missing"), result.exit_code) == ([], 0)
 
 
 def test_without_a_kubeconfig_there_is_a_line_and_no_trace(

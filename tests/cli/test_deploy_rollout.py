@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import Result
 
 from serving.conformance.suite import CHECKS
 from serving.deploy import progress, waiting
@@ -50,18 +51,21 @@ def tag(cluster: Cluster) -> str:
     return only
 
 
-def test_nothing_changed_is_nothing_to_do(folder: Path, ready: Cluster, deploy: Deploy) -> None:
+def rolled(deploy: Deploy, folder: Path, *options: str, requests: int = 2) -> Result:
+    """The rollout of `folder` at a service that is as good after as before."""
     with router(lambda: Manner((MODEL,))) as url:
-        result = deploy("rollout", str(folder), "--url", url)
+        return deploy("rollout", str(folder), "--url", url, f"--requests={requests}", *options)
+
+
+def test_nothing_changed_is_nothing_to_do(folder: Path, ready: Cluster, deploy: Deploy) -> None:
+    result = rolled(deploy, folder)
     assert result.exit_code == 0
     assert "nothing to roll out" in result.stderr
 
 
 def test_a_good_image_takes_over(folder: Path, ready: Cluster, deploy: Deploy) -> None:
     replace(folder, ":0.1.0", ":0.2.0")
-    with router(lambda: Manner((MODEL,))) as url:
-        options = ("--url", url, "--requests", "6", *ANY_SPEED)
-        result = deploy("rollout", str(folder), *options)
+    result = rolled(deploy, folder, *ANY_SPEED, requests=6)
     assert result.exit_code == 0, result.output
     assert "a second cluster starts and takes over" in result.stderr
     assert "4 more GPUs are in use" in result.stderr
@@ -83,9 +87,7 @@ def test_the_weights_come_before_the_service_that_needs_them(
     replace(folder, text, "drain_timeout_s: 500")
     first = ready.api.store.get(("batch", "jobs"), NAMESPACE, "weights")
     ready.kuberay.judge = note
-    with router(lambda: Manner((MODEL,))) as url:
-        options = ("--url", url, "--requests", "2", *ANY_SPEED)
-        result = deploy("rollout", str(folder), *options)
+    result = rolled(deploy, folder, *ANY_SPEED)
     assert result.exit_code == 0, result.output
     assert "Serve updates the application in the running cluster" in result.stderr
     again = ready.api.store.get(("batch", "jobs"), NAMESPACE, "weights")
@@ -103,8 +105,7 @@ def test_an_image_that_cannot_be_pulled_returns_to_the_old_one(
     ready.kubelet.broken_images.add("registry.test/mistral-serve:0.2.0")
     replace(folder, ":0.1.0", ":0.2.0")
     before = service(ready)
-    with router(lambda: Manner((MODEL,))) as url:
-        result = deploy("rollout", str(folder), "--url", url, "--requests", "2")
+    result = rolled(deploy, folder)
     assert result.exit_code == 1
     assert "cannot pull its image" in result.stderr
     assert result.stderr.endswith("not rolled out: the old version serves again\n")
@@ -147,8 +148,7 @@ def test_weights_that_cannot_be_fetched_change_nothing(
     ready.kubelet.faults.append(PodFault(weights, message="no such revision", phase="Failed"))
     before = service(ready)
     replace(folder, "drain_timeout_s: 600", "drain_timeout_s: 500")
-    with router(lambda: Manner((MODEL,))) as url:
-        result = deploy("rollout", str(folder), "--url", url, "--requests", "2")
+    result = rolled(deploy, folder)
     assert result.exit_code == 1
     assert "weights: failed" in result.stderr
     assert "the old version serves again" in result.stderr
@@ -176,9 +176,7 @@ def test_a_failed_conformance_check_takes_it_back(
     unstreamed = CHECKS[:1]
     monkeypatch.setattr("serving.deploy.check.CHECKS", unstreamed)
     replace(folder, ":0.1.0", ":0.2.0")
-    with router(lambda: Manner((MODEL,))) as url:
-        options = ("--url", url, "--requests", "2", "--conformance", *ANY_SPEED)
-        result = deploy("rollout", str(folder), *options)
+    result = rolled(deploy, folder, "--conformance", *ANY_SPEED)
     assert result.exit_code == 1
     assert f"failed: conformance: {unstreamed[0].name}: " in result.stderr
     assert tag(ready) == "0.1.0"
@@ -194,8 +192,7 @@ def test_edits_by_hand_are_brought_back_too(
     ready.api.update(kind, NAMESPACE, "mistral", live)
     ready.kubelet.broken_images.add("registry.test/mistral-serve:0.2.0")
     replace(folder, ":0.1.0", ":0.2.0")
-    with router(lambda: Manner((MODEL,))) as url:
-        deploy("rollout", str(folder), "--url", url, "--requests", "2")
+    rolled(deploy, folder)
     assert service(ready)["rayClusterDeletionDelaySeconds"] == 7
 
 

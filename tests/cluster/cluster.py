@@ -81,7 +81,7 @@ class Cluster:
     ) -> None:
         """A node of that size; `product` as NVIDIA's feature discovery labels it."""
         labels = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.count": str(gpus)}
-        amounts = {"cpu": str(cpus), "memory": memory, "pods": "110"}
+        amounts = {"cpu": str(cpus), "memory": memory, "pods": "110", "ephemeral-storage": "500Gi"}
         if gpus:
             amounts["nvidia.com/gpu"] = str(gpus)
         kind = self.api.kinds["", "nodes"]
@@ -121,13 +121,17 @@ class Cluster:
                 "spec": {"containers": [{"name": "kuberay-operator", "image": image}]},
             },
         }
+        metadata = {
+            "name": "kuberay-operator",
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {
+                "meta.helm.sh/release-name": "kuberay-operator",
+                "meta.helm.sh/release-namespace": namespace,
+            },
+        }
         self.create(
-            {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "kuberay-operator", "namespace": namespace, "labels": labels},
-                "spec": spec,
-            }
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
         )
 
     @property

@@ -54,6 +54,7 @@ rbac.authorization.k8s.io/v1 Role roles
 rbac.authorization.k8s.io/v1 RoleBinding rolebindings
 scheduling.k8s.io/v1 PriorityClass *priorityclasses pc
 storage.k8s.io/v1 StorageClass *storageclasses sc
+storage.k8s.io/v1 CSIDriver *csidrivers
 apiextensions.k8s.io/v1 CustomResourceDefinition *customresourcedefinitions crd
 authorization.k8s.io/v1 SelfSubjectAccessReview *selfsubjectaccessreviews
 """

@@ -234,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         pod = owner.api.get(target.kind, target.namespace, target.name)
         containers = [each["name"] for each in pod["spec"]["containers"]]
+        if target.subresource == "portforward" and "ports" not in query:
+            raise bad_request(f"pod {target.name}: kubectl's own protocol is not served")
         headers = {name: value for name, value in self.headers.items()}
         channel = streams.Channel(self.connection, self.requestline.encode(), headers)
         self.close_connection = True
@@ -260,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         if container not in containers + inits:
             raise bad_request(f"container {container} is not valid for pod {target.name}")
         statuses = pod["status"].get("containerStatuses", ())
-        waiting = next((s["state"]["waiting"] for s in statuses if "waiting" in s["state"]), None)
+        waits = (s["state"].get("waiting") for s in statuses if not s["restartCount"])
+        waiting = next(filter(None, waits), None)  # one that has ended before shows its last log
         if waiting is not None:
             raise bad_request(
                 f'container "{container}" in pod "{target.name}" is waiting to start: '

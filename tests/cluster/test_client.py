@@ -284,7 +284,7 @@ def test_a_quota_refuses_what_it_has_no_room_for(core: Any, cluster: Cluster) ->
 
 def test_pods_do_what_a_test_says(core: Any, cluster: Cluster) -> None:
     why = "back-off 40s restarting failed container"
-    crash = PodFault({"app": "redis"}, "CrashLoopBackOff", why, restarts=3)
+    crash = PodFault({"app": "redis"}, "CrashLoopBackOff", why)
     cluster.kubelet.faults.append(crash)
     serve(cluster)
     assert waiting(core, "app=redis") == {("CrashLoopBackOff", why)}

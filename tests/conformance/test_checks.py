@@ -313,25 +313,20 @@ def answering(answer: Any) -> Handler:
     return answer if callable(answer) else always(answer)
 
 
-async def compare(name: str, right: Any, wrong: Any, reason: str, family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "name", "right", "wrong", "reason"),
+    [
+        (family, *case)
+        for family, cases in {"3.2": CASES, "magistral": REASONING, "2501": TEXT_ONLY}.items()
+        for case in cases
+    ],
+)
+async def test_right_passes_and_wrong_fails(
+    family: str, name: str, right: Any, wrong: Any, reason: str
+) -> None:
     assert (await result(name, answering(right), family)).reason == ""
     failed = await result(name, answering(wrong), family)
     assert failed.status == "fail" and reason in failed.reason
-
-
-@pytest.mark.parametrize(("name", "right", "wrong", "reason"), CASES)
-async def test_right_passes_and_wrong_fails(name: str, right: Any, wrong: Any, reason: str) -> None:
-    await compare(name, right, wrong, reason, "3.2")
-
-
-@pytest.mark.parametrize(("name", "right", "wrong", "reason"), REASONING)
-async def test_of_a_model_that_reasons(name: str, right: Any, wrong: Any, reason: str) -> None:
-    await compare(name, right, wrong, reason, "magistral")
-
-
-@pytest.mark.parametrize(("name", "right", "wrong", "reason"), TEXT_ONLY)
-async def test_of_a_model_of_text(name: str, right: Any, wrong: Any, reason: str) -> None:
-    await compare(name, right, wrong, reason, "2501")
 
 
 def streams_another(whole: Any, other: Any) -> Handler:

@@ -23,6 +23,7 @@ OF_KUBERNETES = {
     # kube-state-metrics 2: docs/metrics/workload/
     "kube_statefulset_status_replicas_ready",
     "kube_pod_container_status_restarts_total",
+    *("kube_pod_created", "kube_pod_status_scheduled_time", "kube_pod_status_initialized_time"),
     # The kubelet, of each volume that its driver reports
     "kubelet_volume_stats_available_bytes",
     "kubelet_volume_stats_capacity_bytes",
@@ -49,12 +50,12 @@ def _family(family: Metric) -> set[str]:
 
 
 def of_engines() -> set[str]:
-    """vLLM's metrics that do not depend on its flags, and our engine client's own."""
+    """vLLM's metrics that do not depend on its flags, and our engines' own."""
     vllm = _package("vllm") / "v1/metrics/loggers.py"
-    own = Path(__file__).parents[2] / "serving/engine/vllm/client.py"
+    own = Path(__file__).parents[2] / "serving/engine"
     return {
         name
-        for path in (vllm, own)
+        for path in (vllm, own / "vllm/client.py", own / "start_log.py")
         for metric, kind in _unconditional(ast.parse(path.read_text()))
         if metric.startswith(("vllm:", "mistral_serve_"))
         for name in series(metric, kind)

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from serving import catalogue
 from serving.engine import deployment
+from serving.engine.start_log import StartError
 
 MISTRAL_SMALL = catalogue.load("mistral-small-3.2-24b-instruct-2506")
 TINY = catalogue.load("tiny-mistral-small-3.2")
@@ -34,9 +35,30 @@ def test_a_cpu_engine_is_one_bundle_of_cpus() -> None:
     assert options["ray_actor_options"]["num_gpus"] == 0
 
 
+def test_vllms_environment_is_ours_and_the_entrys() -> None:
+    entry = TINY.model_copy(update={"env": {"A": "b", "VLLM_MAX_STOP_STRINGS": "9"}})
+    options = deployment.options(entry, cpus=1, drain_timeout_s=60)
+    env = options["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert env == {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "9", "A": "b"}
+
+
 def test_serve_waits_longer_than_the_drain() -> None:
     options = deployment.options(TINY, cpus=1, drain_timeout_s=600)
     assert options["graceful_shutdown_timeout_s"] > 600
+
+
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [(StartError("OutOfMemoryError: …"), "OutOfMemoryError"), (None, "a pipeline stage of this")],
+)
+async def test_a_pipeline_stage_that_ended_is_told_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception | None, says: str
+) -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_result(None) if cause is None else ended.set_exception(cause)
+    monkeypatch.setattr("ray.wait", lambda stages, timeout: (stages, []))
+    with pytest.raises(RuntimeError, match=says):
+        await deployment.Engine._raise_stage_error(cast(Any, SimpleNamespace(_stages=[ended])))
 
 
 def stopping(

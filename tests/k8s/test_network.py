@@ -18,6 +18,7 @@ PROMETHEUS = Peer(
     {"kubernetes.io/metadata.name": "monitoring"},
 )
 DNS = Peer("kube-system", {"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"})
+OPENSHIFT_DNS = Peer("openshift-dns", {}, {"kubernetes.io/metadata.name": "openshift-dns"})
 OUTSIDE = {
     "client": Peer("chat", {}, {"mistral-serve/client": "true"}),
     "stranger": Peer("other", {}, {"kubernetes.io/metadata.name": "other"}),
@@ -33,6 +34,7 @@ OUTSIDE = {
         "monitoring", {"app.kubernetes.io/name": "grafana"}, PROMETHEUS.namespace_labels
     ),
     "dns": DNS,
+    "OpenShift's dns": OPENSHIFT_DNS,
     "a node's DNS cache": Peer(ip="169.254.20.10"),
     "internet": Peer(ip="93.184.215.14"),
     "internet by IPv6": Peer(ip="2606:2800:21f:cb07:6820:80da:af6b:8b2c"),
@@ -43,15 +45,17 @@ OUTSIDE = {
 }
 RAY = {"head", "router", "engine"}
 PORTS = {
-    *(53, 80, 443, 6443),  # names, the internet, Kubernetes
+    *(53, 5353, 80),  # names, the internet
+    *(API_PORTS := {443, 6443, 8443, 16443}),
     *(8000, 6379, 8265, 10001),  # router, GCS and Redis, Ray's dashboard and client
     *(8080, 44217, 44227, 52365),  # metrics, Ray's agent
     *(6999, *(REPLICA_PORTS := {7000, 7999}), 8001),  # where engines and routers are scraped
     *(22, 1023, 1024, 35123, 65535),
 }
-FREE_PORTS = {port for port in PORTS if port >= 1024}
+RESOLVERS = ("dns", "OpenShift's dns", "a node's DNS cache", "the cloud's metadata")
+"""GKE's Cloud DNS has the address of the metadata server."""
 FLOWS: dict[tuple[str, str], set[int]] = {
-    **{(source, target): FREE_PORTS for source in RAY for target in RAY},
+    **{(source, target): PORTS for source in RAY for target in RAY},
     ("client", "router"): {8000},
     ("operator", "head"): {8265},
     ("prometheus", "head"): {8080, 44217, 44227},
@@ -60,17 +64,21 @@ FLOWS: dict[tuple[str, str], set[int]] = {
     ("head", "redis"): {6379},
     ("redis-cleanup", "redis"): {6379},
     **{
-        (source, target): {53}
+        (source, target): {53, 5353}
         for source in RAY | {"redis-cleanup", "weights"}
-        for target in ("dns", "a node's DNS cache")
+        for target in RESOLVERS
     },
     **{("weights", target): {443} for target in ("internet", "internet by IPv6")},
     **{("engine", target): {80, 443} for target in ("internet", "internet by IPv6")},
 }
 # The API server's address differs from cluster to cluster, so it is any.
 for target in OUTSIDE:
-    FLOWS["head", target] = FLOWS.get(("head", target), set()) | {443, 6443}
+    FLOWS["head", target] = FLOWS.get(("head", target), set()) | API_PORTS
 """Ports of TCP."""
+UDP_FLOWS = {
+    **{pair: ports & {53, 5353} for pair, ports in FLOWS.items() if pair[1] in RESOLVERS},
+    **{pair: ports for pair, ports in FLOWS.items() if set(pair) <= RAY},
+}
 
 
 def peers() -> dict[str, Peer]:
@@ -91,10 +99,18 @@ def test_exactly_these_flows_are_allowed(protocol: str) -> None:
         for target, to in everyone.items()
         if "mistral-serve" in (from_.namespace, to.namespace)
     }
-    wanted = FLOWS if protocol == "TCP" else {pair: ports & {53} for pair, ports in FLOWS.items()}
+    wanted = FLOWS if protocol == "TCP" else UDP_FLOWS
     for pair, ports in open_ports.items():
         assert ports == wanted.get(pair, set()), " to ".join(pair)
     assert wanted.keys() <= open_ports.keys()
+
+
+def test_no_needed_flow_depends_on_what_some_plugins_ignore() -> None:
+    """Azure's and older Ciliums ignore endPort, and Cilium matches no node by an ipBlock."""
+    policies = {obj["metadata"]["name"]: obj["spec"] for obj in base().of_kind("NetworkPolicy")}
+    with_ranges = [name for name, spec in policies.items() if "endPort" in str(spec)]
+    assert with_ranges == ["prometheus-to-replicas"]
+    assert not any("to" in rule for rule in policies["head-to-api-server"]["egress"])
 
 
 def test_no_pod_of_the_namespace_is_without_policy() -> None:
@@ -119,7 +135,7 @@ def test_where_upgrades_go_by_a_gateway_clients_reach_routers_through_it_alone()
         for port in PORTS
         if allowed(policies, gateway, peer, port)
     }
-    assert reached == {"router", "dns"}
+    assert reached == {"router", *RESOLVERS}
     assert allowed(policies, everyone["client"], gateway, 80)
     assert allowed(policies, gateway, everyone["router"], 8000)
     assert not allowed(policies, everyone["stranger"], gateway, 80)

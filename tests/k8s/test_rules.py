@@ -221,7 +221,10 @@ MISTAKES: dict[str, list[Mistake]] = {
     "security/default-service-account": [
         (JOB, f"{POD}.serviceAccountName", REMOVE, "default service account")
     ],
-    "security/root": [(JOB, f"{POD}.securityContext.runAsNonRoot", False, "may run as root")],
+    "security/root": [
+        (JOB, f"{POD}.securityContext.runAsNonRoot", False, "may run as root"),
+        (JOB, f"{POD}.securityContext.runAsUser", 0, "may run as root"),
+    ],
     "security/seccomp": [(JOB, f"{POD}.securityContext.seccompProfile", {}, "no seccomp profile")],
     "security/privileges": [(RAY, f"{ENGINE}.{SECURITY}.privileged", True, "may gain privileges")],
     "security/capabilities": [(RAY, f"{ENGINE}.{SECURITY}.capabilities", {}, "capabilities")],
@@ -235,7 +238,7 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ENGINE}.{CONTAINER}.volumeMounts.0.mountPath",
          "/var/run/secrets/kubernetes.io/serviceaccount", "that it does not need")
     ],
-    "security/token-missing": [(RAY, f"{OPTIONS}.volumeMounts.1", REMOVE, "autoscaler: has no")],
+    "security/token-missing": [(RAY, f"{OPTIONS}.volumeMounts.2", REMOVE, "autoscaler: has no")],
     "security/image": [
         (RAY, f"{ENGINE}.{CONTAINER}.image", "mistral-serve:0.1.0", "a registry and a tag"),
         (RAY, f"{ENGINE}.{CONTAINER}.image", "r.example.com/mistral-serve", "a registry and a tag"),

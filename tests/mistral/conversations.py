@@ -180,6 +180,14 @@ _KEYS = (
     "name",
     "output",
     "effort",
+    "mode",
+    "allowed_tools",
+    "tools",
+    "function",
+    "arguments",
+    "prefix",
+    "parameters",
+    "$ref",
 )
 _WORDS = (
     "system",
@@ -199,6 +207,11 @@ _WORDS = (
     "none",
     "low",
     "enabled",
+    "function",
+    "allowed_tools",
+    "required",
+    "any",
+    "n" * 100,
 )
 _FIELDS = (
     "messages",
@@ -213,6 +226,14 @@ _FIELDS = (
     "thinking",
     "system",
     "repetition_detection",
+    "prompt",
+    "functions",
+    "include",
+    "output_format",
+    "seed",
+    "random_seed",
+    "text",
+    "verbosity",
 )
 _JSON = st.recursive(
     st.one_of(

@@ -53,7 +53,7 @@ def joined(stream: bytes, index: int = 0) -> tuple[str, str, str | None]:
 
 def test_nothing_to_do_is_false() -> None:
     assert not AnswerRules()
-    assert SEPARATE and NAMED and AnswerRules(original_ids={"a": "b"})
+    assert SEPARATE and NAMED and AnswerRules(originals={"a": "b"})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_without_a_call_stop_is_stop() -> None:
 
 
 def test_ids_of_the_answer_are_the_clients_again() -> None:
-    rules = AnswerRules(original_ids={"abcdefghi": 'call_"1"'})
+    rules = AnswerRules(originals={"abcdefghi": 'call_"1"'})
     body = json.loads(Answer(rules).whole(whole_of(None, tool_calls=[CALL]), 200))
     assert body["choices"][0]["message"]["tool_calls"][0]["id"] == 'call_"1"'
     stream = fed(rules, event(delta(tool_calls=[CALL])), 4)
@@ -168,10 +168,10 @@ def test_ids_of_the_answer_are_the_clients_again() -> None:
 
 def test_what_the_model_says_keeps_its_words() -> None:
     body = whole_of("the call abcdefghi", tool_calls=[CALL | {"id": "zzzzzzzzz"}])
-    assert Answer(AnswerRules(original_ids={"abcdefghi": "call_1"})).whole(body, 200) == body
+    assert Answer(AnswerRules(originals={"abcdefghi": "call_1"})).whole(body, 200) == body
 
 
 def test_an_engines_error_names_the_id_that_the_client_knows() -> None:
-    rules = AnswerRules(original_ids={"abcdefghi": "call_1"}, separate_reasoning=True)
+    rules = AnswerRules(originals={"abcdefghi": "call_1"}, separate_reasoning=True)
     body = b'{"error": {"message": "Unexpected tool call id abcdefghi in abcdefghijkl"}}'
     assert Answer(rules).whole(body, 400) == body.replace(b"abcdefghi in", b"call_1 in")

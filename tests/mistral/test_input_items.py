@@ -57,6 +57,16 @@ def test_an_answer_of_several_texts_keeps_them_all() -> None:
     assert kept[1]["content"] == "a\n\nb"
 
 
+def test_arguments_that_are_an_object_become_their_text() -> None:
+    kept, _ = normalised(USER, {**CALL, "arguments": {"city": "Zürich"}}, output("42"))
+    assert kept[1]["arguments"] == '{"city": "Zürich"}'
+
+
+@pytest.mark.parametrize("result", [output(None), {"type": "function_call_output"}])
+def test_a_result_without_output_is_an_empty_one(result: dict[str, Any]) -> None:
+    assert normalised(USER, CALL, result)[0][2] == {**result, "output": ""}
+
+
 def test_roles() -> None:
     late = {"role": "developer", "content": "late"}
     kept, done = normalised({"role": "developer", "content": "first"}, USER, CALL, late, output(""))

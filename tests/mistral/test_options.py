@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import InvalidRequest, ModelRules, Normalised, normalise
-from tests.mistral.tokenizers import rules, tokenizer
+from tests.mistral.tokenizers import rules
 
 TODAY = datetime.date(2026, 3, 1)
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -35,7 +35,7 @@ def test_a_limit_above_the_context_is_the_context(endpoint: str, field: str, lim
     assert done.max_tokens_clamped == 1000
 
 
-@pytest.mark.parametrize("limit", [1, 1000, 0, -1, None, "7", "many", True, [], float("nan")])
+@pytest.mark.parametrize("limit", [1, 1000, 0, -1, "7", "many", True, []])
 def test_any_other_limit_is_the_clients(limit: Any) -> None:
     body, done = normalised(CHAT, max_tokens=limit)
     assert body["max_tokens"] is limit
@@ -80,8 +80,6 @@ def test_what_only_a_template_could_read_is_dropped_with_a_warning(name: str, va
 @pytest.mark.parametrize(
     "harmless",
     [
-        {"chat_template": None},
-        {"chat_template_kwargs": None},
         {"add_generation_prompt": True},
         {"add_special_tokens": False},
         {"parallel_tool_calls": False},
@@ -90,7 +88,6 @@ def test_what_only_a_template_could_read_is_dropped_with_a_warning(name: str, va
         {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
         {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True},
         {"repetition_detection": {"max_pattern_size": 3, "min_count": 9}},
-        {"repetition_detection": None},
     ],
 )
 def test_what_vllm_takes_stays(harmless: dict[str, Any]) -> None:
@@ -107,6 +104,41 @@ def test_efforts_that_vllm_rejects_are_dropped_with_a_warning(effort: str) -> No
     assert body == {"output_config": {"x": 1}} and len(done.warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "warned"),
+    [
+        (CHAT, {"verbosity": "low"}, "verbosity"),
+        (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
+        (RESPONSES, {"reasoning": {"effort": "xhigh"}}, "reasoning.effort"),
+        (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),
+        (MESSAGES, {"context_management": {"edits": []}}, "context_management"),
+    ],
+)
+def test_what_has_no_effect_is_told(endpoint: str, fields: dict[str, Any], warned: str) -> None:
+    body, done = normalised(endpoint, **fields)
+    assert (body, done.changed) == (fields, False)
+    assert done.warnings == (f"{warned} has no effect on this model",)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"text": {"verbosity": "medium"}}, {"reasoning": {"summary": "auto"}}, {"text": 5}]
+)
+def test_what_asks_for_nothing_special_is_not_told(fields: dict[str, Any]) -> None:
+    assert normalised(RESPONSES, **fields)[1].warnings == ()
+
+
+def test_the_former_name_of_anthropics_output_format() -> None:
+    schema = {"type": "json_schema", "schema": {"type": "object"}}
+    assert normalised(MESSAGES, output_format=schema)[0] == {"output_config": {"format": schema}}
+    both = normalised(MESSAGES, output_format=schema, output_config={"effort": None})[0]
+    assert both == {"output_config": {"format": schema, "effort": None}}
+
+
+def test_what_a_search_would_add_to_a_response_is_dropped() -> None:
+    include = ["web_search_call.action.sources", "message.output_text.logprobs"]
+    assert normalised(RESPONSES, include=include)[0] == {"include": include[1:]}
+
+
 def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
     assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
 
@@ -115,44 +147,6 @@ def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
 def test_anthropics_thinking_is_dropped_with_a_warning(kind: str) -> None:
     body, done = normalised(MESSAGES, thinking={"type": kind, "budget_tokens": 2000})
     assert body == {} and len(done.warnings) == 1
-
-
-@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
-def test_no_tools_and_a_choice_between_them(choice: dict[str, Any]) -> None:
-    assert normalised(CHAT, tools=[], **choice)[0] == {}
-    assert normalised(CHAT, tools=None, **choice)[0] == {"tools": None}
-
-
-def test_a_required_call_without_tools_is_left_to_the_engine() -> None:
-    assert normalised(CHAT, tool_choice="required")[0] == {"tool_choice": "required"}
-
-
-def test_mistrals_any_is_openais_required() -> None:
-    assert normalised(CHAT, tools=[TOOL], tool_choice="any")[0]["tool_choice"] == "required"
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "choice"), [(CHAT, "none"), (RESPONSES, "none"), (MESSAGES, {"type": "none"})]
-)
-def test_no_call_is_kept_by_v7_only_without_tools(endpoint: str, choice: Any) -> None:
-    body = {"tools": [TOOL], "tool_choice": choice}
-    assert "tools" not in normalised(endpoint, rules("v7"), **body)[0]
-    assert normalised(endpoint, rules("v11"), **body)[0] == body
-
-
-@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
-@pytest.mark.parametrize("tools", [{"tools": [TOOL]}, {"tools": []}, {}])
-def test_v7_cannot_begin_a_call_where_none_may_be_made(endpoint: str, tools: Any) -> None:
-    calls = tokenizer("v7").instruct_tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
-    body, _ = normalised(endpoint, rules("v7"), **tools, tool_choice="none", logit_bias={"7": 1})
-    assert body == {"logit_bias": {"7": 1, str(calls): -100}}
-
-
-def test_a_tool_chosen_by_name_is_remembered_for_the_answer() -> None:
-    choice = {"type": "function", "function": {"name": "f"}}
-    _, done = normalised(CHAT, tools=[TOOL], tool_choice=choice)
-    assert done.answer.named_tool and not done.changed
-    assert not normalised(CHAT, tools=[TOOL], tool_choice="auto")[1].answer
 
 
 @pytest.mark.parametrize("default", ["content", "separate"])

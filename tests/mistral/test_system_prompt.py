@@ -53,4 +53,4 @@ def test_without_the_option_nothing_is_added() -> None:
 
 
 def test_no_messages_are_left_to_the_engine() -> None:
-    assert normalised("/v1/chat/completions", messages=[]) == {"messages": []}
+    assert normalised("/v1/chat/completions") == {}

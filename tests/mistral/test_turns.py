@@ -145,6 +145,27 @@ def test_a_system_message_after_a_users_is_right_and_stays() -> None:
     assert (kept, done.changed) == (messages, False)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"arguments": {"city": "Zürich"}}, '{"city": "Zürich"}'),
+        ({"arguments": {}}, "{}"),
+        ({"arguments": None}, "{}"),
+        ({}, "{}"),
+    ],
+)
+@pytest.mark.parametrize("kind", [{}, {"type": None}, {"type": "function"}])
+def test_a_call_as_mistrals_own_api_has_it(
+    version: str, arguments: dict[str, Any], text: str, kind: dict[str, Any]
+) -> None:
+    call = {"id": "abcdefghi", **kind, "function": {"name": "f", **arguments}}
+    kept, _ = normalised(USER, assistant(tool_calls=[call]), RESULT, version=version)
+    function = {"name": "f", "arguments": text}
+    assert kept[1]["tool_calls"] == [{"id": "abcdefghi", "type": "function", "function": function}]
+    assert prompt(version, {"messages": kept}) is not None
+
+
 @pytest.mark.parametrize("fields", [{}, {"content": None}])
 def test_a_tool_result_without_content_is_an_empty_one(fields: dict[str, Any]) -> None:
     result = {"role": "tool", "tool_call_id": "abcdefghi", **fields}

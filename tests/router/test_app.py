@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from serving.placement import Capacity
-from serving.router.app import RELAYED
+from serving.router.http.openapi import RELAYED
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo

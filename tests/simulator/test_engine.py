@@ -8,6 +8,7 @@ from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
 from serving.simulator.step_time import StepTime
 from serving.simulator.workload import PromptMaker
+from tests.bench import simulator_validation
 
 STEP_TIME = StepTime(
     prefill_tokens_per_s=10_000,
@@ -34,14 +35,7 @@ def spec(
 
 
 def run(engine: Engine, sent: list[tuple[float, Request]]) -> list[Outcome]:
-    outcomes = []
-    for at_s, request in sent:
-        while engine.next_s is not None and engine.next_s <= at_s:
-            engine.advance(engine.next_s)
-        outcomes.append(Outcome(request, at_s, 0))
-        engine.submit(outcomes[-1], at_s)
-    while engine.next_s is not None:
-        engine.advance(engine.next_s)
+    outcomes = simulator_validation.run(engine, sent)
     assert engine.running == engine.waiting == 0
     assert engine.cache.available == engine.cache.blocks
     return outcomes

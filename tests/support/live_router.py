@@ -86,6 +86,14 @@ class LiveRouter:
             CHAT, json={"model": MODEL} | fields, headers=raw_headers(headers)
         )
 
+    async def begin(
+        self, headers: dict[str, str | bytes] | None = None, **fields: Any
+    ) -> tuple[asyncio.Task[httpx.Response], Steered]:
+        """Begins a chat that the first engine has. Returns its task, and the engine's
+        connection."""
+        answer = asyncio.create_task(self.chat(headers, **fields))
+        return answer, await self.asked()
+
     async def open_stream(self, **fields: Any) -> httpx.Response:
         """Returns when the head of the response has arrived, with the body still unread."""
         fields = {"model": MODEL, "stream": True} | fields
@@ -165,6 +173,7 @@ async def running_router(
     tenants: Sequence[TenantConfig] = (),
     tracing: Tracing | None = None,
     ui: bool = False,
+    cors_origins: tuple[str, ...] = ("*",),
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -176,6 +185,8 @@ async def running_router(
         replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,
+        cors_origins=cors_origins,
+        ui=ui,
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
@@ -203,7 +214,7 @@ async def running_router(
             lambda: targets(),
             observer,
             lambda: router.draining,
-            with_ui=ui,
+            config,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))

@@ -53,7 +53,7 @@ def _pod(pod: Pod, wrong: Report) -> Iterator[Finding]:
 
 
 def _privileges(context: Object, wrong: Report) -> Iterator[Finding]:
-    if context.get("runAsNonRoot") is not True or context.get("runAsUser", 0) == 0:
+    if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
         yield wrong("root", "may run as root")
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         yield wrong("seccomp", "has no seccomp profile")

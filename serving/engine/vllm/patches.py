@@ -49,19 +49,18 @@ def keep_grammars_to_what_needs_them() -> None:
 
     vLLM's Mistral parser makes a grammar for each request, with a matcher compiled in two processes
     and a vocabulary mask for each token. For free text it only excludes control tokens, of which
-    one alone does harm: a bias keeps the model from beginning a tool call.
+    one alone does harm: a bias keeps the model from beginning a tool call. Under tokenizer v7 there
+    is no grammar, and a call begun all the same is lost.
     """
     adjust = MistralParser.adjust_request
 
     def adjust_request(parser: Any, request: Any) -> Any:
         tokenizer = parser.model_tokenizer
-        if not getattr(tokenizer, "supports_grammar", False):
-            return adjust(parser, request)
         if is_free_text(request):
             calls = tokenizer.get_vocab()[_TOOL_CALLS]
             request.logit_bias = {**(request.logit_bias or {}), str(calls): -100.0}
             return request
-        if goes_on(request):
+        if getattr(tokenizer, "supports_grammar", False) and goes_on(request):
             return request
         return adjust(parser, request)
 

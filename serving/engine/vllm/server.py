@@ -19,6 +19,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.catalogue import LoopGuard
+from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.client import LOOP_STOPS, Llm
 from serving.engine.vllm.images import load_images_safely
@@ -53,18 +54,20 @@ class VllmServer:
         self._serving: asyncio.Task[None]
 
     async def start(self) -> ASGIApp:
-        """Loads the model and returns vLLM's application; raises what vLLM raises."""
+        """Loads the model and returns vLLM's application; raises what vLLM raises, or a StartError
+        with the root cause."""
         keep_drop_info()
         keep_grammars_to_what_needs_them()
         if self._loop_guard is not None:
             guard_detokenizers(self._loop_guard)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
-        self._engine = Llm.from_vllm_config(
-            vllm_config=config,
-            enable_log_requests=engine_args.enable_log_requests,
-            disable_log_stats=engine_args.disable_log_stats,
-        )
+        with root_cause_raised():
+            self._engine = Llm.from_vllm_config(
+                vllm_config=config,
+                enable_log_requests=engine_args.enable_log_requests,
+                disable_log_stats=engine_args.disable_log_stats,
+            )
         LOOP_STOPS.labels(
             self._engine.model_config.served_model_name
         )  # exposes 0 before the first stop
@@ -149,5 +152,6 @@ def run_pipeline_stage(vllm_args: Mapping[str, Any]) -> None:
     end. `vllm_args` are the replica's, with this stage's `node-rank`."""
     args = parse(vllm_args, ["stage"])
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(headless=True)
-    executor = MultiprocExecutor(config, monitor_workers=False)
+    with root_cause_raised():
+        executor = MultiprocExecutor(config, monitor_workers=False)
     executor.start_worker_monitor(inline=True)

@@ -1,10 +1,12 @@
 """The client side of a request: ASGI messages in and out."""
 
+import asyncio
 import uuid
 
 from starlette.types import Receive, Send
 
 from serving.router.http import errors
+from serving.router.http.content_encoding import decompress
 from serving.router.http.errors import ApiError
 
 Headers = list[tuple[bytes, bytes]]
@@ -17,11 +19,15 @@ class ClientGoneError(Exception):
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
-    """Returns the whole request body. Raises ApiError 413 as soon as the body is known to exceed
-    the limit, and ClientGoneError if the client disconnects while sending."""
+    """Returns the whole request body, decompressed. Raises ApiError 413 as soon as it is known to
+    exceed the limit, 415 or 400 if it cannot be decompressed, and ClientGoneError if the client
+    disconnects while sending."""
+    coding = b""
     for name, value in headers:
         if name == b"content-length" and int(value) > limit_bytes:
             raise errors.body_too_large(limit_bytes)
+        if name == b"content-encoding":
+            coding += value
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -34,7 +40,9 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> byt
             raise errors.body_too_large(limit_bytes)
         pieces.append(piece)
         if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            break
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return await asyncio.to_thread(decompress, body, coding, limit_bytes) if coding else body
 
 
 async def disconnected(receive: Receive) -> None:

@@ -48,6 +48,8 @@ class ApiError(Exception):
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if self.status == 415:
+            headers.append((b"accept-encoding", b"gzip, deflate, zstd"))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
         if self.refused is not None:
@@ -191,6 +193,23 @@ def body_too_large(limit_bytes: int) -> ApiError:
         413,
         f"The request body exceeds this service's limit of {limit_bytes} bytes.",
         code="request_too_large",
+    )
+
+
+def unsupported_content_encoding(coding: str) -> ApiError:
+    return ApiError(
+        415,
+        f"The content-encoding '{coding[:40]}' is not supported. Send the body as it is, or with "
+        "one of gzip, deflate and zstd.",
+        code="unsupported_content_encoding",
+    )
+
+
+def damaged_body(coding: str) -> ApiError:
+    return ApiError(
+        400,
+        f"The request body cannot be decompressed: it is not valid {coding[:40]}.",
+        code="invalid_content_encoding",
     )
 
 

@@ -33,8 +33,8 @@ from serving.router.telemetry.request_record import RequestRecord
 # client and the router.
 _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length expect authorization accept-encoding x-api-key api-key cookie "
-    b"x-request-id".split()
+    b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
+    b"api-key cookie x-request-id".split()
 )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from serving.config import RouterConfig
 from serving.placement import UNLIMITED
@@ -20,6 +20,7 @@ from serving.router.telemetry.status import (
     ReplicaStatus,
     ServiceStatus,
 )
+from serving.start_errors import start_errors
 
 _OBJECTIVES = Objectives(objectives.TTFT_S, objectives.ITL_S)
 
@@ -35,18 +36,34 @@ class Observer:
         router_id: str,
         routers: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
+        deployments: Mapping[str, str] | None = None,
     ) -> None:
-        """`routers` returns the number of routers."""
+        """`routers` returns the number of routers; `deployments` has the deployment of each model
+        whose engines Ray Serve starts."""
         self._directory = directory
         self._placement = config.placement
         self._needs_api_key = tenants.are_configured
         self._router_id = router_id
         self._routers = routers
         self._clock = clock
+        self._deployments = deployments or {}
         self._windows = {
             model_id: _Window(clock(), _counts(served))
             for model_id, served in directory.models.items()
         }
+
+    async def explained_status(self, versions: dict[str, str]) -> ServiceStatus:
+        """The status, with the reasons why models have no replica."""
+        status = self.status(versions)
+        down = {
+            model_id: name
+            for model_id, name in self._deployments.items()
+            if not status.models[model_id].replicas
+        }
+        if down:
+            for model_id, error in (await start_errors(down)).items():
+                status.models[model_id].start_error = error
+        return status
 
     def status(self, versions: dict[str, str]) -> ServiceStatus:
         return ServiceStatus(

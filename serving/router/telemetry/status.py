@@ -57,6 +57,8 @@ class ModelStatus(msgspec.Struct):
     """Seconds until the first replica is expected, if there is none."""
     replicas: list[ReplicaStatus]
     recent: Recent
+    start_error: str | None = None
+    """The exception of the last replica that failed to start, if none is up."""
 
 
 class Objectives(msgspec.Struct):

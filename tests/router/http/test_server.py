@@ -35,7 +35,8 @@ KNOWN = {
     ),
     ServerState: ("it must have no further fields", "f2260fbf10154746"),
     RequestResponseCycle.send: (
-        "it must write each body to `transport` as one chunk, and wait while writing is paused",
+        "it must write to `transport` the head in one piece and each body as one chunk, and wait "
+        "while writing is paused",
         "abdd8601b326a8da",
     ),
     uvicorn.Server.startup: (

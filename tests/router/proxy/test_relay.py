@@ -54,8 +54,7 @@ async def test_a_body_in_chunks_reaches_the_engine_whole(router: LiveRouter) -> 
 
 async def test_an_unstreamed_answer_comes_back_byte_for_byte(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     body = b'{"text": "\xff\x00 as it is"}'
     connection.transport.write(
         b"HTTP/1.1 418 I'm a teapot\r\ncontent-type: application/json\r\nx-of-engine: yes\r\n"
@@ -78,8 +77,7 @@ async def test_an_engines_own_error_is_the_clients_answer(
     start_router: StartRouter, status: int
 ) -> None:
     router = await start_router(Steered, Engine)
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     connection.transport.write(b"HTTP/1.1 %d No\r\ncontent-length: 5\r\n\r\nwrong" % status)
     response = await answer
     assert (response.status_code, response.content) == (status, b"wrong")
@@ -88,8 +86,7 @@ async def test_an_engines_own_error_is_the_clients_answer(
 
 async def test_an_answer_without_a_body_ends(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     connection.transport.write(OK_HEAD % b"application/json" + b"content-length: 0\r\n\r\n")
     assert (await answer).content == b""
 
@@ -112,8 +109,7 @@ async def test_each_chunk_of_a_stream_arrives_before_the_next_is_sent(
 async def test_a_stream_of_a_known_length_arrives_whole(start_router: StartRouter) -> None:
     """Servers other than vLLM may declare the length of a stream."""
     router = await start_router(Steered)
-    asking = asyncio.create_task(router.chat(stream=True))
-    connection = await router.asked()
+    asking, connection = await router.begin(stream=True)
     events = b"".join(EVENTS) + DONE
     head = OK_HEAD % b"text/event-stream" + b"content-length: %d\r\n\r\n" % len(events)
     connection.transport.write(head + EVENTS[0])
@@ -293,8 +289,7 @@ async def test_requests_go_where_the_policy_says(start_router: StartRouter) -> N
 
 async def test_tokens_are_in_flight_until_the_answer_is_over(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat(stream=True, max_tokens=100))
-    connection = await router.asked()
+    answer, connection = await router.begin(stream=True, max_tokens=100)
     ((requests, tokens),) = await router.loads()
     assert (requests, tokens >= 100) == (1, True)
     connection.begin_stream(*EVENTS)
@@ -315,8 +310,7 @@ async def test_a_replica_that_leaves_finishes_what_it_is_answering(
 ) -> None:
     router = await start_router(Steered, Engine)
     leaving = router.engines[0]
-    answer = asyncio.create_task(router.chat(stream=True))
-    connection = await router.asked()
+    answer, connection = await router.begin(stream=True)
     connection.begin_stream(EVENTS[0])
     router.directory.update(MODEL, router.infos[1:])
     assert (await router.chat()).headers["x-replica"] == "replica-1"

@@ -1,6 +1,7 @@
 """Requests beyond the replicas' capacity: which wait, which are rejected, and with what error."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -37,30 +38,24 @@ async def test_a_replica_takes_no_more_than_its_batch(start_router: StartRouter)
     assert [answer.status_code for answer in await asyncio.gather(*answers)] == [200] * 3
 
 
-async def test_a_replica_takes_no_more_than_its_kv_cache(start_router: StartRouter) -> None:
-    router = await start_router(
-        Steered, capacity=Capacity(kv_cache_tokens=1000, max_num_seqs=100), placement="round_robin"
-    )
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param({"capacity": Capacity(1000, max_num_seqs=100)}, id="KV cache"),
+        # A step is expected to take 18.5 ms, and 0.06 ms more for each 1,000 tokens of context.
+        pytest.param({"max_itl_ms": 18.56}, id="inter-token latency"),
+    ],
+)
+async def test_a_replica_takes_no_more_than_its_limit_allows(
+    start_router: StartRouter, limit: dict[str, Any]
+) -> None:
+    router = await start_router(Steered, placement="round_robin", **limit)
     answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
     connections = [await router.asked(), await router.asked()]
     await wait_in_queue(router, 1)
     connections[0].proceed()
     (await router.asked()).proceed()
     connections[1].proceed()
-    assert [(await answer).status_code for answer in answers] == [200] * 3
-
-
-async def test_a_replica_gets_no_more_than_it_can_decode_in_time(
-    start_router: StartRouter,
-) -> None:
-    """A step is expected to take 18.5 ms, and 0.06 ms more for each 1,000 tokens of context."""
-    router = await start_router(Steered, max_itl_ms=18.56, placement="round_robin")
-    answers = [asyncio.create_task(router.chat(max_tokens=400)) for _ in range(3)]
-    connections = [await router.asked(), await router.asked()]
-    await wait_in_queue(router, 1)
-    for connection in connections:
-        connection.proceed()
-    (await router.asked()).proceed()
     assert [(await answer).status_code for answer in answers] == [200] * 3
 
 
@@ -110,8 +105,7 @@ async def test_a_request_that_would_wait_in_vain_is_rejected_at_once(
 ) -> None:
     """An answer is expected to take 10 s as long as none was seen."""
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_wait_s=max_wait_s)
-    running = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    running, connection = await router.begin()
     response = await router.chat(headers)
     assert error_of(response, 429)["code"] == response.headers["x-refused"] == reason
     assert 1 <= int(response.headers["retry-after"]) <= 10
@@ -147,8 +141,7 @@ async def test_a_client_that_leaves_the_queue_frees_its_reservation(
     start_router: StartRouter,
 ) -> None:
     router = await start_router(Steered, capacity=ONE_AT_A_TIME, max_waiting=1, max_wait_s=600)
-    running = asyncio.create_task(router.chat(user="running"))
-    connection = await router.asked()
+    running, connection = await router.begin(user="running")
     async with httpx.AsyncClient(base_url=router.url) as leaving:
         request = asyncio.create_task(
             leaving.post("/v1/chat/completions", json={"model": MODEL, "user": "leaves"})
@@ -171,8 +164,7 @@ async def test_a_request_whose_only_replica_failed_waits_for_a_new_one(
     router = await start_router(Steered, Engine)
     first, second = router.infos
     router.directory.update(MODEL, [first])
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     router.directory.update(MODEL, [])
     connection.reset()
     await wait_in_queue(router, 1)

@@ -107,8 +107,7 @@ async def test_after_the_backoff_a_failed_replica_is_tried_again(
 
 async def test_an_unstreamed_answer_cut_short_is_had_elsewhere(start_router: StartRouter) -> None:
     router = await start_router(Steered, Engine)
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     head = OK_HEAD % b"application/json" + b"content-length: 100\r\n\r\n"
     connection.transport.write(head + b'{"half": ')
     connection.transport.close()
@@ -199,8 +198,7 @@ async def test_a_client_that_leaves_before_the_first_byte_ends_the_engines_work(
     start_router: StartRouter, stream: bool
 ) -> None:
     router = await start_router(Steered, Engine)
-    answer = asyncio.create_task(router.chat(stream=stream))
-    connection = await router.asked()
+    answer, connection = await router.begin(stream=stream)
     answer.cancel()
     async with asyncio.timeout(1):
         await connection.closed.wait()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serving.mistral.normalise import RULES
-from serving.router.app import RELAYED
+from serving.router.http.openapi import RELAYED
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
 from tests.support.live_router import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
@@ -79,8 +79,7 @@ async def test_what_cannot_be_meant_is_a_400_before_any_engine(
 
 async def test_separated_reasoning_of_a_whole_answer(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat(reasoning_format="separate"))
-    connection = await router.asked()
+    answer, connection = await router.begin(reasoning_format="separate")
     message = {"role": "assistant", "content": "<think>\n3+4\n</think>\nSeven."}
     body = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
     connection.transport.write(
@@ -131,8 +130,7 @@ async def test_a_stream_that_breaks_in_an_event_ends_with_the_error_alone(
 
 async def test_an_engines_error_speaks_of_the_clients_ids(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat(messages=FOREIGN_IDS))
-    connection = await router.asked()
+    answer, connection = await router.begin(messages=FOREIGN_IDS)
     new_id = connection.request["messages"][2]["tool_call_id"]
     body = json.dumps({"error": {"message": f"Unexpected tool call id {new_id}"}}).encode()
     connection.transport.write(

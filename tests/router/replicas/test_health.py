@@ -53,8 +53,7 @@ def test_the_backoff_grows_to_a_bound() -> None:
 async def test_a_long_prefill_is_no_hang(start_router: StartRouter, stream: bool) -> None:
     """A prefill may take any time without a byte, as long as the engine answers probes."""
     router = await start_router(Watched, Engine, **QUICK)
-    answer = asyncio.create_task(router.chat(stream=stream))
-    connection = await router.asked()
+    answer, connection = await router.begin(stream=stream)
     await eventually(lambda: watched(router).asked_for_health >= 10)
     assert watched(router).authorization == b"Bearer " + TOKEN.encode()
     connection.proceed()
@@ -113,8 +112,7 @@ async def test_an_unreachable_replica_stays_ejected(start_router: StartRouter) -
 
 async def test_a_replica_that_drains_finishes_what_it_has(start_router: StartRouter) -> None:
     router = await start_router(Watched, Engine, **QUICK)
-    answer = asyncio.create_task(router.chat())
-    connection = await router.asked()
+    answer, connection = await router.begin()
     watched(router).drains = True
     await eventually(lambda: ejected(router) == [True, False])
     connection.proceed()

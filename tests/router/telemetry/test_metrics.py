@@ -147,8 +147,7 @@ async def test_each_end_of_a_request_has_its_outcome(start_router: StartRouter) 
     router = await start_router(Steered, **IMPATIENT)
 
     async def answered(status: bytes) -> None:
-        asking = asyncio.create_task(router.chat(**ASK))
-        engine = await router.asked()
+        asking, engine = await router.begin(**ASK)
         engine.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % status)
         await asking
 
@@ -211,8 +210,7 @@ async def test_cached_tokens_are_counted_as_expected_and_as_they_were(
     router = await start_router(Steered)
     ask: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * 1000}]}
     for said in (b"0", b"1000"):
-        asking = asyncio.create_task(router.chat(**ask))
-        engine = await router.asked()
+        asking, engine = await router.begin(**ask)
         engine.transport.write(
             b"HTTP/1.1 200 OK\r\nx-cached-tokens: %b\r\ncontent-length: 0\r\n\r\n" % said
         )
@@ -274,7 +272,13 @@ async def status_of_chat(router: LiveRouter, authorization: str, model: str) -> 
     """Returns the status of a chat without a connection, which would take most of the time."""
     body = b'{"model": "%b"}' % model.encode()
     headers = [(b"authorization", authorization.encode())]
-    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": CHAT,
+        "headers": headers,
+    }
     statuses = []
 
     async def receive() -> Message:

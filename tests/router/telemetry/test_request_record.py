@@ -101,8 +101,7 @@ async def test_cached_tokens_are_reported_as_expected_and_as_found(
     ask = LONG | {"stream": stream}
     for said in (b"0", b"1234"):
         router.lines.clear()
-        answer = asyncio.create_task(router.chat(**ask))
-        connection = await router.asked()
+        answer, connection = await router.begin(**ask)
         head = OK_HEAD % (b"text/event-stream" if stream else b"application/json")
         head += b"x-prompt-tokens: 2000\r\nx-cached-tokens: %b\r\n" % said
         body = CHUNKED + b"2\r\n\n\n\r\n0\r\n\r\n" if stream else b"content-length: 0\r\n\r\n"
@@ -134,8 +133,7 @@ async def test_after_a_move_all_is_said_of_the_replica_that_answers(
 
 async def test_the_queue_time_is_the_sum_of_all_waits(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat())
-    failing = await router.asked()
+    answer, failing = await router.begin()
     router.directory.update(MODEL, [])
     failing.reset()
     await eventually(lambda: router.directory.models[MODEL].dispatcher.waiting == 1)
@@ -280,8 +278,7 @@ async def test_the_routers_own_failure_is_a_line(
 
 async def test_a_stream_without_usage_is_counted_by_its_events(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    answer = asyncio.create_task(router.chat(**ASK, stream=True))
-    connection = await router.asked()
+    answer, connection = await router.begin(**ASK, stream=True)
     connection.transport.write(STREAM_HEAD)
     for _ in range(20):
         connection.send(b"data: {}\n\n")

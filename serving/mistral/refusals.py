@@ -1,0 +1,144 @@
+"""Rejects what no engine here can do, where vLLM would drop it silently or answer with an error
+that does not help. What changes no answer (`metadata`, `user`, `store`, …) passes."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from serving.mistral.draft import Draft, objects_in
+from serving.mistral.rules import InvalidRequest
+
+Advice = Mapping[str, str]
+"""What to do instead, by the field that is not supported."""
+
+_STRUCTURED = "send response_format or structured_outputs instead"
+_GUIDED: Advice = dict.fromkeys(
+    ("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED
+)
+CHAT: Advice = {
+    **_GUIDED,
+    "functions": "send tools instead",
+    "function_call": "send tool_choice instead",
+    "audio": "this model answers with text",
+    "modalities": 'this model answers with text: leave it out, or send ["text"]',
+    "web_search_options": "this service runs no tools itself: leave it out",
+}
+COMPLETIONS: Advice = _GUIDED
+RESPONSES: Advice = {
+    "background": "answers come at once: leave it out, and stream long ones",
+    "conversation": "this service stores none: send the earlier turns in input",
+    "previous_response_id": "this service stores no responses: send the earlier turns in input",
+    "prompt": "this service stores no prompts: send instructions and input",
+}
+MESSAGES: Advice = {
+    "mcp_servers": "this service calls no servers: send tools, and run them in the client",
+    "container": "this service runs no code: leave it out",
+}
+
+_HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+}
+"""Values that ask for what is done anyway, besides false and an empty list."""
+
+_TOKEN_IDS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")
+
+
+def refuse(fields: Advice) -> Callable[[Draft], None]:
+    """Returns the rule that rejects those fields unless their value asks for nothing."""
+
+    def rule(draft: Draft) -> None:
+        for name in fields:
+            value = draft.fields.get(name, False)
+            if value is not False and value != [] and value not in _HARMLESS.get(name, ()):
+                raise _unsupported(f"{name} is not supported: {fields[name]}.", name)
+
+    return rule
+
+
+def refuse_tools_except(*supported: str) -> Callable[[Draft], None]:
+    """Returns the rule that rejects tools of any other type, which only their own service can
+    run."""
+
+    def rule(draft: Draft) -> None:
+        for index, tool in enumerate(objects_in(draft.fields.get("tools"))):
+            kind = tool.get("type")
+            inner = objects_in(tool.get("tools")) if kind == "namespace" else ()
+            for one in (kind, *(tool.get("type") for tool in inner)):
+                if type(one) is str and one not in supported:
+                    raise _unsupported(
+                        f'tools[{index}] has the type "{one[:64]}", which this service does not '
+                        "run. Leave it out, or send a tool of the type "
+                        f'"{supported[0]}" and run it in the client.',
+                        "tools",
+                    )
+
+    return rule
+
+
+def refuse_hosted_choice(draft: Draft) -> None:
+    """Rejects the choice of a tool that only OpenAI's own service runs."""
+    choice = draft.fields.get("tool_choice")
+    if type(choice) is dict and choice.get("type") not in ("function", "custom", "allowed_tools"):
+        raise _unsupported(
+            'tool_choice must be "auto", "none", "required", or name a function.', "tool_choice"
+        )
+
+
+def refuse_function_turns(draft: Draft) -> None:
+    """Rejects calls and results of OpenAI's API before tools, which vLLM drops."""
+    for index, message in enumerate(draft.objects("messages")):
+        if message.get("role") == "function" or message.get("function_call") is not None:
+            raise _unsupported(
+                f"messages[{index}] has a function call of OpenAI's former API, which is not "
+                "supported: send tool_calls and messages of the role tool instead.",
+                "messages",
+            )
+
+
+def refuse_best_of(draft: Draft) -> None:
+    """Rejects answers that are generated to be thrown away."""
+    best_of, n = draft.fields.get("best_of"), draft.fields.get("n", 1)
+    if type(best_of) is int and type(n) is int and best_of > n:
+        raise _unsupported("best_of is not supported: send n, and choose among them.", "best_of")
+
+
+def refuse_system_blocks(draft: Draft) -> None:
+    """Rejects blocks of Anthropic's `system` that are no text, which vLLM drops."""
+    for index, block in enumerate(objects_in(draft.fields.get("system"))):
+        if block.get("type", "text") != "text":
+            raise _unsupported(
+                f"system[{index}] is not of the type text, the only one supported.", "system"
+            )
+
+
+def refuse_empty(field: str) -> Callable[[Draft], None]:
+    """Returns the rule that rejects a list of no messages, items or prompts."""
+
+    def rule(draft: Draft) -> None:
+        if draft.fields.get(field) == []:
+            raise InvalidRequest(
+                f"{field} must not be empty: send at least one.", param=field, code="empty_array"
+            )
+
+    return rule
+
+
+def refuse_numbers(draft: Draft) -> None:
+    """Rejects integers that take more than 64 bits and floats that are not finite: vLLM passes them
+    on to where they fail."""
+    for name, value in draft.fields.items():
+        numbers = value if name in _TOKEN_IDS and type(value) is list else (value,)
+        for number in numbers:
+            if type(number) is int and not -(2**63) <= number < 2**63:
+                raise _out_of_range(f"{name} must be an integer of 64 bits.", name)
+            if type(number) is float and not math.isfinite(number):
+                raise _out_of_range(f"{name} must be a finite number.", name)
+
+
+def _unsupported(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="unsupported_parameter")
+
+
+def _out_of_range(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="invalid_value")

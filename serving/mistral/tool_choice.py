@@ -1,0 +1,93 @@
+"""Rules for the choice among tools."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.mistral.draft import Draft, objects_in
+from serving.mistral.rules import InvalidRequest
+
+_TOOL_CALLS_TOKEN = "9"
+"""The id of [TOOL_CALLS] in every tekken.json of version 7."""
+
+
+def reduce_to_allowed_tools(draft: Draft) -> None:
+    """Reduces the tools to those that OpenAI's choice `allowed_tools` names, and the choice to its
+    mode: vLLM knows no such choice."""
+    choice = draft.fields.get("tool_choice")
+    if type(choice) is not dict or choice.get("type") != "allowed_tools":
+        return
+    allowed = choice.get("allowed_tools", choice)  # the chat API has one object more around it
+    if type(allowed) is not dict or allowed.get("mode") not in ("auto", "required"):
+        raise _invalid(
+            'tool_choice of the type "allowed_tools" needs a mode: "auto" or "required".'
+        )
+    tools = {name_of(tool): tool for tool in objects_in(draft.fields.get("tools"))}
+    names = [name_of(tool) for tool in objects_in(allowed.get("tools"))]
+    if not names or any(name not in tools for name in names):
+        raise _invalid("tool_choice must name at least one tool, and only tools of this request.")
+    draft.set("tools", [tool for name, tool in tools.items() if name in names])
+    draft.set("tool_choice", allowed["mode"])
+
+
+def name_of(tool: Mapping[str, Any]) -> Any:
+    """Returns the name of a tool, or of the tool that a choice names, of any API."""
+    function = tool.get("function")
+    return (function if type(function) is dict else tool).get("name")
+
+
+def refuse_choice_without_tool(draft: Draft) -> None:
+    """Rejects a choice of Anthropic's API that no tool can satisfy: vLLM would ignore it."""
+    choice = draft.fields.get("tool_choice")
+    if type(choice) is not dict or choice.get("type") not in ("any", "tool"):
+        return
+    tools = objects_in(draft.fields.get("tools"))
+    if not tools:
+        raise _invalid("tool_choice requires a call, but the request has no tools.")
+    if choice["type"] == "tool" and choice.get("name") not in map(name_of, tools):
+        raise _invalid("tool_choice must name one of the tools of this request.")
+
+
+def _invalid(message: str) -> InvalidRequest:
+    return InvalidRequest(message, param="tool_choice", code="invalid_value")
+
+
+def drop_empty_tools(draft: Draft) -> None:
+    """Drops an empty list of tools and a choice among none: vLLM rejects them, and clients send
+    both."""
+    if draft.fields.get("tools") == []:
+        draft.drop("tools")
+    if "tools" in draft.fields:
+        return
+    if _kind_of(draft.fields.get("tool_choice")) in ("auto", "none"):
+        draft.drop("tool_choice")
+
+
+def _kind_of(choice: Any) -> Any:
+    """Returns a choice's kind, which is a field of it in Anthropic's API."""
+    return choice.get("type") if type(choice) is dict else choice
+
+
+def name_tool_choice(draft: Draft) -> None:
+    """Maps Mistral's "any" to OpenAI's "required", and remembers whether a tool is chosen by
+    name."""
+    choice = draft.fields.get("tool_choice")
+    if choice == "any":
+        draft.set("tool_choice", "required")
+    draft.named_tool = type(choice) is dict
+
+
+def drop_tools_if_none_may_be_called(draft: Draft) -> None:
+    """Drops the tools of a request with the choice "none" under tokenizer v7: vLLM would not keep
+    the model from calling one, and its raw [TOOL_CALLS] would be the answer. From v11 on a grammar
+    prevents calls, and the tools stay in the prompt."""
+    if draft.rules.tokenizer == "v7" and _kind_of(draft.fields.get("tool_choice")) == "none":
+        draft.drop("tools", "tool_choice", "parallel_tool_calls")
+
+
+def ban_calls_if_none_may_be_called(draft: Draft) -> None:
+    """Bans calls that dropping the tools does not exclude: those of tools in earlier turns. vLLM
+    would return such a call as text or, streamed, as nothing at all."""
+    if draft.rules.tokenizer == "v7" and draft.fields.get("tool_choice") == "none":
+        bias = draft.fields.get("logit_bias")
+        if bias is None or type(bias) is dict:
+            draft.set("logit_bias", {**(bias or {}), _TOOL_CALLS_TOKEN: -100})

@@ -1,0 +1,28 @@
+"""Keeps references within the parameters of a tool."""
+
+from typing import Any
+
+from serving.mistral.draft import Draft, objects_in
+
+
+def identify_schemas(draft: Draft) -> None:
+    """Gives parameters that refer to their own parts (`"$ref": "#/$defs/Address"`, `"#"`) an `$id`.
+
+    Under tokenizer v7 vLLM puts the parameters of each tool into one schema of all calls, at whose
+    root a reference would be looked up; a schema with an `$id` is looked up in itself.
+    """
+    choice = draft.fields.get("tool_choice")
+    if draft.rules.tokenizer != "v7" or not (choice == "required" or type(choice) is dict):
+        return
+    for index, tool in enumerate(objects_in(draft.fields.get("tools"))):
+        function = tool.get("function")
+        schema = function.get("parameters") if type(function) is dict else tool.get("input_schema")
+        if type(schema) is dict and "$id" not in schema and _refers(schema):
+            schema["$id"] = f"urn:tool:{index}"
+            draft.changed = True
+
+
+def _refers(schema: Any) -> bool:
+    if type(schema) is dict:
+        return "$ref" in schema or any(map(_refers, schema.values()))
+    return type(schema) is list and any(map(_refers, schema))

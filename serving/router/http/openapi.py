@@ -1,0 +1,102 @@
+"""The OpenAPI description of the relayed endpoints."""
+
+from typing import Any
+
+_MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}}
+_TEXT_OR_ITEMS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
+_TOKENS = {"type": ["integer", "null"], "minimum": 1}
+_TOOLS = {"type": ["array", "null"], "items": {"type": "object"}}
+
+_ENDPOINTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "/v1/chat/completions": (
+        "OpenAI's chat completions",
+        {"messages": _MESSAGES, "tools": _TOOLS, "max_tokens": _TOKENS},
+        ["messages"],
+    ),
+    "/v1/completions": (
+        "OpenAI's completions",
+        {"prompt": _TEXT_OR_ITEMS, "max_tokens": _TOKENS},
+        ["prompt"],
+    ),
+    "/v1/responses": (
+        "OpenAI's responses",
+        {"input": _TEXT_OR_ITEMS, "tools": _TOOLS, "max_output_tokens": _TOKENS},
+        ["input"],
+    ),
+    "/v1/messages": (
+        "Anthropic's messages",
+        {"messages": _MESSAGES, "tools": _TOOLS, "max_tokens": _TOKENS},
+        ["messages", "max_tokens"],
+    ),
+    "/v1/messages/count_tokens": (
+        "The number of tokens of a prompt, in Anthropic's format",
+        {"messages": _MESSAGES, "tools": _TOOLS},
+        ["messages"],
+    ),
+    "/tokenize": (
+        "The token ids of a text or a conversation",
+        {"prompt": {"type": "string"}, "messages": _MESSAGES},
+        [],
+    ),
+    "/detokenize": (
+        "The text of token ids",
+        {"tokens": {"type": "array", "items": {"type": "integer"}}},
+        ["tokens"],
+    ),
+}
+"""The summary of each endpoint's body, its main properties, and which of them are required."""
+
+RELAYED = frozenset(_ENDPOINTS)
+"""Paths whose POST requests are relayed to an engine of the model named in the body."""
+
+_STREAMED = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}
+_SAMPLING = {
+    "stream": {"type": ["boolean", "null"]},
+    "temperature": {"type": ["number", "null"], "minimum": 0},
+    "top_p": {"type": ["number", "null"]},
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_ERRORS = {
+    "4XX": "The request is wrong, or (429, with Retry-After) the service is overloaded.",
+    "5XX": "The service cannot answer now (503, with Retry-After), or failed.",
+}
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """Adds the relayed endpoints to FastAPI's document of the others. The schemas have the main
+    properties only; all that vLLM's API has is accepted."""
+    document["paths"] |= {path: {"post": _operation(path)} for path in _ENDPOINTS}
+    return document
+
+
+def _operation(path: str) -> dict[str, Any]:
+    summary, properties, required = _ENDPOINTS[path]
+    streamed = path in _STREAMED
+    model = {"type": ["string", "null"], "description": "An id or alias of /v1/models."}
+    properties = {"model": model, **properties, **(_SAMPLING if streamed else {})}
+    schema = {"type": "object", "properties": properties, "required": required}
+    answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if streamed:
+        answer["text/event-stream"] = {"schema": {"type": "string"}}
+    error = {"application/json": {"schema": _ERROR}}
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "The answer.", "content": answer}}
+        | {status: {"description": text, "content": error} for status, text in _ERRORS.items()},
+    }

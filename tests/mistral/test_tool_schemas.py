@@ -1,0 +1,86 @@
+import copy
+import json
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher
+
+from tests.mistral.test_options import CHAT, MESSAGES, normalised
+from tests.mistral.tokenizers import rules
+
+ADDRESS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "a definition": {
+        "$defs": {"Address": ADDRESS},
+        "type": "object",
+        "properties": {"address": {"$ref": "#/$defs/Address"}},
+    },
+    "a definition of the former name": {
+        "definitions": {"Address": ADDRESS},
+        "type": "object",
+        "properties": {"address": {"$ref": "#/definitions/Address"}},
+    },
+    "recursion": {
+        "$defs": {
+            "Node": {
+                "type": "object",
+                "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Node"}}},
+            }
+        },
+        "type": "object",
+        "properties": {"root": {"$ref": "#/$defs/Node"}},
+    },
+    "recursion to the root": {"type": "object", "properties": {"next": {"$ref": "#"}}},
+}
+
+
+def error_of_all_calls(parameters: list[dict[str, Any]]) -> str:
+    """Returns what is wrong with the schema that vLLM makes of all tools for tokenizer v7."""
+    calls = [
+        {"properties": {"name": {"enum": [f"f{index}"]}, "arguments": schema}}
+        for index, schema in enumerate(parameters)
+    ]
+    schema = {"type": "array", "items": {"type": "object", "anyOf": calls}}
+    return str(LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(schema))))
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f0"}}])
+def test_references_are_found_within_each_tool(kind: str, choice: Any) -> None:
+    given = [copy.deepcopy(SCHEMAS[kind]) for _ in range(2)]
+    tools = [
+        {"type": "function", "function": {"name": f"f{index}", "parameters": schema}}
+        for index, schema in enumerate(given)
+    ]
+    body, _ = normalised(CHAT, rules("v7"), tools=tools, tool_choice=choice)
+    sent = [tool["function"]["parameters"] for tool in body["tools"]]
+    assert error_of_all_calls(sent) == ""
+    assert [{**SCHEMAS[kind], "$id": schema["$id"]} for schema in sent] == sent
+    assert len({schema["$id"] for schema in sent}) == 2
+
+
+def test_without_an_id_a_definition_is_not_found() -> None:
+    assert "does not exist" in error_of_all_calls([SCHEMAS["a definition"]])
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
+def test_anthropics_schemas_too(choice: dict[str, Any]) -> None:
+    tool = {"name": "f", "input_schema": copy.deepcopy(SCHEMAS["recursion"])}
+    body, _ = normalised(MESSAGES, rules("v7"), tools=[tool], tool_choice=choice)
+    assert error_of_all_calls([body["tools"][0]["input_schema"]]) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "choice", "schema"),
+    [
+        ("v7", "required", ADDRESS),
+        ("v7", "required", {**SCHEMAS["recursion"], "$id": "https://example.com/node"}),
+        ("v7", "auto", SCHEMAS["recursion"]),
+        ("v11", "required", SCHEMAS["recursion"]),
+    ],
+)
+def test_a_schema_that_needs_no_id_stays(version: str, choice: str, schema: Any) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    before = copy.deepcopy(tool)
+    _, done = normalised(CHAT, rules(version), tools=[tool], tool_choice=choice)
+    assert (tool, done.changed) == (before, False)
