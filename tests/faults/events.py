@@ -85,6 +85,8 @@ class Event:
     """Whether some answers take far longer than Serve's own shutdown timeout, 20 s."""
     on_vllm: bool = False
     in_short: bool = False
+    floods: bool = False
+    """Whether requests may be refused with a 429."""
     scales: bool = False
     """Whether the number of routers follows their load."""
 
@@ -262,10 +264,10 @@ EVENTS = [
     Event("an engine answers slowly", answer_slowly),
     Event("an engine hangs", engine_hangs, on_vllm=True),
     Event("a replica hangs", replica_hangs),
-    Event("a flood past the bound", flood, in_short=True),
+    Event("a flood past the bound", flood, floods=True, in_short=True),
     Event("kill -9 of a router", kill_router, routers=2, in_short=True),
     Event("update of the router", update_router, drains=True, in_short=True),
-    Event("routers scale 1 to 3 to 1", scale_routers, engines=4, scales=True),
+    Event("routers scale 1 to 3 to 1", scale_routers, engines=4, floods=True, scales=True),
     Event("update of the engines", update_engines, drains=True, on_vllm=True),
     Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
 ]
