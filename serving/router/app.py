@@ -183,9 +183,9 @@ def own_endpoints(
         return Response(body, headers={"content-type": "application/json"})
 
     @api.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
+    async def api_error(request: Request, error: ApiError) -> Response:
         headers = {name.decode(): value.decode() for name, value in error.headers}
-        return Response(error.body(), error.status, headers)
+        return Response(error.body(request.url.path), error.status, headers)
 
     @api.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

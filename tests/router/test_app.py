@@ -165,7 +165,8 @@ async def test_each_relayed_path_reaches_the_engine_by_post_only(
     assert (await router.http.post(path, json={"model": MODEL})).status_code == 200
     for method in ("GET", "PUT", "DELETE"):
         refused = await router.http.request(method, path)
-        assert error_of(refused, 405)["code"] == "method_not_allowed"
+        assert refused.status_code == 405
+        assert f"{method} is not allowed" in refused.json()["error"]["message"]
         assert refused.headers["allow"] == "POST"
     assert [request.target.decode() for request in router.engines[0].received] == [path]
 

@@ -55,9 +55,10 @@ async def send_response(send: Send, status: int, headers: Headers, body: bytes) 
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
-    """Sends `error` as the response, with `headers` in addition to the error's own."""
-    body = error.body()
+async def send_error(send: Send, error: ApiError, path: str, headers: Headers) -> None:
+    """Sends `error` as the response to a request to `path`, with `headers` in addition to the
+    error's own."""
+    body = error.body(path)
     headers = [*error.headers, (b"content-length", b"%d" % len(body)), *headers]
     await send_response(send, error.status, headers, body)
 

@@ -8,7 +8,14 @@ from serving.dispatch import Rejection
 REQUEST_FAILED = "request_failed"
 """Code of the error that blames the request for what it did to a healthy engine."""
 
-_ANTHROPIC_TYPES = {404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+_ANTHROPIC_PATHS = "/v1/messages"
 
 
 class ApiError(Exception):
@@ -56,25 +63,26 @@ class ApiError(Exception):
             headers.append((b"x-refused", self.refused.encode()))
         return headers
 
-    def body(self) -> bytes:
-        error = {
+    def body(self, path: str) -> bytes:
+        """Returns the response body for a request to `path`: in Anthropic's shape for its API,
+        whose clients read no other, else in OpenAI's."""
+        if path.startswith(_ANTHROPIC_PATHS):
+            default = "invalid_request_error" if self.status < 500 else "api_error"
+            error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
+            return json.dumps({"type": "error", "error": error}).encode()
+        fields = {
             "message": self.message,
             "type": self.type,
             "param": self.param,
             "code": self.code,
         }
-        return json.dumps({"error": error}).encode()
+        return json.dumps({"error": fields}).encode()
 
     def event(self, path: str) -> bytes:
-        """Returns the error as a server-sent event, for a stream of `path` that has already begun:
-        in Anthropic's shape for its Messages, whose clients ignore others, else in OpenAI's."""
-        if path != "/v1/messages":
-            return b"data: " + self.body() + b"\n\n"
-        default = "invalid_request_error" if self.status < 500 else "api_error"
-        error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
-        return (
-            b"event: error\ndata: %b\n\n" % json.dumps({"type": "error", "error": error}).encode()
-        )
+        """Returns the error as a server-sent event, for a stream of `path` that has already
+        begun."""
+        name = b"event: error\n" if path.startswith(_ANTHROPIC_PATHS) else b""
+        return b"%bdata: %b\n\n" % (name, self.body(path))
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:
@@ -165,16 +173,31 @@ def stream_broken(why: str) -> ApiError:
     )
 
 
-def not_streamed(status: int, body: bytes) -> ApiError:
-    """Returns the error for an engine's answer to a request for a stream that is not one: usually
-    its own error, in OpenAI's or in Anthropic's shape."""
+def of_engine(status: int, body: bytes) -> ApiError:
+    """Returns an engine's error in the router's form, whichever layer of vLLM it comes from: codes
+    are words or null, and parameters have the names that the client used."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
     try:
         error = json.loads(body)["error"]
-        message, kind = str(error["message"]), str(error["type"])
+        message, code, param = str(error["message"]), error.get("code"), error.get("param")
     except (ValueError, KeyError, TypeError):
-        message, kind = f"The engine answered with {status} and no stream.", "server_error"
-        return ApiError(502, message, type=kind, code="no_stream")
-    return ApiError(status, message, type=kind, code=error.get("code"), param=error.get("param"))
+        return ApiError(status, f"The engine answered with status {status}.", type=kind)
+    return ApiError(
+        status,
+        message,
+        type=kind,
+        code=code if isinstance(code, str) else None,
+        param=param.removeprefix("body.") if isinstance(param, str) else None,
+    )
+
+
+def not_streamed(status: int, body: bytes) -> ApiError:
+    """Returns the error for an engine's answer to a request for a stream that is not one: usually
+    its own error."""
+    if status >= 400:
+        return of_engine(status, body)
+    message = f"The engine answered with status {status} and no stream."
+    return ApiError(502, message, type="server_error", code="no_stream")
 
 
 def request_failed() -> ApiError:

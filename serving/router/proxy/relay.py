@@ -125,7 +125,7 @@ class Relay:
             await send({"type": "http.response.body", "body": event, "more_body": True})
             return
         id_header = (b"x-request-id", record.request_id.encode())
-        await send_error(send, error, [id_header, *record.headers()])
+        await send_error(send, error, record.path, [id_header, *record.headers()])
 
     async def _relay(self, exchange: Exchange) -> None:
         """Serves the exchange until the client disconnects."""
@@ -297,10 +297,14 @@ class Relay:
         body = await read_all(connection)
         if connection.status == 200:
             exchange.record.output_tokens = reported_output_tokens(body) or 0
+        if connection.status >= 400:
+            body = errors.of_engine(connection.status, body).body(exchange.record.path)
+            headers = [header for header in headers if header[0] != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
         if exchange.request.answer is not None:
             body = exchange.request.answer.whole(body, connection.status)
-            headers = [header for header in headers if header[0] != b"content-length"]
-            headers.append((b"content-length", b"%d" % len(body)))
+        headers = [header for header in headers if header[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(body)))
         exchange.record.status = connection.status
         self._waiting.end(exchange)
         if response_of(exchange.send).response_started:

@@ -25,7 +25,7 @@ EACH = [
 
 @pytest.mark.parametrize("error", EACH, ids=lambda e: str(e.code))
 def test_the_body_is_openais_error_object(error: ApiError) -> None:
-    assert json.loads(error.body()) == {
+    assert json.loads(error.body("/v1/responses")) == {
         "error": {
             "message": error.message,
             "type": error.type,
@@ -74,8 +74,8 @@ def test_no_other_headers_are_sent() -> None:
 
 def test_as_an_event_it_is_one_line_of_data() -> None:
     error = ApiError(500, "two\n\nlines")
-    assert error.event("/v1/responses") == b"data: " + error.body() + b"\n\n"
-    assert b"\n" not in error.body()
+    assert error.event("/v1/responses") == b"data: " + error.body("/v1/responses") + b"\n\n"
+    assert b"\n" not in error.body("/v1/responses")
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,56 @@ def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str)
     assert error == {"type": "error", "error": {"type": kind, "message": "two\n\nlines"}}
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (404, "not_found_error"),
+        (405, "invalid_request_error"),
+        (413, "request_too_large"),
+        (415, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (503, "overloaded_error"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_the_body_is_anthropics_on_its_api(status: int, kind: str, path: str) -> None:
+    body = json.loads(ApiError(status, "why", code="code").body(path))
+    assert body == {"type": "error", "error": {"type": kind, "message": "why"}}
+
+
+VLLM_ERRORS = [
+    ({"message": "m", "type": "BadRequestError", "param": "body.seed", "code": 400}, "seed", None),
+    ({"message": "m", "type": "Bad Request", "param": None, "code": 400}, None, None),
+    ({"message": "m", "type": "NotFoundError", "code": "no_such"}, None, "no_such"),
+    ({"message": "m", "type": "x", "param": ["body", "seed"]}, None, None),
+]
+
+
+@pytest.mark.parametrize(("said", "param", "code"), VLLM_ERRORS)
+def test_an_engines_error_has_the_routers_form(
+    said: dict[str, object], param: str | None, code: str | None
+) -> None:
+    error = errors.of_engine(400, json.dumps({"error": said}).encode())
+    assert (error.status, error.message, error.type) == (400, "m", "invalid_request_error")
+    assert (error.param, error.code) == (param, code)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}', b"\xff"])
+def test_what_is_no_error_of_an_engine_shows_only_its_status(body: bytes) -> None:
+    error = errors.of_engine(502, body)
+    assert (error.status, error.type) == (502, "server_error")
+    assert "502" in error.message
+
+
 def test_what_an_engine_answers_in_place_of_a_stream_is_its_error() -> None:
     said = b'{"type": "error", "error": {"type": "not_found_error", "message": "no such thing"}}'
     error = errors.not_streamed(404, said)
-    assert (error.status, error.type, error.message) == (404, "not_found_error", "no such thing")
-    for body in (b"", b"<html>", b"[]", b'{"error": "text"}', b'{"error": {"type": 1}}'):
-        assert errors.not_streamed(200, body).status == 502
+    assert (error.status, error.message) == (404, "no such thing")
+    assert errors.not_streamed(200, b"{}").status == 502
 
 
 def test_names_that_a_client_made_up_are_cut() -> None:

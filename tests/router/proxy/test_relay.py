@@ -78,9 +78,17 @@ async def test_an_engines_own_error_is_the_clients_answer(
 ) -> None:
     router = await start_router(Steered, Engine)
     answer, connection = await router.begin()
-    connection.transport.write(b"HTTP/1.1 %d No\r\ncontent-length: 5\r\n\r\nwrong" % status)
+    said = (
+        b'{"error": {"message": "too long", "type": "x", "param": "body.n", "code": %d}}' % status
+    )
+    head = b"HTTP/1.1 %d No\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+    connection.transport.write(head % (status, len(said)) + said)
     response = await answer
-    assert (response.status_code, response.content) == (status, b"wrong")
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": "too long", "type": kind, "param": "n", "code": None}
+    assert response.json() == {"error": error}
     assert router.engines[1].requests == 0
 
 
