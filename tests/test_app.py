@@ -9,7 +9,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from serving import app, config
 from serving.catalogue.vllm_flags import vllm_flags
-from serving.scaling import ScalingConfig
+from serving.scaling import RouterScalingConfig, ScalingConfig
 
 SERVE = Path(__file__).parents[1] / "deploy/serve"
 FILES = sorted(SERVE.glob("*.yaml"))
@@ -55,6 +55,16 @@ def test_serve_scales_the_models_that_ask_for_it() -> None:
     asked_to_report = routers(scaled)._deployment_config.autoscaling_config
     assert asked_to_report is not None
     assert (asked_to_report.min_replicas, asked_to_report.max_replicas) == (2, 2)
+
+
+def test_serve_scales_the_routers_where_no_model_scales() -> None:
+    router = config.RouterConfig(autoscaling=RouterScalingConfig(max_replicas=4))
+    model = config.ModelConfig(model="tiny-mistral-small-3.2", replicas=3)
+    built = app.build(config.AppConfig(router=router, models=(model,)))._bound_deployment
+    serves = built._deployment_config.autoscaling_config
+    assert (serves.min_replicas, serves.max_replicas) == (2, 4)
+    assert serves.upscale_delay_s == serves.downscale_delay_s == 0
+    assert serves.policy.policy_kwargs == {"min_replicas": 2, "max_replicas": 4, "idle_s": 300}
 
 
 @pytest.mark.parametrize(

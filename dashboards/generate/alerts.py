@@ -84,6 +84,8 @@ def _burn(objective: Objective, name: str, what: str, window: BurnWindow) -> Ale
     )
 
 
+ROUTER_SATURATED = 0.8
+"""Used share of a router's event loop from which on its streams falter."""
 _REFUSED = 'mistral_serve_requests_total{outcome="refused"}'
 _WAITED_S = QUEUE_EDGES_S[-1]
 
@@ -159,6 +161,15 @@ CAUSES = (
         "15m",
         "{{ $labels.model }}: the load needs more replicas than max_replicas",
         "All allowed replicas are up or starting. If the load grows, requests will be refused.",
+    ),
+    Alert(
+        "MistralRouterSaturated",
+        "warning",
+        "max by (namespace, router) (rate(mistral_serve_event_loop_busy_seconds_total[5m])) > "
+        f"{ROUTER_SATURATED}",
+        "10m",
+        "Router {{ $labels.router }} is busy for {{ $value | humanizePercentage }} of its time",
+        "The requests and streams that pass through it wait for each other.",
     ),
     Alert(
         "MistralStreamsBroken",

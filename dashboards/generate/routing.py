@@ -1,10 +1,12 @@
 """The dashboard of the routers: prefix cache hits, balance, request queues and recovery."""
 
 from dashboards.generate import variables
+from dashboards.generate.alerts import ROUTER_SATURATED as ALERT_SHARE
 from dashboards.generate.dashboard import Row, dashboard
 from dashboards.generate.matchers import MODEL, NAMESPACE, REPLICA
 from dashboards.generate.panel import Query, bars, graph, stat
 from serving.router.telemetry.objectives import QUEUE_EDGES_S
+from serving.scaling.router_load import SHORT
 
 _RATE = "[$__rate_interval]"
 _SHORT_S, _LONG_S = QUEUE_EDGES_S
@@ -120,7 +122,8 @@ DASHBOARD = dashboard(
                 stat(
                     title="Routers",
                     shows="The number of routers that Prometheus can scrape.",
-                    remedy="If there are fewer than configured, run `kubectl -n mistral-serve "
+                    remedy="If there are fewer than `router.autoscaling` or `router.replicas` asks "
+                    "for, run `kubectl -n mistral-serve "
                     "get pods -l app.kubernetes.io/component=router`.",
                     queries=[Query(f'sum(up{{component="router",{NAMESPACE}}}) or vector(0)')],
                     unit="none",
@@ -289,20 +292,23 @@ DASHBOARD = dashboard(
                     width=8,
                 ),
                 graph(
-                    title="CPU by router",
-                    shows="The cores that each router uses. It can use one at most.",
-                    remedy="Near 1, add routers (`router.replicas`).",
+                    title="Event loop by router",
+                    shows="The share of its time for which the event loop of a router ran, or "
+                    "waited for a CPU.",
+                    remedy=f"Above {SHORT:.0%} routers are added if `router.autoscaling` allows; "
+                    f"above {ALERT_SHARE:.0%} see MistralRouterSaturated.",
                     queries=[
                         Query(
-                            "sum by (router) (rate(process_cpu_seconds_total"
-                            f'{{component="router",{NAMESPACE}}}{_RATE}))',
+                            _rate(
+                                "mistral_serve_event_loop_busy_seconds_total", "router", NAMESPACE
+                            ),
                             "{{router}}",
                         )
                     ],
-                    unit="none",
+                    unit="percentunit",
                     width=8,
-                    decimals=2,
-                    thresholds=[(0.8, "orange")],
+                    max=1,
+                    thresholds=[(ALERT_SHARE, "orange")],
                     empty="No router is scraped",
                 ),
                 graph(

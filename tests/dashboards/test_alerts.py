@@ -57,6 +57,7 @@ CERTIFICATE = f'{_CERTIFICATE}{{namespace="mistral-serve",name="tls"}}'
 OTHER_CERTIFICATE = f'{_CERTIFICATE}{{exported_namespace="mistral-serve",name="other"}}'
 AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
+EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
 
 STEADY: dict[str, str] = {
@@ -79,6 +80,7 @@ STEADY: dict[str, str] = {
     of_engine("up"): "1+0x{n}",
     of_engine("up", "b"): "1+0x{n}",
     ROUTER_UP: "1+0x{n}",
+    EVENT_LOOP: "0+18x{n}",  # 30 % of its time
     status("Engine-m"): "6+0x{n}",
     status("Router"): "6+0x{n}",
     decided("replicas"): "2+0x{n}",
@@ -234,6 +236,12 @@ CAUSES = (
         {"MistralNoScalingHeadroom warning"},
     ),
     Case("it does for a moment", {AT_MAX: "0x30 1x5 0x{n}"}, minutes=34),
+    Case(
+        "a router's event loop is busy",
+        {EVENT_LOOP: "0+54x{n}"},
+        {"MistralRouterSaturated warning"},
+    ),
+    Case("a router is busy for five minutes", {EVENT_LOOP: "0+18x20 414+57x4 642+18x{n}"}),
     Case(
         "streams break off",
         {outcome("broken"): "0x30 5x{n}", outcome("answered"): "0+20000x{n}"},

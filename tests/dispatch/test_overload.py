@@ -184,7 +184,7 @@ def test_routers_are_served_in_proportion_to_who_comes_to_them() -> None:
 def test_a_router_that_was_idle_while_another_filled_the_fleet_promises_what_that_one_does() -> (
     None
 ):
-    """As a new router, to which clients come when the others are full."""
+    """The idle one stands for a new router, to which clients come when the others are full."""
     arrivals = jobs(1.5 * PEAK_PER_S)
     simulation = Simulation(REPLICAS, routers=2)
     for at, job in enumerate(arrivals):

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_for
 
 _FLOOD = 300
 _STREAMS_FOR_ALL_ROUTERS = 150
-"""Too many connections for two of the test's routers, and not for the engines."""
+"""Too many connections for two of the test's routers, and not too many for four engines."""
 _SLOW_STEP_S = 1.0
 _DRAIN_S = 300
 _REPLICA = f"ray::ServeReplica:{APP}:"
@@ -85,6 +85,8 @@ class Event:
     """Whether some answers take far longer than Serve's own shutdown timeout, 20 s."""
     on_vllm: bool = False
     in_short: bool = False
+    floods: bool = False
+    """Whether requests may be refused with a 429."""
     scales: bool = False
     """Whether the number of routers follows their load."""
 
@@ -214,10 +216,11 @@ async def scale_routers(scene: Scene) -> None:
     """Floods one router with streams until there are as many as there may be, each with clients
     of its own, and stops until there is one again."""
     app = scene.app
-    question = next(answer.question for answer in scene.load.in_flight if answer.question.stream)
     flood = Load(app.port, MODEL, scene.load.answers)
     scene.strike()
-    flood.start([question] * (_STREAMS_FOR_ALL_ROUTERS - len(scene.in_flight)))
+    asked = [answer.question for answer in scene.in_flight if answer.question.stream]
+    further = _STREAMS_FOR_ALL_ROUTERS - len(scene.in_flight)
+    flood.start([asked[n % len(asked)] for n in range(further)])
     await until(
         lambda: len(now := app.routers()) == MOST_ROUTERS and all(map(app.connections, now)),
         120,
@@ -261,10 +264,10 @@ EVENTS = [
     Event("an engine answers slowly", answer_slowly),
     Event("an engine hangs", engine_hangs, on_vllm=True),
     Event("a replica hangs", replica_hangs),
-    Event("a flood past the bound", flood, in_short=True),
+    Event("a flood past the bound", flood, floods=True, in_short=True),
     Event("kill -9 of a router", kill_router, routers=2, in_short=True),
     Event("update of the router", update_router, drains=True, in_short=True),
-    Event("routers scale 1 to 3 to 1", scale_routers, scales=True, in_short=True),
+    Event("routers scale 1 to 3 to 1", scale_routers, engines=4, floods=True, scales=True),
     Event("update of the engines", update_engines, drains=True, on_vllm=True),
     Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
 ]

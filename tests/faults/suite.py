@@ -129,7 +129,7 @@ class Suite:
                     f"{answer.ended_s - scene.struck_s:.2f} s, status {answer.status}, "
                     f"{len(answer.chunks_s)} chunks, error {answer.error!r}, {answer.headers}"
                 )
-            if verdict == "refused" and event.name != "a flood past the bound":
+            if verdict == "refused" and not event.floods:
                 faults.append(f"{event.name}: refused, {answer.headers}")
         continued = [
             answer

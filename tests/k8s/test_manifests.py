@@ -3,11 +3,12 @@
 import pytest
 import yaml
 
+from serving.config import load
 from serving.deploy.lint.pods import ray_pods
 from serving.deploy.lint.references import SECRETS
 from serving.deploy.pods import secrets
 from serving.deploy.serve_config import config_of
-from tests.k8s.manifests import K8S, OVERLAY_PARAMETERS, base, overlay
+from tests.k8s.manifests import K8S, OVERLAY_PARAMETERS, ROOT, base, overlay
 
 
 @pytest.mark.parametrize("name", [None, *OVERLAY_PARAMETERS])
@@ -26,6 +27,12 @@ def test_grace_periods_follow_the_drain_timeout(name: str | None) -> None:
     for pod in ray_pods(service):
         assert pod.spec["terminationGracePeriodSeconds"] <= answer_s + start_s, pod.owner
     assert service["spec"]["rayClusterDeletionDelaySeconds"] <= answer_s + 60
+
+
+@pytest.mark.parametrize("name", ["production", "pipeline-parallel", "three-models", "two-80gb"])
+def test_in_production_routers_scale_and_are_never_fewer_than_two(name: str) -> None:
+    router = load(ROOT / f"deploy/serve/{name}.yaml").router
+    assert 2 <= router.least_replicas < router.most_replicas
 
 
 def test_nothing_in_the_folder_makes_kubectl_apply_fail() -> None:

@@ -21,7 +21,6 @@ from serving.router.proxy.request import (
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
 from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
-from serving.router.proxy.waiting import Waiting
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -38,7 +37,7 @@ _HEADERS_DROPPED = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Exchange:
     """A request to the model `served` and the client that waits for the answer."""
 
@@ -65,10 +64,6 @@ class Exchange:
     suspects: list[tuple[Replica, int]] = field(default_factory=list)
     """Replicas that failed this request without being known unhealthy, each with the number of
     requests it had answered by then."""
-    waiting: Waiting = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.waiting = Waiting(self)
 
 
 class ExchangeReader:

@@ -31,7 +31,7 @@ from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
 from serving.router.proxy.usage import reported_output_tokens
-from serving.router.proxy.waiting import NOT_BUFFERED
+from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.upstream import (
@@ -80,6 +80,7 @@ class Relay:
         self._retry_delay_s = config.replica_backoff_s
         self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
+        self._waiting = Waiting()
         self._tenants = tenants
         self._metrics = metrics
         self._write_line = write_line
@@ -142,7 +143,7 @@ class Relay:
         finally:
             finished = True
             watch.cancel()
-            exchange.waiting.end()
+            self._waiting.end(exchange)
 
     async def _answer(self, exchange: Exchange) -> None:
         """Tries one replica after another until the client has the whole answer. An answer that
@@ -170,7 +171,7 @@ class Relay:
         last one that failed if none is left to try, though some may be up again soon. Raises
         ApiError."""
         served, record = exchange.served, exchange.record
-        exchange.waiting.begin()
+        self._waiting.begin(exchange)
         queues_s = time.monotonic()
         try:
             reservation, replica = await served.admit(exchange.demand)
@@ -199,7 +200,7 @@ class Relay:
                         outcome = Outcome.SERVED
                         await self._fail(exchange)
                         return None
-                    exchange.waiting.begin()
+                    self._waiting.begin(exchange)
                     self._note_failure(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return None
@@ -305,7 +306,7 @@ class Relay:
         headers = [header for header in headers if header[0] != b"content-length"]
         headers.append((b"content-length", b"%d" % len(body)))
         exchange.record.status = connection.status
-        exchange.waiting.end()
+        self._waiting.end(exchange)
         if response_of(exchange.send).response_started:
             await self._break_off(exchange, errors.not_streamed(connection.status, body))
         else:
@@ -326,7 +327,7 @@ class Relay:
         exchange.served.first_token(reservation)
         while not events and (piece := await connection.read()):
             events = resumption.feed(piece)
-        exchange.waiting.end()
+        self._waiting.end(exchange)
         if not goes_on:
             record.status = status = connection.status
             if not response_of(send).response_started:
