@@ -184,9 +184,8 @@ def names(kind: str) -> set[str]:
     """Returns the names that `kubectl` has for this kind, in k8s/ and among what KubeRay makes of
     it."""
     if kind == "svc":
-        return {
-            f"{name}-{service}-svc" for name in names("rayservice") for service in ("serve", "head")
-        }
+        made = {f"{name}-{each}-svc" for name in names("rayservice") for each in ("serve", "head")}
+        return made | names("service")
     return {each["metadata"]["name"] for each in base().objects if each["kind"].lower() == kind}
 
 
@@ -207,6 +206,8 @@ def test_kubectl_is_given_what_is_in_the_manifests(command: Command) -> None:
         assert component in components(), component
     for kind, name in re.findall(r"\b(job|rayservice|svc)[/ ]([a-z][a-z-]+)\b", command.text):
         assert name in names(kind), f"{kind} {name}"
+    # It selects engines too, and kubectl forwards to any of its pods.
+    assert "port-forward svc/mistral-serve-svc" not in command.text
 
 
 @cache

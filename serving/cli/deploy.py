@@ -4,6 +4,7 @@ import typer
 
 from serving.cli.deploy_apply import apply
 from serving.cli.deploy_bundle import support_bundle
+from serving.cli.deploy_delete import delete
 from serving.cli.deploy_diff import diff
 from serving.cli.deploy_drain import drain
 from serving.cli.deploy_lint import lint
@@ -16,5 +17,5 @@ deploy = typer.Typer(
     help="Run the service on Kubernetes. Each command names the kubectl commands that do the same.",
     no_args_is_help=True,
 )
-for command in (lint, preflight, apply, status, diff, rollout, drain, logs, support_bundle):
+for command in (lint, preflight, apply, status, diff, rollout, drain, logs, support_bundle, delete):
     deploy.command()(command)

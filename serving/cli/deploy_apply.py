@@ -15,7 +15,8 @@ from serving.cli.deploy_cluster import (
 )
 from serving.cli.up import Progress
 from serving.deploy import manifests
-from serving.deploy.apply import apply_all, line, refusals
+from serving.deploy.again import try_again
+from serving.deploy.apply import apply_all, line, placed, refusals
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import follow
 
@@ -38,6 +39,8 @@ def apply(
         say_kubectl(
             f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
         )
+        service = placed(kube, wanted.service)
+        before = kube.live(service)
         results = []
         for result in apply_all(kube, wanted.objects):
             results.append(result)
@@ -47,6 +50,8 @@ def apply(
         typer.echo(f"{len(results)} objects, {same} unchanged")
         if errors := refusals(results):
             raise merged(errors)
+        if said := try_again(kube, before, kube.live(service)):
+            typer.echo(said)
         if wait:
             say_kubectl(
                 f"kubectl -n {namespace} wait --for=condition=Ready rayservice --all "

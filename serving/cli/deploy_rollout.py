@@ -59,7 +59,7 @@ def rollout(
 
     What is not in MANIFESTS does not change: edit the image or the model there first. Weights come
     first, then the RayService. By hand: kubectl apply --server-side --force-conflicts -f k8s;
-    kubectl -n mistral-serve get rayservice -w; kubectl -n mistral-serve port-forward ROUTER-POD
+    kubectl -n mistral-serve get rayservice -w; kubectl -n mistral-serve port-forward svc/router
     8000; mistral-serve conformance; and the same apply with the old manifests to roll back.
     """
     api_key = key_from(api_key_env)

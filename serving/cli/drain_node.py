@@ -1,6 +1,8 @@
 """`mistral-serve drain-node`: drains a Ray pod before it ends."""
 
 import contextlib
+import http.client
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +22,14 @@ _POLL_S = 1
 _SETTLE_S = 10
 """If the whole cluster goes, its nodes ask to be drained within this time."""
 _RPC_TIMEOUT_S = 10
+_IDLE_S = 5
+"""How long nothing must be in flight before a node stops without a successor."""
+_METRICS_TIMEOUT_S = 1
+_LOAD = re.compile(r"^mistral_serve_(?:booked_tokens|queue_length)\{.*\} (\S+)$", re.M)
+"""A router's gauges of the requests that run and that wait, of all routers."""
 _REASON = "the pod is being deleted"
+_ALIVE = 0
+"""GcsNodeInfo.ALIVE in Ray's gcs.proto."""
 
 Within = Annotated[
     int, typer.Option(min=1, help="Seconds: less than the pod's terminationGracePeriodSeconds.")
@@ -42,7 +51,9 @@ def drain_node(within_s: Within, head: Head = False) -> None:
     """Have Ray Serve move this node's replicas to other nodes, and wait until they have finished.
 
     Serve starts their successors first. The replicas stop when those are up, or early enough that
-    each has its graceful_shutdown_timeout_s within the time.
+    each has its graceful_shutdown_timeout_s within the time. They stop at once, after their
+    answers, where no successor can come: all other workers drain too, or there is none and nothing
+    is in flight.
     """
     end_s = time.monotonic() + within_s
     node = find_node(psutil.process_iter())
@@ -53,7 +64,7 @@ def drain_node(within_s: Within, head: Head = False) -> None:
         return
     typer.echo(f"draining node {node.node_id}")
     if ask_to_drain(node, within_s):
-        wait_for_replicas(end_s)
+        wait_for_replicas(node, end_s)
     else:
         typer.echo("the replicas here stop now, and others continue their streams")
 
@@ -98,18 +109,71 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
             time.sleep(_POLL_S)
 
 
-def wait_for_replicas(end_s: float) -> None:
+def wait_for_replicas(node: Node, end_s: float) -> None:
     """Returns when no replicas are left on this machine, or at the deadline."""
     reported: set[str] = set()
+    busy_s = time.monotonic()
+    waits = True
     while replicas := running_replicas(psutil.process_iter()):
         if replicas != reported:
             typer.echo(f"waiting for {', '.join(sorted(replicas))}")
             reported = replicas
-        if time.monotonic() >= end_s:
+        now_s = time.monotonic()
+        if now_s >= end_s:
             typer.echo("the time is up")
             return
+        if waits:
+            if not is_idle(psutil.process_iter()):
+                busy_s = now_s
+            if why := no_successor(node, now_s - busy_s):
+                typer.echo(f"{why}: the replicas stop without successors")
+                # Serve stops a replica its graceful_shutdown_timeout_s before its node's deadline.
+                ask_to_drain(node, 0)
+                waits = False
         time.sleep(_POLL_S)
     typer.echo("no replicas are left")
+
+
+def no_successor(node: Node, idle_s: float) -> str:
+    """Returns the reason not to wait for successors; "" to wait. `idle_s` is how long nothing has
+    been in flight.
+    """
+    try:
+        client = gcs_client(node)
+        nodes = client.get_all_node_info(timeout=_RPC_TIMEOUT_S)
+        draining = client.get_draining_nodes(timeout=_RPC_TIMEOUT_S)
+    except Exception:  # Ray raises many types; the head may be restarting
+        return ""
+    alive = {
+        node_id.hex()
+        for node_id, info in nodes.items()
+        if info.state == _ALIVE and not info.is_head_node
+    }
+    if others := alive - {node.node_id}:
+        return "all other workers drain too" if others <= draining.keys() else ""
+    return "nothing is in flight on the only worker" if idle_s >= _IDLE_S else ""
+
+
+def is_idle(processes: Iterable[psutil.Process]) -> bool:
+    """Returns whether a router among these processes says that nothing runs and nothing waits."""
+    loads = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if _deployment(process).endswith(":Router"):
+                for at in process.net_connections("tcp"):
+                    if at.status == psutil.CONN_LISTEN:
+                        loads += _LOAD.findall(metrics(at.laddr.ip, at.laddr.port))
+    return bool(loads) and not any(map(float, loads))
+
+
+def metrics(host: str, port: int) -> str:
+    """Returns the metrics at a port of this machine; "" if it has none."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    connection = http.client.HTTPConnection(host, port, timeout=_METRICS_TIMEOUT_S)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode(errors="replace")
+    return ""
 
 
 def running_replicas(processes: Iterable[psutil.Process]) -> set[str]:
@@ -117,10 +181,16 @@ def running_replicas(processes: Iterable[psutil.Process]) -> set[str]:
     found = set()
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            title = next(iter(process.cmdline()), "")
-            if title.startswith(_REPLICA):
-                found.add(title.removeprefix(_REPLICA).partition(".")[0])
-    return found
+            found.add(_deployment(process))
+    return found - {""}
+
+
+def _deployment(process: psutil.Process) -> str:
+    """The application and deployment of a replica's process; "" for another process."""
+    title = next(iter(process.cmdline()), "")
+    if not title.startswith(_REPLICA):
+        return ""
+    return title.removeprefix(_REPLICA).partition(".")[0]
 
 
 def wait_for_nodes(node: Node, end_s: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from serving.deploy.errors import DeployError, Unreachable
+from serving.deploy.errors import DeployError, Terminating, Unreachable
 from serving.deploy.kube import MANAGER, Kube, named
 
 Object = dict[str, Any]
@@ -22,11 +22,13 @@ class Applied:
 
 
 def apply_all(kube: Kube, objects: Iterable[Object]) -> Iterator[Applied]:
-    """Applies one object after the other, past those that are refused. Raises Unreachable."""
+    """Applies one object after the other, past those that are refused. Raises Unreachable, and
+    Terminating if the namespace is being deleted.
+    """
     for obj in objects:
         try:
             yield Applied(obj, apply(kube, obj))
-        except Unreachable:
+        except (Unreachable, Terminating):
             raise
         except DeployError as error:
             yield Applied(obj, "refused", error)
@@ -38,12 +40,12 @@ def apply(kube: Kube, obj: Object) -> str:
     A Job cannot be changed, so a new one takes its place.
     """
     obj = placed(kube, obj)
-    metadata = obj["metadata"]
-    place = (obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", ""))
-    live = kube.get(*place)
+    live = kube.live(obj)
     if live is None:
         kube.apply(obj)
         return "created"
+    if obj["kind"] == "Namespace" and "deletionTimestamp" in live["metadata"]:
+        raise Terminating(obj["metadata"]["name"])
     adopt(kube, live)
     try:
         new = kube.apply(obj)

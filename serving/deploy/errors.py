@@ -1,6 +1,7 @@
 """Errors of the deploy commands, each with the command's exit code."""
 
 import json
+import re
 from typing import Any
 
 NOT_SO = 1
@@ -8,6 +9,7 @@ NOT_SO = 1
 BAD_INPUT = 2
 UNREACHABLE = 3
 DENIED = 4
+_TERMINATING = re.compile(r"in namespace (\S+) because it is being terminated")
 
 
 class DeployError(Exception):
@@ -42,6 +44,17 @@ class Conflict(DeployError):
     """The object has changed meanwhile, or a disruption budget forbids an eviction."""
 
 
+class Terminating(DeployError):
+    """The namespace is being deleted, and takes no new objects."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"the namespace {namespace} is being deleted and takes no new objects: wait until it "
+            f"is gone (kubectl wait --for=delete namespace/{namespace} --timeout=30m); "
+            "`mistral-serve deploy delete` ends a deletion that hangs"
+        )
+
+
 class ServerTrouble(DeployError):
     """The API server is up and cannot answer now: worth another try."""
 
@@ -55,6 +68,8 @@ def refusal(status: int, body: bytes, what: str) -> DeployError:
                 "the cluster rejects your credentials: log in again as the cluster's provider "
                 "says; `kubectl auth whoami` shows whether it worked"
             )
+        case 403 if found := _TERMINATING.search(message):
+            return Terminating(found[1])
         case 403 if "exceeded quota" in message:
             return DeployError(f"could not {what}: {message}")
         case 403:

@@ -51,6 +51,15 @@ class Kube:
             return None
         return self.server.parsed(status, body, f"get {kind} {name}")
 
+    def live(self, obj: Object) -> Object | None:
+        """The object as the cluster has it; None if it does not exist, or its kind does not."""
+        try:
+            path = self._path_of(obj)
+        except UnknownKind:
+            return None
+        status, body = self.server.send("GET", path)
+        return None if status == 404 else self.server.parsed(status, body, f"get {named(obj)}")
+
     def find(
         self, api_version: str, kind: str, namespace: str = "", labels: str = ""
     ) -> list[Object]:
@@ -95,9 +104,16 @@ class Kube:
                           what=f"create a {kind}{_in(namespace)}")  # fmt: skip
 
     def delete(self, obj: Object) -> None:
-        """Deletes an object and what it owns; does nothing if it is gone."""
-        options = {"propagationPolicy": "Foreground" if obj["kind"] != "Job" else "Background"}
-        status, body = self.server.send("DELETE", self._path_of(obj), {}, options)
+        """Deletes an object, and what it owns afterwards; does nothing if it, or its kind, is gone.
+
+        In the foreground, what KubeRay creates to clean up would be deleted too.
+        """
+        try:
+            path = self._path_of(obj)
+        except UnknownKind:
+            return
+        options = {"propagationPolicy": "Background"}
+        status, body = self.server.send("DELETE", path, {}, options)
         if status != 404:
             self.server.parsed(status, body, f"delete {named(obj)}")
 

@@ -49,7 +49,7 @@ def stages(snapshot: Snapshot) -> list[Stage]:
         *_jobs(snapshot),
         *_stateful_sets(snapshot),
         *_groups(snapshot),
-        *_applications(service),
+        *_applications(snapshot),
         _service(snapshot),
     ]
 
@@ -144,19 +144,29 @@ def _groups(snapshot: Snapshot) -> Iterator[Stage]:
     of_cluster = [p for p in snapshot.pods if _label(p, CLUSTER) == name]
     yield _counted("head", 1, _of_group(of_cluster, "headgroup"), [cluster], snapshot)
     for group in cluster["spec"].get("workerGroupSpecs") or ():
-        wanted = max(int(group.get("replicas") or 0), int(group.get("minReplicas") or 0))
-        wanted *= int(group.get("numOfHosts") or 1)
+        least, hosts = int(group.get("minReplicas") or 0), int(group.get("numOfHosts") or 1)
+        wanted = max(int(group.get("replicas") or 0), least) * hosts
+        # A pod that the autoscaler adds may have no router, and is not ready then until it goes.
+        # Whether replicas lack pods is told by their application.
+        needed = least * hosts if cluster["spec"].get("enableInTreeAutoscaling") else wanted
         pods = _of_group(of_cluster, group["groupName"])
-        yield _counted(group["groupName"], wanted, pods, [cluster], snapshot)
+        yield _counted(group["groupName"], wanted, pods, [cluster], snapshot, needed)
 
 
 def _counted(
-    name: str, wanted: int, pods: list[Object], owners: list[Object], snapshot: Snapshot
+    name: str,
+    wanted: int,
+    pods: list[Object],
+    owners: list[Object],
+    snapshot: Snapshot,
+    needed: int | None = None,
 ) -> Stage:
-    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    """The stage of a set of pods, which is done when all or those `needed` are ready."""
+    staying = [pod for pod in pods if not _is_ending(pod)]
     ready = sum(map(is_ready, staying))
     waits = _waits(pods, owners if len(staying) < wanted else [], snapshot)
-    return Stage(name, ready >= wanted, f"{ready} of {wanted} ready", waits)
+    done = ready >= (wanted if needed is None else needed)
+    return Stage(name, done, f"{ready} of {wanted} ready", waits)
 
 
 def _waits(pods: list[Object], owners: list[Object], snapshot: Snapshot) -> tuple[Waiting, ...]:
@@ -164,9 +174,14 @@ def _waits(pods: list[Object], owners: list[Object], snapshot: Snapshot) -> tupl
     return (*refused(owners, snapshot.events), *(each for each in found if each is not None))
 
 
-def _applications(service: Object) -> Iterator[Stage]:
+def _applications(snapshot: Snapshot) -> Iterator[Stage]:
+    service = snapshot.service or {}
     status = service.get("status") or {}
     which = "pendingServiceStatus" if pending_cluster(service) else "activeServiceStatus"
+    ending = [c["metadata"]["name"] for c in snapshot.clusters if _is_ending(c)]
+    if _cluster_name(service, which) in ending:
+        yield Stage("application", False, "begins again in a new cluster, when the old one is gone")
+        return
     for name, application in ((status.get(which) or {}).get("applicationStatuses") or {}).items():
         state = application.get("status", "")
         deployments = application.get("serveDeploymentStatuses") or {}
@@ -197,6 +212,10 @@ def _service(snapshot: Snapshot) -> Stage:
     if ready.get("status") == "True":
         return Stage("service", True, f"ready, on {active}")
     return Stage("service", False, str(ready.get("message") or "not ready"))
+
+
+def _is_ending(obj: Object) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
 
 
 def _short(text: str) -> str:

@@ -11,6 +11,7 @@ from tests.cli.conftest import Deploy
 from tests.cli.deployed import NAMESPACE, SECRETS, add_secret, make_ready, manifests, replace
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import PodFault
+from tests.cluster.kuberay import running
 
 ENGINE = {"app.kubernetes.io/component": "engine"}
 
@@ -100,6 +101,69 @@ def test_what_serve_says_of_a_failed_deployment_ends_the_wait(
     assert result.stderr.splitlines()[-1].endswith(
         "application mistral: DEPLOY_FAILED; no such model"
     )
+
+
+def test_a_good_image_heals_a_failed_application(ready: Cluster, deploy: Deploy) -> None:
+    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", "no kernels")
+    deploy("apply")
+    (failed,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    ready.kuberay.judge = running  # the same image tag, mended
+    ready.reconcile()
+    assert "DEPLOY_FAILED; no kernels" in deploy("status").stdout
+    result = deploy("apply", "--wait")
+    assert result.exit_code == 0, result.output
+    assert "Serve does not try it again by itself: RayCluster mistral-serve/" in result.stdout
+    (new,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    assert new["metadata"]["uid"] != failed["metadata"]["uid"]
+
+
+def test_a_changed_config_heals_a_failed_application_in_place(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", "no such model")
+    deploy("apply")
+    (cluster,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    ready.kuberay.judge = running
+    folder = manifests(tmp_path)
+    replace(folder, "registry.test", "registry.example.com")
+    replace(folder, "drain_timeout_s: 600", "drain_timeout_s: 500")
+    result = deploy("apply", str(folder), "--wait")
+    assert result.exit_code == 0, result.output
+    assert "try it again" not in result.stdout
+    (same,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    assert same["metadata"]["uid"] == cluster["metadata"]["uid"]
+
+
+def test_a_failed_application_that_clients_reach_is_not_replaced(
+    ready: Cluster, deploy: Deploy
+) -> None:
+    deploy("apply", "--wait")
+    ready.kuberay.judge = lambda application, cluster: ("DEPLOY_FAILED", "out of memory")
+    ready.reconcile()
+    (cluster,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    result = deploy("apply")
+    name = cluster["metadata"]["name"]
+    assert f"kubectl -n {NAMESPACE} delete raycluster {name}" in result.stdout
+    assert ready.api.store.objects(("ray.io", "rayclusters"))[0]["metadata"]["name"] == name
+
+
+def test_a_pod_that_the_autoscaler_adds_without_a_router_holds_nothing_up(
+    ready: Cluster, deploy: Deploy
+) -> None:
+    deploy("apply", "--wait")
+    ready.kubelet.faults.append(PodFault({}, phase="Running", name_end="router-worker-2"))
+    (cluster,) = ready.api.store.objects(("ray.io", "rayclusters"))
+    (router,) = (g for g in cluster["spec"]["workerGroupSpecs"] if g["groupName"] == "router")
+    router["replicas"] = 3
+    kind = ready.api.kinds["ray.io", "rayclusters"]
+    ready.api.update(kind, NAMESPACE, cluster["metadata"]["name"], cluster)
+    assert "up      router: 2 of 3 ready" in deploy("status").stdout
+    assert deploy("apply", "--wait").exit_code == 0
+    ready.kubelet.faults.append(PodFault({}, phase="Running", name_end="router-worker-1"))
+    ready.reconcile()
+    status = deploy("status")
+    assert status.exit_code == 1
+    assert "waits   router: 1 of 3 ready" in status.stdout
 
 
 def test_weights_on_their_way_show_the_jobs_last_word(ready: Cluster, deploy: Deploy) -> None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -15,11 +17,27 @@ from typer.testing import CliRunner
 
 from serving.cli import app
 from serving.cli.drain_node import Node
+from tests.support.waiting import wait_for
 
 # The package's attribute of that name is the command.
 drain_node = importlib.import_module("serving.cli.drain_node")
 
 SLEEP = "import time; time.sleep(600)"
+ROUTER = """
+import http.server, sys
+class Metrics(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(open(sys.argv[1], "rb").read())
+http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metrics).serve_forever()
+"""
+"""A router's process, whose metrics are the contents of a file."""
+LOAD = """
+mistral_serve_queue_length{{model="a"}} {waiting}
+mistral_serve_booked_tokens{{model="a",replica="x"}} 0.0
+mistral_serve_booked_tokens{{model="a",replica="y"}} {tokens}
+"""
 
 
 class Pod:
@@ -38,6 +56,17 @@ class Pod:
     def run_replica(self, deployment: str) -> "subprocess.Popen[bytes]":
         title = f"ray::ServeReplica:mistral:{deployment}"
         return self._start(subprocess.Popen([title, "-c", SLEEP], executable=sys.executable))
+
+    def run_router(self, waiting: float = 0.0, tokens: float = 0.0) -> None:
+        self.load(waiting, tokens)
+        title = "ray::ServeReplica:mistral:Router"
+        command = [title, "-c", ROUTER, str(self._folder / "load")]
+        process = self._start(subprocess.Popen(command, executable=sys.executable))
+        wait_for(lambda: psutil.Process(process.pid).net_connections("tcp"), 20, "its port")
+
+    def load(self, waiting: float, tokens: float) -> None:
+        """Sets what the router says of its requests."""
+        (self._folder / "load").write_text(LOAD.format(waiting=waiting, tokens=tokens))
 
     def _start(self, process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
         self.processes.append(process)
@@ -67,9 +96,13 @@ class Head:
     pod: Pod
     is_away: int = 0
     """Number of requests that it leaves unanswered."""
+    serve_waits: bool = False
+    """Whether replicas stop at the deadline alone, as no successor comes."""
     drained: list[tuple[str, str]] = field(default_factory=list)
     draining: list[int] = field(default_factory=list)
     """Number of nodes that drain, from one question to the next."""
+    workers: tuple[str, ...] = ("aa11",)
+    draining_workers: set[str] = field(default_factory=set)
 
     def client(self, node: Node) -> "Head":
         assert node.gcs_address == "10.0.0.1:6379"
@@ -82,13 +115,30 @@ class Head:
         self, node_id: str, reason: int, message: str, deadline_ms: int
     ) -> tuple[bool, str]:
         self.drained.append((node_id, message))
+        self.draining_workers.add(node_id)
+        if self.serve_waits and deadline_ms > time.time() * 1000:
+            return True, ""
         for process in self.pod.processes[1:]:
             threading.Timer(0.1, process.terminate).start()
         return True, ""
 
     def get_draining_nodes(self, timeout: float) -> dict[str, int]:
         count = self.draining.pop(0) if self.draining else 0
-        return {str(index): 0 for index in range(count)}
+        return dict.fromkeys([*self.draining_workers, *map(str, range(count))], 0)
+
+    def get_all_node_info(self, timeout: float) -> dict[Any, Any]:
+        dead = {_Id("dead"): SimpleNamespace(state=1, is_head_node=False)}
+        head = {_Id("head"): SimpleNamespace(state=0, is_head_node=True)}
+        alive = {_Id(each): SimpleNamespace(state=0, is_head_node=False) for each in self.workers}
+        return dead | head | alive
+
+
+@dataclass(frozen=True)
+class _Id:
+    text: str
+
+    def hex(self) -> str:
+        return self.text
 
 
 @pytest.fixture
@@ -97,6 +147,7 @@ def head(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> Head:
     monkeypatch.setattr(drain_node, "gcs_client", head.client)
     monkeypatch.setattr(drain_node, "_POLL_S", 0.01)
     monkeypatch.setattr(drain_node, "_SETTLE_S", 0)
+    monkeypatch.setattr(drain_node, "_IDLE_S", 0.1)
     return head
 
 
@@ -153,6 +204,57 @@ def test_it_does_not_outlast_its_time(
     pod.run_raylet()
     monkeypatch.setattr(head, "drain_node", lambda *_: (True, ""))
     pod.run_replica("Engine-tiny")
+    code, log = run("--within-s", "1")
+    assert code == 0 and log.endswith("the time is up\n")
+
+
+def test_all_workers_that_drain_wait_for_no_successors(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    pod.run_router(tokens=512.0)
+    head.serve_waits = True
+    head.workers, head.draining_workers = ("aa11", "bb22"), {"bb22"}
+    code, log = run("--within-s", "60")
+    assert code == 0
+    assert "all other workers drain too: the replicas stop without successors" in log
+    assert log.endswith("no replicas are left\n")
+    assert len(head.drained) == 2
+
+
+def test_the_only_worker_waits_while_something_is_in_flight(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    pod.run_router(waiting=1.0)
+    head.serve_waits = True
+    done: list[tuple[int, str]] = []
+    drains = threading.Thread(target=lambda: done.append(run("--within-s", "60")))
+    drains.start()
+    wait_for(lambda: head.drained, 20, "the request to drain")
+    for waiting, tokens in ((1.0, 0.0), (0.0, 512.0)):
+        pod.load(waiting, tokens)
+        drains.join(0.5)
+        assert len(head.drained) == 1
+    pod.load(0.0, 0.0)
+    drains.join(20)
+    assert done[0][0] == 0
+    assert "nothing is in flight on the only worker" in done[0][1]
+
+
+@pytest.mark.parametrize("others", [{"bb22"}, {"bb22", "cc33"}])
+def test_with_another_worker_it_waits_for_a_successor(
+    pod: Pod, head: Head, others: set[str]
+) -> None:
+    pod.run_raylet()
+    pod.run_router()
+    head.serve_waits = True
+    head.workers, head.draining_workers = ("aa11", *others), {"cc33"}
+    code, log = run("--within-s", "1")
+    assert code == 0 and log.endswith("the time is up\n")
+    assert len(head.drained) == 1
+
+
+def test_a_router_that_says_nothing_is_not_idle(pod: Pod, head: Head) -> None:
+    pod.run_raylet()
+    pod.run_replica("Router")
+    head.serve_waits = True
     code, log = run("--within-s", "1")
     assert code == 0 and log.endswith("the time is up\n")
 

@@ -32,6 +32,8 @@ def mutated(store: Store, kind: Kind, new: Object) -> Object:
         case "Pod":
             new["spec"].setdefault("serviceAccountName", "default")
             new["status"] = {"phase": "Pending"} | new.get("status", {})
+        case "PriorityClass" if not new.get("globalDefault"):
+            new.pop("globalDefault", None)  # Go leaves a false out of its JSON
         case "PersistentVolumeClaim":
             new["status"] = {"phase": "Pending"} | new.get("status", {})
     return new

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.cluster import admission, patches, rules, server_side_apply, validation
+from tests.cluster import admission, namespaces, patches, rules, server_side_apply, validation
 from tests.cluster.errors import (
     already_exists,
     bad_request,
     conflict,
-    forbidden,
     invalid,
     not_found,
 )
@@ -176,12 +175,26 @@ class Api:
             return found
 
     def empty_namespaces(self) -> None:
-        """Removes the deleted namespaces, as their controller does soon after."""
+        """Empties the deleted namespaces, as their controller does soon after. One in which an
+        object keeps its finalizers stays, and its status says so.
+        """
         with self.store.changed:
             for found in self.store.objects(NAMESPACES):
                 if "deletionTimestamp" in found["metadata"]:
-                    self._remove(self.kinds[NAMESPACES], found, orphan=False)
-                    self.reconcile()
+                    self._empty(found)
+
+    def _empty(self, namespace: Object) -> None:
+        name = namespace["metadata"]["name"]
+        for resource, _, each in self.store.matching(lambda key, _: key[1] == name):
+            if self.store.get(resource, name, each):
+                self.delete(self.kinds[resource], name, each)
+        left = [self.store.get(*key) for key in self.store.matching(lambda key, _: key[1] == name)]
+        namespace["status"]["conditions"] = namespaces.remaining([obj for obj in left if obj])
+        if not left:
+            self._remove(self.kinds[NAMESPACES], namespace, orphan=False)
+            self.reconcile()
+        elif namespace != self.store.get(NAMESPACES, "", name):
+            self.store.put(NAMESPACES, namespace)
 
     def reconcile(self) -> None:
         """Lets the controllers react until they are done."""
@@ -324,13 +337,7 @@ class Api:
         if found is None:
             raise not_found("", "namespaces", namespace)
         if "deletionTimestamp" in found["metadata"]:
-            raise forbidden(
-                kind.group,
-                kind.plural,
-                name,
-                f"unable to create new content in namespace {namespace} because it is being "
-                "terminated",
-            )
+            raise namespaces.terminating(kind, name, namespace)
 
     def _check(self, kind: Kind, new: Object, old: Object | None) -> None:
         name = new["metadata"].get("name", "")
@@ -366,12 +373,11 @@ class Api:
         self.store.remove(kind.resource, metadata.get("namespace", ""), metadata["name"])
         if kind.resource == _CRDS:
             self._forget(custom_kinds(found)[0].resource)
-        uid, gone_namespace = metadata["uid"], kind.resource == NAMESPACES and metadata["name"]
+        uid = metadata["uid"]
 
-        def goes_with_it(key: Key, other: Object) -> bool:
+        def goes_with_it(_: Key, other: Object) -> bool:
             owners = other["metadata"].get("ownerReferences", ())
-            owned = any(owner["uid"] == uid for owner in owners)
-            return key[1] == gone_namespace or (owned and not orphan)
+            return not orphan and any(owner["uid"] == uid for owner in owners)
 
         for resource, namespace, name in self.store.matching(goes_with_it):
             if self.store.get(resource, namespace, name):

@@ -18,7 +18,7 @@ _PODS = ("", "pods")
 
 @dataclass
 class PodFault:
-    """What pods with these labels do instead of running.
+    """What pods with these labels, or of these whose name ends so, do instead of running.
 
     `phase`: Pending waits for `reason` (CrashLoopBackOff, …), Running runs but is not ready, Failed
     has ended with an error.
@@ -29,10 +29,12 @@ class PodFault:
     message: str = ""
     phase: str = "Pending"
     restarts: int = 0
+    name_end: str = ""
 
     def meets(self, pod: Object) -> bool:
         labels = pod["metadata"].get("labels", {})
-        return all(labels.get(key) == value for key, value in self.labels.items())
+        named = pod["metadata"]["name"].endswith(self.name_end)
+        return named and all(labels.get(key) == value for key, value in self.labels.items())
 
 
 @dataclass

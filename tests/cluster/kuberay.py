@@ -9,11 +9,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import yaml
 
 from tests.cluster.api import Api
+from tests.cluster.kuberay_pods import EXCLUDE_HEAD, cleanup_job, pods_of
 from tests.cluster.schemas import Object
 from tests.cluster.store import copied
 from tests.cluster.workloads import create_owned, is_ready, owned, report
@@ -21,10 +22,8 @@ from tests.cluster.workloads import create_owned, is_ready, owned, report
 _SERVICES = ("ray.io", "rayservices")
 _CLUSTERS = ("ray.io", "rayclusters")
 _HASH = "ray.io/hash-without-replicas-and-workers-to-delete"
-_EXCLUDE_HEAD = "test/exclude-head"
-# What the operator adds to pods, with the resources that it asks for.
-_WAIT_FOR_HEAD = {"cpu": "200m", "memory": "256Mi"}
-_AUTOSCALER = {"cpu": "500m", "memory": "512Mi"}
+_SERVICE_FINALIZER = "ray.io/rayservice-finalizer"
+REDIS_FINALIZER = "ray.io/gcs-ft-redis-cleanup-finalizer"
 
 Judge = Callable[[Object, Object], tuple[str, str]]
 
@@ -38,17 +37,69 @@ class KubeRay:
     """A controller of an Api.
 
     `judge` says the state of each Serve application of a config on a RayCluster whose pods are
-    ready, and a message: RUNNING (by default), DEPLOYING, DEPLOY_FAILED or UNHEALTHY.
+    ready, and a message: RUNNING (by default), DEPLOYING, DEPLOY_FAILED or UNHEALTHY. One that has
+    failed stays so, as Serve does not try again until its config changes.
     """
 
     api: Api
     judge: Judge = running
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Messages of failed applications, by their cluster's uid and their config."""
 
     def __call__(self) -> None:
         for service in self.api.store.objects(_SERVICES):
-            self._service(service)
+            if "deletionTimestamp" in service["metadata"]:
+                self._end_service(service)
+            elif self._has_finalizer(service, _SERVICE_FINALIZER):
+                self._service(service)
         for cluster in self.api.store.objects(_CLUSTERS):
-            self._cluster(cluster)
+            if "deletionTimestamp" in cluster["metadata"]:
+                self._end_cluster(cluster)
+            elif "gcsFaultToleranceOptions" not in cluster["spec"] or self._has_finalizer(
+                cluster, REDIS_FINALIZER
+            ):
+                self._cluster(cluster)
+
+    def _has_finalizer(self, obj: Object, finalizer: str) -> bool:
+        """Adds it where it is missing; the object is looked at again then."""
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if finalizer in finalizers:
+            return True
+        finalizers.append(finalizer)
+        self._update(obj)
+        return False
+
+    def _update(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        kind = self.api.kind_of(obj["apiVersion"], obj["kind"])
+        assert kind is not None
+        self.api.update(kind, metadata["namespace"], metadata["name"], obj)
+
+    def _end_service(self, service: Object) -> None:
+        clusters = owned(self.api, service, _CLUSTERS)
+        for cluster in clusters:
+            self._delete(cluster)
+        if not clusters:
+            self._release(service, _SERVICE_FINALIZER)
+
+    def _end_cluster(self, cluster: Object) -> None:
+        """Its pods go first, then its state in Redis, by a Job."""
+        if REDIS_FINALIZER not in cluster["metadata"].get("finalizers", ()):
+            return
+        for pod in owned(self.api, cluster):
+            self.api.delete(
+                self.api.kinds["", "pods"], pod["metadata"]["namespace"], pod["metadata"]["name"]
+            )
+        create_owned(self.api, cluster, cleanup_job(cluster), "FailedToCreateRedisCleanupJob")
+        for job in owned(self.api, cluster, ("batch", "jobs")):
+            conditions = job.get("status", {}).get("conditions", ())
+            if any(each["type"] in ("Complete", "Failed") for each in conditions):
+                self._release(cluster, REDIS_FINALIZER)
+
+    def _release(self, obj: Object, finalizer: str) -> None:
+        if finalizer in obj["metadata"].get("finalizers", ()):
+            obj["metadata"]["finalizers"].remove(finalizer)
+            self._update(obj)
 
     def _service(self, service: Object) -> None:
         wanted = _cluster_hash(service["spec"]["rayClusterConfig"])
@@ -131,7 +182,7 @@ class KubeRay:
                     },
                     "annotations": {
                         _HASH: wanted,
-                        _EXCLUDE_HEAD: str(
+                        EXCLUDE_HEAD: str(
                             service["spec"].get("excludeHeadPodFromServeSvc", False)
                         ).lower(),
                     },
@@ -145,8 +196,10 @@ class KubeRay:
         return made
 
     def _resize(self, service: Object, cluster: Object) -> None:
-        """Changes of replicas reach the cluster that is there."""
+        """Changes of replicas reach the cluster that is there, unless its autoscaler sets them."""
         wanted = service["spec"]["rayClusterConfig"]
+        if wanted.get("enableInTreeAutoscaling"):
+            return
         if _made_of(cluster) == _cluster_hash(wanted) and cluster["spec"] != wanted:
             metadata = cluster["metadata"]
             body = cluster | {"spec": copied(wanted)}
@@ -158,7 +211,12 @@ class KubeRay:
         config = _parsed(service["spec"].get("serveConfigV2", ""))
         statuses = {}
         for application in config.get("applications", ()):
+            key = (cluster["metadata"]["uid"], json.dumps(application, sort_keys=True))
             status, message = self.judge(application, cluster)
+            if status == "DEPLOY_FAILED":
+                self.failed[key] = message
+            if key in self.failed:
+                status, message = "DEPLOY_FAILED", self.failed[key]
             deployments = {
                 each["name"]: {"status": "HEALTHY" if status == "RUNNING" else "UPDATING"}
                 for each in application.get("deployments", ())
@@ -233,7 +291,7 @@ class KubeRay:
             account: Object = {"apiVersion": "v1", "kind": "ServiceAccount",
                                "metadata": {"name": name}}  # fmt: skip
             create_owned(self.api, cluster, account, "FailedToCreateServiceAccount")
-        wanted = {pod["metadata"]["name"]: pod for pod in _pods(cluster)}
+        wanted = {pod["metadata"]["name"]: pod for pod in pods_of(cluster)}
         for pod in owned(self.api, cluster):
             if pod["metadata"]["name"] not in wanted:
                 kind = self.api.kinds["", "pods"]
@@ -256,8 +314,8 @@ class KubeRay:
                 {"type": "RayClusterProvisioned", "status": str(ready)},
             ],
         }  # fmt: skip
-        if ready:
-            status["state"] = "ready"
+        if ready or cluster.get("status", {}).get("state") == "ready":
+            status["state"] = "ready"  # and stays so
         report(self.api, cluster, status)
 
 
@@ -294,93 +352,10 @@ def _cluster_hash(spec: Object) -> str:
     """Over all that a change of brings a new cluster for."""
     same = copied(spec)
     for group in same.get("workerGroupSpecs", ()):
-        for field in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
-            group.pop(field, None)
+        for name in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
+            group.pop(name, None)
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 
 def _made_of(cluster: Object) -> str:
     return str(cluster["metadata"]["annotations"][_HASH])
-
-
-def _pods(cluster: Object) -> list[Object]:
-    spec = cluster["spec"]
-    head = _pod(cluster, spec["headGroupSpec"]["template"], "head", "headgroup", "head")
-    if cluster["metadata"]["annotations"][_EXCLUDE_HEAD] == "true":
-        head["metadata"]["labels"]["ray.io/serve"] = "false"
-    tolerance = spec.get("gcsFaultToleranceOptions", {})
-    for name, field in (("REDIS_USERNAME", "redisUsername"), ("REDIS_PASSWORD", "redisPassword")):
-        if field in tolerance:
-            variables = head["spec"]["containers"][0].setdefault("env", [])
-            variables.append({"name": name, **tolerance[field]})
-    if spec.get("enableInTreeAutoscaling"):
-        options = spec.get("autoscalerOptions", {})
-        amounts = {"limits": _AUTOSCALER, "requests": _AUTOSCALER}
-        sidecar = {
-            "name": "autoscaler",
-            "image": options.get("image", head["spec"]["containers"][0]["image"]),
-            "resources": options.get("resources", amounts),
-        }
-        for name in ("securityContext", "env", "envFrom", "volumeMounts"):
-            if name in options:
-                sidecar[name] = options[name]
-        head["spec"]["containers"].append(sidecar)
-        head["spec"].setdefault("serviceAccountName", cluster["metadata"]["name"])
-        head["spec"]["restartPolicy"] = "Never"
-    pods = [head]
-    for group in spec.get("workerGroupSpecs", ()):
-        replicas = max(group.get("replicas", 0), group.get("minReplicas", 0))
-        for index in range(replicas * group.get("numOfHosts", 1)):
-            name = f"{group['groupName']}-worker-{index}"
-            pod = _pod(cluster, group["template"], "worker", group["groupName"], name)
-            first = pod["spec"]["containers"][0]
-            wait = {
-                "name": "wait-gcs-ready",
-                "image": first["image"],
-                "resources": {"limits": _WAIT_FOR_HEAD, "requests": _WAIT_FOR_HEAD},
-            }
-            if "securityContext" in first:
-                wait["securityContext"] = first["securityContext"]
-            pod["spec"].setdefault("initContainers", []).append(wait)
-            pods.append(pod)
-    auth = spec.get("authOptions", {})
-    if auth.get("mode") == "token" and "secretName" in auth:
-        token = {"name": auth["secretName"], "key": "auth_token"}
-        for pod in pods:
-            for container in pod["spec"]["containers"]:
-                variables = container.setdefault("env", [])
-                variables.append({"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": token}})
-    return pods
-
-
-def _pod(cluster: Object, template: Object, node_type: str, group: str, name: str) -> Object:
-    made = copied(template)
-    metadata = made.get("metadata", {})
-    cluster_name = cluster["metadata"]["name"]
-    labels = {
-        "ray.io/cluster": cluster_name,
-        "ray.io/node-type": node_type,
-        "ray.io/group": group,
-        "ray.io/is-ray-node": "yes",
-        "ray.io/identifier": f"{cluster_name}-{node_type}"[:63],
-        "ray.io/serve": "true",
-        "app.kubernetes.io/name": "kuberay",
-        "app.kubernetes.io/created-by": "kuberay-operator",
-    }
-    spec = made["spec"]
-    first = spec["containers"][0]
-    if all(mount["mountPath"] != "/dev/shm" for mount in first.get("volumeMounts", ())):
-        spec.setdefault("volumes", []).append(
-            {"name": "shared-mem", "emptyDir": {"medium": "Memory"}}
-        )
-        first.setdefault("volumeMounts", []).append({"name": "shared-mem", "mountPath": "/dev/shm"})
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"{cluster_name}-{name}",
-            "labels": metadata.get("labels", {}) | labels,
-            "annotations": metadata.get("annotations", {}),
-        },
-        "spec": spec,
-    }

@@ -234,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         pod = owner.api.get(target.kind, target.namespace, target.name)
         containers = [each["name"] for each in pod["spec"]["containers"]]
+        if target.subresource == "portforward" and "ports" not in query:
+            raise bad_request(f"pod {target.name}: kubectl's own protocol is not served")
         headers = {name: value for name, value in self.headers.items()}
         channel = streams.Channel(self.connection, self.requestline.encode(), headers)
         self.close_connection = True

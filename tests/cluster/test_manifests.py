@@ -7,7 +7,8 @@ import pytest
 
 from tests.cluster import trial
 from tests.cluster.cluster import KUBECTL, Cluster
-from tests.k8s.manifests import ADD_ONS, K8S, OVERLAY_NAMES, OVERLAYS, ROOT
+from tests.cluster.kubelet import PodFault
+from tests.k8s.manifests import ADD_ONS, K8S, OVERLAY_NAMES, OVERLAYS, ROOT, base
 
 NAMESPACE = "mistral-serve"
 # Kubectl sends these again each time, with nothing changed in them, and says so: it takes what the
@@ -30,6 +31,12 @@ def applied(cluster: Cluster, *arguments: str) -> list[str]:
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, done.stderr
     return done.stdout.splitlines()
+
+
+def ran(cluster: Cluster, *arguments: str) -> str:
+    done = cluster.kubectl(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def applied_twice(cluster: Cluster, *arguments: str) -> int:
@@ -110,13 +117,48 @@ def test_the_server_can_merge_it_too(tmp_path: Path) -> None:
         assert trial.complaints(cluster) == []
 
 
+def test_no_pod_has_an_empty_directory_without_a_limit(tmp_path: Path) -> None:
+    cluster = trial.cluster_with_room(tmp_path)
+    assert trial.refusals(cluster, list(base().objects)) == []
+    for pod in cluster.api.store.objects(("", "pods")):
+        dirs = [volume["emptyDir"] for volume in pod["spec"]["volumes"] if "emptyDir" in volume]
+        assert all("sizeLimit" in each for each in dirs), pod["metadata"]["name"]
+
+
+def test_a_port_forward_leads_to_a_router_that_is_up(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        first = PodFault({}, "ContainerCreating", name_end="router-worker-0")
+        cluster.kubelet.faults.append(first)
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        trial.add_secrets(cluster, NAMESPACE)
+        applied(cluster, "-f", str(K8S))
+        asked = cluster.kubectl("-n", NAMESPACE, "port-forward", "svc/router", "0:8000")
+        assert "router-worker-1: kubectl's own protocol" in asked.stderr
+
+
 def test_all_of_it_is_deleted_again(tmp_path: Path) -> None:
     with trial.cluster_with_room(tmp_path) as cluster:
         before = set(cluster.api.store.versions())
+        applied(cluster, "-f", str(K8S / "00-namespace.yaml"))
+        trial.add_secrets(cluster, NAMESPACE)
         applied(cluster, "-f", str(K8S))
-        deleted = cluster.kubectl("delete", "-f", str(K8S), "--wait=false")
-        assert deleted.returncode == 0, deleted.stderr
-        cluster.api.empty_namespaces()
+        ran(cluster, "-n", NAMESPACE, "delete", "rayservice", "mistral")
+        ran(cluster, "delete", "--ignore-not-found", "-f", str(K8S))
+        assert set(cluster.api.store.versions()) == before
+
+
+def test_a_namespace_that_goes_first_stays_until_its_cluster_is_let_go(tmp_path: Path) -> None:
+    with trial.cluster_with_room(tmp_path) as cluster:
+        before = set(cluster.api.store.versions())
+        applied(cluster, "-f", str(K8S))
+        ran(cluster, "delete", "-f", str(K8S), "--wait=false")
+        why = "jsonpath={.status.conditions[*].message}"
+        said = ran(cluster, "get", "namespace", NAMESPACE, "-o", why)
+        assert "finalizers remaining: ray.io/gcs-ft-redis-cleanup-finalizer in 1 resource" in said
+        (name,) = ran(cluster, "-n", NAMESPACE, "get", "rayclusters", "-o", "name").split()
+        none = '{"metadata":{"finalizers":null}}'
+        ran(cluster, "-n", NAMESPACE, "patch", name, "--type=merge", "-p", none)
+        ran(cluster, "wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=20s")
         assert set(cluster.api.store.versions()) == before
 
 

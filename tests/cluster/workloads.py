@@ -164,7 +164,10 @@ class Workloads:
         namespace = owner["metadata"]["namespace"]
         if self.api.store.get(_CLAIMS, namespace, claim["metadata"]["name"]) is None:
             claim = {name: value for name, value in claim.items() if name != "status"}
-            self.api.create(self.api.kinds[_CLAIMS], namespace, claim)
+            try:
+                self.api.create(self.api.kinds[_CLAIMS], namespace, claim)
+            except ApiError as error:
+                record(self.api, owner, "FailedCreate", f"Error creating: {error.message}")
 
     def _job(self, job: Object) -> None:
         status = job.get("status", {})

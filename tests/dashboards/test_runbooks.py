@@ -4,6 +4,7 @@ import re
 import shlex
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -112,10 +113,11 @@ def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None
 
 
 def check_mistral_serve(words: list[str]) -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
-    command = group.commands.get(words[0])
-    assert command is not None, f"there is no `mistral-serve {words[0]}`"
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        if isinstance(command, TyperGroup):
+            assert word in command.commands, f"there is no `mistral-serve {' '.join(words)}`"
+            command = command.commands[word]
     options = {name for parameter in command.params for name in parameter.opts}
     given = {word for word in words if word.startswith("--")}
     assert given <= options, f"`mistral-serve {words[0]}` has no {given - options}"

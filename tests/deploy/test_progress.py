@@ -72,6 +72,20 @@ def test_what_kuberay_refuses_is_hopeless() -> None:
     assert "KubeRay rejects it: bad spec" in progress.see(snapshot(refused), 30)
 
 
+def test_a_failed_application_is_not_hopeless_while_its_cluster_is_replaced() -> None:
+    failed = {"mistral": {"status": "DEPLOY_FAILED"}}
+    active = {"rayClusterName": "mistral-a", "applicationStatuses": failed}
+    seen = snapshot(UP, activeServiceStatus=active)
+    progress = Progress(0, 3600)
+    progress.see(seen, 0)
+    assert "DEPLOY_FAILED" in progress.see(seen, 30)
+    seen.clusters[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    progress = Progress(0, 3600)
+    progress.see(seen, 0)
+    assert progress.see(seen, 30) == ""
+    assert not progress.done
+
+
 def test_a_part_of_the_stages_can_be_waited_for() -> None:
     progress = Progress(0, 60, frozenset({"head"}))
     assert progress.see(snapshot(), 1) == ""

@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
+from serving.deploy.lint.pods import ray_pods
 from serving.deploy.lint.references import SECRETS
 from serving.deploy.pods import secrets
+from serving.deploy.serve_config import config_of
 from tests.k8s.manifests import K8S, OVERLAY_PARAMETERS, base, overlay
 
 
@@ -12,6 +14,18 @@ from tests.k8s.manifests import K8S, OVERLAY_PARAMETERS, base, overlay
 def test_the_script_makes_each_secret_that_they_name(name: str | None) -> None:
     manifests = base() if name is None else overlay(name)
     assert secrets(manifests.objects).keys() <= SECRETS.keys()
+
+
+@pytest.mark.parametrize("name", [None, *OVERLAY_PARAMETERS])
+def test_grace_periods_follow_the_drain_timeout(name: str | None) -> None:
+    """A node may not be held much longer than its answers and a successor's start may take."""
+    service = (base() if name is None else overlay(name)).service
+    config = config_of(service)
+    answer_s = max(config.router.drain_timeout_s, *(m.drain_timeout_s for m in config.models))
+    start_s = 720 if any(m.entry.accelerator == "gpu" for m in config.models) else 240
+    for pod in ray_pods(service):
+        assert pod.spec["terminationGracePeriodSeconds"] <= answer_s + start_s, pod.owner
+    assert service["spec"]["rayClusterDeletionDelaySeconds"] <= answer_s + 60
 
 
 def test_nothing_in_the_folder_makes_kubectl_apply_fail() -> None:

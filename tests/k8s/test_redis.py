@@ -1,15 +1,20 @@
 """Redis as its manifest starts it, with Debian's redis-server where there is one."""
 
+import contextlib
+import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.k8s.manifests import base, the
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_for
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed"
@@ -60,3 +65,98 @@ async def test_state_outlives_the_pod_and_a_password_guards_it(
         finally:
             redis.kill()
             redis.wait()
+
+
+AWAY_S = 60
+_STATE = """
+import sys
+from ray._raylet import GcsClient
+client = GcsClient(address=sys.argv[1])
+if sys.argv[2:]:
+    client.internal_kv_put(b"key", sys.argv[2].encode(), True, b"test", timeout=30)
+nodes = client.get_all_node_info(timeout=30).values()
+alive = sum(not node.is_head_node and node.state == node.ALIVE for node in nodes)
+print(client.internal_kv_get(b"key", b"test", timeout=30).decode(), alive)
+"""
+
+
+class Ray:
+    """A head with a worker, which are started as KubeRay starts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        template = base().service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+        env = template["spec"]["containers"][0]["env"]
+        self._environment = os.environ | {"TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+        self._environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # KubeRay's
+        self._of_head = {each["name"]: each["value"] for each in env}
+        self._of_head["RAY_REDIS_ADDRESS"] = f"127.0.0.1:{(folder / 'port').read_text()}"
+
+    def start(self, name: str, *options: str, head: bool = False) -> psutil.Popen:
+        ray = str(Path(sys.executable).with_name("ray"))
+        command = [ray, "start", "--block", "--node-ip-address=127.0.0.1", *options]
+        command += ["--object-store-memory=100000000", "--disable-usage-stats"]
+        environment = self._environment | (self._of_head if head else {})
+        return psutil.Popen(command, env=environment, stdout=self.log(name).open("w"),
+                            stderr=subprocess.STDOUT)  # fmt: skip
+
+    def start_head(self, name: str) -> psutil.Popen:
+        port, folder = self.address.partition(":")[2], self._folder / "ray"
+        (folder / "ray_current_cluster").unlink(missing_ok=True)  # a new pod's disk is empty
+        return self.start(
+            name, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
+            f"--redis-password={PASSWORD}", f"--temp-dir={folder}", head=True,
+        )  # fmt: skip
+
+    def log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def wait_until_up(self, name: str) -> None:
+        wait_for(lambda: "Ray runtime started" in self.log(name).read_text(), 60, name)
+
+    def state(self, *value: str) -> str:
+        """The state that the head keeps for us, and how many workers it has."""
+        command = [sys.executable, "-c", _STATE, self.address, *value]
+        result = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=True
+        )
+        return result.stdout.strip()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for Ray's sockets, whose paths must be short. No process is left afterwards."""
+    folder = Path("/tmp") / f"redis-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.full
+def test_a_cluster_outlives_a_minute_without_redis(
+    tmp_path: Path, short_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    (short_path / "port").write_text((tmp_path / "port").read_text())
+    ray, redis = Ray(short_path), start()
+    wait_for(lambda: ask(tmp_path, "ping") == "PONG", 30, "Redis")
+    head = ray.start_head("head")
+    ray.wait_until_up("head")
+    ray.start("worker", f"--address={ray.address}", "--num-cpus=1")
+    ray.wait_until_up("worker")
+    assert ray.state("kept") == "kept 1"
+    redis.kill()
+    redis.wait()
+    away_s = time.monotonic()
+    head.wait(60)  # it does not connect to Redis again, and KubeRay makes another
+    head = ray.start_head("next")
+    wait_for(lambda: head.poll() is not None or time.monotonic() > away_s + AWAY_S, 2 * AWAY_S)
+    assert head.poll() is None, ray.log("next").read_text()
+    start()
+    ray.wait_until_up("next")
+    assert ray.state() == "kept 1"

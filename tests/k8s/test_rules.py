@@ -235,7 +235,7 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ENGINE}.{CONTAINER}.volumeMounts.0.mountPath",
          "/var/run/secrets/kubernetes.io/serviceaccount", "that it does not need")
     ],
-    "security/token-missing": [(RAY, f"{OPTIONS}.volumeMounts.1", REMOVE, "autoscaler: has no")],
+    "security/token-missing": [(RAY, f"{OPTIONS}.volumeMounts.2", REMOVE, "autoscaler: has no")],
     "security/image": [
         (RAY, f"{ENGINE}.{CONTAINER}.image", "mistral-serve:0.1.0", "a registry and a tag"),
         (RAY, f"{ENGINE}.{CONTAINER}.image", "r.example.com/mistral-serve", "a registry and a tag"),

@@ -1,0 +1,39 @@
+"""Has Serve try a failed application again."""
+
+from typing import Any
+
+from serving.deploy.effect import Effect, effect
+from serving.deploy.kube import Kube
+from serving.deploy.stages import active_cluster, pending_cluster
+
+Object = dict[str, Any]
+
+
+def try_again(kube: Kube, before: Object | None, after: Object | None) -> str:
+    """Replaces the Ray cluster of a failed application that an apply has not changed, if no client
+    reaches it, and returns what was done; "" if nothing. `before` and `after` are the RayService.
+
+    Serve tries DEPLOY_FAILED again only with another config, so a mended image does not help.
+    Raises DeployError.
+    """
+    if before is None or after is None:
+        return ""
+    if effect(before, after) in (Effect.in_place, Effect.new_cluster):
+        return ""
+    status, namespace = after.get("status") or {}, after["metadata"]["namespace"]
+    pending, active = pending_cluster(after), active_cluster(after)
+    name, which = (pending, "pending") if pending else (active, "active")
+    applications = (status.get(f"{which}ServiceStatus") or {}).get("applicationStatuses") or {}
+    failed = [key for key, each in applications.items() if each.get("status") == "DEPLOY_FAILED"]
+    if not failed:
+        return ""
+    what = f"application {', '.join(failed)} has failed, and Serve does not try it again by itself"
+    if not pending:
+        return (
+            f"{what}: change its config, or, with an interruption, "
+            f"kubectl -n {namespace} delete raycluster {name}"
+        )
+    cluster = kube.get("ray.io/v1", "RayCluster", name, namespace)
+    if cluster is not None:
+        kube.delete(cluster)
+    return f"{what}: RayCluster {namespace}/{name} is replaced, which no client reaches yet"

@@ -1,0 +1,71 @@
+"""Takes the service off a cluster. The RayService goes first: KubeRay cleans Redis by a Job, which
+needs Redis and a namespace that is not being deleted."""
+
+import time
+from typing import Any
+
+from serving.deploy.apply import placed
+from serving.deploy.errors import DeployError
+from serving.deploy.follow import Say
+from serving.deploy.kube import Kube, named
+from serving.deploy.manifests import Manifests
+
+Object = dict[str, Any]
+
+LOOK_EVERY_S = 2.0
+_REDIS = "ray.io/gcs-ft-redis-cleanup-finalizer"
+"""KubeRay keeps a RayCluster by it until its state is out of Redis."""
+_RELEASE = """patch {} {} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
+
+
+def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None:
+    """Deletes the objects of the manifests and returns when they are gone. Raises DeployError."""
+    deadline_s = time.monotonic() + timeout_s
+    service = placed(kube, manifests.service)
+    others = [placed(kube, obj) for obj in manifests.objects if obj is not manifests.service]
+    for objects in ([service], others[::-1]):
+        for obj in objects:
+            kube.delete(obj)
+        shown: list[str] = []
+        while left := [obj for obj in objects if kube.live(obj)]:
+            _release(kube, manifests.namespace, say)
+            names = [named(obj) for obj in left]
+            if names != shown:
+                say(f"waits for {', '.join(names)} to end")
+                shown = names
+            if time.monotonic() >= deadline_s:
+                raise DeployError(_late(kube, left, manifests.namespace))
+            time.sleep(LOOK_EVERY_S)
+        say(f"{', '.join(named(obj) for obj in objects)} gone")
+
+
+def _release(kube: Kube, namespace: str, say: Say) -> None:
+    """Lets RayClusters go whose namespace is being deleted, where KubeRay cannot create its Job.
+    Their state goes with the volume of Redis.
+    """
+    home = kube.get("v1", "Namespace", namespace)
+    if home is None or "deletionTimestamp" not in home["metadata"]:
+        return
+    for cluster in kube.find("ray.io/v1", "RayCluster", namespace):
+        metadata = cluster["metadata"]
+        finalizers = metadata.get("finalizers") or []
+        if "deletionTimestamp" in metadata and _REDIS in finalizers:
+            say(
+                f"{named(cluster)} is let go: KubeRay cannot clean Redis in this namespace any more"
+            )
+            rest = [each for each in finalizers if each != _REDIS]
+            kube.merge(cluster, {"metadata": {"finalizers": rest}})
+
+
+def _late(kube: Kube, left: list[Object], namespace: str) -> str:
+    found = kube.find("ray.io/v1", "RayCluster", namespace)
+    held = [obj for obj in [*left, *found] if obj["kind"].startswith("Ray")]
+    lines = [f"not gone in time: {', '.join(map(named, left))}"]
+    if pods := [pod["metadata"]["name"] for pod in kube.find("v1", "Pod", namespace)]:
+        lines.append(f"Pods finish running answers before they end: {', '.join(pods)}")
+    if held:
+        lines.append("If there are none any more, or KubeRay does not run, let them go by hand:")
+        for obj in held:
+            command = _RELEASE.format(obj["kind"].lower(), obj["metadata"]["name"])
+            lines.append(f"  kubectl -n {namespace} {command}")
+    return "\n".join(lines)

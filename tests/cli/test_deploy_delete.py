@@ -1,0 +1,99 @@
+"""`mistral-serve deploy delete`."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serving.cli import app
+from serving.deploy import delete
+from tests.cli.conftest import Deploy
+from tests.cli.deployed import NAMESPACE
+from tests.cluster.cluster import Cluster
+from tests.support.waiting import wait_for
+
+CLEANUP = ("batch", "jobs")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delete, "LOOK_EVERY_S", 0.01)
+
+
+def things(cluster: Cluster) -> set[tuple[str, str]]:
+    """The kind and name of all that is there."""
+    return {(key[0][1], key[2]) for key in cluster.api.store.versions()}
+
+
+def test_all_of_it_is_gone(ready: Cluster, deploy: Deploy) -> None:
+    deploy("apply")
+    result = deploy("delete", "--yes")
+    assert result.exit_code == 0, result.output
+    left = ready.api.store.matching(lambda key, _: NAMESPACE in key)
+    assert left == []
+    assert ("priorityclasses", "mistral-serve") not in things(ready)
+    assert ("namespaces", "kuberay-system") in things(ready)
+    assert deploy("delete", "--yes").exit_code == 0
+
+
+def test_redis_and_the_namespace_stay_until_its_state_is_cleaned(
+    ready: Cluster, deploy: Deploy
+) -> None:
+    deploy("apply")
+    ready.kubelet.finish_jobs = False
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(deploy("delete", "--yes")))
+    thread.start()
+    wait_for(lambda: any("cleanup" in name for _, name in things(ready)), 20, "the clean-up")
+    assert ("statefulsets", "redis") in things(ready)
+    namespace = ready.api.store.get(("", "namespaces"), "", NAMESPACE)
+    assert namespace is not None and namespace["status"]["phase"] == "Active"
+    ready.kubelet.finish_jobs = True
+    ready.reconcile()
+    thread.join(20)
+    assert results[0].exit_code == 0, results[0].output
+
+
+def test_a_namespace_that_was_deleted_first_is_let_go(ready: Cluster, deploy: Deploy) -> None:
+    deploy("apply")
+    ready.api.delete(ready.api.kinds["", "namespaces"], "", NAMESPACE)
+    ready.api.empty_namespaces()
+    assert any(kind == "rayclusters" for kind, _ in things(ready))
+    result = deploy("delete", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "is let go: KubeRay cannot clean Redis" in result.stderr
+    assert ("namespaces", NAMESPACE) not in things(ready)
+
+
+def test_one_that_is_late_says_how_to_let_it_go(ready: Cluster, deploy: Deploy) -> None:
+    deploy("apply")
+    ready.kubelet.finish_jobs = False
+    result = deploy("delete", "--yes", "--timeout", "0")
+    assert result.exit_code == 1
+    assert "not gone in time: RayService mistral-serve/mistral" in result.stderr
+    assert "patch raycluster mistral-" in result.stderr
+    assert ("statefulsets", "redis") in things(ready)
+
+
+def test_nothing_is_deleted_without_a_yes(ready: Cluster, deploy: Deploy) -> None:
+    deploy("apply")
+    before = things(ready)
+    result = CliRunner().invoke(app, ["deploy", "delete"], input="n\n")
+    assert result.exit_code == 1
+    assert "all else in the namespace mistral-serve" in result.output
+    assert things(ready) == before
+
+
+def test_apply_into_a_namespace_that_is_being_deleted_says_so(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    deploy("apply")
+    ready.api.delete(ready.api.kinds["", "namespaces"], "", NAMESPACE)
+    one = tmp_path / "redis.yaml"
+    one.write_text(Path("k8s/40-rayservice.yaml").read_text().replace("mistral\n", "another\n"))
+    for source in ((), (str(one),)):
+        result = deploy("apply", *source)
+        assert result.exit_code == 1
+        assert "the namespace mistral-serve is being deleted" in result.stderr
+        assert "permission" not in result.stderr
