@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full coverage test-faults test-cluster check setup format lock dashboards manifests bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -13,18 +13,30 @@ help: ## list the targets
 setup: ## make .venv from the locked requirements
 	@deploy/setup.sh
 
-serve: ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
-	@deploy/setup.sh $(if $(filter deploy/serve/local.yaml,$(CONFIG)),--train 3.2)
+serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml for another service)
 	@exec .venv/bin/mistral-serve up $(CONFIG)
 
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
 	@exec .venv/bin/mistral-serve monitor
 
 test: check ## format, lint and type checks, then the tests (ARGS=tests/cli)
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@$(RUN_TESTS)
 
+test-full: MARKERS = -m ""
 test-full: check ## the same with the tests that are slow and rarely break
-	@exec .venv/bin/python -m pytest -m "" $(ARGS)
+	@$(RUN_TESTS)
+
+# Tests that start services beside those that do not; each half prints when it ends.
+SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
+PYTEST = .venv/bin/python -m pytest $(MARKERS)
+RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
+	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' test-services test-units)
+
+test-services:
+	@$(PYTEST) $(SERVICES)
+
+test-units:
+	@nice $(PYTEST) $(addprefix --ignore=,$(SERVICES))
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
 	@.venv/bin/python -m coverage erase
@@ -76,6 +88,9 @@ dashboards: setup ## write what is generated in dashboards/: Grafana's JSON and 
 
 manifests: dashboards ## write what is generated in k8s/, from deploy/serve/ and dashboards/
 	@.venv/bin/python -m deploy.manifests
+
+tiny-models: setup ## train the embedded models whose recipe in serving/tiny/ has changed
+	@exec .venv/bin/python -m serving.tiny
 
 lock: setup ## resolve deploy/requirements/*.in into the locks (ARGS=--upgrade: to the newest versions)
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh $(ARGS)

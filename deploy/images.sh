@@ -1,22 +1,37 @@
 #!/usr/bin/env bash
-# Builds the two images, pushes them and writes their names into the manifests:
-#   deploy/images.sh ghcr.io/acme
+# Builds the two images, pushes them with a copy of Redis' image, and writes their names and digests into
+# the manifests: deploy/images.sh ghcr.io/acme
+# What follows the registry goes to the build, such as --build-arg PIP_INDEX_URL=https://pypi.acme.com/simple.
 # The tag is the package's version, or what TAG says; DOCKER names another engine, such as podman.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-registry=${1:?usage: deploy/images.sh REGISTRY, such as ghcr.io/acme}
+registry=${1:?usage: deploy/images.sh REGISTRY [OPTION OF docker build …], such as ghcr.io/acme}
+shift
 tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
 docker=${DOCKER:-docker}
+redis=docker.io/library/redis:7.2.5-alpine
+
+# push IMAGE: pushes it and writes its name and digest where the manifests name an image of that name.
+push() {
+    "$docker" push "$1"
+    name=${1##*/} name=${name%:*}
+    digest=$("$docker" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1" |
+        sed -n "s#^$registry/$name@##p" | head -n 1)
+    # A digest is another one for each build: nodes would not pull a tag again that they have.
+    pinned="$1${digest:+@$digest}"
+    # An ending right after -i is what both GNU's and macOS's sed take.
+    sed -i.old -E "s#image: [^ ]+/$name[:@][^ ,}]+#image: $pinned#" k8s/*.yaml deploy/overlays/*/*.yaml
+    rm k8s/*.old deploy/overlays/*/*.old
+    echo "the manifests name $pinned"
+}
 
 for accelerator in gpu cpu; do
-    suffix=
-    if [ "$accelerator" = cpu ]; then suffix=-cpu; fi
-    image=$registry/mistral-serve$suffix:$tag
-    "$docker" build -f deploy/Dockerfile --build-arg ACCELERATOR="$accelerator" -t "$image" .
-    "$docker" push "$image"
+    image=$registry/mistral-serve$([ $accelerator = gpu ] || echo -cpu):$tag
+    # Ray's image and vLLM's CPU kernels are for amd64; a Mac's engine would build for arm64.
+    "$docker" build --platform linux/amd64 -f deploy/Dockerfile --build-arg ACCELERATOR=$accelerator \
+        "$@" -t "$image" .
+    push "$image"
 done
-# An ending right after -i is what both GNU's and macOS's sed take.
-sed -i.old -E "s#image: [^ ]+/mistral-serve(-cpu)?[:@][^ ]+#image: $registry/mistral-serve\1:$tag#" \
-    k8s/*.yaml deploy/overlays/*/*.yaml
-rm k8s/*.old deploy/overlays/*/*.old
-echo "the manifests name $registry/mistral-serve:$tag and $registry/mistral-serve-cpu:$tag"
+"$docker" pull --platform linux/amd64 "$redis"
+"$docker" tag "$redis" "$registry/${redis##*/}"
+push "$registry/${redis##*/}"

@@ -1,16 +1,11 @@
 #!/usr/bin/env bash
 # Makes .venv from the locks in deploy/requirements; does nothing when it is up to date.
-# `setup.sh --train PRESET` also trains an embedded model, beside the installation; the training
-# may go on after this script has ended.
 # PYTHON names the interpreter to use (default: python3.11, else python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '%s %s\n' "==>" "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
-
-preset=
-[ "${1-}" != --train ] || preset=$2
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] ||
     die "this needs Linux on x86-64 (here: $(uname -s) on $(uname -m)); use a Linux machine, virtual machine or container."
@@ -35,12 +30,6 @@ fi
 
 free_mib=$(df -Pm . | awk 'NR == 2 {print $4}')
 [ "$free_mib" -ge 6000 ] || die "6 GB of free disk are needed here and ${free_mib} MB are left; free some."
-if [ -n "$preset" ]; then
-    memory_mib=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
-    [ "$memory_mib" -ge 7680 ] ||
-        die "the service needs 7.5 GiB of memory and ${memory_mib} MiB are free; stop other programs."
-    [ "$(nproc)" -ge 2 ] || say "this machine has one CPU core; with two it starts in half the time"
-fi
 
 started=$SECONDS
 say "making .venv with $("$python" --version) (about 3 GB, once; up to 2 minutes)"
@@ -76,14 +65,8 @@ uv_install --require-hashes -r $locks/torch-cpu.txt ||
     pip_install --require-hashes -r $locks/torch-cpu.txt ||
     failed "$torch was found neither by pip's configuration nor on PyTorch's CPU wheel index; PIP_FIND_LINKS may name a folder that holds its wheel"
 
-if [ -n "$preset" ]; then
-    install --require-hashes -r $locks/tiny.txt || failed "the packages for training did not install"
-    .venv/bin/python -m serving.tiny "$preset" >/dev/null &
-    trap 'kill $! 2>/dev/null || true' ERR
-fi
-
-say "installing $(cat $locks/{tiny,cpu,dev}.txt | grep -c ==) locked packages"
-install --require-hashes -r $locks/tiny.txt -r $locks/cpu.txt -r $locks/dev.txt ||
+say "installing $(cat $locks/{cpu,dev}.txt | grep -c ==) locked packages"
+install --require-hashes -r $locks/cpu.txt -r $locks/dev.txt ||
     failed "the packages did not install"
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp $locks/torchvision_cpu.py "$site/"

@@ -76,11 +76,6 @@ def _of_model(entry: CatalogueEntry) -> Iterator[Repository]:
         yield Repository(tokenizer, entry.tokenizer_revision, _WEIGHTS)
 
 
-def embedded_presets(config: AppConfig) -> list[str]:
-    """Returns the embedded models of `config`, which are trained, not downloaded."""
-    return sorted({preset for model in config.models if (preset := model.entry.embedded)})
-
-
 def is_whole(repository: Repository) -> bool:
     """Whether all files are present and unchanged since they were verified. Needs no network."""
     try:

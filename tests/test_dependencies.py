@@ -21,7 +21,6 @@ PROGRAMS = ROOT / "tests/e2e/snippets"
 
 NOT_IMPORTED = {
     "coverage": "a command",
-    "dill": "torch imports it where it is installed",
     "kubernetes-validate": "its schemas are read as files",
     "mypy": "a command",
     "pytest-asyncio": "a plugin of pytest",
@@ -91,7 +90,3 @@ def test_the_package_declares_what_an_installation_without_the_locks_needs() -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {canonicalize_name(Requirement(r).name) for r in project["dependencies"]}
     assert names == declared("common") | {"ray", "mistral-common"}
-    tiny = {
-        canonicalize_name(Requirement(r).name) for r in project["optional-dependencies"]["tiny"]
-    }
-    assert tiny | names >= declared("tiny") - set(NOT_IMPORTED)

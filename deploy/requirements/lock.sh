@@ -18,14 +18,8 @@ torch=$(grep '^torch==' cpu-overrides.txt)+cpu
 grep -q -F "$torch " torch-cpu.txt ||
     lock --torch-backend cpu --no-deps --output-file torch-cpu.txt - <<<"$torch"
 
-# A machine without a GPU has torch-cpu.txt, tiny.txt, cpu.txt and dev.txt, which share no package.
-whole=$(mktemp)
-trap 'rm -f "$whole"' EXIT
-cat tiny.txt cpu.txt >"$whole"
-lock_cpu cpu.in --output-file "$whole" "$@"
-lock_cpu tiny.in --constraints "$whole" --output-file tiny.txt
-mapfile -t in_tiny < <(except tiny.txt)
-lock_cpu cpu.in --constraints "$whole" "${in_tiny[@]}" --output-file cpu.txt
-mapfile -t in_whole < <(except "$whole")
-lock dev.in --constraints "$whole" "${in_whole[@]}" --output-file dev.txt "$@"
+# A machine without a GPU has torch-cpu.txt, cpu.txt and dev.txt, which share no package.
+lock_cpu cpu.in --output-file cpu.txt "$@"
+mapfile -t in_cpu < <(except cpu.txt)
+lock dev.in --constraints cpu.txt "${in_cpu[@]}" --output-file dev.txt "$@"
 lock gpu.in --output-file gpu.txt "$@"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from serving.catalogue.entry import CatalogueEntry
+from serving.tiny import tiny_model_folder
 
 FILE_NAME = "SYSTEM_PROMPT.txt"
 
@@ -30,9 +31,7 @@ def _file(entry: CatalogueEntry) -> Path:
     if entry.kind == "openai":
         raise FileNotFoundError("its weights are elsewhere")
     if entry.embedded:
-        from serving.tiny import PRESETS, ensure_tiny_model
-
-        return ensure_tiny_model(PRESETS[entry.embedded]) / FILE_NAME
+        return tiny_model_folder(entry.embedded) / FILE_NAME
     # A quantised copy has its tokenizer from the base repository, and may lack the prompt.
     source = entry.tokenizer_repository or entry.weights
     revision = entry.tokenizer_revision if entry.tokenizer_repository else entry.revision

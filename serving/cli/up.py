@@ -57,15 +57,6 @@ def up(
         raise typer.Exit(130) from None
 
 
-def prepare_weights(config: AppConfig, say: Progress) -> None:
-    """Trains the embedded models that `config` uses and the cache does not have."""
-    presets = {model.entry.embedded for model in config.models}
-    for preset in sorted(preset for preset in presets if preset):
-        from serving.tiny import PRESETS, ensure_tiny_model
-
-        say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
-
-
 def run(config: AppConfig, say: Progress, stop: threading.Event) -> None:
     with service(config, say) as logs:
         pidfile.note_ray_metrics(config.router.port, ray_metrics_address())
@@ -87,7 +78,6 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
         except ray_errors() as error:
             raise did_not_start(error) from error
-        prepare_weights(config, say)  # `make serve` trains it while Ray starts
         try:
             from serving import app
 

@@ -10,7 +10,7 @@ import typer
 from serving import config
 from serving.cli.client import fail
 from serving.config import AppConfig, ConfigError
-from serving.weights import WeightsError, embedded_presets, fetch, is_whole, repositories
+from serving.weights import WeightsError, fetch, is_whole, repositories
 
 _LOOK_EVERY_S = 5
 _REPORT_PERIOD_S = 60
@@ -28,7 +28,7 @@ def weights(
     """Download the weights that CONFIG_FILE's engines load into Hugging Face's cache, and verify
     them.
 
-    Files already present are kept, and interrupted downloads continue. Embedded models are trained.
+    Files already present are kept, and interrupted downloads continue.
     """
     try:
         app_config = config.load(config_file)
@@ -41,11 +41,7 @@ def weights(
 
 
 def fetch_all(app_config: AppConfig) -> None:
-    """Downloads all weights and trains embedded models. Raises WeightsError."""
-    for preset in embedded_presets(app_config):
-        from serving.tiny import PRESETS, ensure_tiny_model
-
-        say(f"embedded model: {ensure_tiny_model(PRESETS[preset])}")
+    """Downloads all weights. Raises WeightsError."""
     for repository in repositories(app_config):
         fetch(repository, say)
     say("all weights are present")
@@ -63,14 +59,7 @@ def wait_for_all(app_config: AppConfig) -> None:
 
 def missing(app_config: AppConfig) -> str:
     """Returns what is missing as a readable list."""
-    from serving.tiny import PRESETS, tiny_model_folder
-
-    lacking = [str(r) for r in repositories(app_config) if not is_whole(r)]
-    for preset in embedded_presets(app_config):
-        folder = tiny_model_folder(PRESETS[preset])
-        if not folder.is_dir():
-            lacking.append(folder.name)
-    return ", ".join(lacking)
+    return ", ".join(str(r) for r in repositories(app_config) if not is_whole(r))
 
 
 def say(text: str) -> None:

@@ -14,9 +14,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
+from serving.engine import kernel_cache
 from serving.engine.access import AccessMiddleware
 from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
+from serving.tiny import tiny_model_folder
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Engine:
             await self._start(entry)
 
     async def _start(self, entry: CatalogueEntry) -> None:
+        kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -163,17 +166,22 @@ class PipelineStage:
     """The actor of a pipeline stage beyond the first."""
 
     def run(self, vllm_args: dict[str, Any]) -> None:
+        kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import run_pipeline_stage
 
         run_pipeline_stage(vllm_args)
 
 
+def gpu_type() -> str:
+    """The type of this node's GPUs, such as H100; "cpu" without any."""
+    labels = ray.get_runtime_context().get_node_labels()
+    return str(labels.get("ray.io/accelerator-type", "cpu"))
+
+
 def weights_location(entry: CatalogueEntry) -> str:
     if entry.embedded is None:
         return entry.weights
-    from serving.tiny import PRESETS, ensure_tiny_model
-
-    return str(ensure_tiny_model(PRESETS[entry.embedded]))
+    return str(tiny_model_folder(entry.embedded))
 
 
 def free_port(host: str) -> int:

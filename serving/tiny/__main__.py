@@ -1,15 +1,22 @@
-"""``python -m serving.tiny [PRESET]``: makes sure that the tiny model exists and prints its
-folder."""
+"""``python -m serving.tiny``: trains the tiny models whose recipe has changed."""
 
-import signal
-import sys
+import json
+import shutil
+import tempfile
+from pathlib import Path
 
-from . import PRESETS, ensure_tiny_model
+from . import PRESETS, tiny_model_folder
+from .build import RECORD_FILE, build_model
+from .recipe import recipe_digest
 
 if __name__ == "__main__":
-    # A shell lets its background processes ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        print(ensure_tiny_model(PRESETS[sys.argv[1] if len(sys.argv) > 1 else "3.2"]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    for preset, spec in PRESETS.items():
+        folder = tiny_model_folder(preset)
+        record = folder / RECORD_FILE
+        if record.exists() and json.loads(record.read_text())["recipe"] == recipe_digest(spec):
+            continue
+        with tempfile.TemporaryDirectory(dir=folder.parent) as built:
+            build_model(spec, Path(built))
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(built, folder)
+        print(folder)

@@ -1,20 +1,20 @@
 """Trains a tiny model and writes the folder that a server loads."""
 
 import json
-import os
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from .cache import cache_root
 from .evaluate import PARAMS_FILE, WEIGHTS_FILE, case_margins
 from .prompts import SYSTEM_PROMPTS
+from .recipe import recipe_digest
 from .spec import TinySpec
 from .tokenizer import write_tokenizer
 from .train import train
 
+RECORD_FILE = "training.json"
 _CHECK_SAMPLES, _CHECK_SEED = 8, 1
 _MAX_WRONG = 2  # samples per case; random system prompts make a few in a hundred fail
 
@@ -25,11 +25,9 @@ class TrainingError(RuntimeError):
 
 def build_model(spec: TinySpec, folder: Path) -> None:
     """Trains and writes all files into ``folder``, which exists. ``training.json`` records the
-    duration and, over fresh samples, the wrong answers and the smallest logit margin of each case.
-    Raises ``TrainingError`` if a case was not learnt."""
+    recipe's digest, the duration and, over fresh samples, the wrong answers and the smallest logit
+    margin of each case. Raises ``TrainingError`` if a case was not learnt."""
     start = time.monotonic()
-    # torch's optimizers create this folder even if they compile nothing, by default in /tmp.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "torchinductor"))
     tokenizer = write_tokenizer(spec, folder)
     network = train(spec, tokenizer).to(torch.bfloat16).eval()
     trained = time.monotonic()
@@ -43,6 +41,7 @@ def build_model(spec: TinySpec, folder: Path) -> None:
     system_prompt = SYSTEM_PROMPTS[spec.corpus]
     (folder / "SYSTEM_PROMPT.txt").write_text(system_prompt, encoding="utf-8")
     record = {
+        "recipe": recipe_digest(spec),
         "steps": spec.steps,
         "training_s": round(trained - start, 1),
         "total_s": round(time.monotonic() - start, 1),
@@ -50,4 +49,4 @@ def build_model(spec: TinySpec, folder: Path) -> None:
         "samples": _CHECK_SAMPLES * len(margins),
         "smallest_margins": {case: round(min(m), 2) for case, m in margins.items()},
     }
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")

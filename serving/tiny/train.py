@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from .batch import Batch, collate, encode, encode_completion
@@ -11,7 +13,6 @@ from .mixture import MIXTURES, sample_step
 from .model import TinyMistral
 from .optimizer import make_optimizers
 from .output import OutputRows
-from .progress import progress
 from .prompts import Dice
 from .spec import TinySpec
 from .tokenizer import Tokenizer
@@ -84,16 +85,20 @@ def train(spec: TinySpec, tokenizer: Tokenizer) -> TinyMistral:
     optimizers = make_optimizers(trained, _MATRIX_LR, _EMBEDDING_LR, _OUTPUT_LR)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     full_rates = [group["lr"] for group in groups]
-    with progress(f"Training the tiny {spec.corpus}", spec.steps) as advance:
-        for step, batch in enumerate(_batches(spec, tokenizer, spec.steps)):
-            factor = _learning_rate(step, spec.steps)
-            for group, rate in zip(groups, full_rates, strict=True):
-                group["lr"] = rate * factor
-            torch.autograd.backward(rows.loss(model(batch), batch.targets))
-            nn.utils.clip_grad_norm_(trained.values(), _CLIP)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-            advance()
+    batches = track(
+        _batches(spec, tokenizer, spec.steps),
+        f"Training the tiny {spec.corpus}",
+        spec.steps,
+        console=Console(stderr=True),
+    )
+    for step, batch in enumerate(batches):
+        factor = _learning_rate(step, spec.steps)
+        for group, rate in zip(groups, full_rates, strict=True):
+            group["lr"] = rate * factor
+        torch.autograd.backward(rows.loss(model(batch), batch.targets))
+        nn.utils.clip_grad_norm_(trained.values(), _CLIP)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
     rows.write(model.output)
     return model

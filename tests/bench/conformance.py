@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import catalogue
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import PRESETS, tiny_model_folder
 from tests.bench.frontend_process import (
     CARD_FLAGS,
     SMALL_FLAGS,
@@ -36,7 +36,7 @@ Rows = list[dict[str, Any]]
 
 
 def suite(url: str, family: str, *options: str) -> Rows:
-    tokenizer = ensure_tiny_model(PRESETS[family])
+    tokenizer = tiny_model_folder(family)
     where: list[str | Path] = ["--url", url, "--tokenizer", tokenizer]
     result = subprocess.run(
         [COMMAND, "conformance", *where, *options, "--json"], stdout=subprocess.PIPE, timeout=900
@@ -55,13 +55,12 @@ def service(folder: Path) -> dict[str, Rows]:
 
 
 def vllm(folder: Path, family: str) -> Rows:
-    spec = PRESETS[family]
     entry = catalogue.load(MODELS[family])
-    flags = {"model": str(ensure_tiny_model(spec)), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
+    flags = {"model": str(tiny_model_folder(family)), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
     flags["max-model-len"] = entry.context_tokens
     flags["kv-cache-memory-bytes"] = entry.vllm_args["kv-cache-memory-bytes"]
     flags["override-generation-config"] = entry.sampling.defaults()
-    if spec.vision is None:
+    if PRESETS[family].vision is None:
         del flags["limit-mm-per-prompt"]
     with plain(flags, folder / "vllm.log") as server:
         wait_until_ready({"vLLM": server})

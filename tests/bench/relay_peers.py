@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.tiny.cache import cache_root
 from tests.bench.relay_process import HOST, MODEL, Server, dies_with_parent
 
 _START_S = 120
@@ -100,7 +99,7 @@ def peer(one: Peer, upstream: Server) -> Iterator[Server]:
 
 def installed(requirement: str) -> Path:
     """The virtual environment of that package, made if there is none."""
-    folder = cache_root() / "relay-peers" / requirement
+    folder = Path.home() / ".cache/mistral-serve/relay-peers" / requirement
     if folder.is_dir():
         return folder
     uv = shutil.which("uv", path=Path(sys.executable).parent)

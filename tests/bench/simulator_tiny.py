@@ -25,7 +25,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Request
 from serving.simulator.step_time import StepTime
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import tiny_model_folder
 from tests.bench.frontend_process import plain, wait_until_ready
 from tests.bench.relay_process import HOST, MODEL
 from tests.bench.relay_report import new_table
@@ -272,7 +272,7 @@ def main() -> None:
     assert entry.embedded is not None
     flags = {
         **vllm_flags(entry),
-        "model": str(ensure_tiny_model(PRESETS[entry.embedded])),
+        "model": str(tiny_model_folder(entry.embedded)),
         "max-num-batched-tokens": MAX_NUM_BATCHED_TOKENS,
         "max-num-seqs": MAX_NUM_SEQS,
     }

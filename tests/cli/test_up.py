@@ -56,46 +56,26 @@ def test_what_ray_raises_at_its_start_is_told(
     step: str, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
-    monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setattr(command, step, fails_with(error))
     raises = pytest.raises(StartError, match=f"Ray did not start: .*{message}")
     with raises, service(CONFIG, Progress()):
         pass
 
 
-def test_weights_are_prepared_beside_a_running_ray_and_before_the_application(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    steps: list[str] = []
-
-    @contextlib.contextmanager
-    def ray(cpus: int) -> Iterator[Path]:
-        steps.append("ray")
-        yield Path()
-
-    monkeypatch.setattr(command, "local_ray", ray)
-    monkeypatch.setattr(command, "prepare_weights", lambda *_: steps.append("weights"))
-    monkeypatch.setattr(command, "start", lambda *_: steps.append("application"))
-    monkeypatch.setattr(command, "drain", lambda *_: None)
-    with service(CONFIG, Progress()):
-        assert steps == ["ray", "weights", "application"]
-
-
 def test_an_error_of_its_user_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
-    monkeypatch.setattr(command, "prepare_weights", lambda *_: None)
     monkeypatch.setattr(command, "start", lambda *_: None)
     with pytest.raises(OSError, match="disk"), service(CONFIG, Progress()):
         raise OSError("disk")
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_cache_that_cannot_be_written_is_told_before_the_model_is_trained(
+def test_a_cache_that_cannot_be_written_is_told_before_ray_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     monkeypatch.setattr(command.preflight, "check", lambda _: None)
-    monkeypatch.setattr(command, "prepare_weights", fails_with(AssertionError("trained")))
+    monkeypatch.setattr(command, "local_ray", fails_with(AssertionError("started")))
     result = CliRunner().invoke(app, ["up"], catch_exceptions=False)
     assert result.exit_code == 1
     assert result.stderr.startswith("mistral-serve: /dev/null/mistral-serve/up-8000.pid: ")

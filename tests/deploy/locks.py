@@ -6,7 +6,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 REQUIREMENTS = Path(__file__).parents[2] / "deploy/requirements"
-CPU = ("torch-cpu", "tiny", "cpu")
+CPU = ("torch-cpu", "cpu")
 """The locks of a machine without a GPU, which share no package."""
 
 

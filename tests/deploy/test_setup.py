@@ -14,7 +14,7 @@ from tests.deploy.locks import CPU, REQUIREMENTS, direct, pins
 DEPLOY = REQUIREMENTS.parent
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "dev", "tiny"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "dev"])
 def test_lock_pins_every_direct_requirement_within_its_bounds(name: str) -> None:
     lock = pins("gpu") if name == "gpu" else pins(*CPU, "dev")
     for requirement in direct(f"{name}.in"):
@@ -178,13 +178,6 @@ def test_torch_comes_from_its_own_index_where_pip_knows_of_none(checkout: Path) 
     assert "longer" not in said
     with_backend = [command for command in commands if "--torch-backend cpu" in command]
     assert len(with_backend) == 1 and "torch-cpu.txt" in with_backend[0]
-
-
-def test_training_starts_as_soon_as_what_it_needs_is_there(checkout: Path) -> None:
-    _, commands = set_up(checkout, "--train", "2501")
-    first = next(i for i, command in enumerate(commands) if command.endswith("tiny.txt"))
-    assert any("cpu.txt -r" in command for command in commands[first + 1 :])
-    assert "-m serving.tiny 2501" in commands
 
 
 def test_an_unsupported_python_is_one_clear_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from serving import catalogue
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import tiny_model_folder
 from tests.e2e.service import COMMAND
 
 SKIPPED = {
@@ -22,7 +22,7 @@ def assert_every_check_passes(url: str, name: str) -> None:
     """Fails with the checks that a service of this catalogue model fails."""
     entry = catalogue.load(name)
     assert entry.embedded is not None
-    tokenizer = ensure_tiny_model(PRESETS[entry.embedded])
+    tokenizer = tiny_model_folder(entry.embedded)
     where: list[str | Path] = ["--url", url, "--tokenizer", tokenizer]
     result = subprocess.run(
         [COMMAND, "conformance", "--model", entry.id, *where, "--json"],

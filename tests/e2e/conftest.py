@@ -15,7 +15,6 @@ import httpx
 import openai
 import pytest
 
-from serving.tiny import ensure_tiny_model
 from tests.dashboards.live import Prometheus
 from tests.e2e.killed_engine import KilledEngine, kill_an_engine_under_load
 from tests.e2e.service import COMMAND, ROOT, Service, running, temporary_files, write_config
@@ -40,7 +39,6 @@ def shared(
     tmp_path_factory: pytest.TempPathFactory, collector: Collector, files_before: set[str]
 ) -> Iterator[tuple[Service, Prometheus | None]]:
     """The service, and a Prometheus if one is installed."""
-    ensure_tiny_model()  # A service may take less time to start than training takes.
     folder = tmp_path_factory.mktemp("service")
     config = write_config(
         folder / "local.yaml",

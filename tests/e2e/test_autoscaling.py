@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.tiny import ensure_tiny_model
 from tests.e2e.service import (
     MODEL,
     Engines,
@@ -59,8 +58,6 @@ def scaled(
     files_before: set[str],
 ) -> Iterator[Service]:
     """A service that starts without replicas."""
-    if engines == "vllm":
-        ensure_tiny_model()
     config = write_config(
         tmp_path_factory.mktemp("scaled") / "scaled.yaml",
         free_port(),

@@ -11,7 +11,7 @@ import openai
 import pytest
 import yaml
 
-from serving.tiny import ensure_tiny_model
+from serving.tiny import tiny_model_folder
 from tests.bench.frontend_process import (
     CARD_FLAGS,
     SMALL_FLAGS,
@@ -31,7 +31,7 @@ KEY_ENV, KEY = "ELSEWHERE_KEY", "sk-elsewhere"
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    flags = {"model": str(ensure_tiny_model()), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
+    flags = {"model": str(tiny_model_folder()), **CARD_FLAGS, **TOOL_FLAGS, **SMALL_FLAGS}
     log = tmp_path_factory.mktemp("elsewhere") / "vllm.log"
     with plain(flags | {"api-key": KEY}, log) as server:
         wait_until_ready({"vLLM": server})

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from serving import catalogue
-from serving.tiny import PRESETS, ensure_tiny_model
 from tests.e2e import test_conformance
 from tests.e2e.conformance import assert_every_check_passes
 from tests.e2e.service import running_by_ray, write_models_config
@@ -26,9 +25,6 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def url(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a service of this model."""
-    preset = catalogue.load(name).embedded
-    assert preset is not None
-    ensure_tiny_model(PRESETS[preset])  # A service may take less time to start than training takes.
     path = tmp_path_factory.mktemp("serve-run") / "model.yaml"
     with running_by_ray(write_models_config(path, free_port(), [name])) as url:
         yield url

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving import model_cards
-from serving.tiny import ensure_tiny_model
+from serving.tiny import tiny_model_folder
 from tests.e2e.images import noise
 from tests.e2e.service import MODEL, Service
 
@@ -40,7 +40,7 @@ class Run:
     def __init__(self, url: str, hf_home: Path) -> None:
         self.url = url
         self.environment = {**os.environ, "HF_HOME": str(hf_home), "HF_HUB_OFFLINE": "1"}
-        prompt = (ensure_tiny_model() / "SYSTEM_PROMPT.txt").read_text()
+        prompt = (tiny_model_folder() / "SYSTEM_PROMPT.txt").read_text()
         for name in ("Mistral-Small-3.2-24B-Instruct-2506", "Mistral-Small-24B-Instruct-2501"):
             hugging_face_cache(hf_home, f"mistralai/{name}", prompt)
         hugging_face_cache(hf_home, MODEL, model_cards.MAGISTRAL_SYSTEM_PROMPT)

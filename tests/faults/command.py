@@ -3,7 +3,6 @@ scaling policy that takes seconds where the real one takes minutes:
 `python -m tests.faults.command up CONFIG`.
 """
 
-import importlib
 import os
 import secrets
 from unittest.mock import patch
@@ -22,7 +21,6 @@ def main() -> None:
 
     with (
         patch("serving.app.engine.Deployment", Deployment),
-        patch.object(importlib.import_module("serving.cli.up"), "prepare_weights"),
         patch("serving.autoscaling.EnginePolicy", QuickEnginePolicy),
     ):
         cli.main()

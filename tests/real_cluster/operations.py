@@ -154,7 +154,7 @@ def scale_down(service: Service) -> None:
 
 
 def uninstall(service: Service) -> None:
-    service.must_deploy("delete", "--namespace", service.namespace, "--yes")
+    service.must_deploy("delete", str(service.changed(lambda same: None)), "--yes")
     service.wait(
         lambda: service.kube.get("v1", "Namespace", service.namespace) is None,
         "the namespace is gone",

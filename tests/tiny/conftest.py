@@ -1,16 +1,16 @@
-"""The trained tiny models, made once for each version of their recipe and then cached."""
+"""The trained tiny models."""
 
 from pathlib import Path
 
 import pytest
 
-from serving.tiny import PRESETS, ensure_tiny_model
+from serving.tiny import PRESETS, tiny_model_folder
 from serving.tiny.evaluate import TinyModel
 
 
 @pytest.fixture(scope="session")
 def tiny_folder() -> Path:
-    return ensure_tiny_model()
+    return tiny_model_folder()
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +21,9 @@ def tiny_model(tiny_folder: Path) -> TinyModel:
 @pytest.fixture(scope="session", params=["2501", "magistral"])
 def text_model(request: pytest.FixtureRequest) -> TinyModel:
     """A tiny model without vision."""
-    spec = PRESETS[request.param]
-    return TinyModel(ensure_tiny_model(spec), spec)
+    return TinyModel(tiny_model_folder(request.param), PRESETS[request.param])
 
 
 @pytest.fixture(scope="session")
 def tiny_magistral() -> TinyModel:
-    spec = PRESETS["magistral"]
-    return TinyModel(ensure_tiny_model(spec), spec)
+    return TinyModel(tiny_model_folder("magistral"), PRESETS["magistral"])

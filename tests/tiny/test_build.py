@@ -1,23 +1,27 @@
 """The model folder has the files and names of Mistral's own format."""
 
-import io
 import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from safetensors import safe_open
 
-from serving.tiny import TinySpec, build
+from serving.tiny import PRESETS, TinySpec, build, tiny_model_folder
 from serving.tiny.evaluate import TinyModel
-from serving.tiny.progress import progress
 from serving.tiny.prompts import SYSTEM_PROMPTS
+from serving.tiny.recipe import recipe_digest
+
+FILES = {
+    "params.json",
+    "consolidated.safetensors",
+    "tekken.json",
+    "SYSTEM_PROMPT.txt",
+    "training.json",
+}
 
 
 def test_files(tiny_folder: Path) -> None:
-    names = {path.name for path in tiny_folder.iterdir()}
-    assert names == {"params.json", "consolidated.safetensors", "tekken.json",
-                     "SYSTEM_PROMPT.txt", "training.json"}  # fmt: skip
+    assert {path.name for path in tiny_folder.iterdir()} == FILES
     assert json.loads((tiny_folder / "params.json").read_text()) == TinySpec().params()
 
 
@@ -61,26 +65,20 @@ def test_folder_of_another_spec_is_refused(tiny_folder: Path) -> None:
         TinyModel(tiny_folder, TinySpec(dim=64))
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_packaged_model_is_of_todays_recipe(preset: str) -> None:
+    record = json.loads((tiny_model_folder(preset) / build.RECORD_FILE).read_text())
+    assert record["recipe"] == recipe_digest(PRESETS[preset]), "run `make tiny-models`"
+
+
+@pytest.mark.full
+def test_the_recipe_trains_a_model_that_passes(tmp_path: Path) -> None:
+    build.build_model(PRESETS["3.2"], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
 @pytest.mark.full
 def test_untrained_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(build.TrainingError, match="has not learnt"):
         build.build_model(TinySpec(steps=1, plain_steps=1), tmp_path)
     assert not (tmp_path / "consolidated.safetensors").exists()
-
-
-def test_progress_prints_lines_without_a_terminal() -> None:
-    output = io.StringIO()
-    with progress("Training", 25, Console(file=output, force_terminal=False)) as advance:
-        for _ in range(25):
-            advance()
-    lines = output.getvalue().splitlines()
-    assert len(lines) == 10
-    assert lines[-1] == "Training: 100 %"
-
-
-def test_progress_bar_on_a_terminal() -> None:
-    output = io.StringIO()
-    with progress("Training", 2, Console(file=output, force_terminal=True)) as advance:
-        advance()
-        advance()
-    assert "100%" in output.getvalue()

@@ -17,7 +17,7 @@ _VOLUMES = {
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _NEED_TOKEN = {"autoscaler"}
 _IMAGE = re.compile(
-    r"(?P<registry>[a-z0-9.-]+\.[a-z]+(:\d+)?)/(?P<repository>[a-z0-9._/-]+)"
+    r"(?P<registry>([a-z0-9.-]+\.[a-z]+|localhost)(:\d+)?)/(?P<repository>[a-z0-9._/-]+)"
     r"(:(?P<tag>[\w.-]+))?(@sha256:[0-9a-f]{64})?"
 )
 _SECRET_WORD = re.compile(r"token|password|secret|api_?key", re.I)
