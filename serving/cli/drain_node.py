@@ -2,9 +2,11 @@
 
 import contextlib
 import http.client
+import json
+import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +26,17 @@ _SETTLE_S = 10
 _RPC_TIMEOUT_S = 10
 _IDLE_S = 5
 """How long nothing must be in flight before a node stops without a successor."""
-_METRICS_TIMEOUT_S = 1
-_LOAD = re.compile(r"^mistral_serve_(?:booked_tokens|queue_length)\{.*\} (\S+)$", re.M)
-"""A router's gauges of the requests that run and that wait, of all routers."""
+_SUCCESSOR_S = 180
+"""How long a node with answers in flight waits for a first worker that does not drain: all of them
+may have to leave one machine, and others are started for them.
+"""
+_HTTP_TIMEOUT_S = 2
+_LOAD = re.compile(
+    r"^(?:mistral_serve_(?:booked_tokens|queue_length)|vllm:num_requests_(?:running|waiting))"
+    r"\{.*\} (\S+)$",
+    re.M,
+)
+"""Gauges of the requests that run and that wait: a router's of all engines, an engine's own."""
 _REASON = "the pod is being deleted"
 _ALIVE = 0
 """GcsNodeInfo.ALIVE in Ray's gcs.proto."""
@@ -51,9 +61,9 @@ def drain_node(within_s: Within, head: Head = False) -> None:
     """Have Ray Serve move this node's replicas to other nodes, and wait until they have finished.
 
     Serve starts their successors first. The replicas stop when those are up, or early enough that
-    each has its graceful_shutdown_timeout_s within the time. They stop at once, after their
-    answers, where no successor can come: all other workers drain too, or there is none and nothing
-    is in flight.
+    each has its graceful_shutdown_timeout_s within the time. They do not wait for successors, but
+    for their answers, if all other workers drain too and none comes, or if nothing is in flight
+    here and other replicas are up or there is no other worker.
     """
     end_s = time.monotonic() + within_s
     node = find_node(psutil.process_iter())
@@ -112,7 +122,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
 def wait_for_replicas(node: Node, end_s: float) -> None:
     """Returns when no replicas are left on this machine, or at the deadline."""
     reported: set[str] = set()
-    busy_s = time.monotonic()
+    began_s = busy_s = time.monotonic()
     waits = True
     while replicas := running_replicas(psutil.process_iter()):
         if replicas != reported:
@@ -125,7 +135,7 @@ def wait_for_replicas(node: Node, end_s: float) -> None:
         if waits:
             if not is_idle(psutil.process_iter()):
                 busy_s = now_s
-            if why := no_successor(node, now_s - busy_s):
+            if why := no_successor(node, now_s - began_s, now_s - busy_s):
                 typer.echo(f"{why}: the replicas stop without successors")
                 # Serve stops a replica its graceful_shutdown_timeout_s before its node's deadline.
                 ask_to_drain(node, 0)
@@ -134,7 +144,7 @@ def wait_for_replicas(node: Node, end_s: float) -> None:
     typer.echo("no replicas are left")
 
 
-def no_successor(node: Node, idle_s: float) -> str:
+def no_successor(node: Node, waited_s: float, idle_s: float) -> str:
     """Returns the reason not to wait for successors; "" to wait. `idle_s` is how long nothing has
     been in flight.
     """
@@ -149,29 +159,67 @@ def no_successor(node: Node, idle_s: float) -> str:
         for node_id, info in nodes.items()
         if info.state == _ALIVE and not info.is_head_node
     }
-    if others := alive - {node.node_id}:
-        return "all other workers drain too" if others <= draining.keys() else ""
-    return "nothing is in flight on the only worker" if idle_s >= _IDLE_S else ""
+    others = alive - {node.node_id}
+    staying = others - draining.keys()
+    idle = idle_s >= _IDLE_S
+    if others and not staying and (idle or waited_s >= _SUCCESSOR_S):
+        return "all other workers drain too"
+    if idle:
+        if not others:
+            return "nothing is in flight on the only worker"
+        if others_serve(client, node, staying):
+            return "nothing is in flight, and other replicas are up"
+    return ""
+
+
+def others_serve(client: Any, node: Node, staying: Collection[str]) -> bool:
+    """Returns whether each deployment with a replica on this node has a running one on those that
+    stay, by Serve's status in Ray's dashboard.
+    """
+    try:
+        address = client.internal_kv_get(b"dashboard", b"dashboard", timeout=_RPC_TIMEOUT_S)
+        host, _, port = address.decode().rpartition(":")
+        token = os.environ.get("RAY_AUTH_TOKEN", "")
+        status = json.loads(get(host, int(port), "/api/serve/applications/", token))
+        deployments = [
+            [(replica["node_id"], replica["state"]) for replica in deployment["replicas"]]
+            for application in status["applications"].values()
+            for deployment in application["deployments"].values()
+        ]
+    except Exception:  # Ray raises many types; the dashboard may be away
+        return False
+    here = [found for found in deployments if any(at == node.node_id for at, _ in found)]
+    return bool(here) and all(
+        any(at in staying and state == "RUNNING" for at, state in found) for found in here
+    )
 
 
 def is_idle(processes: Iterable[psutil.Process]) -> bool:
-    """Returns whether a router among these processes says that nothing runs and nothing waits."""
-    loads = []
+    """Returns whether the replicas among these processes have nothing that runs or waits."""
+    loads, silent, routed = [], False, False
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            if _deployment(process).endswith(":Router"):
-                for at in process.net_connections("tcp"):
-                    if at.status == psutil.CONN_LISTEN:
-                        loads += _LOAD.findall(metrics(at.laddr.ip, at.laddr.port))
-    return bool(loads) and not any(map(float, loads))
+            if deployment := _deployment(process):
+                found = list(_loads(process))
+                loads += found
+                silent |= not found
+                routed |= bool(found) and deployment.endswith(":Router")
+    return (routed or not silent) and bool(loads) and not any(loads)
 
 
-def metrics(host: str, port: int) -> str:
-    """Returns the metrics at a port of this machine; "" if it has none."""
+def _loads(process: psutil.Process) -> Iterator[float]:
+    for at in process.net_connections("tcp"):
+        if at.status == psutil.CONN_LISTEN:
+            yield from map(float, _LOAD.findall(get(at.laddr.ip, at.laddr.port, "/metrics")))
+
+
+def get(host: str, port: int, path: str, token: str = "") -> str:
+    """Returns the body of an HTTP answer; "" if there is none, as at a port for other protocols."""
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    connection = http.client.HTTPConnection(host, port, timeout=_METRICS_TIMEOUT_S)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection = http.client.HTTPConnection(host, port, timeout=_HTTP_TIMEOUT_S)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("GET", "/metrics")
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().read().decode(errors="replace")
     return ""
 

@@ -1,6 +1,8 @@
 """What a pod does before it ends, with stand-ins for Ray's processes and head."""
 
+import http.server
 import importlib
+import json
 import subprocess
 import sys
 import threading
@@ -23,7 +25,7 @@ from tests.support.waiting import wait_for
 drain_node = importlib.import_module("serving.cli.drain_node")
 
 SLEEP = "import time; time.sleep(600)"
-ROUTER = """
+REPLICA = """
 import http.server, sys
 class Metrics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -32,11 +34,16 @@ class Metrics(http.server.BaseHTTPRequestHandler):
         self.wfile.write(open(sys.argv[1], "rb").read())
 http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metrics).serve_forever()
 """
-"""A router's process, whose metrics are the contents of a file."""
+"""A replica's process, whose metrics are the contents of a file."""
 LOAD = """
 mistral_serve_queue_length{{model="a"}} {waiting}
 mistral_serve_booked_tokens{{model="a",replica="x"}} 0.0
 mistral_serve_booked_tokens{{model="a",replica="y"}} {tokens}
+"""
+
+ENGINE_LOAD = """
+vllm:num_requests_running{{engine="0",model_name="a"}} {running}
+vllm:num_requests_waiting{{engine="0",model_name="a"}} 0.0
 """
 
 
@@ -59,14 +66,20 @@ class Pod:
 
     def run_router(self, waiting: float = 0.0, tokens: float = 0.0) -> None:
         self.load(waiting, tokens)
-        title = "ray::ServeReplica:mistral:Router"
-        command = [title, "-c", ROUTER, str(self._folder / "load")]
-        process = self._start(subprocess.Popen(command, executable=sys.executable))
-        wait_for(lambda: psutil.Process(process.pid).net_connections("tcp"), 20, "its port")
+        self._serve("Router", self._folder / "load")
 
     def load(self, waiting: float, tokens: float) -> None:
         """Sets what the router says of its requests."""
         (self._folder / "load").write_text(LOAD.format(waiting=waiting, tokens=tokens))
+
+    def run_engine(self, running: float) -> None:
+        (self._folder / "engine").write_text(ENGINE_LOAD.format(running=running))
+        self._serve("Engine-tiny", self._folder / "engine")
+
+    def _serve(self, deployment: str, metrics: Path) -> None:
+        command = [f"ray::ServeReplica:mistral:{deployment}", "-c", REPLICA, str(metrics)]
+        process = self._start(subprocess.Popen(command, executable=sys.executable))
+        wait_for(lambda: psutil.Process(process.pid).net_connections("tcp"), 20, "its port")
 
     def _start(self, process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
         self.processes.append(process)
@@ -103,6 +116,7 @@ class Head:
     """Number of nodes that drain, from one question to the next."""
     workers: tuple[str, ...] = ("aa11",)
     draining_workers: set[str] = field(default_factory=set)
+    dashboard: str = "127.0.0.1:9"
 
     def client(self, node: Node) -> "Head":
         assert node.gcs_address == "10.0.0.1:6379"
@@ -125,6 +139,10 @@ class Head:
     def get_draining_nodes(self, timeout: float) -> dict[str, int]:
         count = self.draining.pop(0) if self.draining else 0
         return dict.fromkeys([*self.draining_workers, *map(str, range(count))], 0)
+
+    def internal_kv_get(self, key: bytes, namespace: bytes, timeout: float) -> bytes:
+        assert (key, namespace) == (b"dashboard", b"dashboard")
+        return self.dashboard.encode()
 
     def get_all_node_info(self, timeout: float) -> dict[Any, Any]:
         dead = {_Id("dead"): SimpleNamespace(state=1, is_head_node=False)}
@@ -208,9 +226,13 @@ def test_it_does_not_outlast_its_time(
     assert code == 0 and log.endswith("the time is up\n")
 
 
-def test_all_workers_that_drain_wait_for_no_successors(pod: Pod, head: Head) -> None:
+@pytest.mark.parametrize(("tokens", "successor_s"), [(0.0, 180), (512.0, 0.3)])
+def test_all_workers_that_drain_wait_for_no_successors(
+    pod: Pod, head: Head, monkeypatch: pytest.MonkeyPatch, tokens: float, successor_s: float
+) -> None:
+    monkeypatch.setattr(drain_node, "_SUCCESSOR_S", successor_s)
     pod.run_raylet()
-    pod.run_router(tokens=512.0)
+    pod.run_router(tokens=tokens)
     head.serve_waits = True
     head.workers, head.draining_workers = ("aa11", "bb22"), {"bb22"}
     code, log = run("--within-s", "60")
@@ -236,6 +258,63 @@ def test_the_only_worker_waits_while_something_is_in_flight(pod: Pod, head: Head
     drains.join(20)
     assert done[0][0] == 0
     assert "nothing is in flight on the only worker" in done[0][1]
+
+
+@pytest.fixture
+def serve(head: Head) -> Iterator[dict[str, list[tuple[str, str]]]]:
+    """The node and state of each deployment's replicas, as the head's dashboard has them."""
+    replicas: dict[str, list[tuple[str, str]]] = {}
+
+    class Dashboard(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/serve/applications/" else 404)
+            self.end_headers()
+            deployments = {
+                name: {"replicas": [{"node_id": at, "state": state} for at, state in found]}
+                for name, found in replicas.items()
+            }
+            answer = {"applications": {"mistral": {"deployments": deployments}}}
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        head.dashboard = f"127.0.0.1:{server.server_address[1]}"
+        yield replicas
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("running", "state", "at", "ends"),
+    [
+        (0.0, "RUNNING", "bb22", True),
+        (1.0, "RUNNING", "bb22", False),
+        (0.0, "STARTING", "bb22", False),
+        (0.0, "RUNNING", "cc33", False),
+    ],
+    ids=["idle", "busy", "the other one starts", "the other one drains"],
+)
+def test_an_idle_engine_ends_where_another_is_up(
+    pod: Pod,
+    head: Head,
+    serve: dict[str, list[tuple[str, str]]],
+    running: float,
+    state: str,
+    at: str,
+    ends: bool,
+) -> None:
+    pod.run_raylet()
+    pod.run_engine(running)
+    head.serve_waits = True
+    head.workers, head.draining_workers = ("aa11", "bb22", "cc33"), {"cc33"}
+    serve["Engine-tiny"] = [("aa11", "PENDING_MIGRATION"), (at, state)]
+    serve["Engine-other"] = [("cc33", "RUNNING")]
+    code, log = run("--within-s", "60" if ends else "1")
+    assert code == 0
+    assert ("nothing is in flight, and other replicas are up" in log) == ends
+    assert log.endswith("no replicas are left\n" if ends else "the time is up\n")
 
 
 @pytest.mark.parametrize("others", [{"bb22"}, {"bb22", "cc33"}])

@@ -67,6 +67,12 @@ class TwoNodes(DeployedApp):
     def start_worker(self) -> None:
         self._worker = self._start("--address", self._address, "--num-cpus", "4")
 
+    @property
+    def worker(self) -> psutil.Popen:
+        """The newest worker."""
+        assert self._worker is not None
+        return self._worker
+
     def kill_head(self) -> None:
         """Kills the head with all its processes."""
         assert self._head is not None
@@ -74,8 +80,7 @@ class TwoNodes(DeployedApp):
 
     def drain_worker(self, within_s: int) -> psutil.Popen:
         """Starts another worker, drains the old one and returns it, to be killed once empty."""
-        drained = self._worker
-        assert drained is not None
+        drained = self.worker
         node = find_node(drained.children(recursive=True))
         assert node is not None
         self.start_worker()
