@@ -99,16 +99,15 @@ class Clients:
             finally:
                 ended.set()
 
-        def begun() -> bool:
-            there = f"test -e {folder}/{BEGUN} && echo yes || echo no"
-            return ended.is_set() or "yes" in execute(self._kube, self._pod, "sh", "-c", there)
-
         def touch(name: str) -> None:
             if not ended.is_set():
                 execute(self._kube, self._pod, "touch", f"{folder}/{name}")
 
         threading.Thread(target=stream, daemon=True).start()
-        wait_for(begun, _START_TIMEOUT_S, "all clients stream")
+        begun = (
+            f"for _ in $(seq {_START_TIMEOUT_S}); do [ -e {folder}/{BEGUN} ] && exit; sleep 1; done"
+        )
+        execute(self._kube, self._pod, "sh", "-c", begun)
         touch(STRUCK)
         try:
             yield outcome

@@ -18,7 +18,7 @@ from tests.real_cluster.pod import Clients
 
 Object = dict[str, Any]
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 SETTLE_S = 3.0
 
 

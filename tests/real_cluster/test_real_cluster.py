@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.deploy import follow, rollout, waiting
+from serving.deploy import delete, follow, rollout, waiting
 from tests.cli.conftest import cluster
 from tests.cli.deployed import H100, K8S, MODEL, NAMESPACE, ROOT, make_ready, manifests
 from tests.cluster.cluster import Cluster
@@ -97,6 +97,7 @@ def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
     """Runs the program, which polls at once instead of after seconds; its exit status and rows."""
     monkeypatch.setattr(follow, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(rollout, "SETTLE_S", 0.05)
+    monkeypatch.setattr(delete, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(waiting, "_SHORT_S", 0.1)
     monkeypatch.setattr(service, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(service, "SETTLE_S", 0.05)
