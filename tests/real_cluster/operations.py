@@ -66,7 +66,7 @@ def delete_head(service: Service) -> None:
 def delete_redis(service: Service) -> None:
     (old,) = service.pods(component="redis")
     service.kube.delete(old)
-    service.wait(lambda: _other(service, old, component="redis"), "Redis is back")
+    _redis_returns(service, old)
 
 
 def redis_away(service: Service) -> None:
@@ -78,7 +78,12 @@ def redis_away(service: Service) -> None:
     service.wait(lambda: not service.is_there(redis), "Redis is gone")
     time.sleep(AWAY_S)
     service.kube.merge(redis_set, {"spec": {"replicas": 1}})
-    service.wait(lambda: _other(service, redis, component="redis"), "Redis is back")
+    _redis_returns(service, redis)
+
+
+def _redis_returns(service: Service, old: Object) -> None:
+    """Waits for another pod of Redis, and for the head, which ended when its connection did."""
+    service.wait(lambda: _other(service, old, component="redis"), "Redis is back")
     service.wait(lambda: any(map(is_ready, service.pods(node_type="head"))), "the head is back")
 
 
