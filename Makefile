@@ -1,8 +1,9 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full test-services test-units coverage test-faults check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
+OVERLAY ?= deploy/overlays/cpu
 # uv writes no bytecode: the first start does, or each process would compile its imports at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -46,6 +47,9 @@ coverage: setup ## lines that no test without a service runs, in htmlcov/ too (A
 test-faults: setup ## what faults, scaling and updates do to 60 streams, as a table
 	@.venv/bin/python -m tests.faults $(ARGS)
 	@exec .venv/bin/python -m tests.faults --engine vllm $(ARGS)
+
+test-cluster: setup ## the service on the cluster of KUBECONFIG, which must have KubeRay, under every fault and operation (OVERLAY=deploy/overlays/cpu, ARGS=--only=head)
+	@exec .venv/bin/python -m tests.real_cluster $(OVERLAY) $(ARGS)
 
 check: setup ## format, lint, types, dead code and docstrings only
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy && .venv/bin/vulture && .venv/bin/python -m tests.docstrings

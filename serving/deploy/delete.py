@@ -9,12 +9,14 @@ from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube, named
 from serving.deploy.manifests import Manifests
+from serving.deploy.waiting import cannot_pull
 
 Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
 _REDIS = "ray.io/gcs-ft-redis-cleanup-finalizer"
 """KubeRay keeps a RayCluster by it until its state is out of Redis."""
+_CLEANUP = "ray.io/cluster={},ray.io/node-type=redis-cleanup"
 _RELEASE = """patch {} {} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
 
 
@@ -40,19 +42,21 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
 
 
 def _release(kube: Kube, namespace: str, say: Say) -> None:
-    """Lets RayClusters go whose namespace is being deleted, where KubeRay cannot create its Job.
-    Their state goes with the volume of Redis.
+    """Lets RayClusters go that KubeRay cannot clean Redis of: it can create no Job in a namespace
+    that is being deleted, and its Job cannot run with an image that there is not. Their state goes
+    with the volume of Redis.
     """
     home = kube.get("v1", "Namespace", namespace)
-    if home is None or "deletionTimestamp" not in home["metadata"]:
-        return
+    going = home is not None and "deletionTimestamp" in home["metadata"]
     for cluster in kube.find("ray.io/v1", "RayCluster", namespace):
         metadata = cluster["metadata"]
         finalizers = metadata.get("finalizers") or []
-        if "deletionTimestamp" in metadata and _REDIS in finalizers:
-            say(
-                f"{named(cluster)} is let go: KubeRay cannot clean Redis in this namespace any more"
-            )
+        if "deletionTimestamp" not in metadata or _REDIS not in finalizers:
+            continue
+        jobs = kube.find("v1", "Pod", namespace, _CLEANUP.format(metadata["name"]))
+        if going or any(map(cannot_pull, jobs)):
+            why = "in this namespace any more" if going else "with an image that cannot be pulled"
+            say(f"{named(cluster)} is let go: KubeRay cannot clean Redis {why}")
             rest = [each for each in finalizers if each != _REDIS]
             kube.merge(cluster, {"metadata": {"finalizers": rest}})
 

@@ -49,6 +49,12 @@ def is_ready(pod: Object) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
+def cannot_pull(pod: Object) -> bool:
+    """Whether a container of the pod waits for an image that its node does not get."""
+    states = (each.get("state") or {} for each in _statuses(pod.get("status") or {}))
+    return any((state.get("waiting") or {}).get("reason") in _PULL for state in states)
+
+
 def waiting(pod: Object, events: Iterable[Object]) -> Waiting | None:
     """What a pod waits for; None if it is ready or has completed."""
     metadata, status = pod["metadata"], pod.get("status") or {}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from serving.cli import app
 from serving.deploy import delete
 from tests.cli.conftest import Deploy
-from tests.cli.deployed import NAMESPACE
+from tests.cli.deployed import NAMESPACE, manifests
 from tests.cluster.cluster import Cluster
 from tests.support.waiting import wait_for
 
@@ -97,3 +97,17 @@ def test_apply_into_a_namespace_that_is_being_deleted_says_so(
         assert result.exit_code == 1
         assert "the namespace mistral-serve is being deleted" in result.stderr
         assert "permission" not in result.stderr
+
+
+def test_a_cluster_whose_clean_up_has_no_image_is_let_go(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    folder = manifests(tmp_path)
+    assert deploy("apply", str(folder)).exit_code == 0
+    ready.kubelet.broken_images.add("registry.test/mistral-serve-cpu:0.1.0")
+    result = deploy("delete", str(folder), "--yes")
+    assert result.exit_code == 0, result.output
+    assert "is let go: KubeRay cannot clean Redis with an image that cannot be pulled" in (
+        result.stderr
+    )
+    assert ("namespaces", NAMESPACE) not in things(ready)

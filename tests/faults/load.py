@@ -1,4 +1,7 @@
-"""Clients that send requests without pause, and the outcome of each answer."""
+"""Clients that send requests without pause, and the outcome of each answer.
+
+Imports nothing of this project: tests/real_cluster runs it in a pod, where there is no more of it.
+"""
 
 import asyncio
 import itertools
@@ -11,6 +14,7 @@ import httptools
 
 HOST = "127.0.0.1"
 _DONE = "[DONE]"
+_TRY_AGAIN_S = 0.1
 
 Verdict = Literal["good", "dropped", "truncated", "broken", "refused"]
 
@@ -70,8 +74,12 @@ class Answer:
 
     @property
     def longest_gap_s(self) -> float:
-        times = self.chunks_s
-        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
+        return _longest(self.chunks_s)
+
+    @property
+    def longest_silence_s(self) -> float:
+        """The longest time without text, from the request on."""
+        return _longest([self.began_s, *self.chunks_s, self.ended_s])
 
     def read(self, body: bytes) -> None:
         """Takes in a whole answer that is not a stream."""
@@ -112,6 +120,10 @@ class Answer:
         if looks_whole:
             return "truncated"
         return "broken" if self.chunks_s or self.error == "stream_broken" else "dropped"
+
+
+def _longest(times_s: list[float]) -> float:
+    return max((b - a for a, b in itertools.pairwise(times_s)), default=0.0)
 
 
 class Connection(asyncio.Protocol):
@@ -176,15 +188,26 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """Clients of one model at a port of this machine. Each asks its own question again and again
-    until `stop`, and then until it has the answer to the last.
+    """Clients of one model at a port, of this machine by default. Each asks its own question again
+    and again until `stop`, and then until it has the answer to the last. While nothing listens at
+    the port a client tries to connect for `patience_s`.
     """
 
-    def __init__(self, port: int, model: str, answers: list[Answer] | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        model: str,
+        answers: list[Answer] | None = None,
+        *,
+        host: str = HOST,
+        patience_s: float = 0,
+    ) -> None:
         """`answers` is where the answers are added."""
         self.answers = [] if answers is None else answers
         self._port = port
         self._model = model
+        self._host = host
+        self._patience_s = patience_s
         self._stopping = False
         self._clients: list[asyncio.Task[None]] = []
 
@@ -218,13 +241,24 @@ class Load:
         self.answers.append(answer)
         try:
             if connection is None or not connection.reusable:
-                loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(Connection, HOST, self._port)
+                connection = await self._connect(answer.began_s + self._patience_s)
             await connection.ask(answer, question.body(self._model))
         except (OSError, httptools.HttpParserError) as error:
             answer.error = type(error).__name__
         answer.ended_s = time.monotonic()
         return connection, answer
+
+    async def _connect(self, deadline_s: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                _, connection = await loop.create_connection(Connection, self._host, self._port)
+            except OSError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                await asyncio.sleep(_TRY_AGAIN_S)
+            else:
+                return connection
 
     @property
     def in_flight(self) -> list[Answer]:

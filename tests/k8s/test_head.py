@@ -54,3 +54,13 @@ def test_ray_asks_no_metadata_address(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert asked.returncode == 0, asked.stderr
+
+
+def test_the_head_does_not_wait_for_its_own_processes_to_leave_it() -> None:
+    ray = CLUSTER["headGroupSpec"]["template"]["spec"]["containers"][0]
+    set_to = {each["name"]: each["value"] for each in ray["env"] if "value" in each}
+    name = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    code = f"from ray._private import ray_constants; print(ray_constants.{name})"
+    environment = os.environ | {name: set_to[name]}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert float(said.stdout) == 0
