@@ -18,7 +18,7 @@ def lint(*arguments: str, text: str | None = None) -> Result:
 def test_nothing_is_wrong_with_k8s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = lint()
-    assert result.output == "36 objects, nothing wrong\n"
+    assert result.output == "37 objects, nothing wrong\n"
     assert result.exit_code == 0
 
 
@@ -49,7 +49,7 @@ def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     ):
         assert line in result.stdout.splitlines()
     count = len(result.stdout.splitlines())
-    assert result.stderr == f"{count} findings in 36 objects\n"
+    assert result.stderr == f"{count} findings in 37 objects\n"
     assert result.exit_code == 1
 
 
