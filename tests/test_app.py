@@ -62,6 +62,7 @@ def test_serve_scales_the_routers_where_no_model_scales() -> None:
     model = config.ModelConfig(model="tiny-mistral-small-3.2", replicas=3)
     built = app.build(config.AppConfig(router=router, models=(model,)))._bound_deployment
     serves = built._deployment_config.autoscaling_config
+    assert serves is not None
     assert (serves.min_replicas, serves.max_replicas) == (2, 4)
     assert serves.upscale_delay_s == serves.downscale_delay_s == 0
     assert serves.policy.policy_kwargs == {"min_replicas": 2, "max_replicas": 4, "idle_s": 300}

@@ -183,7 +183,7 @@ def subscribe(
         listener(replicas)
         called.set()
 
-    feed.subscribe(handle, partial(loop.call_soon_threadsafe, update))
+    feed.subscribe(handle, lambda replicas: loop.call_soon_threadsafe(update, replicas))
     return called
 
 

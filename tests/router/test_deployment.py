@@ -123,7 +123,8 @@ async def test_a_new_router_takes_requests_once_it_has_learned_what_the_others_k
     await starting
     await eventually(lambda: router._server.started)
     assert await accepts(port)
-    await deployment.Deployment.func_or_class.__del__(router)
+    router_class: Any = deployment.Deployment.func_or_class
+    await router_class.__del__(router)
 
 
 async def accepts(port: int) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -31,8 +31,8 @@ class Setting:
         self.metrics: Any = SimpleNamespace(
             event_loop=SimpleNamespace(busy_s=lambda: self.busy_s), chunks=0, load=RouterLoad()
         )
-        server: Any = self.server
-        self.watch = LoadWatch(self.metrics, server, lambda: self.others, lambda: self.now_s)
+        metrics, server = cast(Any, self.metrics), cast(Any, self.server)
+        self.watch = LoadWatch(metrics, server, lambda: self.others, lambda: self.now_s)
 
     def pass_by(self, share: float) -> int:
         """Lets a period pass, with this share of the loop used. Returns how often connections were

@@ -74,7 +74,8 @@ class HttpServer(uvicorn.Server):
         leaving.connections = self.server_state.connections
         leaving.tasks = self.server_state.tasks
         leaving.default_headers = [*self.server_state.default_headers, _CLOSE]
-        for connection in self.server_state.connections:
+        connections: set[Any] = {*self.server_state.connections}
+        for connection in connections:
             connection.server_state = leaving
 
     async def stop(self, timeout_s: float, linger_s: float = _LINGER_S) -> None:

@@ -159,9 +159,10 @@ async def test_connections_move_once_with_their_next_answer_and_new_ones_stay() 
         first, _, second = (await read(kept)).partition(b"0\r\n\r\n")
         assert b"connection: close" not in first
         assert second.startswith(b"HTTP/1.1 200") and b"connection: close" in second
-        for asked in (3, 4):
-            comes.send(REQUEST)
-            await eventually(lambda asked=asked: app.asked == asked)
+        comes.send(REQUEST)
+        await eventually(lambda: app.asked == 3)
+        comes.send(REQUEST)
+        await eventually(lambda: app.asked == 4)
         await server.stop(5, LINGER_S)
         assert (await read(comes)).count(b"connection: close") == 0
 
