@@ -1,7 +1,8 @@
 """The CPU overlay fits the node that it and the documents promise."""
 
 import re
-from collections import Counter
+from collections import defaultdict
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ BESIDE = {
 
 
 def test_its_pods_fit_the_node_beside_kubernetes_and_the_operator() -> None:
-    need: Counter[str] = Counter()
+    need: defaultdict[str, Decimal] = defaultdict(Decimal)
     for pods in wanted(overlay("cpu").objects):
         for name, amount in usage(pods.spec).items():
             need[name] += amount * pods.count

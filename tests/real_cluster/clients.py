@@ -93,7 +93,7 @@ def main() -> None:
         print(json.dumps(replicas(args.host, args.port, args.model)))
         return
     args.folder.mkdir(parents=True)
-    load = Load(args.port, args.model, args.host, _PATIENCE_S)
+    load = Load(args.port, args.model, host=args.host, patience_s=_PATIENCE_S)
     print(json.dumps(asyncio.run(stream(load, args.streams, args.tokens, args.folder))))
 
 

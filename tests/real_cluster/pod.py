@@ -169,8 +169,8 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
         return found if found and is_ready(found) else None
 
     try:
-        yield Clients(
-            kube, wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs"), host, port, model
-        )
+        pod = wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs")
+        assert pod is not None
+        yield Clients(kube, pod, host, port, model)
     finally:
         kube.delete(namespace)
