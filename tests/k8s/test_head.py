@@ -64,3 +64,8 @@ def test_the_head_does_not_wait_for_its_own_processes_to_leave_it() -> None:
     environment = os.environ | {name: set_to[name]}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert float(said.stdout) == 0
+
+
+def test_the_head_starts_no_ray_client_server() -> None:
+    """Ray starts one unless the port is 0."""
+    assert CLUSTER["headGroupSpec"]["rayStartParams"]["ray-client-server-port"] == "0"

@@ -174,3 +174,8 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
         yield Clients(kube, pod, host, port, model)
     finally:
         kube.delete(namespace)
+        wait_for(
+            lambda: kube.get("v1", "Namespace", NAMESPACE) is None,
+            _START_TIMEOUT_S,
+            "the clients' namespace is gone",
+        )
