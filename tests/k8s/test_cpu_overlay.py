@@ -28,8 +28,8 @@ def test_its_pods_fit_the_node_beside_kubernetes_and_the_operator() -> None:
         for name, amount in usage(pods.spec).items():
             need[name] += amount * pods.count
     for requests in BESIDE.values():
-        for resource, amount in requests.items():
-            need[f"requests.{resource}"] += quantity(amount)
+        for resource, text in requests.items():
+            need[f"requests.{resource}"] += quantity(text)
     assert need["requests.cpu"] <= CORES
     assert need["requests.memory"] <= MEMORY_GIB * 2**30
 

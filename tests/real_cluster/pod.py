@@ -164,13 +164,12 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
     for each in (namespace, files, pod):
         kube.apply(each)
 
-    def ready() -> Object | None:
+    def ready() -> Object:
         found = kube.get("v1", "Pod", _NAME, NAMESPACE)
-        return found if found and is_ready(found) else None
+        return found if found and is_ready(found) else {}
 
     try:
         pod = wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs")
-        assert pod is not None
         yield Clients(kube, pod, host, port, model)
     finally:
         kube.delete(namespace)
