@@ -164,14 +164,13 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
     for each in (namespace, files, pod):
         kube.apply(each)
 
-    def ready() -> Object | None:
+    def ready() -> bool:
         found = kube.get("v1", "Pod", _NAME, NAMESPACE)
-        return found if found and is_ready(found) else None
+        return found is not None and is_ready(found)
 
     try:
-        yield Clients(
-            kube, wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs"), host, port, model
-        )
+        wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs")
+        yield Clients(kube, pod, host, port, model)
     finally:
         kube.delete(namespace)
         wait_for(
