@@ -164,12 +164,12 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
     for each in (namespace, files, pod):
         kube.apply(each)
 
-    def ready() -> Object:
+    def ready() -> bool:
         found = kube.get("v1", "Pod", _NAME, NAMESPACE)
-        return found if found and is_ready(found) else {}
+        return found is not None and is_ready(found)
 
     try:
-        pod = wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs")
+        wait_for(ready, _START_TIMEOUT_S, "the clients' pod runs")
         yield Clients(kube, pod, host, port, model)
     finally:
         kube.delete(namespace)
