@@ -168,7 +168,9 @@ async def test_the_error_event_stands_alone_where_a_stream_breaks_within_an_even
 
 async def test_the_openai_client_raises_on_a_broken_stream(start_router: StartRouter) -> None:
     router = await start_router(Steered)
-    request = router.openai.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    request = router.openai.chat.completions.create(
+        model=MODEL, messages=MESSAGES, stream=True, logprobs=True
+    )
     answer = asyncio.create_task(request)
     connection = await router.asked()
     _, token, _ = stream_events("id", MODEL)
