@@ -58,13 +58,13 @@ async def test_an_unstreamed_answer_comes_back_byte_for_byte(start_router: Start
     answer, connection = await router.begin()
     body = b'{"text": "\xff\x00 as it is"}'
     connection.transport.write(
-        b"HTTP/1.1 418 I'm a teapot\r\ncontent-type: application/json\r\nx-of-engine: yes\r\n"
+        b"HTTP/1.1 203 Other\r\ncontent-type: application/json\r\nx-of-engine: yes\r\n"
         b"server: uvicorn\r\ncontent-length: %d\r\n\r\n" % len(body)
     )
     for byte in body:
         connection.transport.write(bytes([byte]))
     response = await answer
-    assert response.status_code == 418
+    assert response.status_code == 203
     assert response.content == body
     assert response.headers["x-of-engine"] == "yes"
     assert response.headers["content-length"] == str(len(body))

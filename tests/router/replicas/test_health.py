@@ -68,7 +68,8 @@ async def test_a_replica_that_hangs_is_aborted_before_the_first_byte(
 ) -> None:
     router = await start_router(Watched, Engine, **QUICK)
     watched(router).silent = True
-    body: dict[str, Any] = {"model": MODEL, "stream": stream, "prompt": "a"}
+    question = "input" if path == "/v1/responses" else "prompt"
+    body: dict[str, Any] = {"model": MODEL, "stream": stream, question: "a"}
     response = await router.http.post(path, json=body)
     assert response.headers["x-replica"] == "replica-1"
     assert ejected(router) == [True, False]
