@@ -37,7 +37,7 @@ def test_nothing_is_wrong_with_what_is_applied_beside_it(name: str) -> None:
 
 def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     folder = manifests(tmp_path)
-    replace(folder, "maxReplicas: 4", "maxReplicas: 1")
+    replace(folder, "maxReplicas: 8", "maxReplicas: 1")
     replace(folder, "serviceAccountName: ray-head", "serviceAccountName: head")
     result = lint(str(folder))
     service = "RayService mistral-serve/mistral"

@@ -107,7 +107,7 @@ BROKEN: list[Mistake] = [
     ),
     (
         RAY,
-        f"{ENGINE}.template.spec.volumes.4.configMap.name",
+        f"{ENGINE}.template.spec.volumes.5.configMap.name",
         "serve",
         'configmap "serve" not found',
     ),

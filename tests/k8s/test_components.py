@@ -20,8 +20,12 @@ from tests.k8s.manifests import K8S, OVERLAY_NAMES, OVERLAYS, ROOT, needs_kubect
 pytestmark = needs_kubectl
 
 COMPONENTS = sorted(path.name for path in (ROOT / "deploy/components").iterdir())
-NOT_FOR = {"cpu": {"nvidia-runtime", "mirror", "private-ca", "offline"}}
-"""Without GPUs, and with an embedded model instead of downloads."""
+NOT_FOR = {
+    "cpu": {"nvidia-runtime", "mirror", "private-ca", "offline"},
+    "node-local-cache": {"mirror"},
+}
+"""The CPU overlay has no GPUs, and an embedded model instead of downloads. `mirror` is for the
+weights' Job, which the cache on nodes does without."""
 CLOUDS_OWN = ("cilium.io", "networking.gke.io")
 """API groups whose definitions are in the clusters that have them."""
 
