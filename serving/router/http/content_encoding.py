@@ -7,6 +7,8 @@ import zstandard
 from serving.router.http import errors
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # `wbits` of zlib
+_MOST_MEMBERS = 16
+"""Members of a gzip body: each has the rest of the body copied, so their number is an attack."""
 _ZSTD_WINDOW_BYTES = 8 << 20  # what RFC 8878, 3.1.1.1.2 recommends to accept
 
 
@@ -37,14 +39,16 @@ def decompress(body: bytes, coding: bytes, limit_bytes: int) -> bytes:
 def _inflate(body: bytes, wbits: int, limit_bytes: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    while body and size <= limit_bytes:
+    for _ in range(_MOST_MEMBERS):
         inflater = zlib.decompressobj(wbits)
         pieces.append(inflater.decompress(body, limit_bytes - size + 1))
         size += len(pieces[-1])
         if not inflater.eof and size <= limit_bytes:
             raise zlib.error("the data ends too early")
-        body = inflater.unused_data  # gzip allows several members
-    return b"".join(pieces)
+        body = inflater.unused_data
+        if not body or size > limit_bytes:
+            return b"".join(pieces)
+    raise zlib.error("the data has too many members")
 
 
 def _unzstd(body: bytes, limit_bytes: int) -> bytes:

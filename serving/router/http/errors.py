@@ -15,6 +15,7 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _ANTHROPIC_PATHS = "/v1/messages"
 
 
@@ -176,7 +177,7 @@ def stream_broken(why: str) -> ApiError:
 def of_engine(status: int, body: bytes) -> ApiError:
     """Returns an engine's error in the router's form, whichever layer of vLLM it comes from: codes
     are words or null, and parameters have the names that the client used."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     try:
         error = json.loads(body)["error"]
         message, code, param = str(error["message"]), error.get("code"), error.get("param")

@@ -72,6 +72,12 @@ async def test_a_body_that_ends_too_early_is_a_400(router: LiveRouter) -> None:
     assert error_of(response, 400)["code"] == "invalid_content_encoding"
 
 
+async def test_a_body_of_very_many_members_is_a_400(router: LiveRouter) -> None:
+    content = gzip.compress(b" ") * 1000
+    response = await router.http.post(CHAT, content=content, headers={"content-encoding": "gzip"})
+    assert error_of(response, 400)["code"] == "invalid_content_encoding"
+
+
 @pytest.mark.parametrize("coding", ["br", "compress", "gzip, gzip"])
 async def test_an_unknown_coding_is_a_415_that_names_the_known_ones(
     router: LiveRouter, coding: str

@@ -133,6 +133,12 @@ def test_an_engines_error_has_the_routers_form(
     assert (error.param, error.code) == (param, code)
 
 
+def test_an_overloaded_backend_is_told_as_such() -> None:
+    said = b'{"error": {"message": "m", "type": "rate_limit_exceeded", "code": "slow_down"}}'
+    error = errors.of_engine(429, said)
+    assert (error.type, error.code) == ("rate_limit_error", "slow_down")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}', b"\xff"])
 def test_what_is_no_error_of_an_engine_shows_only_its_status(body: bytes) -> None:
     error = errors.of_engine(502, body)
