@@ -35,8 +35,10 @@ RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
 test-services:
 	@$(PYTEST) $(SERVICES)
 
+# A folder of its own for temporary files: test-services looks that none of its services' is left.
 test-units:
-	@nice $(PYTEST) $(addprefix --ignore=,$(SERVICES))
+	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && \
+		TMPDIR=$$folder nice $(PYTEST) $(addprefix --ignore=,$(SERVICES))
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
 	@.venv/bin/python -m coverage erase
