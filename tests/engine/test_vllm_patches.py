@@ -2,12 +2,16 @@
 
 import hashlib
 import inspect
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.parser.engine import streaming_parser_engine
 from vllm.parser.engine.incremental_lexer import IncrementalLexer, LexerShape
 from vllm.parser.engine.streaming_parser_engine import StreamingParserEngine
@@ -24,9 +28,10 @@ from serving.catalogue import LoopGuard
 from serving.engine.loop_guard import STOP_REASON
 from serving.engine.vllm.arguments import VERSION
 from serving.engine.vllm.patches import (
+    complete_arguments,
     guard_detokenizers,
+    keep_bytes_of_characters,
     keep_drop_info,
-    keep_grammars_to_what_needs_them,
 )
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
@@ -41,8 +46,25 @@ KNOWN = {
     LexerShape: (READ_ONLY, "d45e956324c2f54c"),
     IncrementalLexer.__init__: (READ_ONLY, "e686e96442792b25"),
     mistral_config.__wrapped__: ("it must be made once, not for each request", "917960477bc38329"),
+    MistralTokenizer.convert_ids_to_tokens: (
+        "pieces may be bytes, as they are where special tokens are left out",
+        "e4d5a531f4a1e381",
+    ),
+    MistralTokenizer.convert_tokens_to_string: ("pieces may be bytes", "ea6e375e7e8507e7"),
+    OpenAIServingChat.chat_completion_full_generator: (
+        "it must read finish reasons from its second argument alone, and return choices",
+        "5d228783d4f0a9ec",
+    ),
+    AnthropicServingMessages.messages_full_converter: (
+        "it must read the first choice's calls, and tell of max_tokens by its finish reason",
+        "fa4242db613b5a86",
+    ),
+    ResponsesRequest.extract_structured_outputs: (
+        "without text.format it must return structured_outputs",
+        "213b3ffa5229dfb4",
+    ),
     MistralParser.adjust_request: (
-        "for free text it must do no more than to make a grammar of text",
+        "it must do no more than to constrain the answer and to keep special tokens",
         "8de1a730cf05e517",
     ),
     IncrementalDetokenizer.from_new_request: (STOPS, "1d887a3f62554239"),
@@ -176,77 +198,6 @@ def test_configurations_made_anew_do_not_pile_up(builds: list[Any]) -> None:
     assert len(kept) <= 8
 
 
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-
-
-@pytest.fixture
-def adjusted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., Any]:
-    """Returns a function that adjusts a request with these fields, with our change and without."""
-    changes = [MistralParser.adjust_request]
-    monkeypatch.setattr(MistralParser, "adjust_request", changes[0])
-    keep_grammars_to_what_needs_them.__wrapped__()
-    changes.append(MistralParser.adjust_request)
-
-    def both(**fields: Any) -> list[Any]:
-        requests = []
-        for adjust in reversed(changes):
-            request = ChatCompletionRequest(
-                messages=[{"role": "user", "content": "?"}], request_id="1", **fields
-            )
-            parser = ParserManager.get_parser("mistral", None, True, "m")(tokenizer, request.tools)
-            monkeypatch.setattr(MistralParser, "adjust_request", adjust)
-            requests.append(parser.adjust_request(request))
-        return requests
-
-    return both
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"tools": [TOOL], "tool_choice": "none"},
-        {"response_format": {"type": "text"}},
-        {"logit_bias": {"7": 1.0}},
-    ],
-)
-def test_free_text_has_no_grammar_and_no_calls(
-    adjusted: Callable[..., Any], tokenizer: Any, fields: dict[str, Any]
-) -> None:
-    ours, theirs = adjusted(**fields)
-    if tokenizer.supports_grammar:
-        assert "body: content\n" in theirs.structured_outputs.grammar
-    assert ours.structured_outputs is None
-    calls = tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
-    assert ours.logit_bias == {**fields.get("logit_bias", {}), str(calls): -100.0}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"tools": [TOOL]},
-        {"tools": [TOOL], "tool_choice": "required"},
-        {"response_format": {"type": "json_object"}},
-        {"structured_outputs": {"regex": "a+"}},
-    ],
-)
-def test_what_needs_a_grammar_has_vllms(
-    adjusted: Callable[..., Any], fields: dict[str, Any]
-) -> None:
-    ours, theirs = adjusted(**fields)
-    assert ours == theirs
-    assert ours.structured_outputs == theirs.structured_outputs
-
-
-def test_an_answer_that_goes_on_may_end_at_once(
-    adjusted: Callable[..., Any], tokenizer: Any
-) -> None:
-    ours, theirs = adjusted(tools=[TOOL], continue_final_message=True, add_generation_prompt=False)
-    assert ours.structured_outputs is None
-    assert ours.logit_bias is None
-    assert (theirs.structured_outputs is not None) == tokenizer.supports_grammar
-
-
 GUARD = LoopGuard(max_pattern_tokens=8, min_pattern_tokens=1, min_count=6)
 
 
@@ -313,3 +264,30 @@ def test_an_answer_that_ended_by_itself_was_no_loop(guarded: None, tokenizer: An
     detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
     ids = tokenizer.encode(LOOP, add_special_tokens=False)
     assert detokenizer.update([*ids, tokenizer.eos_token_id], True) is None
+
+
+@pytest.mark.parametrize("skip_special_tokens", [True, False])
+@pytest.mark.parametrize("text", ["🎉東京", "Café 👩‍👩‍👧 👍🏽!", "नमस्ते สวัสดี", "plain"])
+def test_characters_of_several_tokens_come_through(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: Any, text: str, skip_special_tokens: bool
+) -> None:
+    monkeypatch.setattr(
+        MistralTokenizer, "convert_ids_to_tokens", MistralTokenizer.convert_ids_to_tokens
+    )
+    keep_bytes_of_characters.__wrapped__()
+    assert detokenized(tokenizer, text, skip_special_tokens=skip_special_tokens)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ('{"city": "Dallas", "unit": "fahr', {"city": "Dallas"}),
+        ('{"city": "Dallas"}', {"city": "Dallas"}),
+        ('{"ci', {}),
+        ("", {}),
+        ("no JSON", {}),
+        ("[1, 2", {}),
+    ],
+)
+def test_the_complete_arguments_of_a_truncated_call(text: str, members: dict[str, Any]) -> None:
+    assert json.loads(complete_arguments(text)) == members

@@ -1,12 +1,16 @@
 """Functions of vLLM that are replaced at run time; tests pin the digests of what they rely on."""
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+import pydantic_core
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.parser.engine import streaming_parser_engine
-from vllm.parser.mistral import MistralParser
+from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from serving.catalogue import LoopGuard
@@ -16,7 +20,7 @@ _KEPT_DROP_INFOS = 8
 """Cache size. A Mistral model needs one entry; a parser with a new configuration for each request
 would need ever more."""
 
-_TOOL_CALLS = "[TOOL_CALLS]"
+_REPLACEMENT = "\ufffd"
 
 
 @functools.cache
@@ -44,51 +48,71 @@ def keep_drop_info() -> None:
 
 
 @functools.cache
-def keep_grammars_to_what_needs_them() -> None:
-    """Lets text be generated without a grammar where no tool may be called.
+def keep_bytes_of_characters() -> None:
+    """Keeps characters of several tokens, such as most emoji, where special tokens are kept too: in
+    answers of the Responses API, and of chats with tools under tokenizer v7. vLLM decodes each of
+    their tokens by itself there, to replacement characters that it takes for an unfinished end."""
+    convert = MistralTokenizer.convert_ids_to_tokens
 
-    vLLM's Mistral parser makes a grammar for each request, with a matcher compiled in two processes
-    and a vocabulary mask for each token. For free text it only excludes control tokens, of which
-    one alone does harm: a bias keeps the model from beginning a tool call. Under tokenizer v7 there
-    is no grammar, and a call begun all the same is lost.
-    """
-    adjust = MistralParser.adjust_request
+    def convert_ids_to_tokens(
+        tokenizer: Any, ids: Sequence[int], skip_special_tokens: bool = False
+    ) -> list[Any]:
+        pieces: list[Any] = convert(tokenizer, ids, skip_special_tokens)
+        if skip_special_tokens or not tokenizer.is_tekken:
+            return pieces
+        of_bytes = tokenizer.tokenizer.id_to_byte_piece
+        return [
+            of_bytes(token_id, SpecialTokenPolicy.KEEP) if _REPLACEMENT in piece else piece
+            for token_id, piece in zip(ids, pieces, strict=True)
+        ]
 
-    def adjust_request(parser: Any, request: Any) -> Any:
-        tokenizer = parser.model_tokenizer
-        if is_free_text(request):
-            calls = tokenizer.get_vocab()[_TOOL_CALLS]
-            request.logit_bias = {**(request.logit_bias or {}), str(calls): -100.0}
-            return request
-        if getattr(tokenizer, "supports_grammar", False) and goes_on(request):
-            return request
-        return adjust(parser, request)
-
-    MistralParser.adjust_request = adjust_request
+    MistralTokenizer.convert_ids_to_tokens = convert_ids_to_tokens
 
 
-def is_unrestricted(request: Any) -> bool:
-    """Whether a chat completion's text is unconstrained."""
-    return (
-        isinstance(request, ChatCompletionRequest)
-        and request.structured_outputs is None
-        and (request.response_format is None or request.response_format.type == "text")
-    )
+@functools.cache
+def tell_of_truncated_calls() -> None:
+    """Gives an answer that `max_tokens` cuts off during a call the finish reason "length" also when
+    it is not streamed, where vLLM has "tool_calls"; in /v1/messages such a call has the arguments
+    that are complete, where vLLM fails because they are no JSON."""
+    answer_chat = OpenAIServingChat.chat_completion_full_generator
+    to_message = AnthropicServingMessages.messages_full_converter
+
+    async def chat_completion_full_generator(
+        serving: Any, request: Any, outputs: AsyncIterator[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        truncated = set()
+
+        async def noted() -> AsyncIterator[Any]:
+            async for output in outputs:
+                for choice in output.outputs:
+                    if choice.finish_reason == "length":
+                        truncated.add(choice.index)
+                yield output
+
+        answer = await answer_chat(serving, request, noted(), *args, **kwargs)
+        for choice in getattr(answer, "choices", ()):  # none: an error
+            if choice.index in truncated:
+                choice.finish_reason = "length"
+        return answer
+
+    def messages_full_converter(serving: Any, answer: Any) -> Any:
+        choice = answer.choices[0]
+        if choice.finish_reason == "length":
+            for call in choice.message.tool_calls:
+                call.function.arguments = complete_arguments(call.function.arguments)
+        return to_message(serving, answer)
+
+    OpenAIServingChat.chat_completion_full_generator = chat_completion_full_generator
+    AnthropicServingMessages.messages_full_converter = messages_full_converter
 
 
-def is_free_text(request: Any) -> bool:
-    """Whether nothing restricts a chat completion's answer, and it may call no tool."""
-    return is_unrestricted(request) and (not request.tools or request.tool_choice == "none")
-
-
-def goes_on(request: Any) -> bool:
-    """Whether a chat completion continues an answer that has begun as text and may call tools. Its
-    grammar requires some text or a call, so the answer could not end where it is."""
-    return (
-        is_unrestricted(request)
-        and request.continue_final_message
-        and request.tool_choice in (None, "auto")
-    )
+def complete_arguments(text: str) -> str:
+    """Returns a JSON object of the members that are complete in the beginning of one."""
+    try:
+        members = pydantic_core.from_json(text, allow_partial=True)
+    except ValueError:
+        members = None
+    return json.dumps(members if type(members) is dict else {})
 
 
 def guard_detokenizers(guard: LoopGuard) -> None:

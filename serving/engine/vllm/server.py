@@ -22,11 +22,13 @@ from serving.catalogue import LoopGuard
 from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.client import LOOP_STOPS, Llm
+from serving.engine.vllm.grammars import constrain_answers
 from serving.engine.vllm.images import load_images_safely
 from serving.engine.vllm.patches import (
     guard_detokenizers,
+    keep_bytes_of_characters,
     keep_drop_info,
-    keep_grammars_to_what_needs_them,
+    tell_of_truncated_calls,
 )
 
 _KEEP_ALIVE_S = 24 * 3600
@@ -57,7 +59,9 @@ class VllmServer:
         """Loads the model and returns vLLM's application; raises what vLLM raises, or a StartError
         with the root cause."""
         keep_drop_info()
-        keep_grammars_to_what_needs_them()
+        keep_bytes_of_characters()
+        tell_of_truncated_calls()
+        constrain_answers()
         if self._loop_guard is not None:
             guard_detokenizers(self._loop_guard)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
