@@ -1,10 +1,12 @@
-"""The grammar of an answer that may call tools or must be JSON, in llguidance's dialect of Lark.
-For tokenizers from v11 on."""
+"""The grammar of an answer that may call tools or must be JSON, in llguidance's dialect of Lark."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+Choice = Literal["auto", "required"]
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 _NO_ARGUMENTS: dict[str, Any] = {
@@ -12,13 +14,9 @@ _NO_ARGUMENTS: dict[str, Any] = {
     "properties": {},
     "additionalProperties": False,
 }
-_BOUNDED_WHITE_SPACE = {
-    "whitespace_flexible": False,
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-}
-"""llguidance's options for one schema. JSON's own white space has no bound, so a model can write it
-until it reaches `max_tokens`; models were trained on the single spaces of Python's `json`."""
+_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""llguidance's options for one schema: the white space of Python's `json`, with which Mistral's
+models were trained. JSON's own has no bound, so that a model can write it until `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,8 @@ class CallableTool:
     parameters: Mapping[str, Any] | None
     """The JSON schema of its arguments."""
     strict: bool
-    """Whether arguments must obey the schema; else they are any object."""
+    """Whether arguments must always obey the schema. Those of other tools obey it in a required
+    call, as far as llguidance knows its keywords, and else are any object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,13 @@ class CallTokens:
     """Ids of the tokenizer's control tokens that begin a call's name and its arguments."""
 
     tool_calls: int
-    args: int
+    args: int | None
+    """None for tokenizer v7, which has calls as one JSON array."""
 
 
 def answer_grammar(
     tools: Sequence[CallableTool],
-    choice: Literal["auto", "required"],
+    choice: Choice,
     parallel: bool,
     text_schema: Mapping[str, Any] | None,
     tokens: CallTokens,
@@ -65,18 +65,59 @@ def answer_grammar(
     if "text" in forms:
         lines.append(r"text: /(.|\n)+/")
     if tools:
-        lines.append("calls: call+" if parallel else "calls: call")
-        lines.append("call: " + " | ".join(_call(tool, tokens) for tool in tools))
+        written = _call_v7 if tokens.args is None else _call
+        calls = [written(tool, choice, tokens) for tool in tools]
+        lines.append(_calls(parallel, tokens))
+        lines.append("call: " + " | ".join(calls))
     return "\n".join(lines) + "\n"
 
 
-def _call(tool: CallableTool, tokens: CallTokens) -> str:
-    schema = _ANY_OBJECT
+def _calls(parallel: bool, tokens: CallTokens) -> str:
+    if tokens.args is not None:
+        return "calls: call+" if parallel else "calls: call"
+    further = '(", " call)* ' if parallel else ""
+    return f'calls: <[{tokens.tool_calls}]> "[" call {further}"]"'
+
+
+def _call(tool: CallableTool, choice: Choice, tokens: CallTokens) -> str:
+    name = json.dumps(tool.name)
+    return f"<[{tokens.tool_calls}]> {name} <[{tokens.args}]> {_arguments(tool, choice)}"
+
+
+def _call_v7(tool: CallableTool, choice: Choice, tokens: CallTokens) -> str:
+    name = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
+    call_id = r'(", \"id\": \"" /[a-zA-Z0-9]{9}/ "\"")?'
+    return f'{name} {_arguments(tool, choice)} {call_id} "}}"'
+
+
+def _arguments(tool: CallableTool, choice: Choice) -> str:
     if tool.strict:
-        schema = dict(tool.parameters or _NO_ARGUMENTS)
-    return f"<[{tokens.tool_calls}]> {json.dumps(tool.name)} <[{tokens.args}]> {_json(schema)}"
+        return _json(tool.parameters or _NO_ARGUMENTS)
+    if choice == "required" and tool.parameters:
+        return _json(tool.parameters, lenient=True)
+    return _json(_ANY_OBJECT)
 
 
-def _json(schema: Mapping[str, Any]) -> str:
-    own = schema.get("x-guidance", {})
-    return "%json " + json.dumps({**schema, "x-guidance": _BOUNDED_WHITE_SPACE | own})
+def _json(schema: Mapping[str, Any], lenient: bool = False) -> str:
+    style = _JSON_STYLE | ({"lenient": True} if lenient else {}) | schema.get("x-guidance", {})
+    return "%json " + json.dumps({**schema, "x-guidance": style})
+
+
+_BEGUN_CALL = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)', re.DOTALL)
+
+
+def truncated_v7_calls(text: str) -> list[tuple[str, str]]:
+    """Returns the name and the JSON arguments of each call in an array that the grammar for v7 has
+    begun and `max_tokens` has cut off. The last arguments are as far as they were generated."""
+    calls, at, decoder = [], 1, json.JSONDecoder()
+    while (begun := _BEGUN_CALL.match(text, at)) is not None:
+        arguments = begun[2]
+        try:
+            _, length = decoder.raw_decode(arguments)
+            arguments = arguments[:length]
+            _, end = decoder.raw_decode(text, at)
+        except ValueError:
+            end = len(text)
+        calls.append((json.loads(begun[1]), arguments))
+        at = end + len(", ")
+    return calls

@@ -33,8 +33,6 @@ from serving.engine.vllm.patches import (
     keep_bytes_of_characters,
     keep_drop_info,
 )
-from serving.tiny.spec import TinySpec
-from serving.tiny.tokenizer import write_tokenizer
 
 BUILD = streaming_parser_engine._build_drop_info
 
@@ -55,6 +53,7 @@ KNOWN = {
         "it must read finish reasons from its second argument alone, and return choices",
         "5d228783d4f0a9ec",
     ),
+    MistralParser._legacy_extract_tool_calls: ("it must be given the whole answer", "421d541a8d7fffcc"),
     AnthropicServingMessages.messages_full_converter: (
         "it must read the first choice's calls, and tell of max_tokens by its finish reason",
         "fa4242db613b5a86",
@@ -91,13 +90,6 @@ def test_vllm_is_as_our_changes_to_it_need_it(thing: Callable[..., Any]) -> None
         f"vLLM {VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
         f" serving/engine/vllm/ relies. Check that {what}; then its digest here is {digest}"
     )
-
-
-@pytest.fixture(scope="module", params=["v7", "v11"])
-def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(TinySpec(tokenizer_version=request.param), folder)
-    return MistralTokenizer.from_pretrained(str(folder))
 
 
 @pytest.fixture

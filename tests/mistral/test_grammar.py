@@ -9,7 +9,12 @@ import llguidance
 import pytest
 from mistral_common.guidance.tokenizer import from_mistral_tokenizer
 
-from serving.mistral.grammar import CallableTool, CallTokens, answer_grammar
+from serving.mistral.grammar import (
+    CallableTool,
+    CallTokens,
+    answer_grammar,
+    truncated_v7_calls,
+)
 from tests.mistral.tokenizers import tokenizer
 
 TOKENIZER = tokenizer("v11").instruct_tokenizer.tokenizer
@@ -61,7 +66,7 @@ def test_text_and_calls_are_free_to_choose(answer: str) -> None:
 
 @pytest.mark.parametrize("answer", ["Hello", "Yes." + CALL_F])
 def test_a_required_call_has_no_text_before_it(answer: str) -> None:
-    assert allows(CALL_F + CALL_G, choice="required")
+    assert allows(CALL_G + CALL_G, choice="required")
     assert not allows(answer, choice="required")
 
 
@@ -72,8 +77,8 @@ def test_one_call_where_calls_are_not_parallel() -> None:
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_only_given_tools_are_called(choice: str) -> None:
-    assert not allows('[TOOL_CALLS]other[ARGS]{"x": 1}', choice=choice)
-    assert not allows('[TOOL_CALLS]f2[ARGS]{"x": 1}', choice=choice)
+    for name in ("other", "f2", "g"):
+        assert not allows(f"[TOOL_CALLS]{name}[ARGS]{JSON}", choice=choice)
 
 
 def test_strict_arguments_obey_their_schema_and_its_definitions() -> None:
@@ -95,16 +100,61 @@ def test_json_without_tools() -> None:
     assert not allows(CALL_F, tools=[], text_schema=CITY)
 
 
-@pytest.mark.parametrize("gap", ["  ", "\n", "\t"])
-def test_white_space_is_bounded(gap: str) -> None:
-    values = '{"x": 1, "y": [1, 2]}', '{"x":1,"y":[1,2]}'
-    for text in values:
-        assert allows(text, tools=[], text_schema={"type": "object"})
-    for text in (values[0].replace(" ", gap), gap + values[1], values[1] + gap):
-        assert not allows(text, tools=[], text_schema={"type": "object"})
+@pytest.mark.parametrize("gap", ["", "  ", "\n", "\t"])
+def test_white_space_is_that_of_python(gap: str) -> None:
+    text = json.dumps({"x": 1, "y": [1, 2]})
+    assert allows(text, tools=[], text_schema={"type": "object"})
+    for other in (text.replace(" ", gap), gap + text, text + gap):
+        assert other == text or not allows(other, tools=[], text_schema={"type": "object"})
 
 
 def test_options_for_guidance_of_the_schema_itself_are_kept() -> None:
     schema = CITY | {"x-guidance": {"item_separator": ",", "key_separator": ":"}}
     assert allows(json.dumps({"city": "Rome"}, separators=(",", ":")), tools=[], text_schema=schema)
     assert not allows(JSON, tools=[], text_schema=schema)
+
+
+def test_arguments_of_a_required_call_obey_the_schema_as_far_as_it_is_understood() -> None:
+    assert not allows('[TOOL_CALLS]f[ARGS]{"x": 1}', choice="required")
+    unknown = CITY | {"propertyNames": {"pattern": "(?=c)c.*"}}
+    tool = CallableTool("f", unknown, strict=False)
+    assert allows('[TOOL_CALLS]f[ARGS]{"city": "Rome"}', choice="required", tools=[tool])
+
+
+@pytest.mark.parametrize(
+    ("answer", "changes"),
+    [
+        ('[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}]', {}),
+        ('Yes.[TOOL_CALLS][{"name": "f", "arguments": {}, "id": "a1B2c3D4e"}]', {}),
+        (f'[TOOL_CALLS][{{"name": "g.h-1", "arguments": {JSON}}}]', {"choice": "required"}),
+        (f'[TOOL_CALLS][{{"name": "g.h-1", "arguments": {JSON}}}]', {"text_schema": CITY}),
+    ],
+)
+def test_calls_of_v7_are_one_array(answer: str, changes: dict[str, Any]) -> None:
+    tokens = CallTokens(TOKENS.tool_calls, None)
+    assert allows(answer, tokens=tokens, **changes)
+    call = answer[answer.index("[{") + 1 : -1]
+    two = answer[:-1] + ", " + call + "]"
+    assert allows(two, tokens=tokens, **changes)
+    assert not allows(two, tokens=tokens, parallel=False, **changes)
+    assert json.loads(two[two.index("[{") :])[1]["name"] in ("f", "g.h-1")
+    assert not allows(answer.replace('"name": "', '"name": "no'), tokens=tokens, **changes)
+
+
+def test_calls_of_v7_are_found_wherever_they_are_cut() -> None:
+    first, second = '{"city": "Rome, \\"x\\" }"}', '{"a": [1, {"b": "é"}]}'
+    array = (
+        f'[{{"name": "f", "arguments": {first}, "id": "a1B2c3D4e"}}, '
+        f'{{"name": "g", "arguments": {second}}}]'
+    )
+    seen = set()
+    for length in range(len(array)):
+        calls = truncated_v7_calls(array[:length])
+        for (name, arguments), (known, whole) in zip(
+            calls, [("f", first), ("g", second)], strict=False
+        ):
+            assert name == known and whole.startswith(arguments)
+        if len(calls) == 2:
+            assert calls[0] == ("f", first)
+        seen.add(len(calls))
+    assert seen == {0, 1, 2}

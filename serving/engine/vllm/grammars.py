@@ -1,6 +1,7 @@
 """Which requests have a grammar, and which, in place of vLLM's choice for Mistral's tokenizers."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -23,9 +24,9 @@ def constrain_answers() -> None:
     - Free text has no grammar. vLLM makes one for each request, with a matcher compiled in two
       processes and a mask for each token, which excludes control tokens. Of those one alone does
       harm: a bias keeps the model from beginning a tool call.
-    - From tokenizer v11 on, calls and JSON have the grammar of `answer_grammar`. vLLM's allows text
-      before a required call, calls of any name, text that breaks the schema beside tools, and white
-      space without end; with the Responses API a schema rules out all calls.
+    - Calls and JSON have the grammar of `answer_grammar`. vLLM's allows text before a required
+      call, calls of any name, text that breaks the schema beside tools, and white space without
+      end. Under v7 vLLM has one only for required calls, and in the Responses API for none.
     """
     adjust = MistralParser.adjust_request
 
@@ -35,107 +36,94 @@ def constrain_answers() -> None:
             calls = tokenizer.get_vocab()[_TOOL_CALLS]
             request.logit_bias = {**(request.logit_bias or {}), str(calls): -100.0}
             return request
-        if not getattr(tokenizer, "supports_grammar", False):
-            return adjust(parser, request)
         if goes_on(request):
-            return request
-        if (grammar := grammar_of(request, tokenizer.get_vocab())) is None:
+            return adjust(parser, request) if parser._is_pre_v11 else request
+        if (grammar := grammar_of(request, tokenizer.get_vocab(), parser._is_pre_v11)) is None:
             return adjust(parser, request)
         if isinstance(request, ResponsesRequest):
-            request.text = request.text.model_copy(update={"format": None})
-            request.skip_special_tokens = False  # the parser finds calls by them
+            if request.text is not None:
+                request.text = request.text.model_copy(update={"format": None})
         else:
             request.response_format = None
-            request._grammar_from_parser = True
+            request._grammar_from_parser = not parser._is_pre_v11
+        if request.tools and request.tool_choice != "none":
+            request.skip_special_tokens = False  # The parser finds calls by them.
         request.structured_outputs = StructuredOutputsParams(grammar=grammar)
         return request
 
     MistralParser.adjust_request = adjust_request
 
 
-def grammar_of(request: Any, vocabulary: dict[str, int]) -> str | None:
-    """Returns the grammar of our own for a request's answer; None if vLLM decides."""
-    if _THINK in vocabulary:
+def grammar_of(request: Any, vocabulary: Mapping[str, int], is_v7: bool) -> str | None:
+    """Returns the grammar of our own for a request's answer; None if vLLM decides: for the formats
+    that only vLLM has, models with thinking tokens, and requests that it refuses."""
+    if _THINK in vocabulary or not isinstance(request, ChatCompletionRequest | ResponsesRequest):
         return None
-    tokens = CallTokens(vocabulary[_TOOL_CALLS], vocabulary[_ARGS])
     if isinstance(request, ResponsesRequest):
-        tools = [tool for tool in request.tools if tool.type == "function"]
-        schema = _responses_schema(request)
-        if schema is None or request.tool_choice != "auto" or not tools:
+        if any(tool.type != "function" for tool in request.tools):
             return None
-        if len(tools) < len(request.tools):
-            return None
-        parallel = request.parallel_tool_calls is not False
-        return answer_grammar([_callable(tool) for tool in tools], "auto", parallel, schema, tokens)
-    if not isinstance(request, ChatCompletionRequest):
+        functions, form = list(request.tools), request.text and request.text.format
+    else:
+        functions, form = [tool.function for tool in request.tools or ()], request.response_format
+    if form is not None and form.type not in ("text", "json_object", "json_schema"):
         return None
-    form = request.structured_outputs
-    if form is not None and form.json_object is None and not isinstance(form.json, dict):
+    own = request.structured_outputs
+    if own is not None and own.json_object is None and not isinstance(own.json, dict):
         return None
-    if request.response_format is not None and request.response_format.type == "structural_tag":
-        return None
-    schema = _chat_schema(request)
-    tools = request.tools or [] if request.tool_choice != "none" else []
-    functions = [tool.function for tool in tools]
+    schema = own.json or _NO_SCHEMA if own is not None else _schema(form)
     choice = request.tool_choice
-    if choice not in (None, "auto", "required", "none"):
-        functions = [one for one in functions if one.name == choice.function.name]
-        choice = "required"
-    if not functions and (choice == "required" or schema is None):
-        return None  # vLLM says what is wrong.
+    if choice == "none":
+        functions = []
+    elif choice not in (None, "auto", "required"):
+        name = choice.name if isinstance(request, ResponsesRequest) else choice.function.name
+        functions = [function for function in functions if function.name == name]
+    required = choice not in (None, "auto", "none")
+    if not functions and (required or schema is None):
+        return None
     return answer_grammar(
-        [_callable(function) for function in functions],
-        "required" if choice == "required" else "auto",
+        [
+            CallableTool(function.name, function.parameters, function.strict is True)
+            for function in functions
+        ],
+        "required" if required else "auto",
         request.parallel_tool_calls is not False,
         schema,
-        tokens,
+        CallTokens(vocabulary[_TOOL_CALLS], None if is_v7 else vocabulary[_ARGS]),
     )
 
 
-def _callable(function: Any) -> CallableTool:
-    return CallableTool(function.name, function.parameters, function.strict is True)
-
-
-def _chat_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
-    """The JSON schema of a chat completion's text; None if it is free."""
-    if (form := request.structured_outputs) is not None:
-        return form.json or _NO_SCHEMA
-    if request.response_format is None or request.response_format.type == "text":
+def _schema(form: Any) -> dict[str, Any] | None:
+    """The JSON schema of the text by `response_format` or `text.format`; None if it is free."""
+    if form is None or form.type == "text":
         return None
-    given = request.response_format.json_schema
-    return _NO_SCHEMA if given is None or not given.json_schema else given.json_schema
-
-
-def _responses_schema(request: ResponsesRequest) -> dict[str, Any] | None:
-    if request.text is None or request.text.format is None or request.structured_outputs:
-        return None
-    match request.text.format.type:
-        case "json_object":
-            return _NO_SCHEMA
-        case "json_schema":
-            return request.text.format.schema_ or _NO_SCHEMA
-    return None
-
-
-def is_unrestricted(request: Any) -> bool:
-    """Whether a chat completion's text is unconstrained."""
-    return (
-        isinstance(request, ChatCompletionRequest)
-        and request.structured_outputs is None
-        and (request.response_format is None or request.response_format.type == "text")
-    )
+    if form.type == "json_object":
+        return _NO_SCHEMA
+    given = form.json_schema.json_schema if hasattr(form, "json_schema") else form.schema_
+    return given or _NO_SCHEMA
 
 
 def is_free_text(request: Any) -> bool:
-    """Whether nothing restricts a chat completion's answer, and it may call no tool."""
+    """Whether nothing restricts an answer, and it may call no tool."""
+    if not isinstance(request, ChatCompletionRequest | ResponsesRequest):
+        return False
     return is_unrestricted(request) and (not request.tools or request.tool_choice == "none")
+
+
+def is_unrestricted(request: Any) -> bool:
+    """Whether the text of an answer is unconstrained."""
+    if isinstance(request, ResponsesRequest):
+        form = request.text and request.text.format
+    else:
+        form = request.response_format
+    return request.structured_outputs is None and (form is None or form.type == "text")
 
 
 def goes_on(request: Any) -> bool:
     """Whether a chat completion continues an answer that has begun as text and may call tools. Its
     grammar requires some text or a call, so the answer could not end where it is."""
     return (
-        is_unrestricted(request)
+        isinstance(request, ChatCompletionRequest)
+        and is_unrestricted(request)
         and request.continue_final_message
         and request.tool_choice in (None, "auto")
     )

@@ -8,13 +8,16 @@ from typing import Any
 import pydantic_core
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.generate.base.protocol import ExtractedToolCallInformation, FunctionCall
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.parser.engine import streaming_parser_engine
+from vllm.parser.mistral import MistralParser, MistralToolCall
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from serving.catalogue import LoopGuard
 from serving.engine.loop_guard import STOP_REASON, LoopDetector
+from serving.mistral.grammar import truncated_v7_calls
 
 _KEPT_DROP_INFOS = 8
 """Cache size. A Mistral model needs one entry; a parser with a new configuration for each request
@@ -72,8 +75,10 @@ def keep_bytes_of_characters() -> None:
 @functools.cache
 def tell_of_truncated_calls() -> None:
     """Gives an answer that `max_tokens` cuts off during a call the finish reason "length" also when
-    it is not streamed, where vLLM has "tool_calls"; in /v1/messages such a call has the arguments
-    that are complete, where vLLM fails because they are no JSON."""
+    it is not streamed, where vLLM has "tool_calls". Under v7 such a call stays a call, where vLLM
+    makes it text. In /v1/messages it has the arguments that are complete, where vLLM fails because
+    they are no JSON."""
+    find_v7_calls = MistralParser._legacy_extract_tool_calls
     answer_chat = OpenAIServingChat.chat_completion_full_generator
     to_message = AnthropicServingMessages.messages_full_converter
 
@@ -95,6 +100,20 @@ def tell_of_truncated_calls() -> None:
                 choice.finish_reason = "length"
         return answer
 
+    def legacy_extract_tool_calls(parser: Any, output: str, request: Any) -> Any:
+        content, _, array = output.partition(parser.bot_token)
+        calls = [] if is_json(array) else truncated_v7_calls(array)
+        if not calls or request.tool_choice == "none":
+            return find_v7_calls(parser, output, request)
+        return ExtractedToolCallInformation(
+            tools_called=True,
+            tool_calls=[
+                MistralToolCall(function=FunctionCall(name=name, arguments=arguments))
+                for name, arguments in calls
+            ],
+            content=content or None,
+        )
+
     def messages_full_converter(serving: Any, answer: Any) -> Any:
         choice = answer.choices[0]
         if choice.finish_reason == "length":
@@ -102,8 +121,17 @@ def tell_of_truncated_calls() -> None:
                 call.function.arguments = complete_arguments(call.function.arguments)
         return to_message(serving, answer)
 
+    MistralParser._legacy_extract_tool_calls = legacy_extract_tool_calls
     OpenAIServingChat.chat_completion_full_generator = chat_completion_full_generator
     AnthropicServingMessages.messages_full_converter = messages_full_converter
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def complete_arguments(text: str) -> str:
