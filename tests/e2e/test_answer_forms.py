@@ -123,7 +123,7 @@ def messages(url: str, prompt: str, choice: str, form: str, streamed: bool) -> A
 APIS = {"chat": chat, "responses": responses, "messages": messages}
 
 
-@pytest.mark.parametrize(("api", "choice"), itertools.product(APIS, CHOICES))
+@pytest.mark.parametrize(("api", "choice"), list(itertools.product(APIS, CHOICES)))
 def test_an_answer_is_what_was_asked_for(service: Service, api: str, choice: str) -> None:
     for form, prompt in itertools.product(FORMS, PROMPTS):
         whole, streamed = (

@@ -53,7 +53,10 @@ KNOWN = {
         "it must read finish reasons from its second argument alone, and return choices",
         "5d228783d4f0a9ec",
     ),
-    MistralParser._legacy_extract_tool_calls: ("it must be given the whole answer", "421d541a8d7fffcc"),
+    MistralParser._legacy_extract_tool_calls: (
+        "it must be given the whole answer",
+        "421d541a8d7fffcc",
+    ),
     AnthropicServingMessages.messages_full_converter: (
         "it must read the first choice's calls, and tell of max_tokens by its finish reason",
         "fa4242db613b5a86",
