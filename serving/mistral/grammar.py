@@ -99,7 +99,10 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
 
 
 def _json(schema: Mapping[str, Any], lenient: bool = False) -> str:
-    style = _JSON_STYLE | ({"lenient": True} if lenient else {}) | schema.get("x-guidance", {})
+    own = schema.get("x-guidance")
+    style = _JSON_STYLE | ({"lenient": True} if lenient else {})
+    if isinstance(own, Mapping):
+        style |= own
     return "%json " + json.dumps({**schema, "x-guidance": style})
 
 

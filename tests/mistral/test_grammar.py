@@ -112,6 +112,7 @@ def test_options_for_guidance_of_the_schema_itself_are_kept() -> None:
     schema = CITY | {"x-guidance": {"item_separator": ",", "key_separator": ":"}}
     assert allows(json.dumps({"city": "Rome"}, separators=(",", ":")), tools=[], text_schema=schema)
     assert not allows(JSON, tools=[], text_schema=schema)
+    assert allows(JSON, tools=[], text_schema=CITY | {"x-guidance": "no options"})
 
 
 def test_arguments_of_a_required_call_obey_the_schema_as_far_as_it_is_understood() -> None:
