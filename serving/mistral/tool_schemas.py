@@ -8,8 +8,9 @@ from serving.mistral.draft import Draft, objects_in
 def identify_schemas(draft: Draft) -> None:
     """Gives parameters that refer to their own parts (`"$ref": "#/$defs/Address"`, `"#"`) an `$id`.
 
-    Under tokenizer v7 vLLM puts the parameters of each tool into one schema of all calls, at whose
-    root a reference would be looked up; a schema with an `$id` is looked up in itself.
+    Under tokenizer v7 a plain vLLM, which a backend may be, puts the parameters of each tool into
+    one schema of all calls, at whose root a reference would be looked up; a schema with an `$id` is
+    looked up in itself. The grammar of our engines needs no `$id`.
     """
     choice = draft.fields.get("tool_choice")
     if draft.rules.tokenizer != "v7" or not (choice == "required" or type(choice) is dict):

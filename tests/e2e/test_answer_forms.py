@@ -81,6 +81,9 @@ def responses(url: str, prompt: str, choice: str, form: str, streamed: bool) -> 
     options |= {"model": MODEL, "input": prompt, "temperature": 0, "max_output_tokens": MAX_TOKENS}
     if not streamed:
         whole = client.responses.create(**options)
+        if form == "schema":
+            assert whole.text is not None and whole.text.format is not None
+            assert whole.text.format.type == "json_schema"
         calls = [(one.name, one.arguments) for one in whole.output if one.type == "function_call"]
         return Answered(whole.output_text, calls, whole.status)
     answer = Answered()

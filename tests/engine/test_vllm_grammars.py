@@ -26,7 +26,11 @@ Adjust = Callable[..., Any]
 @pytest.fixture
 def adjust(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Adjust:
     """Returns a function that adjusts a chat completion with these fields, or another request."""
-    monkeypatch.setattr(MistralParser, "adjust_request", MistralParser.adjust_request)
+    for owner, name in (
+        (MistralParser, "adjust_request"),
+        (ResponsesRequest, "extract_structured_outputs"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
     constrain_answers.__wrapped__()
 
     def adjusted(request: Any = None, **fields: Any) -> Any:
@@ -90,6 +94,7 @@ def test_a_response_has_the_grammar_of_the_same_chat(adjust: Adjust) -> None:
         chat = adjust(tools=[TOOL], tool_choice=named, response_format=FORM)
         grammar = response.extract_structured_outputs().grammar
         assert grammar == chat.structured_outputs.grammar
+        assert response.text.format.schema_ == SCHEMA  # the response repeats it
         assert not response.skip_special_tokens
 
 

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,10 @@ from serving.engine.vllm.patches import (
     guard_detokenizers,
     keep_bytes_of_characters,
     keep_drop_info,
+    tell_of_truncated_calls,
 )
+from serving.tiny.spec import TinySpec
+from serving.tiny.tokenizer import write_tokenizer
 
 BUILD = streaming_parser_engine._build_drop_info
 
@@ -62,7 +66,7 @@ KNOWN = {
         "fa4242db613b5a86",
     ),
     ResponsesRequest.extract_structured_outputs: (
-        "without text.format it must return structured_outputs",
+        "nothing else may read the constraints of a request",
         "213b3ffa5229dfb4",
     ),
     MistralParser.adjust_request: (
@@ -286,3 +290,27 @@ def test_characters_of_several_tokens_come_through(
 )
 def test_the_complete_arguments_of_a_truncated_call(text: str, members: dict[str, Any]) -> None:
     assert json.loads(complete_arguments(text)) == members
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_truncated_call_of_v7_is_a_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, choice: str
+) -> None:
+    write_tokenizer(TinySpec(tokenizer_version="v7"), tmp_path)
+    tokenizer = MistralTokenizer.from_pretrained(str(tmp_path))
+    for owner, name in (
+        (MistralParser, "_legacy_extract_tool_calls"),
+        (OpenAIServingChat, "chat_completion_full_generator"),
+        (AnthropicServingMessages, "messages_full_converter"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    tell_of_truncated_calls.__wrapped__()
+    request = SimpleNamespace(tool_choice=choice, tools=[])
+    begun = 'Yes.[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {"b'
+    for text, known in (
+        (begun, [("f", '{"a": 1}'), ("g", '{"b')]),
+        (begun + '": 2}}]', [("f", '{"a": 1}'), ("g", '{"b": 2}')]),
+    ):
+        found = MistralParser(tokenizer).extract_tool_calls_from_content(text, request)
+        assert [(c.function.name, c.function.arguments) for c in found.tool_calls] == known
+        assert found.tools_called and found.content == "Yes."

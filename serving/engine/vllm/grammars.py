@@ -17,6 +17,11 @@ _THINK = "[THINK]"
 _NO_SCHEMA: dict[str, Any] = {"type": "object"}
 
 
+class _AnswerGrammar(StructuredOutputsParams):  # type: ignore[misc]  # vLLM has no types
+    """A grammar of our own. A response repeats the request's `text.format`, which therefore stays
+    in the request, and vLLM allows no other constraint beside it."""
+
+
 @functools.cache
 def constrain_answers() -> None:
     """Replaces how vLLM's Mistral parser constrains answers.
@@ -29,6 +34,13 @@ def constrain_answers() -> None:
       end. Under v7 vLLM has one only for required calls, and in the Responses API for none.
     """
     adjust = MistralParser.adjust_request
+    extract = ResponsesRequest.extract_structured_outputs
+
+    def extract_structured_outputs(request: Any) -> Any:
+        own = request.structured_outputs
+        if isinstance(own, _AnswerGrammar):
+            return StructuredOutputsParams(grammar=own.grammar)
+        return extract(request)
 
     def adjust_request(parser: Any, request: Any) -> Any:
         tokenizer = parser.model_tokenizer
@@ -40,17 +52,15 @@ def constrain_answers() -> None:
             return adjust(parser, request) if parser._is_pre_v11 else request
         if (grammar := grammar_of(request, tokenizer.get_vocab(), parser._is_pre_v11)) is None:
             return adjust(parser, request)
-        if isinstance(request, ResponsesRequest):
-            if request.text is not None:
-                request.text = request.text.model_copy(update={"format": None})
-        else:
+        if isinstance(request, ChatCompletionRequest):
             request.response_format = None
             request._grammar_from_parser = not parser._is_pre_v11
         if request.tools and request.tool_choice != "none":
             request.skip_special_tokens = False  # The parser finds calls by them.
-        request.structured_outputs = StructuredOutputsParams(grammar=grammar)
+        request.structured_outputs = _AnswerGrammar(grammar=grammar)
         return request
 
+    ResponsesRequest.extract_structured_outputs = extract_structured_outputs
     MistralParser.adjust_request = adjust_request
 
 

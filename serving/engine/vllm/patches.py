@@ -103,7 +103,7 @@ def tell_of_truncated_calls() -> None:
     def legacy_extract_tool_calls(parser: Any, output: str, request: Any) -> Any:
         content, _, array = output.partition(parser.bot_token)
         calls = [] if is_json(array) else truncated_v7_calls(array)
-        if not calls or request.tool_choice == "none":
+        if not calls or getattr(request, "tool_choice", None) == "none":
             return find_v7_calls(parser, output, request)
         return ExtractedToolCallInformation(
             tools_called=True,
