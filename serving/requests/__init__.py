@@ -1,0 +1,1 @@
+"""Reads the requests of all APIs into one type."""

@@ -1,0 +1,180 @@
+"""Converts the conversation of Anthropic's Messages API into a chat's messages."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Literal, NoReturn
+
+import msgspec
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import JsonObject
+
+_ATTRIBUTION = "x-anthropic-billing-header"
+"""The beginning of a block that Claude Code adds to the system prompt. Its hash changes with each
+request, and would keep the prompt out of the prefix cache."""
+
+
+class Message(msgspec.Struct):
+    """A turn of the conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[JsonObject]
+
+
+def chat_messages(
+    system: str | list[JsonObject] | None, messages: Sequence[Message]
+) -> list[JsonObject]:
+    """Returns the messages of a chat. System messages among the turns join the system prompt, since
+    the tokenizers accept none after an assistant's. Raises InvalidRequest."""
+    instructions = [*_system_texts(system, "system")]
+    turns: list[JsonObject] = []
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.role == "system":
+            instructions.extend(_system_texts(message.content, where))
+        elif isinstance(message.content, str):
+            if message.content or message.role == "user":
+                turns.append({"role": message.role, "content": message.content})
+        elif message.role == "user":
+            turns.extend(_user(message.content, where))
+        else:
+            turns.extend(_assistant(message.content, where))
+    if instructions:
+        turns.insert(0, {"role": "system", "content": "\n\n".join(instructions)})
+    return turns
+
+
+def _system_texts(content: str | list[JsonObject] | None, where: str) -> Iterator[str]:
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
+    for index, block in enumerate(blocks):
+        text = _text(block, f"{where}[{index}]") if block.get("type") == "text" else None
+        if text is None:
+            raise _invalid(f"{where}[{index}] is not of the type text.", where)
+        if text and not text.startswith(_ATTRIBUTION):
+            yield text
+
+
+def _user(blocks: list[JsonObject], where: str) -> Iterator[JsonObject]:
+    """Yields the results of a turn, which must follow the calls, and then what the user says."""
+    images: list[JsonObject] = []
+    parts: list[JsonObject] = []
+    for index, block in enumerate(blocks):
+        here = f"{where}.content[{index}]"
+        if block.get("type") == "tool_result":
+            text, shown = _result(block.get("content"), here)
+            id = _string(block, "tool_use_id", here)
+            yield {"role": "tool", "tool_call_id": id, "content": text}
+            images += shown
+        else:
+            parts += _parts(block, here)
+    if content := _content([*images, *parts]):
+        yield {"role": "user", "content": content}
+
+
+def _assistant(blocks: list[JsonObject], where: str) -> Iterator[JsonObject]:
+    """Yields the turn unless it is empty. Thinking is dropped: the model is not shown its own."""
+    parts: list[JsonObject] = []
+    calls: list[JsonObject] = []
+    for index, block in enumerate(blocks):
+        here = f"{where}.content[{index}]"
+        match block.get("type"):
+            case "thinking" | "redacted_thinking":
+                pass
+            case "text":
+                parts += _parts(block, here)
+            case "tool_use":
+                calls.append(_call(block, here))
+            case _:
+                _refuse(block, here)
+    message: JsonObject = {"role": "assistant"}
+    if content := _content(parts):
+        message["content"] = content
+    if calls:
+        message["tool_calls"] = calls
+    if len(message) > 1:
+        yield message
+
+
+def _call(block: JsonObject, where: str) -> JsonObject:
+    arguments = block.get("input") or {}
+    if not isinstance(arguments, dict):
+        raise _invalid(f"{where}.input must be an object.", where)
+    return {
+        "id": _string(block, "id", where),
+        "type": "function",
+        "function": {
+            "name": _string(block, "name", where),
+            "arguments": json.dumps(arguments, ensure_ascii=False),
+        },
+    }
+
+
+def _result(content: object, where: str) -> tuple[str, list[JsonObject]]:
+    """Returns the text and the images of a tool's result. `is_error` changes nothing, since the
+    models know no failed results but by their text."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    if not isinstance(content, list):
+        raise _invalid(f"{where}.content must be a string or a list of blocks.", where)
+    texts: list[str] = []
+    images: list[JsonObject] = []
+    for index, block in enumerate(content):
+        here = f"{where}.content[{index}]"
+        if not isinstance(block, dict):
+            raise _invalid(f"{here} must be an object.", here)
+        for part in _parts(block, here):
+            if part["type"] == "text":
+                texts.append(part["text"])
+            else:
+                images.append(part)
+    return "\n".join(texts), images
+
+
+def _parts(block: JsonObject, where: str) -> list[JsonObject]:
+    """Returns the part of a chat's message for a block of content; none for an empty text."""
+    match block:
+        case {"type": "text"}:
+            text = _text(block, where)
+            return [{"type": "text", "text": text}] if text else []
+        case {"type": "document", "source": {"type": "text", "data": str(data)}}:
+            return [{"type": "text", "text": data}] if data else []
+        case {"type": "image", "source": {"type": "url", "url": str(url)}}:
+            return [{"type": "image_url", "image_url": {"url": url}}]
+        case {
+            "type": "image",
+            "source": {"type": "base64", "media_type": str(media_type), "data": str(data)},
+        }:
+            return [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}]
+        case {"type": "image" | "document"}:
+            raise _invalid(f"{where}.source has a form that is not supported.", where)
+    _refuse(block, where)
+
+
+def _content(parts: list[JsonObject]) -> str | list[JsonObject]:
+    """Returns the shortest form of the content; empty if there is none."""
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        return str(parts[0]["text"])
+    return parts
+
+
+def _text(block: JsonObject, where: str) -> str:
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise _invalid(f"{where}.text must be a string.", where)
+    return text
+
+
+def _string(block: JsonObject, name: str, where: str) -> str:
+    value = block.get(name)
+    if not isinstance(value, str) or not value:
+        raise _invalid(f"{where}.{name} must be a string.", where)
+    return value
+
+
+def _refuse(block: JsonObject, where: str) -> NoReturn:
+    kind = str(block.get("type"))[:64]
+    raise _invalid(f'{where} has the type "{kind}", which is not supported here.', where)
+
+
+def _invalid(message: str, where: str) -> InvalidRequest:
+    return InvalidRequest(message, param=where.split("[")[0], code="invalid_value")

@@ -1,0 +1,160 @@
+"""Reads requests to OpenAI's chat completions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.body import decode
+from serving.requests.chat_messages import check_messages
+from serving.requests.output_form import output_form
+from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
+from serving.requests.sampling_fields import SamplingFields
+from serving.requests.tools import callable_tools
+
+_TOP_LOGPROBS = 20
+"""OpenAI's limit on `top_logprobs`."""
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class _ChatBody(SamplingFields, kw_only=True):
+    messages: list[JsonObject] = msgspec.field(default_factory=list)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream_options: _StreamOptions | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    tools: list[JsonObject] = msgspec.field(default_factory=list)
+    tool_choice: str | JsonObject | None = None
+    parallel_tool_calls: bool = True
+    continue_final_message: bool = False
+    response_format: JsonObject | None = None
+    structured_outputs: StructuredOutputs | None = None
+    echo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What the encoder of chat completions needs to know of the request."""
+
+    n: int
+    include_usage: bool = False
+    """Whether the stream ends with a chunk of its usage."""
+    continuous_usage: bool = False
+    """Whether each chunk has the usage so far."""
+    return_token_ids: bool = False
+    echo: str = ""
+    """Text that the answer repeats before its own: the message that it continues."""
+
+
+def read(body: bytes) -> tuple[Request, ChatOptions]:
+    """Reads a request. Raises InvalidRequest."""
+    given = decode(body, _ChatBody)
+    if not given.messages:
+        raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
+    check_messages(given.messages)
+    functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
+    choice, named = _choice(given.tool_choice, functions)
+    chat = Chat(
+        given.messages,
+        [{"type": "function", "function": function} for function in functions],
+        given.continue_final_message,
+    )
+    max_tokens = _max_tokens(given)
+    if given.continue_final_message and given.messages[-1]["role"] != "assistant":
+        raise _invalid(
+            "continue_final_message needs a last message of the assistant's.",
+            "continue_final_message",
+        )
+    if given.stream_options is not None and not given.stream:
+        raise _invalid("stream_options is only for streams: set stream.", "stream_options")
+    schema, structured_outputs = output_form(given.response_format, given.structured_outputs)
+    request = Request(
+        model=given.model,
+        prompt=chat,
+        sampling=given.sampling(max_tokens, _logprobs(given)),
+        max_tokens=max_tokens,
+        n=given.n,
+        stop=given.stop_strings(),
+        include_stop_str_in_output=given.include_stop_str_in_output,
+        skip_special_tokens=given.skip_special_tokens,
+        tools=callable_tools(functions, choice, named, given.parallel_tool_calls),
+        schema=schema,
+        structured_outputs=structured_outputs,
+        truncate_prompt_tokens=given.truncate_prompt_tokens,
+        truncation_side=given.truncation_side,
+        cache_salt=given.cache_salt,
+        priority=given.priority,
+        return_token_ids=given.return_token_ids,
+        stream=given.stream,
+    )
+    stream = given.stream_options or _StreamOptions()
+    return request, ChatOptions(
+        request.n,
+        stream.include_usage,
+        stream.continuous_usage_stats,
+        given.return_token_ids,
+        _last_text(given.messages) if given.echo else "",
+    )
+
+
+def _max_tokens(given: _ChatBody) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value: int | None = getattr(given, name)
+        if value is not None:
+            if value < 1:
+                raise _invalid(f"{name} must be at least 1.", name)
+            return value
+    return None
+
+
+def _logprobs(given: _ChatBody) -> int | None:
+    top = given.top_logprobs
+    if top is not None and not 0 <= top <= _TOP_LOGPROBS:
+        raise _invalid(f"top_logprobs must be between 0 and {_TOP_LOGPROBS}.", "top_logprobs")
+    if top and not given.logprobs:
+        raise _invalid("top_logprobs requires logprobs to be true.", "top_logprobs")
+    return (top or 0) if given.logprobs else None
+
+
+def function_of(tool: JsonObject, index: int) -> JsonObject:
+    """Returns the function of the tool at that index, as a prompt describes it. Raises
+    InvalidRequest."""
+    function = tool.get("function")
+    if tool.get("type", "function") != "function" or type(function) is not dict:
+        raise _invalid(f"tools[{index}] must be a function.", "tools")
+    if type(function.get("name")) is not str:
+        raise _invalid(f"tools[{index}].function.name must be a string.", "tools")
+    if type(function.get("parameters", {})) not in (dict, type(None)):
+        raise _invalid(f"tools[{index}].function.parameters must be a JSON schema.", "tools")
+    # mistral_common accepts neither null nor other fields, which clients send.
+    known = ("name", "description", "parameters", "strict")
+    return {name: value for name in known if (value := function.get(name)) is not None}
+
+
+def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
+    """Returns the choice, and the name of the chosen tool if there is one."""
+    if choice is None:
+        return ("auto" if functions else "none"), None
+    if choice in ("none", "auto", "required"):
+        return choice, None
+    function = choice.get("function") if type(choice) is dict else None
+    if type(function) is not dict or type(function.get("name")) is not str:
+        raise _invalid(
+            'tool_choice must be "none", "auto", "required", or name a function.', "tool_choice"
+        )
+    return "required", function["name"]
+
+
+def _last_text(messages: list[JsonObject]) -> str:
+    content = messages[-1].get("content")
+    return content if type(content) is str else ""
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="invalid_value")

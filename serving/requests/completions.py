@@ -1,0 +1,145 @@
+"""Reads the requests of OpenAI's completions API."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.body import decode
+from serving.requests.output_form import output_form
+from serving.requests.request import JsonObject, Prompt, Request, StructuredOutputs
+from serving.requests.sampling_fields import SamplingFields, check_logprobs
+
+MAX_PROMPTS = 1024
+"""vLLM's limit on the prompts of a request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionOptions:
+    """The encoder's view of a request."""
+
+    prompts: int = 1
+    """The number of prompts."""
+    n: int = 1
+    """The number of answers to each prompt."""
+    echo: bool = False
+    """Whether the prompt is repeated in front of each answer."""
+    echo_only: bool = False
+    """Whether the answer is the prompt alone. The engine generates a token all the same."""
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
+    """Whether the log-probabilities of the prompt's tokens are asked for, in vLLM's form."""
+    return_token_ids: bool = False
+    tokens_as_ids: bool = False
+    """Whether log-probabilities name tokens by their ids."""
+    include_usage: bool = False
+    """Whether the stream ends with the counts of tokens."""
+    continuous_usage: bool = False
+    """Whether each part of the stream has the counts so far."""
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class _Body(SamplingFields, kw_only=True):
+    prompt: str | list[int | str | list[int]] | None = None
+    max_tokens: int | None = 16
+    echo: bool | None = False
+    logprobs: int | None = None
+    suffix: str | None = None
+    stream_options: _StreamOptions | None = None
+    add_special_tokens: bool = True
+    response_format: JsonObject | None = None
+    structured_outputs: StructuredOutputs | None = None
+    return_tokens_as_token_ids: bool | None = None
+    use_beam_search: bool = False
+    prompt_embeds: msgspec.Raw | None = None
+
+
+def read(body: bytes) -> tuple[Request, CompletionOptions]:
+    """Reads the body of /v1/completions. Without tokens to generate, the request has a limit of
+    one, which is the least that the engine generates. Raises InvalidRequest."""
+    fields = decode(body, _Body)
+    unsupported = {
+        "suffix": fields.suffix,
+        "use_beam_search": fields.use_beam_search,
+        "prompt_embeds": fields.prompt_embeds,
+    }
+    for name, value in unsupported.items():
+        if value:
+            raise InvalidRequest(
+                f"{name} is not supported.", param=name, code="unsupported_parameter"
+            )
+    prompts = _prompts(fields.prompt)
+    echo = fields.echo is True
+    max_tokens = 16 if fields.max_tokens is None else fields.max_tokens
+    if max_tokens < (0 if echo else 1):
+        raise _invalid("max_tokens must be at least 1, or 0 with echo.", "max_tokens")
+    if fields.logprobs is not None:
+        check_logprobs(fields.logprobs, "logprobs")
+    if fields.stream_options is not None and not fields.stream:
+        raise _invalid("stream_options can only be sent with stream.", "stream_options")
+    schema, structured_outputs = output_form(fields.response_format, fields.structured_outputs)
+    request = Request(
+        model=fields.model,
+        prompt=prompts,
+        sampling=fields.sampling(max_tokens, fields.logprobs, fields.logprobs if echo else None),
+        max_tokens=max(max_tokens, 1),
+        n=fields.n,
+        stop=fields.stop_strings(),
+        include_stop_str_in_output=fields.include_stop_str_in_output,
+        skip_special_tokens=fields.skip_special_tokens,
+        add_special_tokens=fields.add_special_tokens,
+        schema=schema,
+        structured_outputs=structured_outputs,
+        truncate_prompt_tokens=fields.truncate_prompt_tokens,
+        truncation_side=fields.truncation_side,
+        cache_salt=fields.cache_salt,
+        priority=fields.priority,
+        return_token_ids=fields.return_token_ids,
+        echo=echo,
+        stream=fields.stream,
+    )
+    stream_options = fields.stream_options or _StreamOptions()
+    include_usage = stream_options.include_usage is True
+    options = CompletionOptions(
+        prompts=len(prompts),
+        n=fields.n,
+        echo=echo,
+        echo_only=max_tokens == 0,
+        logprobs=fields.logprobs,
+        prompt_logprobs=fields.prompt_logprobs is not None,
+        return_token_ids=fields.return_token_ids,
+        tokens_as_ids=fields.return_tokens_as_token_ids is True,
+        include_usage=include_usage,
+        continuous_usage=include_usage and stream_options.continuous_usage_stats is True,
+    )
+    return request, options
+
+
+def _prompts(value: str | list[int | str | list[int]] | None) -> list[Prompt]:
+    """Returns the prompts, each of which is a text or a list of token ids."""
+    if not value:
+        raise _invalid("prompt must not be empty.", "prompt")
+    if isinstance(value, str):
+        return [value]
+    ids = [item for item in value if isinstance(item, int)]
+    prompts: list[Prompt] = [item for item in value if not isinstance(item, int)]
+    if ids and prompts:
+        raise _invalid("prompt must be a list of token ids or a list of prompts.", "prompt")
+    if ids:
+        prompts = [ids]
+    if len(prompts) > MAX_PROMPTS:
+        raise _invalid(f"prompt must be a list of at most {MAX_PROMPTS} prompts.", "prompt")
+    for prompt in prompts:
+        if not prompt:
+            raise _invalid("prompt must not be empty.", "prompt")
+        if not isinstance(prompt, str) and min(prompt) < 0:
+            raise _invalid("prompt must not have negative token ids.", "prompt")
+    return prompts
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="invalid_value")

@@ -1,0 +1,124 @@
+"""Reads the requests of Anthropic's Messages API."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.anthropic_turns import Message, chat_messages
+from serving.requests.body import decode
+from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
+from serving.requests.sampling_fields import check_salt, stop_strings
+from serving.requests.tools import callable_tools
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesOptions:
+    """The encoder's view of a request: no field of it changes the form of the answer."""
+
+
+class _Tool(msgspec.Struct):
+    name: str
+    input_schema: JsonObject
+    description: str | None = None
+    strict: bool | None = None
+
+    def function(self) -> JsonObject:
+        function: JsonObject = {
+            "name": self.name,
+            "description": self.description or "",
+            "parameters": {"type": "object", **self.input_schema},
+        }
+        return function if self.strict is None else {**function, "strict": self.strict}
+
+
+class _ToolChoice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: Literal["json_schema"]
+    schema: JsonObject
+
+
+class _OutputConfig(msgspec.Struct):
+    format: _Format | None = None
+
+
+class _CountBody(msgspec.Struct, kw_only=True):
+    messages: list[Message]
+    model: str | None = None
+    system: str | list[JsonObject] | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: _ToolChoice | None = None
+
+    def functions(self) -> list[JsonObject]:
+        return [tool.function() for tool in self.tools or ()]
+
+    def chat(self) -> Chat:
+        messages = chat_messages(self.system, self.messages)
+        continued = bool(messages) and messages[-1]["role"] == "assistant"
+        if continued and messages[-1].get("tool_calls"):
+            raise InvalidRequest(
+                "messages must have a tool_result for each tool_use of the last turn.",
+                param="messages",
+                code="invalid_value",
+            )
+        tools = [{"type": "function", "function": function} for function in self.functions()]
+        return Chat(messages, tools, continue_final_message=continued)
+
+    def callable_tools(self) -> Tools:
+        choice = self.tool_choice or _ToolChoice("auto")
+        named = choice.name or "" if choice.type == "tool" else None
+        kind = {"any": "required", "tool": "required"}.get(choice.type, choice.type)
+        parallel = not choice.disable_parallel_tool_use
+        return callable_tools(self.functions(), kind, named, parallel)
+
+
+class _Body(_CountBody, kw_only=True):
+    max_tokens: int
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    output_config: _OutputConfig | None = None
+    cache_salt: str | None = None
+    vllm_xargs: dict[str, Any] | None = None
+
+
+def read(body: bytes) -> tuple[Request, MessagesOptions]:
+    """Reads the body of /v1/messages. Raises InvalidRequest."""
+    fields = decode(body, _Body)
+    if fields.max_tokens < 1:
+        raise InvalidRequest(
+            "max_tokens must be at least 1.", param="max_tokens", code="invalid_value"
+        )
+    check_salt(fields.cache_salt)
+    form = fields.output_config.format if fields.output_config else None
+    request = Request(
+        model=fields.model,
+        prompt=fields.chat(),
+        sampling=Sampling(
+            temperature=fields.temperature,
+            top_p=fields.top_p,
+            top_k=fields.top_k,
+            vllm_xargs=fields.vllm_xargs,
+        ),
+        max_tokens=fields.max_tokens,
+        stop=stop_strings(fields.stop_sequences, "stop_sequences"),
+        tools=fields.callable_tools(),
+        schema=form.schema if form else None,
+        cache_salt=fields.cache_salt,
+        stream=fields.stream,
+    )
+    return request, MessagesOptions()
+
+
+def read_count(body: bytes) -> Chat:
+    """Reads the body of /v1/messages/count_tokens; its prompt is that of the same message.
+    Raises InvalidRequest."""
+    return decode(body, _CountBody).chat()

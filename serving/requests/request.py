@@ -1,0 +1,128 @@
+"""A request to generate, whichever API it came through."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from serving.mistral.grammar import CallableTool
+
+JsonObject = dict[str, Any]
+
+ToolChoice = Literal["none", "auto", "required"]
+
+
+@dataclass(slots=True)
+class Chat:
+    """A conversation, in the form of OpenAI's chat completions, which mistral_common reads."""
+
+    messages: list[JsonObject]
+    tools: list[JsonObject] = field(default_factory=list)
+    """The tools that the prompt describes: `{"type": "function", "function": {...}}`."""
+    continue_final_message: bool = False
+    """Whether the answer continues the last message, which is an assistant's."""
+
+
+Prompt = str | list[int]
+"""A prompt as text or as token ids."""
+
+
+@dataclass(slots=True)
+class Tools:
+    """The tools that the answer may call."""
+
+    callable: Sequence[CallableTool] = ()
+    """Empty where the answer may call none: the choice is "none", or there are none."""
+    choice: ToolChoice = "none"
+    """"required" also stands for a tool chosen by name, which is then the only callable one."""
+    parallel: bool = True
+    """Whether the answer may have several calls."""
+
+
+class StructuredOutputs(msgspec.Struct, omit_defaults=True):
+    """vLLM's own constraints on the text of an answer, of which a request has at most one."""
+
+    json: str | JsonObject | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: str | None = None
+
+
+class RepetitionDetection(msgspec.Struct):
+    """vLLM's parameters of the same name: how many times which patterns end an answer."""
+
+    max_pattern_size: int = 0
+    """Length of the longest pattern in tokens; 0 turns detection off, the service's own as well."""
+    min_pattern_size: int = 0
+    min_count: int = 0
+
+
+class Sampling(msgspec.Struct):
+    """Parameters of sampling, by the names of vLLM's SamplingParams. None is the model's default.
+
+    OpenAI's names are the same where it has the parameter.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    logprobs: int | None = None
+    """How many of the most probable tokens are told for each token; 0 tells the sampled one."""
+    prompt_logprobs: int | None = None
+    repetition_detection: RepetitionDetection | None = None
+    vllm_xargs: JsonObject | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """What the engine is asked to generate."""
+
+    model: str | None
+    prompt: Chat | list[Prompt]
+    """A chat, or one or more prompts of which each gets answers of its own."""
+    sampling: Sampling
+    max_tokens: int | None = None
+    """Limit on the tokens of an answer. None: what the context leaves."""
+    n: int = 1
+    """The number of answers to each prompt."""
+    stop: Sequence[str] = ()
+    """Strings that end the answer's text."""
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    """Whether control tokens are left out of the answer's text."""
+    add_special_tokens: bool = True
+    """Whether a prompt of text gets the token that begins a sequence."""
+    tools: Tools = field(default_factory=Tools)
+    schema: Mapping[str, Any] | None = None
+    """The JSON schema that the answer's text must obey; calls stay possible beside it."""
+    structured_outputs: StructuredOutputs | None = None
+    """Any other constraint on the text. A JSON schema is in `schema`."""
+    truncate_prompt_tokens: int | None = None
+    """Number of tokens that a longer prompt is truncated to; -1: what the context allows."""
+    truncation_side: Literal["left", "right"] | None = None
+    cache_salt: str | None = None
+    """Separates this request's entries in the prefix cache from those with another salt."""
+    priority: int = 0
+    return_token_ids: bool = False
+    echo: bool = False
+    """Whether a completion begins with its prompt."""
+    stream: bool = False
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the answer tells of the prompt's tokens."""
+        return self.echo or self.return_token_ids or self.sampling.prompt_logprobs is not None

@@ -1,0 +1,174 @@
+"""Converts the input of a request to OpenAI's Responses API to chat messages."""
+
+import json
+from typing import Any
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Chat, JsonObject
+from serving.requests.response_tools import flat_name
+
+_JOIN = "\n\n"
+"""The separator that mistral_common puts between two texts of one message."""
+
+_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+_RESULTS = ("function_call_output", "custom_tool_call_output")
+_TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+"""The field with the text, by the type of the part."""
+
+
+def read_input(input: str | list[Any], instructions: str | None) -> Chat:
+    """Returns the conversation, without tools. The model's reasoning in earlier turns is left out.
+    Raises InvalidRequest."""
+    messages: list[JsonObject] = []
+    if instructions:
+        messages.append({"role": "system", "content": instructions})
+    if isinstance(input, str):
+        messages.append({"role": "user", "content": input})
+        return Chat(messages)
+    images: list[JsonObject] = []
+    for index, item in enumerate(input):
+        path = f"input[{index}]"
+        if isinstance(item, dict) and item.get("type") in _RESULTS:
+            images += _add_result(messages, item, path)
+            continue
+        _add_images(messages, images)
+        images = []
+        _add(messages, item, path)
+    _add_images(messages, images)
+    if len(messages) == bool(instructions):
+        raise InvalidRequest(
+            "input must not be empty: send at least one message.", param="input", code="empty_array"
+        )
+    return Chat(messages, continue_final_message=_is_partial(input[-1]))
+
+
+def _is_partial(item: JsonObject) -> bool:
+    """Whether the item is an answer of which the client wants the rest."""
+    return (
+        item.get("type", "message") == "message"
+        and item.get("role") == "assistant"
+        and item.get("status") in ("in_progress", "incomplete")
+    )
+
+
+def _add(messages: list[JsonObject], item: Any, path: str) -> None:
+    if not isinstance(item, dict):
+        raise _wrong_type(path, "an object")
+    match item.get("type") or "message":
+        case "message":
+            _add_message(messages, item, path)
+        case "function_call":
+            arguments = item.get("arguments")
+            if isinstance(arguments, dict):
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            elif not isinstance(arguments, str):
+                raise _wrong_type(f"{path}.arguments", "a string")
+            _add_call(messages, item, arguments, path)
+        case "custom_tool_call":
+            arguments = {"input": _string(item, "input", path)}
+            _add_call(messages, item, json.dumps(arguments, ensure_ascii=False), path)
+        case "reasoning":
+            pass
+        case other:
+            name = f' "{other[:64]}"' if isinstance(other, str) else ""
+            raise InvalidRequest(
+                f"{path} is of a type{name} that is not supported.",
+                param="input",
+                code="unsupported_parameter",
+            )
+
+
+def _add_result(messages: list[JsonObject], item: JsonObject, path: str) -> list[JsonObject]:
+    """Adds the text of a call's result; returns its images, which no tool's message may have."""
+    output = item.get("output")
+    content = "" if output is None else _content(output, f"{path}.output", True)
+    images: list[JsonObject] = []
+    if not isinstance(content, str):
+        images = [part for part in content if part["type"] != "text"]
+        content = _JOIN.join(part["text"] for part in content if part["type"] == "text")
+    id = _string(item, "call_id", path)
+    messages.append({"role": "tool", "tool_call_id": id, "content": content})
+    return images
+
+
+def _add_images(messages: list[JsonObject], images: list[JsonObject]) -> None:
+    """Shows the model the images of results, as its user would."""
+    if images:
+        messages.append({"role": "user", "content": images})
+
+
+def _add_message(messages: list[JsonObject], item: JsonObject, path: str) -> None:
+    given = item.get("role")
+    role = _ROLES.get(given) if isinstance(given, str) else None
+    if role is None:
+        raise InvalidRequest(
+            f'{path}.role must be "user", "assistant", "system" or "developer".',
+            param="input",
+            code="invalid_value",
+        )
+    content = _content(item.get("content"), f"{path}.content", role == "user")
+    last = messages[-1] if messages else {}
+    if role == "assistant" and last.get("role") == "assistant" and "content" not in last:
+        last["content"] = content  # one turn of the model, whose text stands before its calls
+    else:
+        messages.append({"role": role, "content": content})
+
+
+def _add_call(messages: list[JsonObject], item: JsonObject, arguments: str, path: str) -> None:
+    namespace = None if item.get("namespace") is None else _string(item, "namespace", path)
+    call = {
+        "id": _string(item, "call_id", path),
+        "type": "function",
+        "function": {
+            "name": flat_name(_string(item, "name", path), namespace),
+            "arguments": arguments,
+        },
+    }
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant"})
+    messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _content(content: Any, path: str, images: bool) -> str | list[JsonObject]:
+    """Returns the text of a content, or chat parts if it has images."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise _wrong_type(path, "a string or an array")
+    parts = [_part(part, f"{path}[{index}]", images) for index, part in enumerate(content)]
+    if any(part["type"] != "text" for part in parts):
+        return parts
+    return _JOIN.join(part["text"] for part in parts if part["text"])
+
+
+def _part(part: Any, path: str, images: bool) -> JsonObject:
+    if not isinstance(part, dict):
+        raise _wrong_type(path, "an object")
+    type = part.get("type")
+    if isinstance(type, str) and type in _TEXTS:
+        return {"type": "text", "text": _string(part, _TEXTS[type], path)}
+    if type == "input_image" and images:
+        if not isinstance(part.get("image_url"), str):
+            raise InvalidRequest(
+                f"{path} needs an image_url: this service stores no files.",
+                param="input",
+                code="unsupported_parameter",
+            )
+        return {"type": "image_url", "image_url": {"url": part["image_url"]}}
+    raise InvalidRequest(
+        f"{path} is of a type that is not supported here: send texts"
+        + (" and images." if images else "."),
+        param="input",
+        code="unsupported_parameter",
+    )
+
+
+def _string(holder: JsonObject, key: str, path: str) -> str:
+    value = holder.get(key)
+    if not isinstance(value, str):
+        raise _wrong_type(f"{path}.{key}", "a string")
+    return value
+
+
+def _wrong_type(path: str, what: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} must be {what}.", param="input", code="invalid_type")

@@ -1,0 +1,175 @@
+"""The tools of a request to OpenAI's Responses API."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.mistral.rules import InvalidRequest
+from serving.mistral.tool_names import shortened
+from serving.requests.request import JsonObject, Tools
+from serving.requests.tools import callable_tools
+
+_LONGEST_NAME = 64
+"""Characters in the name of a function that Mistral's tokenizers accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """How the client knows a tool that the model knows as a function."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+    """Whether the tool takes a text as its input, rather than JSON arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTools:
+    """The tools of a request, as functions."""
+
+    functions: list[JsonObject] = field(default_factory=list)
+    """Functions as in OpenAI's chat completions, by the names that the model knows."""
+    client: Mapping[str, ClientTool] = field(default_factory=dict)
+    """The tools that are no plain functions to the client, by the model's name."""
+
+    def chat(self) -> list[JsonObject]:
+        return [{"type": "function", "function": function} for function in self.functions]
+
+    def allowed(self, choice: Any, parallel: bool) -> Tools:
+        """Returns the tools that the answer may call. Raises InvalidRequest."""
+        if isinstance(choice, dict):
+            name = choice.get("name")
+            if choice.get("type") not in ("function", "custom") or not isinstance(name, str):
+                raise _invalid(
+                    'tool_choice must be "auto", "none", "required", or name a function or a '
+                    "custom tool.",
+                    "tool_choice",
+                )
+            return callable_tools(self.functions, "required", self._model_name(name), parallel)
+        if choice not in ("auto", "none", "required"):
+            raise _invalid('tool_choice must be "auto", "none" or "required".', "tool_choice")
+        return callable_tools(self.functions, choice, None, parallel)
+
+    def _model_name(self, name: str) -> str:
+        """Returns the model's name of a tool that a choice names, perhaps without namespace."""
+        names = [function["name"] for function in self.functions]
+        if name in names:
+            return name
+        found = [
+            flat
+            for flat, tool in self.client.items()
+            if name in (tool.name, f"{tool.namespace}__{tool.name}")
+        ]
+        if len(found) > 1:
+            raise _invalid(
+                "tool_choice names a tool that several namespaces have: put its namespace and "
+                "two underscores before its name.",
+                "tool_choice",
+            )
+        return found[0] if found else name
+
+
+def flat_name(name: str, namespace: str | None) -> str:
+    """Returns the name by which the model knows a tool of a namespace."""
+    if namespace is None:
+        return name
+    flat = f"{namespace}__{name}"
+    return flat if len(flat) <= _LONGEST_NAME else shortened(flat)
+
+
+def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
+    """Converts tools to functions. Raises InvalidRequest."""
+    functions: list[JsonObject] = []
+    client: dict[str, ClientTool] = {}
+    for path, tool, namespace in _flat(tools):
+        name = _string(tool, "name", path)
+        custom = tool.get("type") == "custom"
+        function: JsonObject = {"name": flat_name(name, namespace)}
+        if tool.get("description") is not None:
+            function["description"] = _string(tool, "description", path)
+        if custom:
+            function |= {"parameters": _input_parameters(tool.get("format"), path), "strict": True}
+        else:
+            function |= _parameters(tool, path)
+        functions.append(function)
+        if custom or namespace is not None:
+            client[function["name"]] = ClientTool(name, namespace, custom)
+    return ResponseTools(functions, client)
+
+
+def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:
+    """Yields each function and custom tool with its path and its namespace."""
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        if tool.get("type") != "namespace":
+            yield path, _supported(tool, path), None
+            continue
+        namespace = _string(tool, "name", path)
+        inner = tool.get("tools")
+        if not isinstance(inner, list):
+            raise _wrong_type(f"{path}.tools", "an array")
+        for position, one in enumerate(inner):
+            inner_path = f"{path}.tools[{position}]"
+            yield inner_path, _supported(one, inner_path), namespace
+
+
+def _supported(tool: Any, path: str) -> JsonObject:
+    if not isinstance(tool, dict):
+        raise _wrong_type(path, "an object")
+    if tool.get("type") not in ("function", "custom"):
+        raise InvalidRequest(
+            f"{path} is of a type that this service does not run. Leave it out, or send a tool of "
+            'the type "function" and run it in the client.',
+            param="tools",
+            code="unsupported_parameter",
+        )
+    return tool
+
+
+def _parameters(tool: JsonObject, path: str) -> JsonObject:
+    fields: JsonObject = {}
+    for key, type, what in (("parameters", dict, "an object"), ("strict", bool, "a boolean")):
+        value = tool.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, type):
+            raise _wrong_type(f"{path}.{key}", what)
+        fields[key] = value
+    return fields
+
+
+def _input_parameters(format: Any, path: str) -> JsonObject:
+    """Returns the JSON schema of the arguments of a custom tool: an object with its input."""
+    text: JsonObject = {"type": "string", "description": "The tool's input, as plain text."}
+    if format is not None and not isinstance(format, dict):
+        raise _wrong_type(f"{path}.format", "an object")
+    if format is not None and format.get("type") != "text":
+        if format.get("type") != "grammar" or format.get("syntax") != "regex":
+            raise InvalidRequest(
+                f"{path}.format is not supported: leave it out, or send a grammar with the syntax "
+                '"regex".',
+                param="tools",
+                code="unsupported_parameter",
+            )
+        text["pattern"] = f"^(?:{_string(format, 'definition', f'{path}.format')})$"
+    return {
+        "type": "object",
+        "properties": {"input": text},
+        "required": ["input"],
+        "additionalProperties": False,
+    }
+
+
+def _string(holder: JsonObject, key: str, path: str) -> str:
+    value = holder.get(key)
+    if not isinstance(value, str) or (key == "name" and not value):
+        raise _wrong_type(f"{path}.{key}", "a string")
+    return value
+
+
+def _wrong_type(path: str, what: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} must be {what}.", param="tools", code="invalid_type")
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="invalid_value")

@@ -1,0 +1,122 @@
+"""The fields of a request that OpenAI's APIs share."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import JsonObject, RepetitionDetection, Sampling
+
+MAX_ANSWERS = 128
+"""OpenAI's limit on the answers to a prompt."""
+MAX_STOP_STRINGS = 256
+"""Each stop string costs time for each token."""
+
+_MAX_SALT = 128
+_FORBIDDEN_IN_SALT = frozenset("@/\\\0")
+_SAME_NAMES = tuple(
+    name for name in Sampling.__struct_fields__ if name not in ("logprobs", "prompt_logprobs")
+)
+
+
+class SamplingFields(msgspec.Struct, kw_only=True):
+    """The base of a request's body. Ranges of which vLLM's SamplingParams names the field in its
+    error are left to it."""
+
+    model: str | None = None
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    n: int = 1
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    prompt_logprobs: int | None = None
+    repetition_detection: RepetitionDetection | None = None
+    vllm_xargs: JsonObject | None = None
+    skip_special_tokens: bool = True
+    truncate_prompt_tokens: int | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    cache_salt: str | None = None
+    priority: int = 0
+    return_token_ids: bool = False
+
+    def stop_strings(self) -> Sequence[str]:
+        """Returns `stop` as a list. Raises InvalidRequest if it is no list of strings to search."""
+        return stop_strings(self.stop, "stop")
+
+    def sampling(
+        self, max_tokens: int | None, logprobs: int | None, prompt_logprobs: int | None = None
+    ) -> Sampling:
+        """Returns the parameters of sampling after checking the fields together. `logprobs` is
+        that of `Sampling`; `prompt_logprobs` holds if the field of that name is None.
+        Raises InvalidRequest."""
+        if not 1 <= self.n <= MAX_ANSWERS:
+            raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
+        if self.min_tokens < 0 or (max_tokens is not None and self.min_tokens > max_tokens):
+            raise _invalid("min_tokens must be between 0 and max_tokens.", "min_tokens")
+        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
+            raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
+        check_salt(self.cache_salt)
+        check_ranges(self.min_p, self.repetition_penalty)
+        if self.prompt_logprobs is not None:
+            if self.stream and self.prompt_logprobs != 0:
+                raise _invalid("prompt_logprobs are not streamed.", "prompt_logprobs")
+            check_logprobs(self.prompt_logprobs, "prompt_logprobs")
+            prompt_logprobs = self.prompt_logprobs
+        return Sampling(
+            **{name: getattr(self, name) for name in _SAME_NAMES},
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+        )
+
+
+def stop_strings(stop: str | list[str] | None, param: str) -> Sequence[str]:
+    """Returns the strings that end an answer. Raises InvalidRequest about the field `param`."""
+    strings = [stop] if isinstance(stop, str) else stop or []
+    if len(strings) > MAX_STOP_STRINGS:
+        raise _invalid(f"{param} must have at most {MAX_STOP_STRINGS} strings.", param)
+    if not all(strings):
+        raise _invalid(f"{param} must not contain an empty string.", param)
+    return strings
+
+
+def check_logprobs(count: int, param: str) -> None:
+    """Raises InvalidRequest unless `count` is a number of tokens or -1, which is all."""
+    if count < -1:
+        raise _invalid(f"{param} must be -1 or more.", param)
+
+
+def check_ranges(min_p: float | None, repetition_penalty: float | None) -> None:
+    """Raises InvalidRequest for values that vLLM refuses without naming their field."""
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise _invalid("min_p must be between 0 and 1.", "min_p")
+    if repetition_penalty is not None and not repetition_penalty > 0:
+        raise _invalid("repetition_penalty must be above 0.", "repetition_penalty")
+
+
+def check_salt(salt: str | None) -> None:
+    """Raises InvalidRequest for a salt that vLLM's caches do not accept."""
+    if salt is not None and (
+        not 0 < len(salt) <= _MAX_SALT or not _FORBIDDEN_IN_SALT.isdisjoint(salt)
+    ):
+        raise _invalid(
+            f"cache_salt must have 1 to {_MAX_SALT} characters, none of which is @, /, \\ or NUL.",
+            "cache_salt",
+        )
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="invalid_value")

@@ -1,0 +1,233 @@
+import json
+from typing import Any
+
+import pytest
+
+from serving.mistral.grammar import CallableTool
+from serving.mistral.rules import InvalidRequest
+from serving.requests import chat
+from serving.requests.request import (
+    Chat,
+    RepetitionDetection,
+    Request,
+    Sampling,
+    StructuredOutputs,
+    Tools,
+)
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
+TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
+
+
+def read(**fields: Any) -> tuple[Request, chat.ChatOptions]:
+    return chat.read(json.dumps({"messages": MESSAGES, **fields}).encode())
+
+
+def refused(**fields: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as error:
+        read(**fields)
+    return error.value
+
+
+def tool(name: str = "f", **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+def test_defaults() -> None:
+    request, options = read()
+    assert request == Request(model=None, prompt=Chat(MESSAGES), sampling=Sampling(), stop=[])
+    assert options == chat.ChatOptions(1)
+
+
+def test_every_parameter_of_sampling_is_read() -> None:
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 3,
+        "min_p": 0.1,
+        "frequency_penalty": 0.2,
+        "presence_penalty": 0.3,
+        "repetition_penalty": 1.1,
+        "seed": 7,
+        "stop_token_ids": [3],
+        "ignore_eos": True,
+        "min_tokens": 2,
+        "bad_words": ["x"],
+        "allowed_token_ids": [1, 2],
+        "prompt_logprobs": 1,
+        "vllm_xargs": {"a": 1},
+    }
+    request, _ = read(
+        **fields,
+        logit_bias={"5": -100},
+        repetition_detection={"max_pattern_size": 3},
+        logprobs=True,
+        top_logprobs=4,
+    )
+    assert request.sampling == Sampling(
+        **fields, repetition_detection=RepetitionDetection(3), logit_bias={5: -100.0}, logprobs=4
+    )
+    assert {*fields, "logit_bias", "logprobs", "repetition_detection"} == set(
+        Sampling.__struct_fields__
+    )
+
+
+def test_every_other_field_is_read() -> None:
+    fields: dict[str, Any] = {
+        "model": "m",
+        "n": 3,
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "truncate_prompt_tokens": 9,
+        "truncation_side": "left",
+        "cache_salt": "salt",
+        "priority": 2,
+        "return_token_ids": True,
+        "stream": True,
+    }
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    request, seen = read(**fields, stop="x", stream_options=options)
+    assert {name: getattr(request, name) for name in fields} == fields
+    assert request.stop == ["x"]
+    assert seen == chat.ChatOptions(3, True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+    ],
+)
+def test_limits_of_tokens(fields: dict[str, Any], limit: int | None) -> None:
+    assert read(**fields)[0].max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({}, None),
+        ({"logprobs": False}, None),
+        ({"top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+)
+def test_logprobs(fields: dict[str, Any], count: int | None) -> None:
+    assert read(**fields)[0].sampling.logprobs == count
+
+
+def test_a_message_that_goes_on_may_be_repeated() -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": "Hel"}]
+    request, options = read(messages=messages, continue_final_message=True, echo=True)
+    assert request.prompt == Chat(messages, [], True)
+    assert options.echo == "Hel"
+    assert read(messages=messages)[1].echo == ""
+    no_text = [*MESSAGES, {"role": "assistant", "content": [{"type": "text", "text": "Hel"}]}]
+    assert read(messages=no_text, echo=True)[1].echo == ""
+
+
+F, G = CallableTool("f", {"type": "object"}, False), CallableTool("g", None, True)
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools"),
+    [
+        (None, Tools([F, G], "auto")),
+        ("auto", Tools([F, G], "auto")),
+        ("required", Tools([F, G], "required")),
+        ("none", Tools()),
+        (tool("g"), Tools([G], "required")),
+    ],
+)
+def test_tools_and_the_choice_among_them(choice: Any, tools: Tools) -> None:
+    given = [tool("f", parameters={"type": "object"}), tool("g", strict=True)]
+    request, _ = read(tools=given, tool_choice=choice)
+    assert request.tools == tools
+    assert isinstance(request.prompt, Chat) and request.prompt.tools == given
+    one, _ = read(tools=given, tool_choice=choice, parallel_tool_calls=False)
+    assert one.tools.parallel == (choice == "none")
+
+
+def test_the_prompt_has_of_a_tool_what_the_tokenizer_knows() -> None:
+    given = tool(description=None, parameters=None, strict=None, other=1)
+    request, _ = read(tools=[given])
+    assert isinstance(request.prompt, Chat) and request.prompt.tools == [tool()]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", []),
+        ("messages", "Hi"),
+        ("messages", [{"role": "friend", "content": "Hi"}]),
+        ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "user", "content": [{"type": "audio"}]}]),
+        ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
+        ("messages", [{"role": "tool", "content": "x"}]),
+        ("messages", [{"role": "assistant", "tool_calls": [{"id": "a"}]}]),
+        ("max_tokens", 0),
+        ("n", 0),
+        ("n", 129),
+        ("n", "many"),
+        ("min_tokens", -1),
+        ("stop", ["a", ""]),
+        ("stop", ["a"] * 257),
+        ("top_logprobs", 21),
+        ("top_logprobs", 1),
+        ("prompt_logprobs", -2),
+        ("stream_options", {"include_usage": True}),
+        ("truncate_prompt_tokens", -2),
+        ("truncation_side", "middle"),
+        ("cache_salt", "a@b"),
+        ("temperature", "hot"),
+        ("tools", [{"type": "custom"}]),
+        ("tools", [{"type": "function", "function": {}}]),
+        ("tools", [tool(parameters=5)]),
+        ("tool_choice", "required"),
+        ("tool_choice", "sometimes"),
+        ("tool_choice", {"type": "function"}),
+        ("tool_choice", tool("other")),
+        ("response_format", {"type": "xml"}),
+        ("response_format", {"type": "json_schema", "json_schema": {}}),
+        ("structured_outputs", {}),
+        ("structured_outputs", {"regex": "a", "choice": ["a"]}),
+    ],
+)
+def test_what_is_refused_names_the_field(field: str, value: Any) -> None:
+    error = refused(**{field: value})
+    assert error.param == field
+    assert field in error.message
+
+
+def test_a_refusal_names_the_place() -> None:
+    error = refused(messages=[*MESSAGES, {"role": "user", "content": [{"type": "audio"}]}])
+    assert error.message.startswith("messages[1].content[0].type")
+
+
+def test_prompt_logprobs_are_not_streamed() -> None:
+    assert refused(stream=True, prompt_logprobs=1).param == "prompt_logprobs"
+
+
+@pytest.mark.parametrize(
+    ("fields", "schema", "constraint"),
+    [
+        ({"response_format": {"type": "text"}}, None, None),
+        ({"response_format": {"type": "json_object"}}, {"type": "object"}, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+            SCHEMA,
+            None,
+        ),
+        ({"response_format": TAG}, None, StructuredOutputs(structural_tag=json.dumps(TAG))),
+        ({"structured_outputs": {"json": SCHEMA}}, SCHEMA, None),
+        ({"structured_outputs": {"json_object": True}}, {"type": "object"}, None),
+        ({"structured_outputs": {"choice": ["a"]}}, None, StructuredOutputs(choice=["a"])),
+    ],
+)
+def test_the_form_of_the_text(fields: Any, schema: Any, constraint: Any) -> None:
+    request, _ = read(**fields)
+    assert request.schema == schema and request.structured_outputs == constraint

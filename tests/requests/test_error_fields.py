@@ -1,0 +1,46 @@
+"""Requests whose fields are wrong, on each API: the error names the field."""
+
+import json
+from typing import Any
+
+import pytest
+
+from serving.mistral import InvalidRequest
+from serving.requests import chat, completions, responses
+
+USER = {"role": "user", "content": "Hello"}
+
+
+def refusal(read: Any, **body: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as raised:
+        read(json.dumps(body).encode())
+    return raised.value
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_below_one_is_named_as_the_client_did(name: str) -> None:
+    error = refusal(chat.read, messages=[USER], **{name: 0})
+    assert error.param == name and name in error.message
+
+
+def test_only_an_assistants_message_is_continued() -> None:
+    error = refusal(chat.read, messages=[USER], continue_final_message=True)
+    assert error.param == "continue_final_message"
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_p", 1.5), ("repetition_penalty", 0)])
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (chat.read, {"messages": [USER]}),
+        (completions.read, {"prompt": "Hello"}),
+        (responses.read, {"input": "Hello"}),
+    ],
+)
+def test_values_out_of_range_are_named(read: Any, body: Any, name: str, value: float) -> None:
+    assert refusal(read, **body, **{name: value}).param == name
+
+
+def test_a_missing_field_is_named() -> None:
+    error = refusal(responses.read, model="x")
+    assert (error.param, error.message) == ("input", "input: the field is missing.")

@@ -1,0 +1,144 @@
+import json
+
+import pytest
+
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import JsonObject, StructuredOutputs
+from serving.requests.responses import read
+from tests.requests.response_requests import FUNCTION, SCHEMA, reading, refused, request
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": []}, "input"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
+        ({"input": 5.5}, "input"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_output_tokens": "many"}, "max_output_tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"truncation": "some"}, "truncation"),
+        ({"include": ["everything"]}, "include"),
+        ({"top_logprobs": -1}, "top_logprobs"),
+        ({"metadata": {"a": 1.5}}, "metadata"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"stream": "perhaps"}, "stream"),
+        ({"text": {"format": {"type": "xml"}}}, "text"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{**FUNCTION, "parameters": "x"}]}, "tools"),
+        ({"tools": [{**FUNCTION, "strict": "x"}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "namespace", "name": "n"}]}, "tools"),
+        ({"tools": [FUNCTION], "tool_choice": "f"}, "tool_choice"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "mcp"}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+    ],
+)
+def test_wrong_fields_are_named(fields: JsonObject, param: str) -> None:
+    assert refused(**fields).param == param
+
+
+def test_a_request_needs_input() -> None:
+    with pytest.raises(InvalidRequest, match="input"):
+        read(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "schema"),
+    [
+        ({}, None),
+        ({"text": {"format": {"type": "text"}}}, None),
+        ({"text": {"format": {"type": "json_object"}}}, {"type": "object"}),
+        ({"text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}}, SCHEMA),
+        ({"structured_outputs": {"json": SCHEMA}}, SCHEMA),
+        ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, SCHEMA),
+        ({"structured_outputs": {"json_object": True}}, {"type": "object"}),
+    ],
+)
+def test_schemas(fields: JsonObject, schema: JsonObject | None) -> None:
+    made = request(**fields)
+    assert (made.schema, made.structured_outputs) == (schema, None)
+
+
+def test_other_constraints() -> None:
+    made = request(structured_outputs={"regex": "a+"}, text={"format": {"type": "text"}})
+    assert (made.schema, made.structured_outputs) == (None, StructuredOutputs(regex="a+"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"structured_outputs": {"regex": "a", "choice": ["a"]}},
+        {"structured_outputs": {"regex": "a"}, "text": {"format": {"type": "json_object"}}},
+        {"structured_outputs": {"json": "{"}},
+        {"structured_outputs": {"json": "[]"}},
+    ],
+)
+def test_wrong_constraints_are_refused(fields: JsonObject) -> None:
+    assert refused(**fields).param == "structured_outputs"
+
+
+def test_parameters() -> None:
+    made = request(
+        model="m",
+        temperature=0.5,
+        top_p=0.9,
+        top_k=5,
+        seed=7,
+        logit_bias={"5": -100},
+        stop="END",
+        include_stop_str_in_output=True,
+        truncation="auto",
+        max_output_tokens=8,
+        stream=True,
+        cache_salt="s",
+        priority=3,
+    )
+    assert (made.model, made.max_tokens, made.stream) == ("m", 8, True)
+    assert (made.stop, made.include_stop_str_in_output) == (["END"], True)
+    assert (made.truncate_prompt_tokens, made.cache_salt, made.priority) == (-1, "s", 3)
+    sampling = made.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 5)
+    assert (sampling.seed, sampling.logit_bias) == (7, {5: -100})
+
+
+def test_defaults() -> None:
+    made = request(truncation="disabled", tool_choice=None, temperature=None)
+    assert (made.max_tokens, made.stream, made.truncate_prompt_tokens) == (None, False, None)
+    assert made.sampling.temperature is None and made.tools.choice == "none"
+
+
+@pytest.mark.parametrize(
+    ("fields", "logprobs"),
+    [
+        ({"top_logprobs": 3}, None),
+        ({"include": ["message.output_text.logprobs"]}, 0),
+        ({"include": ["message.output_text.logprobs"], "top_logprobs": 3}, 3),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 3}, None),
+    ],
+)
+def test_log_probabilities(fields: JsonObject, logprobs: int | None) -> None:
+    assert request(**fields).sampling.logprobs == logprobs
+
+
+def test_the_response_repeats_fields() -> None:
+    format = {"type": "json_schema", "name": "x", "schema": SCHEMA, "strict": True}
+    fields = {
+        "instructions": "Be brief.",
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": False,
+        "tools": [FUNCTION],
+        "text": {"format": format, "verbosity": "low"},
+        "user": "u",
+        "service_tier": "flex",
+        "reasoning": {"effort": "high"},
+    }
+    _, options = reading(**fields)
+    assert {key: options.echoed[key] for key in fields} == fields
+    assert options.include_reasoning
+    assert reading(include_reasoning=False)[1].include_reasoning is False
