@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-
-from serving.catalogue import LoopGuard
+from typing import Protocol
 
 STOP_REASON = "repetition_detected"
 """The `stop_reason` of a stopped answer, as vLLM names it."""
@@ -32,11 +31,25 @@ def _without_letters(data: re.Match[str]) -> str:
     return (" " if data[0].isalpha() else "0") * len(data[0])
 
 
+class LoopRules(Protocol):
+    """When an answer counts as a loop, as `loop_guard` in the catalogue says."""
+
+    @property
+    def max_pattern_tokens(self) -> int: ...
+    @property
+    def min_pattern_tokens(self) -> int: ...
+    @property
+    def min_count(self) -> int: ...
+
+    def run_tokens(self, pattern_tokens: int, wordless: bool) -> int:
+        """Number of tokens after which a pattern of that length is a loop."""
+
+
 class LoopDetector:
     """Watches one answer. `text_of` returns the text of a token, and is called for suspects
     only."""
 
-    def __init__(self, guard: LoopGuard, text_of: Callable[[int], str]) -> None:
+    def __init__(self, guard: LoopRules, text_of: Callable[[int], str]) -> None:
         self._guard = guard
         self._text_of = text_of
         self._ids = bytearray()

@@ -7,9 +7,9 @@ import pytest
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from pydantic import ValidationError
 
+from serving.answers.loop_guard import LoopDetector, is_wordless
 from serving.catalogue import LoopGuard
-from serving.engine.loop_guard import LoopDetector, is_wordless
-from tests.engine.repetitive_texts import texts
+from tests.answers.repetitive_texts import texts
 
 WORDS = (
     " the quick brown fox jumps over a lazy dog while seven wizards brew strong coffee and their"
