@@ -1,0 +1,181 @@
+"""The answers of OpenAI's chat completions."""
+
+from typing import Any
+
+from serving.answers.events import (
+    Answer,
+    Arguments,
+    CallBegun,
+    Event,
+    PromptTokens,
+    Reasoning,
+    Step,
+    Text,
+    TokenLogprob,
+    Usage,
+)
+from serving.encoders.errors import openai_error
+from serving.encoders.prompt_logprobs import prompt_logprobs
+from serving.encoders.sse import DONE, event, to_json
+from serving.encoders.usage import openai_usage
+from serving.requests.chat import ChatOptions
+
+JsonObject = dict[str, Any]
+
+_CONTENT = b',"delta":{"content":'
+_GOES_ON = b'},"logprobs":null,"finish_reason":null}]}\n\n'
+
+
+class ChatEncoder:
+    """Writes chat completions and their chunks, with any number of choices."""
+
+    def __init__(
+        self, options: ChatOptions, id: str, created: int, model: str, usage: Usage
+    ) -> None:
+        self._options = options
+        self._usage = usage
+        self._head: JsonObject = {
+            "id": id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        # A chunk of text is by far the most frequent; all of it but the text is made once.
+        head = b"data: " + to_json(self._head)[:-1] + b',"choices":[{"index":'
+        self._text_heads = [head + b"%d" % index + _CONTENT for index in range(options.n)]
+        self._of_prompt: JsonObject = {}
+        self._plain = not options.continuous_usage
+        self._calls = [-1] * options.n
+        """The index of each choice's last call."""
+
+    def prompt(self, prompt: PromptTokens) -> None:
+        """Takes a prompt that the answer tells of, before any step of its choices is written."""
+        if self._options.return_token_ids:
+            self._of_prompt["prompt_token_ids"] = prompt.token_ids
+        if prompt.logprobs is not None:
+            self._of_prompt["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
+
+    def begin(self) -> bytes:
+        """Returns each choice's first chunk, which has its role alone."""
+        echo = self._options.echo
+        chunks = []
+        for index in range(self._options.n):
+            chunks.append(self._chunk(index, {"role": "assistant", "content": ""}))
+            if echo:
+                chunks.append(self._chunk(index, {"content": echo}))
+        return b"".join(chunks)
+
+    def step(self, index: int, step: Step) -> bytes:
+        events = step.events
+        if self._plain and step.end is None and step.logprobs is None and step.token_ids is None:
+            if not events:
+                return b""
+            only = events[0]
+            if len(events) == 1 and type(only) is Text:
+                return self._text_heads[index] + to_json(only.text) + _GOES_ON
+        deltas = [delta for event in events if (delta := self._delta(index, event)) is not None]
+        rest: JsonObject = {}
+        if step.token_ids is not None:
+            rest["token_ids"] = step.token_ids
+        if not deltas and (step.logprobs or step.token_ids or step.end is not None):
+            deltas.append({})
+        chunks = []
+        for at, delta in enumerate(deltas):
+            choice = dict(rest) if at == 0 else {}
+            choice["logprobs"] = _logprobs(step.logprobs) if at == 0 else None
+            choice["finish_reason"] = None
+            if at == len(deltas) - 1 and step.end is not None:
+                choice["finish_reason"] = step.end.reason
+                choice["stop_reason"] = step.end.stop
+            chunks.append(self._chunk(index, delta, choice))
+        return b"".join(chunks)
+
+    def finish(self) -> bytes:
+        if not self._options.include_usage:
+            return DONE
+        return event({**self._head, "choices": [], "usage": openai_usage(self._usage)}) + DONE
+
+    def error(self, message: str, status: int) -> bytes:
+        return event(openai_error(message, status, code=status)) + DONE
+
+    def whole(self, answers: list[Answer]) -> bytes:
+        return to_json(
+            {
+                **self._head,
+                "object": "chat.completion",
+                "choices": [self._choice(index, answer) for index, answer in enumerate(answers)],
+                "usage": openai_usage(self._usage),
+                **self._of_prompt,
+            }
+        )
+
+    def _chunk(self, index: int, delta: JsonObject, choice: JsonObject | None = None) -> bytes:
+        rest = choice or {"logprobs": None, "finish_reason": None}
+        chunk = {**self._head, "choices": [{"index": index, "delta": delta, **rest}]}
+        if "role" in delta:
+            chunk |= self._of_prompt
+        if self._options.continuous_usage:
+            chunk["usage"] = openai_usage(self._usage)
+        return event(chunk)
+
+    def _delta(self, index: int, event: Event) -> JsonObject | None:
+        match event:
+            case Text(text):
+                return {"content": text}
+            case Reasoning(text):
+                return {"reasoning": text}
+            case CallBegun(id, name):
+                self._calls[index] += 1
+                function = {"name": name, "arguments": ""}
+                call = {"index": self._calls[index], "id": id, "type": "function"}
+                return {"tool_calls": [{**call, "function": function}]}
+            case Arguments(text):
+                call = {"index": self._calls[index], "function": {"arguments": text}}
+                return {"tool_calls": [call]}
+        return None
+
+    def _choice(self, index: int, answer: Answer) -> JsonObject:
+        assert answer.end is not None
+        calls = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in answer.calls
+        ]
+        text = self._options.echo + answer.text
+        message: JsonObject = {
+            "role": "assistant",
+            "content": text or (None if calls else ""),
+            "refusal": None,
+        }
+        if calls:
+            message["tool_calls"] = calls
+        if answer.reasoning:
+            message["reasoning"] = answer.reasoning
+        choice = {
+            "index": index,
+            "message": message,
+            "logprobs": _logprobs(answer.logprobs),
+            "finish_reason": answer.end.reason,
+            "stop_reason": answer.end.stop,
+        }
+        if answer.token_ids is not None:
+            choice["token_ids"] = answer.token_ids
+        return choice
+
+
+def _logprobs(logprobs: list[TokenLogprob] | None) -> JsonObject | None:
+    if logprobs is None:
+        return None
+    return {
+        "content": [
+            {**_token(token), "top_logprobs": [_token(other) for other in token.top]}
+            for token in logprobs
+        ]
+    }
+
+
+def _token(token: TokenLogprob) -> JsonObject:
+    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.bytes)}

@@ -1,0 +1,108 @@
+"""Streams of the Responses API for tests, and their validation by OpenAI's types."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter
+
+from serving.answers.events import (
+    Answer,
+    Arguments,
+    CallBegun,
+    CallEnded,
+    End,
+    Event,
+    Step,
+    TokenLogprob,
+    Usage,
+)
+from serving.encoders.responses import ResponsesEncoder
+from serving.requests.responses import ResponseOptions, read
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+_BEYOND_THE_SDK = {"presence_penalty", "frequency_penalty", "bytes"}
+TOOLS = [
+    {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False},
+    {"type": "custom", "name": "c"},
+    {
+        "type": "namespace",
+        "name": "ns",
+        "description": "",
+        "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "c"}],
+    },
+]
+
+
+def options(**fields: Any) -> ResponseOptions:
+    body = {"model": "m", "input": "Hello", "tools": TOOLS, **fields}
+    return read(json.dumps(body).encode())[1]
+
+
+OPTIONS = options(metadata={"a": "b"}, instructions="Be brief.", user="u", max_output_tokens=9)
+
+
+def encoder(given: ResponseOptions = OPTIONS) -> ResponsesEncoder:
+    usage = Usage(prompt_tokens=5, cached_tokens=2, completion_tokens=7, reasoning_tokens=3)
+    return ResponsesEncoder(given, "resp_0123456789abcdef", 1_700_000_000, "m", usage)
+
+
+def parsed(stream: bytes) -> list[dict[str, Any]]:
+    """Parses and checks the events of a stream."""
+    events = []
+    for event in stream.decode().split("\n\n")[:-1]:
+        name, data = event.split("\n")
+        typed = _EVENT.validate_json(data.removeprefix("data: "), strict=True)
+        assert name == f"event: {typed.type}"
+        assert unknown(typed) <= _BEYOND_THE_SDK
+        events.append(json.loads(data.removeprefix("data: ")))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
+def unknown(value: Any) -> set[str]:
+    """Returns the fields that the SDK's types do not have, but for the status of custom calls."""
+    if isinstance(value, list):
+        return set().union(*map(unknown, value))
+    if not isinstance(value, BaseModel):
+        return set()
+    extra = set(value.model_extra or {})
+    if getattr(value, "type", None) == "custom_tool_call":
+        extra.discard("status")
+    fields = (getattr(value, name) for name in type(value).model_fields)
+    return extra.union(*map(unknown, fields))
+
+
+def streamed(steps: Sequence[Step], given: ResponseOptions = OPTIONS) -> list[dict[str, Any]]:
+    writer = encoder(given)
+    pieces = [writer.begin(), *[writer.step(0, step) for step in steps], writer.finish()]
+    return parsed(b"".join(pieces))
+
+
+def whole(steps: Sequence[Step], given: ResponseOptions = OPTIONS) -> dict[str, Any]:
+    answer = Answer()
+    for step in steps:
+        answer.add(step)
+    body = encoder(given).whole([answer])
+    assert unknown(Response.model_validate_json(body, strict=True)) <= _BEYOND_THE_SDK
+    response: dict[str, Any] = json.loads(body)
+    return response
+
+
+def steps(*events: Event, end: str = "stop") -> list[Step]:
+    reason: Any = end
+    return [*(Step([event]) for event in events), Step([], end=End(reason))]
+
+
+def names(events: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["type"].removeprefix("response.") for event in events]
+
+
+def call(name: str, *pieces: str, ended: bool = True, id: str = "abcdefghi") -> list[Event]:
+    events: list[Event] = [CallBegun(id, name), *map(Arguments, pieces)]
+    return [*events, CallEnded()] if ended else events
+
+
+def token(text: bytes, *top: TokenLogprob) -> TokenLogprob:
+    return TokenLogprob(1, text, -0.5, top)
