@@ -4,18 +4,13 @@ replica drains; Prometheus always is."""
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, bearer
 
 log = logging.getLogger(__name__)
-
-_FAILED = (
-    b'data: {"error": {"message": "The engine failed on this request.", '
-    b'"type": "server_error", "code": 500}}\n\n'
-)
 
 
 class AccessMiddleware:
@@ -25,8 +20,8 @@ class AccessMiddleware:
       get the token, and the metrics contain nothing of requests.
     - All other requests without the bearer `token` get a 401 that reveals nothing.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
-      `x-engine-unavailable` says which: the router may try another replica.
-    - A stream that the application fails on ends with an error event, if the engine lives.
+      `x-engine-unavailable` says which: the router may try another replica. An answer that has
+      begun when the engine dies is left without an end.
     """
 
     def __init__(self, app: ASGIApp, token: str, dead: Callable[[], bool]) -> None:
@@ -68,33 +63,22 @@ class AccessMiddleware:
         return False
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        streams = refused = False
+        begun = False
 
-        async def send_unless_dead(message: Message) -> None:
-            nonlocal streams, refused
-            if message["type"] == "http.response.start":
-                streams = _is_event_stream(message["headers"])
-                # The engine died before it produced anything: another replica can serve the
-                # request.
-                refused = self._dead() and (streams or message["status"] >= 500)
-                if refused:
-                    await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
-            elif streams and self._dead():
-                # vLLM would end the stream with [DONE]. Without an end, the server cuts the
-                # connection.
-                refused = True
-            if not refused:
-                await send(message)
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
 
         self.in_flight += 1
         try:
-            await self._app(scope, receive, send_unless_dead)
-        except Exception:
-            if not streams or self._dead():
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            # The server cuts the connection of an answer that has begun, rather than end it.
+            if begun or not self._dead():
                 raise
-            # Else the connection would break, as if the replica and not this request had failed.
-            log.exception("a request failed during its stream")
-            await send({"type": "http.response.body", "body": _FAILED})
+            log.error("a request failed with its engine: %r", error)
+            await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
         finally:
             self.in_flight -= 1
             if self._draining and not self.in_flight:
@@ -103,13 +87,6 @@ class AccessMiddleware:
 
 def _is_scrape(scope: Scope) -> bool:
     return bool(scope["path"] == "/metrics" and scope["method"] == "GET")
-
-
-def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
 
 
 async def _refuse(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:

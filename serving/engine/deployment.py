@@ -17,7 +17,6 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
-from serving.engine.prompt_tokens import PromptTokensHeaders
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.tiny import tiny_model_folder
 
@@ -59,7 +58,7 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
 
 
 class Engine:
-    """Loads the model and serves vLLM's OpenAI application on a free port of this node."""
+    """Loads the model and serves its front end on a free port of this node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
@@ -82,7 +81,7 @@ class Engine:
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))
         try:
-            app = PromptTokensHeaders(await self._server.start())
+            app = await self._server.start()
         except Exception:
             await self._raise_stage_error()
             raise

@@ -1,7 +1,6 @@
 """The grammar of an answer that may call tools or must be JSON, in llguidance's dialect of Lark."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,25 +49,22 @@ def answer_grammar(
     """Returns the grammar of an answer that calls only the given tools.
 
     With "auto" the answer is text, calls or text before calls; with a `text_schema` JSON that obeys
-    it or calls. With "required" it is calls alone. Without `parallel` there is one call. Without
-    tools the answer is JSON of the `text_schema`.
+    it or calls. With "required" it is calls alone. Without `parallel` there is one call.
     """
-    assert tools or text_schema is not None
+    assert tools, "an answer without calls needs no grammar, but a schema"
     forms = []
     if text_schema is not None and choice == "auto":
         forms.append(_json(text_schema))
     elif choice == "auto":
         forms.append("text")
-    if tools:
-        forms.append("calls" if "text" not in forms else "text? calls")
+    forms.append("calls" if "text" not in forms else "text? calls")
     lines = [f"start: {' | '.join(forms)}"]
     if "text" in forms:
         lines.append(r"text: /(.|\n)+/")
-    if tools:
-        written = _call_v7 if tokens.args is None else _call
-        calls = [written(tool, choice, tokens) for tool in tools]
-        lines.append(_calls(parallel, tokens))
-        lines.append("call: " + " | ".join(calls))
+    written = _call_v7 if tokens.args is None else _call
+    calls = [written(tool, choice, tokens) for tool in tools]
+    lines.append(_calls(parallel, tokens))
+    lines.append("call: " + " | ".join(calls))
     return "\n".join(lines) + "\n"
 
 
@@ -98,29 +94,19 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
     return _json(_ANY_OBJECT)
 
 
+def answer_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the schema of an answer that is JSON alone, with llguidance's options for its white
+    space; those that it has itself hold."""
+    return _styled(schema, lenient=False)
+
+
 def _json(schema: Mapping[str, Any], lenient: bool = False) -> str:
+    return "%json " + json.dumps(_styled(schema, lenient))
+
+
+def _styled(schema: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
     own = schema.get("x-guidance")
     style = _JSON_STYLE | ({"lenient": True} if lenient else {})
     if isinstance(own, Mapping):
         style |= own
-    return "%json " + json.dumps({**schema, "x-guidance": style})
-
-
-_BEGUN_CALL = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "arguments": (.*)', re.DOTALL)
-
-
-def truncated_v7_calls(text: str) -> list[tuple[str, str]]:
-    """Returns the name and the JSON arguments of each call in an array that the grammar for v7 has
-    begun and `max_tokens` has cut off. The last arguments are as far as they were generated."""
-    calls, at, decoder = [], 1, json.JSONDecoder()
-    while (begun := _BEGUN_CALL.match(text, at)) is not None:
-        arguments = begun[2]
-        try:
-            _, length = decoder.raw_decode(arguments)
-            arguments = arguments[:length]
-            _, end = decoder.raw_decode(text, at)
-        except ValueError:
-            end = len(text)
-        calls.append((json.loads(begun[1]), arguments))
-        at = end + len(", ")
-    return calls
+    return {**schema, "x-guidance": style}

@@ -14,7 +14,6 @@ from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURL, ImageUR
 from PIL import Image
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
 from vllm.renderers import mistral as vllm_mistral
-from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine.held_pixels import HeldPixels
@@ -162,7 +161,6 @@ def test_vllm_loads_and_processes_images_in_the_step_that_holds_them() -> None:
     source = inspect.getsource(vllm_mistral.MistralRenderer.render_chat_async)
     assert "self.render_messages_async(" in source
     assert "self.process_for_engine_async(" in source
-    assert "renderer.render_chat_async(" in inspect.getsource(OnlineRenderer)
 
 
 def test_vllm_renders_a_chat_in_the_two_steps_that_the_renderer_counts_on() -> None:

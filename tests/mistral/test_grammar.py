@@ -9,12 +9,7 @@ import llguidance
 import pytest
 from mistral_common.guidance.tokenizer import from_mistral_tokenizer
 
-from serving.mistral.grammar import (
-    CallableTool,
-    CallTokens,
-    answer_grammar,
-    truncated_v7_calls,
-)
+from serving.mistral.grammar import CallableTool, CallTokens, answer_grammar, answer_schema
 from tests.mistral.tokenizers import tokenizer
 
 TOKENIZER = tokenizer("v11").instruct_tokenizer.tokenizer
@@ -47,8 +42,13 @@ def allows(answer: str, **changes: Any) -> bool:
         "text_schema": None,
         "tokens": TOKENS,
     }
-    grammar = answer_grammar(**arguments | changes)
-    matcher = llguidance.LLMatcher(vocabulary(), llguidance.grammar_from("lark", grammar))
+    arguments |= changes
+    if arguments["tools"]:
+        grammar = llguidance.grammar_from("lark", answer_grammar(**arguments))
+    else:
+        schema = answer_schema(arguments["text_schema"])
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
+    matcher = llguidance.LLMatcher(vocabulary(), grammar)
     assert not matcher.is_error(), matcher.get_error()
     ids: list[int] = []
     for part in re.split(r"(\[TOOL_CALLS\]|\[ARGS\])", answer):
@@ -140,22 +140,3 @@ def test_calls_of_v7_are_one_array(answer: str, changes: dict[str, Any]) -> None
     assert not allows(two, tokens=tokens, parallel=False, **changes)
     assert json.loads(two[two.index("[{") :])[1]["name"] in ("f", "g.h-1")
     assert not allows(answer.replace('"name": "', '"name": "no'), tokens=tokens, **changes)
-
-
-def test_calls_of_v7_are_found_wherever_they_are_cut() -> None:
-    first, second = '{"city": "Rome, \\"x\\" }"}', '{"a": [1, {"b": "é"}]}'
-    array = (
-        f'[{{"name": "f", "arguments": {first}, "id": "a1B2c3D4e"}}, '
-        f'{{"name": "g", "arguments": {second}}}]'
-    )
-    seen = set()
-    for length in range(len(array)):
-        calls = truncated_v7_calls(array[:length])
-        for (name, arguments), (known, whole) in zip(
-            calls, [("f", first), ("g", second)], strict=False
-        ):
-            assert name == known and whole.startswith(arguments)
-        if len(calls) == 2:
-            assert calls[0] == ("f", first)
-        seen.add(len(calls))
-    assert seen == {0, 1, 2}

@@ -1,35 +1,26 @@
-"""vLLM's own OpenAI application over an engine in this process, and the runner of pipeline
-stages."""
+"""The front end over an engine in this process, and the runner of pipeline stages."""
 
 import asyncio
 import socket
-import types
 from collections.abc import Mapping
 from multiprocessing import resource_tracker
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import uvicorn
 from starlette.types import ASGIApp
 from vllm import AsyncEngineArgs
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.app import build_app
 from vllm.envs import enable_envs_cache
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.catalogue import LoopGuard
 from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
-from serving.engine.vllm.client import LOOP_STOPS, Llm
-from serving.engine.vllm.grammars import constrain_answers
+from serving.engine.vllm.client import Llm
+from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
-from serving.engine.vllm.patches import (
-    guard_detokenizers,
-    keep_bytes_of_characters,
-    keep_drop_info,
-    tell_of_truncated_calls,
-)
 
 _KEEP_ALIVE_S = 24 * 3600
 """Keep-alive timeout. The router closes connections that it no longer needs; an engine that closed
@@ -40,7 +31,7 @@ _SHUTDOWN_S = 15
 
 
 class VllmServer:
-    """An AsyncLLM in this process, with vLLM's own OpenAI application over it."""
+    """An AsyncLLM in this process, with our front end over it."""
 
     def __init__(
         self,
@@ -56,14 +47,8 @@ class VllmServer:
         self._serving: asyncio.Task[None]
 
     async def start(self) -> ASGIApp:
-        """Loads the model and returns vLLM's application; raises what vLLM raises, or a StartError
+        """Loads the model and returns the application; raises what vLLM raises, or a StartError
         with the root cause."""
-        keep_drop_info()
-        keep_bytes_of_characters()
-        tell_of_truncated_calls()
-        constrain_answers()
-        if self._loop_guard is not None:
-            guard_detokenizers(self._loop_guard)
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
         with root_cause_raised():
@@ -72,35 +57,33 @@ class VllmServer:
                 enable_log_requests=engine_args.enable_log_requests,
                 disable_log_stats=engine_args.disable_log_stats,
             )
-        LOOP_STOPS.labels(
-            self._engine.model_config.served_model_name
-        )  # exposes 0 before the first stop
         await self._engine.reset_mm_cache()
-        tasks = await self._engine.get_supported_tasks()
-        app = build_app(self._args, tasks, self._engine.model_config)
-        await init_app_state(self._engine, app.state, self._args, tasks)
-        # vLLM's error handler asks the server to exit when the engine is dead.
-        app.state.server = types.SimpleNamespace()
+        app = FrontEnd(self._engine, self._args.served_model_name, self._loop_guard)
         enable_envs_cache()
         await self._warm_up(app)
-        return cast(ASGIApp, app)
+        freeze_gc_heap()
+        return app
 
     async def _warm_up(self, app: Any) -> None:
-        """Sends one request. Where tools are parsed the first request builds the tokenizer's tables
-        for grammars, which blocks this event loop for seconds, and the engine's process as well."""
+        """Sends one request with a grammar: the first builds the tokenizer's tables for grammars,
+        which blocks this event loop for seconds, and the engine's process as well."""
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        body = {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 1,
+            "response_format": {"type": "json_object"},
+        }
         async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
             await client.post("/v1/chat/completions", json=body)
 
     async def listen(self, app: ASGIApp, sock: socket.socket) -> None:
-        """Serves `app` (vLLM's, wrapped or not) on a bound socket until `close`."""
+        """Serves `app` on a bound socket until `close`."""
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 http="httptools",
                 loop="uvloop",
-                lifespan="on",
+                lifespan="off",
                 ws="none",
                 access_log=False,
                 log_config=None,  # see serving/serve_log.py

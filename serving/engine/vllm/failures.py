@@ -1,0 +1,113 @@
+"""What a client is told of an error."""
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.exceptions import (
+    GracefulHTTPError,
+    VLLMClientError,
+    VLLMNotFoundError,
+    VLLMUnprocessableEntityError,
+)
+
+from serving.encoders.errors import openai_error
+from serving.engine.image_file import MediaError
+from serving.mistral.rules import InvalidRequest
+
+log = logging.getLogger(__name__)
+
+_CONTEXT = "maximum context length"
+_GRAMMAR = re.compile(
+    r'Grammar error: (?:at \d+\(\d+\): )?(?:failed to (?:compile JSON schema|parse "%json"): )?(.*)'
+)
+"""An error of the library that compiles grammars; its further lines quote our own grammar."""
+_RECURSION = "maximum recursion depth exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error response. Its message contains nothing of the engine's inside."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+    def openai(self) -> dict[str, Any]:
+        """Returns the error in the envelope of OpenAI's APIs."""
+        return openai_error(self.message, self.status, self.param, self.code)
+
+
+CONSTRAINT = Failure(
+    400,
+    "The answer cannot be constrained to the schema or grammar of this request, which is too large "
+    "or contradictory. Send a smaller or simpler one.",
+    code="invalid_constraint",
+)
+
+
+TOO_DEEP = Failure(
+    400, "A part of this request, such as a tool's schema, is nested too deeply.", code="too_deep"
+)
+
+
+class ConstraintError(Exception):
+    """The answer cannot take the form that the request asks for."""
+
+
+class PromptError(Exception):
+    """No prompt can be made of the request."""
+
+
+class AbandonedError(Exception):
+    """The engine ended an answer that was neither complete nor cut off at a limit."""
+
+
+def failure_of(error: Exception) -> Failure:
+    """Returns the response to a request that failed while its engine lives; logs an error that is
+    not the request's fault."""
+    match error:
+        case InvalidRequest():
+            return Failure(400, error.message, error.param, error.code)
+        case ConstraintError():
+            return CONSTRAINT
+        case VLLMNotFoundError():
+            return Failure(404, _message(error), code="model_not_found")
+        case VLLMUnprocessableEntityError() | MediaError():
+            return Failure(400, _message(error), _param(error), "invalid_image")
+        case VLLMClientError():
+            message = _message(error)
+            if grammar := _GRAMMAR.match(message):
+                return _invalid_grammar(grammar[1])
+            code = "context_length_exceeded" if _CONTEXT in message else "invalid_value"
+            return Failure(400, message, _param(error), code)
+        case GracefulHTTPError():
+            return Failure(int(error.http_status), error.message, code="overloaded")
+        case RecursionError():
+            return TOO_DEEP
+        case PromptError():
+            message = _message(error)
+            return (
+                TOO_DEEP if _RECURSION in message else Failure(400, message, code="invalid_value")
+            )
+    log.error("a request failed", exc_info=error)
+    return Failure(500, "The engine failed on this request.", code="request_failed")
+
+
+def _invalid_grammar(reason: str) -> Failure:
+    return Failure(
+        400,
+        f"The schema or grammar of this request cannot be used: {reason.rstrip('.')}.",
+        code="invalid_constraint",
+    )
+
+
+def _message(error: Exception) -> str:
+    return str(error.args[0]) if error.args else str(error)
+
+
+def _param(error: Exception) -> str | None:
+    parameter: str | None = getattr(error, "parameter", None)
+    return None if parameter == "input_tokens" else parameter  # which no API has

@@ -1,0 +1,372 @@
+"""The engine's HTTP application: four APIs over vLLM's AsyncLLM."""
+
+import asyncio
+import random
+import string
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from starlette.types import Message, Receive, Scope, Send
+from vllm.exceptions import VLLMNotFoundError
+from vllm.tracing import extract_trace_headers
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+from serving.answers.events import Answer, End, Usage
+from serving.answers.loop_guard import STOP_REASON, LoopDetector
+from serving.answers.parser import AnswerParser
+from serving.answers.vocabulary import of_tekken
+from serving.catalogue import LoopGuard
+from serving.encoders.chat import ChatEncoder
+from serving.encoders.completions import CompletionEncoder
+from serving.encoders.encoder import Encoder
+from serving.encoders.errors import anthropic_error
+from serving.encoders.messages import MessagesEncoder
+from serving.encoders.responses import ResponsesEncoder
+from serving.encoders.sse import to_json
+from serving.engine.vllm.failures import Failure, failure_of
+from serving.engine.vllm.generation import Generation, Model
+from serving.engine.vllm.rendering import Renderer
+from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS
+from serving.mistral.rules import InvalidRequest
+from serving.requests import chat, completions, messages, responses, tokenize
+from serving.requests.request import Chat, Request
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+
+LOOP_STOPS = Counter(
+    "mistral_serve_loop_stops",
+    "Answers stopped because they repeated themselves endlessly.",
+    ["model_name"],
+)
+"""Registered in the default registry, which /metrics exposes."""
+
+_NONE: Headers = []
+
+_ALPHANUMERICS = string.ascii_letters + string.digits
+
+_MESSAGES = "/v1/messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """How an API's requests are read and its answers written."""
+
+    read: Callable[[bytes], tuple[Request, Any]]
+    encoder: Callable[..., Encoder]
+    id_prefix: str
+
+
+APIS: Mapping[str, Api] = {
+    "/v1/chat/completions": Api(chat.read, ChatEncoder, "chatcmpl-"),
+    "/v1/completions": Api(completions.read, CompletionEncoder, "cmpl-"),
+    "/v1/responses": Api(responses.read, ResponsesEncoder, "resp_"),
+    _MESSAGES: Api(messages.read, MessagesEncoder, "msg_"),
+}
+
+
+class FrontEnd:
+    """An ASGI application that answers requests of all APIs.
+
+    A response's head is sent with its first tokens, so that a request that fails before them gets
+    the status of its error, and the head the counts of its prompt's tokens. A stream that begins
+    before the engine has read all of several prompts has no counts in its head.
+
+    Once the engine is dead, requests raise what it raises.
+    """
+
+    def __init__(
+        self, engine: AsyncLLM, names: Sequence[str], loop_guard: LoopGuard | None
+    ) -> None:
+        """`names` are those by which requests know the model; answers have the first."""
+        self._engine = engine
+        self._names = names
+        self._loop_guard = loop_guard
+        self._created = int(time.time())
+        self._renderer = Renderer(engine)
+        self._tokenizer = engine.get_tokenizer()
+        self._vocabulary = of_tekken(self._tokenizer.tokenizer)
+        self._model = Model(
+            self._vocabulary,
+            engine.model_config.max_model_len,
+            engine.model_config.get_diff_sampling_param(),
+        )
+        LOOP_STOPS.labels(names[0])  # exposes 0 before the first stop
+        self._registry = get_prometheus_registry()
+        self._handlers: dict[tuple[str, str], Handler] = {
+            ("GET", "/health"): self._health,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/v1/models"): self._models,
+            ("POST", "/tokenize"): self._tokenize,
+            ("POST", "/detokenize"): self._detokenize,
+            ("POST", f"{_MESSAGES}/count_tokens"): self._count_tokens,
+            **{("POST", path): self._generate for path in APIS},
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        handler = self._handlers.get((scope["method"], path))
+        if handler is None:
+            await _fail(send, path, Failure(404, f"There is no {scope['method']} {path}."))
+            return
+        try:
+            await handler(scope, receive, send)
+        except _Gone:
+            return
+        except Exception as error:
+            if self._engine.errored:
+                raise
+            await _fail(send, path, failure_of(error))
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        api = APIS[scope["path"]]
+        request, options = api.read(await _body(receive))
+        self._check_model(request.model)
+        inputs = await self._renderer.render(request)
+        id = api.id_prefix + _request_id(scope)
+        usage = Usage()
+        generation = Generation(
+            self._engine,
+            self._model,
+            request,
+            [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
+            id,
+            usage,
+            lambda: self._parser(request),
+            await self._trace_headers(scope),
+        )
+        encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
+        answering = asyncio.current_task()
+        assert answering is not None
+        watch = asyncio.create_task(_cancel_when_gone(receive, answering))
+        try:
+            if request.stream:
+                await self._stream(generation, encoder, usage, send)
+            else:
+                await self._answer(generation, encoder, usage, send)
+        except asyncio.CancelledError:
+            if watch.done() and not watch.cancelled():
+                answering.uncancel()
+                raise _Gone from None
+            raise
+        finally:
+            watch.cancel()
+
+    async def _stream(
+        self,
+        generation: Generation,
+        encoder: Encoder,
+        usage: Usage,
+        send: Send,
+    ) -> None:
+        begun, tells_of_prompts = False, generation.request.needs_prompt
+        try:
+            async with aclosing(generation.steps()) as steps:
+                async for index, step in steps:
+                    if tells_of_prompts:
+                        _tell_of_prompt(index, generation, encoder)
+                    if begun:
+                        piece = encoder.step(index, step)
+                    else:
+                        begun = True
+                        counts = _counts(usage) if generation.knows_prompts else _NONE
+                        await send(_head(200, [_EVENT_STREAM, *counts]))
+                        piece = encoder.begin() + encoder.step(index, step)
+                    self._count_loops(step.end)
+                    if piece:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+            last = encoder.finish()
+        except Exception as error:
+            if not begun or self._engine.errored:
+                raise
+            failure = failure_of(error)
+            last = encoder.error(failure.message, failure.status)
+        await send({"type": "http.response.body", "body": last})
+
+    async def _answer(
+        self,
+        generation: Generation,
+        encoder: Encoder,
+        usage: Usage,
+        send: Send,
+    ) -> None:
+        answers = [Answer() for _ in range(generation.choices)]
+        async with aclosing(generation.steps()) as steps:
+            async for index, step in steps:
+                answers[index].add(step)
+                self._count_loops(step.end)
+        for index in range(generation.choices):
+            _tell_of_prompt(index, generation, encoder)
+        await _send(send, 200, encoder.whole(answers), _counts(usage))
+
+    def _parser(self, request: Request) -> AnswerParser:
+        sampling = request.sampling
+        guarded = not sampling.ignore_eos and sampling.repetition_detection is None
+        detector = None
+        if self._loop_guard is not None and guarded:
+            detector = LoopDetector(self._loop_guard, self._vocabulary.text_of)
+        return AnswerParser(
+            self._vocabulary,
+            _call_id,
+            tools=bool(request.tools.callable),
+            stop=request.stop,
+            include_stop_str=request.include_stop_str_in_output,
+            skip_special_tokens=request.skip_special_tokens,
+            min_tokens=sampling.min_tokens,
+            stop_token_ids=sampling.stop_token_ids or (),
+            loop_guard=detector,
+            want_logprobs=sampling.logprobs is not None,
+            want_token_ids=request.return_token_ids,
+        )
+
+    def _count_loops(self, end: End | None) -> None:
+        if end is not None and end.stop == STOP_REASON:
+            LOOP_STOPS.labels(self._names[0]).inc()
+
+    def _check_model(self, name: str | None) -> None:
+        """Raises VLLMNotFoundError for a model that this engine has not."""
+        if name is not None and name not in self._names:
+            raise VLLMNotFoundError(f"The model {name!r} does not exist.")
+
+    async def _trace_headers(self, scope: Scope) -> Mapping[str, str] | None:
+        if not await self._engine.is_tracing_enabled():
+            return None
+        headers = {
+            name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]
+        }
+        trace: Mapping[str, str] | None = extract_trace_headers(headers)
+        return trace
+
+    async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._engine.check_health()
+        await _send(send, 200, b"")
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await asyncio.to_thread(generate_latest, self._registry)
+        await _send(send, 200, body, content_type=CONTENT_TYPE_LATEST.encode())
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        models = [
+            {
+                "id": name,
+                "object": "model",
+                "created": self._created,
+                "owned_by": "mistral-serve",
+                "max_model_len": self._model.context_tokens,
+            }
+            for name in self._names
+        ]
+        await _send(send, 200, to_json({"object": "list", "data": models}))
+
+    async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = tokenize.read(await _body(receive))
+        self._check_model(request.model)
+        if isinstance(request.prompt, Chat):
+            tokens = await self._renderer.chat_token_ids(request.prompt)
+        else:
+            tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
+        names = None
+        if request.return_token_strs:
+            names = [self._vocabulary.text_of(token) for token in tokens]
+        result = {
+            "count": len(tokens),
+            "max_model_len": self._model.context_tokens,
+            "tokens": tokens,
+            "token_strs": names,
+        }
+        await _send(send, 200, to_json(result))
+
+    async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = tokenize.read_tokens(await _body(receive))
+        self._check_model(request.model)
+        tokens = request.tokens
+        if any(not 0 <= token < len(self._vocabulary.pieces) for token in tokens):
+            raise InvalidRequest(
+                f"tokens must be between 0 and {len(self._vocabulary.pieces) - 1}.",
+                param="tokens",
+                code="invalid_value",
+            )
+        text = self._tokenizer.decode(tokens, skip_special_tokens=False)
+        await _send(send, 200, to_json({"prompt": text}))
+
+    async def _count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
+        conversation = messages.read_count(await _body(receive))
+        tokens = await self._renderer.chat_token_ids(conversation)
+        await _send(send, 200, to_json({"input_tokens": len(tokens)}))
+
+
+def _tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> None:
+    if isinstance(encoder, ChatEncoder | CompletionEncoder):
+        prompt = generation.take_prompt(choice)
+        if prompt is not None:
+            encoder.prompt(prompt)
+
+
+class _Gone(Exception):
+    """The client has gone."""
+
+
+async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    answering.cancel()
+
+
+async def _body(receive: Receive) -> bytes:
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+def _call_id() -> str:
+    """Returns an id of a tool call as Mistral's tokenizers want it: nine letters and digits."""
+    return "".join(random.choices(_ALPHANUMERICS, k=9))
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return str(value.decode("latin1"))
+    return uuid.uuid4().hex
+
+
+def _counts(usage: Usage) -> Headers:
+    return [
+        (PROMPT_TOKENS, b"%d" % usage.prompt_tokens),
+        (CACHED_TOKENS, b"%d" % usage.cached_tokens),
+    ]
+
+
+def _head(status: int, headers: Headers) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+async def _send(
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Headers = _NONE,
+    content_type: bytes = b"application/json",
+) -> None:
+    own = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    await send(_head(status, [*own, *headers]))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _fail(send: Send, path: str, failure: Failure) -> None:
+    anthropic = path.startswith(_MESSAGES)
+    error = anthropic_error(failure.message, failure.status) if anthropic else failure.openai()
+    await _send(send, failure.status, to_json(error))

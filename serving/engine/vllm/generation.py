@@ -1,0 +1,287 @@
+"""Generates the answers to one request."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
+from serving.answers.loop_guard import STOP_REASON
+from serving.answers.parser import AnswerParser
+from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.constraints import logit_bias, structured_outputs
+from serving.engine.vllm.failures import AbandonedError, ConstraintError
+from serving.engine.vllm.rendering import EngineInput
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Chat, Request
+
+Steps = AsyncGenerator[tuple[int, Step], None]
+
+Logprobs = Sequence[Mapping[int, Any]]
+"""vLLM's log-probabilities: for each token of a step those of some tokens, by their ids."""
+
+_ALL = -1
+"""Asks for the log-probabilities of all tokens."""
+
+_LEAST = -9999.0
+"""Stands for the log-probability of an impossible token, which JSON cannot express."""
+
+_DEFAULTS: Mapping[str, float] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+}
+"""OpenAI's defaults, for what neither the request nor the model sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What generation needs to know of the engine's model."""
+
+    vocabulary: Vocabulary
+    context_tokens: int
+    sampling: Mapping[str, Any]
+    """The model's own defaults of sampling."""
+
+
+class Generation:
+    """The answers to one request: `n` to each of its prompts.
+
+    Each answer is a request of its own to the engine, since one that ends at a stop string has to
+    end alone; the prefix cache computes their common prompt once.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        model: Model,
+        request: Request,
+        inputs: Sequence[tuple[EngineInput, int]],
+        id: str,
+        usage: Usage,
+        parser: Callable[[], AnswerParser],
+        trace_headers: Mapping[str, str] | None,
+    ) -> None:
+        """`inputs` have the number of their tokens. `usage` is kept up to date. Raises
+        InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
+        parameters of sampling that it refuses."""
+        self._engine = engine
+        self._model = model
+        self.request = request
+        self._inputs = inputs
+        self._id = id
+        self._usage = usage
+        self._parsers = [parser() for _ in range(len(inputs) * request.n)]
+        self._trace_headers = trace_headers
+        constraint = structured_outputs(request, model.vocabulary)
+        self._common = self._sampling(constraint)
+        self._params = [
+            self._sampling_params(again, tokens)
+            for _, tokens in self._inputs
+            for again in range(request.n)
+        ]
+        self._unknown = set(range(len(inputs)))
+        """The prompts of which the engine has told nothing yet."""
+        self._prompts: list[PromptTokens | None] = [None] * len(inputs)
+
+    @property
+    def choices(self) -> int:
+        return len(self._params)
+
+    @property
+    def knows_prompts(self) -> bool:
+        """Whether the counts of all prompts are in the usage."""
+        return not self._unknown
+
+    def take_prompt(self, choice: int) -> PromptTokens | None:
+        """Returns the prompt of that choice as the engine was given it, once for each prompt and
+        after a step of the choice; None if the answer does not tell of it."""
+        index = choice // self.request.n
+        prompt, self._prompts[index] = self._prompts[index], None
+        return prompt
+
+    def steps(self) -> Steps:
+        """Yields each choice's steps as they come. The engine's requests end with the iteration."""
+        return self._steps_of(0) if len(self._params) == 1 else self._merged()
+
+    async def _merged(self) -> Steps:
+        queue: asyncio.Queue[tuple[int, Step] | Exception | None] = asyncio.Queue(len(self._params))
+        tasks = [
+            asyncio.create_task(self._put_steps_of(index, queue))
+            for index in range(len(self._params))
+        ]
+        running = len(tasks)
+        try:
+            while running:
+                item = await queue.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _put_steps_of(
+        self, index: int, queue: "asyncio.Queue[tuple[int, Step] | Exception | None]"
+    ) -> None:
+        try:
+            async with aclosing(self._steps_of(index)) as steps:
+                async for step in steps:
+                    await queue.put(step)
+        except Exception as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    async def _steps_of(self, index: int) -> Steps:
+        request, usage, parser = self.request, self._usage, self._parsers[index]
+        prompt = index // request.n
+        tokens = thoughts = 0
+        outputs = self._engine.generate(
+            self._inputs[prompt][0],
+            self._params[index],
+            self._id if len(self._params) == 1 else f"{self._id}-{index}",
+            trace_headers=self._trace_headers,
+            priority=request.priority,
+        )
+        async with aclosing(outputs):
+            async for output in outputs:
+                if prompt in self._unknown:
+                    self._unknown.remove(prompt)
+                    self._note_prompt(prompt, output)
+                completion = output.outputs[0]
+                reason = completion.finish_reason
+                if reason == "error" and self._common["structured_outputs"] is not None:
+                    raise ConstraintError
+                if reason in ("error", "abort"):
+                    raise AbandonedError(f"the engine ended a request: {reason}")
+                logprobs = None
+                if completion.logprobs is not None:
+                    logprobs = self._logprobs(completion.token_ids, completion.logprobs)
+                step = parser.feed(completion.token_ids, logprobs)
+                if reason is not None and not parser.ended:
+                    step = _joined(step, _end(parser, reason, completion.stop_reason))
+                usage.completion_tokens += parser.tokens - tokens
+                usage.reasoning_tokens += parser.reasoning_tokens - thoughts
+                tokens, thoughts = parser.tokens, parser.reasoning_tokens
+                yield index, step
+                if parser.ended and reason is None:
+                    return  # which aborts the engine's request
+
+    def _note_prompt(self, index: int, output: Any) -> None:
+        self._usage.prompt_tokens += len(output.prompt_token_ids)
+        self._usage.cached_tokens += output.num_cached_tokens or 0
+        if not self.request.needs_prompt:
+            return
+        ids = list(output.prompt_token_ids)
+        logprobs = None
+        if output.prompt_logprobs is not None:
+            count = self.request.sampling.prompt_logprobs or 0
+            logprobs = [
+                None if known is None else self._logprob(token_id, known, count)
+                for token_id, known in zip(ids, output.prompt_logprobs, strict=True)
+            ]
+        vocabulary = self._model.vocabulary
+        pieces = [vocabulary.pieces[token_id] or b"" for token_id in ids]
+        text = b"".join(pieces).decode("utf-8", "replace")
+        first = vocabulary.text_of(ids[0])
+        self._prompts[index] = PromptTokens(index, ids, text, first, logprobs)
+
+    def _logprobs(self, token_ids: Sequence[int], logprobs: Logprobs) -> list[TokenLogprob]:
+        count = self.request.sampling.logprobs or 0
+        return [
+            self._logprob(token_id, known, count)
+            for token_id, known in zip(token_ids, logprobs, strict=True)
+        ]
+
+    def _logprob(self, token_id: int, known: Mapping[int, Any], count: int) -> TokenLogprob:
+        top = sorted(
+            (value.rank, other)
+            for other, value in known.items()
+            if count == _ALL or value.rank <= count
+        )
+        return self._token(
+            token_id, known[token_id], tuple(self._token(other, known[other]) for _, other in top)
+        )
+
+    def _token(self, token_id: int, value: Any, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        text = self._model.vocabulary.bytes_of(token_id)
+        return TokenLogprob(token_id, text, max(value.logprob, _LEAST), top, value.rank)
+
+    def _sampling(self, constraint: Any) -> dict[str, Any]:
+        given = self.request.sampling
+        values: dict[str, Any] = {
+            name: value
+            if (value := getattr(given, name)) is not None
+            else self._model.sampling.get(name, default)
+            for name, default in _DEFAULTS.items()
+        }
+        detection = given.repetition_detection
+        if detection is not None:
+            values["repetition_detection"] = RepetitionDetectionParams(
+                **msgspec.structs.asdict(detection)
+            )
+        return values | {
+            "stop_token_ids": given.stop_token_ids,
+            "ignore_eos": given.ignore_eos,
+            "min_tokens": given.min_tokens,
+            "logprobs": given.logprobs,
+            "prompt_logprobs": given.prompt_logprobs,
+            "logit_bias": logit_bias(self.request, self._model.vocabulary),
+            "bad_words": given.bad_words,
+            "allowed_token_ids": given.allowed_token_ids,
+            "extra_args": given.vllm_xargs,
+            "structured_outputs": constraint,
+            "detokenize": False,
+            "output_kind": RequestOutputKind.DELTA,
+            "skip_clone": True,
+        }
+
+    def _sampling_params(self, again: int, prompt_tokens: int) -> SamplingParams:
+        wanted = self.request.max_tokens
+        if wanted is None:
+            wanted = self._model.sampling.get("max_tokens")
+        left = self._model.context_tokens - prompt_tokens
+        if left < 1:
+            raise InvalidRequest(
+                f"This model's maximum context length is {self._model.context_tokens} tokens, and "
+                f"the prompt has {prompt_tokens}. Send a shorter one.",
+                param="messages" if isinstance(self.request.prompt, Chat) else "prompt",
+                code="context_length_exceeded",
+            )
+        seed = self.request.sampling.seed
+        return SamplingParams.from_optional(
+            **self._common,
+            max_tokens=left if wanted is None else min(wanted, left),
+            seed=None if seed is None else seed + again,
+        )
+
+
+def _end(parser: AnswerParser, reason: str, stop: int | None) -> Step:
+    """Ends an answer that the engine has ended; vLLM's own check of repetition is a loop's end."""
+    if reason == "repetition":
+        step = parser.finish("length")
+        return Step(step.events, end=End("length", STOP_REASON))
+    return parser.finish("length" if reason == "length" else "stop", stop)
+
+
+def _joined(step: Step, end: Step) -> Step:
+    return Step(
+        [*step.events, *end.events],
+        step.logprobs,
+        step.token_ids,
+        end.end,
+    )

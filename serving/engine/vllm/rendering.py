@@ -1,0 +1,99 @@
+"""Makes the engine's inputs of prompts, with vLLM's renderer."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
+from vllm.renderers.params import ChatParams, TokenizeParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from serving.engine.image_file import MediaError
+from serving.engine.vllm.failures import PromptError
+from serving.requests.request import Chat, JsonObject, Prompt, Request
+
+EngineInput = Any
+"""vLLM's type of the same name."""
+
+
+@contextlib.contextmanager
+def _prompt_errors() -> Iterator[None]:
+    """Raises PromptError for what vLLM and mistral_common raise for prompts that they cannot
+    make."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
+        raise PromptError(str(error)) from error
+
+
+class Renderer:
+    """Makes the engine's inputs. Its methods raise what `failure_of` reads."""
+
+    def __init__(self, engine: AsyncLLM) -> None:
+        self._renderer = engine.renderer
+        self._model_config = engine.model_config
+
+    async def render(self, request: Request) -> list[EngineInput]:
+        """Returns one input for each prompt of the request; loads and checks images."""
+        params = self._tokenize_params(request)
+        extras: dict[str, Any] = {}
+        if request.cache_salt is not None:
+            extras["cache_salt"] = request.cache_salt
+        if isinstance(request.prompt, Chat):
+            return [await self._chat(request.prompt, params, extras)]
+        return await self._texts(request.prompt, params, extras)
+
+    async def chat_token_ids(self, chat: Chat) -> list[int]:
+        """Returns a chat's prompt, however long it is."""
+        params = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
+        return list((await self._chat(chat, params, {}))["prompt_token_ids"])
+
+    async def token_ids(self, prompt: Prompt, add_special_tokens: bool) -> list[int]:
+        """Returns the tokens of a text, however long it is."""
+        params = TokenizeParams(max_total_tokens=None, add_special_tokens=add_special_tokens)
+        (rendered,) = await self._texts([prompt], params, {})
+        return list(rendered["prompt_token_ids"])
+
+    def prompt_tokens(self, rendered: EngineInput) -> int:
+        return int(extract_prompt_len(self._model_config, rendered))
+
+    async def _chat(
+        self, chat: Chat, params: TokenizeParams, extras: dict[str, Any]
+    ) -> EngineInput:
+        template: JsonObject = {
+            "tools": chat.tools or None,
+            "tokenize": True,
+            "add_generation_prompt": not chat.continue_final_message,
+            "continue_final_message": chat.continue_final_message,
+        }
+        with _prompt_errors():
+            _, (rendered,) = await self._renderer.render_chat_async(
+                [chat.messages],
+                ChatParams(chat_template_content_format="string", chat_template_kwargs=template),
+                params,
+                prompt_extras=extras,
+            )
+        return rendered
+
+    async def _texts(
+        self, prompts: Sequence[Prompt], params: TokenizeParams, extras: JsonObject
+    ) -> list[EngineInput]:
+        with _prompt_errors():
+            parsed = [parse_model_prompt(self._model_config, prompt) for prompt in prompts]
+            inputs: list[EngineInput] = await self._renderer.render_cmpl_async(
+                parsed, params, prompt_extras=extras
+            )
+        return inputs
+
+    def _tokenize_params(self, request: Request) -> TokenizeParams:
+        return TokenizeParams(
+            max_total_tokens=self._model_config.max_model_len,
+            max_output_tokens=request.max_tokens or 1,
+            truncate_prompt_tokens=request.truncate_prompt_tokens,
+            truncation_side=request.truncation_side,
+            add_special_tokens=not isinstance(request.prompt, Chat) and request.add_special_tokens,
+            max_total_tokens_param="max_model_len",
+            max_output_tokens_param="max_tokens",
+        )

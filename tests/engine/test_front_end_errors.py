@@ -1,0 +1,222 @@
+"""Errors before an answer begins, amid its stream, and those of an engine that is dead."""
+
+from typing import Any
+
+import httpx
+import pytest
+from vllm.exceptions import VLLMUnprocessableEntityError
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from serving.engine.access import AccessMiddleware
+from serving.engine.image_file import MediaError
+from serving.engine.vllm.front_end import FrontEnd
+from tests.engine.asking import (
+    BODIES,
+    CHAT,
+    COMPLETIONS,
+    MESSAGES,
+    NAMES,
+    RESPONSES,
+    Exchange,
+    asked,
+    events_of,
+)
+from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, Part, ids
+
+OPENAI = [path for path in BODIES if path != MESSAGES]
+SCHEMA: dict[str, dict[str, Any]] = {
+    CHAT: {"response_format": {"type": "json_object"}},
+    COMPLETIONS: {"response_format": {"type": "json_object"}},
+    RESPONSES: {"text": {"format": {"type": "json_object"}}},
+    MESSAGES: {
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+    },
+}
+
+
+def error_of(response: httpx.Response) -> tuple[int, str, Any, Any]:
+    """Returns status, type, param and code after checking the envelope."""
+    assert response.headers["content-type"] == "application/json"
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["message"]
+    return response.status_code, error["type"], error["param"], error["code"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"n": 0}, "n", "invalid_value"),
+        ({"n": []}, "n", "invalid_type"),
+        ({"temperature": -1}, "temperature", "invalid_value"),
+        ({"logit_bias": {"1": 5}, "top_p": 7}, "top_p", "invalid_value"),
+        ({"min_tokens": CONTEXT_TOKENS}, None, "invalid_value"),
+        ({"max_tokens": CONTEXT_TOKENS + 1}, "max_tokens", "invalid_value"),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_invalid_requests_are_told_the_field(
+    path: str, fields: dict[str, Any], param: str | None, code: str, stream: bool
+) -> None:
+    if "min_tokens" in fields:
+        fields = fields | {"max_tokens": CONTEXT_TOKENS}
+    response = await asked(FakeLlm(), path, stream=stream, **fields)
+    status, kind, found, found_code = error_of(response)
+    assert (status, kind, found_code) == (400, "invalid_request_error", code)
+    assert param is None or found == param
+    assert "parameter=" not in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_body_that_is_no_json(path: str) -> None:
+    response = await asked(FakeLlm(), path, content=b"{")
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"] == "The body is not valid JSON."
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_model_that_is_not_here(path: str) -> None:
+    response = await asked(FakeLlm(), path, model="other")
+    assert response.status_code == 404
+    assert "'other'" in response.json()["error"]["message"]
+    if path in OPENAI:
+        assert response.json()["error"]["code"] == "model_not_found"
+    for name in NAMES:
+        assert (await asked(FakeLlm(), path, model=name)).status_code == 200
+
+
+@pytest.mark.parametrize("length", [CONTEXT_TOKENS, CONTEXT_TOKENS + 1, 10 * CONTEXT_TOKENS])
+async def test_a_prompt_that_is_too_long(length: int) -> None:
+    engine = FakeLlm()
+    response = await asked(engine, COMPLETIONS, prompt=[7] * length)
+    status, kind, _, code = error_of(response)
+    assert (status, kind, code) == (400, "invalid_request_error", "context_length_exceeded")
+    assert engine.calls == []
+    fits = await asked(engine, COMPLETIONS, prompt=[7] * (CONTEXT_TOKENS - 1))
+    assert fits.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "error", [MediaError("The image is damaged."), VLLMUnprocessableEntityError("It is damaged.")]
+)
+async def test_an_image_that_cannot_be_had(error: Exception) -> None:
+    engine = FakeLlm()
+    engine.renderer.error = error
+    response = await asked(engine, CHAT)
+    assert error_of(response)[::3] == (400, "invalid_image")
+    assert response.json()["error"]["message"] == str(error)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError("inside"), EngineGenerateError("inside")])
+async def test_a_failure_of_the_engine_tells_nothing_of_its_inside(
+    error: Exception, stream: bool
+) -> None:
+    response = await asked(FakeLlm([error]), CHAT, stream=stream)
+    assert error_of(response) == (500, "server_error", None, "request_failed")
+    assert "inside" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/nowhere"), ("GET", CHAT), ("POST", "/health"), ("POST", CHAT + "/")],
+)
+async def test_what_is_not_here(method: str, path: str) -> None:
+    response = await asked(FakeLlm(), path, method)
+    assert error_of(response)[0] == 404
+
+
+@pytest.mark.parametrize("fields", [{"max_tokens": 0}, {"messages": 5}])
+async def test_messages_have_anthropics_envelope(fields: dict[str, Any]) -> None:
+    response = await asked(FakeLlm(), MESSAGES, **fields)
+    assert response.status_code == 400
+    body = response.json()
+    assert body["type"] == "error"
+    assert body["error"]["type"] == "invalid_request_error"
+    assert "messages" in body["error"]["message"] or "max_tokens" in body["error"]["message"]
+    failed = await asked(FakeLlm([RuntimeError()]), MESSAGES)
+    assert (failed.status_code, failed.json()["error"]["type"]) == (500, "api_error")
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_an_answer_that_cannot_obey_its_constraint_is_the_requests_fault(path: str) -> None:
+    answer = [Part([], "error")]
+    response = await asked(FakeLlm(answer), path, **SCHEMA[path])
+    assert response.status_code == 400
+    assert "cannot be constrained" in response.json()["error"]["message"]
+    assert (await asked(FakeLlm(answer), path)).status_code == 500
+    begun = [Part(ids("{")), *answer]
+    stream = await asked(FakeLlm(begun), path, **SCHEMA[path], stream=True)
+    assert stream.status_code == 200
+    assert "cannot be constrained" in stream.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "fields", "status"),
+    [
+        ([Part(ids("{")), RuntimeError("inside")], {}, 500),
+        ([Part(ids("{")), Part([], "abort")], {}, 500),
+        ([Part(ids("{")), Part([], "error")], {}, 500),
+        ([Part(ids("{")), Part([], "error")], SCHEMA[CHAT], 400),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_stream_that_fails_ends_with_an_error_of_integer_code(
+    path: str, answer: Any, fields: dict[str, Any], status: int, n: int
+) -> None:
+    engine = FakeLlm(answer, [Part(ids("b")), "waits"])
+    response = await asked(engine, path, stream=True, n=n, **fields)
+    assert response.status_code == 200
+    *_, last = events_of(response.text)
+    assert last["error"]["code"] == status
+    assert last["error"]["type"] == ("server_error" if status == 500 else "invalid_request_error")
+    assert response.text.endswith("data: [DONE]\n\n")
+    assert "inside" not in response.text
+    assert [call.aborted for call in engine.calls[1:]] == [True] * (n - 1)
+
+
+async def test_other_streams_that_fail_end_in_their_own_form() -> None:
+    answer = [Part(ids("a")), RuntimeError("inside")]
+    message = await asked(FakeLlm(answer), MESSAGES, stream=True)
+    assert events_of(message.text)[-1]["error"]["type"] == "api_error"
+    response = await asked(FakeLlm(answer), RESPONSES, stream=True)
+    error, failed = events_of(response.text)[-2:]
+    assert (error["type"], error["code"]) == ("error", "server_error")
+    assert failed["type"] == "response.failed"
+    assert "inside" not in message.text + response.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", BODIES)
+async def test_an_engine_that_dies_before_the_answer_lets_another_serve_the_request(
+    path: str, stream: bool
+) -> None:
+    engine, exchange = FakeLlm([EngineDeadError()]), Exchange(path, {"stream": stream})
+    app = FrontEnd(engine, NAMES, None)
+    with pytest.raises(EngineDeadError):
+        await app(exchange.scope, exchange.receive, exchange.send)
+    assert exchange.sent == []
+    engine.errored, engine.answers = False, [[], [EngineDeadError()]]
+    access = AccessMiddleware(app, "token", lambda: engine.errored)
+    again = Exchange(path, {"stream": stream})
+    scope = again.scope | {"headers": [(b"authorization", b"Bearer token")]}
+    await access(scope, again.receive, again.send)
+    assert again.sent[0]["status"] == 503
+    assert (b"x-engine-unavailable", b"dead") in again.sent[0]["headers"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_stream_of_an_engine_that_dies_has_no_end(n: int) -> None:
+    answers = [[Part(ids("a")), EngineDeadError()]] * n
+    exchange = Exchange(CHAT, {"stream": True, "n": n})
+    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, None), "token", lambda: False)
+    scope = exchange.scope | {"headers": [(b"authorization", b"Bearer token")]}
+    with pytest.raises(EngineDeadError):
+        await app(scope, exchange.receive, exchange.send)
+    assert exchange.sent[0]["status"] == 200
+    assert not exchange.ended
+    assert "error" not in exchange.body and "[DONE]" not in exchange.body

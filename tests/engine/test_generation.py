@@ -1,0 +1,306 @@
+"""What the engine is asked for, and how its outputs become steps."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from vllm.exceptions import VLLMValidationError
+from vllm.logprobs import Logprob
+
+from serving.answers.events import Answer, Text, Usage
+from serving.answers.parser import AnswerParser
+from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.failures import AbandonedError, ConstraintError
+from serving.engine.vllm.generation import Generation, Model
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Chat, Request, Sampling, StructuredOutputs
+from tests.answers import parsing
+from tests.engine.fake_llm import (
+    CONTEXT_TOKENS,
+    EOS,
+    WAITS,
+    FakeLlm,
+    Part,
+    control,
+    ids,
+    text,
+    vocabulary,
+)
+from tests.support.waiting import eventually
+
+PROMPT = [1, *ids("Hi")]
+
+
+def generation(
+    engine: FakeLlm,
+    *,
+    prompts: int = 1,
+    sampling: Sampling | None = None,
+    defaults: dict[str, Any] | None = None,
+    prompt_tokens: int = len(PROMPT),
+    usage: Usage | None = None,
+    words: Vocabulary | None = None,
+    **fields: Any,
+) -> Generation:
+    words = words or vocabulary()
+    fields = {"prompt": [PROMPT] * prompts, **fields}
+    request = Request(model=None, sampling=sampling or Sampling(), **fields)
+    return Generation(
+        engine,
+        Model(words, CONTEXT_TOKENS, defaults or {}),
+        request,
+        [({"type": "token", "prompt_token_ids": PROMPT}, prompt_tokens)] * prompts,
+        "cmpl-1",
+        usage or Usage(),
+        lambda: AnswerParser(
+            words,
+            lambda: "callid001",
+            stop=request.stop,
+            min_tokens=request.sampling.min_tokens,
+            want_logprobs=request.sampling.logprobs is not None,
+            want_token_ids=request.return_token_ids,
+        ),
+        None,
+    )
+
+
+async def answers_of(generating: Generation) -> list[Answer]:
+    answers = [Answer() for _ in range(generating.choices)]
+    async with asyncio.timeout(5), aclosing(generating.steps()) as steps:
+        async for index, step in steps:
+            answers[index].add(step)
+    return answers
+
+
+async def test_an_answer_is_what_the_engine_generates() -> None:
+    engine, usage = FakeLlm(text("Hello you"), cached_tokens=2), Usage()
+    (answer,) = await answers_of(generation(engine, usage=usage))
+    assert answer.text == "Hello you"
+    assert answer.end is not None and (answer.end.reason, answer.end.stop) == ("stop", None)
+    generated = len(text("Hello you"))
+    assert usage == Usage(len(PROMPT), cached_tokens=2, completion_tokens=generated)
+    (call,) = engine.calls
+    assert (call.id, call.aborted) == ("cmpl-1", False)
+
+
+async def test_a_prompt_counts_once_however_many_answers_it_has() -> None:
+    engine, usage = FakeLlm(cached_tokens=1), Usage()
+    answers = await answers_of(generation(engine, prompts=2, n=3, usage=usage))
+    assert [answer.text for answer in answers] == ["Hello"] * 6
+    assert (usage.prompt_tokens, usage.cached_tokens) == (2 * len(PROMPT), 2)
+    assert usage.completion_tokens == 6 * len(text("Hello"))
+    assert [call.id for call in engine.calls] == [f"cmpl-1-{index}" for index in range(6)]
+
+
+async def test_a_prompt_is_known_from_whichever_of_its_answers_begins_first() -> None:
+    engine, usage = FakeLlm([WAITS]), Usage()
+    generating = generation(engine, n=2, echo=True, usage=usage)
+    assert not generating.knows_prompts
+    async with aclosing(generating.steps()) as steps:
+        index, _ = await anext(steps)
+        assert index == 1
+        assert usage.prompt_tokens == len(PROMPT)
+        assert generating.knows_prompts
+        prompt = generating.take_prompt(1)
+    assert prompt is not None
+    assert (prompt.index, prompt.token_ids, prompt.text) == (0, PROMPT, "Hi")
+    assert (prompt.first_token, prompt.logprobs) == ("<s>", None)
+    assert generating.take_prompt(1) is None and generating.take_prompt(0) is None
+
+
+async def test_prompts_are_known_when_each_has_been_read() -> None:
+    engine = FakeLlm(text("a"), [WAITS])
+    generating = generation(engine, prompts=2)
+    async with aclosing(generating.steps()) as steps:
+        await anext(steps)
+        assert not generating.knows_prompts
+
+
+async def test_no_prompt_is_told_of_unless_the_request_wants_it() -> None:
+    generating = generation(FakeLlm())
+    await answers_of(generating)
+    assert generating.take_prompt(0) is None
+
+
+async def test_seeds_of_several_answers_differ() -> None:
+    engine = FakeLlm()
+    await answers_of(generation(engine, prompts=2, n=2, sampling=Sampling(seed=7)))
+    assert [call.params.seed for call in engine.calls] == [7, 8, 7, 8]
+    engine = FakeLlm()
+    await answers_of(generation(engine, n=2))
+    assert [call.params.seed for call in engine.calls] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "default", "limit"),
+    [
+        (None, None, CONTEXT_TOKENS - 50),
+        (10, None, 10),
+        (10, 5, 10),
+        (None, 5, 5),
+        (1000, None, CONTEXT_TOKENS - 50),
+        (None, 1000, CONTEXT_TOKENS - 50),
+    ],
+)
+async def test_an_answer_has_no_more_tokens_than_the_context_leaves(
+    wanted: int | None, default: int | None, limit: int
+) -> None:
+    engine = FakeLlm()
+    defaults = {} if default is None else {"max_tokens": default}
+    await answers_of(generation(engine, prompt_tokens=50, max_tokens=wanted, defaults=defaults))
+    assert engine.calls[0].params.max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"), [([PROMPT], "prompt"), (Chat([{"role": "user"}]), "messages")]
+)
+def test_a_prompt_that_fills_the_context_is_too_long(prompt: Any, param: str) -> None:
+    generation(FakeLlm(), prompt_tokens=CONTEXT_TOKENS - 1)
+    with pytest.raises(InvalidRequest, match="maximum context length is 200 tokens") as raised:
+        generation(FakeLlm(), prompt=prompt, prompt_tokens=CONTEXT_TOKENS)
+    assert (raised.value.param, raised.value.code) == (param, "context_length_exceeded")
+
+
+async def test_sampling_is_the_requests_then_the_models_then_openais() -> None:
+    engine = FakeLlm()
+    sampling = Sampling(temperature=0.5, logit_bias={7: -5.0}, min_tokens=1, bad_words=["no"])
+    defaults = {"temperature": 0.1, "top_p": 0.8}
+    await answers_of(generation(engine, sampling=sampling, defaults=defaults, stop=["x"]))
+    params = engine.calls[0].params
+    assert (params.temperature, params.top_p, params.top_k) == (0.5, 0.8, 0)
+    assert (params.repetition_penalty, params.min_tokens) == (1.0, 1)
+    assert (params.logit_bias, params.bad_words) == ({7: -5.0}, ["no"])
+    assert params.stop == [] and not params.detokenize  # the parser has both
+
+
+async def test_what_vllm_refuses_is_raised_before_anything_is_generated() -> None:
+    engine = FakeLlm()
+    with pytest.raises(VLLMValidationError):
+        generation(engine, sampling=Sampling(temperature=-1.0))
+    assert engine.calls == []
+
+
+async def test_a_stop_string_aborts_its_own_answer_alone() -> None:
+    parts = [*text("one END two")[:-1], WAITS]
+    engine, usage = FakeLlm(parts, text("Hello")), Usage()
+    first, second = await answers_of(generation(engine, n=2, stop=["END"], usage=usage))
+    assert (first.text, second.text) == ("one ", "Hello")
+    assert first.end is not None and first.end.stop == "END"
+    assert [call.aborted for call in engine.calls] == [True, False]
+    assert usage.completion_tokens == len(ids("one END")) + len(text("Hello"))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_the_engines_requests_end_with_the_iteration(n: int) -> None:
+    engine = FakeLlm(*[[Part(ids("a")), WAITS]] * n)
+    generating = generation(engine, n=n)
+
+    async def answer() -> None:
+        await answers_of(generating)
+
+    task = asyncio.create_task(answer())
+    await eventually(lambda: len(engine.calls) == n)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [call.aborted for call in engine.calls] == [True] * n
+
+
+async def test_an_answer_that_fails_ends_the_others() -> None:
+    engine = FakeLlm([Part(ids("a")), WAITS], [Part(ids("b")), RuntimeError("no")])
+    with pytest.raises(RuntimeError, match="no"):
+        await answers_of(generation(engine, n=2))
+    assert [call.aborted for call in engine.calls] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("part", "reason", "stop"),
+    [
+        (Part(ids("a"), "length"), "length", None),
+        (Part([EOS], "stop"), "stop", None),
+        (Part([7], "stop", 7), "stop", 7),
+        (Part(ids("a"), "repetition"), "length", "repetition_detected"),
+    ],
+)
+async def test_reasons_to_end(part: Part, reason: str, stop: Any) -> None:
+    sampling = Sampling(stop_token_ids=[7])
+    (answer,) = await answers_of(generation(FakeLlm([part]), sampling=sampling))
+    assert answer.end is not None
+    assert (answer.end.reason, answer.end.stop) == (reason, stop)
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields", "error"),
+    [
+        ("error", {"schema": {"type": "object"}}, ConstraintError),
+        ("error", {"structured_outputs": StructuredOutputs(regex="a")}, ConstraintError),
+        ("error", {}, AbandonedError),
+        ("abort", {}, AbandonedError),
+        ("abort", {"schema": {"type": "object"}}, AbandonedError),
+    ],
+)
+async def test_only_a_constraint_makes_an_error_the_requests(
+    reason: str, fields: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await answers_of(generation(FakeLlm([Part(ids("{")), Part([], reason)]), **fields))
+
+
+async def test_reasoning_is_counted() -> None:
+    thoughts = parsing.encode("v13", "[THINK]Hmm[/THINK]Yes")
+    usage = Usage()
+    engine = FakeLlm([*(Part([token_id]) for token_id in thoughts), Part([], "length")])
+    words = parsing.vocabulary("v13")
+    (answer,) = await answers_of(generation(engine, words=words, usage=usage))
+    assert (answer.reasoning, answer.text) == ("Hmm", "Yes")
+    assert (usage.reasoning_tokens, usage.completion_tokens) == (len(ids("Hmm")), len(thoughts))
+
+
+A, B = ids("ab")
+
+
+async def test_logprobs_have_the_most_probable_tokens_first() -> None:
+    known = {
+        A: Logprob(-2.0, 3),
+        B: Logprob(-0.5, 1),
+        control("</s>"): Logprob(float("-inf"), 2),
+    }
+    engine = FakeLlm([Part([A], "length", logprobs=[known])])
+    (answer,) = await answers_of(generation(engine, sampling=Sampling(logprobs=2)))
+    assert answer.logprobs is not None
+    (token,) = answer.logprobs
+    assert (token.token_id, token.bytes, token.logprob, token.rank) == (A, b"a", -2.0, 3)
+    top = [(other.token_id, other.bytes, other.logprob) for other in token.top]
+    assert top == [(B, b"b", -0.5), (EOS, b"</s>", -9999.0)]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, []), (1, [B]), (-1, [B, A])])
+async def test_as_many_of_the_most_probable_tokens_are_told_as_wanted(
+    count: int, shown: list[int]
+) -> None:
+    known = {A: Logprob(-2.0, 2), B: Logprob(-0.5, 1)}
+    engine = FakeLlm([Part([A], "length", logprobs=[known])])
+    (answer,) = await answers_of(generation(engine, sampling=Sampling(logprobs=count)))
+    assert answer.logprobs is not None
+    assert [other.token_id for other in answer.logprobs[0].top] == shown
+
+
+async def test_a_prompts_logprobs() -> None:
+    known = [None, *({token: Logprob(-1.0, 1)} for token in PROMPT[1:])]
+    engine = FakeLlm([Part(ids("a"), "length", prompt_logprobs=known)])
+    generating = generation(engine, sampling=Sampling(prompt_logprobs=0))
+    await answers_of(generating)
+    prompt = generating.take_prompt(0)
+    assert prompt is not None and prompt.logprobs is not None
+    assert [token and token.token for token in prompt.logprobs] == [None, "H", "i"]
+
+
+async def test_steps_have_the_events_of_their_tokens() -> None:
+    engine = FakeLlm([Part(ids("ab")), Part([]), Part([*ids("c"), EOS], "stop")])
+    async with aclosing(generation(engine, return_token_ids=True).steps()) as steps:
+        found = [step async for _, step in steps]
+    assert [step.events for step in found] == [[Text("ab")], [], [Text("c")]]
+    assert [step.token_ids for step in found] == [ids("ab"), [], [*ids("c"), EOS]]
+    assert [step.end is None for step in found] == [True, True, False]

@@ -1,0 +1,34 @@
+"""The functions of vLLM whose inside the engine relies on are unchanged."""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from serving.engine.vllm.arguments import VERSION
+
+KNOWN = {
+    AsyncLLM.generate: (
+        "closing its iteration must abort the request, unless it is finished",
+        "5bd0ee90459b0e29",
+    ),
+    GPUModelRunner._bookkeeping_sync: (
+        "it must need the generator of an unfinished prefill for nothing but to turn it back",
+        "13c3e81003a7e168",
+    ),
+}
+"""What must hold of each function of vLLM 0.32, and the digest of its source."""
+
+
+@pytest.mark.parametrize("thing", KNOWN, ids=lambda thing: thing.__qualname__)
+def test_vllm_is_as_the_engine_needs_it(thing: Callable[..., Any]) -> None:
+    what, known = KNOWN[thing]
+    digest = hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
+    assert digest == known, (
+        f"vLLM {VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
+        f" serving/engine/vllm/ relies. Check that {what}; then its digest here is {digest}"
+    )
