@@ -33,9 +33,9 @@ def limit(field: str) -> Callable[[Draft], None]:
 
 
 def count(message: Fields) -> int:
-    """Counts the images in a message's content; Anthropic's tool results have content of
-    their own."""
-    content = message.get("content")
+    """Counts the images in a message's content or in a call's output; Anthropic's tool results have
+    content of their own."""
+    content = message.get("content", message.get("output"))
     if type(content) is not list:
         return 0
     return sum(

@@ -1,11 +1,10 @@
-"""Rules for the input items of /v1/responses, which vLLM converts to chat messages; not all that
-OpenAI's clients send survives that with a Mistral tokenizer."""
+"""Rules for the input items of /v1/responses, which an engine converts to chat messages; not all
+that OpenAI's clients send survives that with a Mistral tokenizer."""
 
 import json
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields
-from serving.mistral.rules import InvalidRequest
 from serving.mistral.turns import LATE_SYSTEM_WARNING
 
 _JOIN = "\n\n"
@@ -78,21 +77,13 @@ def _is_output_message(item: Fields) -> bool:
 
 
 def _joined(content: Any) -> str | None:
-    """Joins a list of text parts, whose types the tokenizer does not know; returns None for
-    anything else. Raises InvalidRequest for an image, which this API has no valid form for."""
+    """Joins a list of text parts; returns None for anything else, as one with images."""
     if type(content) is not list:
         return None
     texts = []
     for part in content:
         if type(part) is not dict:
             return None
-        if part.get("type") in ("input_image", "image_url"):
-            raise InvalidRequest(
-                "/v1/responses of this model does not accept images; send them to "
-                "/v1/chat/completions.",
-                param="input",
-                code="images_not_supported",
-            )
         text = part.get("refusal" if part.get("type") == "refusal" else "text")
         if type(text) is not str:
             return None

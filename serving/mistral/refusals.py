@@ -15,19 +15,26 @@ _STRUCTURED = "send response_format or structured_outputs instead"
 _GUIDED: Advice = dict.fromkeys(
     ("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED
 )
+_IMAGE_PROCESSING: Advice = dict.fromkeys(
+    ("mm_processor_kwargs", "media_io_kwargs"), "images are processed as the model wants it"
+)
 CHAT: Advice = {
     **_GUIDED,
     "functions": "send tools instead",
     "function_call": "send tool_choice instead",
     "audio": "this model answers with text",
+    **_IMAGE_PROCESSING,
     "modalities": 'this model answers with text: leave it out, or send ["text"]',
     "web_search_options": "this service runs no tools itself: leave it out",
 }
 COMPLETIONS: Advice = _GUIDED
 RESPONSES: Advice = {
-    "background": "answers come at once: leave it out, and stream long ones",
-    "conversation": "this service stores none: send the earlier turns in input",
+    **_IMAGE_PROCESSING,
+    # Where responses are stored, the router serves these two and takes them out before.
+    "background": "this service stores no responses: leave it out, and stream long answers",
     "previous_response_id": "this service stores no responses: send the earlier turns in input",
+    "conversation": "this service stores none: send previous_response_id, or the earlier turns in "
+    "input",
     "prompt": "this service stores no prompts: send instructions and input",
 }
 MESSAGES: Advice = {

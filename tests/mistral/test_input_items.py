@@ -84,11 +84,23 @@ def test_reasoning_and_empty_answers_are_dropped(content: Any) -> None:
     assert (kept, done.changed) == ([USER, USER], True)
 
 
-@pytest.mark.parametrize("kind", ["input_image", "image_url"])
-def test_an_image_is_sent_elsewhere(kind: str) -> None:
-    image = {"type": kind, "image_url": "https://example.com/cat.png"}
-    with pytest.raises(InvalidRequest, match="/v1/chat/completions"):
-        normalised({"role": "user", "content": [image]})
+def test_an_image_keeps_its_place_among_the_texts() -> None:
+    image = {"type": "input_image", "image_url": "https://example.com/cat.png"}
+    text = {"type": "input_text", "text": "?"}
+    user = {"role": "user", "content": [text, image, text]}
+    result = output([image, text])
+    assert normalised(user, CALL, result)[0] == [user, CALL, result]
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"), [(1, "At most 1 images .* has 2"), (0, "text model")]
+)
+def test_images_of_messages_and_results_are_counted(limit: int, message: str) -> None:
+    image = {"type": "input_image", "image_url": "https://example.com/cat.png"}
+    items = [{"role": "user", "content": [image]}, CALL, output([image])]
+    with pytest.raises(InvalidRequest, match=message) as raised:
+        normalise("/v1/responses", {"input": items}, rules(image_limit=limit), TODAY)
+    assert raised.value.param == "input"
 
 
 @pytest.mark.parametrize(

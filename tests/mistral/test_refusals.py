@@ -12,6 +12,7 @@ FUNCTION = {"name": "f", "parameters": {}}
 def refused(endpoint: str, **fields: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
         normalised(endpoint, **fields)
+    assert raised.value.param is not None
     assert raised.value.param in raised.value.message
     return raised.value
 
