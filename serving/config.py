@@ -63,6 +63,19 @@ class TenantConfig(Section):
         return self
 
 
+class ResponsesConfig(Section):
+    """The stored responses of /v1/responses, which clients continue by `previous_response_id`."""
+
+    folder: str | None = None
+    """Where the routers of a node keep them, on a disk of that node; by default in the session
+    folder of Ray, so that they end with the service. They contain prompts and answers."""
+    keep_s: float = Field(gt=0, default=24 * 3600)
+    """How long a response is kept."""
+    max_bytes: int = Field(ge=0, default=256 * 1024**2)
+    """The size of all of them on a node, of which each tenant has an equal share; the oldest go
+    first. 0: none is stored, and `previous_response_id` and `background` are refused."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -83,6 +96,7 @@ class RouterConfig(Section):
     and `session_hash` for keeping a session (`x-session-id`, or `prompt_cache_key` in the body) on
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
+    responses: ResponsesConfig = ResponsesConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
     cors_origins: tuple[str, ...] = ("*",)

@@ -24,6 +24,8 @@ from serving.router.http.tenants import Tenants
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
+from serving.router.responses.endpoints import add_endpoints
+from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
@@ -43,15 +45,18 @@ class RouterApp:
         observer: Observer,
         is_draining: Callable[[], bool],
         config: RouterConfig,
+        responses: Responses | None = None,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
+        if responses is not None:
+            add_endpoints(self._api, responses, tenants)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(
             self._api,
             allow_origins=config.cors_origins,
-            allow_methods=("GET", "HEAD", "POST"),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=("*",),
         )
@@ -193,7 +198,8 @@ def own_endpoints(
         if path in RELAYED:
             return await api_error(request, errors.method_not_allowed(method, path, "POST"))
         if error.status_code == 405:
-            return await api_error(request, errors.method_not_allowed(method, path, "GET"))
+            allow = (error.headers or {}).get("Allow", "GET")
+            return await api_error(request, errors.method_not_allowed(method, path, allow))
         return await api_error(request, errors.not_found(method, path))
 
     return api

@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -26,6 +27,8 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import Responses
+from serving.router.responses.sqlite_store import SqliteStore
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.request_log import RequestLog
@@ -34,6 +37,10 @@ from serving.router.telemetry.scrape_targets import scrape_targets
 _CLOSE_S = 10
 _LEARN_TIMEOUT_S = 5
 """The longest time for which a new router takes no request while it learns one thing."""
+
+_TO_SESSION = 2
+"""Where Ray's session folder is among the parents of `logs/serve/replica_….requests.jsonl`. Beside
+that file no prompt may be: Ray's dashboard shows what is there."""
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +114,18 @@ class Router:
 
             self._tracing = Tracing(traces_url)
         self._metrics = metrics = Metrics(directory, tenants.names)
+        self._responses = responses_of(
+            config, tenants, metrics, self._request_log.path.parents[_TO_SESSION]
+        )
         relay = Relay(
-            directory, token, config, tenants, metrics, self._request_log.write, self._tracing
+            directory,
+            token,
+            config,
+            tenants,
+            metrics,
+            self._request_log.write,
+            self._tracing,
+            self._responses,
         )
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
@@ -125,6 +142,7 @@ class Router:
             observer,
             lambda: self._draining,
             config,
+            self._responses,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
@@ -133,6 +151,8 @@ class Router:
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         watch = LoadWatch(metrics, self._server, lambda: self._peers.others)
         self._watching.append(asyncio.create_task(watch.run()))
+        if self._responses is not None:
+            self._watching.append(asyncio.create_task(self._responses.expire()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -155,8 +175,13 @@ class Router:
 
     async def __del__(self) -> None:
         self._draining = True
-        await self._server.stop(self._drain_timeout_s)
+        ending = [self._server.stop(self._drain_timeout_s)]
+        if self._responses is not None:
+            ending.append(self._responses.drain(self._drain_timeout_s))
+        await asyncio.gather(*ending)
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
+        if self._responses is not None:
+            await self._responses.close()
         await self._peers.close()
         if self._tracing is not None:
             await self._tracing.close()
@@ -170,6 +195,18 @@ async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
             await asyncio.gather(*coming)
     except TimeoutError:
         log.warning("takes requests without knowing %s", what)
+
+
+def responses_of(
+    config: RouterConfig, tenants: Tenants, metrics: Metrics, session_folder: Path
+) -> Responses | None:
+    """Returns the router's stored responses; None if it stores none."""
+    stored = config.responses
+    if not stored.max_bytes:
+        return None
+    folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
+    store = SqliteStore(folder, stored.keep_s, stored.max_bytes, len(tenants.names))
+    return Responses(store, int(config.max_body_mib * 1024 * 1024), metrics.response_kept)
 
 
 def subscribe(

@@ -13,13 +13,16 @@ import pytest
 import ray
 from ray import serve
 
-from serving.config import RouterConfig
+from serving.config import ResponsesConfig, RouterConfig
 from serving.router import deployment
+from serving.router.http.errors import ApiError
+from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import Peers
 from serving.router.replicas import feed
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
+from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.request_log import RequestLog
 from serving.scaling.report import NAMES
 from tests.support.ports import free_port
@@ -134,3 +137,24 @@ async def accepts(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+@pytest.mark.parametrize("folder", [None, "own"])
+async def test_routers_of_a_node_store_responses_in_one_folder(
+    tmp_path: Path, folder: str | None
+) -> None:
+    own = None if folder is None else str(tmp_path / folder)
+    config = RouterConfig(responses=ResponsesConfig(folder=own))
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
+    stored = deployment.responses_of(config, Tenants(()), metrics, tmp_path / "session")
+    assert stored is not None
+    with pytest.raises(ApiError):
+        await stored.get("default", "resp_1")
+    await stored.close()
+    assert (tmp_path / (folder or "session/mistral-serve")).is_dir()
+
+
+def test_a_router_may_store_nothing(tmp_path: Path) -> None:
+    config = RouterConfig(responses=ResponsesConfig(max_bytes=0))
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
+    assert deployment.responses_of(config, Tenants(()), metrics, tmp_path) is None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,11 +14,12 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.config import AdmissionConfig, RouterConfig, TenantConfig
+from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
+from serving.router.deployment import responses_of
 from serving.router.http.server import listening_socket, server_config
 from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import PeerInfo
@@ -26,6 +28,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import scrape_targets
@@ -63,6 +66,7 @@ class LiveRouter:
     lines: list[bytes]
     """The lines of the request log."""
     app: RouterApp
+    responses: Responses | None = None
     draining: bool = False
 
     @cached_property
@@ -175,6 +179,7 @@ async def running_router(
     tracing: Tracing | None = None,
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
+    responses: ResponsesConfig | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -188,6 +193,7 @@ async def running_router(
         placement=placement,
         cors_origins=cors_origins,
         ui=ui,
+        responses=responses or ResponsesConfig(max_bytes=0),
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
@@ -196,7 +202,8 @@ async def running_router(
     lines: list[bytes] = []
     keys = Tenants(tenants)
     metrics = Metrics(directory, keys.names)
-    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing)
+    stored = responses_of(config, keys, metrics, Path("/nonexistent"))
+    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
@@ -216,16 +223,19 @@ async def running_router(
             observer,
             lambda: router.draining,
             config,
+            stored,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app)
+        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored)
         stack.push_async_callback(router.close)
         yield router
         await router.close()
         await eventually(lambda: relay.requests_in_flight == 0)
+        if stored is not None:
+            await stored.close()
         assert [(r.load.requests, r.load.kv_tokens) for r in replicas] == [(0, 0)] * len(replicas)
         for model in models:
             directory.update(model.model_id, [])

@@ -1,4 +1,4 @@
-"""A stand-in engine with the part of vLLM's chat endpoint that speed and fault tests need.
+"""A stand-in engine with the part of an engine's chat endpoint that speed and fault tests need.
 
 `max_tokens` is the number of tokens of the answer; `python -m tests.support.stand_in_engine --help`
 lists the options. A contract test in tests/e2e compares it with the real engine.
@@ -20,7 +20,6 @@ CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 WORD = "word "
 DONE = b"data: [DONE]\n\n"
-FINGERPRINT = "vllm-0.32.0-stand-in"
 _decode = msgspec.json.decode
 
 
@@ -30,7 +29,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
-    """Returns the server-sent events of a streamed chat completion in vLLM's format: the first,
+    """Returns the server-sent events of a streamed chat completion: the first,
     without text, one with a token, and the one with the last token."""
     head = {
         "id": f"chatcmpl-{request_id}",
@@ -44,9 +43,8 @@ def stream_events(request_id: str, model: str) -> tuple[bytes, bytes, bytes]:
         return head | {"choices": [choice | fields]}
 
     first = choices({"role": "assistant", "content": ""}, None)
-    first |= {"prompt_token_ids": None, "prompt_text": None}
-    token = choices({"content": WORD}, None, token_ids=None)
-    last = choices({"content": WORD}, "length", stop_reason=None, token_ids=None)
+    token = choices({"content": WORD}, None)
+    last = choices({"content": WORD}, "length", stop_reason=None)
     return server_sent(first), server_sent(token), server_sent(last)
 
 
@@ -59,7 +57,6 @@ def usage_event(request_id: str, model: str, tokens: int) -> bytes:
             "model": model,
             "choices": [],
             "usage": usage(tokens),
-            "system_fingerprint": FINGERPRINT,
         }
     )
 
@@ -68,11 +65,13 @@ def server_sent(event: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
 
 
-def usage(completion_tokens: int) -> dict[str, int]:
+def usage(completion_tokens: int) -> dict[str, Any]:
     return {
         "prompt_tokens": 5,
-        "total_tokens": 5 + completion_tokens,
         "completion_tokens": completion_tokens,
+        "total_tokens": 5 + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 
@@ -130,7 +129,6 @@ class StandInEngine(Connection):
             "created": 1,
             "model": request.get("model"),
             "choices": [choice],
-            "system_fingerprint": FINGERPRINT,
             "usage": usage(16),
         }
         return json_response(answer)

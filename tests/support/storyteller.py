@@ -104,11 +104,12 @@ class Storyteller(Engine):
         self.write_event(self._head(request) | {"choices": [choice]})
 
     def _usage(self, request: dict[str, Any], prompt: int, completion: int) -> None:
-        usage = {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "total_tokens": prompt + completion,
             "completion_tokens": completion,
         }
+        usage["prompt_tokens_details"] = {"cached_tokens": prompt}
         self.write_event(self._head(request) | {"choices": [], "usage": usage})
 
     def _head(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,21 @@ _ENDPOINTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "/v1/responses": (
         "OpenAI's responses",
-        {"input": _TEXT_OR_ITEMS, "tools": _TOOLS, "max_output_tokens": _TOKENS},
-        ["input"],
+        {
+            "input": _TEXT_OR_ITEMS,
+            "tools": _TOOLS,
+            "max_output_tokens": _TOKENS,
+            "previous_response_id": {
+                "type": ["string", "null"],
+                "description": "A stored response whose input and output stand before the input.",
+            },
+            "store": {"type": ["boolean", "null"], "default": True},
+            "background": {
+                "type": ["boolean", "null"],
+                "description": "Answers at once; GET /v1/responses/{id} has what becomes of it.",
+            },
+        },
+        [],
     ),
     "/v1/messages": (
         "Anthropic's messages",

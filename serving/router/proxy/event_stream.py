@@ -9,6 +9,7 @@ from serving.router.proxy.exchange import Exchange
 from serving.router.proxy.stream_resumption import DONE, ERROR
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
+from serving.router.responses.final_event import FinalEvent
 
 _MOST_UNCOUNTED = 32
 
@@ -23,6 +24,7 @@ class EventStream:
     __slots__ = (
         "_chunks",
         "_exchange",
+        "_final",
         "_flow",
         "_is_closing",
         "_last",
@@ -40,6 +42,8 @@ class EventStream:
         self._chunks: list[bytes] = []
         self._times_s: list[float] = []
         self._last = deque[bytes](maxlen=2)
+        stores = exchange.turn is not None and exchange.turn.stores
+        self._final = FinalEvent() if stores else None
 
     def take(self, piece: bytes) -> bool:
         """Relays what can be sent now that `piece` has arrived. Returns False if the client reads
@@ -77,6 +81,8 @@ class EventStream:
             events = answer.feed(events)
             if not events:
                 return True
+        if self._final is not None:
+            self._final.feed((events,))
         self._exchange.clock.sent(tokens, monotonic())
         if not self._is_closing():
             self._write(b"%x\r\n%b\r\n" % (len(events), events))
@@ -89,6 +95,8 @@ class EventStream:
         exchange = self._exchange
         pieces = list(map(body_of, self._chunks))
         exchange.resumption.passed_on(pieces)
+        if self._final is not None:
+            self._final.feed(pieces)
         tokens = list(map(_event_count, pieces))
         tokens[-1] -= pieces[-1].endswith(DONE)
         exchange.record.output_tokens += sum(tokens)
@@ -96,6 +104,10 @@ class EventStream:
         self._last += pieces[-2:]
         self._chunks.clear()
         self._times_s.clear()
+
+    def final_response(self) -> bytes | None:
+        """The data of the event that has the whole response, if that is to be stored."""
+        return None if self._final is None else self._final.data()
 
     def reported_output_tokens(self) -> int | None:
         """The length of the whole answer as the end of the stream reports it, in tokens."""

@@ -1,6 +1,7 @@
 """A parsed request and its client, on the way to a replica."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmh3 import hash64
 from starlette.types import Receive, Scope, Send
@@ -14,7 +15,6 @@ from serving.router.http.errors import ApiError
 from serving.router.http.tenants import Tenant
 from serving.router.proxy.request import (
     EngineRequest,
-    decode,
     engine_request,
     routing_fields,
     work_of,
@@ -25,6 +25,8 @@ from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.served_model import ServedModel
+from serving.router.responses.background import BackgroundRun
+from serving.router.responses.turn import Turn
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
 
@@ -56,6 +58,10 @@ class Exchange:
     clock: StreamClock
     began_s: float
     """The arrival time of the request, by time.monotonic()."""
+    turn: Turn | None = None
+    """What a request to /v1/responses has stored, where responses are stored."""
+    run: BackgroundRun | None = None
+    """The response in the background in place of a client that waits."""
     begun: bool = False
     """Whether a replica has begun the answer. The client may have the head of the response, and
     comments, before that."""
@@ -78,20 +84,22 @@ class ExchangeReader:
         self,
         scope: Scope,
         raw: bytes,
+        body: Any,
         tenant: Tenant,
         receive: Receive,
         send: Send,
         record: RequestRecord,
         began_s: float,
+        turn: Turn | None = None,
     ) -> Exchange:
-        """Parses a request and records its properties in `record`. Raises ApiError."""
+        """Parses a request and records its properties in `record`. `body` is `raw` decoded, or
+        what `turn` has made of it. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
-        body = decode(raw)
         fields = routing_fields(body)
         served = self._served(fields.model)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
-        request = engine_request(path, raw, body, model)
+        request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
         work = work_of(path, fields, body, model, served.dispatcher.expected_output, headers)
         record.prompt_tokens = work.prompt_tokens
@@ -111,6 +119,7 @@ class ExchangeReader:
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,
+            turn=turn,
         )
 
     def _served(self, name: str | None) -> ServedModel:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
-from serving.engine_protocol import CACHED_TOKENS, DEAD, PROMPT_TOKENS, UNAVAILABLE, bearer
+from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, bearer
 from serving.router.http import errors
 from serving.router.http.asgi import (
     ClientGoneError,
@@ -25,10 +25,12 @@ from serving.router.http.asgi import (
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
+from serving.router.proxy.engine_answer import check_taken, is_event_stream, reported_tokens
 from serving.router.proxy.event_stream import EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
+from serving.router.proxy.storing import detach, keep_whole
 from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
@@ -41,6 +43,8 @@ from serving.router.replicas.upstream import (
     UpstreamError,
     read_all,
 )
+from serving.router.responses.responses import PATH as RESPONSES
+from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.request_record import RequestRecord, ms_since
 
@@ -71,8 +75,10 @@ class Relay:
         metrics: Metrics,
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
+        responses: Responses | None = None,
     ) -> None:
-        """`write_line` is called with the request log line when a request ends."""
+        """`write_line` is called with the request log line when a request ends. Without `responses`
+        none is stored."""
         self.requests_in_flight = 0
         self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
@@ -85,6 +91,7 @@ class Relay:
         self._metrics = metrics
         self._write_line = write_line
         self._tracing = tracing
+        self._responses = responses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = time.monotonic()
@@ -97,7 +104,16 @@ class Relay:
             tenant = self._tenants.of(scope["headers"])
             record.tenant = tenant.name
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            exchange = self._reader.read(scope, body, tenant, receive, send, record, began_s)
+            fields, turn = decode(body), None
+            is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
+            if is_response and self._responses is not None:
+                turn = await self._responses.open(tenant.name, body, fields)
+            exchange = self._reader.read(
+                scope, body, fields, tenant, receive, send, record, began_s, turn
+            )
+            if self._responses is not None and turn is not None and turn.background:
+                await detach(exchange, self._responses)
+                send = exchange.send
             await self._relay(exchange)
         except ApiError as error:
             await self._refuse(send, error, record, exchange is not None)
@@ -107,6 +123,8 @@ class Relay:
             log.exception("request %s failed in the router", request_id)
             await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
+            if exchange is not None and exchange.run is not None and self._responses is not None:
+                await self._responses.end(exchange.run)
             self.requests_in_flight -= 1
             record.duration_ms = ms_since(began_s)
             self._metrics.ended(record)
@@ -177,6 +195,8 @@ class Relay:
             reservation, replica = await served.admit(exchange.demand)
         finally:
             record.queued(queues_s)
+        if exchange.run is not None and self._responses is not None:
+            self._responses.placed(exchange.run)
         outcome, output_tokens = Outcome.FAILED, 0
         try:
             while True:
@@ -305,6 +325,8 @@ class Relay:
             body = exchange.request.answer.whole(body, connection.status)
         headers = [header for header in headers if header[0] != b"content-length"]
         headers.append((b"content-length", b"%d" % len(body)))
+        if self._responses is not None and connection.status == 200:
+            await keep_whole(exchange, self._responses, body, headers)
         exchange.record.status = connection.status
         self._waiting.end(exchange)
         if response_of(exchange.send).response_started:
@@ -348,6 +370,9 @@ class Relay:
         finally:
             stream.count()
         record.output_tokens = stream.reported_output_tokens() or record.output_tokens
+        final = stream.final_response()
+        if final is not None and exchange.turn is not None and self._responses is not None:
+            await self._responses.answered(exchange.turn, final, is_event=True)
         await self._end(exchange, resumption.end())
 
     async def _end(self, exchange: Exchange, rest: bytes) -> None:
@@ -373,31 +398,3 @@ class Relay:
         if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
-
-
-def reported_tokens(headers: Headers, header: bytes) -> int | None:
-    """Returns the token count in this response header of the engine, if it has one."""
-    for name, value in headers:
-        if name == header:
-            return int(value) if value.isdigit() else None
-    return None
-
-
-def check_taken(connection: Connection) -> None:
-    """Raises NotTakenError if the engine rejected the request unprocessed: it drains, or (401) no
-    longer belongs to this router's cluster. Raises EngineDeadError if it died, perhaps because of
-    this request."""
-    if connection.status == 401:
-        raise NotTakenError("the engine belongs to another cluster")
-    if connection.status == 503:
-        for name, why in connection.headers:
-            if name == UNAVAILABLE:
-                error = EngineDeadError if why == DEAD else NotTakenError
-                raise error(f"the engine is {why.decode()}")
-
-
-def is_event_stream(headers: Headers) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )

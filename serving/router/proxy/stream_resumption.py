@@ -182,6 +182,9 @@ class Continuation:
         if usage := event.get("usage"):
             usage["prompt_tokens"] -= self._sent_tokens
             usage["completion_tokens"] += self._sent_tokens
+            details = usage.get("prompt_tokens_details")
+            if details and details.get("cached_tokens"):
+                details["cached_tokens"] = min(details["cached_tokens"], usage["prompt_tokens"])
         return b"data: " + _encode(event | self._head | {"continued": True}) + b"\n\n"
 
     def _skip(self, choice: dict[str, Any]) -> bool:

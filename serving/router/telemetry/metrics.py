@@ -2,7 +2,7 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 20.
+per replica, three per tenant, and 23.
 """
 
 import resource
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from serving.dispatch import Reason
 from serving.router.replicas.directory import Directory
+from serving.router.responses.responses import Kept
 from serving.router.telemetry import objectives
 from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
@@ -73,6 +74,7 @@ class Metrics(Collector):
         self._unknown = ModelMetrics()
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
+        self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
         self._tenants = {name: [0, 0, 0] for name in tenants}
         """Requests, input tokens and output tokens of each tenant."""
         self._retries = self._continued = 0
@@ -96,6 +98,10 @@ class Metrics(Collector):
             tenant[0] += 1
             tenant[1] += record.input_tokens
             tenant[2] += record.output_tokens
+
+    def response_kept(self, kept: Kept) -> None:
+        """Counts a response that was to be stored."""
+        self._stored[kept] += 1
 
     @property
     def chunks(self) -> int:
@@ -132,6 +138,10 @@ class Metrics(Collector):
         for rewrite, count in self._rewritten.items():
             rewritten.add_metric([rewrite], count)
         yield rewritten
+        stored = _counter("stored_responses", "Responses that were to be stored.", "result")
+        for result, count in self._stored.items():
+            stored.add_metric([result], count)
+        yield stored
         yield CounterMetricFamily(
             f"{PREFIX}_retries",
             "Retries after the failure of a replica.",

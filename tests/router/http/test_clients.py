@@ -26,7 +26,7 @@ async def test_a_preflight_request_is_answered(router: LiveRouter, path: str) ->
     response = await router.http.options(path, headers=PREFLIGHT)
     assert response.is_success
     assert response.headers["access-control-allow-origin"] == "*"
-    assert response.headers["access-control-allow-methods"] == "GET, HEAD, POST"
+    assert response.headers["access-control-allow-methods"] == "GET, HEAD, POST, DELETE"
     allowed = response.headers["access-control-allow-headers"]
     assert allowed == PREFLIGHT["access-control-request-headers"]
 

@@ -36,6 +36,7 @@ def stream_to(client: Client) -> tuple[EventStream, Any]:
         send=client.send,
         resumption=StreamResumption(CHAT, b'{"messages": []}', ""),
         request=SimpleNamespace(answer=None),
+        turn=None,
         record=SimpleNamespace(output_tokens=0),
         clock=StreamClock(0.0, Latency(), itl := Latency()),
         itl=itl,

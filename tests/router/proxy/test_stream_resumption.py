@@ -86,6 +86,7 @@ async def test_a_stream_goes_on_where_it_stopped(
         "prompt_tokens": PROMPT_TOKENS,
         "completion_tokens": len(STORY),
         "total_tokens": PROMPT_TOKENS + len(STORY),
+        "prompt_tokens_details": {"cached_tokens": PROMPT_TOKENS},
     }
     assert await router.loads() == [(0, 0), (0, 0)]
 

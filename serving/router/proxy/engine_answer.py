@@ -1,0 +1,33 @@
+"""Reads what the head of an engine's answer says."""
+
+from serving.engine_protocol import DEAD, UNAVAILABLE
+from serving.router.http.asgi import Headers
+from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
+
+
+def reported_tokens(headers: Headers, header: bytes) -> int | None:
+    """Returns the token count in this response header of the engine, if it has one."""
+    for name, value in headers:
+        if name == header:
+            return int(value) if value.isdigit() else None
+    return None
+
+
+def check_taken(connection: Connection) -> None:
+    """Raises NotTakenError if the engine rejected the request unprocessed: it drains, or (401) no
+    longer belongs to this router's cluster. Raises EngineDeadError if it died, perhaps because of
+    this request."""
+    if connection.status == 401:
+        raise NotTakenError("the engine belongs to another cluster")
+    if connection.status == 503:
+        for name, why in connection.headers:
+            if name == UNAVAILABLE:
+                error = EngineDeadError if why == DEAD else NotTakenError
+                raise error(f"the engine is {why.decode()}")
+
+
+def is_event_stream(headers: Headers) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )

@@ -1,0 +1,105 @@
+"""The errors of stored responses."""
+
+from serving.router.http.errors import ApiError
+
+
+def previous_not_found(response_id: str) -> ApiError:
+    return ApiError(
+        404,
+        f"Previous response with id '{response_id[:200]}' not found: it was not stored, was "
+        "deleted or has expired. Send the earlier turns in input.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    )
+
+
+def chain_broken(response_id: str) -> ApiError:
+    return ApiError(
+        404,
+        f"A response that '{response_id[:200]}' continues was deleted or has expired. Send the "
+        "earlier turns in input.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    )
+
+
+def not_continuable(response_id: str, status: str) -> ApiError:
+    return ApiError(
+        400,
+        f"The response '{response_id[:200]}' is {status}: only completed and incomplete responses "
+        "can be continued.",
+        code="invalid_value",
+        param="previous_response_id",
+    )
+
+
+def history_too_long(max_items: int, max_bytes: int) -> ApiError:
+    return ApiError(
+        400,
+        "The input with the history of previous_response_id exceeds this service's limits of "
+        f"{max_items} items and {max_bytes} bytes. Send a summary of the earlier turns in input.",
+        code="invalid_value",
+        param="previous_response_id",
+    )
+
+
+def wrong_type(field: str, what: str) -> ApiError:
+    return ApiError(400, f"{field} must be {what}.", code="invalid_type", param=field)
+
+
+def wrong_value(field: str, what: str) -> ApiError:
+    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
+
+
+def background_needs_store() -> ApiError:
+    return ApiError(
+        400,
+        "background needs store: without it, the response could not be retrieved.",
+        code="invalid_value",
+        param="background",
+    )
+
+
+def background_stream() -> ApiError:
+    return ApiError(
+        400,
+        "background cannot be combined with stream: leave one of them out.",
+        code="unsupported_parameter",
+        param="background",
+    )
+
+
+def background_too_large(limit_bytes: int) -> ApiError:
+    return ApiError(
+        400,
+        f"This request exceeds the {limit_bytes} bytes that this service stores of a response, "
+        "which background needs.",
+        code="request_too_large",
+        param="background",
+    )
+
+
+def not_found(response_id: str) -> ApiError:
+    return ApiError(
+        404,
+        f"Response with id '{response_id[:200]}' not found.",
+        code="response_not_found",
+    )
+
+
+def not_in_background(response_id: str) -> ApiError:
+    return ApiError(
+        400,
+        f"The response '{response_id[:200]}' does not run in the background: only those that do "
+        "can be cancelled.",
+        code="invalid_value",
+    )
+
+
+def store_failed() -> ApiError:
+    return ApiError(
+        500,
+        "Stored responses cannot be read or written now. The router's log says why.",
+        type="server_error",
+        code="response_store_failed",
+    )

@@ -1,0 +1,55 @@
+"""A request to /v1/responses as far as storing is concerned."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.router.responses import errors
+
+TOO_LARGE = "the response is too large to be stored"
+NOT_STORED = "the response could not be stored"
+"""Warnings for the client."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One request, and what becomes of its answer."""
+
+    tenant: str
+    raw: bytes
+    """The body as the client sent it."""
+    stores: bool
+    """Whether the answer is kept."""
+    previous_id: str | None = None
+    background: bool = False
+    echoed: dict[str, Any] = field(default_factory=dict)
+    """Fields that were taken out of the body, and that an engine of ours repeats in its answer."""
+    warning: str | None = None
+
+
+def turn_of(tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
+    """Takes the fields that the router serves out of `body`, which is `raw` decoded. Raises
+    ApiError 400."""
+    stores = _flag(body, "store", True)
+    previous_id = body.get("previous_response_id")
+    if previous_id is not None and not isinstance(previous_id, str):
+        raise errors.wrong_type("previous_response_id", "the id of a response")
+    background = _flag(body, "background", False)
+    if background and not stores:
+        raise errors.background_needs_store()
+    if background and body.get("stream"):
+        raise errors.background_stream()
+    turn = Turn(tenant, raw, stores, previous_id, background)
+    if previous_id is not None:
+        turn.echoed["previous_response_id"] = body.pop("previous_response_id")
+    if background:
+        turn.echoed["background"] = body.pop("background")
+    return turn
+
+
+def _flag(body: dict[str, Any], name: str, default: bool) -> bool:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise errors.wrong_type(name, "true or false")
+    return value

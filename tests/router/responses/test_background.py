@@ -1,0 +1,244 @@
+"""Responses that a router runs in the background."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from openai.types.responses import Response
+
+from serving.config import ResponsesConfig
+from serving.router.responses import responses as room
+from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
+from tests.router.telemetry.test_metrics import scrape
+from tests.router.test_app import error_of
+from tests.support.engines import Refuses, ResetsBeforeHead, Steered
+from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
+from tests.support.response_engine import ResponseEngine
+from tests.support.waiting import eventually
+
+
+class SteeredResponses(Steered, ResponseEngine):
+    pass
+
+
+async def begun(router: LiveRouter, **fields: Any) -> dict[str, Any]:
+    """Begins a response, and returns it as it was answered at once."""
+    response = await create(router, background=True, **fields)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    Response.model_validate(body, strict=True)
+    assert (body["status"], body["background"], body["output"]) == ("queued", True, [])
+    return body
+
+
+async def retrieved(router: LiveRouter, response_id: str) -> dict[str, Any]:
+    response = await router.http.get(f"{PATH}/{response_id}")
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    Response.model_validate(body, strict=True)
+    assert body["id"] == response_id
+    return body
+
+
+async def with_status(router: LiveRouter, response_id: str, *statuses: str) -> dict[str, Any]:
+    """Returns the response once it has one of these statuses."""
+    async with asyncio.timeout(5):
+        while True:
+            body = await retrieved(router, response_id)
+            if body["status"] in statuses:
+                return body
+
+
+async def ended(router: LiveRouter, response_id: str) -> dict[str, Any]:
+    return await with_status(router, response_id, "completed", "failed", "cancelled", "incomplete")
+
+
+async def test_it_is_queued_then_in_progress_then_completed(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    response = await begun(router, instructions="Be brief.", metadata={"a": "b"})
+    assert (response["instructions"], response["metadata"]) == ("Be brief.", {"a": "b"})
+    engine = await router.asked()
+    await with_status(router, response["id"], "in_progress")
+    assert not router.lines
+    engine.proceed()
+    done = await ended(router, response["id"])
+    assert (done["status"], done["background"]) == ("completed", True)
+    assert texts(done["output"]) == ["Hello!"]
+    await eventually(lambda: router.lines)
+    (line,) = map(json.loads, router.lines)
+    assert (line["outcome"], line["status"], line["output_tokens"]) == ("answered", 200, 2)
+    assert (await scrape(router))['stored_responses_total{result="stored"}'] == 1
+
+
+async def test_it_continues_and_is_continued(router: LiveRouter) -> None:
+    first = await created(router, input="One")
+    second = await begun(router, input="Two", previous_response_id=first["id"])
+    assert second["previous_response_id"] == first["id"]
+    await ended(router, second["id"])
+    await created(router, input="Three", previous_response_id=second["id"])
+    assert texts(sent(router)["input"]) == ["One", "Hello!", "Two", "Hello!", "Three"]
+    items = (await router.http.get(f"{PATH}/{second['id']}/input_items")).json()["data"]
+    assert texts(items) == ["Two"]
+
+
+async def test_one_that_has_not_ended_is_not_continued(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    response = await begun(router)
+    engine = await router.asked()
+    error = error_of(await create(router, previous_response_id=response["id"]), 400)
+    assert error["param"] == "previous_response_id"
+    engine.proceed()
+    await ended(router, response["id"])
+
+
+async def test_the_sdk_cancels_it_and_the_engine_is_told(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    response = await router.openai.responses.create(model=MODEL, input="Hi", background=True)
+    engine = await router.asked()
+    cancelled = await router.openai.responses.cancel(response.id)
+    assert cancelled.status == "cancelled"
+    async with asyncio.timeout(5):
+        await engine.closed.wait()
+    assert (await router.openai.responses.cancel(response.id)).status == "cancelled"
+    assert (await retrieved(router, response.id))["status"] == "cancelled"
+    error = error_of(await create(router, previous_response_id=response.id), 400)
+    assert "cancelled" in error["message"]
+
+
+async def test_one_that_was_cancelled_or_deleted_at_another_router_ends(
+    start_router: StartRouter, stored: ResponsesConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SEEN_PERIOD_S", 0.02)
+    router = await start_router(SteeredResponses, responses=stored)
+    other = await start_router(ResponseEngine, responses=stored)
+    for method, path in (("POST", "/cancel"), ("DELETE", "")):
+        response = await begun(router)
+        engine = await router.asked()
+        await with_status(other, response["id"], "in_progress")
+        answer = await other.http.request(method, f"{PATH}/{response['id']}{path}")
+        assert answer.status_code == 200
+        async with asyncio.timeout(5):
+            await engine.closed.wait()
+
+
+async def test_a_deleted_one_stays_deleted(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    response = await begun(router)
+    engine = await router.asked()
+    await router.http.delete(f"{PATH}/{response['id']}")
+    await engine.closed.wait()
+    await eventually(lambda: router.lines)
+    error_of(await router.http.get(f"{PATH}/{response['id']}"), 404)
+
+
+async def test_only_responses_in_the_background_are_cancelled(router: LiveRouter) -> None:
+    response = await created(router)
+    error_of(await router.http.post(f"{PATH}/{response['id']}/cancel"), 400)
+    error_of(await router.http.post(f"{PATH}/resp_no/cancel"), 404)
+
+
+async def test_cancelling_what_has_ended_returns_it(router: LiveRouter) -> None:
+    response = await begun(router)
+    done = await ended(router, response["id"])
+    cancelled = await router.http.post(f"{PATH}/{response['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()) == (200, done)
+
+
+async def test_another_replica_answers_if_one_is_killed(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(ResetsBeforeHead, ResponseEngine, responses=stored)
+    for _ in range(3):
+        response = await begun(router)
+        assert (await ended(router, response["id"]))["status"] == "completed"
+    await eventually(lambda: len(router.lines) == 3)
+    assert sum(json.loads(line)["retries"] for line in router.lines)
+
+
+async def test_an_engine_killed_during_it_gives_its_place_to_another(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, SteeredResponses, responses=stored)
+    response = await begun(router)
+    asked = [asyncio.create_task(router.asked(engine)) for engine in (0, 1)]
+    (first,), (waiting,) = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    first.result().reset()
+    (await waiting).proceed()
+    assert (await ended(router, response["id"]))["status"] == "completed"
+
+
+async def test_it_fails_where_a_client_that_waits_gets_an_error(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(Refuses, responses=stored, **IMPATIENT)
+    response = await begun(router)
+    done = await ended(router, response["id"])
+    assert done["status"] == "failed" and done["error"]["code"] in (
+        "server_error",
+        "rate_limit_exceeded",
+    )
+    assert done["error"]["message"]
+
+
+async def test_a_client_that_leaves_does_not_end_it(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    headers = {"connection": "close", "x-request-timeout": "0.01"}
+    response = await begun(router, headers=headers)
+    engine = await router.asked()
+    await asyncio.sleep(0.05)
+    engine.proceed()
+    assert (await ended(router, response["id"]))["status"] == "completed"
+
+
+async def test_an_invalid_request_is_answered_at_once(router: LiveRouter) -> None:
+    error_of(await create(router, background=True, model="no"), 404)
+    error_of(await create(router, background=True, input=[]), 400)
+    error_of(await create(router, background=True, previous_response_id="resp_no"), 404)
+
+
+async def test_one_whose_router_is_gone_has_failed(
+    start_router: StartRouter, stored: ResponsesConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    response = await begun(router)
+    engine = await router.asked()
+    await with_status(router, response["id"], "in_progress")
+    monkeypatch.setattr(room, "LOST_S", -1.0)
+    done = await retrieved(router, response["id"])
+    assert (done["status"], done["error"]["code"]) == ("failed", "server_error")
+    monkeypatch.undo()
+    engine.proceed()
+    await eventually(lambda: router.lines)
+    assert (await retrieved(router, response["id"]))["status"] == "failed"
+
+
+async def test_a_router_that_stops_waits_and_then_gives_up(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    assert router.responses is not None
+    response = await begun(router)
+    engine = await router.asked()
+    draining = asyncio.create_task(router.responses.drain(5))
+    await asyncio.sleep(0.02)
+    assert not draining.done()
+    engine.proceed()
+    await draining
+    assert (await retrieved(router, response["id"]))["status"] == "completed"
+
+    response = await begun(router)
+    engine = await router.asked()
+    await router.responses.drain(0.01)
+    assert (await ended(router, response["id"]))["status"] == "failed"
+    await engine.closed.wait()

@@ -1,0 +1,78 @@
+"""A stand-in engine with the part of /v1/responses that storing needs: it counts the messages that
+it was sent, and repeats what the real one repeats."""
+
+import asyncio
+import json
+from typing import Any
+
+from tests.support.engines import Engine
+from tests.support.http_server import json_response
+from tests.support.stand_in_engine import STREAM_HEAD, chunk
+
+
+def event(name: str, **fields: Any) -> bytes:
+    data = json.dumps({**fields, "sequence_number": 0, "type": name}, separators=(",", ":"))
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+class ResponseEngine(Engine):
+    """`status` is that of its responses, `text` their text."""
+
+    status = "completed"
+    text = "Hello!"
+
+    def answer(self, request: dict[str, Any]) -> bytes:
+        return json_response(self.response(request, self.status))
+
+    def response(self, request: dict[str, Any], status: str) -> dict[str, Any]:
+        ended = status in ("completed", "incomplete")
+        part = {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
+        message = {
+            "id": f"msg_{self.request_id}",
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": [part],
+        }
+        usage = {
+            "input_tokens": 5,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 2,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 7,
+        }
+        details = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return {
+            "id": f"resp_{self.request_id}",
+            "object": "response",
+            "created_at": 1,
+            "model": request.get("model"),
+            "instructions": request.get("instructions"),
+            "metadata": {},
+            "parallel_tool_calls": True,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "tool_choice": "auto",
+            "tools": [],
+            "background": request.get("background", False),
+            "previous_response_id": request.get("previous_response_id"),
+            "status": status,
+            "error": None,
+            "incomplete_details": details,
+            "output": [message] if ended else [],
+            "usage": usage if ended else None,
+        }
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        write = self.transport.write
+        begun = self.response(request, "in_progress")
+        write(STREAM_HEAD + chunk(event("response.created", response=begun)))
+        for word in self.text.split(" "):
+            delta = event("response.output_text.delta", delta=word, output_index=0)
+            write(chunk(delta))
+            await asyncio.sleep(0)
+        final = event(f"response.{self.status}", response=self.response(request, self.status))
+        # In pieces, as the network may deliver it.
+        write(b"%x\r\n" % len(final) + final[:30])
+        await asyncio.sleep(0.001)
+        write(final[30:] + b"\r\n0\r\n\r\n")
