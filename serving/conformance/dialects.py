@@ -8,13 +8,13 @@ from .cases import asked
 from .check import Theme
 from .expect import expect
 from .needs import tiny
-from .server import CHAT, Server, ok, parsed_error
+from .server import CHAT, MESSAGES, RESPONSES, Server, ok, parsed_error
 from .tools import WEATHER, expect_calls
 
 theme = Theme("dialects")
 check = theme.check
 
-RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+
 LONG_NAME = "mcp__" + "a" * 75 + "get_current_weather"
 
 
@@ -131,7 +131,7 @@ async def definitions_of_a_tool_are_found(server: Server) -> None:
     named = {"type": "function", "function": {"name": "f"}}
     for choice in ("required", named):
         body = asked("Hello", tools=[tool], tool_choice=choice, temperature=0, max_tokens=60)
-        ok(await server.post(CHAT, body))
+        expect(ok(await server.post(CHAT, body))["choices"], f"no answer with {choice}")
 
 
 @check()
@@ -188,8 +188,6 @@ async def what_is_not_supported_is_named(server: Server) -> None:
         (CHAT, {"seed": 2**64}),
         (RESPONSES, {"tools": [hosted]}),
         (RESPONSES, {"conversation": "conv_1"}),
-        (RESPONSES, {"previous_response_id": "resp_1"}),
-        (RESPONSES, {"background": True}),
         (RESPONSES, {"input": []}),
         ("/v1/completions", {"best_of": 3}),
     ):
@@ -200,6 +198,20 @@ async def what_is_not_supported_is_named(server: Server) -> None:
         expect(error["param"] == field, f"param {error['param']!r} for {field}: {error}")
         expect(error["type"] == "invalid_request_error", f"{error}")
         expect(error["code"] is None or isinstance(error["code"], str), f"{error}")
+
+
+@check()
+async def what_is_not_stored_is_named(server: Server) -> None:
+    """An unknown `previous_response_id` gets a 404 with its name in `param`, and a stream in the
+    background a 400 (OpenAI's API)."""
+    for more, status in (
+        ({"previous_response_id": "resp_that_was_never_made"}, 404),
+        ({"background": True, "stream": True}, 400),
+    ):
+        error = parsed_error(await server.post(RESPONSES, {"input": "Hello", **more}), status)
+        field = next(iter(more))
+        expect(error["param"] == field, f"param {error['param']!r} for {field}: {error}")
+        expect(error["type"] == "invalid_request_error", f"{error}")
 
 
 @check()

@@ -12,7 +12,8 @@ from .events import DONE, Event, events
 from .expect import CheckFailed, expect
 from .model import Model
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 _CONNECT_TIMEOUT_S = 10
 
 

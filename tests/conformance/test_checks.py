@@ -8,8 +8,10 @@ import pytest
 
 from serving import model_cards as doc
 from serving.conformance.check import Check
+from serving.conformance.model import FAMILIES
 from serving.conformance.runner import run_one
 from serving.conformance.streaming import theme as streaming
+from serving.conformance.suite import CHECKS
 from serving.tiny import answers as own
 from tests.conformance.stand_in import (
     CONTEXT_TOKENS,
@@ -327,6 +329,22 @@ async def test_right_passes_and_wrong_fails(
     assert (await result(name, answering(right), family)).reason == ""
     failed = await result(name, answering(wrong), family)
     assert failed.status == "fail" and reason in failed.reason
+
+
+EMPTY = httpx.Response(200, json={})
+FAILING = error("it failed", 500)
+
+
+@pytest.mark.parametrize("wrong", [EMPTY, FAILING], ids=["empty", "failing"])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+async def test_no_check_passes_on_a_server_that_answers_nothing(
+    check: Check, wrong: httpx.Response
+) -> None:
+    for family in FAMILIES:
+        outcome = await run_one(server(always(wrong), family), check)
+        if outcome.status != "skip":  # the same check gains nothing from another family
+            break
+    assert outcome.status != "pass"
 
 
 def streams_another(whole: Any, other: Any) -> Handler:
