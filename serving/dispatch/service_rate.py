@@ -11,6 +11,10 @@ _FULL_GUESS_S = 10.0
 """Weight of the guess that a full fleet has all of its capacity booked."""
 
 
+_LEAST_LEFT = 1e-9
+"""Keeps the rate above 0 where requests hold the fleet for half a day and none ends."""
+
+
 class ServiceRate:
     """The parts of a replica that are released per second when the fleet is full, from the
     residence times of released requests.
@@ -82,7 +86,7 @@ class ServiceRate:
         added_s = _MEMORY_S * (1 - kept)
         booked = self.booked / self.capacity
         self._booked_s = self._booked_s * kept + booked * added_s
-        self._left *= kept
+        self._left = max(self._left * kept, _LEAST_LEFT)
         if self.is_full:
             self._full_s = self._full_s * kept + added_s
             self._full_booked_s = self._full_booked_s * kept + booked * added_s

@@ -82,3 +82,10 @@ def test_a_queue_that_does_not_fit_is_served_slower_than_the_capacity() -> None:
     rate.is_full = True
     run(rate, share=0.6, residence_time_s=5, at_once=1, until_s=300)
     assert rate.per_s == pytest.approx(0.6 / 5, rel=0.1)
+
+
+def test_requests_that_never_end_leave_a_rate() -> None:
+    rate = ServiceRate(0, 20)
+    rate.book(1, 0)
+    rate.set_capacity(4, 1e6)
+    assert rate.per_s > 0
