@@ -10,6 +10,7 @@ memory.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import statistics
 import tempfile
@@ -42,9 +43,12 @@ from tests.bench.relay_process import HOST, MODEL, Server
 REQUESTS = 12
 AT_ONCE = 16
 STREAMS = 2
+MANY_STREAMS = 64
 SHORT_TOKENS, LONG_TOKENS = 20, 220
 """Two lengths of stream: the cost of a token is the difference of their costs."""
 RUN_LIMIT_S = 120
+
+_numbers = itertools.count()
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -62,9 +66,13 @@ WEATHER: dict[str, Any] = {
         },
     },
 }
+NEW_TOOLS = "new tools"
+"""Tools that the server has not seen: each request names them anew."""
+
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "tools": {"tools": [WEATHER, {**WEATHER, "function": {**WEATHER["function"], "name": "now"}}]},
+    NEW_TOOLS: {},
     "JSON": {"response_format": {"type": "json_object"}},
 }
 
@@ -82,7 +90,13 @@ class Target:
             {"role": "user", "content": "What is the weather like in Paris this week?"},
         ]
         fields = {"model": MODEL, "messages": messages, "max_tokens": tokens, "stream": stream}
-        extra = self.tools if kind == "tools" else {}
+        extra = self.tools if "tools" in kind else {}
+        if kind == NEW_TOOLS:
+            name = f"f{next(_numbers)}"
+            extra = {
+                "tools": [{**WEATHER, "function": {**WEATHER["function"], "name": name}}],
+                **extra,
+            }
         return json.dumps({**fields, **KINDS[kind], **extra}).encode()
 
 
@@ -93,7 +107,9 @@ def head_of(body: bytes) -> bytes:
     ).encode()
 
 
-async def load(target: Target, body: bytes, requests: int, at_once: int) -> tuple[float, float]:
+async def load(
+    target: Target, kind: str, tokens: int, stream: bool, requests: int, at_once: int
+) -> tuple[float, float]:
     """Median seconds to an answer's first bytes, and the server's CPU seconds per request."""
     pool = ConnectionPool(HOST, target.server.port, RUN_LIMIT_S)
     waits_s: list[float] = []
@@ -103,28 +119,34 @@ async def load(target: Target, body: bytes, requests: int, at_once: int) -> tupl
         nonlocal left
         while left > 0:
             left -= 1
+            body = target.body(kind, tokens, stream)
             answer = await ask(pool, head_of(body), body)
             waits_s.append(answer.first_s)
 
-    cpu_s = target.server.cpu_s()
+    cpu_s = target.server.own_cpu_s()
     try:
         async with asyncio.timeout(RUN_LIMIT_S), asyncio.TaskGroup() as clients:
             for _ in range(at_once):
                 clients.create_task(one_after_another())
     finally:
         pool.close()
-    return statistics.median(waits_s), (target.server.cpu_s() - cpu_s) / requests
+    return statistics.median(waits_s), (target.server.own_cpu_s() - cpu_s) / requests
 
 
 async def run(target: Target, kind: str) -> Round:
     """All requests of a kind on one server."""
-    one = target.body(kind, 1, stream=False)
-    ttft_s, cpu_s = await load(target, one, REQUESTS, at_once=1)
-    busy_ttft_s, _ = await load(target, one, 2 * AT_ONCE, at_once=AT_ONCE)
-    _, short_s = await load(target, target.body(kind, SHORT_TOKENS, stream=True), STREAMS, 1)
-    _, long_s = await load(target, target.body(kind, LONG_TOKENS, stream=True), STREAMS, 1)
-    token_s = (long_s - short_s) / (LONG_TOKENS - SHORT_TOKENS)
-    return Round(ttft_s, busy_ttft_s, cpu_s, token_s)
+    ttft_s, cpu_s = await load(target, kind, 1, False, REQUESTS, at_once=1)
+    busy_ttft_s, _ = await load(target, kind, 1, False, 2 * AT_ONCE, at_once=AT_ONCE)
+    token_s = await token_cpu_s(target, kind, STREAMS, 1)
+    busy_token_s = await token_cpu_s(target, kind, MANY_STREAMS, MANY_STREAMS)
+    return Round(ttft_s, busy_ttft_s, cpu_s, token_s, busy_token_s)
+
+
+async def token_cpu_s(target: Target, kind: str, streams: int, at_once: int) -> float:
+    """CPU seconds for each further token of a stream."""
+    _, short_s = await load(target, kind, SHORT_TOKENS, True, streams, at_once)
+    _, long_s = await load(target, kind, LONG_TOKENS, True, streams, at_once)
+    return (long_s - short_s) / (LONG_TOKENS - SHORT_TOKENS)
 
 
 async def measure(targets: Mapping[str, Target], rounds: int, limit_s: float) -> Measured:
@@ -143,7 +165,7 @@ def first_answers(targets: Mapping[str, Target]) -> dict[str, float]:
     answers: dict[str, str] = {}
     for name, target in targets.items():
         with client(target.server) as http:
-            for kind in KINDS:
+            for kind in KINDS.keys() - {NEW_TOOLS}:
                 for stream in (False, True):
                     body = target.body(kind, LONG_TOKENS, stream)
                     began_s = time.perf_counter()

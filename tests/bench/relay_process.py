@@ -39,12 +39,16 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU time of their live threads so far, in user and kernel mode."""
-        cpu_s = 0.0
+        cpu_s = self.own_cpu_s()
         for thread in Path(f"/proc/{self.pid}/task").iterdir():
-            cpu_s += int((thread / "schedstat").read_text().split()[0]) / 1e9
             for child in (thread / "children").read_text().split():
                 cpu_s += Server(self.port, int(child)).cpu_s()
         return cpu_s
+
+    def own_cpu_s(self) -> float:
+        """CPU time of the live threads of this process, without its children's."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e9
 
 
 @contextlib.contextmanager
