@@ -55,6 +55,14 @@ def test_settings_are_read(path: Path) -> None:
     assert (router.port, router.drain_timeout_s) == (1, 7.5)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("keep_s", 0), ("max_bytes", -1), ("max_bytes", 1.5), ("size", 1)]
+)
+def test_wrong_settings_of_stored_responses_are_named(path: Path, field: str, value: Any) -> None:
+    write(path, {"router": {"responses": {field: value}}, "models": [{"model": TINY}]})
+    assert f"router.responses.{field}: " in refusal(path)
+
+
 def test_spans_go_to_the_collectors_path_for_traces_if_there_is_one(path: Path) -> None:
     write(path, {"tracing": {"otlp_endpoint": "http://a:4318/"}, "models": [{"model": TINY}]})
     assert load(path).tracing.traces_url == "http://a:4318/v1/traces"

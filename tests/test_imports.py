@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 SERVING = Path(__file__).parents[1] / "serving"
-PURE = ("dispatch", "placement", "scaling", "mistral")
+PURE = ("dispatch", "placement", "scaling", "mistral", "requests", "answers", "encoders")
 IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"
 SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())
 OF_PURE = frozenset(f"serving.{module}" for module in (*PURE, "decay", "section"))
 """What pure packages import of this project: each other, and two equally pure modules."""
-ROOMS = ("peers", "proxy", "replicas", "telemetry")
+ROOMS = ("peers", "proxy", "replicas", "responses", "telemetry")
 
 
 def imported(source: str) -> Iterator[str]:
@@ -67,6 +67,10 @@ def test_nothing_that_a_pure_package_loads_is_a_deployment(package: str) -> None
         ("conformance", ("serving.router", "serving.engine", "serving.dispatch", "serving.config")),
         ("deploy", ("vllm",)),
         ("router/http", tuple(f"serving.router.{room}" for room in ROOMS)),
+        (
+            "router/responses",
+            tuple(f"serving.router.{room}" for room in ROOMS if room != "responses"),
+        ),
         *((f"router/{room}", ("serving.router.proxy",)) for room in ROOMS if room != "proxy"),
     ],
 )

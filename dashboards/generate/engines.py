@@ -261,8 +261,9 @@ DASHBOARD = dashboard(
                 graph(
                     title="Answers by finish reason",
                     shows="stop: the model ended the answer; length: it reached max_tokens; "
-                    "abort: the client disconnected or the stream moved to another replica; "
-                    "error: the engine failed; repetition: the answer repeated itself.",
+                    "abort: the answer ended at a stop string or as a loop, the client "
+                    "disconnected, or the stream moved to another replica; "
+                    "error: the engine failed; repetition: a request's own repetition_detection.",
                     remedy="An error is never normal: read the replica's log. Many answers with "
                     "length mean that clients set a small max_tokens.",
                     queries=[

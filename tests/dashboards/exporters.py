@@ -55,7 +55,7 @@ def of_engines() -> set[str]:
     own = Path(__file__).parents[2] / "serving/engine"
     return {
         name
-        for path in (vllm, own / "vllm/client.py", own / "start_log.py")
+        for path in (vllm, own / "vllm/front_end.py", own / "start_log.py")
         for metric, kind in _unconditional(ast.parse(path.read_text()))
         if metric.startswith(("vllm:", "mistral_serve_"))
         for name in series(metric, kind)

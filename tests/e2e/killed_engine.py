@@ -65,7 +65,8 @@ class Stream:
         return self
 
     def answer(self) -> tuple[str, str | None, Any]:
-        """The text, the finish reason and the usage."""
+        """The text, the finish reason and the usage without what was cached: that depends on the
+        replica."""
         *events, done, end = self.data.split(b"\n\n")
         assert (done, end) == (b"data: [DONE]", b"")
         text, finish_reason, usage, ids = "", None, None, set()
@@ -76,6 +77,9 @@ class Stream:
                 text += choice["delta"].get("content") or ""
                 finish_reason = choice["finish_reason"] or finish_reason
         assert len(ids) == 1
+        assert usage is not None
+        cached = usage.pop("prompt_tokens_details")["cached_tokens"]
+        assert cached <= usage["prompt_tokens"]
         return text, finish_reason, usage
 
 

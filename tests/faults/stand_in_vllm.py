@@ -2,7 +2,8 @@
 
 An answer is words that follow from its prompt, one per step. Each step is made by a process of its
 own, like vLLM's engine core, which can be killed and stopped; `POST /fault` slows the engine down
-or has it reset its connections. It reports its death, counts and resumes answers as vLLM does.
+or has it reset its connections. It raises at its death, counts and resumes answers as the front end
+does.
 """
 
 import asyncio
@@ -158,12 +159,8 @@ class VllmServer:
 
     async def _whole(self, request: Mapping[str, Any], request_id: str, send: Any) -> None:
         answer = _Answer(request, request_id)
-        try:
-            for _ in range(answer.begin, answer.end):
-                await self._next_step()
-        except EngineDeadError:
-            await _answer(send, {"error": {"message": "EngineCore died", "code": 500}}, 500)
-            return
+        for _ in range(answer.begin, answer.end):
+            await self._next_step()
         message = {"role": "assistant", "content": answer.text(answer.begin, answer.end)}
         choice = {"index": 0, "message": message, "finish_reason": "length"}
         await _answer(send, answer.head | {"choices": [choice], "usage": answer.usage})
@@ -172,16 +169,13 @@ class VllmServer:
         answer = _Answer(request, request_id)
         content_type = (b"content-type", b"text/event-stream; charset=utf-8")
         await send({"type": "http.response.start", "status": 200, "headers": [content_type]})
-        try:
-            await _event(send, answer.event({"role": "assistant", "content": ""}))
-            for n in range(answer.begin, answer.end):
-                await self._next_step()
-                finish_reason = "length" if n == answer.end - 1 else None
-                await _event(send, answer.event({"content": answer.text(n, n + 1)}, finish_reason))
-            if (request.get("stream_options") or {}).get("include_usage"):
-                await _event(send, answer.head | {"choices": [], "usage": answer.usage})
-        except EngineDeadError:
-            await _event(send, {"error": {"message": "EngineCore died", "code": 500}})
+        await _event(send, answer.event({"role": "assistant", "content": ""}))
+        for n in range(answer.begin, answer.end):
+            await self._next_step()
+            finish_reason = "length" if n == answer.end - 1 else None
+            await _event(send, answer.event({"content": answer.text(n, n + 1)}, finish_reason))
+        if (request.get("stream_options") or {}).get("include_usage"):
+            await _event(send, answer.head | {"choices": [], "usage": answer.usage})
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
 
@@ -223,11 +217,11 @@ async def _event(send: Any, event: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _answer(send: Any, answer: dict[str, Any], status: int = 200) -> None:
+async def _answer(send: Any, answer: dict[str, Any]) -> None:
     body = json.dumps(answer).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

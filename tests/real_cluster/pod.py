@@ -91,9 +91,8 @@ class Clients:
 
         def stream() -> None:
             try:
-                outcome.__dict__ |= json.loads(
-                    execute(self._kube, self._pod, *self._command, *options).splitlines()[-1]
-                )
+                printed = execute(self._kube, self._pod, *self._command, *options)
+                vars(outcome).update(json.loads(printed.splitlines()[-1]))
             except (DeployError, ValueError, IndexError) as error:
                 errors.append(error)
             finally:
