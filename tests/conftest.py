@@ -1,14 +1,25 @@
-"""Orders the tests."""
+"""Orders the tests, and has none depend on the speed of the machine."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # torch creates this folder when a test imports its compiler, by default in /tmp.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/torchinductor")
 )
+
+hypothesis.settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.data_too_large,
+    ],
+)
+hypothesis.settings.load_profile("untimed")
 
 LATE = (
     "tests/faults/",
