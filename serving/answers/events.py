@@ -1,6 +1,8 @@
 """The events of an answer, which every API's encoder writes in its own form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 import msgspec
@@ -113,6 +115,19 @@ class TextTokens:
         return tokens if has_text else []
 
 
+def joined(events: list[Event]) -> list[Event]:
+    """Joins adjacent events of the same kind."""
+    if len(events) < 2:
+        return events
+    result: list[Event] = []
+    for kind, group in groupby(events, type):
+        if kind is Text or kind is Reasoning or kind is Arguments:
+            result.append(kind("".join([event.text for event in group])))  # type: ignore[union-attr]
+        else:
+            result += group
+    return result
+
+
 @dataclass(slots=True)
 class Usage:
     """Counts of tokens, which grow while answers are generated."""
@@ -156,6 +171,19 @@ class Answer:
     def calls(self) -> list[ToolCall]:
         return [part for part in self.parts if isinstance(part, ToolCall)]
 
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> "Answer":
+        """Returns the answer of all its steps; adding one by one copies the text for each."""
+        answer = cls()
+        if any(step.logprobs is not None for step in steps):  # they belong to the texts of steps
+            for step in steps:
+                answer.add(step)
+            return answer
+        answer.add(Step(joined([event for step in steps for event in step.events])))
+        for step in steps:
+            answer.add(Step([], token_ids=step.token_ids, end=step.end))
+        return answer
+
     def add(self, step: Step) -> None:
         tokens = self._text_tokens.of(step)
         for event in step.events:
@@ -164,9 +192,11 @@ class Answer:
                 self.text_logprobs[-1] += tokens
                 tokens = []
         if step.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *step.logprobs]
+            self.logprobs = [] if self.logprobs is None else self.logprobs
+            self.logprobs += step.logprobs
         if step.token_ids is not None:
-            self.token_ids = [*(self.token_ids or ()), *step.token_ids]
+            self.token_ids = [] if self.token_ids is None else self.token_ids
+            self.token_ids += step.token_ids
         self.end = step.end or self.end
 
     def _add(self, event: Event) -> None:

@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
-from itertools import groupby
 from typing import Literal
 
 from serving.answers.calls import call_parser
-from serving.answers.events import Arguments, End, Event, Reasoning, Step, Text, TokenLogprob
+from serving.answers.events import (
+    End,
+    Event,
+    Reasoning,
+    Step,
+    Text,
+    TokenLogprob,
+    joined,
+)
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.stop_strings import StopStrings
 from serving.answers.text import TextDecoder
@@ -109,7 +116,7 @@ class AnswerParser:
         self._end()
         called = whole and self._calls.ended
         end = self._stopped or End("tool_calls" if called else reason, stop_reason)
-        return Step(_joined(out), end=end)
+        return Step(joined(out), end=end)
 
     def _feed(self, token_ids: Sequence[int], logprobs: list[TokenLogprob] | None) -> Step:
         if self.ended:
@@ -135,7 +142,7 @@ class AnswerParser:
             self._end_blank(out)
             self._end()
         return Step(
-            _joined(out),
+            joined(out),
             logprobs[: len(token_ids)] if self._want_logprobs and logprobs is not None else None,
             list(token_ids) if self._want_token_ids else None,
             end,
@@ -273,16 +280,3 @@ class AnswerParser:
         if self._within is not _Within.CALLS:
             self._release(out)
         self._end_blank(out)
-
-
-def _joined(events: list[Event]) -> list[Event]:
-    """Joins adjacent events of the same kind."""
-    if len(events) < 2:
-        return events
-    joined: list[Event] = []
-    for kind, group in groupby(events, type):
-        if kind is Text or kind is Reasoning or kind is Arguments:
-            joined.append(kind("".join([event.text for event in group])))  # type: ignore[union-attr]
-        else:
-            joined += group
-    return joined

@@ -73,6 +73,8 @@ def read(body: bytes) -> tuple[Request, CompletionOptions]:
                 f"{name} is not supported.", param=name, code="unsupported_parameter"
             )
     prompts = _prompts(fields.prompt)
+    if len(prompts) * fields.n > MAX_PROMPTS:
+        raise _invalid(f"n times the prompts must be at most {MAX_PROMPTS} answers.", "n")
     echo = fields.echo is True
     max_tokens = 16 if fields.max_tokens is None else fields.max_tokens
     if max_tokens < (0 if echo else 1):

@@ -17,7 +17,7 @@ from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from serving.answers.events import Answer, End, Usage
+from serving.answers.events import Answer, End, Step, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import of_tekken
@@ -198,14 +198,15 @@ class FrontEnd:
         usage: Usage,
         send: Send,
     ) -> None:
-        answers = [Answer() for _ in range(generation.choices)]
+        answers: list[list[Step]] = [[] for _ in range(generation.choices)]
         async with aclosing(generation.steps()) as steps:
             async for index, step in steps:
-                answers[index].add(step)
+                answers[index].append(step)
                 self._count_loops(step.end)
         for index in range(generation.choices):
             _tell_of_prompt(index, generation, encoder)
-        await _send(send, 200, encoder.whole(answers), _counts(usage))
+        body = encoder.whole([Answer.of(steps) for steps in answers])
+        await _send(send, 200, body, _counts(usage))
 
     def _parser(self, request: Request) -> AnswerParser:
         sampling = request.sampling
