@@ -37,11 +37,12 @@ def build(config: AppConfig) -> Application:
     models = []
     for model in config.models:
         entry = model.entry
+        of_model = rules(entry, model)
         models.append(
             Model(
                 entry.id,
                 entry.aliases,
-                rules(entry, model),
+                of_model,
                 backend(entry),
                 capacity(entry),
                 first_rates(entry),
@@ -57,7 +58,7 @@ def build(config: AppConfig) -> Application:
             request_router_config=FEED,
             **replicas(entry, model, config.router),
             **engine.options(entry, model.cpus, model.drain_timeout_s),
-        ).bind(entry, model.host, model.drain_timeout_s)
+        ).bind(entry, of_model, model.host, model.drain_timeout_s)
     options = router.options(config.router)
     scaling = config.router.autoscaling
     if scaling is not None or any(model.scales for model in models):
@@ -75,8 +76,7 @@ def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) ->
 
 
 def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
-    """Returns what the router must know of a model to normalise its requests. Raises
-    ConfigError."""
+    """Returns what must be known of a model to normalise its requests. Raises ConfigError."""
     try:
         system_prompt = default_system_prompt(entry) if model.default_system_prompt else None
     except SystemPromptError as error:
@@ -92,6 +92,7 @@ def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
         reasoning=model.reasoning,
         # vLLM gets them as flags.
         sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
+        backend=entry.kind == "openai",
     )
 
 

@@ -13,6 +13,9 @@ PROMPT_TOKENS = b"x-prompt-tokens"
 CACHED_TOKENS = b"x-cached-tokens"
 """Response header: how many of the prompt tokens the engine had cached."""
 
+REWRITES = b"x-rewrites"
+"""Response header: how the engine changed the request as it read it, as a list with commas."""
+
 _TOKEN_KEY = b"mistral-serve/engine-token"
 
 

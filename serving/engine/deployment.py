@@ -18,6 +18,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine_protocol import EngineMetadata, engine_token
+from serving.mistral import ModelRules
 from serving.tiny import tiny_model_folder
 
 log = logging.getLogger(__name__)
@@ -61,22 +62,27 @@ class Engine:
     """Loads the model and serves its front end on a free port of this node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
+        self,
+        entry: CatalogueEntry,
+        rules: ModelRules,
+        host: str | None,
+        drain_timeout_s: float,
     ) -> None:
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._stages: list[Any] = []
         self._access: AccessMiddleware | None = None
         with serve_log.kept():
-            await self._start(entry)
+            await self._start(entry, rules)
 
-    async def _start(self, entry: CatalogueEntry) -> None:
+    async def _start(self, entry: CatalogueEntry, rules: ModelRules) -> None:
         began_s = time.monotonic()
         kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
-        self._server = VllmServer(vllm_args, [entry.id, *entry.aliases], entry.loop_guard)
+        names = [entry.id, *entry.aliases]
+        self._server = VllmServer(vllm_args, names, rules, entry.loop_guard)
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,18 @@ _encode = msgspec.json.encode
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _ALIAS = re.compile(rb'"([0-9A-Za-z]{9}|[0-9A-Za-z_-]{64})"')
 _ALIAS_ANYWHERE = re.compile(
-    rb"(?<![0-9A-Za-z])"
-    rb"(?:[0-9A-Za-z]{9}(?![0-9A-Za-z_-])|[0-9A-Za-z_-]{64}(?![0-9A-Za-z_-]))"
+    r"(?<![0-9A-Za-z])"
+    r"(?:[0-9A-Za-z]{9}(?![0-9A-Za-z_-])|[0-9A-Za-z_-]{64}(?![0-9A-Za-z_-]))"
 )
 """Ids have nine characters, shortened names of tools 64."""
+
+
+def with_originals(message: str, originals: Mapping[str, str]) -> str:
+    """Returns an error message with the client's ids of calls and names of tools in place of those
+    that stand for them."""
+    if not originals:
+        return message
+    return _ALIAS_ANYWHERE.sub(lambda found: originals.get(found[0], found[0]), message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +51,9 @@ class Answer:
     def __init__(self, rules: AnswerRules) -> None:
         self._rules = rules
         self._reads_choices = rules.separate_reasoning or rules.named_tool
-        self._aliases = {
-            new.encode(): json.dumps(original)[1:-1].encode()
-            for new, original in rules.originals.items()
-        }
+        escaped = {new: json.dumps(original)[1:-1] for new, original in rules.originals.items()}
+        self._escaped = escaped
+        self._aliases = {new.encode(): original.encode() for new, original in escaped.items()}
         self._rest = b""
         self._splitters: dict[Any, ThinkSplitter] = {}
         self._called: set[Any] = set()
@@ -53,7 +61,7 @@ class Answer:
     def whole(self, body: bytes, status: int) -> bytes:
         """Converts the body of a non-streamed answer or of an error."""
         if status >= 400:
-            return _ALIAS_ANYWHERE.sub(self._original, body) if self._aliases else body
+            return with_originals(body.decode("latin-1"), self._escaped).encode("latin-1")
         body = self._with_originals(body)
         if not self._reads_choices:
             return body
@@ -137,9 +145,6 @@ class Answer:
         if not self._aliases:
             return body
         return _ALIAS.sub(lambda found: b'"' + self._aliases.get(found[1], found[1]) + b'"', body)
-
-    def _original(self, found: re.Match[bytes]) -> bytes:
-        return self._aliases.get(found[0], found[0])
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _text_of_arguments(item: Fields, draft: Draft) -> None:
     if item.get("type") == "function_call" and type(item.get("arguments")) is dict:
         item["arguments"] = json.dumps(item["arguments"], ensure_ascii=False)
         draft.changed = True
-    if item.get("type") == "function_call_output" and item.get("output") is None:
+    if item.get("type") in _RESULTS and item.get("output") is None:
         item["output"] = ""
         draft.changed = True
 

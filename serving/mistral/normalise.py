@@ -2,8 +2,8 @@
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from serving.mistral import (
     anthropic_turns,
@@ -25,6 +25,30 @@ from serving.mistral.draft import Draft
 from serving.mistral.rules import ModelRules
 
 Rule = Callable[[Draft], None]
+
+Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
+"""How a request was changed:
+
+- normalised: it was read as a different body of the same meaning.
+- max_tokens_clamped: the limit on the answer was lowered.
+- warned: something was dropped or moved, and the client was warned.
+"""
+
+WARNINGS = b"x-request-warnings"
+"""Response header: what was dropped or moved, where OpenAI's service would not have."""
+
+
+def on_backends(*rules: Rule) -> Rule:
+    """Returns the rule that applies `rules` for a backend alone: our engines do the same as they
+    read a request or constrain its answer."""
+
+    def rule(draft: Draft) -> None:
+        if draft.rules.backend:
+            for one in rules:
+                one(draft)
+
+    return rule
+
 
 _CHAT: tuple[Rule, ...] = (
     nulls.drop_null_fields,
@@ -48,11 +72,11 @@ _CHAT: tuple[Rule, ...] = (
     options.warn_of_no_effect("verbosity"),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
-    tool_choice.ban_calls_if_none_may_be_called,
+    on_backends(tool_choice.ban_calls_if_none_may_be_called),
     tool_choice.drop_empty_tools,
     tool_choice.name_tool_choice,
     tool_choice.drop_tools_if_none_may_be_called,
-    tool_schemas.identify_schemas,
+    on_backends(tool_schemas.identify_schemas),
     images.limit("messages"),
     turns.developer_is_system,
     turns.image_urls_and_refusals,
@@ -81,7 +105,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     tool_choice.refuse_choice_without_tool,
     tool_choice.drop_empty_tools,
     tool_choice.drop_tools_if_none_may_be_called,
-    tool_schemas.identify_schemas,
+    on_backends(tool_schemas.identify_schemas),
     images.limit("messages"),
     anthropic_turns.drop_thinking_and_empty_turns,
     tool_ids.rewrite("messages", tool_ids.in_anthropic_message),
@@ -92,22 +116,24 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
-    refusals.refuse_tools_except("function", "custom", "namespace"),
-    refusals.refuse_hosted_choice,
+    on_backends(
+        refusals.refuse_tools_except("function", "custom", "namespace"),
+        refusals.refuse_hosted_choice,
+        options.drop_includes_of_hosted_tools,
+    ),
     refusals.refuse_empty("input"),
-    options.drop_includes_of_hosted_tools,
     options.default_sampling,
     options.clamp_max_tokens("max_output_tokens"),
     options.default_max_tokens("max_output_tokens"),
     options.warn_of_no_effect("text.verbosity", "reasoning.effort", "context_management"),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
-    tool_choice.ban_calls_if_none_may_be_called,
+    on_backends(tool_choice.ban_calls_if_none_may_be_called),
     tool_choice.drop_tools_if_none_may_be_called,
     images.limit("input"),
     input_items.normalise_items,
     tool_ids.rewrite("input", tool_ids.in_response_item),
-    tool_names.shorten(tool_names.in_response),
+    on_backends(tool_names.shorten(tool_names.in_response)),
     system_prompt.add_field("instructions", "input"),
 )
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -136,13 +162,34 @@ count give the same prompt because they share their rules."""
 class Normalised:
     """The result of normalising a request."""
 
-    changed: bool
-    """Whether the body was changed; if not, the client's own bytes are sent."""
-    warnings: tuple[str, ...]
+    changed: bool = False
+    """Whether the body was changed."""
+    warnings: tuple[str, ...] = ()
     """What was dropped or moved, where OpenAI's service would not have."""
-    max_tokens_clamped: int | None
+    max_tokens_clamped: int | None = None
     """The limit on the answer that replaces a higher one."""
-    answer: AnswerRules
+    answer: AnswerRules = field(default_factory=AnswerRules)
+
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        rewrites: list[Rewrite] = []
+        if self.changed:
+            rewrites.append("normalised")
+        if self.max_tokens_clamped is not None:
+            rewrites.append("max_tokens_clamped")
+        if self.warnings:
+            rewrites.append("warned")
+        return tuple(rewrites)
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response headers that tell the client of the changes."""
+        headers = []
+        if self.max_tokens_clamped is not None:
+            headers.append((b"x-max-tokens-clamped", b"%d" % self.max_tokens_clamped))
+        if self.warnings:
+            headers.append((WARNINGS, "; ".join(self.warnings).encode()))
+        return headers
 
 
 def normalise(
@@ -163,7 +210,7 @@ def normalise(
         max_tokens_clamped=draft.max_tokens_clamped,
         answer=AnswerRules(
             separate_reasoning=chat and draft.reasoning == "separate",
-            named_tool=chat and draft.named_tool,
+            named_tool=chat and draft.named_tool and rules.backend,
             originals=draft.originals,
         ),
     )

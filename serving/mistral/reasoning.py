@@ -2,6 +2,9 @@
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
+OPENED = f"{_OPEN}\n"
+CLOSED = f"\n{_CLOSE}\n"
+"""What the model writes before and after its reasoning."""
 
 BEFORE, INSIDE, AFTER = range(3)
 
@@ -9,7 +12,7 @@ BEFORE, INSIDE, AFTER = range(3)
 def tagged(reasoning: str) -> str:
     """Returns the reasoning as the model writes it before an answer; the inverse of
     `ThinkSplitter`."""
-    return f"{_OPEN}\n{reasoning}\n{_CLOSE}\n"
+    return f"{OPENED}{reasoning}{CLOSED}"
 
 
 class ThinkSplitter:
@@ -26,6 +29,11 @@ class ThinkSplitter:
         self._state = BEFORE
         self._held = ""  # may be the beginning of a tag
         self._trim = False
+
+    def skip(self, text: str) -> None:
+        """Begins after this text, which is the beginning of the answer."""
+        self.feed(text)
+        self._held = ""
 
     def feed(self, text: str) -> tuple[str, str]:
         """Returns the reasoning and content in the next piece of the answer."""

@@ -30,9 +30,6 @@ CHAT: Advice = {
 COMPLETIONS: Advice = _GUIDED
 RESPONSES: Advice = {
     **_IMAGE_PROCESSING,
-    # Where responses are stored, the router serves these two and takes them out before.
-    "background": "this service stores no responses: leave it out, and stream long answers",
-    "previous_response_id": "this service stores no responses: send the earlier turns in input",
     "conversation": "this service stores none: send previous_response_id, or the earlier turns in "
     "input",
     "prompt": "this service stores no prompts: send instructions and input",

@@ -29,6 +29,14 @@ class ModelRules:
     """Whether the model writes `<think>…</think>` before its answers."""
     reasoning: Reasoning = "content"
     """The default for requests that do not choose."""
+    backend: bool = False
+    """Whether another server runs the model, which reads requests less leniently than our engines.
+    """
+
+    @property
+    def writes_tags(self) -> bool:
+        """Whether its reasoning is text between tags, rather than between control tokens."""
+        return self.thinks and self.tokenizer != "v13"
 
 
 class InvalidRequest(ValueError):

@@ -23,6 +23,8 @@ class Kind(IntEnum):
     IMAGE = 8
 
 
+_COMPLETIONS = "/v1/completions"
+
 Part = tuple[Kind, str | bytes]
 """TOKEN_IDS have four bytes per id; an IMAGE is its URL or its data in base64."""
 
@@ -39,22 +41,27 @@ _ROLES = {
 }
 
 
-def prompt_parts(endpoint: str, body: dict[str, Any], tools_first: bool) -> list[Part]:
+def prompt_parts(
+    endpoint: str, body: dict[str, Any], tools_first: bool, system: str | None = None
+) -> list[Part]:
     """Returns the parts of the prompt in a `body` sent to the path `endpoint`; none for endpoints
     without a prompt. An invalid request is read as far as possible, as the engine will reject it.
 
     With `tools_first` tools stand before the first user message (tokenizer v13), else before the
     last one. A conversation with tools then shares with its next turn only what comes before that
-    message, as in the engine.
+    message, as in the engine. `system` is the system prompt of conversations without one.
     """
     parts: list[Part] = []
     with suppress(RecursionError):
         _prompt(parts, endpoint, body, tools_first)
+    has_system = any(kind is Kind.SYSTEM for kind, _ in parts)
+    if system is not None and parts and not has_system and endpoint != _COMPLETIONS:
+        parts.insert(0, (Kind.SYSTEM, system))
     return parts
 
 
 def _prompt(parts: list[Part], endpoint: str, body: dict[str, Any], tools_first: bool) -> None:
-    if endpoint == "/v1/completions":
+    if endpoint == _COMPLETIONS:
         _completion(parts, body.get("prompt"))
         return
     if endpoint == "/v1/responses":

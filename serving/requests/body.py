@@ -1,11 +1,13 @@
 """Decodes the JSON bodies of requests."""
 
+import datetime
 import re
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
+from serving.mistral import InvalidRequest, ModelRules, Normalised, normalise
 
 T = TypeVar("T")
 
@@ -13,11 +15,24 @@ _MISSING = re.compile(r"^Object missing required field `(\w+)`$")
 _PATH = re.compile(r" - at `(?:key` in `)?\$\.?(.*)`$")
 
 
+def read(
+    path: str, body: bytes, type: type[T], rules: ModelRules, today: datetime.date
+) -> tuple[T, Normalised]:
+    """Decodes the body of a request to the API at `path` and normalises it. Unknown fields are
+    ignored; numbers may be strings. Raises InvalidRequest that names the field."""
+    fields = _decoded(lambda: msgspec.json.decode(body))
+    normalised = normalise(path, fields, rules, today) if isinstance(fields, dict) else Normalised()
+    return _decoded(lambda: msgspec.convert(fields, type, strict=False, str_keys=True)), normalised
+
+
 def decode(body: bytes, type: type[T]) -> T:
-    """Decodes a body as a msgspec type, whose unknown fields are ignored; numbers may be strings.
-    Raises InvalidRequest that names the field."""
+    """Decodes a body that no rule applies to. Raises InvalidRequest."""
+    return _decoded(lambda: msgspec.json.decode(body, type=type, strict=False))
+
+
+def _decoded(decoding: Callable[[], T]) -> T:
     try:
-        return msgspec.json.decode(body, type=type, strict=False)
+        return decoding()
     except msgspec.ValidationError as error:
         message = str(error)
         path = _PATH.search(message)

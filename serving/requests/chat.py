@@ -1,40 +1,34 @@
 """Reads requests to OpenAI's chat completions."""
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
-from serving.requests.body import decode
+from serving.mistral import InvalidRequest, ModelRules
+from serving.requests import body
 from serving.requests.chat_messages import check_messages
-from serving.requests.output_form import output_form
-from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
-from serving.requests.sampling_fields import SamplingFields
+from serving.requests.openai_body import CompletionsBody
+from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools
+
+PATH = "/v1/chat/completions"
 
 _TOP_LOGPROBS = 20
 """OpenAI's limit on `top_logprobs`."""
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
-
-
-class _ChatBody(SamplingFields, kw_only=True):
+class _ChatBody(CompletionsBody, kw_only=True):
     messages: list[JsonObject] = msgspec.field(default_factory=list)
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    stream_options: _StreamOptions | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
     tools: list[JsonObject] = msgspec.field(default_factory=list)
     tool_choice: str | JsonObject | None = None
     parallel_tool_calls: bool = True
     continue_final_message: bool = False
-    response_format: JsonObject | None = None
-    structured_outputs: StructuredOutputs | None = None
     echo: bool = False
 
 
@@ -52,9 +46,9 @@ class ChatOptions:
     """Text that the answer repeats before its own: the message that it continues."""
 
 
-def read(body: bytes) -> tuple[Request, ChatOptions]:
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, ChatOptions]:
     """Reads a request. Raises InvalidRequest."""
-    given = decode(body, _ChatBody)
+    given, normalised = body.read(PATH, raw, _ChatBody, rules, today)
     if not given.messages:
         raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
     check_messages(given.messages)
@@ -64,6 +58,7 @@ def read(body: bytes) -> tuple[Request, ChatOptions]:
         given.messages,
         [{"type": "function", "function": function} for function in functions],
         given.continue_final_message,
+        normalised.answer.originals,
     )
     max_tokens = _max_tokens(given)
     if given.continue_final_message and given.messages[-1]["role"] != "assistant":
@@ -71,33 +66,18 @@ def read(body: bytes) -> tuple[Request, ChatOptions]:
             "continue_final_message needs a last message of the assistant's.",
             "continue_final_message",
         )
-    if given.stream_options is not None and not given.stream:
-        raise _invalid("stream_options is only for streams: set stream.", "stream_options")
-    schema, structured_outputs = output_form(given.response_format, given.structured_outputs)
-    request = Request(
-        model=given.model,
-        prompt=chat,
-        sampling=given.sampling(max_tokens, _logprobs(given)),
-        max_tokens=max_tokens,
-        n=given.n,
-        stop=given.stop_strings(),
-        include_stop_str_in_output=given.include_stop_str_in_output,
-        skip_special_tokens=given.skip_special_tokens,
+    include_usage, continuous_usage = given.usage_in_stream()
+    request = given.request(
+        chat,
+        max_tokens,
+        _logprobs(given),
+        normalised,
         tools=callable_tools(functions, choice, named, given.parallel_tool_calls),
-        schema=schema,
-        structured_outputs=structured_outputs,
-        truncate_prompt_tokens=given.truncate_prompt_tokens,
-        truncation_side=given.truncation_side,
-        cache_salt=given.cache_salt,
-        priority=given.priority,
-        return_token_ids=given.return_token_ids,
-        stream=given.stream,
     )
-    stream = given.stream_options or _StreamOptions()
     return request, ChatOptions(
         request.n,
-        stream.include_usage,
-        stream.continuous_usage_stats,
+        include_usage,
+        continuous_usage,
         given.return_token_ids,
         _last_text(given.messages) if given.echo else "",
     )

@@ -1,15 +1,16 @@
 """Reads the requests of OpenAI's completions API."""
 
+import datetime
 from dataclasses import dataclass
 
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
-from serving.requests.body import decode
-from serving.requests.output_form import output_form
-from serving.requests.request import JsonObject, Prompt, Request, StructuredOutputs
-from serving.requests.sampling_fields import SamplingFields, check_logprobs
+from serving.mistral import InvalidRequest, ModelRules
+from serving.requests import body
+from serving.requests.openai_body import CompletionsBody, check_logprobs
+from serving.requests.request import Prompt, Request
 
+PATH = "/v1/completions"
 MAX_PROMPTS = 1024
 """vLLM's limit on the prompts of a request."""
 
@@ -38,30 +39,22 @@ class CompletionOptions:
     """Whether each part of the stream has the counts so far."""
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class _Body(SamplingFields, kw_only=True):
+class _Body(CompletionsBody, kw_only=True):
     prompt: str | list[int | str | list[int]] | None = None
     max_tokens: int | None = 16
     echo: bool | None = False
     logprobs: int | None = None
     suffix: str | None = None
-    stream_options: _StreamOptions | None = None
     add_special_tokens: bool = True
-    response_format: JsonObject | None = None
-    structured_outputs: StructuredOutputs | None = None
     return_tokens_as_token_ids: bool | None = None
     use_beam_search: bool = False
     prompt_embeds: msgspec.Raw | None = None
 
 
-def read(body: bytes) -> tuple[Request, CompletionOptions]:
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, CompletionOptions]:
     """Reads the body of /v1/completions. Without tokens to generate, the request has a limit of
     one, which is the least that the engine generates. Raises InvalidRequest."""
-    fields = decode(body, _Body)
+    fields, normalised = body.read(PATH, raw, _Body, rules, today)
     unsupported = {
         "suffix": fields.suffix,
         "use_beam_search": fields.use_beam_search,
@@ -81,31 +74,17 @@ def read(body: bytes) -> tuple[Request, CompletionOptions]:
         raise _invalid("max_tokens must be at least 1, or 0 with echo.", "max_tokens")
     if fields.logprobs is not None:
         check_logprobs(fields.logprobs, "logprobs")
-    if fields.stream_options is not None and not fields.stream:
-        raise _invalid("stream_options can only be sent with stream.", "stream_options")
-    schema, structured_outputs = output_form(fields.response_format, fields.structured_outputs)
-    request = Request(
-        model=fields.model,
-        prompt=prompts,
-        sampling=fields.sampling(max_tokens, fields.logprobs, fields.logprobs if echo else None),
-        max_tokens=max(max_tokens, 1),
-        n=fields.n,
-        stop=fields.stop_strings(),
-        include_stop_str_in_output=fields.include_stop_str_in_output,
-        skip_special_tokens=fields.skip_special_tokens,
+    include_usage, continuous_usage = fields.usage_in_stream()
+    request = fields.request(
+        prompts,
+        max_tokens,
+        fields.logprobs,
+        normalised,
+        prompt_logprobs=fields.logprobs if echo else None,
         add_special_tokens=fields.add_special_tokens,
-        schema=schema,
-        structured_outputs=structured_outputs,
-        truncate_prompt_tokens=fields.truncate_prompt_tokens,
-        truncation_side=fields.truncation_side,
-        cache_salt=fields.cache_salt,
-        priority=fields.priority,
-        return_token_ids=fields.return_token_ids,
         echo=echo,
-        stream=fields.stream,
     )
-    stream_options = fields.stream_options or _StreamOptions()
-    include_usage = stream_options.include_usage is True
+    request.max_tokens = max(max_tokens, 1)
     options = CompletionOptions(
         prompts=len(prompts),
         n=fields.n,
@@ -116,7 +95,7 @@ def read(body: bytes) -> tuple[Request, CompletionOptions]:
         return_token_ids=fields.return_token_ids,
         tokens_as_ids=fields.return_tokens_as_token_ids is True,
         include_usage=include_usage,
-        continuous_usage=include_usage and stream_options.continuous_usage_stats is True,
+        continuous_usage=continuous_usage,
     )
     return request, options
 

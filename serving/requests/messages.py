@@ -1,16 +1,21 @@
 """Reads the requests of Anthropic's Messages API."""
 
+import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
+from serving.mistral import InvalidRequest, ModelRules, Normalised
+from serving.requests import body
 from serving.requests.anthropic_turns import Message, chat_messages
-from serving.requests.body import decode
+from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
-from serving.requests.sampling_fields import check_salt, stop_strings
 from serving.requests.tools import callable_tools
+
+PATH = "/v1/messages"
+COUNT_PATH = f"{PATH}/count_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class _CountBody(msgspec.Struct, kw_only=True):
     def functions(self) -> list[JsonObject]:
         return [tool.function() for tool in self.tools or ()]
 
-    def chat(self) -> Chat:
+    def chat(self, originals: Mapping[str, str]) -> Chat:
         messages = chat_messages(self.system, self.messages)
         continued = bool(messages) and messages[-1]["role"] == "assistant"
         if continued and messages[-1].get("tool_calls"):
@@ -68,7 +73,7 @@ class _CountBody(msgspec.Struct, kw_only=True):
                 code="invalid_value",
             )
         tools = [{"type": "function", "function": function} for function in self.functions()]
-        return Chat(messages, tools, continue_final_message=continued)
+        return Chat(messages, tools, continued, originals)
 
     def callable_tools(self) -> Tools:
         choice = self.tool_choice or _ToolChoice("auto")
@@ -90,9 +95,9 @@ class _Body(_CountBody, kw_only=True):
     vllm_xargs: dict[str, Any] | None = None
 
 
-def read(body: bytes) -> tuple[Request, MessagesOptions]:
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, MessagesOptions]:
     """Reads the body of /v1/messages. Raises InvalidRequest."""
-    fields = decode(body, _Body)
+    fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_tokens < 1:
         raise InvalidRequest(
             "max_tokens must be at least 1.", param="max_tokens", code="invalid_value"
@@ -101,7 +106,7 @@ def read(body: bytes) -> tuple[Request, MessagesOptions]:
     form = fields.output_config.format if fields.output_config else None
     request = Request(
         model=fields.model,
-        prompt=fields.chat(),
+        prompt=fields.chat(normalised.answer.originals),
         sampling=Sampling(
             temperature=fields.temperature,
             top_p=fields.top_p,
@@ -114,11 +119,13 @@ def read(body: bytes) -> tuple[Request, MessagesOptions]:
         schema=form.schema if form else None,
         cache_salt=fields.cache_salt,
         stream=fields.stream,
+        normalised=normalised,
     )
     return request, MessagesOptions()
 
 
-def read_count(body: bytes) -> Chat:
+def read_count(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Chat, Normalised]:
     """Reads the body of /v1/messages/count_tokens; its prompt is that of the same message.
     Raises InvalidRequest."""
-    return decode(body, _CountBody).chat()
+    fields, normalised = body.read(COUNT_PATH, raw, _CountBody, rules, today)
+    return fields.chat(normalised.answer.originals), normalised

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from serving.mistral import Normalised
 from serving.mistral.grammar import CallableTool
 
 JsonObject = dict[str, Any]
@@ -22,6 +23,8 @@ class Chat:
     """The tools that the prompt describes: `{"type": "function", "function": {...}}`."""
     continue_final_message: bool = False
     """Whether the answer continues the last message, which is an assistant's."""
+    originals: Mapping[str, str] = field(default_factory=dict)
+    """The client's ids of calls and names of tools by those in `messages` and `tools`."""
 
 
 Prompt = str | list[int]
@@ -121,6 +124,8 @@ class Request:
     echo: bool = False
     """Whether a completion begins with its prompt."""
     stream: bool = False
+    normalised: Normalised = field(default_factory=Normalised)
+    """What was changed as it was read."""
 
     @property
     def needs_prompt(self) -> bool:

@@ -10,7 +10,7 @@ from serving.requests.response_tools import flat_name
 _JOIN = "\n\n"
 """The separator that mistral_common puts between two texts of one message."""
 
-_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+_ROLES = ("user", "assistant", "system")
 _RESULTS = ("function_call_output", "custom_tool_call_output")
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """The field with the text, by the type of the part."""
@@ -58,12 +58,7 @@ def _add(messages: list[JsonObject], item: Any, path: str) -> None:
         case "message":
             _add_message(messages, item, path)
         case "function_call":
-            arguments = item.get("arguments")
-            if isinstance(arguments, dict):
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            elif not isinstance(arguments, str):
-                raise _wrong_type(f"{path}.arguments", "a string")
-            _add_call(messages, item, arguments, path)
+            _add_call(messages, item, _string(item, "arguments", path), path)
         case "custom_tool_call":
             arguments = {"input": _string(item, "input", path)}
             _add_call(messages, item, json.dumps(arguments, ensure_ascii=False), path)
@@ -80,8 +75,7 @@ def _add(messages: list[JsonObject], item: Any, path: str) -> None:
 
 def _add_result(messages: list[JsonObject], item: JsonObject, path: str) -> list[JsonObject]:
     """Adds the text of a call's result; returns its images, which no tool's message may have."""
-    output = item.get("output")
-    content = "" if output is None else _content(output, f"{path}.output", True)
+    content = _content(item.get("output"), f"{path}.output", True)
     images: list[JsonObject] = []
     if not isinstance(content, str):
         images = [part for part in content if part["type"] != "text"]
@@ -98,9 +92,8 @@ def _add_images(messages: list[JsonObject], images: list[JsonObject]) -> None:
 
 
 def _add_message(messages: list[JsonObject], item: JsonObject, path: str) -> None:
-    given = item.get("role")
-    role = _ROLES.get(given) if isinstance(given, str) else None
-    if role is None:
+    role = item.get("role")
+    if role not in _ROLES:
         raise InvalidRequest(
             f'{path}.role must be "user", "assistant", "system" or "developer".',
             param="input",

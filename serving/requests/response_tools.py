@@ -70,10 +70,8 @@ class ResponseTools:
 
 
 def flat_name(name: str, namespace: str | None) -> str:
-    """Returns the name by which the model knows a tool of a namespace."""
-    if namespace is None:
-        return name
-    flat = f"{namespace}__{name}"
+    """Returns the name by which the model knows a tool."""
+    flat = name if namespace is None else f"{namespace}__{name}"
     return flat if len(flat) <= _LONGEST_NAME else shortened(flat)
 
 
@@ -92,7 +90,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         else:
             function |= _parameters(tool, path)
         functions.append(function)
-        if custom or namespace is not None:
+        if custom or function["name"] != name:
             client[function["name"]] = ClientTool(name, namespace, custom)
     return ResponseTools(functions, client)
 

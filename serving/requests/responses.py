@@ -1,21 +1,22 @@
 """Reads requests to OpenAI's Responses API. What needs stored responses is up to the router: their
 history is in the input, and the answer repeats the fields that asked for it."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
-from serving.mistral.refusals import RESPONSES as NOT_STORED
-from serving.mistral.rules import InvalidRequest
-from serving.requests.body import decode
+from serving.mistral import InvalidRequest, ModelRules
+from serving.requests import body
+from serving.requests.openai_body import OpenAIBody
 from serving.requests.output_form import ANY_OBJECT, output_form
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, read_tools
-from serving.requests.sampling_fields import SamplingFields
 
+PATH = "/v1/responses"
 _LOGPROBS = "message.output_text.logprobs"
 
 _Include = Literal[
@@ -43,12 +44,10 @@ class _Text(msgspec.Struct):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class _Body(SamplingFields, kw_only=True):
+class _Body(OpenAIBody, kw_only=True):
     input: str | list[Any]
     background: bool | None = None
-    conversation: Any = None
     previous_response_id: str | None = None
-    prompt: Any = None
     instructions: str | None = None
     include: list[_Include] | None = None
     max_output_tokens: int | None = None
@@ -83,49 +82,31 @@ class ResponseOptions:
     include_reasoning: bool = True
 
 
-def read(body: bytes) -> tuple[Request, ResponseOptions]:
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, ResponseOptions]:
     """Reads the body of a request. Raises InvalidRequest."""
-    fields = decode(body, _Body)
-    _check(fields)
-    chat = read_input(fields.input, fields.instructions)
-    tools = read_tools(fields.tools or [])
-    chat.tools = tools.chat()
-    choice = "auto" if fields.tool_choice is None else fields.tool_choice
-    schema, structured_outputs = _constraint(fields)
-    request = Request(
-        model=fields.model,
-        prompt=chat,
-        sampling=fields.sampling(fields.max_output_tokens, _logprobs(fields)),
-        max_tokens=fields.max_output_tokens,
-        stop=fields.stop_strings(),
-        include_stop_str_in_output=fields.include_stop_str_in_output,
-        skip_special_tokens=fields.skip_special_tokens,
-        tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
-        schema=schema,
-        structured_outputs=structured_outputs,
-        truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
-        cache_salt=fields.cache_salt,
-        priority=fields.priority,
-        stream=fields.stream,
-    )
-    return request, ResponseOptions(
-        _echoed(fields, choice), tools.client, fields.include_reasoning is not False
-    )
-
-
-def _check(fields: _Body) -> None:
-    stored = {"conversation": fields.conversation, "prompt": fields.prompt}
-    for name, value in stored.items():
-        if value:
-            raise InvalidRequest(
-                f"{name} is not supported: {NOT_STORED[name]}.",
-                param=name,
-                code="unsupported_parameter",
-            )
+    fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_output_tokens is not None and fields.max_output_tokens < 1:
         raise _invalid("max_output_tokens must be at least 1.", "max_output_tokens")
     if fields.top_logprobs is not None and fields.top_logprobs < 0:
         raise _invalid("top_logprobs must be at least 0.", "top_logprobs")
+    chat = read_input(fields.input, fields.instructions)
+    tools = read_tools(fields.tools or [])
+    chat.tools, chat.originals = tools.chat(), normalised.answer.originals
+    choice = "auto" if fields.tool_choice is None else fields.tool_choice
+    schema, structured_outputs = _constraint(fields)
+    request = fields.request(
+        chat,
+        fields.max_output_tokens,
+        _logprobs(fields),
+        normalised,
+        tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
+        schema=schema,
+        structured_outputs=structured_outputs,
+        truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
+    )
+    return request, ResponseOptions(
+        _echoed(fields, choice), tools.client, fields.include_reasoning is not False
+    )
 
 
 def _logprobs(fields: _Body) -> int | None:

@@ -1,12 +1,16 @@
 """Reads requests to /tokenize and /detokenize."""
 
+import datetime
+
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
-from serving.requests.body import decode
+from serving.mistral import InvalidRequest, ModelRules, Normalised
+from serving.requests import body
 from serving.requests.chat import function_of
 from serving.requests.chat_messages import check_messages
 from serving.requests.request import Chat, JsonObject
+
+PATH = "/tokenize"
 
 
 class _TokenizeBody(msgspec.Struct):
@@ -27,6 +31,7 @@ class TokenizeRequest(msgspec.Struct):
     add_special_tokens: bool
     """Whether a text gets the token that begins a sequence."""
     return_token_strs: bool
+    normalised: Normalised
 
 
 class DetokenizeRequest(msgspec.Struct):
@@ -36,9 +41,9 @@ class DetokenizeRequest(msgspec.Struct):
     model: str | None = None
 
 
-def read(body: bytes) -> TokenizeRequest:
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest:
     """Raises InvalidRequest."""
-    given = decode(body, _TokenizeBody)
+    given, normalised = body.read(PATH, raw, _TokenizeBody, rules, today)
     prompt: str | Chat
     if given.messages is not None:
         check_messages(given.messages)
@@ -46,14 +51,18 @@ def read(body: bytes) -> TokenizeRequest:
             {"type": "function", "function": function_of(tool, index)}
             for index, tool in enumerate(given.tools or ())
         ]
-        prompt = Chat(given.messages, tools, given.continue_final_message)
+        prompt = Chat(
+            given.messages, tools, given.continue_final_message, normalised.answer.originals
+        )
     elif given.prompt is not None:
         prompt = given.prompt
     else:
         raise InvalidRequest("Send prompt or messages.", param="prompt", code="missing_field")
-    return TokenizeRequest(given.model, prompt, given.add_special_tokens, given.return_token_strs)
+    return TokenizeRequest(
+        given.model, prompt, given.add_special_tokens, given.return_token_strs, normalised
+    )
 
 
-def read_tokens(body: bytes) -> DetokenizeRequest:
+def read_tokens(raw: bytes) -> DetokenizeRequest:
     """Raises InvalidRequest."""
-    return decode(body, DetokenizeRequest)
+    return body.decode(raw, DetokenizeRequest)

@@ -138,8 +138,10 @@ async def _serve(flags: dict[str, Any], port: int) -> None:
     from serving.catalogue import LoopGuard
     from serving.engine.access import AccessMiddleware
     from serving.engine.vllm.server import VllmServer
+    from serving.mistral import ModelRules
 
-    server = VllmServer(flags, [MODEL], LoopGuard())
+    rules = ModelRules(MODEL, "v11", flags["max-model-len"], image_limit=10)
+    server = VllmServer(flags, [MODEL], rules, LoopGuard())
     app = await server.start()
     sock = socket.create_server((HOST, port), backlog=2048)
     await server.listen(AccessMiddleware(app, TOKEN, lambda: server.dead), sock)

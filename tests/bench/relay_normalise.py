@@ -1,26 +1,37 @@
-"""What reading and normalising a request costs the router: CPU time in microseconds per request.
+"""What reading and normalising a request costs: CPU time in microseconds per request.
 
 `python -m tests.bench.relay_normalise` takes the least of many repetitions of each step in this
-process, so that other load hardly shows: `fields` is what routing alone needs (four fields, the
-rest skipped), `unchanged` is the whole way of a request that the tokenizer takes as it is,
-`rewritten` that of one with tool call ids of another service and a limit above the context.
+process, so that other load hardly shows: `router` is what the router does with a request to our own
+engines, `unchanged` with one to a backend that takes it as it is, `rewritten` with one that has
+tool call ids of another service and a limit above the context. `engine` is our engine's reading of
+the latter.
 """
 
+import datetime
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from serving.mistral import ModelRules
-from serving.router.proxy.request import RoutingFields, decode, engine_request, routing_fields
+from serving.requests import chat
+from serving.router.proxy.request import decode, engine_request, routing_fields
+from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 
-CHAT = "/v1/chat/completions"
-BENCHED = Model("bench", rules=ModelRules("bench", "v11", context_tokens=131072, image_limit=10))
+RULES = ModelRules("bench", "v11", context_tokens=131072, image_limit=10)
+ENGINE = Model("bench", rules=RULES)
+BACKEND = Model(
+    "bench",
+    rules=replace(RULES, backend=True),
+    backend=Backend("http://other.test/v1", "bench", RULES.context_tokens),
+)
+TODAY = datetime.date(2026, 3, 1)
 REPETITIONS = 300
 
 
@@ -68,26 +79,27 @@ def microseconds(step: Callable[[], object]) -> float:
     return 1e6 * best
 
 
-def through(raw: bytes) -> bytes:
+def through(raw: bytes, model: Model) -> bytes:
     body = decode(raw)
     routing_fields(body)
-    return engine_request(CHAT, raw, body, BENCHED).body
+    return engine_request(chat.PATH, raw, body, model).body
 
 
 def main() -> None:
-    fields = msgspec.json.Decoder(RoutingFields, strict=False).decode
-    table = Table("request", "bytes", "fields µs", "unchanged µs", "rewritten µs")
+    table = Table("request", "bytes", "router µs", "unchanged µs", "rewritten µs", "engine µs")
     for name, (text_bytes, messages, tools) in CASES.items():
         plain = json.dumps(conversation(text_bytes, messages, tools, "abcdefghi")).encode()
         foreign = conversation(text_bytes, messages, tools, "call_8Yx2LmN4pQrStUvW")
-        rewritten = json.dumps(foreign | {"max_tokens": 200_000}).encode()
-        assert through(plain) is plain and through(rewritten) != rewritten
+        other = json.dumps(foreign | {"max_tokens": 200_000}).encode()
+        assert through(plain, BACKEND) is plain and through(other, BACKEND) != other
+        assert through(other, ENGINE) is other
         figures = (
-            microseconds(lambda raw=plain: fields(raw)),  # type: ignore[misc]
-            microseconds(lambda raw=plain: through(raw)),  # type: ignore[misc]
-            microseconds(lambda raw=rewritten: through(raw)),  # type: ignore[misc]
+            microseconds(partial(through, other, ENGINE)),
+            microseconds(partial(through, plain, BACKEND)),
+            microseconds(partial(through, other, BACKEND)),
+            microseconds(partial(chat.read, other, RULES, TODAY)),
         )
-        table.add_row(name, str(len(plain)), *(f"{figure:.1f}" for figure in figures))
+        table.add_row(name, str(len(other)), *(f"{figure:.1f}" for figure in figures))
     Console().print(table)
 
 

@@ -20,6 +20,7 @@ from serving.answers.events import (
 )
 from serving.encoders.responses import ResponsesEncoder
 from serving.requests.responses import ResponseOptions, read
+from tests.support.reading import READING
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 _BEYOND_THE_SDK = {"presence_penalty", "frequency_penalty", "bytes"}
@@ -37,7 +38,7 @@ TOOLS = [
 
 def options(**fields: Any) -> ResponseOptions:
     body = {"model": "m", "input": "Hello", "tools": TOOLS, **fields}
-    return read(json.dumps(body).encode())[1]
+    return read(json.dumps(body).encode(), *READING)[1]
 
 
 OPTIONS = options(metadata={"a": "b"}, instructions="Be brief.", user="u", max_output_tokens=9)

@@ -9,7 +9,9 @@ import httpx
 
 from serving.catalogue import LoopGuard
 from serving.engine.vllm.front_end import FrontEnd
+from serving.mistral import ModelRules
 from tests.engine.fake_llm import FakeLlm
+from tests.support.reading import RULES
 
 NAMES = ["the-model", "alias"]
 
@@ -33,11 +35,12 @@ async def asked(
     method: str = "POST",
     headers: dict[str, str] | None = None,
     guard: LoopGuard | None = None,
+    rules: ModelRules = RULES,
     content: bytes | None = None,
     **fields: Any,
 ) -> httpx.Response:
     """Returns the answer to a request of these fields, beside the least for that path."""
-    app = FrontEnd(engine, NAMES, guard)
+    app = FrontEnd(engine, NAMES, rules, guard)
     if method == "POST" and content is None:
         content = json.dumps(BODIES.get(path, {}) | fields).encode()
     async with (

@@ -13,6 +13,7 @@ from serving.engine.vllm.constraints import logit_bias, structured_outputs
 from serving.requests import chat, completions, messages, responses
 from serving.requests.request import Request
 from tests.answers import parsing
+from tests.support.reading import READING
 
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
 FLAT = [{"type": "function", "name": name, "parameters": PARAMETERS} for name in "fg"]
@@ -29,20 +30,20 @@ Reader = Callable[..., Request]
 
 
 def of_chat(**fields: Any) -> Request:
-    return chat.read(json.dumps({"messages": USER, **fields}).encode())[0]
+    return chat.read(json.dumps({"messages": USER, **fields}).encode(), *READING)[0]
 
 
 def of_completion(**fields: Any) -> Request:
-    return completions.read(json.dumps({"prompt": "?", **fields}).encode())[0]
+    return completions.read(json.dumps({"prompt": "?", **fields}).encode(), *READING)[0]
 
 
 def of_response(**fields: Any) -> Request:
-    return responses.read(json.dumps({"input": "?", **fields}).encode())[0]
+    return responses.read(json.dumps({"input": "?", **fields}).encode(), *READING)[0]
 
 
 def of_message(**fields: Any) -> Request:
     body = {"messages": USER, "max_tokens": 9, **fields}
-    return messages.read(json.dumps(body).encode())[0]
+    return messages.read(json.dumps(body).encode(), *READING)[0]
 
 
 @pytest.fixture(params=["v7", "v11"])

@@ -33,6 +33,7 @@ from tests.engine.fake_llm import (
     mistral_tokenizer,
     text,
 )
+from tests.support.reading import RULES
 from tests.support.waiting import eventually
 
 TYPES: dict[str, Any] = {
@@ -122,7 +123,7 @@ async def test_prompts_are_added_up_unless_some_are_unread_when_the_stream_begin
     assert whole.headers["x-prompt-tokens"] == str(tokens)
     assert whole.headers["x-cached-tokens"] == "2"
     exchange = Exchange(COMPLETIONS, {"prompt": ["Hi", "Hello"], "stream": True})
-    app = FrontEnd(FakeLlm([WAITS], text("a")), NAMES, None)
+    app = FrontEnd(FakeLlm([WAITS], text("a")), NAMES, RULES, None)
     answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
     await eventually(lambda: exchange.sent)
     names = {name for name, _ in exchange.sent[0]["headers"]}
@@ -266,7 +267,7 @@ async def test_calls_of_a_request_without_tools_are_no_calls() -> None:
 async def test_a_client_that_goes_away_ends_all_its_answers(n: int, stream: bool) -> None:
     engine = FakeLlm(*[[*text("Hello")[:-1], WAITS]] * n)
     exchange = Exchange(CHAT, {"n": n, "stream": stream})
-    app = FrontEnd(engine, NAMES, None)
+    app = FrontEnd(engine, NAMES, RULES, None)
     answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
     await eventually(lambda: len(engine.calls) == n)
     await asyncio.sleep(0.01)
@@ -287,13 +288,13 @@ async def test_a_client_that_goes_away_before_its_body_asks_nothing() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await FrontEnd(engine, NAMES, None)(Exchange(CHAT).scope, receive, send)
+    await FrontEnd(engine, NAMES, RULES, None)(Exchange(CHAT).scope, receive, send)
     assert engine.calls == [] and sent == []
 
 
 async def test_a_shutdown_is_no_client_that_went_away() -> None:
     engine, exchange = FakeLlm([WAITS]), Exchange(CHAT)
-    app = FrontEnd(engine, NAMES, None)
+    app = FrontEnd(engine, NAMES, RULES, None)
     answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
     await eventually(lambda: engine.calls)
     answering.cancel()
@@ -313,7 +314,7 @@ async def test_a_body_may_come_in_pieces() -> None:
     async def receive() -> Any:
         return pieces.pop(0) if pieces else await asyncio.Event().wait()
 
-    await FrontEnd(FakeLlm(), NAMES, None)(exchange.scope, receive, exchange.send)
+    await FrontEnd(FakeLlm(), NAMES, RULES, None)(exchange.scope, receive, exchange.send)
     assert exchange.sent[0]["status"] == 200
 
 
@@ -329,7 +330,7 @@ async def test_a_stop_string_ends_the_engines_request() -> None:
 async def test_a_stream_comes_token_by_token() -> None:
     parts = text("ab")[:-1]
     exchange = Exchange(CHAT, {"stream": True})
-    app = FrontEnd(FakeLlm([*parts, WAITS]), NAMES, None)
+    app = FrontEnd(FakeLlm([*parts, WAITS]), NAMES, RULES, None)
     answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
     await eventually(lambda: len(exchange.sent) == 3)
     assert [message["type"] for message in exchange.sent] == [

@@ -22,6 +22,7 @@ from tests.engine.asking import (
     events_of,
 )
 from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, Part, ids
+from tests.support.reading import RULES
 
 OPENAI = [path for path in BODIES if path != MESSAGES]
 SCHEMA: dict[str, dict[str, Any]] = {
@@ -196,7 +197,7 @@ async def test_an_engine_that_dies_before_the_answer_lets_another_serve_the_requ
     path: str, stream: bool
 ) -> None:
     engine, exchange = FakeLlm([EngineDeadError()]), Exchange(path, {"stream": stream})
-    app = FrontEnd(engine, NAMES, None)
+    app = FrontEnd(engine, NAMES, RULES, None)
     with pytest.raises(EngineDeadError):
         await app(exchange.scope, exchange.receive, exchange.send)
     assert exchange.sent == []
@@ -213,7 +214,7 @@ async def test_an_engine_that_dies_before_the_answer_lets_another_serve_the_requ
 async def test_a_stream_of_an_engine_that_dies_has_no_end(n: int) -> None:
     answers = [[Part(ids("a")), EngineDeadError()]] * n
     exchange = Exchange(CHAT, {"stream": True, "n": n})
-    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, None), "token", lambda: False)
+    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, RULES, None), "token", lambda: False)
     scope = exchange.scope | {"headers": [(b"authorization", b"Bearer token")]}
     with pytest.raises(EngineDeadError):
         await app(scope, exchange.receive, exchange.send)

@@ -13,6 +13,7 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import AppConfig
 from serving.engine.deployment import Engine
+from serving.mistral import ModelRules
 from serving.router.deployment import Router
 from serving.scaling import router_load
 
@@ -21,12 +22,16 @@ class StandInEngine(Engine):
     """The real replica, with a stand-in for its vLLM module."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, entry: CatalogueEntry, host: str | None, drain_timeout_s: float
+        self,
+        entry: CatalogueEntry,
+        rules: ModelRules,
+        host: str | None,
+        drain_timeout_s: float,
     ) -> None:
         from tests.faults import stand_in_vllm
 
         sys.modules["serving.engine.vllm.server"] = stand_in_vllm
-        await super().__init__(entry, host, drain_timeout_s)
+        await super().__init__(entry, rules, host, drain_timeout_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
         return vllm_flags(entry)

@@ -19,7 +19,8 @@ VERSIONS = ("v7", "v11", "v13")
 
 
 def rules(version: Any = "v11", **changes: Any) -> ModelRules:
-    facts: dict[str, Any] = {"context_tokens": 1000, "image_limit": 10} | changes
+    """Returns the rules of a model for which all of them are applied."""
+    facts: dict[str, Any] = {"context_tokens": 1000, "image_limit": 10, "backend": True} | changes
     return ModelRules("mistral-test/small", version, **facts)
 
 

@@ -28,6 +28,30 @@ def parts(body: dict[str, Any], endpoint: str = CHAT, tools_first: bool = False)
     return prompt_parts(endpoint, body, tools_first)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (CHAT, {"messages": [user("a")]}),
+        ("/v1/messages", {"messages": [user("a")]}),
+        ("/v1/responses", {"input": "a"}),
+    ],
+)
+def test_a_conversation_without_a_system_prompt_has_the_models(
+    endpoint: str, body: dict[str, Any]
+) -> None:
+    added = prompt_parts(endpoint, body, False, "be")
+    assert added == [(Kind.SYSTEM, "be"), (Kind.USER, "a")]
+    own: dict[str, Any] = {"system": "mine", "instructions": "mine"}
+    if endpoint == CHAT:
+        own = {"messages": [{"role": "developer", "content": "mine"}, user("a")]}
+    given = prompt_parts(endpoint, body | own, False, "be")
+    assert given == [(Kind.SYSTEM, "mine"), (Kind.USER, "a")]
+
+
+def test_a_completion_has_no_system_prompt() -> None:
+    assert prompt_parts("/v1/completions", {"prompt": "a"}, False, "be") == [(Kind.TEXT, "a")]
+
+
 def test_a_chat_is_its_turns_in_order() -> None:
     messages = [{"role": "system", "content": "be"}, user("a"), assistant("b"), user("c")]
     assert parts({"messages": messages}) == [

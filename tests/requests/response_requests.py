@@ -8,6 +8,7 @@ import pytest
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.responses import ResponseOptions, read
+from tests.support.reading import READING
 
 USER: JsonObject = {"role": "user", "content": "Hello"}
 FUNCTION: JsonObject = {
@@ -28,7 +29,7 @@ SCHEMA: JsonObject = {"type": "object", "properties": {"a": {"type": "integer"}}
 
 
 def reading(**fields: Any) -> tuple[Request, ResponseOptions]:
-    return read(json.dumps({"input": "Hello", **fields}).encode())
+    return read(json.dumps({"input": "Hello", **fields}).encode(), *READING)
 
 
 def request(**fields: Any) -> Request:

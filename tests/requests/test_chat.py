@@ -14,6 +14,7 @@ from serving.requests.request import (
     StructuredOutputs,
     Tools,
 )
+from tests.support.reading import READING
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
@@ -21,7 +22,7 @@ TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
 
 
 def read(**fields: Any) -> tuple[Request, chat.ChatOptions]:
-    return chat.read(json.dumps({"messages": MESSAGES, **fields}).encode())
+    return chat.read(json.dumps({"messages": MESSAGES, **fields}).encode(), *READING)
 
 
 def refused(**fields: Any) -> InvalidRequest:
@@ -166,7 +167,7 @@ def test_the_prompt_has_of_a_tool_what_the_tokenizer_knows() -> None:
         ("messages", [{"role": "friend", "content": "Hi"}]),
         ("messages", [{"role": "user"}]),
         ("messages", [{"role": "user", "content": [{"type": "audio"}]}]),
-        ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
+        ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": 5}]}]),
         ("messages", [{"role": "tool", "content": "x"}]),
         ("messages", [{"role": "assistant", "tool_calls": [{"id": "a"}]}]),
         ("max_tokens", 0),

@@ -6,10 +6,11 @@ import pytest
 from serving.mistral.rules import InvalidRequest
 from serving.requests import completions
 from serving.requests.request import RepetitionDetection, Request, Sampling, StructuredOutputs
+from tests.support.reading import READING
 
 
 def read(**fields: Any) -> tuple[Request, completions.CompletionOptions]:
-    return completions.read(json.dumps({"prompt": "Hello", **fields}).encode())
+    return completions.read(json.dumps({"prompt": "Hello", **fields}).encode(), *READING)
 
 
 def refused(**fields: Any) -> str | None:

@@ -7,13 +7,14 @@ import pytest
 
 from serving.mistral import InvalidRequest
 from serving.requests import chat, completions, responses
+from tests.support.reading import READING
 
 USER = {"role": "user", "content": "Hello"}
 
 
 def refusal(read: Any, **body: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        read(json.dumps(body).encode())
+        read(json.dumps(body).encode(), *READING)
     return raised.value
 
 

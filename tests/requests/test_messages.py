@@ -7,6 +7,7 @@ from serving.mistral.rules import InvalidRequest
 from serving.requests import messages
 from serving.requests.request import Chat
 from tests.mistral.tokenizers import VERSIONS, prompt
+from tests.support.reading import READING
 
 USER = {"role": "user", "content": "Hello"}
 PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
@@ -28,9 +29,9 @@ def body(**fields: Any) -> bytes:
 
 
 def chat(**fields: Any) -> Chat:
-    request, _ = messages.read(body(**fields))
+    request, _ = messages.read(body(**fields), *READING)
     assert isinstance(request.prompt, Chat)
-    assert messages.read_count(body(**fields)) == request.prompt
+    assert messages.read_count(body(**fields), *READING)[0] == request.prompt
     return request.prompt
 
 
@@ -44,7 +45,7 @@ def user(*blocks: Any) -> list[Any]:
 
 def refused(**fields: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as error:
-        messages.read(body(**fields))
+        messages.read(body(**fields), *READING)
     return error.value
 
 
@@ -166,7 +167,7 @@ def test_tools_and_choices() -> None:
     def tools(**choice: Any) -> tuple[list[str], str, bool]:
         fields = {"tool_choice": choice} if choice else {}
         both = [TOOL, {**TOOL, "name": "g"}]
-        found = messages.read(body(tools=both, **fields))[0].tools
+        found = messages.read(body(tools=both, **fields), *READING)[0].tools
         return [tool.name for tool in found.callable], found.choice, found.parallel
 
     assert tools() == (["f", "g"], "auto", True)
@@ -191,7 +192,8 @@ def test_parameters() -> None:
             cache_salt="salt",
             vllm_xargs={"x": 1},
             metadata={"user_id": "u"},
-        )
+        ),
+        *READING,
     )
     assert (request.model, request.max_tokens, request.stream) == ("m", 5, True)
     assert request.stop == ["a", "b"] and request.schema == schema
@@ -205,8 +207,8 @@ def test_max_tokens_is_required_except_to_count() -> None:
     assert refused(max_tokens=0).param == "max_tokens"
     without = json.dumps({"messages": [USER]}).encode()
     with pytest.raises(InvalidRequest, match="max_tokens"):
-        messages.read(without)
-    assert messages.read_count(without).messages == [USER]
+        messages.read(without, *READING)
+    assert messages.read_count(without, *READING)[0].messages == [USER]
 
 
 def test_fields_that_do_not_hold() -> None:

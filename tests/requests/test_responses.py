@@ -6,6 +6,7 @@ from serving.mistral.rules import InvalidRequest
 from serving.requests.request import JsonObject, StructuredOutputs
 from serving.requests.responses import read
 from tests.requests.response_requests import FUNCTION, SCHEMA, reading, refused, request
+from tests.support.reading import READING
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_wrong_fields_are_named(fields: JsonObject, param: str) -> None:
 
 def test_a_request_needs_input() -> None:
     with pytest.raises(InvalidRequest, match="input"):
-        read(b"{}")
+        read(b"{}", *READING)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from serving.mistral.rules import InvalidRequest
+from serving.mistral import InvalidRequest, Normalised
 from serving.requests import tokenize
 from serving.requests.request import Chat
+from tests.support.reading import READING
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
@@ -13,7 +14,7 @@ TOOL = {"type": "function", "function": FUNCTION}
 
 
 def read(**fields: Any) -> tokenize.TokenizeRequest:
-    return tokenize.read(json.dumps(fields).encode())
+    return tokenize.read(json.dumps(fields).encode(), *READING)
 
 
 def refused(**fields: Any) -> str | None:
@@ -23,9 +24,9 @@ def refused(**fields: Any) -> str | None:
 
 
 def test_a_text() -> None:
-    assert read(prompt="Hi") == tokenize.TokenizeRequest(None, "Hi", True, False)
+    assert read(prompt="Hi") == tokenize.TokenizeRequest(None, "Hi", True, False, Normalised())
     request = read(prompt="", model="m", add_special_tokens=False, return_token_strs=True)
-    assert request == tokenize.TokenizeRequest("m", "", False, True)
+    assert request == tokenize.TokenizeRequest("m", "", False, True, Normalised())
 
 
 def test_a_chat() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from serving.router.http.server import listening_socket, server_config
 from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import PeerInfo
 from serving.router.proxy.relay import Relay
+from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
@@ -47,6 +48,9 @@ TOKEN = "the-engines-token"
 MAX_BODY_BYTES = 200_000
 MAX_MODEL_LEN = 8192
 RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
+BACKEND = Backend("http://other.test/v1", MODEL, MAX_MODEL_LEN)
+ON_BACKEND = Model(MODEL, (ALIAS,), replace(RULES, backend=True), BACKEND)
+"""The model as a server runs it that is no engine of ours."""
 BACKOFF_S = 1000
 STARTUP_S = 60
 IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from serving.mistral.reasoning import ThinkSplitter
 from tests.support.engines import UNAVAILABLE, Engine
 from tests.support.http_server import Request, json_response
 from tests.support.stand_in_engine import DONE, STREAM_HEAD, chunk, server_sent
@@ -65,6 +66,9 @@ class Storyteller(Engine):
         self.transport.write(STREAM_HEAD)
         if is_chat:
             self._event(request, {"delta": {"role": "assistant", "content": ""}}, None)
+        splitter = ThinkSplitter() if request.get("reasoning_format") == "separate" else None
+        if splitter is not None:
+            splitter.skip("".join(STORY[:begin]))
         story, sent = "", 0
         for n in range(begin, end):
             if n - begin == self.breaks_after:
@@ -75,9 +79,14 @@ class Storyteller(Engine):
             text = story[sent : len(story) if last else max(sent, len(story) - keeps_back)]
             sent += len(text)
             finish_reason = None if not last else "length" if limit else "stop"
-            self._event(
-                request, {"delta": {"content": text}} if is_chat else {"text": text}, finish_reason
-            )
+            if splitter is not None:
+                deltas = zip(("reasoning", "content"), splitter.feed(text), strict=True)
+                for name, piece in deltas:
+                    if piece:
+                        self._event(request, {"delta": {name: piece}}, finish_reason)
+            else:
+                choice = {"delta": {"content": text}} if is_chat else {"text": text}
+                self._event(request, choice, finish_reason)
             await asyncio.sleep(0)
         if (request.get("stream_options") or {}).get("include_usage"):
             self._usage(request, PROMPT_TOKENS + begin, end - begin)

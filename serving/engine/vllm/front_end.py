@@ -1,6 +1,7 @@
 """The engine's HTTP application: four APIs over vLLM's AsyncLLM."""
 
 import asyncio
+import datetime
 import random
 import string
 import time
@@ -32,8 +33,8 @@ from serving.encoders.sse import to_json
 from serving.engine.vllm.failures import Failure, failure_of
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import Renderer
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS
-from serving.mistral.rules import InvalidRequest
+from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES
+from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
 from serving.requests.request import Chat, Request
 
@@ -53,23 +54,21 @@ _NONE: Headers = []
 
 _ALPHANUMERICS = string.ascii_letters + string.digits
 
-_MESSAGES = "/v1/messages"
-
 
 @dataclass(frozen=True, slots=True)
 class Api:
     """How an API's requests are read and its answers written."""
 
-    read: Callable[[bytes], tuple[Request, Any]]
+    read: Callable[[bytes, ModelRules, datetime.date], tuple[Request, Any]]
     encoder: Callable[..., Encoder]
     id_prefix: str
 
 
 APIS: Mapping[str, Api] = {
-    "/v1/chat/completions": Api(chat.read, ChatEncoder, "chatcmpl-"),
-    "/v1/completions": Api(completions.read, CompletionEncoder, "cmpl-"),
-    "/v1/responses": Api(responses.read, ResponsesEncoder, "resp_"),
-    _MESSAGES: Api(messages.read, MessagesEncoder, "msg_"),
+    chat.PATH: Api(chat.read, ChatEncoder, "chatcmpl-"),
+    completions.PATH: Api(completions.read, CompletionEncoder, "cmpl-"),
+    responses.PATH: Api(responses.read, ResponsesEncoder, "resp_"),
+    messages.PATH: Api(messages.read, MessagesEncoder, "msg_"),
 }
 
 
@@ -84,11 +83,16 @@ class FrontEnd:
     """
 
     def __init__(
-        self, engine: AsyncLLM, names: Sequence[str], loop_guard: LoopGuard | None
+        self,
+        engine: AsyncLLM,
+        names: Sequence[str],
+        rules: ModelRules,
+        loop_guard: LoopGuard | None,
     ) -> None:
         """`names` are those by which requests know the model; answers have the first."""
         self._engine = engine
         self._names = names
+        self._rules = rules
         self._loop_guard = loop_guard
         self._created = int(time.time())
         self._renderer = Renderer(engine)
@@ -105,9 +109,9 @@ class FrontEnd:
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/v1/models"): self._models,
-            ("POST", "/tokenize"): self._tokenize,
+            ("POST", tokenize.PATH): self._tokenize,
             ("POST", "/detokenize"): self._detokenize,
-            ("POST", f"{_MESSAGES}/count_tokens"): self._count_tokens,
+            ("POST", messages.COUNT_PATH): self._count_tokens,
             **{("POST", path): self._generate for path in APIS},
         }
 
@@ -128,7 +132,7 @@ class FrontEnd:
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         api = APIS[scope["path"]]
-        request, options = api.read(await _body(receive))
+        request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
         inputs = await self._renderer.render(request)
         id = api.id_prefix + _request_id(scope)
@@ -178,7 +182,8 @@ class FrontEnd:
                     else:
                         begun = True
                         counts = _counts(usage) if generation.knows_prompts else _NONE
-                        await send(_head(200, [_EVENT_STREAM, *counts]))
+                        changes = _changes(generation.request.normalised)
+                        await send(_head(200, [_EVENT_STREAM, *counts, *changes]))
                         piece = encoder.begin() + encoder.step(index, step)
                     self._count_loops(step.end)
                     if piece:
@@ -206,7 +211,8 @@ class FrontEnd:
         for index in range(generation.choices):
             _tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
-        await _send(send, 200, body, _counts(usage))
+        changes = _changes(generation.request.normalised)
+        await _send(send, 200, body, [*_counts(usage), *changes])
 
     def _parser(self, request: Request) -> AnswerParser:
         sampling = request.sampling
@@ -268,7 +274,7 @@ class FrontEnd:
         await _send(send, 200, to_json({"object": "list", "data": models}))
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = tokenize.read(await _body(receive))
+        request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
         if isinstance(request.prompt, Chat):
             tokens = await self._renderer.chat_token_ids(request.prompt)
@@ -283,7 +289,7 @@ class FrontEnd:
             "tokens": tokens,
             "token_strs": names,
         }
-        await _send(send, 200, to_json(result))
+        await _send(send, 200, to_json(result), _changes(request.normalised))
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await _body(receive))
@@ -299,9 +305,11 @@ class FrontEnd:
         await _send(send, 200, to_json({"prompt": text}))
 
     async def _count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        conversation = messages.read_count(await _body(receive))
+        conversation, normalised = messages.read_count(
+            await _body(receive), self._rules, datetime.date.today()
+        )
         tokens = await self._renderer.chat_token_ids(conversation)
-        await _send(send, 200, to_json({"input_tokens": len(tokens)}))
+        await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
 
 def _tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> None:
@@ -351,6 +359,11 @@ def _counts(usage: Usage) -> Headers:
     ]
 
 
+def _changes(normalised: Normalised) -> Headers:
+    rewrites = normalised.rewrites
+    return [*normalised.headers, (REWRITES, ",".join(rewrites).encode())] if rewrites else _NONE
+
+
 def _head(status: int, headers: Headers) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
@@ -368,6 +381,6 @@ async def _send(
 
 
 async def _fail(send: Send, path: str, failure: Failure) -> None:
-    anthropic = path.startswith(_MESSAGES)
+    anthropic = path.startswith(messages.PATH)
     error = anthropic_error(failure.message, failure.status) if anthropic else failure.openai()
     await _send(send, failure.status, to_json(error))

@@ -10,6 +10,7 @@ import msgspec
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from serving.answers.client_form import ClientForm
 from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
 from serving.answers.loop_guard import STOP_REASON
 from serving.answers.parser import AnswerParser
@@ -17,6 +18,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias, structured_outputs
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
+from serving.mistral.reasoning import ThinkSplitter
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request
 
@@ -81,6 +83,7 @@ class Generation:
         self._id = id
         self._usage = usage
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
+        self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
         constraint = structured_outputs(request, model.vocabulary)
         self._common = self._sampling(constraint)
@@ -147,7 +150,8 @@ class Generation:
             await queue.put(None)
 
     async def _steps_of(self, index: int) -> Steps:
-        request, usage, parser = self.request, self._usage, self._parsers[index]
+        request, usage = self.request, self._usage
+        parser, form = self._parsers[index], self._forms[index]
         prompt = index // request.n
         tokens = thoughts = 0
         outputs = self._engine.generate(
@@ -177,7 +181,7 @@ class Generation:
                 usage.completion_tokens += parser.tokens - tokens
                 usage.reasoning_tokens += parser.reasoning_tokens - thoughts
                 tokens, thoughts = parser.tokens, parser.reasoning_tokens
-                yield index, step
+                yield index, step if form is None else form.step(step)
                 if parser.ended and reason is None:
                     return  # which aborts the engine's request
 
@@ -268,6 +272,22 @@ class Generation:
             max_tokens=left if wanted is None else min(wanted, left),
             seed=None if seed is None else seed + again,
         )
+
+
+def _client_form(request: Request) -> ClientForm | None:
+    """Returns what puts an answer to the request into its client's form; None if it is that."""
+    chat = request.prompt
+    if not isinstance(chat, Chat):
+        return None
+    splitter = None
+    if request.normalised.answer.separate_reasoning:
+        splitter = ThinkSplitter()
+        text = chat.messages[-1].get("content")
+        if chat.continue_final_message and isinstance(text, str):
+            splitter.skip(text)
+    elif not chat.originals:
+        return None
+    return ClientForm(chat.originals, splitter)
 
 
 def _end(parser: AnswerParser, reason: str, stop: int | None) -> Step:

@@ -1,7 +1,7 @@
 """Makes the engine's inputs of prompts, with vLLM's renderer."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
@@ -10,22 +10,26 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.engine.image_file import MediaError
 from serving.engine.vllm.failures import PromptError
+from serving.mistral.answer import with_originals
 from serving.requests.request import Chat, JsonObject, Prompt, Request
 
 EngineInput = Any
 """vLLM's type of the same name."""
 
 
+_NONE: Mapping[str, str] = {}
+
+
 @contextlib.contextmanager
-def _prompt_errors() -> Iterator[None]:
+def _prompt_errors(originals: Mapping[str, str] = _NONE) -> Iterator[None]:
     """Raises PromptError for what vLLM and mistral_common raise for prompts that they cannot
-    make."""
+    make. `originals` are a chat's."""
     try:
         yield
     except MediaError:
         raise
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
-        raise PromptError(str(error)) from error
+        raise PromptError(with_originals(str(error), originals)) from error
 
 
 class Renderer:
@@ -68,7 +72,7 @@ class Renderer:
             "add_generation_prompt": not chat.continue_final_message,
             "continue_final_message": chat.continue_final_message,
         }
-        with _prompt_errors():
+        with _prompt_errors(chat.originals):
             _, (rendered,) = await self._renderer.render_chat_async(
                 [chat.messages],
                 ChatParams(chat_template_content_format="string", chat_template_kwargs=template),

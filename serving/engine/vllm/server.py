@@ -21,6 +21,7 @@ from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.client import Llm
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.mistral import ModelRules
 
 _KEEP_ALIVE_S = 24 * 3600
 """Keep-alive timeout. The router closes connections that it no longer needs; an engine that closed
@@ -37,10 +38,12 @@ class VllmServer:
         self,
         vllm_args: Mapping[str, Any],
         served_names: list[str],
+        rules: ModelRules,
         loop_guard: LoopGuard | None = None,
     ) -> None:
         self._args = parse(vllm_args, served_names)
         load_images_safely()
+        self._rules = rules
         self._loop_guard = loop_guard
         self._engine: AsyncLLM
         self._server: uvicorn.Server
@@ -58,7 +61,7 @@ class VllmServer:
                 disable_log_stats=engine_args.disable_log_stats,
             )
         await self._engine.reset_mm_cache()
-        app = FrontEnd(self._engine, self._args.served_model_name, self._loop_guard)
+        app = FrontEnd(self._engine, self._args.served_model_name, self._rules, self._loop_guard)
         enable_envs_cache()
         await self._warm_up(app)
         freeze_gc_heap()

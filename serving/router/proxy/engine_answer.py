@@ -1,8 +1,13 @@
 """Reads what the head of an engine's answer says."""
 
-from serving.engine_protocol import DEAD, UNAVAILABLE
+from typing import get_args
+
+from serving.engine_protocol import DEAD, REWRITES, UNAVAILABLE
+from serving.mistral.normalise import Rewrite
 from serving.router.http.asgi import Headers
 from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
+
+_REWRITES: tuple[Rewrite, ...] = get_args(Rewrite)
 
 
 def reported_tokens(headers: Headers, header: bytes) -> int | None:
@@ -11,6 +16,15 @@ def reported_tokens(headers: Headers, header: bytes) -> int | None:
         if name == header:
             return int(value) if value.isdigit() else None
     return None
+
+
+def reported_rewrites(headers: Headers) -> tuple[Rewrite, ...]:
+    """Returns how the engine says that it changed the request."""
+    for name, value in headers:
+        if name == REWRITES:
+            reported = value.decode("latin-1").split(",")
+            return tuple(rewrite for rewrite in _REWRITES if rewrite in reported)
+    return ()
 
 
 def check_taken(connection: Connection) -> None:

@@ -115,7 +115,7 @@ class ExchangeReader:
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
-            resumption=StreamResumption(path, request.body, why_not),
+            resumption=StreamResumption(path, request.body, why_not, model.rules),
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, bearer
+from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
 from serving.router.http import errors
 from serving.router.http.asgi import (
     ClientGoneError,
@@ -25,10 +25,15 @@ from serving.router.http.asgi import (
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
-from serving.router.proxy.engine_answer import check_taken, is_event_stream, reported_tokens
+from serving.router.proxy.engine_answer import (
+    check_taken,
+    is_event_stream,
+    reported_rewrites,
+    reported_tokens,
+)
 from serving.router.proxy.event_stream import EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
-from serving.router.proxy.request import decode
+from serving.router.proxy.request import decode, merged
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.storing import detach, keep_whole
 from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
@@ -45,6 +50,7 @@ from serving.router.replicas.upstream import (
 )
 from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
+from serving.router.responses.turn import refuse_stored
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.request_record import RequestRecord, ms_since
 
@@ -56,7 +62,7 @@ log = logging.getLogger(__name__)
 _RESPONSE_HEADERS_DROPPED = frozenset(
     b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
     b"x-expected-cached-tokens x-retries x-accel-buffering".split()
-)
+) | {REWRITES}
 
 _MAX_RETRIES = 3
 """Retry limit for failures that the request itself may cause, so that it cannot take down one
@@ -108,6 +114,8 @@ class Relay:
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
                 turn = await self._responses.open(tenant.name, body, fields)
+            elif is_response:
+                refuse_stored(fields)
             exchange = self._reader.read(
                 scope, body, fields, tenant, receive, send, record, began_s, turn
             )
@@ -285,10 +293,11 @@ class Relay:
             check_taken(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
+                record.rewrites = reported_rewrites(connection.headers) or record.rewrites
                 reported = reported_tokens(headers, PROMPT_TOKENS)
                 record.input_tokens = record.prompt_tokens or 0 if reported is None else reported
                 record.cached_tokens = reported_tokens(headers, CACHED_TOKENS)
-            headers += (*exchange.headers, *record.headers())
+            headers = merged(headers, exchange.headers) + record.headers()
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:

@@ -1,18 +1,28 @@
 """Has the answers to /v1/responses stored."""
 
+import datetime
 from dataclasses import replace
 
+from serving.mistral import InvalidRequest
+from serving.requests.responses import read
 from serving.router.http.asgi import Headers, send_response
 from serving.router.proxy.exchange import Exchange
-from serving.router.proxy.request import warn
+from serving.router.proxy.request import invalid, warn
 from serving.router.responses.responses import Responses
 
 
 async def detach(exchange: Exchange, responses: Responses) -> None:
     """Answers the client that the response is queued, and puts a run in the background in its
-    place. Raises ApiError."""
+    place. Raises ApiError for an invalid request as well, of which the client would else learn only
+    from the failed response."""
     assert exchange.turn is not None
-    run = await responses.begin(exchange.turn, exchange.served.model.model_id)
+    model = exchange.served.model
+    if model.backend is None and model.rules is not None:
+        try:
+            read(exchange.request.body, model.rules, datetime.date.today())
+        except InvalidRequest as error:
+            raise invalid(error) from None
+    run = await responses.begin(exchange.turn, model.model_id)
     exchange.run = run
     body = run.body_of_response()
     headers = [

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from serving.mistral import ModelRules
+from serving.mistral.reasoning import CLOSED, OPENED
 from serving.router.proxy.request import decode, encode
 from serving.router.replicas.upstream import UpstreamError
 
@@ -111,10 +113,15 @@ class DeliveredText:
     head: dict[str, Any] = field(default_factory=dict)
     """The answer's `id` and `created`; empty before the first event."""
     finish_reason: str | None = None
+    tagged: bool = False
+    """Whether the model writes its reasoning as text between tags."""
+    reasoned: bool = False
+    """Whether the client got reasoning apart from the answer; `text` has it between tags."""
     usage: bool = False
     done: bool = False
     unresumable_reason: str = ""
     """Why this answer cannot be continued; empty if it can."""
+    _within_reasoning: bool = False
 
     def read(self, events: bytes) -> None:
         pieces = [self.text]
@@ -144,14 +151,26 @@ class DeliveredText:
             if "delta" not in choice:
                 return str(choice["text"])
             delta = choice["delta"]
+            known = ("role", "content", *(("reasoning",) if self.tagged else ()))
             if delta.get("tool_calls"):
                 self.unresumable_reason = "a tool call that has begun cannot be continued"
-            elif any(value for name, value in delta.items() if name not in ("role", "content")):
+            elif any(value for name, value in delta.items() if name not in known):
                 self.unresumable_reason = "an answer that is more than text cannot be continued"
-            return delta.get("content") or ""
+            return self._written(delta.get("reasoning"), delta.get("content"))
         except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
             self.unresumable_reason = "the stream is not a text stream"
             return ""
+
+    def _written(self, reasoning: str | None, content: str | None) -> str:
+        """Returns a piece of the answer as the model wrote it."""
+        text = ""
+        if reasoning:
+            text = reasoning if self._within_reasoning else OPENED + reasoning
+            self.reasoned = self._within_reasoning = True
+        if content:
+            text += CLOSED + content if self._within_reasoning else content
+            self._within_reasoning = False
+        return text
 
 
 class Continuation:
@@ -189,7 +208,10 @@ class Continuation:
 
     def _skip(self, choice: dict[str, Any]) -> bool:
         """Removes delivered text from a choice. Returns False if nothing is left."""
-        holder, name = (choice["delta"], "content") if "delta" in choice else (choice, "text")
+        holder, name = choice, "text"
+        if "delta" in choice:
+            holder = choice["delta"]
+            name = "reasoning" if holder.get("reasoning") else "content"
         text = holder.get(name) or ""
         same = min(len(text), len(self._repeated))
         if text[:same] != self._repeated[:same]:
@@ -202,17 +224,22 @@ class Continuation:
 class StreamResumption:
     """A streamed answer from its first event on, however many replicas contribute to it."""
 
-    def __init__(self, path: str, request: bytes, unresumable_reason: str) -> None:
-        """`request` is the body that the engine is sent."""
+    def __init__(
+        self, path: str, request: bytes, unresumable_reason: str, rules: ModelRules | None = None
+    ) -> None:
+        """`request` is the body that the engine is sent; it follows the `rules` as it reads it."""
         self.unresumable_reason = unresumable_reason
         self.within_event = False
         """Whether the client has been sent the beginning of an event without its end."""
         self._path = path
         self._request = request
+        self._max_tokens: int | None = _COMPLETION_MAX_TOKENS
+        if path == CHAT:
+            self._max_tokens = None if rules is None else rules.max_tokens
         self._partial = b""
         self._kept: list[bytes] = []
         self._kept_bytes = 0
-        self._sent = DeliveredText()
+        self._sent = DeliveredText(tagged=rules is not None and rules.writes_tags)
         self._fields: dict[str, Any] = {}
         self._cut = 0
         self._continuation: Continuation | None = None
@@ -316,7 +343,10 @@ class StreamResumption:
         """Builds the request for the continuing replica. `tokens` answer the `questions`."""
         text = self._sent.text
         sent_tokens = len(tokens[0]) if tokens else 0
-        self._continuation = Continuation(self._sent.head, text[self._cut :], sent_tokens)
+        repeated = text[self._cut :]
+        if self._sent.reasoned:
+            repeated = repeated.replace(OPENED, "").replace(CLOSED, "")
+        self._continuation = Continuation(self._sent.head, repeated, sent_tokens)
         if not self._cut:
             return self._request
         fields = dict(self._fields)
@@ -327,7 +357,8 @@ class StreamResumption:
         else:
             prompt = tokens[1] if len(tokens) > 1 else fields["prompt"]
             fields["prompt"] = prompt + tokens[0]
-            fields.setdefault("max_tokens", _COMPLETION_MAX_TOKENS)
+        if fields.get("max_tokens") is None and fields.get("max_completion_tokens") is None:
+            fields["max_tokens"] = self._max_tokens
         for name, least in (("max_tokens", 1), ("max_completion_tokens", 1), ("min_tokens", 0)):
             if fields.get(name):
                 fields[name] = max(least, fields[name] - sent_tokens)

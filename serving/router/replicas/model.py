@@ -15,7 +15,8 @@ class Model:
     model_id: str
     aliases: tuple[str, ...] = ()
     rules: ModelRules | None = None
-    """How its requests are normalised; None: they pass unchanged."""
+    """How its requests are normalised, by its engines or, for a backend, by the router; None: they
+    pass unchanged."""
     backend: Backend | None = None
     """The external server that runs it, if no engine of ours does."""
     capacity: Capacity = UNLIMITED
@@ -24,6 +25,11 @@ class Model:
     """Whether its number of replicas follows the routers' reports."""
     from_zero: bool = False
     """Whether it may have no replica until a request arrives."""
+
+    @property
+    def system_prompt(self) -> str | None:
+        """The system prompt of its conversations without one, as a template."""
+        return None if self.rules is None else self.rules.system_prompt
 
     @property
     def tools_first(self) -> bool:

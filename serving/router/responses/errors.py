@@ -51,6 +51,15 @@ def wrong_value(field: str, what: str) -> ApiError:
     return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
 
 
+def nothing_stored(field: str, advice: str) -> ApiError:
+    return ApiError(
+        400,
+        f"{field} is not supported: this service stores no responses: {advice}.",
+        code="unsupported_parameter",
+        param=field,
+    )
+
+
 def background_needs_store() -> ApiError:
     return ApiError(
         400,

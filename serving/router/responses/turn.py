@@ -9,6 +9,12 @@ TOO_LARGE = "the response is too large to be stored"
 NOT_STORED = "the response could not be stored"
 """Warnings for the client."""
 
+_ADVICE = {
+    "background": "leave it out, and stream long answers",
+    "previous_response_id": "send the earlier turns in input",
+}
+"""What to do instead where responses are not stored."""
+
 
 @dataclass(eq=False, slots=True)
 class Turn:
@@ -44,6 +50,13 @@ def turn_of(tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
     if background:
         turn.echoed["background"] = body.pop("background")
     return turn
+
+
+def refuse_stored(body: dict[str, Any]) -> None:
+    """Raises ApiError 400 for a request that needs stored responses, where none are stored."""
+    for name, advice in _ADVICE.items():
+        if body.get(name) not in (None, False):
+            raise errors.nothing_stored(name, advice)
 
 
 def _flag(body: dict[str, Any], name: str, default: bool) -> bool:

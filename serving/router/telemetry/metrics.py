@@ -21,13 +21,14 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from serving.dispatch import Reason
+from serving.mistral.normalise import Rewrite
 from serving.router.replicas.directory import Directory
 from serving.router.responses.responses import Kept
 from serving.router.telemetry import objectives
 from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
-from serving.router.telemetry.request_record import RequestRecord, Rewrite
+from serving.router.telemetry.request_record import RequestRecord
 from serving.scaling import RouterLoad
 from serving.scaling.router_load import RESOURCES
 

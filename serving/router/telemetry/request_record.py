@@ -6,16 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from serving.mistral.normalise import Rewrite
 from serving.router.http.asgi import Headers
 from serving.router.http.errors import REQUEST_FAILED, ApiError
 
-Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
-"""How a request was changed for the engine:
-
-- normalised: the engine was sent a different body of the same meaning.
-- max_tokens_clamped: the limit on the answer was lowered.
-- warned: something was dropped or moved, and the client was warned.
-"""
 Outcome = Literal[
     "answered",
     "client_gone",
@@ -81,7 +75,7 @@ class RequestRecord(msgspec.Struct):
     continued: int = 0
     """How many replicas continued a stream that had begun."""
     rewrites: tuple[Rewrite, ...] = ()
-    """How the request was changed before it was sent to an engine."""
+    """How the engine, or the router for a backend, changed the request."""
     trace_id: str | None = None
 
     def queued(self, since_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Requests that are normalised on their way to the engine, and answers that are converted back."""
+"""Requests that are normalised on their way to a backend, and answers that are converted back."""
 
 import asyncio
 import json
@@ -10,8 +10,15 @@ from serving.mistral.normalise import RULES
 from serving.router.http.openapi import RELAYED
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
-from tests.support.live_router import MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
+from tests.support.live_router import (
+    MAX_MODEL_LEN,
+    MODEL,
+    ON_BACKEND,
+    LiveRouter,
+    StartRouter,
+)
 from tests.support.stand_in_engine import OK_HEAD
+from tests.support.waiting import eventually
 
 DONE = b"data: [DONE]\n\n"
 CALL = {"id": "call_1-2", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -31,23 +38,28 @@ def sent(router: LiveRouter, engine: int = 0) -> Any:
     return json.loads(router.engines[engine].received[0].body)
 
 
-async def test_the_engine_is_sent_the_normalised_body_with_its_length(router: LiveRouter) -> None:
-    response = await router.chat(max_tokens=131072, messages=FOREIGN_IDS)
+@pytest.fixture
+async def backend(start_router: StartRouter) -> LiveRouter:
+    return await start_router(Engine, models=[ON_BACKEND])
+
+
+async def test_a_backend_is_sent_the_normalised_body_with_its_length(backend: LiveRouter) -> None:
+    response = await backend.chat(max_tokens=131072, messages=FOREIGN_IDS)
     assert response.status_code == 200
-    (received,) = router.engines[0].received
+    (received,) = backend.engines[0].received
     assert received.header(b"content-length") == b"%d" % len(received.body)
-    body = sent(router)
+    body = sent(backend)
     assert body["max_tokens"] == MAX_MODEL_LEN
     assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
     assert body["messages"][2]["tool_call_id"] != "call_1-2"
 
 
-async def test_changes_are_reported_to_the_client(router: LiveRouter) -> None:
-    response = await router.chat(max_tokens=131072, chat_template_kwargs={"a": "a secret"})
+async def test_changes_are_reported_to_the_client(backend: LiveRouter) -> None:
+    response = await backend.chat(max_tokens=131072, chat_template_kwargs={"a": "a secret"})
     assert response.headers["x-max-tokens-clamped"] == str(MAX_MODEL_LEN)
     assert "chat_template_kwargs" in response.headers["x-request-warnings"]
     assert "secret" not in response.headers["x-request-warnings"]
-    plain = await router.chat(max_tokens=5)
+    plain = await backend.chat(max_tokens=5)
     assert not {"x-max-tokens-clamped", "x-request-warnings"} & set(plain.headers)
 
 
@@ -55,7 +67,7 @@ async def test_changes_are_reported_to_the_client(router: LiveRouter) -> None:
 async def test_another_replica_gets_the_same_body(
     start_router: StartRouter, first: type[Engine]
 ) -> None:
-    router = await start_router(first, Engine)
+    router = await start_router(first, Engine, models=[ON_BACKEND])
     response = await router.chat(max_tokens=131072)
     assert response.headers["x-replica"] == "replica-1"
     assert sent(router, 1)["max_tokens"] == MAX_MODEL_LEN
@@ -70,15 +82,15 @@ async def test_another_replica_gets_the_same_body(
     ],
 )
 async def test_what_cannot_be_meant_is_a_400_before_any_engine(
-    router: LiveRouter, fields: dict[str, Any], param: str
+    backend: LiveRouter, fields: dict[str, Any], param: str
 ) -> None:
-    error = error_of(await router.chat(**fields), 400)
+    error = error_of(await backend.chat(**fields), 400)
     assert error["param"] == param and "secret" not in error["message"]
-    assert router.engines[0].requests == 0
+    assert backend.engines[0].requests == 0
 
 
 async def test_separated_reasoning_of_a_whole_answer(start_router: StartRouter) -> None:
-    router = await start_router(Steered)
+    router = await start_router(Steered, models=[ON_BACKEND])
     answer, connection = await router.begin(reasoning_format="separate")
     message = {"role": "assistant", "content": "<think>\n3+4\n</think>\nSeven."}
     body = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
@@ -95,7 +107,7 @@ async def test_separated_reasoning_of_a_whole_answer(start_router: StartRouter) 
 async def test_separated_reasoning_of_a_stream_comes_event_by_event(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(Steered)
+    router = await start_router(Steered, models=[ON_BACKEND])
     answer = asyncio.create_task(router.open_stream(reasoning_format="separate"))
     connection = await router.asked()
     connection.begin_stream(chunk_event(role="assistant", content=""))
@@ -116,7 +128,7 @@ async def test_separated_reasoning_of_a_stream_comes_event_by_event(
 async def test_a_stream_that_breaks_in_an_event_ends_with_the_error_alone(
     start_router: StartRouter,
 ) -> None:
-    router = await start_router(Steered)
+    router = await start_router(Steered, models=[ON_BACKEND])
     connection, response = await router.begun_stream(
         chunk_event(content="Seven."), b'data: {"half an', reasoning_format="separate"
     )
@@ -129,7 +141,7 @@ async def test_a_stream_that_breaks_in_an_event_ends_with_the_error_alone(
 
 
 async def test_an_engines_error_speaks_of_the_clients_ids(start_router: StartRouter) -> None:
-    router = await start_router(Steered)
+    router = await start_router(Steered, models=[ON_BACKEND])
     answer, connection = await router.begin(messages=FOREIGN_IDS)
     new_id = connection.request["messages"][2]["tool_call_id"]
     body = json.dumps({"error": {"message": f"Unexpected tool call id {new_id}"}}).encode()
@@ -145,10 +157,30 @@ def error_of_engine(response: Any) -> str:
     return str(response.json()["error"]["message"])
 
 
-async def test_an_endpoint_without_rules_passes_byte_for_byte(router: LiveRouter) -> None:
-    body = b'{"model": "%b", "chat_template": "x", "max_tokens": 99999}' % MODEL.encode()
-    assert (await router.http.post("/detokenize", content=body)).status_code == 200
-    assert router.engines[0].received[0].body == body
+async def test_our_own_engines_get_the_very_bytes(router: LiveRouter) -> None:
+    body = b'{"model": "%b", "chat_template": "x", "max_tokens": 99999} ' % MODEL.encode()
+    for path in sorted(RELAYED):
+        assert (await router.http.post(path, content=body)).status_code == 200
+    assert [received.body for received in router.engines[0].received] == [body] * len(RELAYED)
+
+
+async def test_what_an_engine_says_that_it_changed_is_logged_and_told(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Steered)
+    answer, connection = await router.begin()
+    connection.transport.write(
+        b"HTTP/1.1 200 OK\r\nx-rewrites: max_tokens_clamped,warned,unheard-of\r\n"
+        b"x-max-tokens-clamped: 9\r\nx-request-warnings: x was dropped\r\ncontent-length: 0\r\n\r\n"
+    )
+    headers = (await answer).headers
+    assert (headers["x-max-tokens-clamped"], headers["x-request-warnings"]) == (
+        "9",
+        "x was dropped",
+    )
+    assert "x-rewrites" not in headers
+    await eventually(lambda: bool(router.lines))
+    assert json.loads(router.lines[0])["rewrites"] == ["max_tokens_clamped", "warned"]
 
 
 def test_every_path_with_rules_is_one_that_the_router_relays() -> None:

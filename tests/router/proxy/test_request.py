@@ -16,19 +16,23 @@ from serving.router.proxy.request import (
     routing_fields,
     work_of,
 )
+from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 
 CHAT = "/v1/chat/completions"
-RULES = ModelRules("mistral-test/small", "v11", context_tokens=1000, image_limit=2)
+RULES = ModelRules("mistral-test/small", "v11", context_tokens=1000, image_limit=2, backend=True)
+BACKEND = Backend("http://other.test/v1", RULES.model_id, 1000)
 
 
 def fields_of(body: bytes) -> RoutingFields:
     return routing_fields(decode(body))
 
 
-def to_engine(body: dict[str, Any], rules: ModelRules | None = RULES, **facts: Any) -> Any:
-    raw = json.dumps(body).encode()
-    return engine_request(CHAT, raw, decode(raw), Model("mistral-test/small", rules=rules, **facts))
+def sent(body: dict[str, Any], rules: ModelRules | None = RULES) -> Any:
+    """Returns the request as a backend gets it."""
+    body = {"model": RULES.model_id} | body
+    model = Model(RULES.model_id, rules=rules, backend=BACKEND)
+    return engine_request(CHAT, json.dumps(body).encode(), body, model)
 
 
 def test_the_fields_are_read_and_all_else_is_left_alone() -> None:
@@ -81,9 +85,9 @@ def test_a_schema_that_is_nested_too_deeply_is_a_400() -> None:
         schema = {"items": schema}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     body = {"tools": [tool], "tool_choice": "required"}
-    rules = ModelRules("mistral-test/small", "v7", context_tokens=1000, image_limit=2)
+    rules = ModelRules("mistral-test/small", "v7", context_tokens=1000, image_limit=2, backend=True)
     with pytest.raises(ApiError) as raised:
-        engine_request(CHAT, b"", body, Model("mistral-test/small", rules=rules))
+        engine_request(CHAT, b"", body, Model(RULES.model_id, rules=rules, backend=BACKEND))
     assert (raised.value.status, raised.value.code) == (400, "invalid_json")
 
 
@@ -152,15 +156,16 @@ def test_max_completion_tokens_wins_over_the_deprecated_max_tokens() -> None:
 
 
 def test_a_request_that_needs_nothing_is_sent_as_the_very_bytes_that_came() -> None:
-    raw = b' {"messages" : [{"role":"user","content":"caf\\u00e9"}], "temperature":1.50 } '
-    request = engine_request(CHAT, raw, decode(raw), Model(RULES.model_id, rules=RULES))
+    raw = b'{"model":"mistral-test/small" , "messages":[{"role":"user","content":"caf\\u00e9"}]}'
+    model = Model(RULES.model_id, rules=RULES, backend=BACKEND)
+    request = engine_request(CHAT, raw, decode(raw), model)
     assert request.body is raw
     assert (request.headers, request.answer) == ([], None)
 
 
 def test_changes_are_reported_in_headers() -> None:
-    request = to_engine({"max_tokens": 5000, "reasoning_effort": "low", "documents": []})
-    assert json.loads(request.body) == {"max_tokens": 1000}
+    request = sent({"max_tokens": 5000, "reasoning_effort": "low", "documents": []})
+    assert json.loads(request.body) == {"model": RULES.model_id, "max_tokens": 1000}
     headers = dict(request.headers)
     assert headers[b"x-max-tokens-clamped"] == b"1000"
     assert headers[b"x-request-warnings"].count(b"; ") == 1
@@ -168,15 +173,18 @@ def test_changes_are_reported_in_headers() -> None:
 
 
 def test_an_answer_that_needs_work_has_someone_to_do_it() -> None:
-    assert to_engine({"reasoning_format": "separate"}).answer is not None
+    assert sent({"reasoning_format": "separate"}).answer is not None
 
 
 def test_a_request_that_cannot_be_meant_is_openais_400() -> None:
     with pytest.raises(ApiError) as raised:
-        to_engine({"chat_template": "{{ x }}"})
+        sent({"chat_template": "{{ x }}"})
     assert (raised.value.status, raised.value.param) == (400, "chat_template")
 
 
 def test_a_model_without_rules_gets_everything_as_it_is() -> None:
-    request = to_engine({"chat_template": "{{ x }}", "max_tokens": 10**9}, rules=None)
-    assert json.loads(request.body) == {"chat_template": "{{ x }}", "max_tokens": 10**9}
+    request = sent({"chat_template": "{{ x }}", "max_tokens": 10**9}, rules=None)
+    assert (
+        json.loads(request.body).items()
+        >= {"chat_template": "{{ x }}", "max_tokens": 10**9}.items()
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,9 +15,10 @@ from serving.router.proxy.stream_resumption import (
     StreamResumption,
     unresumable_reason,
 )
+from serving.router.replicas.model import Model
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
-from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.live_router import MODEL, RULES, LiveRouter, StartRouter
 from tests.support.stand_in_engine import STREAM_HEAD
 from tests.support.storyteller import (
     FAULTS,
@@ -170,14 +172,16 @@ async def test_a_long_answer_goes_on_too(
     assert text_of(events(await story(router, CHAT, stop="never"))) == "".join(STORY)
 
 
+@pytest.mark.parametrize("breaks_after", range(1, 8))
 async def test_separated_reasoning_goes_on_too(
-    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, breaks_after: int
 ) -> None:
-    """The router converts the continued answer as one answer, not as two."""
-    thoughts = ["<think>", "Well", ",", " so", ".", "</think>", "Yes", "."]
+    """The next engine continues the answer as the model wrote it, with the tags."""
+    thoughts = ["<think>\n", "Well", ",", " so", ".", "\n</think>\n", "Yes", "."]
     monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
     monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
-    router = await start_router(breaking(3, resets), Storyteller)
+    model = Model(MODEL, rules=replace(RULES, thinks=True))
+    router = await start_router(breaking(breaks_after, resets), Storyteller, models=[model])
     answer = events(await story(router, CHAT, reasoning_format="separate"))
     deltas = [event["choices"][0]["delta"] for event in answer]
     assert "".join(delta.get("reasoning", "") for delta in deltas) == "Well, so."

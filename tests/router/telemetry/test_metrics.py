@@ -15,7 +15,7 @@ from serving.placement import Capacity
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
 from tests.support.engines import Engine, ResetsBeforeHead, Steered
-from tests.support.live_router import CHAT, IMPATIENT, MODEL, LiveRouter, StartRouter
+from tests.support.live_router import CHAT, IMPATIENT, MODEL, ON_BACKEND, LiveRouter, StartRouter
 from tests.support.storyteller import STORY, Storyteller, breaking, resets
 from tests.support.waiting import eventually
 
@@ -194,7 +194,8 @@ async def test_a_broken_stream_is_counted_as_broken(start_router: StartRouter) -
     assert (await scrape(router, 1)).outcomes() == {"broken": 1}
 
 
-async def test_what_was_done_to_requests_is_counted(router: LiveRouter) -> None:
+async def test_what_was_done_to_requests_is_counted(start_router: StartRouter) -> None:
+    router = await start_router(Engine, models=[ON_BACKEND])
     await router.chat(**ASK)
     await router.chat(**ASK, max_tokens=10**9)
     await router.chat(**ASK, reasoning_effort="low")

@@ -1,12 +1,21 @@
-"""The fields of a request that OpenAI's APIs share."""
+"""The fields that requests to OpenAI's APIs share."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from serving.mistral.rules import InvalidRequest
-from serving.requests.request import JsonObject, RepetitionDetection, Sampling
+from serving.mistral import InvalidRequest, Normalised
+from serving.requests.output_form import output_form
+from serving.requests.request import (
+    Chat,
+    JsonObject,
+    Prompt,
+    RepetitionDetection,
+    Request,
+    Sampling,
+    StructuredOutputs,
+)
 
 MAX_ANSWERS = 128
 """OpenAI's limit on the answers to a prompt."""
@@ -20,7 +29,7 @@ _SAME_NAMES = tuple(
 )
 
 
-class SamplingFields(msgspec.Struct, kw_only=True):
+class OpenAIBody(msgspec.Struct, kw_only=True):
     """The base of a request's body. Ranges of which vLLM's SamplingParams names the field in its
     error are left to it."""
 
@@ -34,7 +43,6 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    n: int = 1
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool = False
@@ -47,28 +55,42 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     repetition_detection: RepetitionDetection | None = None
     vllm_xargs: JsonObject | None = None
     skip_special_tokens: bool = True
-    truncate_prompt_tokens: int | None = None
-    truncation_side: Literal["left", "right"] | None = None
     cache_salt: str | None = None
     priority: int = 0
-    return_token_ids: bool = False
 
-    def stop_strings(self) -> Sequence[str]:
-        """Returns `stop` as a list. Raises InvalidRequest if it is no list of strings to search."""
-        return stop_strings(self.stop, "stop")
-
-    def sampling(
-        self, max_tokens: int | None, logprobs: int | None, prompt_logprobs: int | None = None
-    ) -> Sampling:
-        """Returns the parameters of sampling after checking the fields together. `logprobs` is
-        that of `Sampling`; `prompt_logprobs` holds if the field of that name is None.
+    def request(
+        self,
+        prompt: Chat | list[Prompt],
+        max_tokens: int | None,
+        logprobs: int | None,
+        normalised: Normalised,
+        *,
+        prompt_logprobs: int | None = None,
+        **fields: Any,
+    ) -> Request:
+        """Returns the request with these fields of it, after checking the shared ones together.
+        `logprobs` is that of `Sampling`; `prompt_logprobs` holds if the field of that name is None.
         Raises InvalidRequest."""
-        if not 1 <= self.n <= MAX_ANSWERS:
-            raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
+        return Request(
+            model=self.model,
+            prompt=prompt,
+            sampling=self._sampling(max_tokens, logprobs, prompt_logprobs),
+            max_tokens=max_tokens,
+            stop=stop_strings(self.stop, "stop"),
+            include_stop_str_in_output=self.include_stop_str_in_output,
+            skip_special_tokens=self.skip_special_tokens,
+            cache_salt=self.cache_salt,
+            priority=self.priority,
+            stream=self.stream,
+            normalised=normalised,
+            **fields,
+        )
+
+    def _sampling(
+        self, max_tokens: int | None, logprobs: int | None, prompt_logprobs: int | None
+    ) -> Sampling:
         if self.min_tokens < 0 or (max_tokens is not None and self.min_tokens > max_tokens):
             raise _invalid("min_tokens must be between 0 and max_tokens.", "min_tokens")
-        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
-            raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
         check_salt(self.cache_salt)
         check_ranges(self.min_p, self.repetition_penalty)
         if self.prompt_logprobs is not None:
@@ -81,6 +103,52 @@ class SamplingFields(msgspec.Struct, kw_only=True):
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
         )
+
+
+class StreamOptions(msgspec.Struct):
+    """OpenAI's settings of a stream."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class CompletionsBody(OpenAIBody, kw_only=True):
+    """The base of a body for chat completions and completions."""
+
+    n: int = 1
+    truncate_prompt_tokens: int | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    return_token_ids: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: JsonObject | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def request(self, *common: Any, **fields: Any) -> Request:
+        if not 1 <= self.n <= MAX_ANSWERS:
+            raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
+        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
+            raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
+        schema, structured_outputs = output_form(self.response_format, self.structured_outputs)
+        return super().request(
+            *common,
+            **fields,
+            n=self.n,
+            truncate_prompt_tokens=self.truncate_prompt_tokens,
+            truncation_side=self.truncation_side,
+            return_token_ids=self.return_token_ids,
+            schema=schema,
+            structured_outputs=structured_outputs,
+        )
+
+    def usage_in_stream(self) -> tuple[bool, bool]:
+        """Returns whether the stream ends with its usage, and whether each of its parts has it.
+        Raises InvalidRequest."""
+        if self.stream_options is None:
+            return False, False
+        if not self.stream:
+            raise _invalid("stream_options is only for streams: set stream.", "stream_options")
+        include_usage = self.stream_options.include_usage is True
+        return include_usage, include_usage and self.stream_options.continuous_usage_stats is True
 
 
 def stop_strings(stop: str | list[str] | None, param: str) -> Sequence[str]:
