@@ -96,9 +96,6 @@ class Engine:
             "model": weights_location(entry),
             "tensor-parallel-size": entry.tensor_parallel_size,
             "distributed-executor-backend": "mp",
-            # Else an engine's first structured request decides for all, and xgrammar finds no
-            # definitions within the parameters of a tool.
-            "structured-outputs-config": {"backend": "guidance"},
             **vllm_flags(entry),
         }
         if entry.pipeline_parallel_size > 1:

@@ -11,6 +11,7 @@ from vllm.logprobs import Logprob
 from serving.answers.events import Answer, Text, Usage
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.constraints import structured_outputs
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.generation import Generation, Model
 from serving.mistral.rules import InvalidRequest
@@ -53,6 +54,7 @@ def generation(
         [({"type": "token", "prompt_token_ids": PROMPT}, prompt_tokens)] * prompts,
         "cmpl-1",
         usage or Usage(),
+        structured_outputs(request, words),
         lambda: AnswerParser(
             words,
             lambda: "callid001",

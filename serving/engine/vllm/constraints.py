@@ -1,10 +1,17 @@
 """What restricts an answer: its grammar, and the tokens that it may not have."""
 
 from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.structured_output.backend_guidance import serialize_guidance_grammar
+from vllm.v1.structured_output.request import get_structured_output_key
 
 from serving.answers.vocabulary import Vocabulary
+from serving.engine.grammar_check import GrammarCheck, GrammarError
 from serving.mistral.grammar import CallTokens, answer_grammar, answer_schema
 from serving.requests.request import Chat, Request
+
+_BACKEND = "guidance"
+"""vLLM's backend of structured outputs. Unless it is named, an engine's first structured request
+decides it, and xgrammar finds no definitions within the parameters of a tool."""
 
 _BANNED = -100.0
 
@@ -41,6 +48,18 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
         CallTokens(vocabulary.tool_calls, vocabulary.args),
     )
     return StructuredOutputsParams(grammar=grammar)
+
+
+async def check(constraint: StructuredOutputsParams, grammars: GrammarCheck) -> None:
+    """Returns once it is known that the engine can compile the grammar; raises GrammarError if it
+    cannot. Takes the place of vLLM's own check, which compiles the grammar of each request in the
+    event loop, however long that takes."""
+    try:
+        grammar = serialize_guidance_grammar(*get_structured_output_key(constraint))
+    except (ValueError, KeyError, TypeError) as error:
+        raise GrammarError(str(error)) from error
+    await grammars.check(grammar)
+    constraint._backend = _BACKEND  # as vLLM's check would
 
 
 def logit_bias(request: Request, vocabulary: Vocabulary) -> dict[int, float] | None:

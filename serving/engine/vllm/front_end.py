@@ -29,6 +29,8 @@ from serving.encoders.errors import anthropic_error
 from serving.encoders.messages import MessagesEncoder
 from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
+from serving.engine.grammar_check import GrammarCheck
+from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import Failure, failure_of
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import Renderer
@@ -90,6 +92,7 @@ class FrontEnd:
         self._engine = engine
         self._names = names
         self._loop_guard = loop_guard
+        self._grammars = GrammarCheck()
         self._created = int(time.time())
         self._renderer = Renderer(engine)
         self._tokenizer = engine.get_tokenizer()
@@ -111,6 +114,10 @@ class FrontEnd:
             **{("POST", path): self._generate for path in APIS},
         }
 
+    async def close(self) -> None:
+        """Ends the processes that compile grammars."""
+        await self._grammars.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         handler = self._handlers.get((scope["method"], path))
@@ -130,6 +137,9 @@ class FrontEnd:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive))
         self._check_model(request.model)
+        constraint = constraints.structured_outputs(request, self._vocabulary)
+        if constraint is not None:
+            await constraints.check(constraint, self._grammars)
         inputs = await self._renderer.render(request)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
@@ -140,6 +150,7 @@ class FrontEnd:
             [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
             id,
             usage,
+            constraint,
             lambda: self._parser(request),
             await self._trace_headers(scope),
         )

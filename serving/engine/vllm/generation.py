@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, SamplingParams
+from vllm.sampling_params import (
+    RepetitionDetectionParams,
+    RequestOutputKind,
+    SamplingParams,
+    StructuredOutputsParams,
+)
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
 from serving.answers.loop_guard import STOP_REASON
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.vllm.constraints import logit_bias, structured_outputs
+from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
 from serving.mistral.rules import InvalidRequest
@@ -68,6 +73,7 @@ class Generation:
         inputs: Sequence[tuple[EngineInput, int]],
         id: str,
         usage: Usage,
+        constraint: StructuredOutputsParams | None,
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
     ) -> None:
@@ -82,7 +88,6 @@ class Generation:
         self._usage = usage
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._trace_headers = trace_headers
-        constraint = structured_outputs(request, model.vocabulary)
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -221,7 +226,7 @@ class Generation:
         text = self._model.vocabulary.bytes_of(token_id)
         return TokenLogprob(token_id, text, max(value.logprob, _LEAST), top, value.rank)
 
-    def _sampling(self, constraint: Any) -> dict[str, Any]:
+    def _sampling(self, constraint: StructuredOutputsParams | None) -> dict[str, Any]:
         given = self.request.sampling
         values: dict[str, Any] = {
             name: value

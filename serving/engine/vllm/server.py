@@ -43,6 +43,7 @@ class VllmServer:
         load_images_safely()
         self._loop_guard = loop_guard
         self._engine: AsyncLLM
+        self._app: FrontEnd
         self._server: uvicorn.Server
         self._serving: asyncio.Task[None]
 
@@ -57,12 +58,14 @@ class VllmServer:
                 enable_log_requests=engine_args.enable_log_requests,
                 disable_log_stats=engine_args.disable_log_stats,
             )
+        # The front end checks grammars: see serving.engine.vllm.constraints.
+        self._engine.input_processor.structured_outputs_config = None
         await self._engine.reset_mm_cache()
-        app = FrontEnd(self._engine, self._args.served_model_name, self._loop_guard)
+        self._app = FrontEnd(self._engine, self._args.served_model_name, self._loop_guard)
         enable_envs_cache()
-        await self._warm_up(app)
+        await self._warm_up(self._app)
         freeze_gc_heap()
-        return app
+        return self._app
 
     async def _warm_up(self, app: Any) -> None:
         """Sends one request with a grammar: the first builds the tokenizer's tables for grammars,
@@ -124,6 +127,7 @@ class VllmServer:
         self._server.should_exit = True
         self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
+        await self._app.close()
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
         await asyncio.to_thread(remove_shared_memory)
 
