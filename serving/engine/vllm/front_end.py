@@ -299,7 +299,8 @@ class FrontEnd:
         await _send(send, 200, to_json({"prompt": text}))
 
     async def _count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        conversation = messages.read_count(await _body(receive))
+        model, conversation = messages.read_count(await _body(receive))
+        self._check_model(model)
         tokens = await self._renderer.chat_token_ids(conversation)
         await _send(send, 200, to_json({"input_tokens": len(tokens)}))
 
