@@ -62,6 +62,8 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     """The most probable tokens in its place, as many as requested, most probable first."""
     rank: int | None = None
     """The token's place among all tokens by probability; 1 is the most probable."""
+    in_text: bool = True
+    """Whether the text has the token, as it does not have control tokens that are left out."""
 
     @property
     def token(self) -> str:
@@ -77,8 +79,8 @@ class PromptTokens(msgspec.Struct, frozen=True):
     token_ids: list[int]
     text: str
     """The text of the tokens, without control tokens."""
-    first_token: str
-    """The first token, which has no log-probability."""
+    first: TokenLogprob
+    """The first token, which has no log-probability: it is 0 here."""
     logprobs: list[TokenLogprob | None] | None
     """One for each token, of which the first has none; None unless they were requested."""
 
