@@ -200,8 +200,7 @@ async def test_the_engines_requests_end_with_the_iteration(n: int) -> None:
         await answers_of(generating)
 
     task = asyncio.create_task(answer())
-    await eventually(lambda: len(engine.calls) == n)
-    await asyncio.sleep(0.01)
+    await eventually(lambda: [call.waits for call in engine.calls] == [True] * n)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
