@@ -117,6 +117,17 @@ async def test_a_response_that_must_not_be_stored_is_not(
     assert (await scrape(router))["stored_responses_total"] == 0
 
 
+async def test_a_stored_response_is_not_streamed(router: LiveRouter) -> None:
+    url = f"{PATH}/{(await created(router, stream=True))['id']}"
+    for asked in ("true", "True", "1"):
+        error = error_of(await router.http.get(url, params={"stream": asked}), 400)
+        assert error["param"] == "stream"
+        assert "not streamed" in error["message"]
+    assert (await router.http.get(url, params={"stream": "false"})).status_code == 200
+    with pytest.raises(openai.BadRequestError):
+        await router.openai.responses.retrieve(url.split("/")[-1], stream=True)
+
+
 async def test_a_response_that_is_not_to_be_stored_may_continue_one_that_is(
     router: LiveRouter,
 ) -> None:
