@@ -91,9 +91,9 @@ class FrontEnd:
         self._names = names
         self._loop_guard = loop_guard
         self._created = int(time.time())
-        self._renderer = Renderer(engine)
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
+        self._renderer = Renderer(engine, self._vocabulary.image)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
