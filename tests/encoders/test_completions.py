@@ -43,7 +43,7 @@ def token(text: str, logprob: float = -0.5, *top: TokenLogprob) -> TokenLogprob:
     return TokenLogprob(len(text), text.encode(), logprob, top)
 
 
-def validate(body: dict[str, Any], is_part: bool = False) -> None:
+def validate(body: dict[str, Any], is_part: bool = False) -> Completion:
     """Validates by the SDK's types, which leave out two nulls of OpenAI's service: the reason of a
     part that is not the last, and the log-probability of an echoed prompt's first token."""
     body = copy.deepcopy(body)
@@ -54,7 +54,7 @@ def validate(body: dict[str, Any], is_part: bool = False) -> None:
         if logprobs["tokens"][:1] in (["<s>"], ["token_id:1"]):
             assert logprobs["token_logprobs"].pop(0) is None
             assert logprobs["top_logprobs"].pop(0) is None
-    Completion.model_validate(body, strict=True)
+    return Completion.model_validate(body, strict=True)
 
 
 def chunks(stream: bytes) -> list[dict[str, Any]]:
