@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.e2e.service import ENDLESS, Service
 from tests.e2e.test_hostile_requests import OVERSIZED_SCHEMA
@@ -112,7 +111,6 @@ def ejections(service: Service) -> int:
     return sum(log.read_text(errors="replace").count(" is ejected: ") for log in logs)
 
 
-@pytest.mark.full
 async def test_grammars_that_fail_harm_no_other_stream(service: Service) -> None:
     before = ejections(service)
     requests = [
