@@ -118,7 +118,8 @@ def read(body: bytes) -> tuple[Request, MessagesOptions]:
     return request, MessagesOptions()
 
 
-def read_count(body: bytes) -> Chat:
-    """Reads the body of /v1/messages/count_tokens; its prompt is that of the same message.
-    Raises InvalidRequest."""
-    return decode(body, _CountBody).chat()
+def read_count(body: bytes) -> tuple[str | None, Chat]:
+    """Reads the body of /v1/messages/count_tokens: the model and the prompt, which is that of the
+    same message. Raises InvalidRequest."""
+    fields = decode(body, _CountBody)
+    return fields.model, fields.chat()

@@ -30,7 +30,7 @@ def body(**fields: Any) -> bytes:
 def chat(**fields: Any) -> Chat:
     request, _ = messages.read(body(**fields))
     assert isinstance(request.prompt, Chat)
-    assert messages.read_count(body(**fields)) == request.prompt
+    assert messages.read_count(body(**fields)) == (request.model, request.prompt)
     return request.prompt
 
 
@@ -206,7 +206,7 @@ def test_max_tokens_is_required_except_to_count() -> None:
     without = json.dumps({"messages": [USER]}).encode()
     with pytest.raises(InvalidRequest, match="max_tokens"):
         messages.read(without)
-    assert messages.read_count(without).messages == [USER]
+    assert messages.read_count(without)[1].messages == [USER]
 
 
 def test_fields_that_do_not_hold() -> None:

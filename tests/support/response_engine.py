@@ -5,7 +5,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.support.engines import Engine
+from tests.support.engines import Engine, Steered
 from tests.support.http_server import json_response
 from tests.support.stand_in_engine import STREAM_HEAD, chunk
 
@@ -76,3 +76,7 @@ class ResponseEngine(Engine):
         write(b"%x\r\n" % len(final) + final[:30])
         await asyncio.sleep(0.001)
         write(final[30:] + b"\r\n0\r\n\r\n")
+
+
+class SteeredResponses(Steered, ResponseEngine):
+    """Leaves each request to the test."""

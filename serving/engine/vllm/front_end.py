@@ -94,9 +94,9 @@ class FrontEnd:
         self._loop_guard = loop_guard
         self._grammars = GrammarCheck()
         self._created = int(time.time())
-        self._renderer = Renderer(engine)
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
+        self._renderer = Renderer(engine, self._vocabulary.image)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
@@ -310,7 +310,8 @@ class FrontEnd:
         await _send(send, 200, to_json({"prompt": text}))
 
     async def _count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        conversation = messages.read_count(await _body(receive))
+        model, conversation = messages.read_count(await _body(receive))
+        self._check_model(model)
         tokens = await self._renderer.chat_token_ids(conversation)
         await _send(send, 200, to_json({"input_tokens": len(tokens)}))
 

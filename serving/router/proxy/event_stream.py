@@ -6,7 +6,7 @@ from time import monotonic
 
 from serving.router.http.server import response_of
 from serving.router.proxy.exchange import Exchange
-from serving.router.proxy.stream_resumption import DONE, ERROR
+from serving.router.proxy.stream_resumption import DONE
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
 from serving.router.responses.final_event import FinalEvent
@@ -23,6 +23,7 @@ class EventStream:
 
     __slots__ = (
         "_chunks",
+        "_error_mark",
         "_exchange",
         "_final",
         "_flow",
@@ -38,6 +39,7 @@ class EventStream:
         response = response_of(exchange.send)
         self._flow = response.flow
         self._write, self._is_closing = response.transport.write, response.transport.is_closing
+        self._error_mark = exchange.resumption.error_mark
         self._passes = False
         self._chunks: list[bytes] = []
         self._times_s: list[float] = []
@@ -59,7 +61,7 @@ class EventStream:
         # `in` would raise an exception internally each time, as it tries an integer first. Calls
         # straight from a slot repeat the type lookup (Python 3.11).
         is_closing, write = self._is_closing, self._write
-        if not self._passes or chunk.find(ERROR) >= 0 or is_closing():
+        if not self._passes or chunk.find(self._error_mark) >= 0 or is_closing():
             return False
         write(chunk)
         chunks = self._chunks

@@ -26,12 +26,13 @@ from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
 from serving.router.proxy.engine_answer import check_taken, is_event_stream, reported_tokens
+from serving.router.proxy.error_event import EngineError
 from serving.router.proxy.event_stream import EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.storing import detach, keep_whole
-from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
+from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
