@@ -2,6 +2,8 @@
 
 from serving.router.http.errors import ApiError
 
+_STORE_RETRY_S = 5
+
 
 def previous_not_found(response_id: str) -> ApiError:
     return ApiError(
@@ -98,8 +100,10 @@ def not_in_background(response_id: str) -> ApiError:
 
 def store_failed() -> ApiError:
     return ApiError(
-        500,
-        "Stored responses cannot be read or written now. The router's log says why.",
-        type="server_error",
+        503,
+        "Stored responses cannot be read or written now. Send the earlier turns in input, or try "
+        "again later.",
+        type="service_unavailable_error",
         code="response_store_failed",
+        retry_after_s=_STORE_RETRY_S,
     )

@@ -211,6 +211,7 @@ async def test_one_whose_router_is_gone_has_failed(
     engine = await router.asked()
     await with_status(router, response["id"], "in_progress")
     monkeypatch.setattr(room, "LOST_S", -1.0)
+    monkeypatch.setattr(room, "RECOVERY_S", 0.01)
     done = await retrieved(router, response["id"])
     assert (done["status"], done["error"]["code"]) == ("failed", "server_error")
     monkeypatch.undo()

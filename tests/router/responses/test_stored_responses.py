@@ -306,7 +306,8 @@ async def test_a_full_disk_fails_no_request(
         await create(router, previous_response_id="resp_1"),
         await create(router, background=True),
     ):
-        assert error_of(answer, 500)["code"] == "response_store_failed"
+        assert error_of(answer, 503)["code"] == "response_store_failed"
+        assert answer.headers["retry-after"]
 
 
 @pytest.mark.parametrize("chars", [2000, 900])
