@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.mistral import (
     anthropic_turns,
+    hosted_tools,
     images,
     input_items,
     mistral_api,
@@ -68,6 +69,8 @@ _CHAT: tuple[Rule, ...] = (
 _ANTHROPIC: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     refusals.refuse(refusals.MESSAGES),
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
     refusals.refuse_tools_except("custom"),
     refusals.refuse_system_blocks,
     refusals.refuse_empty("messages"),
@@ -92,6 +95,8 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
     refusals.refuse_tools_except("function", "custom", "namespace"),
     refusals.refuse_hosted_choice,
     refusals.refuse_empty("input"),
