@@ -109,6 +109,7 @@ _RESPONSES: tuple[Rule, ...] = (
     tool_choice.reduce_to_allowed_tools,
     tool_choice.ban_calls_if_none_may_be_called,
     tool_choice.drop_tools_if_none_may_be_called,
+    tool_schemas.warn_of_lark_grammars,
     images.limit("input"),
     input_items.normalise_items,
     tool_ids.rewrite("input", tool_ids.in_response_item),
