@@ -62,6 +62,8 @@ _CHAT: tuple[Rule, ...] = (
     turns.reasoning_of_earlier_turns,
     turns.drop_empty_turns,
     turns.move_late_system_messages,
+    turns.results_follow_their_calls,
+    turns.continue_last_answer,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),
     system_prompt.add_message,

@@ -11,6 +11,7 @@ from serving.mistral.draft import Draft, Fields, objects_in
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 
 LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
+CONTINUED_WARNING = "the last message is the assistant's: the answer continues it"
 REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was dropped"
 
 
@@ -179,3 +180,36 @@ def move_late_system_messages(draft: Draft) -> None:
     if [*front, *rest] != messages:
         draft.set("messages", [*front, *rest])
         draft.warn(LATE_SYSTEM_WARNING)
+
+
+def results_follow_their_calls(draft: Draft) -> None:
+    """Moves a tool's result up to the other results of its turn if turns of the user's are between,
+    which each tokenizer rejects: clients put the images of one result before the next."""
+    messages = draft.objects("messages")
+    moved: list[Fields] = []
+    place: int | None = None  # behind the last calls and their results, if only users spoke since
+    for message in messages:
+        role = message.get("role")
+        if role == "tool" and place is not None:
+            moved.insert(place, message)
+            place += 1
+            continue
+        moved.append(message)
+        if message.get("tool_calls"):
+            place = len(moved)
+        elif role != "user":
+            place = None
+    draft.replace("messages", moved)
+
+
+def continue_last_answer(draft: Draft) -> None:
+    """Continues a last message of the assistant's, as Anthropic's API does, where the client says
+    nothing about it: each tokenizer rejects such a chat otherwise."""
+    messages = draft.objects("messages")
+    last = messages[-1] if messages else {}
+    if last.get("role") != "assistant" or last.get("tool_calls") or is_empty(last):
+        return
+    if "continue_final_message" not in draft.fields:
+        draft.set("continue_final_message", True)
+        draft.set("add_generation_prompt", False)
+        draft.warn(CONTINUED_WARNING)

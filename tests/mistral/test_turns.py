@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import Normalised, normalise
-from serving.mistral.turns import LATE_SYSTEM_WARNING, REASONING_WARNING
+from serving.mistral.turns import CONTINUED_WARNING, LATE_SYSTEM_WARNING, REASONING_WARNING
 from tests.mistral.tokenizers import VERSIONS, prompt, rules
 
 TODAY = datetime.date(2026, 3, 1)
@@ -202,3 +202,53 @@ def test_the_answer_of_this_service_goes_back_as_it_came() -> None:
     messages = [USER, answer, USER]
     assert not normalised(*messages)[1].changed
     assert prompt("v11", {"messages": messages}) is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_results_after_a_users_turn_join_those_before_it(version: str) -> None:
+    second = {**CALL, "id": "second000"}
+    calls = assistant(tool_calls=[CALL, second])
+    result = {**RESULT, "tool_call_id": "second000"}
+    messages = [USER, calls, RESULT, USER, result, USER]
+    assert prompt(version, {"messages": messages}) is None
+    kept, done = normalised(*messages, version=version)
+    assert kept == [USER, calls, RESULT, result, USER, USER] and not done.warnings
+    assert prompt(version, {"messages": kept}) is not None
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [USER, RESULT],
+        [USER, assistant(tool_calls=[CALL]), RESULT, assistant(content="x"), RESULT, USER],
+        [USER, assistant(tool_calls=[CALL]), RESULT, USER, assistant(content="x"), USER],
+    ],
+)
+def test_no_other_result_moves(messages: list[dict[str, Any]]) -> None:
+    kept, done = normalised(*messages)
+    assert kept == messages and not done.changed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("content", ["7", [{"type": "text", "text": "7"}]])
+def test_a_last_message_of_the_assistants_is_continued(version: str, content: Any) -> None:
+    body: dict[str, Any] = {"messages": [USER, assistant(content=content)]}
+    assert prompt(version, body) is None
+    done = normalise("/v1/chat/completions", body, rules(version), TODAY)
+    assert body["continue_final_message"] is True and body["add_generation_prompt"] is False
+    assert done.warnings == (CONTINUED_WARNING,)
+
+
+@pytest.mark.parametrize(
+    ("last", "fields"),
+    [
+        (assistant(content="7"), {"continue_final_message": False}),
+        (assistant(content="7", tool_calls=[CALL]), {}),
+        (USER, {}),
+        (RESULT, {}),
+    ],
+)
+def test_no_other_chat_is_continued(last: dict[str, Any], fields: dict[str, Any]) -> None:
+    body = {"messages": [USER, assistant(tool_calls=[CALL]), last], **fields}
+    normalise("/v1/chat/completions", body, rules(), TODAY)
+    assert not body.get("continue_final_message")
