@@ -74,13 +74,14 @@ def tool_results(draft: Draft) -> None:
 
 def reasoning_of_earlier_turns(draft: Draft) -> None:
     """Handles `reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13
-    reject.
+    reject. v13 has tokens for them.
 
     For a reasoning model they return to where the model wrote them, as `<think>` text before the
     answer: Magistral's card leaves it to the client whether the next turn sees it, and a client
     that sends it wants it seen. Other models never saw such text, so it is dropped.
     """
     if draft.rules.tokenizer == "v13":
+        _thoughts_as_text(draft)
         return
     for message in draft.objects("messages"):
         if message.get("role") != "assistant":
@@ -95,6 +96,15 @@ def reasoning_of_earlier_turns(draft: Draft) -> None:
             message["content"] = _with_reasoning(thought, message.get("content"))
         else:
             draft.warn(REASONING_WARNING)
+
+
+def _thoughts_as_text(draft: Draft) -> None:
+    """Gives thinking parts the form of mistral-common, which has no list of texts in them."""
+    for message in draft.objects("messages"):
+        for part in objects_in(message.get("content")):
+            if part.get("type") == "thinking" and type(part.get("thinking")) is list:
+                part["thinking"] = _text_of(part["thinking"])
+                draft.changed = True
 
 
 def _take_reasoning(message: Fields) -> str | None:

@@ -120,6 +120,14 @@ def test_tokenizer_v13_has_tokens_for_reasoning() -> None:
     assert "[THINK]3+4[/THINK]7" in (prompt("v13", {"messages": kept}) or "")
 
 
+def test_thoughts_of_mistrals_own_api_are_read_by_tokenizer_v13_too() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "3+4"}]}
+    turn = assistant(content=[thinking, {"type": "text", "text": "7"}])
+    assert prompt("v13", {"messages": [USER, turn, USER]}) is None
+    kept, _ = normalised(USER, turn, USER, version="v13", thinks=True)
+    assert "[THINK]3+4[/THINK]7" in (prompt("v13", {"messages": kept}) or "")
+
+
 def test_the_role_developer_is_system() -> None:
     kept, _ = normalised({"role": "developer", "content": "Be brief."}, USER)
     assert kept[0] == {"role": "system", "content": "Be brief."}
