@@ -63,6 +63,7 @@ _CHAT: tuple[Rule, ...] = (
     turns.drop_empty_turns,
     turns.move_late_system_messages,
     turns.results_follow_their_calls,
+    turns.images_of_results,
     turns.continue_last_answer,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),

@@ -212,6 +212,34 @@ def results_follow_their_calls(draft: Draft) -> None:
     draft.replace("messages", moved)
 
 
+def images_of_results(draft: Draft) -> None:
+    """Shows the model the images of tools' results behind the results, in a turn of the user's: no
+    tokenizer takes images in a result."""
+    messages = draft.objects("messages")
+    if not any(_images(message) for message in messages if message.get("role") == "tool"):
+        return
+    moved: list[Fields] = []
+    images: list[Fields] = []
+    for message in messages:
+        if message.get("role") != "tool":
+            moved += _shown(images)
+            images = []
+        elif shown := _images(message):
+            images += shown
+            message["content"] = [part for part in message["content"] if part not in shown]
+        moved.append(message)
+    draft.set("messages", [*moved, *_shown(images)])
+
+
+def _images(message: Fields) -> list[Fields]:
+    content = message.get("content")
+    return [part for part in objects_in(content) if part.get("type") == "image_url"]
+
+
+def _shown(images: list[Fields]) -> list[Fields]:
+    return [{"role": "user", "content": images}] if images else []
+
+
 def continue_last_answer(draft: Draft) -> None:
     """Continues a last message of the assistant's, as Anthropic's API does, where the client says
     nothing about it: each tokenizer rejects such a chat otherwise."""

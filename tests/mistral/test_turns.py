@@ -260,3 +260,21 @@ def test_no_other_chat_is_continued(last: dict[str, Any], fields: dict[str, Any]
     body = {"messages": [USER, assistant(tool_calls=[CALL]), last], **fields}
     normalise("/v1/chat/completions", body, rules(), TODAY)
     assert not body.get("continue_final_message")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_images_of_results_follow_the_results(version: str) -> None:
+    second = {**CALL, "id": "second000"}
+    calls = assistant(tool_calls=[CALL, second])
+    text = {"type": "text", "text": "42"}
+    image = {"type": "image_url", "image_url": {"url": DATA_URL}}
+    with_image = {**RESULT, "content": [text, image]}
+    alone = {**RESULT, "tool_call_id": "second000", "content": [image]}
+    messages = [USER, calls, with_image, alone, USER]
+    assert prompt(version, {"messages": messages}) is None
+    shown = [{"role": "user", "content": [image, image]}]
+    results = [{**with_image, "content": [text]}, {**alone, "content": []}]
+    kept, done = normalised(*messages, version=version)
+    assert kept == [USER, calls, *results, *shown, USER] and not done.warnings
+    assert prompt(version, {"messages": kept}) is not None
+    assert normalised(*messages[:-1], version=version)[0] == kept[:-1]
