@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields
-from serving.mistral.turns import LATE_SYSTEM_WARNING
+from serving.mistral.turns import CONTINUED_WARNING, LATE_SYSTEM_WARNING
 
 _JOIN = "\n\n"
 """The separator that mistral-common puts between two texts of one message."""
@@ -34,6 +34,8 @@ def normalise_items(draft: Draft) -> None:
         else:
             rest.append(item)
             previous = role
+    if rest and rest[-1].get("role") == "assistant" and "status" not in rest[-1]:
+        draft.warn(CONTINUED_WARNING)
     draft.replace("input", [*front, *rest])
 
 
