@@ -18,6 +18,9 @@ from typing import Any
 
 import yaml
 
+REASONING = "reasoning of earlier turns"
+"""A warning that a model gets no more where it reasons itself."""
+
 
 @dataclass(frozen=True)
 class Prompt:
