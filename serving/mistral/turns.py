@@ -11,6 +11,7 @@ from serving.mistral.draft import Draft, Fields, objects_in
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 
 LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
+LAST_SYSTEM_WARNING = "a system message after the last of the assistant's became the user's"
 CONTINUED_WARNING = "the last message is the assistant's: the answer continues it"
 REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was dropped"
 
@@ -172,10 +173,15 @@ def drop_empty_turns(draft: Draft) -> None:
 
 def move_late_system_messages(draft: Draft) -> None:
     """Moves a system message right after an assistant's or a tool's, which each tokenizer rejects,
-    up to the system messages at the beginning."""
+    up to the system messages at the beginning. One that ends the chat after an assistant's, which
+    it asks to go on, becomes the user's."""
     messages = draft.objects("messages")
     if not any(message.get("role") == "system" for message in messages[1:]):
         return
+    for message in asks_last(messages):
+        message["role"] = "user"
+        draft.changed = True
+        draft.warn(LAST_SYSTEM_WARNING)
     front: list[Fields] = []
     rest: list[Fields] = []
     role: Any = "system"
@@ -190,6 +196,15 @@ def move_late_system_messages(draft: Draft) -> None:
     if [*front, *rest] != messages:
         draft.set("messages", [*front, *rest])
         draft.warn(LATE_SYSTEM_WARNING)
+
+
+def asks_last(messages: list[Fields]) -> list[Fields]:
+    """Returns the system messages at the end of a conversation if they stand after an answer of the
+    assistant's."""
+    end = len(messages)
+    while end and messages[end - 1].get("role") in ("system", "developer"):
+        end -= 1
+    return messages[end:] if end and messages[end - 1].get("role") == "assistant" else []
 
 
 def results_follow_their_calls(draft: Draft) -> None:

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from serving.mistral import Normalised, normalise
-from serving.mistral.turns import CONTINUED_WARNING, LATE_SYSTEM_WARNING, REASONING_WARNING
+from serving.mistral.turns import (
+    CONTINUED_WARNING,
+    LAST_SYSTEM_WARNING,
+    LATE_SYSTEM_WARNING,
+    REASONING_WARNING,
+)
 from tests.mistral.tokenizers import VERSIONS, prompt, rules
 
 TODAY = datetime.date(2026, 3, 1)
@@ -143,6 +148,16 @@ def test_a_system_message_after_an_assistants_moves_up(version: str, role: str) 
     system = {"role": "system", "content": "late"}
     assert kept == [first, system, system, USER, turn, USER]
     assert done.warnings == (LATE_SYSTEM_WARNING,)
+    assert prompt(version, {"messages": kept}) is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_system_message_that_asks_for_the_next_answer_is_the_users(version: str) -> None:
+    turn = assistant(content="x")
+    asks = [{"role": role, "content": "Go on."} for role in ("system", "developer")]
+    kept, done = normalised(USER, turn, *asks, version=version)
+    assert kept == [USER, turn, *[{"role": "user", "content": "Go on."}] * 2]
+    assert done.warnings == (LAST_SYSTEM_WARNING,)
     assert prompt(version, {"messages": kept}) is not None
 
 
