@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.mistral import (
     anthropic_turns,
+    hosted_tools,
     images,
     input_items,
     mistral_api,
@@ -61,6 +62,9 @@ _CHAT: tuple[Rule, ...] = (
     turns.reasoning_of_earlier_turns,
     turns.drop_empty_turns,
     turns.move_late_system_messages,
+    turns.results_follow_their_calls,
+    turns.images_of_results,
+    turns.continue_last_answer,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),
     system_prompt.add_message,
@@ -68,6 +72,8 @@ _CHAT: tuple[Rule, ...] = (
 _ANTHROPIC: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     refusals.refuse(refusals.MESSAGES),
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
     refusals.refuse_tools_except("custom"),
     refusals.refuse_system_blocks,
     refusals.refuse_empty("messages"),
@@ -92,6 +98,8 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
     refusals.refuse_tools_except("function", "custom", "namespace"),
     refusals.refuse_hosted_choice,
     refusals.refuse_empty("input"),
@@ -104,6 +112,7 @@ _RESPONSES: tuple[Rule, ...] = (
     tool_choice.reduce_to_allowed_tools,
     tool_choice.ban_calls_if_none_may_be_called,
     tool_choice.drop_tools_if_none_may_be_called,
+    tool_schemas.warn_of_lark_grammars,
     images.limit("input"),
     input_items.normalise_items,
     tool_ids.rewrite("input", tool_ids.in_response_item),

@@ -143,7 +143,7 @@ def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
     assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
 
 
-@pytest.mark.parametrize("kind", ["enabled", "disabled"])
+@pytest.mark.parametrize("kind", ["enabled", "disabled", "adaptive"])
 def test_anthropics_thinking_is_dropped_with_a_warning(kind: str) -> None:
     body, done = normalised(MESSAGES, thinking={"type": kind, "budget_tokens": 2000})
     assert body == {} and len(done.warnings) == 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from tests.mistral.test_options import CHAT, MESSAGES, normalised
+from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, normalised
 from tests.mistral.tokenizers import rules
 
 ADDRESS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -84,3 +84,13 @@ def test_a_schema_that_needs_no_id_stays(version: str, choice: str, schema: Any)
     before = copy.deepcopy(tool)
     _, done = normalised(CHAT, rules(version), tools=[tool], tool_choice=choice)
     assert (tool, done.changed) == (before, False)
+
+
+def test_a_lark_grammar_is_warned_of_wherever_it_stands() -> None:
+    formats = {"text": False, "regex": False, "lark": True}
+    for syntax, warns in formats.items():
+        format = {"type": "grammar", "syntax": syntax, "definition": "a"}
+        tool = {"type": "custom", "name": "f", "format": format}
+        for tools in ([tool], [{"type": "namespace", "name": "n", "tools": [tool]}]):
+            _, done = normalised(RESPONSES, tools=tools)
+            assert bool(done.warnings) is warns and not done.changed

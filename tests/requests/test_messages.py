@@ -75,6 +75,13 @@ def test_blocks_of_a_user() -> None:
     assert user() == []
 
 
+def test_a_result_that_refers_to_a_tool_names_it() -> None:
+    answer = {"role": "assistant", "content": [CALL]}
+    found = result([{"type": "tool_reference", "tool_name": "g"}])
+    *_, last = turns(answer, {"role": "user", "content": [found]})
+    assert last == {"role": "tool", "tool_call_id": "abcdefghi", "content": "g"}
+
+
 def test_calls_and_their_results() -> None:
     answer = {"role": "assistant", "content": [text("Let me see."), CALL]}
     second = {**CALL, "id": "second000"}

@@ -28,7 +28,7 @@ class ResponseEngine(Engine):
         ended = status in ("completed", "incomplete")
         part = {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
         message = {
-            "id": f"msg_{self.request_id}",
+            "id": f"msg_{self.request_id}00",
             "type": "message",
             "role": "assistant",
             "status": status,

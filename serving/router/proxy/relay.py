@@ -109,6 +109,7 @@ class Relay:
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
                 turn = await self._responses.open(tenant.name, body, fields)
+                body = turn.raw
             exchange = self._reader.read(
                 scope, body, fields, tenant, receive, send, record, began_s, turn
             )

@@ -35,6 +35,26 @@ def not_continuable(response_id: str, status: str) -> ApiError:
     )
 
 
+def item_not_found(item_id: str) -> ApiError:
+    return ApiError(
+        404,
+        f"input refers to the item '{item_id[:200]}', which is not found: its response was not "
+        "stored, was deleted or has expired. Send the item itself.",
+        code="item_not_found",
+        param="input",
+    )
+
+
+def items_too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        400,
+        f"The input with the items that it refers to exceeds this service's limit of {max_bytes} "
+        "bytes. Send a summary of the earlier turns in input.",
+        code="invalid_value",
+        param="input",
+    )
+
+
 def history_too_long(max_items: int, max_bytes: int) -> ApiError:
     return ApiError(
         400,

@@ -27,6 +27,7 @@ from serving.router.responses.expansion import (
     history,
 )
 from serving.router.responses.items import Item, input_items, with_ids
+from serving.router.responses.references import UnknownItemError, has_references, resolved
 from serving.router.responses.store import (
     ENDED_WELL,
     RUNNING,
@@ -96,8 +97,12 @@ class Responses:
         self._closed = False
 
     async def open(self, tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
-        """Puts the history that a request continues into `body`, which is `raw` decoded. Raises
-        ApiError."""
+        """Puts the items that a request refers to and the history that it continues into `body`,
+        which is `raw` decoded. Raises ApiError."""
+        if has_references(body.get("input")):
+            most = self._max_body_bytes - len(raw)
+            body["input"] = await self._referred(tenant, body["input"], most)
+            raw = objects.encoded(body)
         turn = turn_of(tenant, raw, body)
         if turn.previous_id is not None:
             before = await self._history(tenant, turn.previous_id, self._max_body_bytes - len(raw))
@@ -111,6 +116,21 @@ class Responses:
             turn.stores, turn.warning = False, TOO_LARGE
             self._count("too_large")
         return turn
+
+    async def _referred(self, tenant: str, items: list[Any], max_bytes: int) -> list[Any]:
+        get = partial(self._store.get, tenant)
+        for is_second in (False, True):
+            try:
+                return await self._call(resolved, get, items, max_bytes)
+            except UnknownItemError as error:
+                if is_second:
+                    raise errors.item_not_found(str(error)) from None
+                await asyncio.sleep(_SECOND_LOOK_S)
+            except TooLongError:
+                raise errors.items_too_large(self._max_body_bytes) from None
+            except StoreError as error:
+                raise self._failed(error) from None
+        raise AssertionError
 
     async def _history(self, tenant: str, response_id: str, max_bytes: int) -> list[Any]:
         get = partial(self._store.get, tenant)
