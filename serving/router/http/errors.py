@@ -15,6 +15,9 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+_TRACE = '\n  File "'
+"""What a message that includes a place in another server's code has in it."""
+
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _ANTHROPIC_PATHS = "/v1/messages"
 
@@ -186,6 +189,8 @@ def of_engine(status: int, body: bytes) -> ApiError:
         message, code, param = str(error["message"]), error.get("code"), error.get("param")
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(status, f"The engine answered with status {status}.", type=kind)
+    if _TRACE in message:
+        message = message.split("\n", 1)[0]
     return ApiError(
         status,
         message,
@@ -203,6 +208,17 @@ def key_rejected(status: int) -> ApiError:
         "environment variable that the model's api_key_env names is missing or wrong.",
         type="server_error",
         code="backend_key_rejected",
+    )
+
+
+def no_answer() -> ApiError:
+    """Returns the error for a stream that an external server ended without an event."""
+    return ApiError(
+        502,
+        "The server that runs this model ended the stream without an answer; its log has the "
+        "reason. A prompt longer than the context that it was started with is one.",
+        type="server_error",
+        code="no_answer",
     )
 
 

@@ -32,7 +32,7 @@ from serving.router.proxy.engine_answer import (
     meant_status,
     reported_tokens,
 )
-from serving.router.proxy.event_stream import EventStream
+from serving.router.proxy.event_stream import ENDS_WITH_DONE, EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.request import decode
 from serving.router.proxy.retry_budget import RetryBudget
@@ -358,6 +358,9 @@ class Relay:
         while not events and (piece := await connection.read()):
             events = resumption.feed(piece)
         self._waiting.end(exchange)
+        may_end_early = exchange.served.model.backend is not None and record.path in ENDS_WITH_DONE
+        if may_end_early and not events:
+            raise errors.no_answer()
         if not goes_on:
             record.status = status = connection.status
             if not response_of(send).response_started:
@@ -377,6 +380,8 @@ class Relay:
                 await send({"type": "http.response.body", "more_body": True})
         finally:
             stream.count()
+        if may_end_early and not stream.finished():
+            raise UpstreamError("its stream ended before the answer")
         record.output_tokens = stream.reported_output_tokens() or record.output_tokens
         final = stream.final_response()
         if final is not None and exchange.turn is not None and self._responses is not None:

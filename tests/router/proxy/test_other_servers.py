@@ -1,8 +1,10 @@
 """Errors and answers of other OpenAI servers behind the router, as a stand-in gives them."""
 
+import contextlib
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from serving.mistral import ModelRules
@@ -10,9 +12,11 @@ from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 from tests.support.engines import Engine
 from tests.support.http_server import response
-from tests.support.live_router import LiveRouter, StartRouter
+from tests.support.live_router import CHAT, MESSAGES, LiveRouter, StartRouter
+from tests.support.stand_in_engine import STREAM_HEAD, chunk
 
 NAME = "mistral-small:24b-instruct-2501-q8_0"
+BODY: dict[str, Any] = {"model": NAME, "messages": MESSAGES}
 
 
 class Other(Engine):
@@ -25,14 +29,28 @@ class Other(Engine):
         self.transport.write(response(self.answered, self.status))
 
 
+class Streaming(Engine):
+    """Streams the events that the test has set, each in a chunk of its own."""
+
+    events: tuple[bytes, ...] = ()
+
+    def respond(self, request: dict[str, Any]) -> None:
+        self.transport.write(STREAM_HEAD + b"".join(map(chunk, self.events)) + b"0\r\n\r\n")
+
+
+async def routing_to(
+    start_router: StartRouter, behaviour: type[Engine], **attributes: Any
+) -> LiveRouter:
+    rules = ModelRules(NAME, "v7", 1000, image_limit=0, other_server=True)
+    model = Model(NAME, ("small",), rules, Backend("http://other.test:11434/v1", NAME, 1000))
+    return await start_router(type("Other", (behaviour,), attributes), models=[model])
+
+
 async def asked(
     start_router: StartRouter, status: int, answer: bytes, **fields: Any
 ) -> tuple[LiveRouter, int, dict[str, Any]]:
     """Returns the router, and the status and body of its answer."""
-    rules = ModelRules(NAME, "v7", 1000, image_limit=0, other_server=True)
-    model = Model(NAME, ("small",), rules, Backend("http://other.test:11434/v1", NAME, 1000))
-    other = type("Other", (Other,), {"status": status, "answered": answer})
-    router = await start_router(other, models=[model])
+    router = await routing_to(start_router, Other, status=status, answered=answer)
     answered = await router.chat(model=NAME, **fields)
     return router, answered.status_code, answered.json()
 
@@ -86,6 +104,41 @@ async def test_a_key_that_it_rejects_is_no_fault_of_the_client(
     router, got, body = await asked(start_router, status, b'{"error":{"message":"Bad key sk-1"}}')
     assert (got, body["error"]["code"]) == (502, "backend_key_rejected")
     assert "api_key_env" in body["error"]["message"] and "sk-1" not in body["error"]["message"]
+    assert len(router.engines[0].received) == 1
+
+
+FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"He"},"finish_reason":null}]}\n\n'
+LAST = b'data: {"choices":[{"index":0,"delta":{"content":"y"},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("events", "complete"),
+    [
+        ([FIRST, LAST, b"data: [DONE]\n\n"], True),
+        ([FIRST, LAST], True),
+        ([FIRST, b"data: [DONE]\n\n"], True),
+        ([FIRST], False),
+        ([FIRST, b": ping\n\n"], False),
+    ],
+)
+async def test_a_stream_that_ends_before_the_answer_cannot_be_taken_for_complete(
+    start_router: StartRouter, events: list[bytes], complete: bool
+) -> None:
+    router = await routing_to(start_router, Streaming, events=events)
+    async with router.http.stream("POST", CHAT, json=BODY | {"stream": True}) as response:
+        received = b""
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            async for piece in response.aiter_bytes():
+                received += piece
+    assert response.status_code == 200
+    assert received.startswith(b"".join(events))
+    assert (b"replica_failed" in received) is not complete
+
+
+async def test_a_stream_without_an_event_is_an_error(start_router: StartRouter) -> None:
+    router = await routing_to(start_router, Streaming, events=[])
+    response = await router.http.post(CHAT, json=BODY | {"stream": True})
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "no_answer")
     assert len(router.engines[0].received) == 1
 
 
