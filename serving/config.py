@@ -165,6 +165,7 @@ class RouterConfig(Section):
 _TRACES_PATH = "/v1/traces"
 
 _OVER_THE_ENTRY = (
+    "base_url",
     "weights",
     "revision",
     "context_tokens",
@@ -178,7 +179,7 @@ _OVER_THE_ENTRY = (
 )
 _OF_ANY_KIND = frozenset(
     {
-        *("model", "variant", "aliases", "context_tokens", "image_limit"),
+        *("model", "variant", "aliases", "base_url", "context_tokens", "image_limit"),
         *("default_system_prompt", "reasoning"),
     }
 )
@@ -195,6 +196,8 @@ class ModelConfig(Section):
     """The entry's variant for other hardware or weights, as `mistral-serve models` lists them."""
     aliases: tuple[str, ...] = ()
     """Further names that requests may use, beside the entry's own."""
+    base_url: str | None = None
+    """URL of the server that runs a model of kind openai, in place of the entry's."""
     weights: str | None = None
     """A folder or repository with the same weights, in place of the entry's."""
     revision: str | None = None

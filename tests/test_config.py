@@ -235,6 +235,18 @@ def test_a_model_served_elsewhere_takes_no_setting_of_engines(
     )
 
 
+def test_a_model_served_elsewhere_may_be_at_another_address(path: Path) -> None:
+    gguf = {"model": "magistral-small-2506_gguf", "base_url": "http://ollama:11434/v1"}
+    write(path, {"models": [gguf | {"variant": "ollama-q8_0"}]})
+    entry = load(path).models[0].entry
+    assert (entry.base_url, entry.upstream_model) == (
+        "http://ollama:11434/v1",
+        "magistral:24b-small-2506-q8_0",
+    )
+    write(path, {"models": [{"model": SMALL, "base_url": "http://ollama:11434/v1"}]})
+    assert refusal(path).endswith("base_url: only a model of kind openai has one")
+
+
 def test_what_does_not_fit_its_gpus_is_refused_with_the_sum(path: Path) -> None:
     write(path, {"models": [{"model": SMALL, "gpu": "RTX-4090"}]})
     first, *lines, advice = refusal(path).splitlines()

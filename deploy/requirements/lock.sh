@@ -23,3 +23,5 @@ lock_cpu cpu.in --output-file cpu.txt "$@"
 mapfile -t in_cpu < <(except cpu.txt)
 lock dev.in --constraints cpu.txt "${in_cpu[@]}" --output-file dev.txt "$@"
 lock gpu.in --output-file gpu.txt "$@"
+# An environment of its own, so with versions of its own.
+lock llama_cpp.in --output-file llama_cpp.txt "$@"

@@ -18,7 +18,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine_protocol import EngineMetadata, engine_token
-from serving.tiny import tiny_model_folder
+from serving.weights_claims import check_claims, weights_location
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class Engine:
 
     async def _start(self, entry: CatalogueEntry) -> None:
         began_s = time.monotonic()
+        await asyncio.to_thread(check_claims, entry)
         kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import VllmServer
 
@@ -190,12 +191,6 @@ def gpu_type() -> str:
     """The type of this node's GPUs, such as H100; "cpu" without any."""
     labels = ray.get_runtime_context().get_node_labels()
     return str(labels.get("ray.io/accelerator-type", "cpu"))
-
-
-def weights_location(entry: CatalogueEntry) -> str:
-    if entry.embedded is None:
-        return entry.weights
-    return str(tiny_model_folder(entry.embedded))
 
 
 def free_port(host: str) -> int:

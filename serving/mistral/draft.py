@@ -19,6 +19,7 @@ class Draft:
         "_objects",
         "changed",
         "fields",
+        "incomplete_calls",
         "max_tokens_clamped",
         "named_tool",
         "originals",
@@ -38,6 +39,7 @@ class Draft:
         self.max_tokens_clamped: int | None = None
         self.originals: dict[str, str] = {}
         self.named_tool = False
+        self.incomplete_calls = False
         self.reasoning: Reasoning = rules.reasoning
 
     def set(self, name: str, value: Any) -> None:

@@ -25,6 +25,8 @@ class ModelRules:
     """Template of the system prompt for requests without one; None: none is added."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Sampling defaults for requests, where the engine has none of its own."""
+    other_server: bool = False
+    """Whether another OpenAI server runs the model, which may know less of the API than vLLM."""
     thinks: bool = False
     """Whether the model writes `<think>…</think>` before its answers."""
     reasoning: Reasoning = "content"

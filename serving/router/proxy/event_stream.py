@@ -1,17 +1,22 @@
 """Relays the events of an engine's stream to the client."""
 
+import re
 from collections import deque
 from operator import methodcaller
 from time import monotonic
 
 from serving.router.http.server import response_of
 from serving.router.proxy.exchange import Exchange
-from serving.router.proxy.stream_resumption import DONE
+from serving.router.proxy.stream_resumption import CHAT, COMPLETIONS, DONE
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
 from serving.router.responses.final_event import FinalEvent
 
+ENDS_WITH_DONE = frozenset((CHAT, COMPLETIONS))
+"""Paths whose streams have an end that all servers send."""
+
 _MOST_UNCOUNTED = 32
+_END = re.compile(rb'\[DONE\]|"finish_reason":\s*"')
 
 
 class EventStream:
@@ -110,6 +115,11 @@ class EventStream:
     def final_response(self) -> bytes | None:
         """The data of the event that has the whole response, if that is to be stored."""
         return None if self._final is None else self._final.data()
+
+    def finished(self) -> bool:
+        """Whether the stream had an end, or at least a finish reason. The server of llama.cpp's
+        Python package ends it without either where it fails."""
+        return _END.search(b"".join(self._last)) is not None
 
     def reported_output_tokens(self) -> int | None:
         """The length of the whole answer as the end of the stream reports it, in tokens."""
