@@ -23,3 +23,5 @@ lock_cpu cpu.in --output-file cpu.txt "$@"
 mapfile -t in_cpu < <(except cpu.txt)
 lock dev.in --constraints cpu.txt "${in_cpu[@]}" --output-file dev.txt "$@"
 lock gpu.in --output-file gpu.txt "$@"
+# The clients share nothing with the service but Python: what they bring stays out of its environment.
+lock clients.in --output-file clients.txt "$@"
