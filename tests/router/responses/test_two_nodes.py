@@ -8,19 +8,13 @@ import pytest
 from serving.config import ResponsesConfig
 from serving.router.responses import redis_store
 from serving.router.responses import responses as room
-from tests.router.responses.test_background import (
-    SteeredResponses,
-    begun,
-    ended,
-    retrieved,
-    with_status,
-)
+from tests.router.responses.test_background import begun, ended, retrieved, with_status
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
 from tests.support.live_router import CHAT, MESSAGES, MODEL, StartRouter
 from tests.support.redis_server import RedisServer, needs_redis
-from tests.support.response_engine import ResponseEngine
+from tests.support.response_engine import ResponseEngine, SteeredResponses
 from tests.support.waiting import eventually
 
 pytestmark = needs_redis
