@@ -92,7 +92,7 @@ def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
         reasoning=model.reasoning,
         # vLLM gets them as flags.
         sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
-        backend=entry.kind == "openai",
+        other_server=entry.kind == "openai",
     )
 
 

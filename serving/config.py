@@ -3,6 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -69,11 +70,35 @@ class ResponsesConfig(Section):
     folder: str | None = None
     """Where the routers of a node keep them, on a disk of that node; by default in the session
     folder of Ray, so that they end with the service. They contain prompts and answers."""
+    redis_url: str | None = None
+    """A Redis that keeps them for the routers of all nodes, in place of a folder of each node:
+    `redis://host:6379`, or `rediss://` for TLS. It must not evict keys."""
+    redis_password_env: str | None = None
+    """The routers' environment variable with the password of Redis."""
     keep_s: float = Field(gt=0, default=24 * 3600)
     """How long a response is kept."""
     max_bytes: int = Field(ge=0, default=256 * 1024**2)
-    """The size of all of them on a node, of which each tenant has an equal share; the oldest go
-    first. 0: none is stored, and `previous_response_id` and `background` are refused."""
+    """The size of all of them on a node, or in Redis, of which each tenant has an equal share; the
+    oldest go first. 0: none is stored, and `previous_response_id` and `background` are refused."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_of_redis_without_password(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.port == 0:
+                raise ValueError("allowed is redis://host:port, or rediss:// for TLS")
+            if parts.password is not None or "password" in parts.query:
+                raise ValueError("must hold no password: name its variable in redis_password_env")
+        return url
+
+    @model_validator(mode="after")
+    def _are_in_one_place(self) -> "ResponsesConfig":
+        if self.redis_url is not None and self.folder is not None:
+            raise wrong("folder", "cannot be combined with redis_url; set one of the two")
+        if self.redis_url is None and self.redis_password_env is not None:
+            raise wrong("redis_password_env", "has no effect without redis_url")
+        return self
 
 
 class RouterConfig(Section):
@@ -140,6 +165,7 @@ class RouterConfig(Section):
 _TRACES_PATH = "/v1/traces"
 
 _OVER_THE_ENTRY = (
+    "base_url",
     "weights",
     "revision",
     "context_tokens",
@@ -153,7 +179,7 @@ _OVER_THE_ENTRY = (
 )
 _OF_ANY_KIND = frozenset(
     {
-        *("model", "variant", "aliases", "context_tokens", "image_limit"),
+        *("model", "variant", "aliases", "base_url", "context_tokens", "image_limit"),
         *("default_system_prompt", "reasoning"),
     }
 )
@@ -170,6 +196,8 @@ class ModelConfig(Section):
     """The entry's variant for other hardware or weights, as `mistral-serve models` lists them."""
     aliases: tuple[str, ...] = ()
     """Further names that requests may use, beside the entry's own."""
+    base_url: str | None = None
+    """URL of the server that runs a model of kind openai, in place of the entry's."""
     weights: str | None = None
     """A folder or repository with the same weights, in place of the entry's."""
     revision: str | None = None

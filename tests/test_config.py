@@ -63,6 +63,28 @@ def test_wrong_settings_of_stored_responses_are_named(path: Path, field: str, va
     assert f"router.responses.{field}: " in refusal(path)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis", "http://redis:6379", "redis://", "redis://redis:port", "unix:///redis.sock"),
+        *("redis://:pa55@redis", "rediss://a:pa55@redis:6379/1", "redis://redis?password=pa55"),
+    ],
+)
+def test_the_address_of_redis_is_checked_and_holds_no_password(path: Path, url: str) -> None:
+    write(path, {"router": {"responses": {"redis_url": url}}, "models": [{"model": TINY}]})
+    message = refusal(path)
+    assert "router.responses.redis_url: " in message and "pa55" not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [("folder", {"redis_url": "redis://redis"}), ("redis_password_env", {})],
+)
+def test_responses_are_stored_in_one_place(path: Path, field: str, more: dict[str, str]) -> None:
+    write(path, {"router": {"responses": {field: "x", **more}}, "models": [{"model": TINY}]})
+    assert f"router.responses.{field}: " in refusal(path)
+
+
 def test_spans_go_to_the_collectors_path_for_traces_if_there_is_one(path: Path) -> None:
     write(path, {"tracing": {"otlp_endpoint": "http://a:4318/"}, "models": [{"model": TINY}]})
     assert load(path).tracing.traces_url == "http://a:4318/v1/traces"
@@ -211,6 +233,18 @@ def test_a_model_served_elsewhere_takes_no_setting_of_engines(
         f"applications[0].args.models.0.{field}: has no effect on a/b: a model of kind openai "
         "runs on the server at its base_url"
     )
+
+
+def test_a_model_served_elsewhere_may_be_at_another_address(path: Path) -> None:
+    gguf = {"model": "magistral-small-2506_gguf", "base_url": "http://ollama:11434/v1"}
+    write(path, {"models": [gguf | {"variant": "ollama-q8_0"}]})
+    entry = load(path).models[0].entry
+    assert (entry.base_url, entry.upstream_model) == (
+        "http://ollama:11434/v1",
+        "magistral:24b-small-2506-q8_0",
+    )
+    write(path, {"models": [{"model": SMALL, "base_url": "http://ollama:11434/v1"}]})
+    assert refusal(path).endswith("base_url: only a model of kind openai has one")
 
 
 def test_what_does_not_fit_its_gpus_is_refused_with_the_sum(path: Path) -> None:

@@ -119,6 +119,20 @@ async def test_after_a_crash_it_goes_on_where_it_was(hub: Hub, job: Job) -> None
     assert hub.ranges == [f"consolidated.safetensors bytes={2 * CHUNK}-"]
 
 
+def test_weights_that_are_not_what_the_catalogue_says_are_refused(hub: Hub, job: Job) -> None:
+    hub.repositories[REPOSITORY] |= {
+        "params.json": b'{"max_position_embeddings": 8192}',
+        "tekken.json": b'{"config": {"version": "v11"}}',
+    }
+    code, log = job.run()
+    assert code == 1 and "Traceback" not in log
+    assert "context_tokens is 32768, and params.json allows 8192" in log
+    assert "tokenizer is v7, and tekken.json is of version v11" in log
+    hub.repositories.clear()
+    code, offline = job.run(offline=True)
+    assert code == 1 and "tekken.json is of version v11" in offline
+
+
 def test_damaged_weights_are_noticed_and_fetched_again(hub: Hub, job: Job) -> None:
     blob = job.snapshot / "consolidated.safetensors"
     job.run()

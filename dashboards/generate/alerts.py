@@ -239,6 +239,16 @@ CAUSES = (
         "The service continues, but if the head restarts now, it cannot recover.",
     ),
     Alert(
+        "MistralResponsesNotStored",
+        "warning",
+        "sum by (namespace) "
+        '(increase(mistral_serve_stored_responses_total{result="failed"}[15m])) >= 10',
+        "5m",
+        "Responses of /v1/responses are answered and not stored",
+        "About {{ $value | humanize }} in 15 minutes could not be stored or read: clients cannot "
+        "continue them by previous_response_id.",
+    ),
+    Alert(
         "MistralCertificateExpires",
         "critical",
         f"{_CERTIFICATE_LEFT_S} < 2 * 86400",

@@ -23,3 +23,6 @@ lock_cpu cpu.in --output-file cpu.txt "$@"
 mapfile -t in_cpu < <(except cpu.txt)
 lock dev.in --constraints cpu.txt "${in_cpu[@]}" --output-file dev.txt "$@"
 lock gpu.in --output-file gpu.txt "$@"
+# Environments of their own: they share nothing with the service but Python.
+lock llama_cpp.in --output-file llama_cpp.txt "$@"
+lock clients.in --output-file clients.txt "$@"

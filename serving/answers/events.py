@@ -62,6 +62,8 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     """The most probable tokens in its place, as many as requested, most probable first."""
     rank: int | None = None
     """The token's place among all tokens by probability; 1 is the most probable."""
+    in_text: bool = True
+    """Whether the text has the token, as it does not have control tokens that are left out."""
 
     @property
     def token(self) -> str:
@@ -77,8 +79,8 @@ class PromptTokens(msgspec.Struct, frozen=True):
     token_ids: list[int]
     text: str
     """The text of the tokens, without control tokens."""
-    first_token: str
-    """The first token, which has no log-probability."""
+    first: TokenLogprob
+    """The first token, which has no log-probability: it is 0 here."""
     logprobs: list[TokenLogprob | None] | None
     """One for each token, of which the first has none; None unless they were requested."""
 
@@ -153,9 +155,9 @@ class ToolCall:
 class Answer:
     """All of an answer's events together."""
 
-    parts: list[str | ToolCall] = field(default_factory=list)
-    """The texts and calls in the order in which they were generated; adjacent texts are joined."""
-    reasoning: str = ""
+    parts: list[str | Reasoning | ToolCall] = field(default_factory=list)
+    """The texts, reasoning and calls in the order in which they were generated; adjacent texts, and
+    adjacent reasoning, are joined. None is empty."""
     logprobs: list[TokenLogprob] | None = None
     text_logprobs: list[list[TokenLogprob]] = field(default_factory=list)
     """The part of `logprobs` that belongs to each of the texts in `parts`."""
@@ -166,6 +168,10 @@ class Answer:
     @property
     def text(self) -> str:
         return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Reasoning))
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -201,15 +207,21 @@ class Answer:
 
     def _add(self, event: Event) -> None:
         parts = self.parts
+        last = parts[-1] if parts else None
         match event:
+            case Text("") | Reasoning(""):
+                return
             case Text(text):
-                if parts and isinstance(parts[-1], str):
-                    parts[-1] += text
+                if isinstance(last, str):
+                    parts[-1] = last + text
                 else:
                     parts.append(text)
                     self.text_logprobs.append([])
             case Reasoning(text):
-                self.reasoning += text
+                if isinstance(last, Reasoning):
+                    parts[-1] = Reasoning(last.text + text)
+                else:
+                    parts.append(event)
             case CallBegun(id, name):
                 parts.append(ToolCall(id, name))
             case Arguments(text):

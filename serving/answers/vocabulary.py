@@ -24,6 +24,8 @@ class Vocabulary:
     call_id: int | None
     think: int | None
     end_think: int | None
+    image: int | None
+    """Stands in a prompt for a part of an image."""
 
     def bytes_of(self, token_id: int) -> bytes:
         """Returns a token's bytes; for a control token those of its name."""
@@ -51,6 +53,7 @@ def of_tekken(tekkenizer: Tekkenizer) -> Vocabulary:
         call_id=ids.get(SpecialTokens.call_id.value),
         think=ids.get(SpecialTokens.begin_think.value),
         end_think=ids.get(SpecialTokens.end_think.value),
+        image=ids.get(SpecialTokens.img.value),
     )
 
 

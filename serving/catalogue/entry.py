@@ -149,7 +149,7 @@ Gpu = Annotated[str | float | None, BeforeValidator(check_gpu)]
 
 
 class Variant(Section):
-    """The differences from the entry on other hardware or with other weights."""
+    """The differences from the entry on other hardware or servers, or with other weights."""
 
     weights: str | None = None
     revision: str | None = None
@@ -165,7 +165,11 @@ class Variant(Section):
     weights_dtype: WeightsDtype | None = None
     kv_cache_dtype: KvCacheDtype | None = None
     model_impl: ModelImpl | None = None
+    base_url: str | None = None
+    upstream_model: str | None = None
     verified: bool | None = None
+    aliases: tuple[str, ...] = ()
+    """Further names, beside the entry's."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """vLLM flags, which override the entry's one by one."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -402,4 +406,5 @@ class CatalogueFile(CatalogueEntry):
             changed = {"revision": None} | changed  # the entry's revision is of another repository
         for field in ("vllm_args", "env"):
             changed[field] = {**getattr(self, field), **changed.get(field, {})}
+        changed["aliases"] = (*self.aliases, *changed.get("aliases", ()))
         return CatalogueEntry.model_validate({**own, **changed, "variant": name})

@@ -11,6 +11,7 @@ from serving import config
 from serving.cli.client import fail
 from serving.config import AppConfig, ConfigError
 from serving.weights import WeightsError, fetch, is_whole, repositories
+from serving.weights_claims import ClaimsError, check_claims
 
 _LOOK_EVERY_S = 5
 _REPORT_PERIOD_S = 60
@@ -25,8 +26,8 @@ def weights(
         typer.Option("--wait", help="Fetch nothing: wait until another process has fetched them."),
     ] = False,
 ) -> None:
-    """Download the weights that CONFIG_FILE's engines load into Hugging Face's cache, and verify
-    them.
+    """Download the weights that CONFIG_FILE's engines load into Hugging Face's cache, verify them,
+    and compare them with what the catalogue says of them.
 
     Files already present are kept, and interrupted downloads continue.
     """
@@ -36,14 +37,17 @@ def weights(
             wait_for_all(app_config)
         else:
             fetch_all(app_config)
-    except (ConfigError, WeightsError) as error:
+    except (ConfigError, WeightsError, ClaimsError) as error:
         raise fail(str(error)) from None
 
 
 def fetch_all(app_config: AppConfig) -> None:
-    """Downloads all weights. Raises WeightsError."""
+    """Downloads and checks all weights. Raises WeightsError, ClaimsError."""
     for repository in repositories(app_config):
         fetch(repository, say)
+    for model in app_config.models:
+        if model.entry.kind == "vllm":
+            check_claims(model.entry)
     say("all weights are present")
 
 

@@ -1,9 +1,12 @@
 """Writes log-probabilities in the form of OpenAI's completions API."""
 
+import codecs
 from collections.abc import Sequence
 
 from serving.answers.events import TokenLogprob
 from serving.requests.request import JsonObject
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
 
 _LEAST = -9999.0
 """Stands for a probability of zero, whose logarithm JSON cannot express."""
@@ -16,19 +19,24 @@ class CompletionLogprobs:
         """`tokens_as_ids` names tokens by their ids, as vLLM's `return_tokens_as_token_ids`."""
         self._tokens_as_ids = tokens_as_ids
         self._offset = 0
+        self._decoder = _Decoder("replace")
 
-    def of(self, tokens: Sequence[TokenLogprob | None], first: str = "") -> JsonObject:
+    def of(
+        self, tokens: Sequence[TokenLogprob | None], first: TokenLogprob | None = None
+    ) -> JsonObject:
         """Returns the object for the next tokens. None is a token without a log-probability, which
-        only a prompt's first token is; its text is `first`."""
+        only a prompt's first token is: it is `first`."""
         offsets: list[int] = []
         names: list[str] = []
         logprobs: list[float | None] = []
         top: list[dict[str, float] | None] = []
         for token in tokens:
-            name = first if token is None else self._name(token)
+            shown = token or first
+            assert shown is not None
             offsets.append(self._offset)
-            self._offset += len(name)
-            names.append(name)
+            if shown.in_text:
+                self._offset += len(self._decoder.decode(shown.bytes))
+            names.append(self._name(shown))
             logprobs.append(None if token is None else max(token.logprob, _LEAST))
             top.append(None if token is None else self._top(token))
         return {

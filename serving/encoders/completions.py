@@ -58,7 +58,9 @@ class CompletionEncoder:
         ):
             return self._heads[index] + to_json(text) + _TAIL if text else b""
         prompt = None if index in self._begun else self._prompts.get(index // options.n)
-        shown = prompt is not None and (options.echo or options.return_token_ids)
+        shown = prompt is not None and (
+            options.echo or options.return_token_ids or options.prompt_logprobs
+        )
         if not (text or step.end or step.logprobs or step.token_ids or shown):
             return b""
         self._begun.add(index)
@@ -66,6 +68,8 @@ class CompletionEncoder:
         shows_ids = options.return_token_ids
         choice["prompt_token_ids"] = prompt.token_ids if prompt and shows_ids else None
         choice["token_ids"] = self._token_ids(step.token_ids)
+        if prompt and prompt.logprobs is not None and options.prompt_logprobs:
+            choice["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
         chunk = self._start | {"choices": [choice]}
         if options.continuous_usage:
             chunk["usage"] = openai_usage(self._usage)
@@ -112,7 +116,7 @@ class CompletionEncoder:
         if prompt and options.echo:
             text = prompt.text + text
             tokens = [*(prompt.logprobs or ()), *tokens]
-        first = prompt.first_token if prompt else ""
+        first = prompt.first if prompt else None
         shows_logprobs = options.logprobs is not None and bool(tokens)
         return {
             "index": index,

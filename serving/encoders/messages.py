@@ -29,8 +29,8 @@ _TAIL = b"}}\n\n"
 
 
 class MessagesEncoder:
-    """Writes one choice: a block for each text and each call, and one for what the model thinks,
-    which comes before them. An answer of none of these has no content."""
+    """Writes one choice: a block for each text, each call and each stretch of reasoning. An answer
+    of none of these has no content."""
 
     def __init__(
         self, options: MessagesOptions, id: str, created: int, model: str, usage: Usage
@@ -129,13 +129,14 @@ class MessagesEncoder:
     def whole(self, answers: list[Answer]) -> bytes:
         (answer,) = answers
         content: list[JsonObject] = []
-        if answer.reasoning:
-            content.append(_thinking_block(answer.reasoning, self._id))
         for part in answer.parts:
-            if isinstance(part, ToolCall):
-                content.append(_call_block(part.id, part.name, _input(part.arguments)))
-            elif part:
-                content.append(_text_block(part))
+            match part:
+                case str():
+                    content.append(_text_block(part))
+                case Reasoning(text):
+                    content.append(_thinking_block(text, self._id))
+                case ToolCall():
+                    content.append(_call_block(part.id, part.name, _input(part.arguments)))
         calls = answer.calls
         complete = bool(calls) and calls[-1].complete
         reason, sequence = _stop(answer.end, complete)

@@ -1,6 +1,6 @@
 """Writes answers in the form of OpenAI's Responses API."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from serving.answers.events import (
@@ -15,6 +15,7 @@ from serving.answers.events import (
     Text,
     TextTokens,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
 from serving.encoders.response_items import Call, Events, Message, Status, Thought, content
@@ -78,7 +79,7 @@ class ResponsesEncoder:
     def whole(self, answers: list[Answer]) -> bytes:
         (answer,) = answers
         status = _status(answer.end)
-        items = list(self._items(answer))
+        items = self._items(answer)
         written = [item.json("completed") for item in items[:-1]]
         if items:
             last = items[-1]
@@ -90,28 +91,28 @@ class ResponsesEncoder:
                 written.append(last.json(status))
         return self._response(status, written, with_usage=True)
 
-    def _items(self, answer: Answer) -> Iterator[Message | Thought | Call]:
-        index = 0
-        if answer.reasoning and self._options.include_reasoning:
-            thought = self._thought(index)
-            thought.add(answer.reasoning)
-            yield thought
-            index += 1
+    def _items(self, answer: Answer) -> list[Message | Thought | Call]:
+        items: list[Message | Thought | Call] = []
         logprobs = iter(answer.text_logprobs)
         for part in answer.parts:
-            if isinstance(part, str):
-                tokens = next(logprobs, [])
-                if not part:
-                    continue
-                message = self._message(index)
-                message.add(part)
-                message.add_logprobs(tokens)
-                yield message
-            else:
-                call = self._call(index, part.id, part.name)
-                call.add(part.arguments)
-                yield call
-            index += 1
+            match part:
+                case str():
+                    message = items[-1] if items else None
+                    if not isinstance(message, Message):  # else reasoning between them is left out
+                        message = self._message(len(items))
+                        items.append(message)
+                    message.add(part)
+                    message.add_logprobs(next(logprobs))
+                case Reasoning(text):
+                    if self._options.include_reasoning:
+                        thought = self._thought(len(items))
+                        thought.add(text)
+                        items.append(thought)
+                case ToolCall():
+                    call = self._call(len(items), part.id, part.name)
+                    call.add(part.arguments)
+                    items.append(call)
+        return items
 
     def _event(self, event: Event, tokens: Sequence[TokenLogprob]) -> bytes:
         item = self._open

@@ -19,7 +19,7 @@ from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.mistral import ModelRules
-from serving.tiny import tiny_model_folder
+from serving.weights_claims import check_claims, weights_location
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Engine:
 
     async def _start(self, entry: CatalogueEntry, rules: ModelRules) -> None:
         began_s = time.monotonic()
+        await asyncio.to_thread(check_claims, entry)
         kernel_cache.use(gpu_type())
         from serving.engine.vllm.server import VllmServer
 
@@ -102,9 +103,6 @@ class Engine:
             "model": weights_location(entry),
             "tensor-parallel-size": entry.tensor_parallel_size,
             "distributed-executor-backend": "mp",
-            # Else an engine's first structured request decides for all, and xgrammar finds no
-            # definitions within the parameters of a tool.
-            "structured-outputs-config": {"backend": "guidance"},
             **vllm_flags(entry),
         }
         if entry.pipeline_parallel_size > 1:
@@ -199,12 +197,6 @@ def gpu_type() -> str:
     """The type of this node's GPUs, such as H100; "cpu" without any."""
     labels = ray.get_runtime_context().get_node_labels()
     return str(labels.get("ray.io/accelerator-type", "cpu"))
-
-
-def weights_location(entry: CatalogueEntry) -> str:
-    if entry.embedded is None:
-        return entry.weights
-    return str(tiny_model_folder(entry.embedded))
 
 
 def free_port(host: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from serving.mistral.draft import objects_in
+from serving.mistral.other_servers import CallFields, ReasoningField
 from serving.mistral.reasoning import ThinkSplitter
 
 _decode = msgspec.json.Decoder().decode
@@ -36,13 +37,21 @@ class AnswerRules:
 
     separate_reasoning: bool = False
     """Whether `<think>` text moves from `content` to `reasoning`."""
-    named_tool: bool = False
-    """Whether a tool was chosen by name: vLLM ends such a call with "stop", not "tool_calls"."""
+    incomplete_calls: bool = False
+    """Whether another server answers with calls, which may lack an id or a finish reason."""
+    split_reasoning: bool = False
+    """Whether another server may have split the reasoning off."""
     originals: dict[str, str] = field(default_factory=dict)
     """The client's tool call ids and names of tools by those that the engine was sent."""
 
     def __bool__(self) -> bool:
-        return self.separate_reasoning or self.named_tool or bool(self.originals)
+        return self.reads_choices or bool(self.originals)
+
+    @property
+    def reads_choices(self) -> bool:
+        """Whether the choices of the answer have to be parsed."""
+        of_other_servers = self.incomplete_calls or self.split_reasoning
+        return self.separate_reasoning or of_other_servers
 
 
 class Answer:
@@ -50,13 +59,15 @@ class Answer:
 
     def __init__(self, rules: AnswerRules) -> None:
         self._rules = rules
-        self._reads_choices = rules.separate_reasoning or rules.named_tool
+        self._reads_choices = rules.reads_choices
         escaped = {new: json.dumps(original)[1:-1] for new, original in rules.originals.items()}
         self._escaped = escaped
         self._aliases = {new.encode(): original.encode() for new, original in escaped.items()}
         self._rest = b""
         self._splitters: dict[Any, ThinkSplitter] = {}
         self._called: set[Any] = set()
+        self._reasoning: dict[Any, ReasoningField] = {}
+        self._calls: dict[Any, CallFields] = {}
 
     def whole(self, body: bytes, status: int) -> bytes:
         """Converts the body of a non-streamed answer or of an error."""
@@ -68,7 +79,7 @@ class Answer:
         answer = _object(body)
         changed = False
         for choice in objects_in(answer.get("choices")):
-            changed |= self._choice(choice, choice.get("message"), is_delta=False)
+            changed |= self._choice(answer, choice, choice.get("message"), is_delta=False)
         return _encode(answer) if changed else body
 
     def feed(self, piece: bytes) -> bytes:
@@ -95,19 +106,29 @@ class Answer:
         chunk = _object(event[6:])
         changed = False
         for choice in objects_in(chunk.get("choices")):
-            changed |= self._choice(choice, choice.get("delta"), is_delta=True)
+            changed |= self._choice(chunk, choice, choice.get("delta"), is_delta=True)
         return b"data: " + _encode(chunk) + b"\n\n" if changed else event
 
-    def _choice(self, choice: dict[str, Any], message: Any, is_delta: bool) -> bool:
+    def _choice(
+        self, answer: dict[str, Any], choice: dict[str, Any], message: Any, is_delta: bool
+    ) -> bool:
         """Converts a choice of a whole answer or of a chunk. Returns whether it was changed."""
         if type(message) is not dict:
             return False
         index = choice.get("index")
         finished = not is_delta or choice.get("finish_reason") is not None
         changed = False
+        if self._rules.split_reasoning:
+            new = ReasoningField(self._rules.separate_reasoning)
+            changed = self._reasoning.setdefault(index, new).move(
+                message, choice.get("finish_reason"), is_delta
+            )
         if self._rules.separate_reasoning:
-            changed = self._separate(index, message, finished, is_delta)
-        if self._rules.named_tool:
+            changed |= self._separate(index, message, finished, is_delta)
+        if self._rules.incomplete_calls:
+            calls = self._calls.setdefault(index, CallFields())
+            answer_id = f"{answer.get('id')}:{answer.get('created')}:{index}"
+            changed |= calls.complete(message, answer_id, is_delta)
             if message.get("tool_calls"):
                 self._called.add(index)
             if choice.get("finish_reason") == "stop" and index in self._called:

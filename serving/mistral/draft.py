@@ -19,8 +19,8 @@ class Draft:
         "_objects",
         "changed",
         "fields",
+        "incomplete_calls",
         "max_tokens_clamped",
-        "named_tool",
         "originals",
         "reasoning",
         "rules",
@@ -37,7 +37,7 @@ class Draft:
         self.warnings: list[str] = []
         self.max_tokens_clamped: int | None = None
         self.originals: dict[str, str] = {}
-        self.named_tool = False
+        self.incomplete_calls = False
         self.reasoning: Reasoning = rules.reasoning
 
     def set(self, name: str, value: Any) -> None:

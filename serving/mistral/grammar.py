@@ -31,12 +31,15 @@ class CallableTool:
 
 
 @dataclass(frozen=True, slots=True)
-class CallTokens:
-    """Ids of the tokenizer's control tokens that begin a call's name and its arguments."""
+class ControlTokens:
+    """Ids of the tokenizer's control tokens that give an answer its structure."""
 
     tool_calls: int
+    """Begins a call."""
     args: int | None
-    """None for tokenizer v7, which has calls as one JSON array."""
+    """Begins a call's arguments; None for tokenizer v7, which has calls as one JSON array."""
+    reasoning: tuple[int, int] | None = None
+    """The tokens around reasoning, if the answer may begin with it."""
 
 
 def answer_grammar(
@@ -44,43 +47,51 @@ def answer_grammar(
     choice: Choice,
     parallel: bool,
     text_schema: Mapping[str, Any] | None,
-    tokens: CallTokens,
+    tokens: ControlTokens,
 ) -> str:
     """Returns the grammar of an answer that calls only the given tools.
 
     With "auto" the answer is text, calls or text before calls; with a `text_schema` JSON that obeys
-    it or calls. With "required" it is calls alone. Without `parallel` there is one call.
+    it or calls, or without tools JSON alone. With "required" it is calls alone. Without `parallel`
+    there is one call. Reasoning may come before any of these.
     """
-    assert tools, "an answer without calls needs no grammar, but a schema"
+    assert tools or text_schema is not None, "nothing restricts the answer"
     forms = []
     if text_schema is not None and choice == "auto":
         forms.append(_json(text_schema))
     elif choice == "auto":
         forms.append("text")
-    forms.append("calls" if "text" not in forms else "text? calls")
+    if tools:
+        forms.append("calls" if "text" not in forms else "text? calls")
     lines = [f"start: {' | '.join(forms)}"]
-    if "text" in forms:
+    if tokens.reasoning is not None:
+        begin, end = tokens.reasoning
+        lines = [
+            f"start: reasoning? ({' | '.join(forms)})",
+            f"reasoning: <[{begin}]> text? <[{end}]>",
+        ]
+    if tokens.reasoning is not None or "text" in forms:
         lines.append(r"text: /(.|\n)+/")
-    written = _call_v7 if tokens.args is None else _call
-    calls = [written(tool, choice, tokens) for tool in tools]
-    lines.append(_calls(parallel, tokens))
-    lines.append("call: " + " | ".join(calls))
+    if tools:
+        written = _call_v7 if tokens.args is None else _call
+        lines.append(_calls(parallel, tokens))
+        lines.append("call: " + " | ".join(written(tool, choice, tokens) for tool in tools))
     return "\n".join(lines) + "\n"
 
 
-def _calls(parallel: bool, tokens: CallTokens) -> str:
+def _calls(parallel: bool, tokens: ControlTokens) -> str:
     if tokens.args is not None:
         return "calls: call+" if parallel else "calls: call"
     further = '(", " call)* ' if parallel else ""
     return f'calls: <[{tokens.tool_calls}]> "[" call {further}"]"'
 
 
-def _call(tool: CallableTool, choice: Choice, tokens: CallTokens) -> str:
+def _call(tool: CallableTool, choice: Choice, tokens: ControlTokens) -> str:
     name = json.dumps(tool.name)
     return f"<[{tokens.tool_calls}]> {name} <[{tokens.args}]> {_arguments(tool, choice)}"
 
 
-def _call_v7(tool: CallableTool, choice: Choice, tokens: CallTokens) -> str:
+def _call_v7(tool: CallableTool, choice: Choice, tokens: ControlTokens) -> str:
     name = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
     call_id = r'(", \"id\": \"" /[a-zA-Z0-9]{9}/ "\"")?'
     return f'{name} {_arguments(tool, choice)} {call_id} "}}"'

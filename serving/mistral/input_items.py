@@ -5,7 +5,12 @@ import json
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields
-from serving.mistral.turns import LATE_SYSTEM_WARNING
+from serving.mistral.turns import (
+    CONTINUED_WARNING,
+    LAST_SYSTEM_WARNING,
+    LATE_SYSTEM_WARNING,
+    asks_last,
+)
 
 _JOIN = "\n\n"
 """The separator that mistral-common puts between two texts of one message."""
@@ -19,6 +24,10 @@ def normalise_items(draft: Draft) -> None:
     front: list[Fields] = []
     rest: list[Fields] = []
     previous: Any = "system"
+    for item in asks_last(draft.objects("input")):
+        item["role"] = "user"
+        draft.changed = True
+        draft.warn(LAST_SYSTEM_WARNING)
     for item in draft.objects("input"):
         if item.get("type") == "reasoning" and draft.rules.tokenizer != "v13":
             continue  # OpenAI's API shows it to the model only within a tool's turn
@@ -34,6 +43,8 @@ def normalise_items(draft: Draft) -> None:
         else:
             rest.append(item)
             previous = role
+    if rest and rest[-1].get("role") == "assistant" and "status" not in rest[-1]:
+        draft.warn(CONTINUED_WARNING)
     draft.replace("input", [*front, *rest])
 
 

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from serving.mistral import (
     anthropic_turns,
+    hosted_tools,
     images,
     input_items,
     mistral_api,
     nulls,
     options,
+    other_servers,
     refusals,
     system_prompt,
     tool_choice,
@@ -38,12 +40,12 @@ WARNINGS = b"x-request-warnings"
 """Response header: what was dropped or moved, where OpenAI's service would not have."""
 
 
-def on_backends(*rules: Rule) -> Rule:
-    """Returns the rule that applies `rules` for a backend alone: our engines do the same as they
-    read a request or constrain its answer."""
+def on_other_servers(*rules: Rule) -> Rule:
+    """Returns the rule that applies `rules` where another server runs the model: our engines do the
+    same as they read a request or constrain its answer."""
 
     def rule(draft: Draft) -> None:
-        if draft.rules.backend:
+        if draft.rules.other_server:
             for one in rules:
                 one(draft)
 
@@ -69,14 +71,17 @@ _CHAT: tuple[Rule, ...] = (
     options.default_sampling,
     options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
     options.default_max_tokens("max_tokens", "max_completion_tokens"),
+    on_other_servers(other_servers.use_max_tokens),
     options.warn_of_no_effect("verbosity"),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
-    on_backends(tool_choice.ban_calls_if_none_may_be_called),
+    on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
     tool_choice.drop_empty_tools,
-    tool_choice.name_tool_choice,
+    tool_choice.rename_any_choice,
+    on_other_servers(other_servers.require_named_tool),
     tool_choice.drop_tools_if_none_may_be_called,
-    on_backends(tool_schemas.identify_schemas),
+    on_other_servers(other_servers.expect_calls),
+    on_other_servers(tool_schemas.identify_schemas),
     images.limit("messages"),
     turns.developer_is_system,
     turns.image_urls_and_refusals,
@@ -85,6 +90,9 @@ _CHAT: tuple[Rule, ...] = (
     turns.reasoning_of_earlier_turns,
     turns.drop_empty_turns,
     turns.move_late_system_messages,
+    turns.results_follow_their_calls,
+    turns.images_of_results,
+    turns.continue_last_answer,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),
     system_prompt.add_message,
@@ -92,6 +100,8 @@ _CHAT: tuple[Rule, ...] = (
 _ANTHROPIC: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     refusals.refuse(refusals.MESSAGES),
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
     refusals.refuse_tools_except("custom"),
     refusals.refuse_system_blocks,
     refusals.refuse_empty("messages"),
@@ -105,7 +115,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     tool_choice.refuse_choice_without_tool,
     tool_choice.drop_empty_tools,
     tool_choice.drop_tools_if_none_may_be_called,
-    on_backends(tool_schemas.identify_schemas),
+    on_other_servers(tool_schemas.identify_schemas),
     images.limit("messages"),
     anthropic_turns.drop_thinking_and_empty_turns,
     tool_ids.rewrite("messages", tool_ids.in_anthropic_message),
@@ -116,7 +126,9 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
-    on_backends(
+    hosted_tools.leave_out,
+    hosted_tools.drop_searches_of_earlier_turns,
+    on_other_servers(
         refusals.refuse_tools_except("function", "custom", "namespace"),
         refusals.refuse_hosted_choice,
         options.drop_includes_of_hosted_tools,
@@ -128,12 +140,13 @@ _RESPONSES: tuple[Rule, ...] = (
     options.warn_of_no_effect("text.verbosity", "reasoning.effort", "context_management"),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
-    on_backends(tool_choice.ban_calls_if_none_may_be_called),
+    on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
     tool_choice.drop_tools_if_none_may_be_called,
+    tool_schemas.warn_of_lark_grammars,
     images.limit("input"),
     input_items.normalise_items,
     tool_ids.rewrite("input", tool_ids.in_response_item),
-    on_backends(tool_names.shorten(tool_names.in_response)),
+    on_other_servers(tool_names.shorten(tool_names.in_response)),
     system_prompt.add_field("instructions", "input"),
 )
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -210,7 +223,8 @@ def normalise(
         max_tokens_clamped=draft.max_tokens_clamped,
         answer=AnswerRules(
             separate_reasoning=chat and draft.reasoning == "separate",
-            named_tool=chat and draft.named_tool and rules.backend,
+            incomplete_calls=chat and draft.incomplete_calls,
+            split_reasoning=chat and rules.other_server and rules.thinks,
             originals=draft.originals,
         ),
     )

@@ -87,10 +87,9 @@ def drop_reasoning_effort(draft: Draft) -> None:
 def drop_anthropic_thinking(draft: Draft) -> None:
     """Drops `thinking` and `output_config.effort`: vLLM turns them into a reasoning effort or a
     budget that it then rejects."""
-    for thinking in objects_in([draft.fields.get("thinking")]):
-        if thinking.get("type") in ("enabled", "disabled"):
-            draft.drop("thinking")
-            draft.warn("thinking has no effect on this model and was dropped")
+    if type(draft.fields.get("thinking")) is dict:
+        draft.drop("thinking")
+        draft.warn("thinking has no effect on this model and was dropped")
     for config in objects_in([draft.fields.get("output_config")]):
         if config.get("effort") in _EFFORTS_REFUSED:
             del config["effort"]

@@ -1,9 +1,9 @@
 """Separates Magistral's `<think>` text from the answer after it."""
 
-_OPEN = "<think>"
-_CLOSE = "</think>"
-OPENED = f"{_OPEN}\n"
-CLOSED = f"\n{_CLOSE}\n"
+OPEN = "<think>"
+CLOSE = "</think>"
+OPENED = f"{OPEN}\n"
+CLOSED = f"\n{CLOSE}\n"
 """What the model writes before and after its reasoning."""
 
 BEFORE, INSIDE, AFTER = range(3)
@@ -40,17 +40,17 @@ class ThinkSplitter:
         text = self._held + text
         self._held = reasoning = content = ""
         if self._state == BEFORE:
-            content, found, text = text.partition(_OPEN)
+            content, found, text = text.partition(OPEN)
             if not found:
-                return "", self._hold_back(content, _OPEN)
+                return "", self._hold_back(content, OPEN)
             self._state, self._trim = INSIDE, True
         if self._state == INSIDE:
             if self._trim and text:
                 text = text.removeprefix("\n")
                 self._trim = False
-            reasoning, found, text = text.partition(_CLOSE)
+            reasoning, found, text = text.partition(CLOSE)
             if not found:
-                return self._hold_back(reasoning, "\n" + _CLOSE, _CLOSE), content
+                return self._hold_back(reasoning, "\n" + CLOSE, CLOSE), content
             reasoning = reasoning.removesuffix("\n")
             self._state, self._trim = AFTER, True
         if self._trim:

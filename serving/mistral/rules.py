@@ -25,13 +25,13 @@ class ModelRules:
     """Template of the system prompt for requests without one; None: none is added."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Sampling defaults for requests, where the engine has none of its own."""
+    other_server: bool = False
+    """Whether another OpenAI server runs the model, which reads requests less leniently than our
+    engines and may know less of the API than vLLM."""
     thinks: bool = False
     """Whether the model writes `<think>…</think>` before its answers."""
     reasoning: Reasoning = "content"
     """The default for requests that do not choose."""
-    backend: bool = False
-    """Whether another server runs the model, which reads requests less leniently than our engines.
-    """
 
     @property
     def writes_tags(self) -> bool:

@@ -67,13 +67,10 @@ def _kind_of(choice: Any) -> Any:
     return choice.get("type") if type(choice) is dict else choice
 
 
-def name_tool_choice(draft: Draft) -> None:
-    """Maps Mistral's "any" to OpenAI's "required", and remembers whether a tool is chosen by
-    name."""
-    choice = draft.fields.get("tool_choice")
-    if choice == "any":
+def rename_any_choice(draft: Draft) -> None:
+    """Maps Mistral's "any" to OpenAI's "required"."""
+    if draft.fields.get("tool_choice") == "any":
         draft.set("tool_choice", "required")
-    draft.named_tool = type(choice) is dict
 
 
 def drop_tools_if_none_may_be_called(draft: Draft) -> None:

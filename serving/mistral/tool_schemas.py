@@ -1,4 +1,4 @@
-"""Keeps references within the parameters of a tool."""
+"""Rules for what the input of a tool may be."""
 
 from typing import Any
 
@@ -27,3 +27,12 @@ def _refers(schema: Any) -> bool:
     if type(schema) is dict:
         return "$ref" in schema or any(map(_refers, schema.values()))
     return type(schema) is list and any(map(_refers, schema))
+
+
+def warn_of_lark_grammars(draft: Draft) -> None:
+    """Warns of grammars of custom tools that are described to the model, but not enforced."""
+    for tool in draft.objects("tools"):
+        for one in (tool, *objects_in(tool.get("tools"))):
+            format = one.get("format")
+            if type(format) is dict and format.get("syntax") == "lark":
+                draft.warn("a Lark grammar is described to the model, and not enforced")

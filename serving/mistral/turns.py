@@ -11,6 +11,8 @@ from serving.mistral.draft import Draft, Fields, objects_in
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 
 LATE_SYSTEM_WARNING = "system messages after an assistant's were moved to the front"
+LAST_SYSTEM_WARNING = "a system message after the last of the assistant's became the user's"
+CONTINUED_WARNING = "the last message is the assistant's: the answer continues it"
 REASONING_WARNING = "this model does not reason: the reasoning of earlier turns was dropped"
 
 
@@ -73,13 +75,14 @@ def tool_results(draft: Draft) -> None:
 
 def reasoning_of_earlier_turns(draft: Draft) -> None:
     """Handles `reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13
-    reject.
+    reject. v13 has tokens for them.
 
     For a reasoning model they return to where the model wrote them, as `<think>` text before the
     answer: Magistral's card leaves it to the client whether the next turn sees it, and a client
     that sends it wants it seen. Other models never saw such text, so it is dropped.
     """
     if draft.rules.tokenizer == "v13":
+        _thoughts_as_text(draft)
         return
     for message in draft.objects("messages"):
         if message.get("role") != "assistant":
@@ -94,6 +97,15 @@ def reasoning_of_earlier_turns(draft: Draft) -> None:
             message["content"] = _with_reasoning(thought, message.get("content"))
         else:
             draft.warn(REASONING_WARNING)
+
+
+def _thoughts_as_text(draft: Draft) -> None:
+    """Gives thinking parts the form of mistral-common, which has no list of texts in them."""
+    for message in draft.objects("messages"):
+        for part in objects_in(message.get("content")):
+            if part.get("type") == "thinking" and type(part.get("thinking")) is list:
+                part["thinking"] = _text_of(part["thinking"])
+                draft.changed = True
 
 
 def _take_reasoning(message: Fields) -> str | None:
@@ -161,10 +173,15 @@ def drop_empty_turns(draft: Draft) -> None:
 
 def move_late_system_messages(draft: Draft) -> None:
     """Moves a system message right after an assistant's or a tool's, which each tokenizer rejects,
-    up to the system messages at the beginning."""
+    up to the system messages at the beginning. One that ends the chat after an assistant's, which
+    it asks to go on, becomes the user's."""
     messages = draft.objects("messages")
     if not any(message.get("role") == "system" for message in messages[1:]):
         return
+    for message in asks_last(messages):
+        message["role"] = "user"
+        draft.changed = True
+        draft.warn(LAST_SYSTEM_WARNING)
     front: list[Fields] = []
     rest: list[Fields] = []
     role: Any = "system"
@@ -179,3 +196,73 @@ def move_late_system_messages(draft: Draft) -> None:
     if [*front, *rest] != messages:
         draft.set("messages", [*front, *rest])
         draft.warn(LATE_SYSTEM_WARNING)
+
+
+def asks_last(messages: list[Fields]) -> list[Fields]:
+    """Returns the system messages at the end of a conversation if they stand after an answer of the
+    assistant's."""
+    end = len(messages)
+    while end and messages[end - 1].get("role") in ("system", "developer"):
+        end -= 1
+    return messages[end:] if end and messages[end - 1].get("role") == "assistant" else []
+
+
+def results_follow_their_calls(draft: Draft) -> None:
+    """Moves a tool's result up to the other results of its turn if turns of the user's are between,
+    which each tokenizer rejects: clients put the images of one result before the next."""
+    messages = draft.objects("messages")
+    moved: list[Fields] = []
+    place: int | None = None  # behind the last calls and their results, if only users spoke since
+    for message in messages:
+        role = message.get("role")
+        if role == "tool" and place is not None:
+            moved.insert(place, message)
+            place += 1
+            continue
+        moved.append(message)
+        if message.get("tool_calls"):
+            place = len(moved)
+        elif role != "user":
+            place = None
+    draft.replace("messages", moved)
+
+
+def images_of_results(draft: Draft) -> None:
+    """Shows the model the images of tools' results behind the results, in a turn of the user's: no
+    tokenizer takes images in a result."""
+    messages = draft.objects("messages")
+    if not any(_images(message) for message in messages if message.get("role") == "tool"):
+        return
+    moved: list[Fields] = []
+    images: list[Fields] = []
+    for message in messages:
+        if message.get("role") != "tool":
+            moved += _shown(images)
+            images = []
+        elif shown := _images(message):
+            images += shown
+            message["content"] = [part for part in message["content"] if part not in shown]
+        moved.append(message)
+    draft.set("messages", [*moved, *_shown(images)])
+
+
+def _images(message: Fields) -> list[Fields]:
+    content = message.get("content")
+    return [part for part in objects_in(content) if part.get("type") == "image_url"]
+
+
+def _shown(images: list[Fields]) -> list[Fields]:
+    return [{"role": "user", "content": images}] if images else []
+
+
+def continue_last_answer(draft: Draft) -> None:
+    """Continues a last message of the assistant's, as Anthropic's API does, where the client says
+    nothing about it: each tokenizer rejects such a chat otherwise."""
+    messages = draft.objects("messages")
+    last = messages[-1] if messages else {}
+    if last.get("role") != "assistant" or last.get("tool_calls") or is_empty(last):
+        return
+    if "continue_final_message" not in draft.fields:
+        draft.set("continue_final_message", True)
+        draft.set("add_generation_prompt", False)
+        draft.warn(CONTINUED_WARNING)

@@ -136,6 +136,9 @@ def _parts(block: JsonObject, where: str) -> list[JsonObject]:
         case {"type": "text"}:
             text = _text(block, where)
             return [{"type": "text", "text": text}] if text else []
+        case {"type": "tool_reference", "tool_name": str(name)}:
+            # The prompt describes every tool, so that one that a search found needs only its name.
+            return [{"type": "text", "text": name}]
         case {"type": "document", "source": {"type": "text", "data": str(data)}}:
             return [{"type": "text", "text": data}] if data else []
         case {"type": "image", "source": {"type": "url", "url": str(url)}}:

@@ -124,8 +124,10 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     return request, MessagesOptions()
 
 
-def read_count(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Chat, Normalised]:
-    """Reads the body of /v1/messages/count_tokens; its prompt is that of the same message.
-    Raises InvalidRequest."""
+def read_count(
+    raw: bytes, rules: ModelRules, today: datetime.date
+) -> tuple[str | None, Chat, Normalised]:
+    """Reads the body of /v1/messages/count_tokens: the model and the prompt, which is that of the
+    same message. Raises InvalidRequest."""
     fields, normalised = body.read(COUNT_PATH, raw, _CountBody, rules, today)
-    return fields.chat(normalised.answer.originals), normalised
+    return fields.model, fields.chat(normalised.answer.originals), normalised

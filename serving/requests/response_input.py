@@ -43,11 +43,12 @@ def read_input(input: str | list[Any], instructions: str | None) -> Chat:
 
 
 def _is_partial(item: JsonObject) -> bool:
-    """Whether the item is an answer of which the client wants the rest."""
+    """Whether the item is an answer of which the client wants the rest: one that nobody calls
+    completed."""
     return (
         item.get("type", "message") == "message"
         and item.get("role") == "assistant"
-        and item.get("status") in ("in_progress", "incomplete")
+        and item.get("status") != "completed"
     )
 
 

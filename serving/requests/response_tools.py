@@ -137,19 +137,26 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
 
 
 def _input_parameters(format: Any, path: str) -> JsonObject:
-    """Returns the JSON schema of the arguments of a custom tool: an object with its input."""
+    """Returns the JSON schema of the arguments of a custom tool: an object with its input. A
+    regular expression is enforced; a Lark grammar, which no JSON schema can hold, is described."""
     text: JsonObject = {"type": "string", "description": "The tool's input, as plain text."}
     if format is not None and not isinstance(format, dict):
         raise _wrong_type(f"{path}.format", "an object")
-    if format is not None and format.get("type") != "text":
-        if format.get("type") != "grammar" or format.get("syntax") != "regex":
+    match format:
+        case None | {"type": "text"}:
+            pass
+        case {"type": "grammar", "syntax": "regex"}:
+            text["pattern"] = f"^(?:{_string(format, 'definition', f'{path}.format')})$"
+        case {"type": "grammar", "syntax": "lark"}:
+            grammar = _string(format, "definition", f"{path}.format")
+            text["description"] += f" It must match this Lark grammar:\n{grammar}"
+        case _:
             raise InvalidRequest(
                 f"{path}.format is not supported: leave it out, or send a grammar with the syntax "
-                '"regex".',
+                '"regex" or "lark".',
                 param="tools",
                 code="unsupported_parameter",
             )
-        text["pattern"] = f"^(?:{_string(format, 'definition', f'{path}.format')})$"
     return {
         "type": "object",
         "properties": {"input": text},

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serving import ports
-from serving.config import ANY_ADDRESS, RouterConfig
+from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.http.server import HttpServer, listening_socket
@@ -29,6 +30,7 @@ from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
 from serving.router.responses.responses import Responses
 from serving.router.responses.sqlite_store import SqliteStore
+from serving.router.responses.store import ResponseStore
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.request_log import RequestLog
@@ -204,9 +206,28 @@ def responses_of(
     stored = config.responses
     if not stored.max_bytes:
         return None
-    folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
-    store = SqliteStore(folder, stored.keep_s, stored.max_bytes, len(tenants.names))
+    limits = stored.keep_s, stored.max_bytes, len(tenants.names)
+    store: ResponseStore
+    if stored.redis_url is not None:
+        from serving.router.responses.redis_store import RedisStore
+
+        store = RedisStore(stored.redis_url, _redis_password(stored), *limits)
+    else:
+        folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
+        store = SqliteStore(folder, *limits)
     return Responses(store, int(config.max_body_mib * 1024 * 1024), metrics.response_kept)
+
+
+def _redis_password(config: ResponsesConfig) -> str | None:
+    variable = config.redis_password_env
+    if variable is None:
+        return None
+    if not (password := os.environ.get(variable, "").strip()):
+        raise RuntimeError(
+            f"router.responses: the environment variable {variable} has no password of Redis where "
+            "the router runs"
+        )
+    return password
 
 
 def subscribe(

@@ -37,8 +37,13 @@ def encode(version: str, text: str) -> list[int]:
         if part in names:
             ids.append(names[part])
         else:
-            ids += tekken(version).encode(part, bos=False, eos=False)
+            ids += plain(version, part)
     return ids
+
+
+def plain(version: str, text: str) -> list[int]:
+    """Returns the tokens of a text that may have the names of control tokens as text."""
+    return tekken(version).encode(text, bos=False, eos=False)
 
 
 def new_ids() -> Callable[[], str]:

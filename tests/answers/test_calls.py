@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serving.answers.call_array import CallArray
 from serving.answers.events import Answer, Arguments, CallBegun, CallEnded, Event, Step, Text
 from serving.answers.json_text import complete_length, unescape
-from tests.answers.parsing import cuts, encode, new_ids, parse, parser, read
+from tests.answers.parsing import cuts, encode, new_ids, parse, parser, plain, read
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 VALUES = st.recursive(
@@ -61,7 +61,7 @@ def call_arrays(draw: Any) -> tuple[str, list[tuple[str, Any, bool]]]:
 @given(call_arrays(), st.randoms(use_true_random=False))
 def test_v7_calls_come_through_in_any_style(array: Any, dice: random.Random) -> None:
     text, calls = array
-    ids = encode("v7", "[TOOL_CALLS]" + text + " and more")
+    ids = [*encode("v7", "[TOOL_CALLS]"), *plain("v7", text + " and more")]
     answer = parse("v7", cuts(ids, dice), tools=True)
     assert told(answer) == calls
     assert answer.text == ""
@@ -99,12 +99,12 @@ def array_of(pieces: list[str]) -> tuple[Answer, str]:
 )
 @pytest.mark.parametrize("version", ["v11", "v13"])
 def test_named_calls_come_through(version: str, calls: Any, dice: random.Random) -> None:
-    text = "".join(
-        f"[TOOL_CALLS]{dice.choice(['', ' '])}{name}{dice.choice(['', ' '])}"
-        f"{f'[CALL_ID]{id}' if id else ''}[ARGS]{json.dumps(arguments)}"
-        for name, arguments, id in calls
-    )
-    ids = encode(version, text)
+    ids: list[int] = []
+    for name, arguments, id in calls:
+        ids += encode(version, "[TOOL_CALLS]")
+        ids += plain(version, dice.choice(["", " "]) + name + dice.choice(["", " "]))
+        ids += encode(version, f"[CALL_ID]{id}[ARGS]" if id else "[ARGS]")
+        ids += plain(version, json.dumps(arguments))
     answer = parse(version, cuts(ids, dice), tools=True)
     assert told(answer) == [(name, arguments, True) for name, arguments, _ in calls]
     for call, (_, _, id) in zip(answer.calls, calls, strict=True):

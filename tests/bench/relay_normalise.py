@@ -28,7 +28,7 @@ RULES = ModelRules("bench", "v11", context_tokens=131072, image_limit=10)
 ENGINE = Model("bench", rules=RULES)
 BACKEND = Model(
     "bench",
-    rules=replace(RULES, backend=True),
+    rules=replace(RULES, other_server=True),
     backend=Backend("http://other.test/v1", "bench", RULES.context_tokens),
 )
 TODAY = datetime.date(2026, 3, 1)

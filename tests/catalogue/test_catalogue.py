@@ -132,6 +132,35 @@ def test_each_model_has_the_variants_that_the_readme_promises(name: str) -> None
     assert (variants["int4"].gpu, variants["int4"].tensor_parallel_size) == ("RTX-4090", 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "of", "card"),
+    [
+        (f"{SMALL_2501}-gguf", SMALL_2501, "mistral-small:24b-instruct-2501"),
+        (f"{MAGISTRAL}_gguf", MAGISTRAL, "magistral:24b-small-2506"),
+    ],
+)
+def test_builds_in_gguf_are_the_models_on_the_servers_that_the_cards_name(
+    name: str, of: str, card: str
+) -> None:
+    variants = {v: catalogue.load(name, v) for v in catalogue.read(name).variants}
+    ours = catalogue.load(of)
+    for entry in variants.values():
+        for field in ("tokenizer", "context_tokens", "sampling", "system_prompt", "reasoning"):
+            assert getattr(entry, field) == getattr(ours, field)
+    urls = {v: entry.base_url for v, entry in variants.items()}
+    assert urls == {
+        "ollama-q4": "http://127.0.0.1:11434/v1",
+        "ollama-q8_0": "http://127.0.0.1:11434/v1",
+        "ollama-fp16": "http://127.0.0.1:11434/v1",
+        "llama.cpp": "http://127.0.0.1:8080/v1",
+        "lm-studio": "http://127.0.0.1:1234/v1",
+    }
+    for variant, build in (("q4", "q4_K_M"), ("q8_0", "q8_0"), ("fp16", "fp16")):
+        entry = variants[f"ollama-{variant}"]
+        assert entry.upstream_model == f"{card}-{build}"
+        assert entry.upstream_model in entry.aliases
+
+
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_each_variant_fits_the_gpus_that_it_names(name: str, variant: str) -> None:
     memory = catalogue.load(name, variant).memory()

@@ -18,7 +18,7 @@ def lint(*arguments: str, text: str | None = None) -> Result:
 def test_nothing_is_wrong_with_k8s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = lint()
-    assert result.output == "37 objects, nothing wrong\n"
+    assert result.output == "39 objects, nothing wrong\n"
     assert result.exit_code == 0
 
 

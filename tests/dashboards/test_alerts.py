@@ -58,6 +58,9 @@ OTHER_CERTIFICATE = f'{_CERTIFICATE}{{exported_namespace="mistral-serve",name="o
 AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
+NOT_STORED = (
+    'mistral_serve_stored_responses_total{namespace="mistral-serve",router="r",result="failed"}'
+)
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
 
 STEADY: dict[str, str] = {
@@ -86,6 +89,7 @@ STEADY: dict[str, str] = {
     decided("replicas"): "2+0x{n}",
     AT_MAX: "0+0x{n}",
     REDIS: "1+0x{n}",
+    NOT_STORED: "0+0x{n}",
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
     CERTIFICATE: "5184000+0x{n}",  # 60 days
@@ -301,6 +305,12 @@ CAUSES = (
         {"MistralHeadWithoutFaultTolerance warning"},
     ),
     Case("Redis restarts", {REDIS: "1x30 0x3 1x{n}"}),
+    Case(
+        "responses are not stored",
+        {NOT_STORED: "0x10 0+5x{n}"},
+        {"MistralResponsesNotStored warning"},
+    ),
+    Case("a few are not stored while Redis restarts", {NOT_STORED: "0x10 8x{n}"}),
     Case(
         "a certificate ends in ten days",
         {CERTIFICATE: "864000+0x{n}"},

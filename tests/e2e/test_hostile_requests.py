@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.e2e.service import MODEL, Service
+from tests.support.hostile_schemas import HOSTILE_SCHEMAS
 
 LONG_PROMPT = "The quick brown fox jumps over a lazy dog. " * 900
 """Tokens of a prompt: several times what vLLM prefills in a step (2,048)."""
@@ -71,6 +72,28 @@ def test_a_grammar_that_fails_is_blamed_on_its_request(
         assert "schema or grammar" in error
         assert not any(replica["left_out"] for replica in service.replicas())
     assert chat(client, "Hello", seed=1)
+
+
+@pytest.mark.parametrize("name", HOSTILE_SCHEMAS)
+def test_a_schema_that_never_compiles_holds_up_no_answer(
+    service: Service, http: httpx.Client, client: openai.OpenAI, name: str
+) -> None:
+    schema = HOSTILE_SCHEMAS[name]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    tool = {"name": "f", "parameters": schema, "strict": True}
+    bodies = [
+        CHAT | {"response_format": form},
+        CHAT | {"tools": [{"type": "function", "function": tool}], "tool_choice": "required"},
+    ]
+    with ThreadPoolExecutor(10) as pool:
+        errors = [
+            pool.submit(error_of, http, "/v1/chat/completions", {"model": MODEL, **body})
+            for body in bodies
+        ]
+        answers = list(pool.map(lambda n: chat(client, "Hello", seed=n), range(8)))
+    assert all(answers)
+    assert all("takes too long to compile" in error.result() for error in errors)
+    assert not any(replica["left_out"] for replica in service.replicas())
 
 
 def error_of(http: httpx.Client, path: str, body: dict[str, Any]) -> str:

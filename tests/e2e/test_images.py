@@ -40,6 +40,18 @@ def test_an_image_that_is_not_taken_is_a_400_with_the_reason(
         ask(client, solid("red"), url)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_truncation_that_cuts_images_off_is_refused(client: openai.OpenAI, side: str) -> None:
+    message = model_cards.image_message("Which?", solid("red"), solid("red"))
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[message],  # type: ignore[list-item]
+            extra_body={"truncate_prompt_tokens": 7, "truncation_side": side},
+        )
+    assert refused.value.param == "truncate_prompt_tokens"
+
+
 def test_a_photo_that_was_taken_upright(client: openai.OpenAI) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees

@@ -13,6 +13,7 @@ import yaml
 
 from tests.e2e.service import (
     LOCAL_CONFIG,
+    ROOT,
     Engines,
     Service,
     mistral_serve,
@@ -21,9 +22,12 @@ from tests.e2e.service import (
     title,
     up_command,
     write_config,
+    write_models_config,
 )
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
+
+CATALOGUE = ROOT / "serving/catalogue"
 
 
 @pytest.fixture
@@ -122,6 +126,20 @@ def test_a_mistake_in_the_config_names_file_field_and_what_is_allowed(tmp_path: 
     assert up.returncode == 1
     assert f"{config}: applications[0].args.models.0.replica: unknown field" in up.stderr
     assert "replicas" in up.stderr
+    assert "Traceback" not in up.stderr
+
+
+@pytest.mark.full
+def test_weights_that_the_catalogue_describes_wrongly_end_the_start_with_both_values(
+    tmp_path: Path,
+) -> None:
+    entry = yaml.safe_load((CATALOGUE / "tiny-mistral-small-2501.yaml").read_text())
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(entry | {"tokenizer": "v11"}))
+    config = write_models_config(tmp_path / "serve.yaml", free_port(), ["wrong.yaml"])
+    up = mistral_serve("up", config)
+    assert up.returncode == 1
+    last = up.stderr.splitlines()[-1]
+    assert "tokenizer is v11, and tekken.json is of version v7" in last
     assert "Traceback" not in up.stderr
 
 

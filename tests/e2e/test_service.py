@@ -1,17 +1,40 @@
 """Properties of the whole service besides its answers: engines' ports, memory, clients that
 disconnect."""
 
+import asyncio
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.e2e.service import ENDLESS, Service
-from tests.support.waiting import wait_for
+from tests.e2e.service import ENDLESS, MODEL, Service
+from tests.support.waiting import eventually, wait_for
 
 GIB = 1024**3
+LONG_LIST = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
+"""A schema whose answers do not end before `max_tokens`."""
+_HELLO = [{"role": "user", "content": "Hello"}]
+_FORM = {"type": "json_schema", "name": "x", "schema": LONG_LIST}
+ENDLESS_FORMS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "messages": _HELLO,
+        "response_format": {"type": "json_schema", "json_schema": _FORM},
+    },
+    "/v1/completions": {
+        "prompt": "Hello",
+        "max_tokens": 4000,
+        "structured_outputs": {"json": LONG_LIST},
+    },
+    "/v1/responses": {"input": "Hello", "text": {"format": _FORM}},
+    "/v1/messages": {
+        "messages": _HELLO,
+        "max_tokens": 4000,
+        "output_config": {"format": {"type": "json_schema", "schema": LONG_LIST}},
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +58,43 @@ def running_requests(engine: httpx.Client) -> float:
     return float(match[1])
 
 
-def test_a_client_that_leaves_frees_its_engine_within_a_second(
-    http: httpx.Client, service: Service, engines: list[httpx.Client]
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ENDLESS_FORMS)
+async def test_a_client_that_leaves_frees_its_engine(
+    service: Service, engines: list[httpx.Client], path: str, stream: bool
 ) -> None:
     def running() -> float:
         return sum(map(running_requests, engines))
 
+    request = {"model": MODEL, "temperature": 0, "stream": stream, **ENDLESS_FORMS[path]}
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as leaving:
+        if stream:
+            async with leaving.stream("POST", path, json=request) as response:
+                events = (line async for line in response.aiter_lines() if line)
+                for _ in range(10):
+                    await anext(events)
+                assert running() == 1
+        else:
+            asking = asyncio.create_task(leaving.post(path, json=request))
+            await eventually(lambda: running() == 1, within_s=30)
+            asking.cancel()
+            await asyncio.wait([asking])
+    wait_for(lambda: running() == 0, 30, "vLLM aborts the request")
+    wait_for(
+        lambda: all(replica["requests_in_flight"] == 0 for replica in service.replicas()),
+        10,
+        "the router releases it",
+    )
+
+
+def test_vllm_logs_its_statistics(http: httpx.Client, service: Service) -> None:
+    def logged() -> bool:
+        logs = (service.folder / "session_latest/logs").glob("worker-*")
+        return any("Avg generation throughput" in log.read_text(errors="replace") for log in logs)
+
     with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
-        lines = response.iter_lines()
-        for _ in range(10):
-            next(lines)
-        assert running() == 1
-    wait_for(lambda: running() == 0, 1, "vLLM aborts the request")
-    assert all(replica["requests_in_flight"] == 0 for replica in service.replicas())
+        next(response.iter_lines())
+        wait_for(logged, 60, "vLLM logs its throughput")
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/version", "/docs"])

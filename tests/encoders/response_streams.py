@@ -1,7 +1,7 @@
 """Streams of the Responses API for tests, and their validation by OpenAI's types."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from openai.types.responses import Response, ResponseStreamEvent
@@ -107,3 +107,34 @@ def call(name: str, *pieces: str, ended: bool = True, id: str = "abcdefghi") -> 
 
 def token(text: bytes, *top: TokenLogprob) -> TokenLogprob:
     return TokenLogprob(1, text, -0.5, top)
+
+
+def rebuilt(events: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the items as a client puts them together from the deltas; checks them on the way."""
+    item: dict[str, Any] = {}
+    logprobs: list[Any] = []
+    text, index = "", -1
+    for event in events[2:-1]:
+        kind = event["type"].removeprefix("response.")
+        if kind == "output_item.added":
+            item, text, logprobs, index = event["item"], "", [], index + 1
+        assert event["output_index"] == index
+        assert event.get("item_id", item["id"]) == item["id"]
+        if kind.endswith(".delta"):
+            text += event["delta"]
+            logprobs += event.get("logprobs", [])
+        elif kind in ("output_text.done", "reasoning_text.done"):
+            assert (event["text"], event.get("logprobs", [])) == (text, logprobs)
+        elif kind.endswith("arguments.done"):
+            item["arguments"] = event["arguments"]
+            assert event["arguments"] == text
+        elif kind.endswith("input.done"):
+            item["input"] = event["input"]
+            assert event["input"] == text
+        elif kind == "content_part.done":
+            item["content"] = [event["part"]]
+            assert event["part"]["text"] == text
+        elif kind == "output_item.done":
+            item["status"] = event["item"]["status"]
+            assert event["item"] == item
+            yield item

@@ -3,8 +3,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from serving.answers.events import (
@@ -233,7 +231,7 @@ def test_the_prompt_is_told_of() -> None:
     def begun(**options: Any) -> ChatEncoder:
         writer = encoder(**options)
         logprobs = None if options else [None, known]
-        writer.prompt(PromptTokens(0, [1, 7], "Hi", "<s>", logprobs))
+        writer.prompt(PromptTokens(0, [1, 7], "Hi", TokenLogprob(1, b"<s>", 0.0), logprobs))
         return writer
 
     first, *others = streamed(begun(return_token_ids=True), steps)
@@ -259,34 +257,6 @@ def test_an_error_ends_the_stream(status: int, kind: str) -> None:
     assert done == "data: [DONE]"
     expected = {"message": "No.", "type": kind, "param": None, "code": status}
     assert json.loads(error.removeprefix("data: ")) == {"error": expected}
-
-
-ENDS = st.builds(
-    End,
-    st.sampled_from(["stop", "length", "tool_calls"]),
-    st.none() | st.text() | st.integers(0, 9),
-)
-
-
-@st.composite
-def answers(draw: st.DrawFn, logprobs: bool, ids: bool) -> list[Step]:
-    events: list[Event] = [Reasoning(text) for text in draw(st.lists(st.text(), max_size=2))]
-    events += [Text(text) for text in draw(st.lists(st.text(), max_size=3))]
-    for arguments in draw(st.lists(st.text(), max_size=2)):
-        events += [CallBegun("abcdefghi", "f"), Arguments(arguments), Arguments("!"), CallEnded()]
-    steps = []
-    while events:
-        size = draw(st.sampled_from([1, 2, 3, 0]))
-        tokens = [token("a")] * max(size, 1)
-        steps.append(
-            Step(
-                events[:size],
-                tokens if logprobs else None,
-                [7] * len(tokens) if ids else None,
-            )
-        )
-        events = events[size:]
-    return [*steps, Step([], end=draw(ENDS))]
 
 
 def joined(found: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
@@ -317,21 +287,3 @@ def joined(found: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
         if "token_ids" in piece:
             choice["token_ids"] = choice.get("token_ids", []) + piece["token_ids"]
     return choices
-
-
-@given(st.data(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["", "Hel"]))
-def test_a_stream_says_what_the_whole_answer_says(
-    data: st.DataObject, logprobs: bool, ids: bool, counts: bool, echo: str
-) -> None:
-    n = data.draw(st.integers(1, 2))
-    steps = [(index, step) for index in range(n) for step in data.draw(answers(logprobs, ids))]
-    options: dict[str, Any] = {
-        "return_token_ids": ids,
-        "continuous_usage": counts,
-        "echo": echo,
-    }
-    found = joined(streamed(encoder(n, **options), steps), n)
-    expected = whole(encoder(n, **options), n, steps)["choices"]
-    for choice in expected:
-        choice["message"]["content"] = choice["message"]["content"] or ""
-    assert found == expected

@@ -36,11 +36,14 @@ def encoder(usage: Usage | None = None, **options: Any) -> CompletionEncoder:
     )
 
 
+BEGIN = TokenLogprob(1, b"<s>", 0.0, in_text=False)
+
+
 def token(text: str, logprob: float = -0.5, *top: TokenLogprob) -> TokenLogprob:
     return TokenLogprob(len(text), text.encode(), logprob, top)
 
 
-def validate(body: dict[str, Any], is_part: bool = False) -> None:
+def validate(body: dict[str, Any], is_part: bool = False) -> Completion:
     """Validates by the SDK's types, which leave out two nulls of OpenAI's service: the reason of a
     part that is not the last, and the log-probability of an echoed prompt's first token."""
     body = copy.deepcopy(body)
@@ -48,10 +51,10 @@ def validate(body: dict[str, Any], is_part: bool = False) -> None:
         if is_part:
             one["finish_reason"] = one["finish_reason"] or "stop"
         logprobs = one["logprobs"] or {"tokens": []}
-        if logprobs["tokens"][:1] == ["<s>"]:
+        if logprobs["tokens"][:1] in (["<s>"], ["token_id:1"]):
             assert logprobs["token_logprobs"].pop(0) is None
             assert logprobs["top_logprobs"].pop(0) is None
-    Completion.model_validate(body, strict=True)
+    return Completion.model_validate(body, strict=True)
 
 
 def chunks(stream: bytes) -> list[dict[str, Any]]:
@@ -149,6 +152,26 @@ def test_logprobs_go_on_where_the_last_part_ended() -> None:
     }
     as_ids = whole(encoder(logprobs=1, tokens_as_ids=True), 1, steps)["choices"][0]["logprobs"]
     assert as_ids["tokens"] == ["token_id:2", "token_id:1"]
+    assert as_ids["text_offset"] == [0, 2]
+
+
+def test_offsets_are_places_in_the_text() -> None:
+    """Tokens that are parts of a character begin where it does, and control tokens take none."""
+    first, rest = "😀".encode()[:1], "😀".encode()[1:]
+    tokens = [token("a"), TokenLogprob(2, first, -1.0), TokenLogprob(3, rest, -1.0)]
+    tokens += [BEGIN, token("b"), token("c")]
+    steps = [(0, Step([Text("a😀bc")], logprobs=tokens, end=End("length")))]
+
+    def begun() -> CompletionEncoder:
+        writer = encoder(echo=True, logprobs=0, tokens_as_ids=True)
+        writer.prompt(PromptTokens(0, [1, 7], "é", BEGIN, [None, token("é")]))
+        return writer
+
+    (one,) = whole(begun(), 1, steps)["choices"]
+    assert one["text"] == "éa😀bc"
+    assert one["logprobs"]["text_offset"] == [0, 0, 1, 2, 2, 3, 3, 4]
+    assert one["logprobs"]["tokens"][0] == "token_id:1"
+    assert streamed(begun(), steps)[0]["choices"][0] == one
 
 
 @pytest.mark.parametrize("logprobs", [None, 1])
@@ -157,7 +180,7 @@ def test_an_echo_is_in_front_of_each_answer(logprobs: int | None) -> None:
         writer = encoder(prompts=2, n=2, echo=True, logprobs=logprobs)
         for index, text in enumerate(("Hi", "Yo")):
             prompt = [None, token(text)] if logprobs else None
-            writer.prompt(PromptTokens(index, [1, 7], text, "<s>", prompt))
+            writer.prompt(PromptTokens(index, [1, 7], text, BEGIN, prompt))
         return writer
 
     steps = [
@@ -168,7 +191,7 @@ def test_an_echo_is_in_front_of_each_answer(logprobs: int | None) -> None:
     assert [one["text"] for one in body["choices"]] == ["Hi!", "Hi!", "Yo!", "Yo!"]
     if logprobs:
         assert body["choices"][2]["logprobs"] == {
-            "text_offset": [0, 3, 5],
+            "text_offset": [0, 0, 2],
             "token_logprobs": [None, -0.5, -0.5],
             "tokens": ["<s>", "Yo", "!"],
             "top_logprobs": [None, {"Yo": -0.5}, {"!": -0.5}],
@@ -183,7 +206,7 @@ def test_an_echo_is_in_front_of_each_answer(logprobs: int | None) -> None:
 def test_an_echo_may_be_all() -> None:
     def begun() -> CompletionEncoder:
         writer = encoder(echo=True, echo_only=True, logprobs=0, return_token_ids=True)
-        writer.prompt(PromptTokens(0, [1, 7], "Hi", "<s>", [None, token("Hi")]))
+        writer.prompt(PromptTokens(0, [1, 7], "Hi", BEGIN, [None, token("Hi")]))
         return writer
 
     steps = [(0, Step([Text("!")], logprobs=[token("!")], token_ids=[8], end=End("length")))]
@@ -198,7 +221,7 @@ def test_token_ids_and_prompt_logprobs() -> None:
     def begun(**options: Any) -> CompletionEncoder:
         writer = encoder(**options)
         hi = TokenLogprob(7, b"Hi", -0.5, (TokenLogprob(8, b"Yo", -0.25, rank=1),), 2)
-        writer.prompt(PromptTokens(0, [1, 7], "Hi", "<s>", [None, hi]))
+        writer.prompt(PromptTokens(0, [1, 7], "Hi", BEGIN, [None, hi]))
         return writer
 
     steps = [
@@ -215,6 +238,9 @@ def test_token_ids_and_prompt_logprobs() -> None:
             "8": {"logprob": -0.25, "rank": 1, "decoded_token": "Yo"},
         },
     ]
+    found = [chunk["choices"][0] for chunk in streamed(begun(prompt_logprobs=True), steps)]
+    assert found[0]["prompt_logprobs"] == one["prompt_logprobs"]
+    assert not any("prompt_logprobs" in part for part in found[1:])
     found = [chunk["choices"][0] for chunk in streamed(begun(return_token_ids=True), steps)]
     assert [part["token_ids"] for part in found] == [[2], [3], [4]]
     assert [part["prompt_token_ids"] for part in found] == [[1, 7], None, None]
@@ -270,7 +296,7 @@ def test_a_stream_says_what_the_whole_answer_says(
         )
         for index in range(prompts):
             known = [None, token("Hi")] if logprobs and echo else None
-            writer.prompt(PromptTokens(index, [1, index], "Hi", "<s>", known))
+            writer.prompt(PromptTokens(index, [1, index], "Hi", BEGIN, known))
         return writer
 
     expected = whole(begun(), prompts * n, steps)["choices"]

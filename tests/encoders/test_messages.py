@@ -4,8 +4,6 @@ from typing import Any
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from serving.answers.events import (
@@ -201,41 +199,3 @@ def test_errors(status: int, kind: str) -> None:
     assert name == "event: error"
     error = {"type": "error", "error": {"type": kind, "message": "No."}}
     assert json.loads(data.removeprefix("data: ")) == error
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> list[Step]:
-    events: list[Event] = list(map(Reasoning, draw(st.lists(st.text(), max_size=2))))
-    called = False
-    for value in draw(
-        st.lists(st.text() | st.dictionaries(st.text(), VALUES, max_size=3), max_size=4)
-    ):
-        if isinstance(value, str):
-            events.append(Text(value))
-            continue
-        called = True
-        arguments = json.dumps(value)
-        middle = draw(st.integers(0, len(arguments)))
-        events += [CallBegun("abcdefghi", "f"), Arguments(arguments[:middle])]
-        events += [Arguments(arguments[middle:]), CallEnded()]
-    end = End("tool_calls") if called else End("stop")
-    if draw(st.booleans()):
-        events, end = events[: draw(st.integers(0, len(events)))], End("length")
-    steps = []
-    while events:
-        size = draw(st.integers(1, 3))
-        steps.append(Step(events[:size]))
-        events = events[size:]
-    return [*steps, Step([], end=end)]
-
-
-@given(answers())
-def test_a_stream_says_what_the_whole_answer_says(steps: list[Step]) -> None:
-    assert plain(joined(stream_of(steps))) == plain(whole_of(steps))

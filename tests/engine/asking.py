@@ -49,7 +49,10 @@ async def asked(
             transport=httpx.ASGITransport(app), base_url="http://engine", verify=False
         ) as http,
     ):
-        return await http.request(method, path, content=content, headers=headers)
+        try:
+            return await http.request(method, path, content=content, headers=headers)
+        finally:
+            await app.close()
 
 
 def events_of(stream: str) -> list[dict[str, Any]]:

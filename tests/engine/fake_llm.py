@@ -81,6 +81,8 @@ class Call:
     id: str
     trace_headers: Any
     priority: int
+    waits: bool = False
+    """Whether it has come to `WAITS`."""
     aborted: bool = False
 
 
@@ -175,6 +177,7 @@ class FakeLlm:
                     self.errored = isinstance(part, EngineDeadError)
                     raise part
                 else:
+                    call.waits = True
                     await asyncio.Event().wait()
         except (asyncio.CancelledError, GeneratorExit):
             call.aborted = True

@@ -202,8 +202,32 @@ def test_an_answer_that_goes_on_may_end_at_once(words: Vocabulary) -> None:
     assert grammar_of(required, words) is not None
 
 
-def test_an_answer_that_may_think_first_is_free() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": TOOLS},
+        {"tools": TOOLS, "tool_choice": "required"},
+        {"tools": TOOLS, "tool_choice": NAMED},
+        {"tools": TOOLS, "response_format": FORM},
+        {"response_format": FORM},
+        {"response_format": {"type": "json_object"}},
+    ],
+)
+def test_an_answer_may_begin_with_reasoning(fields: dict[str, Any]) -> None:
     words = parsing.vocabulary("v13")
-    request = of_chat(tools=TOOLS)
-    assert structured_outputs(request, words) is None
-    assert grammar_of(of_chat(tools=TOOLS, tool_choice="required"), words) is not None
+    think = f"reasoning: <[{words.think}]> text? <[{words.end_think}]>"
+    grammar = grammar_of(of_chat(**fields), words)
+    assert grammar is not None and think in grammar
+    without = grammar_of(of_chat(**fields), parsing.vocabulary("v11"))
+    assert without is None or "reasoning" not in without
+
+
+def test_what_continues_a_text_has_no_reasoning() -> None:
+    words = parsing.vocabulary("v13")
+    goes_on = [*USER, {"role": "assistant", "content": "Hel"}]
+    fields: dict[str, Any] = {"messages": goes_on, "continue_final_message": True}
+    assert structured_outputs(of_chat(**fields, tools=TOOLS), words) is None
+    required = grammar_of(of_chat(**fields, tools=TOOLS, tool_choice="required"), words)
+    assert required is not None and "reasoning" not in required
+    completion = structured_outputs(of_completion(response_format=FORM), words)
+    assert completion is not None and completion.json is not None

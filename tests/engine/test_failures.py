@@ -11,6 +11,7 @@ from vllm.exceptions import (
 )
 from vllm.v1.engine.exceptions import EngineGenerateError
 
+from serving.engine.grammar_check import GrammarError
 from serving.engine.image_file import MediaError
 from serving.engine.vllm.failures import (
     CONSTRAINT,
@@ -57,15 +58,15 @@ def test_what_the_request_is_to_blame_for(
     ("message", "reason"),
     [
         (
-            "Grammar error: at 1(8): failed to compile JSON schema: Invalid type: objekt\n 1 |",
+            "at 1(8): failed to compile JSON schema: Invalid type: objekt\n 1 |",
             "Invalid type: objekt",
         ),
-        ('Grammar error: failed to parse "%json": too deep at line 1', "too deep at line 1"),
-        ("Grammar error: at 3(7): unknown name: a\n 3 | a", "unknown name: a"),
+        ('failed to parse "%json": too deep at line 1', "too deep at line 1"),
+        ("at 3(7): unknown name: a\n 3 | a", "unknown name: a"),
     ],
 )
 def test_a_broken_grammar_is_named_without_our_own_around_it(message: str, reason: str) -> None:
-    failure = failure_of(VLLMValidationError(message))
+    failure = failure_of(GrammarError(message))
     assert (failure.status, failure.code) == (400, "invalid_constraint")
     assert failure.message.endswith(f"cannot be used: {reason}.")
 

@@ -113,6 +113,14 @@ async def test_a_model_that_is_not_here_has_no_tokens(path: str, fields: dict[st
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
 
 
+async def test_messages_to_a_model_that_is_not_here_are_not_counted() -> None:
+    path = f"{MESSAGES}/count_tokens"
+    assert (await asked(FakeLlm(), path, **MESSAGE, model="alias")).status_code == 200
+    response = await asked(FakeLlm(), path, **MESSAGE, model="other")
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "not_found_error"
+
+
 @pytest.mark.parametrize(("path", "param"), [("/tokenize", "prompt"), ("/detokenize", "tokens")])
 async def test_requests_without_what_they_are_about(path: str, param: str) -> None:
     response = await asked(FakeLlm(), path)

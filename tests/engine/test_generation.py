@@ -11,6 +11,7 @@ from vllm.logprobs import Logprob
 from serving.answers.events import Answer, Text, Usage
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.constraints import structured_outputs
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.generation import Generation, Model
 from serving.mistral.rules import InvalidRequest
@@ -53,6 +54,7 @@ def generation(
         [({"type": "token", "prompt_token_ids": PROMPT}, prompt_tokens)] * prompts,
         "cmpl-1",
         usage or Usage(),
+        structured_outputs(request, words),
         lambda: AnswerParser(
             words,
             lambda: "callid001",
@@ -105,7 +107,7 @@ async def test_a_prompt_is_known_from_whichever_of_its_answers_begins_first() ->
         prompt = generating.take_prompt(1)
     assert prompt is not None
     assert (prompt.index, prompt.token_ids, prompt.text) == (0, PROMPT, "Hi")
-    assert (prompt.first_token, prompt.logprobs) == ("<s>", None)
+    assert (prompt.first.token, prompt.first.in_text, prompt.logprobs) == ("<s>", False, None)
     assert generating.take_prompt(1) is None and generating.take_prompt(0) is None
 
 
@@ -200,8 +202,7 @@ async def test_the_engines_requests_end_with_the_iteration(n: int) -> None:
         await answers_of(generating)
 
     task = asyncio.create_task(answer())
-    await eventually(lambda: len(engine.calls) == n)
-    await asyncio.sleep(0.01)
+    await eventually(lambda: [call.waits for call in engine.calls] == [True] * n)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -295,6 +296,19 @@ async def test_a_prompts_logprobs() -> None:
     prompt = generating.take_prompt(0)
     assert prompt is not None and prompt.logprobs is not None
     assert [token and token.token for token in prompt.logprobs] == [None, "H", "i"]
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+async def test_control_tokens_that_the_text_leaves_out_are_known(left_out: bool) -> None:
+    tokens = [A, control("[INST]"), EOS]
+    known = [{token: Logprob(-1.0, 1)} for token in tokens]
+    engine = FakeLlm([Part(tokens, "stop", logprobs=known)])
+    sampling = Sampling(logprobs=0)
+    (answer,) = await answers_of(
+        generation(engine, sampling=sampling, skip_special_tokens=left_out)
+    )
+    assert answer.logprobs is not None
+    assert [token.in_text for token in answer.logprobs] == [True, not left_out, not left_out]
 
 
 async def test_steps_have_the_events_of_their_tokens() -> None:

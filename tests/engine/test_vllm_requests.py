@@ -13,7 +13,9 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from serving.mistral import ModelRules, normalise
 
 TODAY = datetime.date(2026, 3, 1)
-RULES = ModelRules("mistral-test/small", "v11", context_tokens=1000, image_limit=2, backend=True)
+RULES = ModelRules(
+    "mistral-test/small", "v11", context_tokens=1000, image_limit=2, other_server=True
+)
 USER = {"role": "user", "content": "Hello"}
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

@@ -62,6 +62,7 @@ FLOWS: dict[tuple[str, str], set[int]] = {
     ("prometheus", "router"): {8080, 8000, *REPLICA_PORTS},
     ("prometheus", "engine"): {8080, *REPLICA_PORTS},
     ("head", "redis"): {6379},
+    ("router", "redis"): {6379},
     ("redis-cleanup", "redis"): {6379},
     **{
         (source, target): {53, 5353}

@@ -26,6 +26,7 @@ Mistake = tuple[str, str, Any, str]
 
 RAY, JOB, STATE = "RayService mistral", "Job weights", "StatefulSet redis"
 POD = "spec.template.spec"
+CONF, CONF_KEY = "ConfigMap redis", "data.redis~conf"
 
 
 def in_steps(**options: Any) -> dict[str, Any]:
@@ -126,6 +127,8 @@ MISTAKES: dict[str, list[Mistake]] = {
         ("NetworkPolicy head-to-redis", "spec.egress.0.ports.0.port", 6380,
          "keep head from StatefulSet mistral-serve/redis on port 6379"),
         ("NetworkPolicy ray-nodes", "spec.ingress", [], "keep engine from router"),
+        ("NetworkPolicy routers-to-redis", "spec.egress", [],
+         "keep router from StatefulSet mistral-serve/redis on port 6379"),
     ],
     "network/open": [
         ("NetworkPolicy operator-to-head", "spec.ingress.0.from", REMOVE, "reaches port 8265")
@@ -328,6 +331,17 @@ MISTAKES: dict[str, list[Mistake]] = {
     ],
     "lifecycle/liveness-replica": [
         (RAY, f"{ROUTER}.{CONTAINER}.livenessProbe.httpGet.port", "serve", "replica is away")
+    ],
+    "responses/redis-address": [
+        ("Service redis", "spec.ports.0.port", 6380, "redis_url redis://redis.mistral-serve.svc")
+    ],
+    "responses/password": [
+        (RAY, f"{ROUTER}.{CONTAINER}.env", [], "no variable RESPONSES_REDIS_PASSWORD")
+    ],
+    "responses/memory": [
+        (CONF, CONF_KEY, "maxmemory 600mb", "responses take up to 320 MiB, more than half"),
+        (CONF, CONF_KEY, "", "more than half of Redis' maxmemory"),
+        (CONF, CONF_KEY, "maxmemory 1gb\nmaxmemory-policy allkeys-lru", "may evict"),
     ],
 }  # fmt: skip
 

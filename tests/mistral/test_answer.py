@@ -6,7 +6,7 @@ import pytest
 from serving.mistral.answer import Answer, AnswerRules
 
 SEPARATE = AnswerRules(separate_reasoning=True)
-NAMED = AnswerRules(named_tool=True)
+CALLING = AnswerRules(incomplete_calls=True)
 CALL = {"index": 0, "id": "abcdefghi", "function": {"name": "f", "arguments": "{"}}
 
 
@@ -53,7 +53,7 @@ def joined(stream: bytes, index: int = 0) -> tuple[str, str, str | None]:
 
 def test_nothing_to_do_is_false() -> None:
     assert not AnswerRules()
-    assert SEPARATE and NAMED and AnswerRules(originals={"a": "b"})
+    assert SEPARATE and CALLING and AnswerRules(originals={"a": "b"})
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_choices_are_split_each_for_itself() -> None:
     assert joined(stream, 1)[:2] == ("", "<this>")
 
 
-@pytest.mark.parametrize("rules", [SEPARATE, NAMED])
+@pytest.mark.parametrize("rules", [SEPARATE, CALLING])
 @pytest.mark.parametrize(
     "stream",
     [
@@ -123,7 +123,7 @@ def test_events_that_need_nothing_pass_byte_for_byte(rules: AnswerRules, stream:
 
 
 def test_each_event_comes_as_soon_as_it_is_complete() -> None:
-    answer = Answer(NAMED)
+    answer = Answer(CALLING)
     first, second = event(delta(content="a")), event(delta(content="b"))
     assert answer.feed(first[:10]) == b""
     assert answer.feed(first[10:] + second[:5]) == first
@@ -136,26 +136,26 @@ def test_a_whole_answer_that_needs_nothing_passes_byte_for_byte(body: bytes) -> 
     assert Answer(SEPARATE).whole(body, 200) == body
 
 
-def test_a_call_of_a_named_tool_ends_as_a_call() -> None:
-    body = json.loads(Answer(NAMED).whole(whole_of("", tool_calls=[CALL]), 200))
+def test_an_answer_with_a_call_ends_as_one() -> None:
+    body = json.loads(Answer(CALLING).whole(whole_of("", tool_calls=[CALL]), 200))
     assert body["choices"][0]["finish_reason"] == "tool_calls"
     stream = event(delta(tool_calls=[CALL])) + event(delta("stop"))
-    assert joined(fed(NAMED, stream, 9))[2] == "tool_calls"
+    assert joined(fed(CALLING, stream, 9))[2] == "tool_calls"
     together = event(delta("stop", tool_calls=[CALL]))
-    assert joined(fed(NAMED, together, 9))[2] == "tool_calls"
+    assert joined(fed(CALLING, together, 9))[2] == "tool_calls"
 
 
 @pytest.mark.parametrize("reason", ["length", "tool_calls", "content_filter"])
 def test_only_stop_is_put_right(reason: str) -> None:
     body = whole_of("", reason, tool_calls=[CALL])
-    assert Answer(NAMED).whole(body, 200) == body
+    assert Answer(SEPARATE).whole(body, 200) == body
     stream = event(delta(tool_calls=[CALL])) + event(delta(reason))
-    assert fed(NAMED, stream, 9) == stream
+    assert fed(SEPARATE, stream, 9) == stream
 
 
 def test_without_a_call_stop_is_stop() -> None:
-    assert Answer(NAMED).whole(whole_of("No."), 200) == whole_of("No.")
-    assert fed(NAMED, stream_of("No."), 9) == stream_of("No.")
+    assert Answer(CALLING).whole(whole_of("No."), 200) == whole_of("No.")
+    assert fed(CALLING, stream_of("No."), 9) == stream_of("No.")
 
 
 def test_ids_of_the_answer_are_the_clients_again() -> None:

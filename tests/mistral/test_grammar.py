@@ -9,11 +9,14 @@ import llguidance
 import pytest
 from mistral_common.guidance.tokenizer import from_mistral_tokenizer
 
-from serving.mistral.grammar import CallableTool, CallTokens, answer_grammar, answer_schema
+from serving.mistral.grammar import CallableTool, ControlTokens, answer_grammar, answer_schema
 from tests.mistral.tokenizers import tokenizer
 
-TOKENIZER = tokenizer("v11").instruct_tokenizer.tokenizer
-TOKENS = CallTokens(*map(TOKENIZER.get_special_token, ("[TOOL_CALLS]", "[ARGS]")))
+CONTROL = ("[TOOL_CALLS]", "[ARGS]", "[THINK]", "[/THINK]")
+TOKENIZER = tokenizer("v13").instruct_tokenizer.tokenizer
+CALLS, ARGS, THINK, END_THINK = map(TOKENIZER.get_special_token, CONTROL)
+TOKENS = ControlTokens(CALLS, ARGS)
+THINKING = ControlTokens(CALLS, ARGS, (THINK, END_THINK))
 CITY = {
     "type": "object",
     "properties": {"city": {"$ref": "#/$defs/City"}},
@@ -30,7 +33,7 @@ JSON = '{"city": "Rome"}'
 
 @functools.cache
 def vocabulary() -> Any:
-    return from_mistral_tokenizer(tokenizer("v11"))
+    return from_mistral_tokenizer(tokenizer("v13"))
 
 
 def allows(answer: str, **changes: Any) -> bool:
@@ -43,7 +46,7 @@ def allows(answer: str, **changes: Any) -> bool:
         "tokens": TOKENS,
     }
     arguments |= changes
-    if arguments["tools"]:
+    if arguments["tools"] or arguments["tokens"].reasoning:
         grammar = llguidance.grammar_from("lark", answer_grammar(**arguments))
     else:
         schema = answer_schema(arguments["text_schema"])
@@ -51,8 +54,8 @@ def allows(answer: str, **changes: Any) -> bool:
     matcher = llguidance.LLMatcher(vocabulary(), grammar)
     assert not matcher.is_error(), matcher.get_error()
     ids: list[int] = []
-    for part in re.split(r"(\[TOOL_CALLS\]|\[ARGS\])", answer):
-        special = part in ("[TOOL_CALLS]", "[ARGS]")
+    for part in re.split(f"({'|'.join(map(re.escape, CONTROL))})", answer):
+        special = part in CONTROL
         ids += (
             [TOKENIZER.get_special_token(part)] if special else TOKENIZER.encode(part, False, False)
         )
@@ -132,7 +135,7 @@ def test_arguments_of_a_required_call_obey_the_schema_as_far_as_it_is_understood
     ],
 )
 def test_calls_of_v7_are_one_array(answer: str, changes: dict[str, Any]) -> None:
-    tokens = CallTokens(TOKENS.tool_calls, None)
+    tokens = ControlTokens(TOKENS.tool_calls, None)
     assert allows(answer, tokens=tokens, **changes)
     call = answer[answer.index("[{") + 1 : -1]
     two = answer[:-1] + ", " + call + "]"
@@ -140,3 +143,42 @@ def test_calls_of_v7_are_one_array(answer: str, changes: dict[str, Any]) -> None
     assert not allows(two, tokens=tokens, parallel=False, **changes)
     assert json.loads(two[two.index("[{") :])[1]["name"] in ("f", "g.h-1")
     assert not allows(answer.replace('"name": "', '"name": "no'), tokens=tokens, **changes)
+
+
+THOUGHT = "[THINK]Let me see.\n\nYes: {}[/THINK]"
+
+
+@pytest.mark.parametrize(
+    ("rest", "changes"),
+    [
+        ("Hello", {}),
+        (CALL_F + CALL_G, {}),
+        ("Yes." + CALL_F, {}),
+        (CALL_G, {"choice": "required"}),
+        (JSON, {"text_schema": CITY}),
+        (CALL_F, {"text_schema": CITY}),
+        (CALL_G, {"text_schema": CITY, "choice": "required"}),
+        (JSON, {"text_schema": CITY, "tools": []}),
+    ],
+)
+def test_reasoning_may_come_first(rest: str, changes: dict[str, Any]) -> None:
+    for thought in ("", THOUGHT, "[THINK][/THINK]"):
+        assert allows(thought + rest, tokens=THINKING, **changes)
+    assert not allows(THOUGHT + THOUGHT + rest, tokens=THINKING, **changes)
+    assert not allows(rest + THOUGHT, tokens=THINKING, **changes)
+    assert not allows(THOUGHT, tokens=THINKING, **changes)
+    assert not allows("[THINK]Let me see." + rest, tokens=THINKING, **changes)
+    if changes.get("tools", True):
+        assert not allows(THOUGHT + rest, **changes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"choice": "required"}, {"text_schema": CITY}])
+def test_what_follows_reasoning_is_restricted(changes: dict[str, Any]) -> None:
+    for answer in ("[TOOL_CALLS]other[ARGS]{}", "[TOOL_CALLS]f[ARGS][]"):
+        assert not allows(THOUGHT + answer, tokens=THINKING, **changes)
+    assert allows(THOUGHT + "Hello", tokens=THINKING, **changes) == (not changes)
+
+
+def test_calls_of_v7_may_follow_reasoning_too() -> None:
+    tokens = ControlTokens(CALLS, None, (THINK, END_THINK))
+    assert allows(THOUGHT + '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}]', tokens=tokens)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import InvalidRequest, Normalised, normalise
-from serving.mistral.turns import LATE_SYSTEM_WARNING
+from serving.mistral.turns import CONTINUED_WARNING, LAST_SYSTEM_WARNING, LATE_SYSTEM_WARNING
 from tests.mistral.tokenizers import rules
 
 TODAY = datetime.date(2026, 3, 1)
@@ -109,3 +109,18 @@ def test_images_of_messages_and_results_are_counted(limit: int, message: str) ->
 def test_what_is_no_text_is_left_to_the_engine(junk: dict[str, Any]) -> None:
     kept, done = normalised({"role": "user", **junk})
     assert (kept, done.changed) == ([{"role": "user", **junk}], False)
+
+
+def test_a_last_message_of_the_assistants_without_a_status_is_said_to_be_continued() -> None:
+    begun = {"role": "assistant", "content": "I am"}
+    assert normalised(USER, begun)[1].warnings == (CONTINUED_WARNING,)
+    for status in ("completed", "incomplete"):
+        assert not normalised(USER, {**begun, "status": status})[1].warnings
+    assert not normalised(USER, begun, USER)[1].warnings
+    assert not normalised(USER, CALL)[1].warnings
+
+
+def test_a_developers_message_that_asks_for_the_next_answer_is_the_users() -> None:
+    kept, done = normalised(USER, ANSWER, {"role": "developer", "content": "Go on."})
+    assert kept == [USER, ANSWER, {"role": "user", "content": "Go on."}]
+    assert done.warnings == (LAST_SYSTEM_WARNING,)

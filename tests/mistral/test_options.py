@@ -30,7 +30,7 @@ def normalised(
 )
 @pytest.mark.parametrize("limit", [1001, 131072, "131072", 1e9])
 def test_a_limit_above_the_context_is_the_context(endpoint: str, field: str, limit: Any) -> None:
-    body, done = normalised(endpoint, **{field: limit})
+    body, done = normalised(endpoint, rules(other_server=False), **{field: limit})
     assert body == {field: 1000}
     assert done.max_tokens_clamped == 1000
 
@@ -52,7 +52,7 @@ def test_a_request_without_a_limit_gets_the_models(endpoint: str, field: str) ->
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_the_models_limit_is_not_over_the_clients(field: str) -> None:
-    body, done = normalised(CHAT, rules(max_tokens=500), **{field: 700})
+    body, done = normalised(CHAT, rules(max_tokens=500, other_server=False), **{field: 700})
     assert (body, done.changed) == ({field: 700}, False)
 
 
@@ -143,7 +143,7 @@ def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
     assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
 
 
-@pytest.mark.parametrize("kind", ["enabled", "disabled"])
+@pytest.mark.parametrize("kind", ["enabled", "disabled", "adaptive"])
 def test_anthropics_thinking_is_dropped_with_a_warning(kind: str) -> None:
     body, done = normalised(MESSAGES, thinking={"type": kind, "budget_tokens": 2000})
     assert body == {} and len(done.warnings) == 1

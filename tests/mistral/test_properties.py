@@ -16,7 +16,7 @@ TODAY = datetime.date(2026, 3, 1)
 CHAT = "/v1/chat/completions"
 MODELS = [
     rules("v7", image_limit=100),
-    rules("v11", image_limit=100, thinks=True, backend=False),
+    rules("v11", image_limit=100, thinks=True, other_server=False),
     rules("v13", image_limit=100),
 ]
 

@@ -42,13 +42,6 @@ def test_v7_cannot_begin_a_call_where_none_may_be_made(endpoint: str, tools: Any
     assert body == {"logit_bias": {"7": 1, str(calls): -100}}
 
 
-def test_a_tool_chosen_by_name_is_remembered_for_the_answer() -> None:
-    choice = {"type": "function", "function": {"name": "f"}}
-    _, done = normalised(CHAT, tools=[TOOL], tool_choice=choice)
-    assert done.answer.named_tool and not done.changed
-    assert not normalised(CHAT, tools=[TOOL], tool_choice="auto")[1].answer
-
-
 @pytest.mark.parametrize("mode", ["auto", "required"])
 def test_the_tools_are_reduced_to_the_allowed_ones(mode: str) -> None:
     allowed: dict[str, Any] = {"mode": mode, "tools": [FLAT[2], FLAT[0]]}
@@ -65,7 +58,6 @@ def test_the_tools_are_reduced_to_the_allowed_ones(mode: str) -> None:
         tool_choice={"type": "allowed_tools", "allowed_tools": allowed},
     )
     assert body == {"tools": [NESTED[1]], "tool_choice": mode}
-    assert not done.answer.named_tool
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def test_blocks_of_anthropics_messages() -> None:
 
 @pytest.mark.parametrize("junk", [5, None, [], {}, ["x"], [{"id": 5}]])
 def test_what_is_no_tool_call_is_left_to_the_engine(junk: Any) -> None:
-    body = {"messages": [{"role": "assistant", "content": "x", "tool_calls": junk}]}
+    turn = {"role": "assistant", "content": "x", "tool_calls": junk}
+    body = {"messages": [turn, {"role": "user", "content": "y"}]}
     before = json.dumps(body)
     assert not normalise("/v1/chat/completions", body, rules(), TODAY).changed
     assert json.dumps(body) == before

@@ -5,7 +5,7 @@ import pytest
 from serving.mistral.answer import Answer
 from serving.mistral.tool_names import shortened
 from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, normalised
-from tests.mistral.tokenizers import VERSIONS, prompt
+from tests.mistral.tokenizers import VERSIONS, prompt, rules
 
 LONG = "mcp__" + "a" * 85 + "get_forecast"
 SHORT = shortened(LONG)
@@ -47,11 +47,12 @@ def message(name: str) -> dict[str, Any]:
     ("endpoint", "body"), [(CHAT, chat), (RESPONSES, response), (MESSAGES, message)]
 )
 def test_a_long_name_is_shortened_wherever_it_stands(endpoint: str, body: Any) -> None:
-    sent, done = normalised(endpoint, **body(LONG))
+    given = rules(other_server=endpoint == RESPONSES)
+    sent, done = normalised(endpoint, given, **body(LONG))
     assert sent == body(SHORT)
     assert done.answer.originals == {SHORT: LONG}
     for name in ("f", "a" * 64, "a" * 129, "a." * 40):
-        assert not normalised(endpoint, **body(name))[1].changed
+        assert not normalised(endpoint, given, **body(name))[1].changed
 
 
 def test_a_shortened_name_is_one_of_its_own_and_shows_both_ends() -> None:

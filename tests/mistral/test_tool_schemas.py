@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from tests.mistral.test_options import CHAT, MESSAGES, normalised
+from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, normalised
 from tests.mistral.tokenizers import rules
 
 ADDRESS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -45,14 +45,13 @@ def error_of_all_calls(parameters: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f0"}}])
-def test_references_are_found_within_each_tool(kind: str, choice: Any) -> None:
+def test_references_are_found_within_each_tool(kind: str) -> None:
     given = [copy.deepcopy(SCHEMAS[kind]) for _ in range(2)]
     tools = [
         {"type": "function", "function": {"name": f"f{index}", "parameters": schema}}
         for index, schema in enumerate(given)
     ]
-    body, _ = normalised(CHAT, rules("v7"), tools=tools, tool_choice=choice)
+    body, _ = normalised(CHAT, rules("v7"), tools=tools, tool_choice="required")
     sent = [tool["function"]["parameters"] for tool in body["tools"]]
     assert error_of_all_calls(sent) == ""
     assert [{**SCHEMAS[kind], "$id": schema["$id"]} for schema in sent] == sent
@@ -84,3 +83,13 @@ def test_a_schema_that_needs_no_id_stays(version: str, choice: str, schema: Any)
     before = copy.deepcopy(tool)
     _, done = normalised(CHAT, rules(version), tools=[tool], tool_choice=choice)
     assert (tool, done.changed) == (before, False)
+
+
+def test_a_lark_grammar_is_warned_of_wherever_it_stands() -> None:
+    formats = {"text": False, "regex": False, "lark": True}
+    for syntax, warns in formats.items():
+        format = {"type": "grammar", "syntax": syntax, "definition": "a"}
+        tool = {"type": "custom", "name": "f", "format": format}
+        for tools in ([tool], [{"type": "namespace", "name": "n", "tools": [tool]}]):
+            _, done = normalised(RESPONSES, tools=tools)
+            assert bool(done.warnings) is warns and not done.changed

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from serving.mistral import Normalised, normalise
-from serving.mistral.turns import LATE_SYSTEM_WARNING, REASONING_WARNING
+from serving.mistral.turns import (
+    CONTINUED_WARNING,
+    LAST_SYSTEM_WARNING,
+    LATE_SYSTEM_WARNING,
+    REASONING_WARNING,
+)
 from tests.mistral.tokenizers import VERSIONS, prompt, rules
 
 TODAY = datetime.date(2026, 3, 1)
@@ -120,6 +125,14 @@ def test_tokenizer_v13_has_tokens_for_reasoning() -> None:
     assert "[THINK]3+4[/THINK]7" in (prompt("v13", {"messages": kept}) or "")
 
 
+def test_thoughts_of_mistrals_own_api_are_read_by_tokenizer_v13_too() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "3+4"}]}
+    turn = assistant(content=[thinking, {"type": "text", "text": "7"}])
+    assert prompt("v13", {"messages": [USER, turn, USER]}) is None
+    kept, _ = normalised(USER, turn, USER, version="v13", thinks=True)
+    assert "[THINK]3+4[/THINK]7" in (prompt("v13", {"messages": kept}) or "")
+
+
 def test_the_role_developer_is_system() -> None:
     kept, _ = normalised({"role": "developer", "content": "Be brief."}, USER)
     assert kept[0] == {"role": "system", "content": "Be brief."}
@@ -135,6 +148,16 @@ def test_a_system_message_after_an_assistants_moves_up(version: str, role: str) 
     system = {"role": "system", "content": "late"}
     assert kept == [first, system, system, USER, turn, USER]
     assert done.warnings == (LATE_SYSTEM_WARNING,)
+    assert prompt(version, {"messages": kept}) is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_system_message_that_asks_for_the_next_answer_is_the_users(version: str) -> None:
+    turn = assistant(content="x")
+    asks = [{"role": role, "content": "Go on."} for role in ("system", "developer")]
+    kept, done = normalised(USER, turn, *asks, version=version)
+    assert kept == [USER, turn, *[{"role": "user", "content": "Go on."}] * 2]
+    assert done.warnings == (LAST_SYSTEM_WARNING,)
     assert prompt(version, {"messages": kept}) is not None
 
 
@@ -202,3 +225,71 @@ def test_the_answer_of_this_service_goes_back_as_it_came() -> None:
     messages = [USER, answer, USER]
     assert not normalised(*messages)[1].changed
     assert prompt("v11", {"messages": messages}) is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_results_after_a_users_turn_join_those_before_it(version: str) -> None:
+    second = {**CALL, "id": "second000"}
+    calls = assistant(tool_calls=[CALL, second])
+    result = {**RESULT, "tool_call_id": "second000"}
+    messages = [USER, calls, RESULT, USER, result, USER]
+    assert prompt(version, {"messages": messages}) is None
+    kept, done = normalised(*messages, version=version)
+    assert kept == [USER, calls, RESULT, result, USER, USER] and not done.warnings
+    assert prompt(version, {"messages": kept}) is not None
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [USER, RESULT],
+        [USER, assistant(tool_calls=[CALL]), RESULT, assistant(content="x"), RESULT, USER],
+        [USER, assistant(tool_calls=[CALL]), RESULT, USER, assistant(content="x"), USER],
+    ],
+)
+def test_no_other_result_moves(messages: list[dict[str, Any]]) -> None:
+    kept, done = normalised(*messages)
+    assert kept == messages and not done.changed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("content", ["7", [{"type": "text", "text": "7"}]])
+def test_a_last_message_of_the_assistants_is_continued(version: str, content: Any) -> None:
+    body: dict[str, Any] = {"messages": [USER, assistant(content=content)]}
+    assert prompt(version, body) is None
+    done = normalise("/v1/chat/completions", body, rules(version), TODAY)
+    assert body["continue_final_message"] is True and body["add_generation_prompt"] is False
+    assert done.warnings == (CONTINUED_WARNING,)
+
+
+@pytest.mark.parametrize(
+    ("last", "fields"),
+    [
+        (assistant(content="7"), {"continue_final_message": False}),
+        (assistant(content="7", tool_calls=[CALL]), {}),
+        (USER, {}),
+        (RESULT, {}),
+    ],
+)
+def test_no_other_chat_is_continued(last: dict[str, Any], fields: dict[str, Any]) -> None:
+    body = {"messages": [USER, assistant(tool_calls=[CALL]), last], **fields}
+    normalise("/v1/chat/completions", body, rules(), TODAY)
+    assert not body.get("continue_final_message")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_images_of_results_follow_the_results(version: str) -> None:
+    second = {**CALL, "id": "second000"}
+    calls = assistant(tool_calls=[CALL, second])
+    text = {"type": "text", "text": "42"}
+    image = {"type": "image_url", "image_url": {"url": DATA_URL}}
+    with_image = {**RESULT, "content": [text, image]}
+    alone = {**RESULT, "tool_call_id": "second000", "content": [image]}
+    messages = [USER, calls, with_image, alone, USER]
+    assert prompt(version, {"messages": messages}) is None
+    shown = [{"role": "user", "content": [image, image]}]
+    results = [{**with_image, "content": [text]}, {**alone, "content": []}]
+    kept, done = normalised(*messages, version=version)
+    assert kept == [USER, calls, *results, *shown, USER] and not done.warnings
+    assert prompt(version, {"messages": kept}) is not None
+    assert normalised(*messages[:-1], version=version)[0] == kept[:-1]

@@ -47,6 +47,13 @@ def test_the_number_of_prompts_is_limited() -> None:
     assert refused(prompt=["a"] * 1025) == "prompt"
 
 
+def test_the_number_of_answers_to_all_prompts_is_limited() -> None:
+    request, options = read(prompt=["a"] * 8, n=128)
+    assert (options.prompts, options.n, request.n) == (8, 128, 128)
+    assert refused(prompt=["a"] * 9, n=128) == "n"
+    assert refused(prompt=["a"] * 513, n=2) == "n"
+
+
 def test_defaults() -> None:
     request, options = read()
     assert request == Request(

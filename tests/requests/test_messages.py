@@ -31,7 +31,8 @@ def body(**fields: Any) -> bytes:
 def chat(**fields: Any) -> Chat:
     request, _ = messages.read(body(**fields), *READING)
     assert isinstance(request.prompt, Chat)
-    assert messages.read_count(body(**fields), *READING)[0] == request.prompt
+    model, counted, _ = messages.read_count(body(**fields), *READING)
+    assert (model, counted) == (request.model, request.prompt)
     return request.prompt
 
 
@@ -74,6 +75,13 @@ def test_blocks_of_a_user() -> None:
     ]
     assert user(text("Hi")) == [{"role": "user", "content": "Hi"}]
     assert user() == []
+
+
+def test_a_result_that_refers_to_a_tool_names_it() -> None:
+    answer = {"role": "assistant", "content": [CALL]}
+    found = result([{"type": "tool_reference", "tool_name": "g"}])
+    *_, last = turns(answer, {"role": "user", "content": [found]})
+    assert last == {"role": "tool", "tool_call_id": "abcdefghi", "content": "g"}
 
 
 def test_calls_and_their_results() -> None:
@@ -208,7 +216,7 @@ def test_max_tokens_is_required_except_to_count() -> None:
     without = json.dumps({"messages": [USER]}).encode()
     with pytest.raises(InvalidRequest, match="max_tokens"):
         messages.read(without, *READING)
-    assert messages.read_count(without, *READING)[0].messages == [USER]
+    assert messages.read_count(without, *READING)[1].messages == [USER]
 
 
 def test_fields_that_do_not_hold() -> None:

@@ -118,9 +118,10 @@ def test_reasoning_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "continued"), [("incomplete", True), ("in_progress", True), ("completed", False)]
+    ("status", "continued"),
+    [("incomplete", True), ("in_progress", True), (None, True), ("completed", False)],
 )
-def test_a_begun_answer_is_continued(status: str, continued: bool) -> None:
+def test_a_begun_answer_is_continued(status: str | None, continued: bool) -> None:
     begun = {"type": "message", "role": "assistant", "content": "I am", "status": status}
     assert chat(input=[USER, begun]).continue_final_message is continued
 

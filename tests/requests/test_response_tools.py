@@ -52,9 +52,26 @@ def test_a_regular_expression_limits_a_custom_tools_input() -> None:
     assert tool.parameters["properties"]["input"]["pattern"] == "^(?:a|b)$"
 
 
-def test_other_grammars_are_refused() -> None:
+def test_a_lark_grammar_is_described_to_the_model() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": 'start: "a"'}
-    assert refused(tools=[{**CUSTOM, "format": grammar}]).code == "unsupported_parameter"
+    (tool,) = request(tools=[{**CUSTOM, "format": grammar}]).tools.callable
+    assert tool.parameters is not None
+    text = tool.parameters["properties"]["input"]
+    assert 'start: "a"' in text["description"] and "pattern" not in text
+
+
+@pytest.mark.parametrize(
+    ("format", "code"),
+    [
+        ({"type": "grammar", "syntax": "ebnf", "definition": "a"}, "unsupported_parameter"),
+        ({"type": "json"}, "unsupported_parameter"),
+        ({"type": "grammar", "syntax": "lark"}, "invalid_type"),
+        ("lark", "invalid_type"),
+    ],
+)
+def test_other_grammars_are_refused(format: Any, code: str) -> None:
+    error = refused(tools=[{**CUSTOM, "format": format}])
+    assert (error.param, error.code) == ("tools", code)
 
 
 def test_tools_of_namespaces_become_functions() -> None:

@@ -154,6 +154,20 @@ async def test_routers_of_a_node_store_responses_in_one_folder(
     assert (tmp_path / (folder or "session/mistral-serve")).is_dir()
 
 
+@pytest.mark.parametrize("value", [None, "", " \n"])
+def test_a_router_does_not_start_without_the_password_of_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("OF_REDIS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OF_REDIS", value)
+    stored = ResponsesConfig(redis_url="redis://redis", redis_password_env="OF_REDIS")
+    config = RouterConfig(responses=stored)
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
+    with pytest.raises(RuntimeError, match="OF_REDIS"):
+        deployment.responses_of(config, Tenants(()), metrics, tmp_path)
+
+
 def test_a_router_may_store_nothing(tmp_path: Path) -> None:
     config = RouterConfig(responses=ResponsesConfig(max_bytes=0))
     metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])

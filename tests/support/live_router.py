@@ -49,7 +49,7 @@ MAX_BODY_BYTES = 200_000
 MAX_MODEL_LEN = 8192
 RULES = ModelRules(MODEL, "v11", context_tokens=MAX_MODEL_LEN, image_limit=1)
 BACKEND = Backend("http://other.test/v1", MODEL, MAX_MODEL_LEN)
-ON_BACKEND = Model(MODEL, (ALIAS,), replace(RULES, backend=True), BACKEND)
+ON_BACKEND = Model(MODEL, (ALIAS,), replace(RULES, other_server=True), BACKEND)
 """The model as a server runs it that is no engine of ours."""
 BACKOFF_S = 1000
 STARTUP_S = 60

@@ -5,7 +5,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.support.engines import Engine
+from tests.support.engines import Engine, Steered
 from tests.support.http_server import json_response
 from tests.support.stand_in_engine import STREAM_HEAD, chunk
 
@@ -28,7 +28,7 @@ class ResponseEngine(Engine):
         ended = status in ("completed", "incomplete")
         part = {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
         message = {
-            "id": f"msg_{self.request_id}",
+            "id": f"msg_{self.request_id}00",
             "type": "message",
             "role": "assistant",
             "status": status,
@@ -76,3 +76,7 @@ class ResponseEngine(Engine):
         write(b"%x\r\n" % len(final) + final[:30])
         await asyncio.sleep(0.001)
         write(final[30:] + b"\r\n0\r\n\r\n")
+
+
+class SteeredResponses(Steered, ResponseEngine):
+    """Leaves each request to the test."""

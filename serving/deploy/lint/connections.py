@@ -96,20 +96,26 @@ def _service_ports(manifests: Manifests) -> set[tuple[str, str, int]]:
     }
 
 
-def _redis_address(manifests: Manifests) -> Iterator[Finding]:
-    """Checks that a Service is behind an address of this cluster's DNS."""
-    service = manifests.service
-    options = service["spec"]["rayClusterConfig"].get("gcsFaultToleranceOptions", {})
-    if "redisAddress" not in options:
-        return
-    host, _, port = options["redisAddress"].partition(":")
+def is_listened_to(manifests: Manifests, host: str, port: int) -> bool:
+    """Whether a Service is behind an address; one that is not of this cluster's DNS is believed."""
     parts = host.split(".")
     if len(parts) > 2 and parts[2] != "svc":
+        return True
+    name, namespace = [*parts, namespace_of(manifests.service)][:2]
+    return (namespace, name, port) in _service_ports(manifests)
+
+
+def _redis_address(manifests: Manifests) -> Iterator[Finding]:
+    service = manifests.service
+    address = (
+        service["spec"]["rayClusterConfig"].get("gcsFaultToleranceOptions", {}).get("redisAddress")
+    )
+    if address is None:
         return
-    name, namespace = [*parts, namespace_of(service)][:2]
-    if (namespace, name, int(port)) not in _service_ports(manifests):
+    host, _, port = address.partition(":")
+    if not is_listened_to(manifests, host, int(port)):
         yield report_on(named(service), "connections")(
-            "redis-address", f"no Service listens at its redisAddress {options['redisAddress']}"
+            "redis-address", f"no Service listens at its redisAddress {address}"
         )
 
 

@@ -12,6 +12,7 @@ from serving.deploy.lint import (
     lifecycle,
     network,
     references,
+    responses,
     security,
     serve_config,
     sizing,
@@ -69,6 +70,7 @@ def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Fin
         config = config_of(manifests.service)
         found += sizing.problems(manifests, config)
         found += lifecycle.problems(manifests, config, usage_error)
+        found += responses.problems(manifests, config)
     return list(dict.fromkeys(found))
 
 

@@ -61,8 +61,16 @@ def _needed(pod: Pod, other: Pod) -> Sequence[int]:
     if pod.node_type in nodes and other.node_type in nodes:
         ports = LISTENERS["head"] - {_REDIS} if other.node_type == "head" else set()
         return sorted({*ports, _RAY_PORT})
-    to_redis = pod.node_type in ("head", CLEANUP) and other.component == "redis"
-    return [_REDIS] if to_redis else []
+    asks_redis = pod.node_type in ("head", CLEANUP) or _has_password_of_redis(pod)
+    return [_REDIS] if asks_redis and other.component == "redis" != pod.component else []
+
+
+def _has_password_of_redis(pod: Pod) -> bool:
+    return any(
+        variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "redis-password"
+        for container in pod.containers
+        for variable in container.get("env", ())
+    )
 
 
 def allowed(

@@ -111,6 +111,9 @@ FIXES = {
     "lifecycle/liveness": "ask port 52365 for /api/local_raylet_healthz",
     "lifecycle/liveness-patience": "raise periodSeconds times failureThreshold to it",
     "lifecycle/liveness-replica": "ask Ray's process: port 52365, /api/local_raylet_healthz",
+    "responses/redis-address": "correct router.responses.redis_url, or add the Service",
+    "responses/password": "add it to the group's env, from the Secret redis-password",
+    "responses/memory": "lower router.responses.max_bytes, or raise maxmemory; set noeviction",
 }
 """What to do about each rule; a rule's name begins with the file that checks it."""
 

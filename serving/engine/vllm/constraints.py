@@ -1,10 +1,17 @@
 """What restricts an answer: its grammar, and the tokens that it may not have."""
 
 from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.structured_output.backend_guidance import serialize_guidance_grammar
+from vllm.v1.structured_output.request import get_structured_output_key
 
 from serving.answers.vocabulary import Vocabulary
-from serving.mistral.grammar import CallTokens, answer_grammar, answer_schema
+from serving.engine.grammar_check import GrammarCheck, GrammarError
+from serving.mistral.grammar import ControlTokens, answer_grammar, answer_schema
 from serving.requests.request import Chat, Request
+
+_BACKEND = "guidance"
+"""vLLM's backend of structured outputs. Unless it is named, an engine's first structured request
+decides it, and xgrammar finds no definitions within the parameters of a tool."""
 
 _BANNED = -100.0
 
@@ -13,8 +20,8 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
     """Returns the grammar of a request's answer; None if nothing restricts it.
 
     An answer that goes on with the last message has none if it may be text: the grammar would
-    require some more text or a call, so that it could not end where it is. Nor has one that may
-    begin with thinking tokens.
+    require some more text or a call, so that it could not end where it is. Any other answer in a
+    chat may begin with reasoning, if the tokenizer has tokens for it.
     """
     own = request.structured_outputs
     if own is not None:
@@ -26,11 +33,13 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
         )
     assert vocabulary.tool_calls is not None  # every version that calls tools has it
     tools, schema = request.tools, request.schema
-    if schema is None and tools.choice != "required":
-        goes_on = isinstance(request.prompt, Chat) and request.prompt.continue_final_message
-        if not tools.callable or goes_on or vocabulary.think is not None:
-            return None
-    if schema is not None and not tools.callable:
+    begins = isinstance(request.prompt, Chat) and not request.prompt.continue_final_message
+    if schema is None and tools.choice != "required" and not (tools.callable and begins):
+        return None
+    reasoning = None
+    if vocabulary.think is not None and vocabulary.end_think is not None and begins:
+        reasoning = vocabulary.think, vocabulary.end_think
+    if schema is not None and not tools.callable and reasoning is None:
         # Half a millisecond faster to compile, twice for each request, than the same as a grammar.
         return StructuredOutputsParams(json=answer_schema(schema))
     grammar = answer_grammar(
@@ -38,9 +47,21 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
         "required" if tools.choice == "required" else "auto",
         tools.parallel,
         schema,
-        CallTokens(vocabulary.tool_calls, vocabulary.args),
+        ControlTokens(vocabulary.tool_calls, vocabulary.args, reasoning),
     )
     return StructuredOutputsParams(grammar=grammar)
+
+
+async def check(constraint: StructuredOutputsParams, grammars: GrammarCheck) -> None:
+    """Returns once it is known that the engine can compile the grammar; raises GrammarError if it
+    cannot. Takes the place of vLLM's own check, which compiles the grammar of each request in the
+    event loop, however long that takes."""
+    try:
+        grammar = serialize_guidance_grammar(*get_structured_output_key(constraint))
+    except (ValueError, KeyError, TypeError) as error:
+        raise GrammarError(str(error)) from error
+    await grammars.check(grammar)
+    constraint._backend = _BACKEND  # as vLLM's check would
 
 
 def logit_bias(request: Request, vocabulary: Vocabulary) -> dict[int, float] | None:

@@ -13,6 +13,7 @@ from vllm.exceptions import (
 )
 
 from serving.encoders.errors import openai_error
+from serving.engine.grammar_check import GrammarError
 from serving.engine.image_file import MediaError
 from serving.mistral.rules import InvalidRequest
 
@@ -20,9 +21,9 @@ log = logging.getLogger(__name__)
 
 _CONTEXT = "maximum context length"
 _GRAMMAR = re.compile(
-    r'Grammar error: (?:at \d+\(\d+\): )?(?:failed to (?:compile JSON schema|parse "%json"): )?(.*)'
+    r'(?:at \d+\(\d+\): )?(?:failed to (?:compile JSON schema|parse "%json"): )?(.*)'
 )
-"""An error of the library that compiles grammars; its further lines quote our own grammar."""
+"""The reason why a grammar does not compile, after its place in a grammar that is our own."""
 _RECURSION = "maximum recursion depth exceeded"
 
 
@@ -73,14 +74,14 @@ def failure_of(error: Exception) -> Failure:
             return Failure(400, error.message, error.param, error.code)
         case ConstraintError():
             return CONSTRAINT
+        case GrammarError():
+            return _invalid_grammar(_message(error))
         case VLLMNotFoundError():
             return Failure(404, _message(error), code="model_not_found")
         case VLLMUnprocessableEntityError() | MediaError():
             return Failure(400, _message(error), _param(error), "invalid_image")
         case VLLMClientError():
             message = _message(error)
-            if grammar := _GRAMMAR.match(message):
-                return _invalid_grammar(grammar[1])
             code = "context_length_exceeded" if _CONTEXT in message else "invalid_value"
             return Failure(400, message, _param(error), code)
         case GracefulHTTPError():
@@ -96,7 +97,10 @@ def failure_of(error: Exception) -> Failure:
     return Failure(500, "The engine failed on this request.", code="request_failed")
 
 
-def _invalid_grammar(reason: str) -> Failure:
+def _invalid_grammar(message: str) -> Failure:
+    match = _GRAMMAR.match(message)
+    assert match is not None
+    reason = match[1]
     return Failure(
         400,
         f"The schema or grammar of this request cannot be used: {reason.rstrip('.')}.",

@@ -30,6 +30,8 @@ from serving.encoders.errors import anthropic_error
 from serving.encoders.messages import MessagesEncoder
 from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
+from serving.engine.grammar_check import GrammarCheck
+from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import Failure, failure_of
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import Renderer
@@ -94,10 +96,11 @@ class FrontEnd:
         self._names = names
         self._rules = rules
         self._loop_guard = loop_guard
+        self._grammars = GrammarCheck()
         self._created = int(time.time())
-        self._renderer = Renderer(engine)
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
+        self._renderer = Renderer(engine, self._vocabulary.image)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
@@ -114,6 +117,10 @@ class FrontEnd:
             ("POST", messages.COUNT_PATH): self._count_tokens,
             **{("POST", path): self._generate for path in APIS},
         }
+
+    async def close(self) -> None:
+        """Ends the processes that compile grammars."""
+        await self._grammars.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -134,6 +141,9 @@ class FrontEnd:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
+        constraint = constraints.structured_outputs(request, self._vocabulary)
+        if constraint is not None:
+            await constraints.check(constraint, self._grammars)
         inputs = await self._renderer.render(request)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
@@ -144,6 +154,7 @@ class FrontEnd:
             [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
             id,
             usage,
+            constraint,
             lambda: self._parser(request),
             await self._trace_headers(scope),
         )
@@ -305,9 +316,10 @@ class FrontEnd:
         await _send(send, 200, to_json({"prompt": text}))
 
     async def _count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        conversation, normalised = messages.read_count(
+        model, conversation, normalised = messages.read_count(
             await _body(receive), self._rules, datetime.date.today()
         )
+        self._check_model(model)
         tokens = await self._renderer.chat_token_ids(conversation)
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 

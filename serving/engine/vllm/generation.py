@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, SamplingParams
+from vllm.sampling_params import (
+    RepetitionDetectionParams,
+    RequestOutputKind,
+    SamplingParams,
+    StructuredOutputsParams,
+)
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.client_form import ClientForm
@@ -15,7 +20,7 @@ from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
 from serving.answers.loop_guard import STOP_REASON
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.vllm.constraints import logit_bias, structured_outputs
+from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
 from serving.mistral.reasoning import ThinkSplitter
@@ -70,6 +75,7 @@ class Generation:
         inputs: Sequence[tuple[EngineInput, int]],
         id: str,
         usage: Usage,
+        constraint: StructuredOutputsParams | None,
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
     ) -> None:
@@ -85,7 +91,6 @@ class Generation:
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
-        constraint = structured_outputs(request, model.vocabulary)
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -191,41 +196,51 @@ class Generation:
         if not self.request.needs_prompt:
             return
         ids = list(output.prompt_token_ids)
+        vocabulary = self._model.vocabulary
+        pieces = [vocabulary.pieces[token_id] for token_id in ids]
         logprobs = None
         if output.prompt_logprobs is not None:
             count = self.request.sampling.prompt_logprobs or 0
             logprobs = [
-                None if known is None else self._logprob(token_id, known, count)
-                for token_id, known in zip(ids, output.prompt_logprobs, strict=True)
+                None if known is None else self._logprob(token_id, known, count, piece is not None)
+                for token_id, known, piece in zip(ids, output.prompt_logprobs, pieces, strict=True)
             ]
-        vocabulary = self._model.vocabulary
-        pieces = [vocabulary.pieces[token_id] or b"" for token_id in ids]
-        text = b"".join(pieces).decode("utf-8", "replace")
-        first = vocabulary.text_of(ids[0])
+        text = b"".join(piece or b"" for piece in pieces).decode("utf-8", "replace")
+        first = TokenLogprob(
+            ids[0], vocabulary.bytes_of(ids[0]), 0.0, in_text=pieces[0] is not None
+        )
         self._prompts[index] = PromptTokens(index, ids, text, first, logprobs)
 
     def _logprobs(self, token_ids: Sequence[int], logprobs: Logprobs) -> list[TokenLogprob]:
         count = self.request.sampling.logprobs or 0
+        left_out = self._model.vocabulary.control if self.request.skip_special_tokens else ()
         return [
-            self._logprob(token_id, known, count)
+            self._logprob(token_id, known, count, token_id not in left_out)
             for token_id, known in zip(token_ids, logprobs, strict=True)
         ]
 
-    def _logprob(self, token_id: int, known: Mapping[int, Any], count: int) -> TokenLogprob:
+    def _logprob(
+        self, token_id: int, known: Mapping[int, Any], count: int, in_text: bool
+    ) -> TokenLogprob:
         top = sorted(
             (value.rank, other)
             for other, value in known.items()
             if count == _ALL or value.rank <= count
         )
-        return self._token(
-            token_id, known[token_id], tuple(self._token(other, known[other]) for _, other in top)
-        )
+        others = tuple(self._token(other, known[other]) for _, other in top)
+        return self._token(token_id, known[token_id], others, in_text)
 
-    def _token(self, token_id: int, value: Any, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    def _token(
+        self,
+        token_id: int,
+        value: Any,
+        top: tuple[TokenLogprob, ...] = (),
+        in_text: bool = True,
+    ) -> TokenLogprob:
         text = self._model.vocabulary.bytes_of(token_id)
-        return TokenLogprob(token_id, text, max(value.logprob, _LEAST), top, value.rank)
+        return TokenLogprob(token_id, text, max(value.logprob, _LEAST), top, value.rank, in_text)
 
-    def _sampling(self, constraint: Any) -> dict[str, Any]:
+    def _sampling(self, constraint: StructuredOutputsParams | None) -> dict[str, Any]:
         given = self.request.sampling
         values: dict[str, Any] = {
             name: value

@@ -11,6 +11,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from serving.engine.image_file import MediaError
 from serving.engine.vllm.failures import PromptError
 from serving.mistral.answer import with_originals
+from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, JsonObject, Prompt, Request
 
 EngineInput = Any
@@ -35,9 +36,10 @@ def _prompt_errors(originals: Mapping[str, str] = _NONE) -> Iterator[None]:
 class Renderer:
     """Makes the engine's inputs. Its methods raise what `failure_of` reads."""
 
-    def __init__(self, engine: AsyncLLM) -> None:
+    def __init__(self, engine: AsyncLLM, image_token: int | None) -> None:
         self._renderer = engine.renderer
         self._model_config = engine.model_config
+        self._image_token = image_token
 
     async def render(self, request: Request) -> list[EngineInput]:
         """Returns one input for each prompt of the request; loads and checks images."""
@@ -47,6 +49,12 @@ class Renderer:
             extras["cache_salt"] = request.cache_salt
         if isinstance(request.prompt, Chat):
             return [await self._chat(request.prompt, params, extras)]
+        if any(type(prompt) is list and self._image_token in prompt for prompt in request.prompt):
+            raise InvalidRequest(
+                "prompt must not have tokens of images: completions take none.",
+                param="prompt",
+                code="invalid_value",
+            )
         return await self._texts(request.prompt, params, extras)
 
     async def chat_token_ids(self, chat: Chat) -> list[int]:
@@ -72,14 +80,37 @@ class Renderer:
             "add_generation_prompt": not chat.continue_final_message,
             "continue_final_message": chat.continue_final_message,
         }
-        with _prompt_errors(chat.originals):
-            _, (rendered,) = await self._renderer.render_chat_async(
-                [chat.messages],
-                ChatParams(chat_template_content_format="string", chat_template_kwargs=template),
-                params,
-                prompt_extras=extras,
-            )
+        try:
+            with _prompt_errors(chat.originals):
+                _, (rendered,) = await self._renderer.render_chat_async(
+                    [chat.messages],
+                    ChatParams(
+                        chat_template_content_format="string", chat_template_kwargs=template
+                    ),
+                    params,
+                    prompt_extras=extras,
+                )
+            if "mm_placeholders" in rendered:
+                self._check_images(rendered)
+        except RuntimeError as error:
+            if params.truncate_prompt_tokens is None or not _has_images(chat):
+                raise
+            raise InvalidRequest(
+                "truncate_prompt_tokens would cut into the images of this request. Send fewer of "
+                "them, or a larger value.",
+                param="truncate_prompt_tokens",
+                code="invalid_value",
+            ) from error
         return rendered
+
+    def _check_images(self, rendered: EngineInput) -> None:
+        """Raises RuntimeError for image tokens without an image, which vLLM takes for text. It
+        raises the same itself for an image without its tokens."""
+        places = rendered["mm_placeholders"].get("image", ())
+        expected = sum(place.get_num_embeds() for place in places)
+        found = rendered["prompt_token_ids"].count(self._image_token)
+        if found != expected:
+            raise RuntimeError(f"a prompt has {found} image tokens for {expected} of its images")
 
     async def _texts(
         self, prompts: Sequence[Prompt], params: TokenizeParams, extras: JsonObject
@@ -101,3 +132,12 @@ class Renderer:
             max_total_tokens_param="max_model_len",
             max_output_tokens_param="max_tokens",
         )
+
+
+def _has_images(chat: Chat) -> bool:
+    return any(
+        part.get("type") == "image_url"
+        for message in chat.messages
+        if isinstance(content := message.get("content"), list)
+        for part in content
+    )

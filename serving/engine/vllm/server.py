@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.types import ASGIApp
-from vllm import AsyncEngineArgs
-from vllm.envs import enable_envs_cache
+from vllm import AsyncEngineArgs, envs
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
@@ -46,8 +45,10 @@ class VllmServer:
         self._rules = rules
         self._loop_guard = loop_guard
         self._engine: AsyncLLM
+        self._app: FrontEnd
         self._server: uvicorn.Server
         self._serving: asyncio.Task[None]
+        self._logging: asyncio.Task[None] | None = None
 
     async def start(self) -> ASGIApp:
         """Loads the model and returns the application; raises what vLLM raises, or a StartError
@@ -60,12 +61,18 @@ class VllmServer:
                 enable_log_requests=engine_args.enable_log_requests,
                 disable_log_stats=engine_args.disable_log_stats,
             )
+        # The front end checks grammars: see serving.engine.vllm.constraints.
+        self._engine.input_processor.structured_outputs_config = None
         await self._engine.reset_mm_cache()
-        app = FrontEnd(self._engine, self._args.served_model_name, self._rules, self._loop_guard)
-        enable_envs_cache()
-        await self._warm_up(app)
+        names = self._args.served_model_name
+        self._app = FrontEnd(self._engine, names, self._rules, self._loop_guard)
+        envs.enable_envs_cache()
+        await self._warm_up(self._app)
         freeze_gc_heap()
-        return app
+        if not engine_args.disable_log_stats:
+            logging = log_statistics(self._engine, envs.VLLM_LOG_STATS_INTERVAL)
+            self._logging = asyncio.create_task(logging)
+        return self._app
 
     async def _warm_up(self, app: Any) -> None:
         """Sends one request with a grammar: the first builds the tokenizer's tables for grammars,
@@ -124,11 +131,22 @@ class VllmServer:
 
     async def close(self) -> None:
         """Closes the port and stops vLLM's processes."""
+        if self._logging is not None:
+            self._logging.cancel()
         self._server.should_exit = True
         self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
+        await self._app.close()
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
         await asyncio.to_thread(remove_shared_memory)
+
+
+async def log_statistics(engine: AsyncLLM, interval_s: float) -> None:
+    """Has vLLM log its throughput, running and waiting requests and use of the KV cache
+    periodically, as its own server does."""
+    while True:
+        await asyncio.sleep(interval_s)
+        await engine.do_log_stats()
 
 
 def remove_shared_memory() -> None:

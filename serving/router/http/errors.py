@@ -15,6 +15,9 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+_TRACE = '\n  File "'
+"""What a message that includes a place in another server's code has in it."""
+
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _ANTHROPIC_PATHS = "/v1/messages"
 
@@ -175,20 +178,47 @@ def stream_broken(why: str) -> ApiError:
 
 
 def of_engine(status: int, body: bytes) -> ApiError:
-    """Returns an engine's error in the router's form, whichever layer of vLLM it comes from: codes
-    are words or null, and parameters have the names that the client used."""
+    """Returns an engine's error in the router's form, whichever layer of vLLM or which other server
+    it comes from: codes are words or null, and parameters have the names that the client used."""
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     try:
-        error = json.loads(body)["error"]
+        answer = json.loads(body)
+        error = answer.get("error") or answer["detail"]
+        if isinstance(error, str):  # LM Studio, FastAPI
+            error = {"message": error}
         message, code, param = str(error["message"]), error.get("code"), error.get("param")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(status, f"The engine answered with status {status}.", type=kind)
+    if _TRACE in message:
+        message = message.split("\n", 1)[0]
     return ApiError(
         status,
         message,
         type=kind,
         code=code if isinstance(code, str) else None,
         param=param.removeprefix("body.") if isinstance(param, str) else None,
+    )
+
+
+def key_rejected(status: int) -> ApiError:
+    """Returns the error for a model whose external server rejects the router's key."""
+    return ApiError(
+        502,
+        f"The server that runs this model answers the router with status {status}: the key in the "
+        "environment variable that the model's api_key_env names is missing or wrong.",
+        type="server_error",
+        code="backend_key_rejected",
+    )
+
+
+def no_answer() -> ApiError:
+    """Returns the error for a stream that an external server ended without an event."""
+    return ApiError(
+        502,
+        "The server that runs this model ended the stream without an answer; its log has the "
+        "reason. A prompt longer than the context that it was started with is one.",
+        type="server_error",
+        code="no_answer",
     )
 
 

@@ -4,6 +4,7 @@ from typing import get_args
 
 from serving.engine_protocol import DEAD, REWRITES, UNAVAILABLE
 from serving.mistral.normalise import Rewrite
+from serving.router.http import errors
 from serving.router.http.asgi import Headers
 from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
 
@@ -38,6 +39,20 @@ def check_taken(connection: Connection) -> None:
             if name == UNAVAILABLE:
                 error = EngineDeadError if why == DEAD else NotTakenError
                 raise error(f"the engine is {why.decode()}")
+
+
+def check_key(connection: Connection) -> None:
+    """Raises ApiError if another server rejects the router's key, which its clients cannot mend."""
+    if connection.status in (401, 403):
+        raise errors.key_rejected(connection.status)
+
+
+def meant_status(status: int, body: bytes) -> int:
+    """Returns the status that another server's answer should have: LM Studio answers with 200 and
+    an error if it has no such endpoint."""
+    if status != 200 or not body.lstrip().startswith(b'{"error":'):
+        return status
+    return 404 if b"Unexpected endpoint" in body else 502
 
 
 def is_event_stream(headers: Headers) -> bool:

@@ -1,17 +1,22 @@
 """Relays the events of an engine's stream to the client."""
 
+import re
 from collections import deque
 from operator import methodcaller
 from time import monotonic
 
 from serving.router.http.server import response_of
 from serving.router.proxy.exchange import Exchange
-from serving.router.proxy.stream_resumption import DONE, ERROR
+from serving.router.proxy.stream_resumption import CHAT, COMPLETIONS, DONE
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
 from serving.router.responses.final_event import FinalEvent
 
+ENDS_WITH_DONE = frozenset((CHAT, COMPLETIONS))
+"""Paths whose streams have an end that all servers send."""
+
 _MOST_UNCOUNTED = 32
+_END = re.compile(rb'\[DONE\]|"finish_reason":\s*"')
 
 
 class EventStream:
@@ -23,6 +28,7 @@ class EventStream:
 
     __slots__ = (
         "_chunks",
+        "_error_mark",
         "_exchange",
         "_final",
         "_flow",
@@ -38,6 +44,7 @@ class EventStream:
         response = response_of(exchange.send)
         self._flow = response.flow
         self._write, self._is_closing = response.transport.write, response.transport.is_closing
+        self._error_mark = exchange.resumption.error_mark
         self._passes = False
         self._chunks: list[bytes] = []
         self._times_s: list[float] = []
@@ -59,7 +66,7 @@ class EventStream:
         # `in` would raise an exception internally each time, as it tries an integer first. Calls
         # straight from a slot repeat the type lookup (Python 3.11).
         is_closing, write = self._is_closing, self._write
-        if not self._passes or chunk.find(ERROR) >= 0 or is_closing():
+        if not self._passes or chunk.find(self._error_mark) >= 0 or is_closing():
             return False
         write(chunk)
         chunks = self._chunks
@@ -108,6 +115,11 @@ class EventStream:
     def final_response(self) -> bytes | None:
         """The data of the event that has the whole response, if that is to be stored."""
         return None if self._final is None else self._final.data()
+
+    def finished(self) -> bool:
+        """Whether the stream had an end, or at least a finish reason. The server of llama.cpp's
+        Python package ends it without either where it fails."""
+        return _END.search(b"".join(self._last)) is not None
 
     def reported_output_tokens(self) -> int | None:
         """The length of the whole answer as the end of the stream reports it, in tokens."""

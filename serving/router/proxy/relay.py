@@ -26,17 +26,20 @@ from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
 from serving.router.proxy.engine_answer import (
+    check_key,
     check_taken,
     is_event_stream,
+    meant_status,
     reported_rewrites,
     reported_tokens,
 )
-from serving.router.proxy.event_stream import EventStream
+from serving.router.proxy.error_event import EngineError
+from serving.router.proxy.event_stream import ENDS_WITH_DONE, EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.request import decode, merged
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.storing import detach, keep_whole
-from serving.router.proxy.stream_resumption import EngineError, NotContinuedError
+from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
@@ -114,6 +117,7 @@ class Relay:
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
                 turn = await self._responses.open(tenant.name, body, fields)
+                body = turn.raw
             elif is_response:
                 refuse_stored(fields)
             exchange = self._reader.read(
@@ -290,7 +294,7 @@ class Relay:
         head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
         connection = await replica.pool.request(head, body)
         try:
-            check_taken(connection)
+            (check_taken if exchange.served.model.backend is None else check_key)(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
                 record.rewrites = reported_rewrites(connection.headers) or record.rewrites
@@ -323,25 +327,27 @@ class Relay:
         return tokens
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
-        body = await read_all(connection)
-        if connection.status == 200:
+        body, status = await read_all(connection), connection.status
+        if exchange.served.model.backend is not None:
+            status = meant_status(status, body)
+        if status == 200:
             exchange.record.output_tokens = reported_output_tokens(body) or 0
-        if connection.status >= 400:
-            body = errors.of_engine(connection.status, body).body(exchange.record.path)
+        if status >= 400:
+            body = errors.of_engine(status, body).body(exchange.record.path)
             headers = [header for header in headers if header[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
         if exchange.request.answer is not None:
-            body = exchange.request.answer.whole(body, connection.status)
+            body = exchange.request.answer.whole(body, status)
         headers = [header for header in headers if header[0] != b"content-length"]
         headers.append((b"content-length", b"%d" % len(body)))
-        if self._responses is not None and connection.status == 200:
+        if self._responses is not None and status == 200:
             await keep_whole(exchange, self._responses, body, headers)
-        exchange.record.status = connection.status
+        exchange.record.status = status
         self._waiting.end(exchange)
         if response_of(exchange.send).response_started:
-            await self._break_off(exchange, errors.not_streamed(connection.status, body))
+            await self._break_off(exchange, errors.not_streamed(status, body))
         else:
-            await send_response(exchange.send, connection.status, headers, body)
+            await send_response(exchange.send, status, headers, body)
         exchange.record.outcome = "answered"
 
     async def _stream(
@@ -359,6 +365,9 @@ class Relay:
         while not events and (piece := await connection.read()):
             events = resumption.feed(piece)
         self._waiting.end(exchange)
+        may_end_early = exchange.served.model.backend is not None and record.path in ENDS_WITH_DONE
+        if may_end_early and not events:
+            raise errors.no_answer()
         if not goes_on:
             record.status = status = connection.status
             if not response_of(send).response_started:
@@ -378,6 +387,8 @@ class Relay:
                 await send({"type": "http.response.body", "more_body": True})
         finally:
             stream.count()
+        if may_end_early and not stream.finished():
+            raise UpstreamError("its stream ended before the answer")
         record.output_tokens = stream.reported_output_tokens() or record.output_tokens
         final = stream.final_response()
         if final is not None and exchange.turn is not None and self._responses is not None:

@@ -17,6 +17,7 @@ import msgspec
 
 from serving.mistral import ModelRules
 from serving.mistral.reasoning import CLOSED, OPENED
+from serving.router.proxy.error_event import error_mark, raise_engine_error
 from serving.router.proxy.request import decode, encode
 from serving.router.replicas.upstream import UpstreamError
 
@@ -24,9 +25,6 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
 DONE = b"data: [DONE]\n\n"
-ERROR = b'data: {"error"'
-"""The start of an engine's error event. Generated text cannot match it, as its quotes are escaped.
-"""
 
 _FIRST_DELTA = {"role": "assistant", "content": ""}
 
@@ -59,10 +57,6 @@ _NOT_TEXT_ALONE = (
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
-
-
-class EngineError(UpstreamError):
-    """The engine reported an error within a stream: it is dead, or the request made it fail."""
 
 
 class NotContinuedError(UpstreamError):
@@ -229,6 +223,8 @@ class StreamResumption:
     ) -> None:
         """`request` is the body that the engine is sent; it follows the `rules` as it reads it."""
         self.unresumable_reason = unresumable_reason
+        self.error_mark = error_mark(path)
+        """The beginning of an engine's error event."""
         self.within_event = False
         """Whether the client has been sent the beginning of an event without its end."""
         self._path = path
@@ -249,12 +245,12 @@ class StreamResumption:
         NotContinuedError."""
         if self.unresumable_reason:
             piece, self._partial = self._partial + piece, b""
-            _raise_engine_error(piece)
+            raise_engine_error(piece, self.error_mark)
             self.within_event = not piece.endswith(b"\n\n")
             return piece
         if self._partial or not piece.endswith(b"\n\n"):
             piece = self._whole_events(piece)
-        _raise_engine_error(piece)
+        raise_engine_error(piece, self.error_mark)
         if self._continuation is not None:
             piece = self._continuation.rewrite(piece)
         self.passed_on([piece])
@@ -263,7 +259,7 @@ class StreamResumption:
     @property
     def passes(self) -> bool:
         """Whether the next piece may be relayed unchanged, if it consists of whole events without
-        ERROR; `passed_on` must be called for it later."""
+        an error; `passed_on` must be called for it later."""
         return self._continuation is None and not self._partial and not self.within_event
 
     def passed_on(self, pieces: Sequence[bytes]) -> None:
@@ -363,15 +359,3 @@ class StreamResumption:
             if fields.get(name):
                 fields[name] = max(least, fields[name] - sent_tokens)
         return encode(fields)
-
-
-def _raise_engine_error(events: bytes) -> None:
-    """Raises EngineError if the engine reports a failure of its own, not an invalid request."""
-    if (at := events.find(ERROR)) < 0:
-        return
-    try:
-        code = int(_decode(events[at + 6 :].split(b"\n\n")[0])["error"]["code"])
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-        return
-    if code >= 500:
-        raise EngineError(f"the engine reports an error {code} within the stream")

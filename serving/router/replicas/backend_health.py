@@ -1,6 +1,7 @@
 """Polls an external server's list of models to see whether it is up."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ _FAILURES_UNTIL_DOWN = 2
 """Consecutive failures after which the server counts as down, so that a busy server may miss one
 check."""
 
+_BASE_URL = "check base_url, which mostly ends in /v1"
+_NAMES_SHOWN = 8
+
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +33,8 @@ class BackendHealth:
         listener: Callable[[list[ReplicaInfo]], object],
         period_s: float = PERIOD_S,
     ) -> None:
+        self._model = backend.model
+        self._listed: list[str] | None = None
         self._name = f"{backend.model} at {backend.host}:{backend.port}"
         self._replica = ReplicaInfo(
             f"{backend.host}:{backend.port}",
@@ -57,7 +63,8 @@ class BackendHealth:
                 still_up = published == "" and failures < _FAILURES_UNTIL_DOWN
                 if problem != published and not still_up:
                     published = problem
-                    log.warning("%s is %s", self._name, f"down: {problem}" if problem else "up")
+                    state = f"down: {problem}" if problem else f"up{self._unlisted()}"
+                    log.warning("%s is %s", self._name, state)
                     self._listener([] if problem else [self._replica])
                 await asyncio.sleep(self._period_s)
         finally:
@@ -67,11 +74,36 @@ class BackendHealth:
         """Returns what is wrong with the server; empty if nothing is."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                status, _ = await ask(self._pool, self._head, b"")
+                status, body = await ask(self._pool, self._head, b"")
         except UpstreamError as error:
             return str(error)
         except TimeoutError:
             return f"no answer within {_TIMEOUT_S} s"
         if status in (401, 403):
             return f"it answers {status}: check the key in the variable that api_key_env names"
-        return "" if status == 200 else f"it answers {status}"
+        if status == 404:
+            return f"it answers 404: {_BASE_URL}"
+        if status != 200:
+            return f"it answers {status}"
+        self._listed = listed_models(body)
+        return f"its answer lists no models: {_BASE_URL}" if self._listed is None else ""
+
+    def _unlisted(self) -> str:
+        """Returns what to say if the server does not list the model. It may serve it all the same:
+        llama.cpp serves its one model under any name."""
+        listed = self._listed or []
+        if {self._model, f"{self._model}:latest"} & set(listed):
+            return ""
+        names = ", ".join(listed[:_NAMES_SHOWN]) or "none"
+        return f", but does not list this model. It has: {names}; upstream_model is its name there"
+
+
+def listed_models(body: bytes) -> list[str] | None:
+    """Returns the ids in an answer to `/v1/models`, or None if it is something else: LM Studio
+    answers 200 to any path. Ollama without models answers null in place of a list."""
+    try:
+        answer = json.loads(body)
+        models = answer if isinstance(answer, list) else answer["data"]
+        return [str(model["id"]) for model in models or ()]
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -2,6 +2,8 @@
 
 from serving.router.http.errors import ApiError
 
+_STORE_RETRY_S = 5
+
 
 def previous_not_found(response_id: str) -> ApiError:
     return ApiError(
@@ -30,6 +32,26 @@ def not_continuable(response_id: str, status: str) -> ApiError:
         "can be continued.",
         code="invalid_value",
         param="previous_response_id",
+    )
+
+
+def item_not_found(item_id: str) -> ApiError:
+    return ApiError(
+        404,
+        f"input refers to the item '{item_id[:200]}', which is not found: its response was not "
+        "stored, was deleted or has expired. Send the item itself.",
+        code="item_not_found",
+        param="input",
+    )
+
+
+def items_too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        400,
+        f"The input with the items that it refers to exceeds this service's limit of {max_bytes} "
+        "bytes. Send a summary of the earlier turns in input.",
+        code="invalid_value",
+        param="input",
     )
 
 
@@ -107,8 +129,10 @@ def not_in_background(response_id: str) -> ApiError:
 
 def store_failed() -> ApiError:
     return ApiError(
-        500,
-        "Stored responses cannot be read or written now. The router's log says why.",
-        type="server_error",
+        503,
+        "Stored responses cannot be read or written now. Send the earlier turns in input, or try "
+        "again later.",
+        type="service_unavailable_error",
         code="response_store_failed",
+        retry_after_s=_STORE_RETRY_S,
     )

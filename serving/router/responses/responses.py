@@ -27,6 +27,7 @@ from serving.router.responses.expansion import (
     history,
 )
 from serving.router.responses.items import Item, input_items, with_ids
+from serving.router.responses.references import UnknownItemError, has_references, resolved
 from serving.router.responses.store import (
     ENDED_WELL,
     RUNNING,
@@ -49,6 +50,10 @@ stream, and continue it at another router, a moment before it is stored."""
 SEEN_PERIOD_S = 1.0
 LOST_S = 30.0
 """A running response that its router has not reported for this long is lost."""
+RECOVERY_S = 4.0
+"""The time within which routers report what they run to a store that was away."""
+_END_TIMEOUT_S = 60.0
+"""How long a response that has ended waits for a store that is away."""
 _EXPIRE_PERIOD_S = 300.0
 _LOST = "The router that ran this response has stopped. Send the request again."
 
@@ -92,8 +97,12 @@ class Responses:
         self._closed = False
 
     async def open(self, tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
-        """Puts the history that a request continues into `body`, which is `raw` decoded. Raises
-        ApiError."""
+        """Puts the items that a request refers to and the history that it continues into `body`,
+        which is `raw` decoded. Raises ApiError."""
+        if has_references(body.get("input")):
+            most = self._max_body_bytes - len(raw)
+            body["input"] = await self._referred(tenant, body["input"], most)
+            raw = objects.encoded(body)
         turn = turn_of(tenant, raw, body)
         if turn.previous_id is not None:
             before = await self._history(tenant, turn.previous_id, self._max_body_bytes - len(raw))
@@ -107,6 +116,21 @@ class Responses:
             turn.stores, turn.warning = False, TOO_LARGE
             self._count("too_large")
         return turn
+
+    async def _referred(self, tenant: str, items: list[Any], max_bytes: int) -> list[Any]:
+        get = partial(self._store.get, tenant)
+        for is_second in (False, True):
+            try:
+                return await self._call(resolved, get, items, max_bytes)
+            except UnknownItemError as error:
+                if is_second:
+                    raise errors.item_not_found(str(error)) from None
+                await asyncio.sleep(_SECOND_LOOK_S)
+            except TooLongError:
+                raise errors.items_too_large(self._max_body_bytes) from None
+            except StoreError as error:
+                raise self._failed(error) from None
+        raise AssertionError
 
     async def _history(self, tenant: str, response_id: str, max_bytes: int) -> list[Any]:
         get = partial(self._store.get, tenant)
@@ -162,17 +186,33 @@ class Responses:
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """Raises ApiError 404."""
+        found = await self._found(tenant, response_id)
+        if _seems_lost(found):
+            await asyncio.sleep(RECOVERY_S)
+            found = await self._found(tenant, response_id)
+            if _seems_lost(found):
+                response = objects.failed(objects.parsed(found.response), _LOST)
+                lost = replace(found, status="failed", response=objects.encoded(response))
+                if await self._replaced(lost):
+                    return lost
+                found = await self._found(tenant, response_id)
+        return found
+
+    async def _found(self, tenant: str, response_id: str) -> StoredResponse:
         try:
             found = await self._call(self._store.get, tenant, response_id)
-            if found is None:
-                raise errors.not_found(response_id)
-            if found.status in RUNNING and time.time() - found.seen_s > LOST_S:
-                lost = objects.failed(objects.parsed(found.response), _LOST)
-                found = replace(found, status="failed", response=objects.encoded(lost))
-                await self._call(self._store.advance, found)
         except StoreError as error:
             raise self._failed(error) from None
+        if found is None:
+            raise errors.not_found(response_id)
         return found
+
+    async def _replaced(self, stored: StoredResponse) -> bool:
+        """Returns False if the response no longer runs. Raises ApiError."""
+        try:
+            return await self._call(self._store.advance, stored)
+        except StoreError as error:
+            raise self._failed(error) from None
 
     async def items(self, tenant: str, response_id: str) -> list[Item]:
         """Returns the input items of the request itself, without its history. Raises ApiError."""
@@ -197,14 +237,8 @@ class Responses:
         if found.status not in RUNNING:
             return found.response
         response = objects.encoded(objects.cancelled(objects.parsed(found.response)))
-        try:
-            done = await self._call(
-                self._store.advance, replace(found, status="cancelled", response=response)
-            )
-        except StoreError as error:
-            raise self._failed(error) from None
-        if not done:  # it has just ended
-            return (await self.get(tenant, response_id)).response
+        if not await self._replaced(replace(found, status="cancelled", response=response)):
+            return (await self._found(tenant, response_id)).response  # it has just ended
         self._abort((tenant, response_id))
         return response
 
@@ -251,14 +285,23 @@ class Responses:
             self._count("too_large")
             emptied = {**run.response, "output": [], "usage": None}
             run.response = objects.failed(emptied, f"Not kept: {TOO_LARGE}.")
-            await self._advance(_stored(run))
-        elif (done := await self._advance(stored)) is not False:
+            await self._finish(_stored(run))
+        elif (done := await self._finish(stored)) is not False:
             self._count("failed" if done is None else "stored")
         self._runs.pop(run.key, None)
         if not self._runs and self._reporting is not None:
             self._reporting.cancel()
             self._reporting = None
             self._idle.set()
+
+    async def _finish(self, stored: StoredResponse) -> bool | None:
+        """Is `_advance` with patience: a whole answer would be lost."""
+        give_up_s = time.monotonic() + _END_TIMEOUT_S
+        while (done := await self._advance(stored)) is None:
+            if self._closed or time.monotonic() > give_up_s:
+                break
+            await asyncio.sleep(SEEN_PERIOD_S)
+        return done
 
     async def _advance(self, stored: StoredResponse) -> bool | None:
         """Returns False if the response no longer runs, and None if the store failed."""
@@ -322,6 +365,10 @@ class Responses:
         if not self._failing:
             log.error("responses cannot be stored: %s", why)
         self._failing = True
+
+
+def _seems_lost(found: StoredResponse) -> bool:
+    return found.status in RUNNING and found.silent_s > LOST_S
 
 
 def _kept_input(raw: bytes) -> bytes:

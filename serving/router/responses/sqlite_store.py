@@ -128,7 +128,7 @@ class SqliteStore:
                 response,
                 previous_id,
                 bool(background),
-                seen_s,
+                self._clock() - seen_s,
             )
 
         return self._call(read)

@@ -28,8 +28,8 @@ class StoredResponse:
     """The response object as JSON."""
     previous_id: str | None = None
     background: bool = False
-    seen_s: float = 0.0
-    """When its router last reported that it runs, by time.time(); set by the store."""
+    silent_s: float = 0.0
+    """The time since its router last reported that it runs; set by the store."""
 
     @property
     def size_bytes(self) -> int:

@@ -22,7 +22,7 @@ class Turn:
 
     tenant: str
     raw: bytes
-    """The body as the client sent it."""
+    """The body as the client sent it, but for items that it only referred to."""
     stores: bool
     """Whether the answer is kept."""
     previous_id: str | None = None

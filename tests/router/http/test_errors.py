@@ -139,7 +139,18 @@ def test_an_overloaded_backend_is_told_as_such() -> None:
     assert (error.type, error.code) == ("rate_limit_error", "slow_down")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}', b"\xff"])
+@pytest.mark.parametrize("body", [b'{"error": "text"}', b'{"detail": "text"}'])
+def test_an_error_of_other_servers_is_its_text(body: bytes) -> None:
+    assert errors.of_engine(400, body).message == "text"
+
+
+def test_the_code_of_another_server_is_not_shown() -> None:
+    said = "1 validation error:\n  {'input': 'secret'}\n\n  File \"/app/server.py\", line 376"
+    error = errors.of_engine(500, json.dumps({"error": {"message": said}}).encode())
+    assert error.message == "1 validation error:"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 5}', b"\xff"])
 def test_what_is_no_error_of_an_engine_shows_only_its_status(body: bytes) -> None:
     error = errors.of_engine(502, body)
     assert (error.status, error.type) == (502, "server_error")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from serving.router.proxy.error_event import EngineError
 from serving.router.proxy.event_stream import EventStream
-from serving.router.proxy.stream_resumption import CHAT, EngineError, StreamResumption
+from serving.router.proxy.stream_resumption import CHAT, StreamResumption
 from serving.router.proxy.usage import reported_output_tokens
 from serving.router.telemetry.latency import Latency, StreamClock
 from tests.support.stand_in_engine import DONE, WORD, chunk, server_sent, stream_events, usage_event

@@ -20,7 +20,9 @@ from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 
 CHAT = "/v1/chat/completions"
-RULES = ModelRules("mistral-test/small", "v11", context_tokens=1000, image_limit=2, backend=True)
+RULES = ModelRules(
+    "mistral-test/small", "v11", context_tokens=1000, image_limit=2, other_server=True
+)
 BACKEND = Backend("http://other.test/v1", RULES.model_id, 1000)
 
 
@@ -85,7 +87,9 @@ def test_a_schema_that_is_nested_too_deeply_is_a_400() -> None:
         schema = {"items": schema}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     body = {"tools": [tool], "tool_choice": "required"}
-    rules = ModelRules("mistral-test/small", "v7", context_tokens=1000, image_limit=2, backend=True)
+    rules = ModelRules(
+        "mistral-test/small", "v7", context_tokens=1000, image_limit=2, other_server=True
+    )
     with pytest.raises(ApiError) as raised:
         engine_request(CHAT, b"", body, Model(RULES.model_id, rules=rules, backend=BACKEND))
     assert (raised.value.status, raised.value.code) == (400, "invalid_json")

@@ -38,6 +38,7 @@ BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Tell a story."}]},
     COMPLETIONS: {"prompt": "Tell a story.", "max_tokens": 100},
 }
+BEGUN = {"role": "assistant", "content": STORY[0]}
 each_fault = pytest.mark.parametrize("fault", FAULTS)
 each_endpoint = pytest.mark.parametrize("path", BODIES)
 HANG = {"check_period_s": 0.05, "check_timeout_s": 0.5}
@@ -192,7 +193,8 @@ async def test_separated_reasoning_goes_on_too(
     ("path", "fields", "says"),
     [
         (CHAT, {"n": 2}, "requests with n "),
-        (CHAT, {"messages": [{"role": "assistant", "content": "a"}]}, "the client has begun"),
+        (CHAT, {"messages": [BEGUN]}, "requests with continue_final_message "),
+        (CHAT, {"messages": [BEGUN], "continue_final_message": False}, "the client has begun"),
         (CHAT, {"logprobs": True}, "requests with logprobs "),
         (CHAT, {"response_format": {"type": "json_object"}}, "structured output"),
         (CHAT, {"structured_outputs": {"regex": "a*"}}, "structured_outputs"),

@@ -77,16 +77,17 @@ class Elsewhere(Connection):
     """Answers health checks with `status`; closes the connection if that is 0."""
 
     status: int
+    models: bytes
     received: list[Request]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.status, cls.received = 200, []
+        cls.status, cls.models, cls.received = 200, b'{"data": [{"id": "m"}]}', []
 
     def receive(self, request: Request) -> None:
         self.received.append(request)
         if self.status:
-            self.transport.write(response(b"{}", self.status))
+            self.transport.write(response(self.models, self.status))
         else:
             self.transport.close()
 
@@ -165,6 +166,49 @@ async def test_a_rejected_key_is_logged(
         f"m at 127.0.0.1:{port} is down: "
         "it answers 401: check the key in the variable that api_key_env names"
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "models", "says"),
+    [
+        (200, b'{"data": [{"id": "m"}, {"id": "n"}]}', "up"),
+        (200, b'{"data": [{"id": "m:latest"}]}', "up"),
+        (
+            200,
+            b'[{"id": "n:7b"}, {"id": "o"}]',
+            "up, but does not list this model. It has: n:7b, o; upstream_model is its name there",
+        ),
+        (
+            200,
+            b'{"object": "list", "data": null}',
+            "up, but does not list this model. It has: none; upstream_model is its name there",
+        ),
+        (
+            200,
+            b'{"error": "Unexpected endpoint or method. (GET /models)"}',
+            "down: its answer lists no models: check base_url, which mostly ends in /v1",
+        ),
+        (
+            404,
+            b"404 page not found",
+            "down: it answers 404: check base_url, which mostly ends in /v1",
+        ),
+    ],
+)
+async def test_what_the_list_of_its_models_says_is_logged(
+    elsewhere: type[Elsewhere],
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    models: bytes,
+    says: str,
+) -> None:
+    elsewhere.status, elsewhere.models = status, models
+    async with (
+        running(elsewhere) as port,
+        watched(Backend(f"http://127.0.0.1:{port}/v1", "m", 1000)) as updates,
+    ):
+        await eventually(lambda: len(updates) == 1)
+    assert caplog.messages == [f"m at 127.0.0.1:{port} is {says}"]
 
 
 @pytest.fixture

@@ -12,14 +12,10 @@ from serving.router.responses import responses as room
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
-from tests.support.engines import Refuses, ResetsBeforeHead, Steered
+from tests.support.engines import Refuses, ResetsBeforeHead
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
-from tests.support.response_engine import ResponseEngine
+from tests.support.response_engine import ResponseEngine, SteeredResponses
 from tests.support.waiting import eventually
-
-
-class SteeredResponses(Steered, ResponseEngine):
-    pass
 
 
 async def begun(router: LiveRouter, **fields: Any) -> dict[str, Any]:
@@ -196,7 +192,7 @@ async def test_a_client_that_leaves_does_not_end_it(
     headers = {"connection": "close", "x-request-timeout": "0.01"}
     response = await begun(router, headers=headers)
     engine = await router.asked()
-    await asyncio.sleep(0.05)
+    await with_status(router, response["id"], "in_progress")
     engine.proceed()
     assert (await ended(router, response["id"]))["status"] == "completed"
 
@@ -215,6 +211,7 @@ async def test_one_whose_router_is_gone_has_failed(
     engine = await router.asked()
     await with_status(router, response["id"], "in_progress")
     monkeypatch.setattr(room, "LOST_S", -1.0)
+    monkeypatch.setattr(room, "RECOVERY_S", 0.01)
     done = await retrieved(router, response["id"])
     assert (done["status"], done["error"]["code"]) == ("failed", "server_error")
     monkeypatch.undo()
@@ -231,7 +228,7 @@ async def test_a_router_that_stops_waits_and_then_gives_up(
     response = await begun(router)
     engine = await router.asked()
     draining = asyncio.create_task(router.responses.drain(5))
-    await asyncio.sleep(0.02)
+    await with_status(router, response["id"], "in_progress")
     assert not draining.done()
     engine.proceed()
     await draining

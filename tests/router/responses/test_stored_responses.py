@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ from openai.types.responses.response_item_list import ResponseItemList
 from serving.config import ResponsesConfig, TenantConfig
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
-from tests.support.engines import Engine
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
-from tests.support.response_engine import ResponseEngine, event
-from tests.support.stand_in_engine import STREAM_HEAD, chunk
+from tests.support.response_engine import ResponseEngine, SteeredResponses, event
 
 PATH = "/v1/responses"
 
@@ -118,6 +117,17 @@ async def test_a_response_that_must_not_be_stored_is_not(
     assert (await scrape(router))["stored_responses_total"] == 0
 
 
+async def test_a_stored_response_is_not_streamed(router: LiveRouter) -> None:
+    url = f"{PATH}/{(await created(router, stream=True))['id']}"
+    for asked in ("true", "True", "1"):
+        error = error_of(await router.http.get(url, params={"stream": asked}), 400)
+        assert error["param"] == "stream"
+        assert "not streamed" in error["message"]
+    assert (await router.http.get(url, params={"stream": "false"})).status_code == 200
+    with pytest.raises(openai.BadRequestError):
+        await router.openai.responses.retrieve(url.split("/")[-1], stream=True)
+
+
 async def test_a_response_that_is_not_to_be_stored_may_continue_one_that_is(
     router: LiveRouter,
 ) -> None:
@@ -208,24 +218,34 @@ class FailsInTheEnd(ResponseEngine):
     status = "failed"
 
 
-class DiesBeforeTheEnd(ResponseEngine):
-    """Sends the last event, and not the end of the stream."""
-
-    async def stream(self, request: dict[str, Any]) -> None:
-        final = event("response.completed", response=self.response(request, "completed"))
-        self.transport.write(STREAM_HEAD + chunk(final))
-        await asyncio.sleep(0.02)
-        self.reset()
-
-
-@pytest.mark.parametrize("engine", [FailsInTheEnd, DiesBeforeTheEnd])
-async def test_a_stream_that_failed_or_broke_is_not_stored(
-    start_router: StartRouter, stored: ResponsesConfig, engine: type[Engine]
+async def test_a_stream_that_failed_is_not_stored(
+    start_router: StartRouter, stored: ResponsesConfig
 ) -> None:
-    router = await start_router(engine, responses=stored)
-    with pytest.raises((httpx.RemoteProtocolError, KeyError)):
-        await created(router, stream=True, headers={"x-request-id": "r1"})
-        raise KeyError
+    router = await start_router(FailsInTheEnd, responses=stored)
+    response = await created(router, stream=True)
+    error_of(await router.http.get(f"{PATH}/{response['id']}"), 404)
+    assert (await scrape(router))["stored_responses_total"] == 0
+
+
+async def test_a_stream_that_breaks_after_its_last_event_is_not_stored(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    body = {"model": MODEL, "input": "Hi", "stream": True}
+    headers = {"x-request-id": "r1"}
+    request = router.http.build_request("POST", PATH, json=body, headers=headers)
+    answering = asyncio.create_task(router.http.send(request, stream=True))
+    engine = await router.asked()
+    assert isinstance(engine, SteeredResponses)
+    final = event("response.completed", response=engine.response(body, "completed"))
+    engine.begin_stream(final)
+    async with aclosing(await answering) as response:
+        parts = response.aiter_raw()
+        assert await anext(parts) == final
+        engine.reset()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(parts)
+            await anext(parts)
     error_of(await router.http.get(f"{PATH}/resp_r1"), 404)
     assert (await scrape(router))["stored_responses_total"] == 0
 
@@ -287,7 +307,8 @@ async def test_a_full_disk_fails_no_request(
         await create(router, previous_response_id="resp_1"),
         await create(router, background=True),
     ):
-        assert error_of(answer, 500)["code"] == "response_store_failed"
+        assert error_of(answer, 503)["code"] == "response_store_failed"
+        assert answer.headers["retry-after"]
 
 
 @pytest.mark.parametrize("chars", [2000, 900])

@@ -1,0 +1,77 @@
+"""Checks, before anything heavy is loaded, that weights are the model that the catalogue says."""
+
+import json
+import logging
+from pathlib import Path
+
+from serving.catalogue import CatalogueEntry
+from serving.catalogue.claims import WeightsFile, mismatches
+from serving.catalogue.vllm_flags import vllm_flags
+from serving.tiny import tiny_model_folder
+
+PARAMS, CONFIG, TEKKEN = "params.json", "config.json", "tekken.json"
+
+log = logging.getLogger(__name__)
+
+
+class ClaimsError(Exception):
+    """Weights are not what their catalogue entry says; the message has both values of each
+    mismatch."""
+
+
+def weights_location(entry: CatalogueEntry) -> str:
+    """Returns the folder or the repository of an entry's weights."""
+    if entry.embedded is None:
+        return entry.weights
+    return str(tiny_model_folder(entry.embedded))
+
+
+def check_claims(entry: CatalogueEntry) -> None:
+    """Compares an entry with the small files of its weights and its tokenizer, which are downloaded
+    if they are not here yet. Raises ClaimsError. What cannot be checked is logged: a file that the
+    weights do not have, or that cannot be read now, which is for vLLM to report."""
+    weights = weights_location(entry)
+    names = (CONFIG,) if vllm_flags(entry).get("config-format") == "hf" else (PARAMS, CONFIG)
+    network = _first(weights, entry.revision, names)
+    tokenizer = entry.tokenizer_repository or weights
+    revision = entry.tokenizer_revision if entry.tokenizer_repository else entry.revision
+    tekken = _first(tokenizer, revision, (TEKKEN,))
+    if network is None:
+        _unchecked(entry, "context_tokens and image_limit", weights, names)
+    if tekken is None:
+        _unchecked(entry, f"tokenizer {entry.tokenizer}", tokenizer, (TEKKEN,))
+    if found := mismatches(entry, network, tekken):
+        raise ClaimsError(
+            f"{entry.id}: the weights at {weights} are not as the catalogue says: "
+            f"{'; '.join(found)}. Set the weights that the entry describes, or correct the values "
+            "in a file of your own (`model: my-model.yaml`)."
+        )
+
+
+def _unchecked(entry: CatalogueEntry, claim: str, location: str, names: tuple[str, ...]) -> None:
+    log.warning("%s: %s is not checked: no %s at %s", entry.id, claim, " or ".join(names), location)
+
+
+def _first(location: str, revision: str | None, names: tuple[str, ...]) -> WeightsFile | None:
+    """Returns the first of these files that is there."""
+    for name in names:
+        path = _path(location, revision, name)
+        if path is not None and path.is_file():
+            try:
+                content = json.loads(path.read_bytes())
+            except ValueError:
+                raise ClaimsError(f"{path}: not JSON; copy or download it again") from None
+            return WeightsFile(name, content)
+    return None
+
+
+def _path(location: str, revision: str | None, name: str) -> Path | None:
+    if Path(location).is_dir():
+        return Path(location) / name
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(location, name, revision=revision))
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, RuntimeError) as error:
+        log.info("%s of %s: %s", name, location, error)
+        return None

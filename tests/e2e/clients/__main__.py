@@ -1,0 +1,69 @@
+"""Runs one client's program in the clients' environment, and prints what it saw as JSON.
+
+`python -m tests.e2e.clients NAME`, with the service's address and an image in the environment. A
+program has ``APIS``, which make its client for each API that it speaks, and ``STEPS``, which use it.
+"""
+
+import asyncio
+import importlib
+import inspect
+import ipaddress
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from tests.e2e.clients import questions
+
+reached: list[str] = []
+"""Hosts beyond this machine that the client tried to reach, each in vain."""
+
+
+def only_loopback(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook that lets no connection leave this machine."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host in (None, "localhost"):
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    reached.append(host)
+    raise PermissionError(f"{host} is not this machine")
+
+
+def seen(step: Callable[[Any], Any], make: Any) -> Any:
+    """What a step returned, or the exception that the client raised to its caller."""
+
+    questions.called.clear()
+    print(step.__name__, file=sys.stderr, flush=True)
+    try:
+        result = step(make)
+        answer = asyncio.run(result) if inspect.iscoroutine(result) else result
+        return {"answer": answer, "called": questions.called[:]}
+    except Exception as error:
+        traceback.print_exc()
+        names = [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
+        return {"raised": names, "says": str(error)}
+
+
+def main(name: str) -> None:
+    sys.addaudithook(only_loopback)
+    program = importlib.import_module(f"tests.e2e.clients.programs.{name}")
+    answers = {
+        api: {step.__name__: seen(step, make) for step in program.STEPS}
+        for api, make in program.APIS.items()
+    }
+    print(json.dumps({"seen": answers, "reached": reached}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,20 @@
+"""What the engine's server does beside answering."""
+
+import asyncio
+from typing import Any
+
+from serving.engine.vllm.server import log_statistics
+from tests.support.waiting import eventually
+
+
+async def test_vllm_is_made_to_log_its_statistics_again_and_again() -> None:
+    class Engine:
+        logged = 0
+
+        async def do_log_stats(self) -> None:
+            self.logged += 1
+
+    engine: Any = Engine()
+    logging = asyncio.create_task(log_statistics(engine, interval_s=0.001))
+    await eventually(lambda: engine.logged >= 3)
+    logging.cancel()
