@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "/v1/completions": lambda body: completions.read(body)[0].prompt,
     "/v1/responses": lambda body: responses.read(body)[0].prompt,
     "/v1/messages": lambda body: messages.read(body)[0].prompt,
-    "/v1/messages/count_tokens": messages.read_count,
+    "/v1/messages/count_tokens": lambda body: messages.read_count(body)[1],
 }
 
 
