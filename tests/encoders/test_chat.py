@@ -143,6 +143,15 @@ def test_calls() -> None:
     assert one["message"]["tool_calls"] == [call, call]
 
 
+def test_a_call_that_is_streamed_whole_is_one_chunk() -> None:
+    steps = [(0, Step([event])) for event in [*CALL, *CALL]]
+    found = streamed(encoder(whole_calls=True), [*steps, (0, Step([], end=End("tool_calls")))])
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    call = {"id": "abcdefghi", "type": "function", "function": function}
+    deltas = [chunk["choices"][0]["delta"] for chunk in found]
+    assert deltas == [ROLE, *({"tool_calls": [{"index": i, **call}]} for i in (0, 1)), {}]
+
+
 def test_calls_without_text_have_no_content() -> None:
     body = whole(encoder(), 1, [(0, Step(CALL, end=End("tool_calls")))])
     assert body["choices"][0]["message"]["content"] is None
@@ -156,6 +165,9 @@ def test_a_call_that_is_cut_off() -> None:
     assert one["finish_reason"] == "length"
     assert one["message"]["tool_calls"][0]["function"]["arguments"] == '{"a": '
     assert streamed(encoder(), steps)[-1]["choices"][0]["finish_reason"] == "length"
+    (held,) = streamed(encoder(whole_calls=True), steps)[-1]["choices"]
+    (call,) = held["delta"]["tool_calls"]
+    assert (call["function"]["arguments"], held["finish_reason"]) == ('{"a": ', "length")
 
 
 def test_reasoning() -> None:
@@ -329,6 +341,7 @@ def test_a_stream_says_what_the_whole_answer_says(
         "return_token_ids": ids,
         "continuous_usage": counts,
         "echo": echo,
+        "whole_calls": data.draw(st.booleans()),
     }
     found = joined(streamed(encoder(n, **options), steps), n)
     expected = whole(encoder(n, **options), n, steps)["choices"]
