@@ -16,8 +16,9 @@ from tests.deploy.locks import direct
 
 ROOT = Path(__file__).parents[1]
 OURS = {"serving", "deploy", "dashboards", "tests"}
-PROGRAMS = ROOT / "tests/e2e/snippets"
-"""Programs of users, which skip where their client library is not installed."""
+SNIPPETS = ROOT / "tests/e2e/snippets"
+CLIENTS = ROOT / "tests/e2e/clients/programs"
+"""Programs of users, which run where their client library is installed."""
 
 NOT_IMPORTED = {
     "coverage": "a command",
@@ -33,10 +34,10 @@ NOT_IMPORTED = {
 """Declared packages that no file imports, and why they are declared."""
 
 
-def imports(folder: str) -> Iterator[str]:
+def imports(folder: str | Path) -> Iterator[str]:
     """Yields absolute names of the third-party modules that the files below a folder import."""
     for file in (ROOT / folder).rglob("*.py"):
-        if file.is_relative_to(PROGRAMS):
+        if file.parent in (SNIPPETS, CLIENTS) and file.parent != folder:
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
@@ -84,6 +85,19 @@ def test_what_is_declared_is_imported() -> None:
     used = {package_of(module) for folder in OURS for module in imports(folder)}
     unused = declared("cpu", "gpu", "dev") - used
     assert unused == set(NOT_IMPORTED), "declare only what is imported, or say above why"
+
+
+def test_each_declared_client_has_a_program() -> None:
+    modules = {
+        "haystack-ai": "haystack",
+        "llama-index-llms-openai-like": "llama_index.llms.openai_like",
+        "openai-agents": "agents",
+        "pydantic-ai-slim": "pydantic_ai",
+    }
+    used = set(imports(CLIENTS))
+    for package in declared("clients"):
+        module = modules.get(package, package.replace("-", "_"))
+        assert any(f"{name}.".startswith(f"{module}.") for name in used), package
 
 
 def test_the_package_declares_what_an_installation_without_the_locks_needs() -> None:
