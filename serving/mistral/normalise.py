@@ -94,6 +94,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     tool_schemas.identify_schemas,
     images.limit("messages"),
     anthropic_turns.drop_thinking_and_empty_turns,
+    anthropic_turns.warn_of_late_system_turns,
     tool_ids.rewrite("messages", tool_ids.in_anthropic_message),
     tool_names.shorten(tool_names.in_anthropic),
     system_prompt.add_field("system", "messages"),
