@@ -65,6 +65,8 @@ _CHAT: tuple[Rule, ...] = (
     turns.reasoning_of_earlier_turns,
     turns.drop_empty_turns,
     turns.move_late_system_messages,
+    other_servers.join_texts,
+    other_servers.join_user_turns,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),
     system_prompt.add_message,
