@@ -19,11 +19,15 @@ def join_texts(draft: Draft) -> None:
     """Makes one text of a content that is a list of texts: llama.cpp's Python server writes the
     list itself into the prompt where the model's template expects a text."""
     for message in draft.objects("messages") if draft.rules.other_server else ():
-        parts = objects_in(message.get("content"))
-        texts = [part.get("text") for part in parts if part.get("type") == "text"]
-        if texts and len(texts) == len(message["content"]) and all(type(t) is str for t in texts):
+        content = message.get("content")
+        texts = [part["text"] for part in objects_in(content) if _is_text(part)]
+        if texts and len(texts) == len(content or ()):
             message["content"] = _BETWEEN_TEXTS.join(texts)
             draft.changed = True
+
+
+def _is_text(part: Fields) -> bool:
+    return part.get("type") == "text" and type(part.get("text")) is str
 
 
 def join_user_turns(draft: Draft) -> None:
