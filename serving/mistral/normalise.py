@@ -69,6 +69,8 @@ _CHAT: tuple[Rule, ...] = (
     turns.results_follow_their_calls,
     turns.images_of_results,
     turns.continue_last_answer,
+    other_servers.join_texts,
+    other_servers.join_user_turns,
     tool_ids.rewrite("messages", tool_ids.in_chat_message),
     tool_names.shorten(tool_names.in_chat),
     system_prompt.add_message,
