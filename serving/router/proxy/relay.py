@@ -395,7 +395,6 @@ class Relay:
         return missing is not None or bool(exchange.resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
-        # One is counted for each event, until the end of a stream tells the tokens.
         event = error.event(exchange.record.path, exchange.record.output_tokens)
         if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
