@@ -30,7 +30,12 @@ SCHEMA = {
     "required": ["country", "capital"],
     "additionalProperties": False,
 }
-OF_ONE_RUN = frozenset({"id", "call_id", "created", "created_at", "completed_at", "request_id"})
+OF_ONE_RUN = frozenset(
+    {
+        *("id", "call_id", "created", "created_at", "completed_at", "request_id"),
+        *("cached_tokens", "cache_read_input_tokens"),
+    }
+)
 
 CARD = """
 from vllm import LLM, SamplingParams
