@@ -98,4 +98,4 @@ lock: setup ## resolve deploy/requirements/*.in into the locks (ARGS=--upgrade: 
 	@UV=$(CURDIR)/.venv/bin/uv deploy/requirements/lock.sh $(ARGS)
 
 clean: ## remove the environment and caches of this folder
-	@rm -rf .venv .venv-clients .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov
+	@rm -rf .venv .venv-clients .llama-cpp .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

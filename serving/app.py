@@ -9,10 +9,9 @@ from ray.serve.config import RequestRouterConfig
 from serving.autoscaling import engine_options, router_options
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
-from serving.catalogue.system_prompt import SystemPromptError, default_system_prompt
-from serving.config import AppConfig, ConfigError, ModelConfig, RouterConfig, TracingConfig
+from serving.config import AppConfig, ModelConfig, RouterConfig, TracingConfig
 from serving.engine import deployment as engine
-from serving.mistral import ModelRules
+from serving.model_rules import rules_of
 from serving.placement import UNLIMITED, Capacity
 from serving.router import deployment as router
 from serving.router.replicas.backend import Backend
@@ -37,12 +36,12 @@ def build(config: AppConfig) -> Application:
     models = []
     for model in config.models:
         entry = model.entry
-        of_model = rules(entry, model)
+        rules = rules_of(model)
         models.append(
             Model(
                 entry.id,
                 entry.aliases,
-                of_model,
+                rules,
                 backend(entry),
                 capacity(entry),
                 first_rates(entry),
@@ -58,7 +57,7 @@ def build(config: AppConfig) -> Application:
             request_router_config=FEED,
             **replicas(entry, model, config.router),
             **engine.options(entry, model.cpus, model.drain_timeout_s),
-        ).bind(entry, of_model, model.host, model.drain_timeout_s)
+        ).bind(entry, rules, model.host, model.drain_timeout_s)
     options = router.options(config.router)
     scaling = config.router.autoscaling
     if scaling is not None or any(model.scales for model in models):
@@ -73,27 +72,6 @@ def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) ->
     if model.autoscaling is None:
         return {"num_replicas": model.replicas}
     return engine_options(entry.id, model.autoscaling, router.startup_s)
-
-
-def rules(entry: CatalogueEntry, model: ModelConfig) -> ModelRules:
-    """Returns what must be known of a model to normalise its requests. Raises ConfigError."""
-    try:
-        system_prompt = default_system_prompt(entry) if model.default_system_prompt else None
-    except SystemPromptError as error:
-        raise ConfigError(str(error)) from None
-    return ModelRules(
-        model_id=entry.id,
-        tokenizer=entry.tokenizer,
-        context_tokens=entry.context_tokens,
-        max_tokens=entry.sampling.max_tokens,
-        image_limit=entry.image_limit,
-        system_prompt=system_prompt,
-        thinks=entry.reasoning,
-        reasoning=model.reasoning,
-        # vLLM gets them as flags.
-        sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
-        other_server=entry.kind == "openai",
-    )
 
 
 def backend(entry: CatalogueEntry) -> Backend | None:

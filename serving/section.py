@@ -29,6 +29,23 @@ def parse_yaml(text: bytes) -> Any:
         ) from None
 
 
+def set_field(override: str, document: dict[str, Any]) -> None:
+    """Sets a field of a document by `FIELD=VALUE`, such as `fleet.replicas=16`, where VALUE is
+    YAML. Raises ValueError."""
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise ValueError(f"'{override}' is not FIELD=VALUE")
+    *sections, field = name.split(".")
+    for section in sections:
+        document = document.setdefault(section, {})
+        if not isinstance(document, dict):
+            raise ValueError(f"{name}: '{section}' has no fields")
+    try:
+        document[field] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        document[field] = text
+
+
 def wrong(field: str, message: str) -> PydanticCustomError:
     """Returns the error that a section's own validators raise: `field` of that section is wrong."""
     return PydanticCustomError("field", "{message}", {"field": field, "message": message})

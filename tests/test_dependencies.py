@@ -16,9 +16,11 @@ from tests.deploy.locks import direct
 
 ROOT = Path(__file__).parents[1]
 OURS = {"serving", "deploy", "dashboards", "tests"}
-PROGRAMS = (ROOT / "tests/e2e/snippets", ROOT / "tests/e2e/llama_cpp/write_gguf.py")
-"""Programs of users, which skip where their client library is not installed, and one that runs in
-an environment of its own."""
+SNIPPETS = ROOT / "tests/e2e/snippets"
+CLIENTS = ROOT / "tests/e2e/clients/programs"
+PROGRAMS = (SNIPPETS, CLIENTS, ROOT / "tests/e2e/llama_cpp/write_gguf.py")
+"""Programs of users, which run where their client library is installed, and one that runs in an
+environment of its own."""
 
 NOT_IMPORTED = {
     "coverage": "a command",
@@ -34,10 +36,10 @@ NOT_IMPORTED = {
 """Declared packages that no file imports, and why they are declared."""
 
 
-def imports(folder: str) -> Iterator[str]:
+def imports(folder: str | Path) -> Iterator[str]:
     """Yields absolute names of the third-party modules that the files below a folder import."""
     for file in (ROOT / folder).rglob("*.py"):
-        if any(map(file.is_relative_to, PROGRAMS)):
+        if folder != CLIENTS and any(map(file.is_relative_to, PROGRAMS)):
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
@@ -85,6 +87,19 @@ def test_what_is_declared_is_imported() -> None:
     used = {package_of(module) for folder in OURS for module in imports(folder)}
     unused = declared("cpu", "gpu", "dev") - used
     assert unused == set(NOT_IMPORTED), "declare only what is imported, or say above why"
+
+
+def test_each_declared_client_has_a_program() -> None:
+    modules = {
+        "haystack-ai": "haystack",
+        "llama-index-llms-openai-like": "llama_index.llms.openai_like",
+        "openai-agents": "agents",
+        "pydantic-ai-slim": "pydantic_ai",
+    }
+    used = set(imports(CLIENTS))
+    for package in declared("clients"):
+        module = modules.get(package, package.replace("-", "_"))
+        assert any(f"{name}.".startswith(f"{module}.") for name in used), package
 
 
 def test_the_package_declares_what_an_installation_without_the_locks_needs() -> None:

@@ -83,6 +83,12 @@ def test_a_package_imports_none_of_these(package: str, forbidden: tuple[str, ...
             assert not is_within(module, frozenset(forbidden)), where
 
 
+def test_a_batch_without_a_service_loads_no_ray_and_sets_the_environment_before_vllm() -> None:
+    code = "import sys, serving.offline, serving.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert not {"ray", "vllm", "torch"} & set(loaded.stdout.decode().split())
+
+
 def test_one_package_imports_vllm_and_nothing_imports_the_commands() -> None:
     for file in sorted(SERVING.rglob("*.py")):
         path = file.relative_to(SERVING).as_posix()

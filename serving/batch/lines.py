@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 
 ANSWER_PREFIX = b'{"id":"batch_req_'
 """The beginning of each line that `Answer.encode` returns."""

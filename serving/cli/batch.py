@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
+import httpx
 import typer
-from pydantic import ValidationError
 
 from serving.batch import requests
 from serving.batch.lines import Request
@@ -18,14 +20,17 @@ from serving.batch.results import Results, ResultsError, failures_path
 from serving.batch.runner import Runner, ServiceError, check_service, connect
 from serving.batch.tally import Tally
 from serving.cli import preflight
+from serving.cli.batch_offline import Ask, answer_here, model_config
 from serving.cli.batch_progress import show
 from serving.cli.client import DEFAULT_URL, ApiKeyEnv, Url, fail, key_from
 from serving.cli.up import Progress, StartError, service
-from serving.config import AppConfig, ConfigError, ModelConfig, load
+from serving.config import AppConfig, ConfigError, load
 
 SOME_FAILED = 1
 NOT_RUN = 2
 INTERRUPTED = 130
+
+_CONCURRENCY = 64
 
 
 def batch(
@@ -38,9 +43,25 @@ def batch(
         Path | None, typer.Option(help="Start the service from this Serve config for the run.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Start this catalogue model for the run.")
+        str | None,
+        typer.Option(help="Run this model in this process: catalogue name, or YAML file."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Override a field of --model, such as tensor_parallel_size=8. Can be repeated.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Requests in flight. Default: 64; with --model twice the engine's max-num-seqs, "
+            "which is the most.",
+        ),
+    ] = None,
     tries: Annotated[int, typer.Option(min=1, help="Attempts per line before it fails.")] = 10,
 ) -> None:
     """Answer the requests of the file IN into the file OUT, in OpenAI's batch format.
@@ -58,18 +79,21 @@ def batch(
     when Retry-After says: ten tries take four minutes or more. If nothing is
     answered in that time, the run stops.
 
+    With --model there is no service: neither Ray nor a port. What its engine
+    prints goes to out.engine.log. The fields that --set takes are those of a
+    model in a Serve config.
+
     Exits with 0 if all lines are answered, 1 if some failed, 2 if it could
     not run or stopped.
     """
     heed_signals()
     try:
         api_key = key_from(api_key_env)
-        own = own_service(config, model)
         given = context.get_parameter_source("url")
-        if own is not None and given is not None and given.name == "COMMANDLINE":
-            raise ConfigError(
-                "--url is for a running service, while --config and --model start one"
-            )
+        named_url = given is not None and given.name == "COMMANDLINE"
+        check_options(named_url, config, model, settings)
+        own = None if config is None else own_service(config)
+        here = None if model is None else model_config(model, settings or ())
         with source.open("rb") as file:
             check_paths(source, out)
             offsets = requests.index(file, str(source))
@@ -83,11 +107,14 @@ def batch(
                 stopped = None
                 if left:
                     lines = (requests.read_at(file, offset, name) for name, offset in left)
-                    concurrency = min(concurrency, len(left))
-                    with running(own, url) as base_url:
-                        stopped = asyncio.run(
-                            ask(base_url, api_key, lines, results, tally, concurrency, tries)
-                        )
+                    ask = partial(send, lines, results, tally, tries)
+                    if here is not None:
+                        most = min(concurrency or len(left), len(left))
+                        stopped = answer_here(here, out, most, ask)
+                    else:
+                        most = min(concurrency or _CONCURRENCY, len(left))
+                        with running(own, url) as base_url:
+                            stopped = asyncio.run(ask_service(base_url, api_key, most, ask))
     except KeyboardInterrupt:
         raise fail("interrupted; the same command continues from here", INTERRUPTED) from None
     except OSError as error:
@@ -108,27 +135,32 @@ def batch(
         raise typer.Exit(SOME_FAILED)
 
 
-async def ask(
-    url: str,
-    api_key: str | None,
+async def send(
     lines: Iterator[Request],
     results: Results,
     tally: Tally,
-    concurrency: int,
     tries: int,
+    client: httpx.AsyncClient,
+    concurrency: int,
+    progress: TextIO,
 ) -> str | None:
-    """Sends `lines` to the service at `url`; returns the reason if the run stopped before the
-    end."""
+    """Sends `lines`, and shows the progress in that file; returns the reason if the run stopped
+    before the end."""
+    runner = Runner(client, results, tally, tries=tries)
+    shown = asyncio.create_task(show(tally, progress))
+    try:
+        await runner.run(lines, concurrency)
+    finally:
+        shown.cancel()
+        await asyncio.gather(shown, return_exceptions=True)
+    return runner.stopped
+
+
+async def ask_service(url: str, api_key: str | None, concurrency: int, ask: Ask) -> str | None:
+    """Has `ask` send the batch to the service at `url`, and returns what it does."""
     async with connect(url, api_key, concurrency) as client:
         await check_service(client)
-        runner = Runner(client, results, tally, tries=tries)
-        shown = asyncio.create_task(show(tally))
-        try:
-            await runner.run(lines, concurrency)
-        finally:
-            shown.cancel()
-            await asyncio.gather(shown, return_exceptions=True)
-    return runner.stopped
+        return await ask(client, concurrency, sys.stderr)
 
 
 def heed_signals() -> None:
@@ -138,22 +170,24 @@ def heed_signals() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
-def own_service(config_file: Path | None, model: str | None) -> AppConfig | None:
-    """The service to start, on a free port of this machine; None without either option."""
-    if config_file is not None and model is not None:
+def check_options(
+    named_url: bool, config: Path | None, model: str | None, settings: list[str] | None
+) -> None:
+    """Raises ConfigError if it is not clear who answers."""
+    if config is not None and model is not None:
         raise ConfigError(
-            "--config and --model exclude each other: each names the service to start"
+            "--config and --model exclude each other: one starts a service, the other runs "
+            "an engine here"
         )
-    if config_file is not None:
-        config = load(config_file)
-    elif model is not None:
-        try:
-            config = AppConfig(models=(ModelConfig(model=model, host="127.0.0.1"),))
-        except ValidationError as error:
-            message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"--model: {message}") from None
-    else:
-        return None
+    if named_url and (config is not None or model is not None):
+        raise ConfigError("--url is for a running service, and not for --config or --model")
+    if settings and model is None:
+        raise ConfigError("--set changes the model that --model names")
+
+
+def own_service(config_file: Path) -> AppConfig:
+    """The service to start, on a free port of this machine."""
+    config = load(config_file)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     router = config.router.model_copy(update={"host": "127.0.0.1", "port": port})

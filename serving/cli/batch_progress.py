@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -13,9 +14,9 @@ _REDRAW_EVERY_S = 0.25
 _LINE_EVERY_S = 10
 
 
-async def show(tally: Tally) -> None:
-    """Shows `tally` on stderr as it changes, until cancelled."""
-    console = Console(stderr=True)
+async def show(tally: Tally, file: TextIO) -> None:
+    """Shows `tally` in `file` as it changes, until cancelled."""
+    console = Console(file=file)
     if console.is_terminal and not console.is_dumb_terminal:
         await _show_bar(tally, console)
     else:

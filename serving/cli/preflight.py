@@ -24,6 +24,11 @@ class PreflightError(Exception):
 def check(config: AppConfig) -> None:
     """Raises PreflightError if the service cannot start on this machine."""
     check_port(config.router.host, config.router.port)
+    check_engines(config)
+
+
+def check_engines(config: AppConfig) -> None:
+    """Raises PreflightError if the engines cannot start on this machine."""
     check_gpus(config)
     check_cpu_libraries(config)
     check_memory(config)

@@ -14,17 +14,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
-from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
+from serving.engine.entry_flags import engine_flags, environment
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.mistral import ModelRules
-from serving.weights_claims import check_claims, weights_location
+from serving.weights_claims import check_claims
 
 log = logging.getLogger(__name__)
-
-_VLLM_ENV = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "256"}
-"""vLLM allows 4 stop strings as OpenAI does, and Anthropic's clients send more."""
 
 _START_TRIES = 3
 _CLOSE_S = 30
@@ -46,7 +43,7 @@ def options(entry: CatalogueEntry, cpus: float, drain_timeout_s: float) -> dict[
         "ray_actor_options": {
             "num_cpus": cpus,
             "num_gpus": gpus,
-            "runtime_env": {"env_vars": {**_VLLM_ENV, **entry.env}},
+            "runtime_env": {"env_vars": environment(entry)},
         },
         "placement_group_bundles": [bundle] * entry.pipeline_parallel_size,
         "placement_group_strategy": "STRICT_SPREAD",
@@ -99,12 +96,7 @@ class Engine:
         start_log.export(entry.id, time.monotonic() - began_s)
 
     def _vllm_args(self, entry: CatalogueEntry) -> dict[str, Any]:
-        args = {
-            "model": weights_location(entry),
-            "tensor-parallel-size": entry.tensor_parallel_size,
-            "distributed-executor-backend": "mp",
-            **vllm_flags(entry),
-        }
+        args = engine_flags(entry)
         if entry.pipeline_parallel_size > 1:
             args |= {
                 "pipeline-parallel-size": entry.pipeline_parallel_size,

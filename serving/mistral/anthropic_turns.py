@@ -1,5 +1,7 @@
 """Rules for the messages of Anthropic's API, /v1/messages, which vLLM converts to a chat's."""
 
+import itertools
+
 from serving.mistral.draft import Draft, Fields
 from serving.mistral.turns import is_empty
 
@@ -29,3 +31,11 @@ def _drop_thinking(message: Fields, draft: Draft) -> None:
     if len(blocks) < len(content):
         message["content"] = blocks
         draft.changed = True
+
+
+def warn_of_late_system_turns(draft: Draft) -> None:
+    """Warns of system messages after the first turn, which the engine shows the model as the
+    user's."""
+    roles = [message.get("role") for message in draft.objects("messages")]
+    if "system" in itertools.dropwhile(lambda role: role == "system", roles):
+        draft.warn("system messages after the first turn became the user's")

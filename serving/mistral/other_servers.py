@@ -11,6 +11,43 @@ from serving.mistral.reasoning import CLOSE, OPEN, tagged
 from serving.mistral.tool_choice import name_of
 from serving.mistral.tool_ids import nine_alphanumerics
 
+_BETWEEN_TEXTS = "\n\n"
+"""What mistral_common, which makes vLLM's prompts, puts between texts and turns that it joins."""
+
+
+def join_texts(draft: Draft) -> None:
+    """Makes one text of a content that is a list of texts: llama.cpp's Python server writes the
+    list itself into the prompt where the model's template expects a text."""
+    for message in draft.objects("messages") if draft.rules.other_server else ():
+        content = message.get("content")
+        texts = [part["text"] for part in objects_in(content) if _is_text(part)]
+        if texts and len(texts) == len(content or ()):
+            message["content"] = _BETWEEN_TEXTS.join(texts)
+            draft.changed = True
+
+
+def _is_text(part: Fields) -> bool:
+    return part.get("type") == "text" and type(part.get("text")) is str
+
+
+def join_user_turns(draft: Draft) -> None:
+    """Joins turns of the user that follow each other: templates of Mistral's models refuse them."""
+    if not draft.rules.other_server:
+        return
+    joined: list[Fields] = []
+    for message in draft.objects("messages"):
+        if joined and _is_user_text(message) and _is_user_text(joined[-1]):
+            text = joined[-1]["content"] + _BETWEEN_TEXTS + message["content"]
+            joined[-1] = joined[-1] | {"content": text}
+        else:
+            joined.append(message)
+    if len(joined) < len(draft.objects("messages")):
+        draft.set("messages", joined)
+
+
+def _is_user_text(message: Fields) -> bool:
+    return message.get("role") == "user" and type(message.get("content")) is str
+
 
 def use_max_tokens(draft: Draft) -> None:
     """Gives the limit on the answer by its older name: Ollama ignores `max_completion_tokens`."""

@@ -24,14 +24,19 @@ class Message(msgspec.Struct):
 def chat_messages(
     system: str | list[JsonObject] | None, messages: Sequence[Message]
 ) -> list[JsonObject]:
-    """Returns the messages of a chat. System messages among the turns join the system prompt, since
-    the tokenizers accept none after an assistant's. Raises InvalidRequest."""
+    """Returns the messages of a chat. System messages before all turns join the system prompt.
+    Later ones become the user's: no tokenizer takes them after an assistant's, and a system prompt
+    that grows would keep the conversation out of the prefix cache. Raises InvalidRequest."""
     instructions = [*_system_texts(system, "system")]
     turns: list[JsonObject] = []
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == "system":
-            instructions.extend(_system_texts(message.content, where))
+            texts = _system_texts(message.content, where)
+            if turns:
+                turns.extend({"role": "user", "content": text} for text in texts)
+            else:
+                instructions.extend(texts)
         elif isinstance(message.content, str):
             if message.content or message.role == "user":
                 turns.append({"role": message.role, "content": message.content})

@@ -42,6 +42,8 @@ class ChatOptions:
     continuous_usage: bool = False
     """Whether each chunk has the usage so far."""
     return_token_ids: bool = False
+    whole_calls: bool = False
+    """Whether a stream has each call in one chunk, as Mistral's own API streams them."""
     echo: str = ""
     """Text that the answer repeats before its own: the message that it continues."""
 
@@ -79,7 +81,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         include_usage,
         continuous_usage,
         given.return_token_ids,
-        _last_text(given.messages) if given.echo else "",
+        echo=_last_text(given.messages) if given.echo else "",
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from serving import catalogue
@@ -12,7 +11,7 @@ from serving.catalogue import CatalogueEntry, ModelName
 from serving.catalogue.entry import MAX_MODEL_LEN, check_gpu
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig
-from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
+from serving.section import NotYamlError, Section, explain, parse_yaml, set_field, wrong
 from serving.simulator.load import LoadConfig
 from serving.simulator.result import Slo
 
@@ -133,7 +132,10 @@ def read(path: Path | None, overrides: Sequence[str] = ()) -> Scenario:
         return scenario
     document = scenario.model_dump(exclude_unset=True)
     for override in overrides:
-        _apply(override, document)
+        try:
+            set_field(override, document)
+        except ValueError as error:
+            raise ScenarioError(str(error)) from None
     return _validated("", document, Path())
 
 
@@ -146,21 +148,6 @@ def _validated(where: str, document: Any, folder: Path) -> Scenario:
             f"{where}{field}: {says}" if field else f"{where}{says}" for field, says in mistakes
         )
         raise ScenarioError("\n".join(lines)) from None
-
-
-def _apply(override: str, document: dict[str, Any]) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise ScenarioError(f"'{override}' is not FIELD=VALUE, such as fleet.replicas=16")
-    *sections, field = name.split(".")
-    for section in sections:
-        document = document.setdefault(section, {})
-        if not isinstance(document, dict):
-            raise ScenarioError(f"{name}: '{section}' has no fields")
-    try:
-        document[field] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        document[field] = text
 
 
 def _flat(settings: dict[str, Any], section: str = "") -> Iterator[str]:

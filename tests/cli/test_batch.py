@@ -1,5 +1,6 @@
 """The batch command against a stand-in service, killed and interrupted as a real one is."""
 
+import asyncio
 import contextlib
 import importlib
 import json
@@ -11,20 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
 from serving.batch import retry
 from serving.cli import app
 from serving.cli.up import Progress
-from serving.config import AppConfig
-from tests.support.scripted_service import HOLD, Reply, ScriptedService, request_line
+from serving.config import AppConfig, ModelConfig
+from serving.engine.start_log import StartError
+from serving.offline import EngineDiedError
+from tests.support.scripted_service import HOLD, Reply, ScriptedService, completion, request_line
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 LOCAL_CONFIG = ROOT / "deploy/serve/local.yaml"
 COMMAND = [sys.executable, "-c", "from serving.cli import main; main()", "batch"]
 
+TINY = "tiny-mistral-small-3.2"
+MODEL = f"mistral-serve/{TINY}"
 IDS = [f"line-{number}" for number in range(40)]
 
 
@@ -202,7 +208,13 @@ def test_the_key_comes_from_the_named_variable(
         (("--config", "x.yaml", "--model", "y"), "exclude each other"),
         (("--config", "x.yaml"), "x.yaml: No such file"),
         (("--model", "nothing"), "--model: unknown model 'nothing'; the catalogue has: "),
-        (("--model", "tiny-mistral-small-3.2", "--url", "http://x"), "--url is for a running"),
+        (("--model", TINY, "--url", "http://x"), "--url is for a running"),
+        (("--set", "variant=fp8"), "--set changes the model that --model names"),
+        (("--model", TINY, "--set", "variant"), "--set: 'variant' is not FIELD=VALUE, such as"),
+        (("--model", TINY, "--set", "size=8"), "--set size: unknown field; allowed are: model, "),
+        (("--model", TINY, "--set", "max_model_len=x"), "--set max_model_len: Input should be a"),
+        (("--model", TINY, "--set", "replicas=2"), "--set replicas: is for a service"),
+        (("--model", TINY, "--set", "vllm_args.x=1"), "models.0.vllm_args: vLLM 0"),
     ],
 )
 def test_options_that_cannot_be_met_are_told(
@@ -227,11 +239,8 @@ def test_files_that_cannot_be_used_are_told(source: Path, out: Path, tmp_path: P
     assert ids(source) == IDS
 
 
-@pytest.mark.parametrize(
-    "options", [("--model", "tiny-mistral-small-3.2"), ("--config", str(LOCAL_CONFIG))]
-)
 def test_a_service_of_its_own_runs_only_while_it_is_needed(
-    source: Path, out: Path, options: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command: Any = importlib.import_module("serving.cli.batch")
     ran: list[ScriptedService] = []
@@ -246,7 +255,116 @@ def test_a_service_of_its_own_runs_only_while_it_is_needed(
     monkeypatch.setattr(command, "service", service)
     monkeypatch.setattr(command.preflight, "check", lambda _: None)
     monkeypatch.setitem(os.environ, "MISTRAL_SERVE_URL", "http://not-used")
-    assert batch(source, out, *options).exit_code == 0
-    assert batch(source, out, *options).exit_code == 0
+    assert batch(source, out, "--config", LOCAL_CONFIG).exit_code == 0
+    assert batch(source, out, "--config", LOCAL_CONFIG).exit_code == 0
     (stand_in,) = ran
     assert sorted(stand_in.asked) == sorted(IDS)
+
+
+class Model(httpx.AsyncBaseTransport):
+    """A stand-in for a model in this process, whose engine has a batch of two."""
+
+    max_num_seqs = 2
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.asked: list[str] = []
+        self.most_at_a_time = 0
+        self.closed = False
+        self._now = 0
+
+    async def start(self) -> None:
+        os.write(1, b"of the engine\n")
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._now += 1
+        self.most_at_a_time = max(self.most_at_a_time, self._now)
+        for _ in range(5):  # others may come
+            await asyncio.sleep(0)
+        self._now -= 1
+        self.asked.append(json.loads(request.content)["messages"][0]["content"])
+        if len(self.asked) == 30:
+            raise EngineDiedError("no heart beat")
+        return httpx.Response(200, content=completion(self.asked[-1]))
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+    """The models that ran in this process."""
+    command: Any = importlib.import_module("serving.cli.batch_offline")
+    ran: list[Model] = []
+
+    def model(config: ModelConfig) -> Model:
+        ran.append(Model(config))
+        return ran[-1]
+
+    monkeypatch.setattr(command, "OfflineModel", model)
+    return ran
+
+
+def test_a_model_runs_here_and_its_engines_output_is_in_a_file(
+    source: Path, out: Path, models: list[Model]
+) -> None:
+    options = ("--model", TINY, "--set", "max_model_len=100", "--set", "vllm_args.seed=1")
+    dead = batch(source, out, *options)
+    assert dead.exit_code == 2
+    log = out.with_name("out.engine.log")
+    assert f"the engine died: no heart beat; log: {log}" in dead.stderr
+    assert log.read_text() == "of the engine\n"
+    assert "The same command continues from here." in dead.stderr
+    answered = ids(out)
+
+    assert batch(source, out, *options).exit_code == 0
+    assert sorted(ids(out)) == sorted(IDS) and ids(out)[: len(answered)] == answered
+    assert batch(source, out, *options).exit_code == 0, "needs no model"
+    first, second = models
+    assert second.asked == [line for line in IDS if line not in answered]
+    assert first.closed and second.closed
+    assert first.most_at_a_time == 4
+    assert (first.config.context_tokens, first.config.vllm_args) == (100, {"seed": 1})
+
+
+def test_fewer_requests_at_a_time_can_be_had_of_a_model(
+    source: Path, out: Path, models: list[Model]
+) -> None:
+    batch(source, out, "--model", TINY, "--concurrency", "1")
+    assert models[0].most_at_a_time == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("no weights"), 2, f"{MODEL} did not start: no weights; log: "),
+        (StartError("OutOfMemoryError; log: x"), 2, "mistral-serve: OutOfMemoryError; log: x\n"),
+        (KeyboardInterrupt(), 130, "the same command continues"),
+    ],
+)
+def test_a_model_that_does_not_start_says_why(
+    source: Path,
+    out: Path,
+    models: list[Model],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    async def fail(_: Model) -> None:
+        raise error
+
+    monkeypatch.setattr(Model, "start", fail)
+    result = batch(source, out, "--model", TINY)
+    assert result.exit_code == code and message in result.stderr
+    assert not ids(out)
+
+
+def test_a_model_of_another_server_is_told(source: Path, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(
+        "{id: other, kind: openai, base_url: 'http://x/v1', tokenizer: v7, context_tokens: 9, "
+        "sampling: {temperature: 0}}"
+    )
+    result = batch(source, out, "--model", file)
+    assert result.exit_code == 2 and "runs on the server at its base_url" in result.stderr

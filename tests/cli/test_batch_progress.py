@@ -1,5 +1,6 @@
 import asyncio
 import importlib
+import sys
 
 import pytest
 
@@ -8,7 +9,7 @@ from serving.cli.batch_progress import show
 
 
 async def shown_for_a_moment(tally: Tally) -> None:
-    task = asyncio.create_task(show(tally))
+    task = asyncio.create_task(show(tally, sys.stderr))
     for _ in range(3):
         await asyncio.sleep(0)
     tally.count_failure("a", "why")

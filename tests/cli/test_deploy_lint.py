@@ -49,7 +49,7 @@ def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     ):
         assert line in result.stdout.splitlines()
     count = len(result.stdout.splitlines())
-    assert result.stderr == f"{count} findings in 37 objects\n"
+    assert result.stderr == f"{count} findings in 39 objects\n"
     assert result.exit_code == 1
 
 

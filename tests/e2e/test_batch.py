@@ -1,30 +1,12 @@
-"""Batches through the shared service, and through a service that the command starts."""
+"""Batches through the shared service."""
 
-import json
-import os
-import secrets
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import psutil
-import pytest
-
-from tests.e2e.service import COMMAND, MODEL, Service, temporary_files
+from tests.e2e.batches import Line, batch, chat, read, request, write
+from tests.e2e.service import COMMAND, Service
 from tests.support.waiting import wait_for
-
-Line = dict[str, Any]
-
-
-def request(custom_id: str, url: str, **body: Any) -> Line:
-    body = {"model": MODEL, "temperature": 0, **body}
-    return {"custom_id": custom_id, "method": "POST", "url": f"/v1/{url}", "body": body}
-
-
-def chat(custom_id: str, text: str, **fields: Any) -> Line:
-    messages = [{"role": "user", "content": text}]
-    return request(custom_id, "chat/completions", messages=messages, **fields)
 
 
 def mixed() -> list[Line]:
@@ -37,28 +19,6 @@ def mixed() -> list[Line]:
         lines.append(request(f"response-{number}", "responses", input=text, max_output_tokens=16))
     lines[-1] = chat("bad", "Hello", temperature=-7)
     return lines[1:]
-
-
-def write(path: Path, lines: list[Line]) -> Path:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def read(path: Path) -> dict[str, Line]:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    by_id = {line["custom_id"]: line for line in lines}
-    assert len(by_id) == len(lines)
-    return by_id
-
-
-def batch(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "batch", *args],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
 
 
 def test_fifty_mixed_lines_of_which_one_is_bad(service: Service, tmp_path: Path) -> None:
@@ -107,24 +67,3 @@ def test_a_killed_run_goes_on_where_it_stopped(service: Service, tmp_path: Path)
     assert result.returncode == 0, result.stderr
     assert out.read_bytes().splitlines(keepends=True)[: len(before)] == before
     assert set(read(out)) == {str(number) for number in range(40)}
-
-
-@pytest.mark.full
-def test_a_model_of_its_own_leaves_nothing_behind(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", [chat("a", "Hello"), chat("b", "Count from 1 to 5.")])
-    out = tmp_path / "out.jsonl"
-    files, mark = temporary_files(), secrets.token_hex(16)
-    result = batch(source, out, "--model", "tiny-mistral-small-3.2", BATCH_TEST=mark)
-    assert result.returncode == 0, result.stderr
-    assert f"{out}: 2 of 2 lines answered" in result.stderr
-    assert set(read(out)) == {"a", "b"}
-    assert [process for process in psutil.process_iter() if has_variable(process, mark)] == []
-    assert temporary_files() <= files
-
-
-def has_variable(process: psutil.Process, value: str) -> bool:
-    """Whether an environment variable of the process has this value. Children inherit it."""
-    try:
-        return value in process.environ().values()
-    except psutil.Error:
-        return False

@@ -1,10 +1,8 @@
 """The programs that the README links, and its first command, run unchanged against the service.
 
-Only the address is replaced. LangChain is not among the locked requirements: its program runs where
-`langchain-openai` is installed.
+Only the address is replaced. LangChain's program runs in the environment of the client libraries.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import documents
+from tests.e2e.clients import environment
 from tests.e2e.service import Service
 
 SNIPPETS = Path(__file__).parent / "snippets"
@@ -59,11 +58,15 @@ def test_the_readmes_first_request_gets_its_answer(run: Run) -> None:
     assert answer["usage"].keys() >= shown["usage"].keys()
 
 
-@pytest.mark.parametrize("name", ["openai_chat.py", "anthropic_messages.py", "langchain_chat.py"])
+@pytest.mark.parametrize("name", ["openai_chat.py", "anthropic_messages.py"])
 def test_a_client_streams_an_answer(run: Run, name: str) -> None:
-    if "langchain" in name and importlib.util.find_spec("langchain_openai") is None:
-        pytest.skip("needs LangChain: pip install langchain-openai")
     assert json.loads(python(run, name)) == CAPITAL
+
+
+@pytest.mark.full
+def test_langchain_streams_an_answer(run: Run) -> None:
+    code = (SNIPPETS / "langchain_chat.py").read_text()
+    assert json.loads(run(code, str(environment.python()))) == CAPITAL
 
 
 def test_a_function_is_called_and_its_result_answered(run: Run) -> None:

@@ -147,6 +147,21 @@ def test_its_greedy_answer_is_vllms(client: openai.OpenAI, name: str, text: str)
     assert answer.usage.completion_tokens > 0
 
 
+def test_the_prompt_of_several_texts_and_turns_is_vllms(client: openai.OpenAI) -> None:
+    texts: Any = [{"type": "text", "text": "Count from"}, {"type": "text", "text": "1 to 10."}]
+    messages: Any = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": texts},
+        {"role": "user", "content": "Now."},
+    ]
+    prompt_tokens = set()
+    for name in (VLLM, F16, Q8_0):
+        answer = client.chat.completions.create(model=name, messages=messages, max_tokens=1)
+        assert answer.usage
+        prompt_tokens.add(answer.usage.prompt_tokens)
+    assert len(prompt_tokens) == 1
+
+
 @pytest.mark.parametrize("stop", [None, ["5"]])
 def test_a_stream_is_the_whole_answer_and_ends_at_a_stop(
     client: openai.OpenAI, stop: list[str] | None

@@ -10,6 +10,7 @@ import pytest
 from serving import catalogue
 from tests.e2e import test_conformance
 from tests.e2e.conformance import assert_every_check_passes
+from tests.e2e.languages import APIS, assert_languages_come_through
 from tests.e2e.service import running_by_ray, write_models_config
 from tests.support.ports import free_port
 
@@ -37,6 +38,11 @@ def test_serve_run_serves_the_model_of_the_config(url: str, name: str) -> None:
 
 def test_every_check_passes(url: str, name: str) -> None:
     assert_every_check_passes(url, name)
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_every_language_comes_through(url: str, name: str, api: str) -> None:
+    await assert_languages_come_through(url, catalogue.load(name).id, api)
 
 
 def test_each_embedded_model_is_held_to_its_documents() -> None:

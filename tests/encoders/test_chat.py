@@ -141,6 +141,15 @@ def test_calls() -> None:
     assert one["message"]["tool_calls"] == [call, call]
 
 
+def test_a_call_that_is_streamed_whole_is_one_chunk() -> None:
+    steps = [(0, Step([event])) for event in [*CALL, *CALL]]
+    found = streamed(encoder(whole_calls=True), [*steps, (0, Step([], end=End("tool_calls")))])
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    call = {"id": "abcdefghi", "type": "function", "function": function}
+    deltas = [chunk["choices"][0]["delta"] for chunk in found]
+    assert deltas == [ROLE, *({"tool_calls": [{"index": i, **call}]} for i in (0, 1)), {}]
+
+
 def test_calls_without_text_have_no_content() -> None:
     body = whole(encoder(), 1, [(0, Step(CALL, end=End("tool_calls")))])
     assert body["choices"][0]["message"]["content"] is None
@@ -154,6 +163,9 @@ def test_a_call_that_is_cut_off() -> None:
     assert one["finish_reason"] == "length"
     assert one["message"]["tool_calls"][0]["function"]["arguments"] == '{"a": '
     assert streamed(encoder(), steps)[-1]["choices"][0]["finish_reason"] == "length"
+    (held,) = streamed(encoder(whole_calls=True), steps)[-1]["choices"]
+    (call,) = held["delta"]["tool_calls"]
+    assert (call["function"]["arguments"], held["finish_reason"]) == ('{"a": ', "length")
 
 
 def test_reasoning() -> None:

@@ -25,8 +25,12 @@ COMPLETION_EXTENSIONS = {"stop_reason", "token_ids", "prompt_token_ids"}
 @given(st.data(), st.integers(1, 3), st.booleans(), st.booleans(), st.sampled_from(["", "Hel"]))
 def test_chats(data: st.DataObject, n: int, logprobs: bool, ids: bool, echo: str) -> None:
     steps = data.draw(in_turns(n, logprobs, ids))
-    counts = data.draw(st.booleans())
-    options: dict[str, Any] = {"return_token_ids": ids, "continuous_usage": counts, "echo": echo}
+    options: dict[str, Any] = {
+        "return_token_ids": ids,
+        "continuous_usage": data.draw(st.booleans()),
+        "echo": echo,
+        "whole_calls": data.draw(st.booleans()),
+    }
     found = chat.streamed(chat.encoder(n, **options), steps)
     for chunk in found:
         typed = ChatCompletionChunk.model_validate(chunk, strict=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import Logprob
+from vllm.renderers.mistral import safe_apply_chat_template
 from vllm.renderers.params import TokenizeParams
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -102,7 +104,7 @@ class _Renderer:
         self.chats.append(chat)
         self.extras.append(prompt_extras)
         template = dict(chat.chat_template_kwargs)
-        tokens = mistral_tokenizer().apply_chat_template(chats[0], **template)
+        tokens = safe_apply_chat_template(mistral_tokenizer(), chats[0], **template)
         return chats, [_checked(list(tokens), params)]
 
     async def render_cmpl_async(
@@ -167,6 +169,8 @@ class FakeLlm:
         number = len(self.calls)
         call = Call(prompt, params, id, trace_headers, priority)
         self.calls.append(call)
+        if max(prompt["prompt_token_ids"]) > mistral_tokenizer().max_token_id:
+            raise VLLMValidationError("A token id is out of vocabulary")
         answer = self.answers[number] if number < len(self.answers) else text("Hello")
         try:
             for part in answer:

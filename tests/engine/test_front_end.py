@@ -285,6 +285,20 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
         assert (block["name"], block["input"]) == ("f", {"a": 1, "b": [2]})
 
 
+@pytest.mark.parametrize(
+    ("client", "whole"), [("mistral-client-python/3.7.0", True), ("OpenAI/Python 3.3.0", False)]
+)
+async def test_mistrals_clients_get_each_call_in_one_chunk(client: str, whole: bool) -> None:
+    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
+    headers = {"user-agent": client}
+    answer = await asked(engine, CHAT, headers=headers, stream=True, **TOOLS[CHAT])
+    deltas = [event["choices"][0]["delta"] for event in events_of(answer.text)]
+    functions = [call["function"] for d in deltas for call in d.get("tool_calls", [])]
+    assert "".join(function["arguments"] for function in functions) == '{"a": 1, "b": [2'
+    assert all("name" in function for function in functions) == whole
+    assert (len(functions) == 1) == whole
+
+
 async def test_calls_of_a_request_without_tools_are_no_calls() -> None:
     engine = FakeLlm([Part([*CALL, EOS], "stop")])
     (one,) = (await asked(engine, CHAT)).json()["choices"]

@@ -13,6 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serving.deploy.serve_config import config_of
+from serving.router.responses.redis_store import LARGEST_BYTES, RedisStore
+from serving.router.responses.store import StoredResponse
 from tests.k8s.manifests import base, the
 from tests.support.waiting import eventually, wait_for
 
@@ -65,6 +68,28 @@ async def test_state_outlives_the_pod_and_a_password_guards_it(
         finally:
             redis.kill()
             redis.wait()
+
+
+@pytest.mark.full
+def test_all_the_responses_that_routers_may_store_leave_room_for_the_heads_state(
+    tmp_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    stored = config_of(base().service).router.responses
+    redis = start()
+    try:
+        wait_for(lambda: ask(tmp_path, "ping") == "PONG", 30, "Redis")
+        url = f"redis://127.0.0.1:{(tmp_path / 'port').read_text()}"
+        store = RedisStore(url, PASSWORD, stored.keep_s, stored.max_bytes)
+        content = os.urandom(LARGEST_BYTES - 100)
+        for n in range(stored.max_bytes // LARGEST_BYTES + 4):
+            assert store.put(StoredResponse("default", f"resp_{n}", "completed", b"[]", content))
+        assert store.get("default", "resp_0") is None
+        memory = dict(line.split(":") for line in ask(tmp_path, "info", "memory").splitlines()[1:])
+        assert stored.max_bytes * 0.9 < int(memory["used_memory"]) < int(memory["maxmemory"]) / 2
+        assert ask(tmp_path, "set", "state", "value") == "OK"
+    finally:
+        redis.kill()
+        redis.wait()
 
 
 AWAY_S = 60

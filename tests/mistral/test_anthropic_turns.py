@@ -35,3 +35,14 @@ def test_a_turn_that_says_nothing_is_dropped(content: Any) -> None:
 @pytest.mark.parametrize("content", ["Hi.", [TEXT], [5], 5])
 def test_any_other_turn_stays(content: Any) -> None:
     assert turns_of(content)[1]["content"] == content
+
+
+@pytest.mark.parametrize(
+    ("roles", "warns"),
+    [("u", 0), ("su", 0), ("ssuau", 0), ("us", 1), ("suaus", 1), ("usaus", 1), ("s", 0)],
+)
+def test_system_messages_after_the_first_turn_are_warned_of(roles: str, warns: int) -> None:
+    names = {"u": "user", "s": "system", "a": "assistant"}
+    body = {"messages": [{"role": names[role], "content": "Hi."} for role in roles]}
+    done = normalise("/v1/messages", body, rules(), TODAY)
+    assert len(done.warnings) == warns and not done.changed

@@ -34,6 +34,29 @@ def test_the_limit_on_the_answer_has_the_name_that_all_of_them_know() -> None:
     assert sent(OURS, max_completion_tokens=5) == {"max_completion_tokens": 5}
 
 
+def test_a_content_of_texts_is_one_text_and_any_other_stays() -> None:
+    texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for content, becomes in ((texts, "a\n\nb"), ("a", "a"), ([*texts, picture],) * 2):
+        seeing = ModelRules("m", "v7", 1000, image_limit=1, other_server=True)
+        body = sent(seeing, messages=[{"role": "user", "content": content}])
+        assert body["messages"][0]["content"] == becomes
+    assert sent(OURS, messages=[{"role": "user", "content": texts}])["messages"][0] == {
+        "role": "user",
+        "content": texts,
+    }
+
+
+def test_turns_of_the_user_that_follow_each_other_are_one() -> None:
+    def user(text: str) -> dict[str, Any]:
+        return {"role": "user", "content": text}
+
+    answer = {"role": "assistant", "content": "c"}
+    turns = [user("a"), user("b"), answer, user("d")]
+    assert sent(ELSEWHERE, messages=list(turns))["messages"] == [user("a\n\nb"), answer, user("d")]
+    assert sent(OURS, messages=list(turns))["messages"] == turns
+
+
 def test_a_tool_that_is_named_is_required_and_alone() -> None:
     body = sent(ELSEWHERE, tools=[F, G], tool_choice=NAMED)
     assert [tool["function"]["name"] for tool in body["tools"]] == ["g"]

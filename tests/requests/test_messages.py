@@ -57,10 +57,24 @@ def test_a_system_prompt_of_blocks_is_joined() -> None:
     assert chat(system="").messages == [USER]
 
 
-def test_late_system_messages_join_the_system_prompt() -> None:
-    late = {"role": "system", "content": [text("Two.")]}
-    messages = chat(system="One.", messages=[USER, late, USER]).messages
-    assert messages == [{"role": "system", "content": "One.\n\nTwo."}, USER, USER]
+def test_system_messages_before_all_turns_join_the_system_prompt() -> None:
+    first = {"role": "system", "content": [text("Two.")]}
+    messages = chat(system="One.", messages=[first, USER]).messages
+    assert messages == [{"role": "system", "content": "One.\n\nTwo."}, USER]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_later_system_messages_are_the_users_where_they_stand(version: str) -> None:
+    late = {"role": "system", "content": [text("Two."), text("Three.")]}
+    as_user = [{"role": "user", "content": one} for one in ("Two.", "Three.")]
+    answer = {"role": "assistant", "content": [CALL]}
+    turns = [USER, late, answer, {"role": "user", "content": [result("x")]}, late]
+    messages = chat(system="One.", messages=turns).messages
+    assert messages[0] == {"role": "system", "content": "One."}
+    assert messages[1:4] == [USER, *as_user] and messages[-2:] == as_user
+    assert prompt(version, {"messages": messages}) is not None
+    before = chat(system="One.", messages=turns[:4]).messages
+    assert messages[: len(before)] == before, "the prefix stays"
 
 
 def test_blocks_of_a_user() -> None:

@@ -77,7 +77,7 @@ def failure_of(error: Exception) -> Failure:
         case GrammarError():
             return _invalid_grammar(_message(error))
         case VLLMNotFoundError():
-            return Failure(404, _message(error), code="model_not_found")
+            return Failure(404, _message(error), "model", "model_not_found")
         case VLLMUnprocessableEntityError() | MediaError():
             return Failure(400, _message(error), _param(error), "invalid_image")
         case VLLMClientError():

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
@@ -38,6 +38,7 @@ from serving.engine.vllm.rendering import Renderer
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
+from serving.requests.chat import ChatOptions
 from serving.requests.request import Chat, Request
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -55,6 +56,9 @@ LOOP_STOPS = Counter(
 _NONE: Headers = []
 
 _ALPHANUMERICS = string.ascii_letters + string.digits
+
+_MISTRALS_CLIENTS = b"mistral-client-"
+"""The beginning of the User-Agent of Mistral's own clients, which fail on a part of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,9 @@ class FrontEnd:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
+        if isinstance(options, ChatOptions):
+            whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
+            options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
         if constraint is not None:
             await constraints.check(constraint, self._grammars)
@@ -357,11 +364,12 @@ def _call_id() -> str:
     return "".join(random.choices(_ALPHANUMERICS, k=9))
 
 
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
 def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return str(value.decode("latin1"))
-    return uuid.uuid4().hex
+    return _header(scope, b"x-request-id").decode("latin1") or uuid.uuid4().hex
 
 
 def _counts(usage: Usage) -> Headers:

@@ -46,7 +46,7 @@ class VllmServer:
         self._loop_guard = loop_guard
         self._engine: AsyncLLM
         self._app: FrontEnd
-        self._server: uvicorn.Server
+        self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None]
         self._logging: asyncio.Task[None] | None = None
 
@@ -88,7 +88,7 @@ class VllmServer:
 
     async def listen(self, app: ASGIApp, sock: socket.socket) -> None:
         """Serves `app` on a bound socket until `close`."""
-        self._server = uvicorn.Server(
+        server = self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 http="httptools",
@@ -101,8 +101,8 @@ class VllmServer:
                 timeout_keep_alive=_KEEP_ALIVE_S,
             )
         )
-        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
-        while not self._server.started:
+        self._serving = asyncio.create_task(server.serve(sockets=[sock]))
+        while not server.started:
             if self._serving.done():
                 self._serving.result()
                 raise RuntimeError("the engine's HTTP server ended while it was starting")
@@ -130,12 +130,13 @@ class VllmServer:
         await self._engine.check_health()
 
     async def close(self) -> None:
-        """Closes the port and stops vLLM's processes."""
+        """Closes the port, if it listens on one, and stops vLLM's processes."""
         if self._logging is not None:
             self._logging.cancel()
-        self._server.should_exit = True
-        self._server.force_exit = True
-        await asyncio.wait([self._serving], timeout=5)
+        if self._server is not None:
+            self._server.should_exit = True
+            self._server.force_exit = True
+            await asyncio.wait([self._serving], timeout=5)
         await self._app.close()
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
         await asyncio.to_thread(remove_shared_memory)

@@ -20,6 +20,7 @@ _TRACE = '\n  File "'
 
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _ANTHROPIC_PATHS = "/v1/messages"
+_RESPONSES = "/v1/responses"
 
 
 class ApiError(Exception):
@@ -74,19 +75,28 @@ class ApiError(Exception):
             default = "invalid_request_error" if self.status < 500 else "api_error"
             error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
             return json.dumps({"type": "error", "error": error}).encode()
-        fields = {
+        return json.dumps({"error": self._fields()}).encode()
+
+    def event(self, path: str, number: int) -> bytes:
+        """Returns the error as a server-sent event, for a stream of `path` that has already begun
+        with that `number` of events."""
+        data = self.body(path)
+        if path == _RESPONSES:
+            # OpenAI's clients raise an exception for what is in `error`; others know the rest.
+            fields = self._fields()
+            own = {name: fields[name] for name in ("code", "message", "param")}
+            event = {"type": "error", "sequence_number": number, **own, "error": fields}
+            data = json.dumps(event).encode()
+        named = path == _RESPONSES or path.startswith(_ANTHROPIC_PATHS)
+        return b"%bdata: %b\n\n" % (b"event: error\n" if named else b"", data)
+
+    def _fields(self) -> dict[str, str | None]:
+        return {
             "message": self.message,
             "type": self.type,
             "param": self.param,
             "code": self.code,
         }
-        return json.dumps({"error": fields}).encode()
-
-    def event(self, path: str) -> bytes:
-        """Returns the error as a server-sent event, for a stream of `path` that has already
-        begun."""
-        name = b"event: error\n" if path.startswith(_ANTHROPIC_PATHS) else b""
-        return b"%bdata: %b\n\n" % (name, self.body(path))
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:

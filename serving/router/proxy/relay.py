@@ -151,7 +151,7 @@ class Relay:
         stream has no proper end, so that no one takes it for an empty answer."""
         record.failed(error)
         if in_exchange and response_of(send).response_started:
-            event = error.event(record.path)
+            event = error.event(record.path, record.output_tokens)
             await send({"type": "http.response.body", "body": event, "more_body": True})
             return
         id_header = (b"x-request-id", record.request_id.encode())
@@ -414,7 +414,7 @@ class Relay:
         return missing is not None or bool(exchange.resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
-        event = error.event(exchange.record.path)
+        event = error.event(exchange.record.path, exchange.record.output_tokens)
         if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})

@@ -17,7 +17,7 @@ LARGEST_BYTES = 16 * 1024**2
 """Redis and its scripts hold a response several times while it passes."""
 OVERHEAD_BYTES = 1024
 """What Redis needs of a response beside its content, at most."""
-_CONNECT_TIMEOUT_S = 1.0
+_CONNECT_TIMEOUT_S = 0.5
 _TIMEOUT_S = 2.0
 _AWAY_S = 2.0
 """After a failure, calls fail at once for this long: answers do not wait for a Redis that is

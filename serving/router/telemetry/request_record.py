@@ -65,8 +65,8 @@ class RequestRecord(msgspec.Struct):
     """Prompt tokens, as the engine reports, else as estimated; 0 if no engine has read the prompt.
     """
     output_tokens: int = 0
-    """Answer tokens, as the engine reports; approximate for a stream that does not report its
-    usage."""
+    """Answer tokens, as the engine reports; until then, and for a stream that does not report its
+    usage, the number of its events."""
     ttft_ms: float | None = None
     """Time until the first byte of a stream was sent on."""
     duration_ms: float = 0.0

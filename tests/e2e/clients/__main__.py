@@ -1,7 +1,8 @@
 """Runs one client's program in the clients' environment, and prints what it saw as JSON.
 
-`python -m tests.e2e.clients NAME`, with the service's address and an image in the environment. A
-program has ``APIS``, which make its client for each API that it speaks, and ``STEPS``, which use it.
+`python -m tests.e2e.clients NAME`, with the service's address and two images in the environment. A
+program has ``APIS``, which make its client for each API, and ``STEPS``, which use that; its client
+``CANNOT`` do some steps over some APIs.
 """
 
 import asyncio
@@ -42,7 +43,6 @@ def only_loopback(event: str, arguments: tuple[Any, ...]) -> None:
 
 def seen(step: Callable[[Any], Any], make: Any) -> Any:
     """What a step returned, or the exception that the client raised to its caller."""
-
     questions.called.clear()
     print(step.__name__, file=sys.stderr, flush=True)
     try:
@@ -58,8 +58,13 @@ def seen(step: Callable[[Any], Any], make: Any) -> Any:
 def main(name: str) -> None:
     sys.addaudithook(only_loopback)
     program = importlib.import_module(f"tests.e2e.clients.programs.{name}")
+    cannot = getattr(program, "CANNOT", {})
     answers = {
-        api: {step.__name__: seen(step, make) for step in program.STEPS}
+        api: {
+            step.__name__: seen(step, make)
+            for step in program.STEPS
+            if step not in cannot.get(api, ())
+        }
         for api, make in program.APIS.items()
     }
     print(json.dumps({"seen": answers, "reached": reached}))

@@ -25,7 +25,7 @@ QUIET = {
 
 
 def python() -> Path:
-    """Returns the interpreter that has the clients. Skips the test where they cannot be installed."""
+    """Returns the interpreter that has the clients. Skips the test if they cannot be installed."""
     want = hashlib.sha256(f"{FOLDER} {sys.version} {LOCK.read_text()}".encode()).hexdigest()
     complete = FOLDER / ".complete"
     interpreter = FOLDER / "bin/python"

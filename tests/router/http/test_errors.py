@@ -1,11 +1,13 @@
 import json
 
 import pytest
+from openai.types.responses import ResponseErrorEvent
 
 from serving.dispatch import Reason, Rejection
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
 
+CHAT = "/v1/chat/completions"
 EACH = [
     errors.unknown_model("a", ["b", "c"]),
     errors.no_replica("m", 60),
@@ -74,8 +76,18 @@ def test_no_other_headers_are_sent() -> None:
 
 def test_as_an_event_it_is_one_line_of_data() -> None:
     error = ApiError(500, "two\n\nlines")
-    assert error.event("/v1/responses") == b"data: " + error.body("/v1/responses") + b"\n\n"
-    assert b"\n" not in error.body("/v1/responses")
+    assert error.event(CHAT, 3) == b"data: " + error.body(CHAT) + b"\n\n"
+    assert b"\n" not in error.body(CHAT)
+
+
+def test_as_an_event_of_responses_it_is_one_of_theirs_and_has_openais_envelope() -> None:
+    error = ApiError(500, "two\n\nlines", code="replica_failed")
+    name, data, *rest = error.event("/v1/responses", 3).split(b"\n")
+    assert (name, rest) == (b"event: error", [b"", b""])
+    event = json.loads(data.removeprefix(b"data: "))
+    typed = ResponseErrorEvent.model_validate(event, strict=True)
+    assert (typed.sequence_number, typed.code, typed.message) == (3, error.code, error.message)
+    assert event["error"] == json.loads(error.body("/v1/responses"))["error"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +101,7 @@ def test_as_an_event_it_is_one_line_of_data() -> None:
     ],
 )
 def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str) -> None:
-    name, data, *rest = ApiError(status, "two\n\nlines").event("/v1/messages").split(b"\n")
+    name, data, *rest = ApiError(status, "two\n\nlines").event("/v1/messages", 3).split(b"\n")
     assert (name, rest) == (b"event: error", [b"", b""])
     error = json.loads(data.removeprefix(b"data: "))
     assert error == {"type": "error", "error": {"type": kind, "message": "two\n\nlines"}}

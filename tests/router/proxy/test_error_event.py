@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from serving.answers.events import Step, Text, Usage
@@ -18,6 +19,7 @@ from serving.requests import chat, completions, messages, responses
 from serving.router.proxy.error_event import EngineError, error_mark, raise_engine_error
 from tests.support.engines import UNAVAILABLE, Engine, Steered
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.reading import READING
 from tests.support.waiting import eventually
 
 _HELLO = [{"role": "user", "content": "Hello"}]
@@ -37,7 +39,7 @@ def body(path: str) -> dict[str, Any]:
 
 def encoder(path: str) -> Encoder:
     read, written, _ = APIS[path]
-    _, options = read(json.dumps(body(path)).encode())
+    _, options = read(json.dumps(body(path)).encode(), *READING)
     made: Encoder = written(options, "resp_1", 1, MODEL, Usage(prompt_tokens=1))
     return made
 
@@ -99,6 +101,32 @@ async def test_the_requests_own_error_is_relayed_as_it_is(
     assert await answer(router, path, *pieces) == (b"".join(pieces).decode(), True)
     assert not router.directory.models[MODEL].replicas[0].health.ejected
     assert router.engines[1].requests == 0
+
+
+async def test_the_error_of_a_response_goes_on_with_its_numbers_and_is_raised_by_openais_client(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Steered)
+    request = router.openai.responses.create(model=MODEL, input="Hello", stream=True)
+    asking = asyncio.create_task(request)
+    connection = await router.asked()
+    begin, more, error = stream("/v1/responses", 500)
+    connection.begin_stream(begin)
+    events = await asking
+    numbers = [(await anext(events)).sequence_number for _ in range(begin.count(b"\n\n"))]
+    connection.send(more)
+    numbers.append((await anext(events)).sequence_number)
+    connection.send(error)
+    with pytest.raises(openai.APIError, match="serves others") as raised:
+        await anext(events)
+    await events.close()
+    assert isinstance(raised.value.body, dict)
+    assert raised.value.body["code"] == "request_failed"
+    assert numbers == list(range(len(numbers)))
+
+    got, _ = await answer(router, "/v1/responses", begin, error)
+    said = json.loads(got.split("data: ")[-1])
+    assert (said["type"], said["sequence_number"]) == ("error", begin.count(b"\n\n"))
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])

@@ -193,7 +193,7 @@ async def test_separated_reasoning_goes_on_too(
     ("path", "fields", "says"),
     [
         (CHAT, {"n": 2}, "requests with n "),
-        (CHAT, {"messages": [BEGUN]}, "requests with continue_final_message "),
+        (CHAT, {"messages": [BEGUN]}, "the client has begun"),
         (CHAT, {"messages": [BEGUN], "continue_final_message": False}, "the client has begun"),
         (CHAT, {"logprobs": True}, "requests with logprobs "),
         (CHAT, {"response_format": {"type": "json_object"}}, "structured output"),

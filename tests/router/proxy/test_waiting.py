@@ -177,7 +177,7 @@ async def test_the_clients_raise_a_later_refusal(start_router: StartRouter) -> N
     ("path", "event"),
     [
         (CHAT, 'data: {"error": '),
-        ("/v1/responses", 'data: {"error": '),
+        ("/v1/responses", 'event: error\ndata: {"type": "error", "sequence_number": 0, '),
         (MESSAGES, 'event: error\ndata: {"type": "error", "error": {"type": "invalid_request_'),
     ],
 )

@@ -9,21 +9,11 @@ from serving import model_cards
 from tests.e2e.clients import questions
 
 
-def chat(model: str = questions.MODEL, temperature: float = 0) -> Any:
-    client = Mistral(api_key="none", server_url=questions.URL)
-
-    def options(messages: list[Any], more: dict[str, Any]) -> dict[str, Any]:
-        return {"model": model, "temperature": temperature, "messages": messages} | more
-
-    def complete(messages: list[Any], **more: Any) -> Any:
-        return client.chat.complete(**options(messages, more)).choices[0].message
-
-    complete.stream = lambda messages, **more: client.chat.stream(**options(messages, more))
-    complete.parse = lambda messages, **more: client.chat.parse(**options(messages, more))
-    return complete
+def client() -> Any:
+    return Mistral(api_key="none", server_url=questions.URL)
 
 
-APIS = {"mistral": chat}
+APIS = {"mistral": client}
 TOOLS = model_cards.CALCULATOR_TOOLS
 
 
@@ -49,55 +39,61 @@ def results(calls: list[Any]) -> list[Any]:
     return messages
 
 
-def hello(chat: Any) -> Any:
-    return chat()([user(questions.HELLO)]).content
+def request(*messages: Any, **options: Any) -> dict[str, Any]:
+    return {"model": questions.MODEL, "temperature": 0, "messages": list(messages), **options}
 
 
-def stream(chat: Any) -> Any:
-    events = chat().stream([user(questions.COUNT)])
-    return [event.data.choices[0].delta.content or "" for event in events]
+def said(client: Any, *messages: Any, **options: Any) -> Any:
+    return client().chat.complete(**request(*messages, **options)).choices[0].message
 
 
-def tools(chat: Any) -> Any:
-    asked = EQUATIONS
-    message = chat()([asked], tools=TOOLS, parallel_tool_calls=True)
-    return chat()([asked, message, *results(message.tool_calls)], tools=TOOLS).content
+def streamed(client: Any, *messages: Any, **options: Any) -> Any:
+    for event in client().chat.stream(**request(*messages, **options)):
+        yield event.data.choices[0].delta
 
 
-def tools_streamed(chat: Any) -> Any:
-    asked = EQUATIONS
-    calls: list[Any] = []
-    for event in chat().stream([asked], tools=TOOLS, tool_choice="any"):
-        for call in event.data.choices[0].delta.tool_calls or []:
-            if call.index == len(calls):
-                calls.append(call)
-            else:
-                calls[call.index].function.arguments += call.function.arguments
+def hello(client: Any) -> Any:
+    return said(client, user(questions.HELLO)).content
+
+
+def stream(client: Any) -> Any:
+    return [delta.content for delta in streamed(client, user(questions.COUNT))]
+
+
+def tools(client: Any) -> Any:
+    message = said(client, EQUATIONS, tools=TOOLS, parallel_tool_calls=True)
+    return said(client, EQUATIONS, message, *results(message.tool_calls), tools=TOOLS).content
+
+
+def tools_streamed(client: Any) -> Any:
+    deltas = streamed(client, EQUATIONS, tools=TOOLS, tool_choice="any")
+    calls = [call for delta in deltas for call in delta.tool_calls or []]
     message = {"role": "assistant", "content": "", "tool_calls": calls}
-    events = chat().stream([asked, message, *results(calls)], tools=TOOLS)
-    return [event.data.choices[0].delta.content or "" for event in events]
+    again = streamed(client, EQUATIONS, message, *results(calls), tools=TOOLS)
+    return [delta.content for delta in again]
 
 
-def structured_beside_tools(chat: Any) -> Any:
-    answer = chat().parse([user(questions.CAPITAL)], response_format=questions.Capital, tools=TOOLS)
+def structured_beside_tools(client: Any) -> Any:
+    asked = request(user(questions.CAPITAL), tools=TOOLS)
+    answer = client().chat.parse(response_format=questions.Capital, **asked)
     return answer.choices[0].message.parsed.model_dump()
 
 
-def image(chat: Any) -> Any:
-    return chat()([about_image(questions.COLOUR, questions.RED)]).content
+def image(client: Any) -> Any:
+    return said(client, about_image(questions.COLOUR, questions.RED)).content
 
 
-def prefix(chat: Any) -> Any:
+def prefix(client: Any) -> Any:
     begun = {"role": "assistant", "content": "1, 2, 3", "prefix": True}
-    return chat()([user(questions.COUNT), begun]).content
+    return said(client, user(questions.COUNT), begun).content
 
 
-def unknown_model(chat: Any) -> Any:
-    return chat(questions.UNKNOWN_MODEL)([user(questions.HELLO)])
+def unknown_model(client: Any) -> Any:
+    return said(client, user(questions.HELLO), model=questions.UNKNOWN_MODEL).content
 
 
-def refused_parameter(chat: Any) -> Any:
-    return chat(temperature=questions.TOO_HOT)([user(questions.HELLO)])
+def refused_parameter(client: Any) -> Any:
+    return said(client, user(questions.HELLO), temperature=questions.TOO_HOT).content
 
 
 STEPS = [

@@ -120,3 +120,6 @@ STEPS = [
     unknown_model,
     refused_parameter,
 ]
+
+# It knows of no schemas there.
+CANNOT = {"messages": [structured_beside_tools], "mistral": [structured_beside_tools]}

@@ -1,7 +1,7 @@
 """Client libraries that users have, each asked to do on the service what it is used for.
 
-Each of `programs/` prints what its steps saw, for each API that its client speaks: the answer and the
-calls of the calculator, or the exception that its caller got.
+Each of `programs/` prints what its steps saw, for each API that its client speaks: the answer and
+the calls of the calculator, or the exception that its caller got.
 """
 
 import json
@@ -31,6 +31,8 @@ ANSWERS: dict[str, Any] = {
     "structured_by_a_tool": CAPITAL,
     "prefix": answers.counting(20).removeprefix("1, 2, 3"),
     "handoff": "second",
+    "calls": ['{"expression": "6 + 2 * 3"}', '{"expression": "19 - (8 + 2) + 1"}'],
+    "agent": 3,
     "second_turn": True,
 }
 CALLING = {"tools", "tools_streamed", "second_turn"}
