@@ -366,9 +366,9 @@ def test_a_model_that_does_not_start_says_why(
 def test_an_interrupt_of_a_model_keeps_what_is_answered(
     source: Path, out: Path, number: signal.Signals, hold: str, answered: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.cli.stand_in_model", "batch", source, out]
+    command = [sys.executable, "-m", "tests.cli.stand_in_model", "batch", "--model", TINY]
     process = subprocess.Popen(
-        [*command, "--model", TINY],
+        [*command, source, out],
         cwd=ROOT,
         env={**os.environ, "HOLD": hold},
         stderr=subprocess.PIPE,
