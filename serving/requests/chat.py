@@ -49,7 +49,7 @@ class ChatOptions:
     """Whether each chunk has the usage so far."""
     return_token_ids: bool = False
     whole_calls: bool = False
-    """Whether a stream has each call in one chunk, as Mistral's own API streams them."""
+    """Whether a stream has all calls in its last chunk, as Mistral's own API streams them."""
     echo: str = ""
     """Text that the answer repeats before its own: the message that it continues."""
 
