@@ -68,6 +68,12 @@ def read(body: bytes) -> tuple[Request, ChatOptions]:
         given.continue_final_message,
     )
     max_tokens = _max_tokens(given)
+    if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
+        raise _invalid(
+            "The last message is the assistant's: add a message after it, or set"
+            " continue_final_message to have it continued.",
+            "messages",
+        )
     if given.continue_final_message and given.messages[-1]["role"] != "assistant":
         raise _invalid(
             "continue_final_message needs a last message of the assistant's.",
