@@ -57,7 +57,7 @@ def log_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.engine.log")
 
 
-def answer_here(config: ModelConfig, out: Path, most: int | None, ask: Ask) -> str | None:
+def answer_here(config: ModelConfig, out: Path, most: int, ask: Ask) -> str | None:
     """Runs the model while `ask` sends it a batch, and returns what `ask` does. `most` limits the
     requests in flight further than the engine's batch does. Raises ConfigError, PreflightError,
     StartError and ServiceError."""
@@ -80,7 +80,7 @@ def answer_here(config: ModelConfig, out: Path, most: int | None, ask: Ask) -> s
         bound = _PER_SEQUENCE * model.max_num_seqs
         client = httpx.AsyncClient(transport=model, base_url=URL, timeout=None)
         try:
-            return loop.run(_asked(client, min(most or bound, bound), ask, terminal))
+            return loop.run(_asked(client, min(most, bound), ask, terminal))
         except EngineDiedError as error:
             reason = start_log.root_cause(start_log.own_log()) or str(error)
             raise ServiceError(

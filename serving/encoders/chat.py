@@ -6,13 +6,13 @@ from serving.answers.events import (
     Answer,
     Arguments,
     CallBegun,
-    CallEnded,
     Event,
     PromptTokens,
     Reasoning,
     Step,
     Text,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
 from serving.encoders.errors import openai_error
@@ -48,8 +48,8 @@ class ChatEncoder:
         self._plain = not options.continuous_usage
         self._calls = [-1] * options.n
         """The index of each choice's last call."""
-        self._held: dict[int, tuple[JsonObject, list[str]]] = {}
-        """By choice, the call that is held until it is whole, and the pieces of its arguments."""
+        self._held: list[list[Event]] = [[] for _ in range(options.n)]
+        """The events of each choice's calls, where its last chunk has them all."""
 
     def prompt(self, prompt: PromptTokens) -> None:
         """Takes a prompt that the answer tells of, before any step of its choices is written."""
@@ -77,8 +77,10 @@ class ChatEncoder:
             if len(events) == 1 and type(only) is Text:
                 return self._text_heads[index] + to_json(only.text) + _GOES_ON
         deltas = [delta for event in events if (delta := self._delta(index, event)) is not None]
-        if step.end is not None and (cut_off := self._held_call(index)) is not None:
-            deltas.append(cut_off)
+        if step.end is not None and self._held[index]:
+            calls = Answer.of([Step(self._held[index])]).calls
+            whole = [{"index": at, **_call(call)} for at, call in enumerate(calls)]
+            deltas.append({"tool_calls": whole})
         rest: JsonObject = {}
         if step.token_ids is not None:
             rest["token_ids"] = step.token_ids
@@ -129,42 +131,21 @@ class ChatEncoder:
                 return {"content": text}
             case Reasoning(text):
                 return {"reasoning": text}
+            case CallBegun() | Arguments() if self._options.whole_calls:
+                self._held[index].append(event)
             case CallBegun(id, name):
                 self._calls[index] += 1
                 function = {"name": name, "arguments": ""}
                 call = {"index": self._calls[index], "id": id, "type": "function"}
-                if self._options.whole_calls:
-                    self._held[index] = ({**call, "function": function}, [])
-                    return None
                 return {"tool_calls": [{**call, "function": function}]}
             case Arguments(text):
-                if index in self._held:
-                    self._held[index][1].append(text)
-                    return None
                 call = {"index": self._calls[index], "function": {"arguments": text}}
                 return {"tool_calls": [call]}
-            case CallEnded():
-                return self._held_call(index)
         return None
-
-    def _held_call(self, index: int) -> JsonObject | None:
-        """Returns the delta of the call that a choice holds, and holds it no longer."""
-        if index not in self._held:
-            return None
-        call, pieces = self._held.pop(index)
-        call["function"]["arguments"] = "".join(pieces)
-        return {"tool_calls": [call]}
 
     def _choice(self, index: int, answer: Answer) -> JsonObject:
         assert answer.end is not None
-        calls = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in answer.calls
-        ]
+        calls = [_call(call) for call in answer.calls]
         text = self._options.echo + answer.text
         message: JsonObject = {
             "role": "assistant",
@@ -185,6 +166,11 @@ class ChatEncoder:
         if answer.token_ids is not None:
             choice["token_ids"] = answer.token_ids
         return choice
+
+
+def _call(call: ToolCall) -> JsonObject:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _logprobs(logprobs: list[TokenLogprob] | None) -> JsonObject | None:

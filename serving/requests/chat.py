@@ -43,7 +43,7 @@ class ChatOptions:
     """Whether each chunk has the usage so far."""
     return_token_ids: bool = False
     whole_calls: bool = False
-    """Whether a stream has each call in one chunk, as Mistral's own API streams them."""
+    """Whether a stream has all calls in its last chunk, as Mistral's own API streams them."""
     echo: str = ""
     """Text that the answer repeats before its own: the message that it continues."""
 
@@ -63,6 +63,12 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         normalised.answer.originals,
     )
     max_tokens = _max_tokens(given)
+    if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
+        raise _invalid(
+            "The last message is the assistant's: add a message after it, or set"
+            " continue_final_message to have it continued.",
+            "messages",
+        )
     if given.continue_final_message and given.messages[-1]["role"] != "assistant":
         raise _invalid(
             "continue_final_message needs a last message of the assistant's.",

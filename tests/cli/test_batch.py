@@ -22,6 +22,7 @@ from serving.cli.up import Progress
 from serving.config import AppConfig, ModelConfig
 from serving.engine.start_log import StartError
 from serving.offline import EngineDiedError
+from tests.cli import stand_in_model
 from tests.support.scripted_service import HOLD, Reply, ScriptedService, completion, request_line
 from tests.support.waiting import wait_for
 
@@ -358,6 +359,33 @@ def test_a_model_that_does_not_start_says_why(
     result = batch(source, out, "--model", TINY)
     assert result.exit_code == code and message in result.stderr
     assert not ids(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("hold", "answered"), [("start", 0), ("answer", stand_in_model.ANSWERS)])
+def test_an_interrupt_of_a_model_keeps_what_is_answered(
+    source: Path, out: Path, number: signal.Signals, hold: str, answered: int
+) -> None:
+    command = [sys.executable, "-m", "tests.cli.stand_in_model", "batch", "--model", TINY]
+    process = subprocess.Popen(
+        [*command, source, out],
+        cwd=ROOT,
+        env={**os.environ, "HOLD": hold},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = out.with_name("out.engine.log")
+    try:
+        wait_for(lambda: log.exists() and stand_in_model.STARTED in log.read_text())
+        wait_for(lambda: len(ids(out)) == answered)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command continues" in stderr and "Traceback" not in stderr
+    assert ids(out) == IDS[:answered]
+    assert (stand_in_model.ENDED in log.read_text()) == (hold == "answer")
 
 
 def test_a_model_of_another_server_is_told(source: Path, out: Path, tmp_path: Path) -> None:

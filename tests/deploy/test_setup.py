@@ -14,9 +14,9 @@ from tests.deploy.locks import CPU, REQUIREMENTS, direct, pins
 DEPLOY = REQUIREMENTS.parent
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "dev", "clients"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "dev", "clients", "llama_cpp"])
 def test_lock_pins_every_direct_requirement_within_its_bounds(name: str) -> None:
-    lock = pins(name) if name in ("gpu", "clients") else pins(*CPU, "dev")
+    lock = pins(*CPU, "dev") if name in ("cpu", "dev") else pins(name)
     for requirement in direct(f"{name}.in"):
         version = lock[requirement.name.lower().replace("_", "-")]
         assert requirement.specifier.contains(version), requirement
@@ -26,7 +26,7 @@ def test_locks_that_are_installed_together_share_no_package() -> None:
     assert sum(len(pins(lock)) for lock in (*CPU, "dev")) == len(pins(*CPU, "dev"))
 
 
-@pytest.mark.parametrize("lock", [*CPU, "dev", "gpu", "clients"])
+@pytest.mark.parametrize("lock", [*CPU, "dev", "gpu", "clients", "llama_cpp"])
 def test_each_locked_package_has_hashes(lock: str) -> None:
     blocks = re.split(r"\n(?=\S)", (REQUIREMENTS / f"{lock}.txt").read_text())
     assert blocks

@@ -29,7 +29,7 @@ QUESTIONS = (
     "Give me the capital of France as JSON.",
     "Count from 1 to 10.",
     "Hello",
-    "What can you do?",
+    "Give me five non-formal ways to say 'See you later' in French.",
 )
 
 

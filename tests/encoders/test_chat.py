@@ -141,13 +141,15 @@ def test_calls() -> None:
     assert one["message"]["tool_calls"] == [call, call]
 
 
-def test_a_call_that_is_streamed_whole_is_one_chunk() -> None:
+def test_calls_that_are_streamed_whole_are_the_last_chunk() -> None:
     steps = [(0, Step([event])) for event in [*CALL, *CALL]]
     found = streamed(encoder(whole_calls=True), [*steps, (0, Step([], end=End("tool_calls")))])
     function = {"name": "f", "arguments": '{"a": 1}'}
     call = {"id": "abcdefghi", "type": "function", "function": function}
-    deltas = [chunk["choices"][0]["delta"] for chunk in found]
-    assert deltas == [ROLE, *({"tool_calls": [{"index": i, **call}]} for i in (0, 1)), {}]
+    choices = [chunk["choices"][0] for chunk in found]
+    whole_calls = [{"index": index, **call} for index in (0, 1)]
+    assert [choice["delta"] for choice in choices] == [ROLE, {"tool_calls": whole_calls}]
+    assert choices[-1]["finish_reason"] == "tool_calls"
 
 
 def test_calls_without_text_have_no_content() -> None:

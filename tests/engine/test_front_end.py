@@ -288,7 +288,7 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
 @pytest.mark.parametrize(
     ("client", "whole"), [("mistral-client-python/3.7.0", True), ("OpenAI/Python 3.3.0", False)]
 )
-async def test_mistrals_clients_get_each_call_in_one_chunk(client: str, whole: bool) -> None:
+async def test_mistrals_clients_get_calls_whole(client: str, whole: bool) -> None:
     engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
     headers = {"user-agent": client}
     answer = await asked(engine, CHAT, headers=headers, stream=True, **TOOLS[CHAT])

@@ -126,9 +126,9 @@ def test_a_message_that_goes_on_may_be_repeated() -> None:
     request, options = read(messages=messages, continue_final_message=True, echo=True)
     assert request.prompt == Chat(messages, [], True)
     assert options.echo == "Hel"
-    assert read(messages=messages)[1].echo == ""
+    assert read(messages=messages, continue_final_message=True)[1].echo == ""
     no_text = [*MESSAGES, {"role": "assistant", "content": [{"type": "text", "text": "Hel"}]}]
-    assert read(messages=no_text, echo=True)[1].echo == ""
+    assert read(messages=no_text, continue_final_message=True, echo=True)[1].echo == ""
 
 
 F, G = CallableTool("f", {"type": "object"}, False), CallableTool("g", None, True)

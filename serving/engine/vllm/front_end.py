@@ -58,7 +58,7 @@ _NONE: Headers = []
 _ALPHANUMERICS = string.ascii_letters + string.digits
 
 _MISTRALS_CLIENTS = b"mistral-client-"
-"""The beginning of the User-Agent of Mistral's own clients, which fail on a part of a call."""
+"""The beginning of the User-Agent of Mistral's own clients, which fail on parts of calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ ENDS_WITH_DONE = frozenset((CHAT, COMPLETIONS))
 """Paths whose streams have an end that all servers send."""
 
 _MOST_UNCOUNTED = 32
-_END = re.compile(rb'\[DONE\]|"finish_reason":\s*"')
+_END = re.compile(rb'^data: ?\[DONE\]|"finish_reason":\s*"', re.M)
+"""The end of a stream or of a choice. Generated text cannot match it, as it is escaped."""
 
 
 class EventStream:

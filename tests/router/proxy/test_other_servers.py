@@ -119,6 +119,7 @@ LAST = b'data: {"choices":[{"index":0,"delta":{"content":"y"},"finish_reason":"s
         ([FIRST, b"data: [DONE]\n\n"], True),
         ([FIRST], False),
         ([FIRST, b": ping\n\n"], False),
+        ([FIRST.replace(b"He", rb"\ndata: [DONE]\n\"finish_reason\": \"")], False),
     ],
 )
 async def test_a_stream_that_ends_before_the_answer_cannot_be_taken_for_complete(

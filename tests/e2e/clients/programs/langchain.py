@@ -12,40 +12,40 @@ from langchain_openai import ChatOpenAI
 from tests.e2e.clients import questions
 
 
-def chat(model: str = questions.MODEL, temperature: float = 0, **options: Any) -> Any:
+def chat(model: str = questions.MODEL, max_tokens: int = 300, **options: Any) -> Any:
     return ChatOpenAI(
         model=model,
-        temperature=temperature,
+        temperature=0,
         base_url=f"{questions.URL}/v1",
         api_key="none",
         max_retries=0,
-        max_tokens=300,
+        max_tokens=max_tokens,
         **options,
     )
 
 
-def responses(model: str = questions.MODEL, temperature: float = 0) -> Any:
-    return chat(model, temperature, use_responses_api=True)
+def responses(model: str = questions.MODEL, max_tokens: int = 300) -> Any:
+    return chat(model, max_tokens, use_responses_api=True)
 
 
-def mistral(model: str = questions.MODEL, temperature: float = 0) -> Any:
+def mistral(model: str = questions.MODEL, max_tokens: int = 300) -> Any:
     return ChatMistralAI(
         model_name=model,
-        temperature=temperature,
+        temperature=0,
         endpoint=f"{questions.URL}/v1",
         api_key="none",
         max_retries=1,
-        max_tokens=300,
+        max_tokens=max_tokens,
     )
 
 
-def messages(model: str = questions.MODEL, temperature: float = 0) -> Any:
+def messages(model: str = questions.MODEL, max_tokens: int = 300) -> Any:
     return ChatAnthropic(
         model_name=model,
-        temperature=temperature,
+        temperature=0,
         base_url=questions.URL,
         api_key="none",
-        max_tokens=300,
+        max_tokens=max_tokens,
         max_retries=0,
     )
 
@@ -108,7 +108,7 @@ def unknown_model(model: Any) -> Any:
 
 
 def refused_parameter(model: Any) -> Any:
-    return model(temperature=questions.TOO_HOT).invoke(questions.HELLO).text
+    return model(max_tokens=-1).invoke(questions.HELLO).text
 
 
 STEPS = [

@@ -9,10 +9,10 @@ from llama_index.llms.openai_like import OpenAILike
 from tests.e2e.clients import questions
 
 
-def chat(model: str = questions.MODEL, temperature: float = 0, **options: Any) -> Any:
+def chat(model: str = questions.MODEL, **options: Any) -> Any:
     return OpenAILike(
         model=model,
-        temperature=temperature,
+        temperature=0,
         api_base=f"{questions.URL}/v1",
         api_key="none",
         max_retries=0,
@@ -73,7 +73,7 @@ def unknown_model(llm: Any) -> Any:
 
 
 def refused_parameter(llm: Any) -> Any:
-    return hello(lambda: llm(temperature=questions.TOO_HOT))
+    return hello(lambda: llm(additional_kwargs={"top_p": 9}))
 
 
 STEPS = [

@@ -57,7 +57,7 @@ def hello(client: Any) -> Any:
 
 
 def stream(client: Any) -> Any:
-    return [delta.content for delta in streamed(client, user(questions.COUNT))]
+    return [delta.content or "" for delta in streamed(client, user(questions.COUNT))]
 
 
 def tools(client: Any) -> Any:
@@ -70,7 +70,7 @@ def tools_streamed(client: Any) -> Any:
     calls = [call for delta in deltas for call in delta.tool_calls or []]
     message = {"role": "assistant", "content": "", "tool_calls": calls}
     again = streamed(client, EQUATIONS, message, *results(calls), tools=TOOLS)
-    return [delta.content for delta in again]
+    return [delta.content or "" for delta in again]
 
 
 def structured_beside_tools(client: Any) -> Any:
