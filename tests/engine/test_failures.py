@@ -28,7 +28,7 @@ from serving.mistral.rules import InvalidRequest
     ("error", "failure"),
     [
         (InvalidRequest("No.", param="n", code="invalid_type"), (400, "No.", "n", "invalid_type")),
-        (VLLMNotFoundError("None."), (404, "None.", None, "model_not_found")),
+        (VLLMNotFoundError("None."), (404, "None.", "model", "model_not_found")),
         (
             VLLMValidationError("Too hot.", parameter="temperature", value=9),
             (400, "Too hot.", "temperature", "invalid_value"),
