@@ -8,37 +8,13 @@ program has ``APIS``, which make its client for each API, and ``STEPS``, which u
 import asyncio
 import importlib
 import inspect
-import ipaddress
 import json
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.clients import questions
-
-reached: list[str] = []
-"""Hosts beyond this machine that the client tried to reach, each in vain."""
-
-
-def only_loopback(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook that lets no connection leave this machine."""
-    if event == "socket.getaddrinfo":
-        host = arguments[0]
-    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
-        host = arguments[1][0]
-    else:
-        return
-    host = host.decode() if isinstance(host, bytes) else host
-    if host in (None, "localhost"):
-        return
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    except ValueError:
-        pass
-    reached.append(host)
-    raise PermissionError(f"{host} is not this machine")
+from tests.e2e.clients import loopback, questions
 
 
 def seen(step: Callable[[Any], Any], make: Any) -> Any:
@@ -56,7 +32,7 @@ def seen(step: Callable[[Any], Any], make: Any) -> Any:
 
 
 def main(name: str) -> None:
-    sys.addaudithook(only_loopback)
+    loopback.keep_to_it()
     program = importlib.import_module(f"tests.e2e.clients.programs.{name}")
     cannot = getattr(program, "CANNOT", {})
     answers = {
@@ -67,7 +43,7 @@ def main(name: str) -> None:
         }
         for api, make in program.APIS.items()
     }
-    print(json.dumps({"seen": answers, "reached": reached}))
+    print(json.dumps({"seen": answers, "reached": loopback.reached}))
 
 
 if __name__ == "__main__":
