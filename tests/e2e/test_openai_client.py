@@ -127,6 +127,35 @@ def test_usage_is_in_the_last_event_if_asked(client: openai.OpenAI) -> None:
     assert last.usage is not None and last.usage.completion_tokens > 0
 
 
+def test_a_stream_tells_the_prompts_logprobs_and_an_echo_its_offsets(
+    client: openai.OpenAI,
+) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 4, "stream": True}
+    asked |= {"extra_body": {"prompt_logprobs": 0}, "stream_options": {"include_usage": True}}
+    for stream in (
+        client.chat.completions.create(messages=user("Hello"), **asked),
+        client.completions.create(prompt="Hello", **asked),
+    ):
+        chunks = [chunk.model_dump() for chunk in stream]
+        (told,) = [
+            known
+            for chunk in chunks
+            for holder in (chunk, *chunk["choices"])
+            if (known := holder.get("prompt_logprobs"))
+        ]
+        assert len(told) == chunks[-1]["usage"]["prompt_tokens"]
+        assert told[0] is None and all(told[1:])
+    echo = client.completions.create(
+        model=MODEL, prompt="Hé 😀!", echo=True, logprobs=0, max_tokens=4
+    ).choices[0]
+    assert echo.logprobs is not None
+    places = list(zip(echo.logprobs.tokens or (), echo.logprobs.text_offset or (), strict=True))
+    assert places[:2] == [("<s>", 0), (places[1][0], 0)]
+    for token, offset in places[1:]:
+        if "\ufffd" not in token and token != "</s>":
+            assert echo.text.startswith(token, offset)
+
+
 def test_a_loop_ends_at_max_tokens(client: openai.OpenAI) -> None:
     choice = ask(client, user("Repeat the word hello forever."), max_tokens=100)
     assert choice.finish_reason == "length"
