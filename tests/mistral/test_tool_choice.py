@@ -38,7 +38,8 @@ def test_no_call_is_kept_by_v7_only_without_tools(endpoint: str, choice: Any) ->
 @pytest.mark.parametrize("tools", [{"tools": [TOOL]}, {"tools": []}, {}])
 def test_v7_cannot_begin_a_call_where_none_may_be_made(endpoint: str, tools: Any) -> None:
     calls = tokenizer("v7").instruct_tokenizer.tokenizer.get_special_token("[TOOL_CALLS]")
-    body, _ = normalised(endpoint, rules("v7"), **tools, tool_choice="none", logit_bias={"7": 1})
+    model = rules("v7", other_server=True)
+    body, _ = normalised(endpoint, model, **tools, tool_choice="none", logit_bias={"7": 1})
     assert body == {"logit_bias": {"7": 1, str(calls): -100}}
 
 

@@ -51,7 +51,7 @@ def test_references_are_found_within_each_tool(kind: str) -> None:
         {"type": "function", "function": {"name": f"f{index}", "parameters": schema}}
         for index, schema in enumerate(given)
     ]
-    body, _ = normalised(CHAT, rules("v7"), tools=tools, tool_choice="required")
+    body, _ = normalised(CHAT, rules("v7", other_server=True), tools=tools, tool_choice="required")
     sent = [tool["function"]["parameters"] for tool in body["tools"]]
     assert error_of_all_calls(sent) == ""
     assert [{**SCHEMAS[kind], "$id": schema["$id"]} for schema in sent] == sent
@@ -65,7 +65,7 @@ def test_without_an_id_a_definition_is_not_found() -> None:
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
 def test_anthropics_schemas_too(choice: dict[str, Any]) -> None:
     tool = {"name": "f", "input_schema": copy.deepcopy(SCHEMAS["recursion"])}
-    body, _ = normalised(MESSAGES, rules("v7"), tools=[tool], tool_choice=choice)
+    body, _ = normalised(MESSAGES, rules("v7", other_server=True), tools=[tool], tool_choice=choice)
     assert error_of_all_calls([body["tools"][0]["input_schema"]]) == ""
 
 

@@ -19,12 +19,7 @@ VERSIONS = ("v7", "v11", "v13")
 
 
 def rules(version: Any = "v11", **changes: Any) -> ModelRules:
-    """Returns the rules of a model for which all of them are applied."""
-    facts: dict[str, Any] = {
-        "context_tokens": 1000,
-        "image_limit": 10,
-        "other_server": True,
-    } | changes
+    facts: dict[str, Any] = {"context_tokens": 1000, "image_limit": 10} | changes
     return ModelRules("mistral-test/small", version, **facts)
 
 

@@ -25,7 +25,8 @@ def test_a_limit_below_one_is_named_as_the_client_did(name: str) -> None:
 
 
 def test_only_an_assistants_message_is_continued() -> None:
-    error = refusal(chat.read, messages=[USER, {"role": "assistant", "content": "Hi"}])
+    begun = [USER, {"role": "assistant", "content": "Hi"}]
+    error = refusal(chat.read, messages=begun, continue_final_message=False)
     assert error.param == "messages" and "continue_final_message" in str(error)
     error = refusal(chat.read, messages=[USER], continue_final_message=True)
     assert error.param == "continue_final_message"
