@@ -47,7 +47,7 @@ CALLED = {
 STREAMED = {"stream", "tools_streamed"}
 REFUSED = {
     "unknown_model": "no-such-model",
-    "refused_parameter": "temperature|max_(output_)?tokens|top_p",
+    "refused_parameter": "temperature|max_(completion_|output_)?tokens|top_p",
 }
 
 OPENAI = ("openai.NotFoundError", "openai.BadRequestError")
