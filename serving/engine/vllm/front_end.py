@@ -259,7 +259,9 @@ class FrontEnd:
     def _check_model(self, name: str | None) -> None:
         """Raises VLLMNotFoundError for a model that this engine has not."""
         if name is not None and name not in self._names:
-            raise VLLMNotFoundError(f"The model {name!r} does not exist.")
+            raise VLLMNotFoundError(
+                f"The model '{name[:200]}' does not exist. Available models: {self._names[0]}."
+            )
 
     async def _trace_headers(self, scope: Scope) -> Mapping[str, str] | None:
         if not await self._engine.is_tracing_enabled():
