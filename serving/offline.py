@@ -3,6 +3,7 @@ neither Ray, nor a router process, nor HTTP."""
 
 import asyncio
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import httpx
@@ -46,7 +47,10 @@ class OfflineModel(httpx.AsyncBaseTransport):
         self._rules = rules_of(config)
         self._server: VllmServer
         self._engine: httpx.ASGITransport
-        os.environ.update(_SPAWN | environment(entry))
+        self._sockets = tempfile.TemporaryDirectory(prefix="mistral-serve-")
+        """The folder of the sockets between vLLM's processes, which vLLM leaves behind."""
+        sockets = {"VLLM_RPC_BASE_PATH": self._sockets.name}
+        os.environ.update(_SPAWN | sockets | environment(entry))
 
     async def start(self) -> None:
         """Loads the model. Raises ClaimsError, what vLLM raises, or a StartError with the root
@@ -97,3 +101,4 @@ class OfflineModel(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Stops the engine."""
         await self._server.close()
+        self._sockets.cleanup()

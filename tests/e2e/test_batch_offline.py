@@ -134,7 +134,11 @@ def test_offline_use_as_the_card_has_it(tmp_path: Path) -> None:
     ]
     script = tmp_path / "card.py"
     script.write_text(CARD.format(folder=str(tiny_model_folder("2501")), messages=messages))
-    environment = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_RPC_BASE_PATH": str(tmp_path),  # vLLM leaves its sockets behind
+    }
     printed = subprocess.run(
         [sys.executable, script],
         env={**os.environ, **environment},
