@@ -68,7 +68,6 @@ async def assert_languages_come_through(url: str, model: str, api: str) -> None:
                 said = json.loads(said)
             expected = SENTENCES[language] * (2 if body.get("echo") else 1)
             assert said == expected, (language, streamed)
-            assert len(pieces) > 3 if streamed else len(pieces) == 1, (language, pieces)
 
         await asyncio.gather(
             *(answered(language, streamed) for language in SENTENCES for streamed in (False, True))

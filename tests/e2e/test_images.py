@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import openai
 import pytest
@@ -59,3 +60,17 @@ def test_a_photo_that_was_taken_upright(client: openai.OpenAI) -> None:
     Image.new("RGB", (280, 56), "red").save(buffer, "JPEG", exif=exif)
     url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     assert "red" in ask(client, url)
+
+
+@pytest.mark.parametrize("form", [{}, {"response_format": {"type": "json_object"}}])
+def test_an_image_of_a_refused_request_is_read_from_the_next(
+    client: openai.OpenAI, form: dict[str, Any]
+) -> None:
+    """vLLM's API process keeps the image of a request that its engine never gets."""
+    message = model_cards.image_message("What color is this image?", solid("purple"))
+    options: Any = {"model": MODEL, "messages": [message], "max_tokens": 8, **form}
+    for _ in range(4):  # each replica has some
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**options, logit_bias={"99999999": 1})
+    for _ in range(4):
+        assert client.chat.completions.create(**options).choices[0].message.content

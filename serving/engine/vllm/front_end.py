@@ -14,6 +14,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.types import Message, Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
+from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
@@ -32,9 +33,14 @@ from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
 from serving.engine.grammar_check import GrammarCheck
 from serving.engine.vllm import constraints
-from serving.engine.vllm.failures import Failure, failure_of
+from serving.engine.vllm.failures import (
+    AbandonedError,
+    ConstraintError,
+    Failure,
+    failure_of,
+)
 from serving.engine.vllm.generation import Generation, Model
-from serving.engine.vllm.rendering import Renderer
+from serving.engine.vllm.rendering import Renderer, has_images
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
@@ -151,6 +157,36 @@ class FrontEnd:
         constraint = constraints.structured_outputs(request, self._vocabulary)
         if constraint is not None:
             await constraints.check(constraint, self._grammars)
+        answering = asyncio.current_task()
+        assert answering is not None
+        watch = asyncio.create_task(_cancel_when_gone(receive, answering))
+        try:
+            try:
+                await self._respond(api, request, options, constraint, scope, send)
+            except (AbandonedError, ConstraintError):
+                # After a request that failed between its rendering and the engine, vLLM takes its
+                # images for known to the engine. The next request with one fails, which tells vLLM.
+                if not has_images(request):
+                    raise
+                await self._respond(api, request, options, constraint, scope, send)
+        except asyncio.CancelledError:
+            if watch.done() and not watch.cancelled():
+                answering.uncancel()
+                raise _Gone from None
+            raise
+        finally:
+            watch.cancel()
+
+    async def _respond(
+        self,
+        api: Api,
+        request: Request,
+        options: Any,
+        constraint: StructuredOutputsParams | None,
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        """Sends the answer. What it raises comes before anything is sent."""
         inputs = await self._renderer.render(request)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
@@ -166,21 +202,10 @@ class FrontEnd:
             await self._trace_headers(scope),
         )
         encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
-        answering = asyncio.current_task()
-        assert answering is not None
-        watch = asyncio.create_task(_cancel_when_gone(receive, answering))
-        try:
-            if request.stream:
-                await self._stream(generation, encoder, usage, send)
-            else:
-                await self._answer(generation, encoder, usage, send)
-        except asyncio.CancelledError:
-            if watch.done() and not watch.cancelled():
-                answering.uncancel()
-                raise _Gone from None
-            raise
-        finally:
-            watch.cancel()
+        if request.stream:
+            await self._stream(generation, encoder, usage, send)
+        else:
+            await self._answer(generation, encoder, usage, send)
 
     async def _stream(
         self,

@@ -93,7 +93,7 @@ class Renderer:
             if "mm_placeholders" in rendered:
                 self._check_images(rendered)
         except RuntimeError as error:
-            if params.truncate_prompt_tokens is None or not _has_images(chat):
+            if params.truncate_prompt_tokens is None or not _shows_images(chat):
                 raise
             raise InvalidRequest(
                 "truncate_prompt_tokens would cut into the images of this request. Send fewer of "
@@ -134,7 +134,11 @@ class Renderer:
         )
 
 
-def _has_images(chat: Chat) -> bool:
+def has_images(request: Request) -> bool:
+    return isinstance(request.prompt, Chat) and _shows_images(request.prompt)
+
+
+def _shows_images(chat: Chat) -> bool:
     return any(
         part.get("type") == "image_url"
         for message in chat.messages
