@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.asgi import Headers, send_response
 from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, bearer
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class AccessMiddleware:
         else:
             await self._admit(scope, receive, send)
 
-    def _authorized(self, headers: list[tuple[bytes, bytes]]) -> bool:
+    def _authorized(self, headers: Headers) -> bool:
         for name, value in headers:
             if name == b"authorization":
                 return hmac.compare_digest(value, self._authorization)
@@ -89,7 +90,5 @@ def _is_scrape(scope: Scope) -> bool:
     return bool(scope["path"] == "/metrics" and scope["method"] == "GET")
 
 
-async def _refuse(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-    headers = [*headers, (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body"})
+async def _refuse(send: Send, status: int, headers: Headers) -> None:
+    await send_response(send, status, [*headers, (b"content-length", b"0")], b"")

@@ -18,7 +18,7 @@ _BETWEEN_TEXTS = "\n\n"
 def join_texts(draft: Draft) -> None:
     """Makes one text of a content that is a list of texts: llama.cpp's Python server writes the
     list itself into the prompt where the model's template expects a text."""
-    for message in draft.objects("messages") if draft.rules.other_server else ():
+    for message in draft.objects("messages"):
         content = message.get("content")
         texts = [part["text"] for part in objects_in(content) if _is_text(part)]
         if texts and len(texts) == len(content or ()):
@@ -32,8 +32,6 @@ def _is_text(part: Fields) -> bool:
 
 def join_user_turns(draft: Draft) -> None:
     """Joins turns of the user that follow each other: templates of Mistral's models refuse them."""
-    if not draft.rules.other_server:
-        return
     joined: list[Fields] = []
     for message in draft.objects("messages"):
         if joined and _is_user_text(message) and _is_user_text(joined[-1]):

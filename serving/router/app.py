@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import ui
 from serving.router.http import errors
-from serving.router.http.asgi import Headers, client_request_id
+from serving.router.http.asgi import client_request_id
 from serving.router.http.errors import ApiError
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
@@ -23,6 +23,7 @@ from serving.answers.events import Answer, End, Step, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import of_tekken
+from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.catalogue import LoopGuard
 from serving.encoders.chat import ChatEncoder
 from serving.encoders.completions import CompletionEncoder
@@ -48,7 +49,6 @@ from serving.requests.chat import ChatOptions
 from serving.requests.request import Chat, Request
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -140,7 +140,7 @@ class FrontEnd:
             return
         try:
             await handler(scope, receive, send)
-        except _Gone:
+        except ClientGoneError:
             return
         except Exception as error:
             if self._engine.errored:
@@ -166,13 +166,13 @@ class FrontEnd:
             except (AbandonedError, ConstraintError):
                 # After a request that failed between its rendering and the engine, vLLM takes its
                 # images for known to the engine. The next request with one fails, which tells vLLM.
-                if not has_images(request):
+                if self._engine.errored or not has_images(request):
                     raise
                 await self._respond(api, request, options, constraint, scope, send)
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
                 answering.uncancel()
-                raise _Gone from None
+                raise ClientGoneError from None
             raise
         finally:
             watch.cancel()
@@ -186,7 +186,8 @@ class FrontEnd:
         scope: Scope,
         send: Send,
     ) -> None:
-        """Sends the answer. What it raises comes before anything is sent."""
+        """Sends the answer. While the engine lives, what it raises comes before anything is
+        sent."""
         inputs = await self._renderer.render(request)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
@@ -226,7 +227,13 @@ class FrontEnd:
                         begun = True
                         counts = _counts(usage) if generation.knows_prompts else _NONE
                         changes = _changes(generation.request.normalised)
-                        await send(_head(200, [_EVENT_STREAM, *counts, *changes]))
+                        await send(
+                            {
+                                "type": "http.response.start",
+                                "status": 200,
+                                "headers": [_EVENT_STREAM, *counts, *changes],
+                            }
+                        )
                         piece = encoder.begin() + encoder.step(index, step)
                     self._count_loops(step.end)
                     if piece:
@@ -365,13 +372,8 @@ def _tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> No
             encoder.prompt(prompt)
 
 
-class _Gone(Exception):
-    """The client has gone."""
-
-
 async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await disconnected(receive)
     answering.cancel()
 
 
@@ -380,7 +382,7 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise ClientGoneError
         pieces.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(pieces)
@@ -411,10 +413,6 @@ def _changes(normalised: Normalised) -> Headers:
     return [*normalised.headers, (REWRITES, ",".join(rewrites).encode())] if rewrites else _NONE
 
 
-def _head(status: int, headers: Headers) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
 async def _send(
     send: Send,
     status: int,
@@ -423,8 +421,7 @@ async def _send(
     content_type: bytes = b"application/json",
 ) -> None:
     own = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-    await send(_head(status, [*own, *headers]))
-    await send({"type": "http.response.body", "body": body})
+    await send_response(send, status, [*own, *headers], body)
 
 
 async def _fail(send: Send, path: str, failure: Failure) -> None:

@@ -5,17 +5,12 @@ import uuid
 
 from starlette.types import Receive, Send
 
+from serving.asgi import ClientGoneError, Headers, send_response
 from serving.router.http import errors
 from serving.router.http.content_encoding import decompress
 from serving.router.http.errors import ApiError
 
-Headers = list[tuple[bytes, bytes]]
-
 _REQUEST_ID_BYTES = 128
-
-
-class ClientGoneError(Exception):
-    """The client closed its connection before the response was complete."""
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
@@ -43,16 +38,6 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> byt
             break
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return await asyncio.to_thread(decompress, body, coding, limit_bytes) if coding else body
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def send_response(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def send_error(send: Send, error: ApiError, path: str, headers: Headers) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from serving.asgi import Headers
 from serving.config import TenantConfig
 from serving.dispatch import PRIORITIES
 from serving.router.http import errors
-from serving.router.http.asgi import Headers
 
 _BEARER = b"bearer "
 

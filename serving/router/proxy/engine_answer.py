@@ -2,10 +2,10 @@
 
 from typing import get_args
 
+from serving.asgi import Headers
 from serving.engine_protocol import DEAD, REWRITES, UNAVAILABLE
 from serving.mistral.normalise import Rewrite
 from serving.router.http import errors
-from serving.router.http.asgi import Headers
 from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
 
 _REWRITES: tuple[Rewrite, ...] = get_args(Rewrite)

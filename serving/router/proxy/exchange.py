@@ -6,11 +6,11 @@ from typing import Any
 from mmh3 import hash64
 from starlette.types import Receive, Scope, Send
 
+from serving.asgi import Headers
 from serving.dispatch import Request
 from serving.engine_protocol import bearer
 from serving.placement import Work
 from serving.router.http import errors
-from serving.router.http.asgi import Headers
 from serving.router.http.errors import ApiError
 from serving.router.http.tenants import Tenant
 from serving.router.proxy.request import (

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
+from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
 from serving.router.http import errors
-from serving.router.http.asgi import (
-    ClientGoneError,
-    Headers,
-    client_request_id,
-    disconnected,
-    read_body,
-    send_error,
-    send_response,
-)
+from serving.router.http.asgi import client_request_id, read_body, send_error
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
+from serving.asgi import Headers
 from serving.dispatch import ExpectedOutput
 from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
 from serving.mistral.normalise import WARNINGS, Rewrite
 from serving.placement import Work, prefix_of, prompt_parts
-from serving.router.http.asgi import Headers
 from serving.router.http.errors import ApiError
 from serving.router.replicas.model import Model
 from serving.router.responses.turn import Turn

@@ -3,9 +3,9 @@
 import datetime
 from dataclasses import replace
 
+from serving.asgi import Headers, send_response
 from serving.mistral import InvalidRequest
 from serving.requests.responses import read
-from serving.router.http.asgi import Headers, send_response
 from serving.router.proxy.exchange import Exchange
 from serving.router.proxy.request import invalid, warn
 from serving.router.responses.responses import Responses

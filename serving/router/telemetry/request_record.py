@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from serving.asgi import Headers
 from serving.mistral.normalise import Rewrite
-from serving.router.http.asgi import Headers
 from serving.router.http.errors import REQUEST_FAILED, ApiError
 
 Outcome = Literal[

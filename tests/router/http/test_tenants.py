@@ -9,9 +9,9 @@ from typing import Any
 import openai
 import pytest
 
+from serving.asgi import Headers
 from serving.config import TenantConfig
 from serving.placement import Capacity
-from serving.router.http.asgi import Headers
 from serving.router.http.tenants import Tenants
 from tests.router.test_app import error_of
 from tests.support.engines import Engine, Steered

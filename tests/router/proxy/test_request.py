@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from serving.asgi import Headers
 from serving.dispatch import ExpectedOutput
 from serving.mistral import ModelRules
 from serving.placement import Work
-from serving.router.http.asgi import Headers
 from serving.router.http.errors import ApiError
 from serving.router.proxy.request import (
     RoutingFields,
