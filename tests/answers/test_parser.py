@@ -1,7 +1,6 @@
 """The parser of answers, apart from calls and stop strings."""
 
 from importlib.resources import files
-from time import perf_counter
 
 import pytest
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
@@ -33,11 +32,9 @@ def test_a_vocabulary_has_every_token(version: str) -> None:
     assert (words.think is None) == (version != "v13")
 
 
-def test_the_full_vocabulary_is_built_quickly() -> None:
+def test_the_full_vocabulary_has_a_piece_for_each_token() -> None:
     model = Tekkenizer.from_file(str(files("mistral_common") / "data" / "tekken_240911.json"))
-    begin = perf_counter()
     assert len(of_tekken(model).pieces) == 131_072
-    assert perf_counter() - begin < 2
 
 
 @pytest.mark.parametrize("text", ["😂", "漢字かな", "a😂b", "é"])

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from serving.engine.vllm.arguments import VERSION
@@ -15,6 +17,14 @@ KNOWN = {
     AsyncLLM.generate: (
         "closing its iteration must abort the request, unless it is finished",
         "5bd0ee90459b0e29",
+    ),
+    SamplingParams._validate_structured_outputs: (
+        "it must check nothing without a config, and name the backend where it does",
+        "ebca6891dea0cd50",
+    ),
+    StructuredOutputManager.grammar_init: (
+        "it must take the backend that the request names",
+        "42855e27624b89df",
     ),
     GPUModelRunner._bookkeeping_sync: (
         "it must need the generator of an unfinished prefill for nothing but to turn it back",
