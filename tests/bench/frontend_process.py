@@ -38,6 +38,8 @@ SMALL_FLAGS: dict[str, Any] = {
     "max-model-len": 8192,
     "enforce-eager": True,
     "kv-cache-memory-bytes": 64 << 20,
+    # As on one GPU, and as engines on a CPU have it: the worker in the process of the scheduler.
+    "distributed-executor-backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
     "override-generation-config": {"temperature": 0.0},
 }
 """Flags for a small CPU, the same for all servers."""
