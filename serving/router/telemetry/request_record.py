@@ -49,6 +49,8 @@ class RequestRecord(msgspec.Struct):
     error: str | None = None
     """The code of an error that the router produced."""
     tenant: str | None = None
+    key_id: str | None = None
+    """The id of the API key; None for a token of the identity provider, and for anyone."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
