@@ -11,7 +11,7 @@ from serving.tenants.tokens import SigningKeys, signing_keys
 
 _PERIOD_S = 300.0
 """Time between two looks at the provider's keys."""
-_LEAST_PERIOD_S = 10.0
+LEAST_PERIOD_S = 10.0
 """Time between two looks when the last one failed, or tokens name keys that are not known."""
 _TIMEOUT_S = 5.0
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -23,18 +23,12 @@ class IssuerKeys:
     """Fetches the keys in the background, by OpenID Connect Discovery 1.0. While the provider does
     not answer, the keys that it had stay in force."""
 
-    def __init__(
-        self,
-        issuer: str,
-        changed: Callable[[], object],
-        least_period_s: float = _LEAST_PERIOD_S,
-    ) -> None:
+    def __init__(self, issuer: str, changed: Callable[[], object]) -> None:
         """`changed` is called when the provider's keys are others than before."""
         self.keys: SigningKeys = {}
         self.failing = False
         self._issuer = issuer
         self._changed = changed
-        self._least_period_s = least_period_s
         self._jwks = b""
         self._wanted = asyncio.Event()
         self._fetched = asyncio.Event()
@@ -51,12 +45,12 @@ class IssuerKeys:
                 self._fetched.set()
                 self._fetched = asyncio.Event()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._least_period_s if self.failing else _PERIOD_S):
+                    async with asyncio.timeout(LEAST_PERIOD_S if self.failing else _PERIOD_S):
                         await self._wanted.wait()
 
     async def look_again(self) -> None:
         """Has the keys fetched now, unless they just were, as the provider may have new ones."""
-        if asyncio.get_running_loop().time() - self._last_s >= self._least_period_s:
+        if asyncio.get_running_loop().time() - self._last_s >= LEAST_PERIOD_S:
             self._wanted.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TIMEOUT_S):
