@@ -28,11 +28,13 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
     deadline_s = time.monotonic() + timeout_s
     service = placed(kube, manifests.service)
     homes = manifests.of_kind("Namespace")
+    # The namespace's controller would come back later for claims too, which wait for their pods.
+    claims = kube.find("v1", "PersistentVolumeClaim", manifests.namespace, _OURS) if homes else []
     others = [
         placed(kube, obj)
         for obj in manifests.objects[::-1]
         if obj is not manifests.service and obj not in homes
-    ]
+    ] + claims
     for objects in ([service], others, homes):
         for obj in objects:
             kube.delete(obj)

@@ -76,6 +76,7 @@ def test_the_namespace_stays_until_the_pods_have_ended(ready: Cluster, deploy: D
     thread.join(60)
     assert results[0].exit_code == 0, results[0].output
     assert f"waits for Pod {NAMESPACE}/{name} to end" in results[0].stderr
+    assert f"PersistentVolumeClaim {NAMESPACE}/data-redis-0" in results[0].stderr
     assert ("namespaces", NAMESPACE) not in things(ready)
 
 
