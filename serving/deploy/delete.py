@@ -1,6 +1,6 @@
 """Takes the service off a cluster. The RayService goes first: KubeRay cleans Redis by a Job, which
-needs Redis and a namespace that is not being deleted. The namespace goes last, without pods: Kubernetes
-looks at one with pods again only after half of their grace periods, or five minutes."""
+needs Redis and a namespace that is not being deleted. The namespace goes last, without pods: if it
+has any, Kubernetes looks at it again only after half of their grace periods, or five minutes."""
 
 import time
 from typing import Any
