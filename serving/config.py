@@ -208,6 +208,9 @@ class ModelConfig(Section):
     """Limit on the images in a request, in place of the entry's; 0: text only."""
     default_system_prompt: bool = False
     """Whether requests without a system prompt get the one that the model's makers recommend."""
+    public_system_prompts: tuple[str, ...] = ()
+    """System prompts that are no secret, with the placeholders of SYSTEM_PROMPT.txt or without: the
+    tenants share their place in the engines' prefix caches. All else is cached for each tenant."""
     reasoning: Reasoning = "content"
     """Whether reasoning stays in an answer's content or goes to a field of its own, `reasoning`."""
     loop_guard: bool = True

@@ -18,6 +18,7 @@ from serving.router.http.asgi import client_request_id, read_body, send_error
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
+from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.engine_answer import (
     check_key,
     check_taken,
@@ -82,7 +83,10 @@ class Relay:
         """`write_line` is called with the request log line when a request ends. Without `responses`
         none is stored."""
         self.requests_in_flight = 0
-        self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
+        salts = CacheSalts(engine_token, len(tenants.names))
+        self._reader = ExchangeReader(
+            directory, engine_token, salts, config.admission.default_priority
+        )
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._retry_delay_s = config.replica_backoff_s
