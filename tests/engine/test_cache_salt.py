@@ -33,7 +33,7 @@ def salt_of(engine: FakeLlm) -> Any:
     ],
 )
 async def test_a_clients_salt_separates_within_that_of_its_tenant(
-    path: str, headers: dict[str, str], own: dict[str, str], expected: str | None
+    path: str, headers: dict[str, str], own: dict[str, Any], expected: str | None
 ) -> None:
     engine = FakeLlm()
     assert (await asked(engine, path, headers=headers, **own)).status_code == 200
@@ -43,13 +43,13 @@ async def test_a_clients_salt_separates_within_that_of_its_tenant(
 @pytest.mark.parametrize("system", ["You are {name}.", "You are the-model."])
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
 async def test_a_public_system_prompt_is_not_salted(path: str, system: str) -> None:
-    fields: dict[str, Any] = {
+    apis: dict[str, dict[str, Any]] = {
         CHAT: {"messages": [{"role": "system", "content": system}, *BODIES[CHAT]["messages"]]},
         RESPONSES: {"instructions": system},
         MESSAGES: {"system": [{"type": "text", "text": system}]},
-    }[path]
+    }
     engine = FakeLlm()
-    await asked(engine, path, headers=SALTED, rules=PUBLIC, **fields)
+    await asked(engine, path, headers=SALTED, rules=PUBLIC, **apis[path])
     tokens = engine.calls[0].prompt["prompt_token_ids"]
     assert tokens[: tokens.index(END) + 1] == [1, control("[SYSTEM_PROMPT]"), *ids(system), END]
     assert salt_of(engine) == f"{tokens.index(END) + 1}:0123456789abcdef"

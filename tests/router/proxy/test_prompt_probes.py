@@ -204,7 +204,7 @@ def test_a_public_system_prompt_is_found_as_often_as_without_salts() -> None:
     public = hit_rate(Service(8, PUBLIC), PUBLIC)
     isolated = hit_rate(Service(8), PUBLIC)
     assert abs(shared - public) < 0.02
-    assert isolated < public - 0.05
+    assert isolated < public - 0.03
 
 
 def test_the_same_body_of_two_tenants_is_two_requests_to_the_queue() -> None:
