@@ -114,6 +114,9 @@ class RouterConfig(Section):
     """Ray CPUs of each replica."""
     max_body_mib: float = Field(gt=0, default=64)
     """Larger request bodies get a 413."""
+    max_bodies_mib: float = Field(gt=0, default=1024)
+    """Size of all request bodies that a router holds, from their first byte to the end of the
+    answer; a body for which there is no room gets a 503."""
     connect_timeout_s: float = Field(gt=0, default=2)
     """Timeout for connecting to an engine."""
     placement: PolicyName = "least_cost"

@@ -8,17 +8,21 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from serving.router.http.protocol import IDLE_TIMEOUT_S, GuardedProtocol
+
 _CLOSE = (b"connection", b"close")
 _LINGER_S = 2
 """How long a stopping server waits for another request on an open connection: one already in flight
 from the client, or one from a client that has not yet seen the connection close."""
 _LOOK_S = 0.1
+_TICKS_PER_S = 10
+"""How often uvicorn calls `on_tick`."""
 
 
 def server_config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=GuardedProtocol,
         loop="uvloop",
         lifespan="off",
         ws="none",
@@ -29,7 +33,7 @@ def server_config(app: Any) -> uvicorn.Config:
         log_level="critical",
         server_header=False,
         backlog=4096,
-        timeout_keep_alive=75,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
     )
 
 
@@ -66,6 +70,14 @@ class HttpServer(uvicorn.Server):
     @property
     def connections(self) -> int:
         return len(self.server_state.connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_S == 0:
+            now_s = time.monotonic()
+            connections: list[Any] = list(self.server_state.connections)
+            for connection in connections:
+                connection.close_if_overdue(now_s)
+        return await super().on_tick(counter)
 
     def move_connections(self) -> None:
         """Closes each connection that is open now with its next answer, which says so, so that its

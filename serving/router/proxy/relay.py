@@ -15,6 +15,7 @@ from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
+from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
@@ -89,6 +90,7 @@ class Relay:
         )
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
         self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
@@ -106,10 +108,11 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         exchange: Exchange | None = None
+        held = self._bodies.hold()
         try:
             tenant = self._tenants.of(scope["headers"])
             record.tenant = tenant.name
-            body = await read_body(scope["headers"], receive, self._max_body_bytes)
+            body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
@@ -132,6 +135,7 @@ class Relay:
             log.exception("request %s failed in the router", request_id)
             await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
+            held.release()
             if exchange is not None and exchange.run is not None and self._responses is not None:
                 await self._responses.end(exchange.run)
             self.requests_in_flight -= 1
