@@ -101,12 +101,24 @@ class ResponsesConfig(Section):
         return self
 
 
+class TlsConfig(Section):
+    """TLS between clients and routers, 1.2 or later."""
+
+    certificate_file: str
+    """A file in PEM with the certificate and those between it and its authority's, where the
+    routers run. A renewed one is taken within a minute."""
+    key_file: str
+    """A file in PEM with the certificate's key, not encrypted."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
     host: str = "0.0.0.0"
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
+    tls: TlsConfig | None = None
+    """TLS on that port. Prometheus reads each router at an address of its own, without TLS."""
     replicas: int = Field(ge=1, default=1)
     autoscaling: RouterScalingConfig | None = None
     """Scales the number of routers, in place of a fixed one."""

@@ -82,7 +82,7 @@ class App:
 
 
 @asynccontextmanager
-async def serving(app: App) -> AsyncIterator[tuple[HttpServer, Callable[[], socket.socket]]]:
+async def serving(app: Any) -> AsyncIterator[tuple[HttpServer, Callable[[], socket.socket]]]:
     """Yields a server, and a function that connects to it without waiting for the event loop."""
     sock = listening_socket("127.0.0.1", 0)
     address = sock.getsockname()
