@@ -1,26 +1,25 @@
 """What a tenant learns of another's prompts from a real engine: nothing."""
 
+import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from tests.e2e.service import MODEL, running, write_config
+from tests.e2e.service import ROOT
+from tests.e2e.shared_engine import BLOCK_TOKENS, PUBLIC
 from tests.engine.pictures import data_url, encoded
-from tests.support.ports import free_port
+from tests.support.live_router import CHAT, MODEL
 from tests.support.roc import area_under_roc
 
 pytestmark = pytest.mark.full
-
-TENANTS = ("victim", "attacker")
-PUBLIC = "You are a helpful assistant of the ministry. " * 150
-CHAT = "/v1/chat/completions"
 
 
 @dataclass
@@ -64,22 +63,22 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = tmp_path_factory.mktemp("isolated")
-    config = write_config(
-        folder / "local.yaml", free_port(), replicas=1, public_system_prompts=[PUBLIC]
+def client() -> Iterator[Client]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.shared_engine"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
     )
-    document = yaml.safe_load(config.read_text())
-    tenants = document["applications"][0]["args"]["router"]["tenants"] = []
-    for tenant in TENANTS:
-        (folder / tenant).write_text(tenant)
-        tenants.append({"name": tenant, "api_keys_file": str(folder / tenant)})
-    config.write_text(yaml.safe_dump(document))
-    with (
-        running(Path(config)) as service,
-        httpx.Client(base_url=service.url, timeout=120) as http,
-    ):
-        yield Client(http)
+    assert process.stdout is not None
+    try:
+        url = next(line for line in process.stdout if line.startswith("http://")).strip()
+        with httpx.Client(base_url=url, timeout=120) as http:
+            yield Client(http)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def prompt(number: float) -> tuple[str, str]:
@@ -119,9 +118,9 @@ def test_a_public_system_prompt_is_shared_and_nothing_behind_it(client: Client) 
     own = client.ask("victim", ("system", PUBLIC), prompt(0.1))
     other = client.ask("attacker", ("system", PUBLIC), prompt(0.1))
     public_tokens = client.ask("victim", ("system", PUBLIC), ("user", "?")).cached_tokens
-    assert own.cached_tokens > 0.98 * own.prompt_tokens
+    assert own.cached_tokens > own.prompt_tokens - 2 * BLOCK_TOKENS
     # At most the rest of a block and the last whole one are not shared.
-    assert public_tokens - 32 <= other.cached_tokens <= public_tokens
+    assert public_tokens - 2 * BLOCK_TOKENS <= other.cached_tokens <= public_tokens
     assert public_tokens - other.cached_tokens < 0.02 * other.prompt_tokens
     assert whole.prompt_tokens == other.prompt_tokens
 
