@@ -11,8 +11,8 @@ from serving.engine.entry_flags import engine_flags, environment
 TENANTS = ("victim", "attacker")
 PUBLIC = "You are a helpful assistant of the ministry. " * 150
 """A system prompt that is declared public."""
-BLOCK_TOKENS = 16
-"""A block of the prefix cache, as on GPUs; vLLM's default on a CPU is 128."""
+BLOCK_TOKENS = 32
+"""A block of the prefix cache: the least that vLLM has on a CPU, where its default is 128."""
 
 
 async def main() -> None:

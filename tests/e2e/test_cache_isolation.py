@@ -73,7 +73,8 @@ def client() -> Iterator[Client]:
     )
     assert process.stdout is not None
     try:
-        url = next(line for line in process.stdout if line.startswith("http://")).strip()
+        url = next((line for line in process.stdout if line.startswith("http://")), "").strip()
+        assert url, "the engine did not start"
         with httpx.Client(base_url=url, timeout=120) as http:
             yield Client(http)
     finally:

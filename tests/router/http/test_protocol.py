@@ -137,7 +137,7 @@ async def test_other_requests_are_taken(request_: str, body: str) -> None:
 
 @pytest.mark.parametrize("pieces", ["whole", "head and body", "bytes"])
 async def test_an_upgrade_is_not_made_and_hides_no_request(pieces: str) -> None:
-    """As Java's client asks with each first request, to talk HTTP/2."""
+    """Java's client asks for HTTP/2 so with each first request."""
     asking = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIA")
     request = post(*asking, f"Content-Length: {len(NEXT)}", body=NEXT)
     head, _, body = request.partition("\r\n\r\n")
