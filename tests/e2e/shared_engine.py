@@ -4,6 +4,8 @@ prints the router's URL. Each tenant's key is its name."""
 import asyncio
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 from serving.config import ModelConfig, TenantConfig
 from serving.engine.entry_flags import engine_flags, environment
@@ -15,7 +17,7 @@ BLOCK_TOKENS = 32
 """A block of the prefix cache: the least that vLLM has on a CPU, where its default is 128."""
 
 
-async def main() -> None:
+async def main(folder: Path) -> None:
     config = ModelConfig(
         model="tiny-mistral-small-3.2",
         public_system_prompts=(PUBLIC,),
@@ -23,7 +25,6 @@ async def main() -> None:
     )
     entry = config.entry
     os.environ.update(environment(entry) | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
-    os.environ.update({name.upper(): name for name in TENANTS})
     # After the environment is set, which vLLM reads when it is imported.
     from serving.engine.access import AccessMiddleware
     from serving.engine.vllm.server import VllmServer
@@ -31,6 +32,7 @@ async def main() -> None:
     from serving.placement import Capacity
     from serving.router.replicas.model import Model
     from serving.router.replicas.replica import ReplicaInfo
+    from tests.support.keys import key_record, keys_of
     from tests.support.live_router import MODEL, TOKEN, running_router
 
     rules = rules_of(config)
@@ -40,12 +42,15 @@ async def main() -> None:
     await server.listen(AccessMiddleware(app, TOKEN, lambda: server.dead), sock)
     capacity = Capacity(server.kv_cache_tokens, server.max_num_seqs)
     info = ReplicaInfo("engine", "127.0.0.1", sock.getsockname()[1], server.max_model_len, capacity)
-    tenants = [TenantConfig(name=name, api_keys_env=name.upper()) for name in TENANTS]
-    async with running_router(models=[Model(MODEL, rules=rules)], tenants=tenants) as router:
+    tenants = [TenantConfig(name=name) for name in TENANTS]
+    keys = keys_of(folder, *(key_record(name, name) for name in TENANTS))
+    models = [Model(MODEL, rules=rules)]
+    async with running_router(models=models, tenants=tenants, authentication=keys) as router:
         router.directory.update(MODEL, [info])
         print(router.url, flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory() as keys_folder:
+        asyncio.run(main(Path(keys_folder)))

@@ -12,7 +12,6 @@ from serving.engine_protocol import CACHE_SALT, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
-from serving.router.http.tenants import Tenant
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
 from serving.router.proxy.request import (
     EngineRequest,
@@ -30,6 +29,7 @@ from serving.router.responses.background import BackgroundRun
 from serving.router.responses.turn import Turn
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
+from serving.tenants import Caller
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), those that the router sets anew, and credentials between the
 # client and the router.
@@ -89,7 +89,7 @@ class ExchangeReader:
         scope: Scope,
         raw: bytes,
         body: Any,
-        tenant: Tenant,
+        caller: Caller,
         receive: Receive,
         send: Send,
         record: RequestRecord,
@@ -100,12 +100,12 @@ class ExchangeReader:
         what `turn` has made of it. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         fields = routing_fields(body)
-        served = self._served(fields.model)
+        served = self._served(fields.model, caller)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
-        salt = self._salts.of(tenant.name)
+        salt = self._salts.of(caller.tenant.name)
         work = work_of(
             path, fields, body, model, served.dispatcher.expected_output, headers, salt.seed
         )
@@ -118,7 +118,7 @@ class ExchangeReader:
             served=served,
             head=self._head(scope, request_id, model.backend, salt),
             request=request,
-            demand=self._demand(work, tenant, headers, hash64(raw)[0] ^ salt.seed),
+            demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
@@ -129,10 +129,12 @@ class ExchangeReader:
             turn=turn,
         )
 
-    def _served(self, name: str | None) -> ServedModel:
+    def _served(self, name: str | None, caller: Caller) -> ServedModel:
         models = self._directory.models
+        if caller.models is not None:
+            models = {id: of for id, of in models.items() if caller.may_use(of.model.names)}
         if name is None:
-            if len(models) > 1:
+            if len(models) != 1:
                 raise ApiError(
                     400,
                     f"The request names no model. Available models: {', '.join(models)}.",
@@ -143,12 +145,14 @@ class ExchangeReader:
         served = self._directory.find(name)
         if served is None:
             raise errors.unknown_model(name, list(models))
+        if served.model.model_id not in models:
+            raise errors.model_not_allowed(name)
         return served
 
-    def _demand(self, work: Work, tenant: Tenant, headers: Headers, key: int) -> Request:
+    def _demand(self, work: Work, caller: Caller, headers: Headers, key: int) -> Request:
         try:
             priority, timeout_s = priority_and_timeout_s(
-                headers, self._default_priority, tenant.max_priority
+                headers, self._default_priority, caller.max_priority
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None

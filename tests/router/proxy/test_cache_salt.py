@@ -1,5 +1,6 @@
 """The salts by which tenants' prompts are cached, in engines and in the routers' index."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from serving.config import ResponsesConfig, TenantConfig
 from serving.router.proxy.cache_salt import CacheSalts
 from tests.support.engines import Engine, ResetsAfterHead
+from tests.support.keys import key_record, keys_of
 from tests.support.live_router import MODEL, ON_BACKEND, LiveRouter, StartRouter
 from tests.support.response_engine import ResponseEngine
 
@@ -14,14 +16,15 @@ SEARCH, MORE_SEARCH, BATCH = "sk-search-1", "sk-search-2", "sk-batch"
 LONG: Any = [{"role": "user", "content": "A secret. " * 1000}]
 
 
+TENANTS = [TenantConfig(name="search"), TenantConfig(name="batch")]
+
+
 @pytest.fixture
-def tenants(monkeypatch: pytest.MonkeyPatch) -> list[TenantConfig]:
-    monkeypatch.setenv("SEARCH_KEYS", f"{SEARCH} {MORE_SEARCH}")
-    monkeypatch.setenv("BATCH_KEYS", BATCH)
-    return [
-        TenantConfig(name="search", api_keys_env="SEARCH_KEYS"),
-        TenantConfig(name="batch", api_keys_env="BATCH_KEYS"),
-    ]
+def tenants(tmp_path: Path) -> dict[str, Any]:
+    """Returns the settings of a router for two tenants, one of which has two keys."""
+    owners = {SEARCH: "search", MORE_SEARCH: "search", BATCH: "batch"}
+    keys = [key_record(key, tenant) for key, tenant in owners.items()]
+    return {"tenants": TENANTS, "authentication": keys_of(tmp_path, *keys)}
 
 
 def salts(router: LiveRouter, engine: int = 0) -> list[bytes | None]:
@@ -47,9 +50,9 @@ def test_a_tenant_alone_has_no_salt(count: int) -> None:
 
 
 async def test_an_engine_gets_the_salt_of_the_tenant_and_none_of_the_client(
-    start_router: StartRouter, tenants: list[TenantConfig]
+    start_router: StartRouter, tenants: dict[str, Any]
 ) -> None:
-    router = await start_router(Engine, tenants=tenants)
+    router = await start_router(Engine, **tenants)
     for key in (SEARCH, MORE_SEARCH, BATCH):
         answer = await router.chat({"x-api-key": key, "X-Cache-Salt": "my-own"})
         assert "x-cache-salt" not in answer.headers
@@ -59,35 +62,35 @@ async def test_an_engine_gets_the_salt_of_the_tenant_and_none_of_the_client(
 
 
 async def test_without_a_second_tenant_nothing_is_salted(
-    start_router: StartRouter, tenants: list[TenantConfig]
+    start_router: StartRouter, tenants: dict[str, Any]
 ) -> None:
-    for configured in ([], tenants[:1]):
-        router = await start_router(Engine, tenants=configured)
+    for settings in ({}, tenants | {"tenants": TENANTS[:1]}):
+        router = await start_router(Engine, **settings)
         await router.chat({"x-api-key": SEARCH, "x-cache-salt": "my-own"})
         assert salts(router) == [None]
 
 
 async def test_another_server_gets_no_salt(
-    start_router: StartRouter, tenants: list[TenantConfig]
+    start_router: StartRouter, tenants: dict[str, Any]
 ) -> None:
-    router = await start_router(Engine, models=[ON_BACKEND], tenants=tenants)
+    router = await start_router(Engine, models=[ON_BACKEND], **tenants)
     await router.chat({"x-api-key": SEARCH})
     assert salts(router) == [None]
 
 
 async def test_every_replica_that_is_tried_gets_the_salt(
-    start_router: StartRouter, tenants: list[TenantConfig]
+    start_router: StartRouter, tenants: dict[str, Any]
 ) -> None:
-    router = await start_router(ResetsAfterHead, Engine, tenants=tenants)
+    router = await start_router(ResetsAfterHead, Engine, **tenants)
     await router.chat({"x-api-key": SEARCH}, stream=True)
     assert salts(router) == salts(router, 1) != [None]
 
 
 async def test_a_response_that_continues_another_has_the_salt(
-    start_router: StartRouter, tenants: list[TenantConfig], tmp_path: Any
+    start_router: StartRouter, tenants: dict[str, Any], tmp_path: Any
 ) -> None:
     stored = ResponsesConfig(folder=str(tmp_path))
-    router = await start_router(ResponseEngine, tenants=tenants, responses=stored)
+    router = await start_router(ResponseEngine, **tenants, responses=stored)
 
     async def create(**fields: Any) -> Any:
         response = await router.http.post(
@@ -105,17 +108,17 @@ async def test_a_response_that_continues_another_has_the_salt(
 
 @pytest.mark.parametrize("endpoint", ["/tokenize", "/v1/messages/count_tokens"])
 async def test_so_have_requests_that_generate_nothing(
-    start_router: StartRouter, tenants: list[TenantConfig], endpoint: str
+    start_router: StartRouter, tenants: dict[str, Any], endpoint: str
 ) -> None:
-    router = await start_router(Engine, tenants=tenants)
+    router = await start_router(Engine, **tenants)
     await router.http.post(endpoint, json={"model": MODEL}, headers={"x-api-key": SEARCH})
     assert salts(router) != [None]
 
 
 async def test_no_tenant_learns_from_the_index_what_another_has_asked(
-    start_router: StartRouter, tenants: list[TenantConfig]
+    start_router: StartRouter, tenants: dict[str, Any]
 ) -> None:
-    router = await start_router(Engine, Engine, tenants=tenants)
+    router = await start_router(Engine, Engine, **tenants)
 
     async def expected(key: str) -> int:
         answer = await router.chat({"x-api-key": key}, messages=LONG)

@@ -20,7 +20,6 @@ from serving.dispatch import Outcome as Ended
 from serving.dispatch import Rejection
 from serving.placement import Capacity, Prefix, prefix_of, prompt_parts
 from serving.placement.prompt_parts import Kind
-from serving.router.http.tenants import Tenant
 from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.replicas.directory import Directory
@@ -30,6 +29,7 @@ from serving.router.telemetry.request_record import RequestRecord
 from serving.simulator.engine import Engine, EngineSpec
 from serving.simulator.request import Outcome, Request
 from serving.simulator.step_time import StepTime
+from serving.tenants import Caller, Tenant
 from tests.support.live_router import CHAT, MODEL, RULES
 from tests.support.roc import area_under_roc
 
@@ -87,9 +87,10 @@ class Service:
             "headers": headers,
         }
         unused: Any = None
+        caller = Caller(Tenant(tenant), max_priority=9)
         record = RequestRecord(datetime.now(UTC), "id", CHAT)
         return self.reader.read(
-            scope, json.dumps(body).encode(), body, Tenant(tenant), unused, unused, record, 0.0
+            scope, json.dumps(body).encode(), body, caller, unused, unused, record, 0.0
         )
 
     def ask(self, tenant: str, *messages: tuple[str, str]) -> Seen:
