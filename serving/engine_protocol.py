@@ -16,6 +16,10 @@ CACHED_TOKENS = b"x-cached-tokens"
 REWRITES = b"x-rewrites"
 """Response header: how the engine changed the request as it read it, as a list with commas."""
 
+CACHE_SALT = b"x-cache-salt"
+"""Request header: separates what the engine caches of the request from what it caches of requests
+with another salt. Routers derive it from the tenant, and pass on none that a client sent."""
+
 _TOKEN_KEY = b"mistral-serve/engine-token"
 
 

@@ -42,7 +42,7 @@ from serving.engine.vllm.failures import (
 )
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import Renderer, has_images
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES
+from serving.engine_protocol import CACHE_SALT, CACHED_TOKENS, PROMPT_TOKENS, REWRITES
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
 from serving.requests.chat import ChatOptions
@@ -110,7 +110,7 @@ class FrontEnd:
         self._created = int(time.time())
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
-        self._renderer = Renderer(engine, self._vocabulary.image)
+        self._renderer = Renderer(engine, self._vocabulary, rules)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
@@ -151,12 +151,13 @@ class FrontEnd:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
+        request.cache_salt = _cache_salt(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
         if constraint is not None:
-            await constraints.check(constraint, self._grammars)
+            await constraints.check(constraint, self._grammars, request.cache_salt)
         answering = asyncio.current_task()
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
@@ -329,7 +330,8 @@ class FrontEnd:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
         if isinstance(request.prompt, Chat):
-            tokens = await self._renderer.chat_token_ids(request.prompt)
+            salt = _cache_salt(scope, None)
+            tokens = await self._renderer.chat_token_ids(request.prompt, salt)
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
         names = None
@@ -361,7 +363,7 @@ class FrontEnd:
             await _body(receive), self._rules, datetime.date.today()
         )
         self._check_model(model)
-        tokens = await self._renderer.chat_token_ids(conversation)
+        tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
 
@@ -395,6 +397,11 @@ def _call_id() -> str:
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _cache_salt(scope: Scope, own: str | None) -> str | None:
+    """Returns the tenant's salt, of one length for all, and behind it the request's own."""
+    return _header(scope, CACHE_SALT).decode("latin1") + (own or "") or None
 
 
 def _request_id(scope: Scope) -> str:
