@@ -22,6 +22,8 @@ from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
 from serving.router.http.tenants import Tenants
+from serving.router.ledger.endpoint import add_usage_endpoint
+from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
@@ -47,11 +49,14 @@ class RouterApp:
         is_draining: Callable[[], bool],
         config: RouterConfig,
         responses: Responses | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
         if responses is not None:
             add_endpoints(self._api, responses, tenants)
+        if ledger is not None:
+            add_usage_endpoint(self._api, ledger)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(

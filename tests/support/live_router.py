@@ -14,14 +14,21 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.config import (
+    AdmissionConfig,
+    LedgerConfig,
+    ResponsesConfig,
+    RouterConfig,
+    TenantConfig,
+)
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import responses_of
+from serving.router.deployment import ledger_of, responses_of
 from serving.router.http.server import listening_socket, server_config
 from serving.router.http.tenants import Tenants
+from serving.router.ledger.ledger import Ledger
 from serving.router.peers.peers import PeerInfo
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.backend import Backend
@@ -71,6 +78,7 @@ class LiveRouter:
     """The lines of the request log."""
     app: RouterApp
     responses: Responses | None = None
+    ledger: Ledger | None = None
     draining: bool = False
 
     @cached_property
@@ -184,6 +192,7 @@ async def running_router(
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
     responses: ResponsesConfig | None = None,
+    ledger_folder: Path | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -198,6 +207,9 @@ async def running_router(
         cors_origins=cors_origins,
         ui=ui,
         responses=responses or ResponsesConfig(max_bytes=0),
+        ledger=LedgerConfig(keep_days=0)
+        if ledger_folder is None
+        else LedgerConfig(folder=str(ledger_folder)),
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
@@ -207,7 +219,8 @@ async def running_router(
     keys = Tenants(tenants)
     metrics = Metrics(directory, keys.names)
     stored = responses_of(config, keys, metrics, Path("/nonexistent"))
-    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored)
+    ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
+    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored, ledger)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
@@ -228,18 +241,21 @@ async def running_router(
             lambda: router.draining,
             config,
             stored,
+            ledger,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored)
+        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored, ledger)
         stack.push_async_callback(router.close)
         yield router
         await router.close()
         await eventually(lambda: relay.requests_in_flight == 0)
         if stored is not None:
             await stored.close()
+        if ledger is not None:
+            await ledger.close()
         assert [(r.load.requests, r.load.kv_tokens) for r in replicas] == [(0, 0)] * len(replicas)
         for model in models:
             directory.update(model.model_id, [])
