@@ -16,6 +16,7 @@ from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.top import top
 from serving.cli.up import up
+from serving.cli.usage import usage
 from serving.cli.weights import weights
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ for command in (
     up,
     status,
     top,
+    usage,
     monitor,
     chat,
     batch,
