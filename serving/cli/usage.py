@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serving.cli.client import BAD_OPTION, DEFAULT_URL, Url, fail
+from serving.cli.client import BAD_OPTION, DEFAULT_URL, AdminKeyEnv, Url, fail
 from serving.cli.service_status import asking
 from serving.ledger.folder import LedgerFolder
 from serving.ledger.report import COLUMNS, Column, Report, Row, to_csv
@@ -43,6 +43,7 @@ def _columns(text: str) -> str:
 
 def usage(
     url: Url = DEFAULT_URL,
+    admin_key_env: AdminKeyEnv = None,
     first: Annotated[
         datetime | None,
         typer.Option(
@@ -83,7 +84,7 @@ def usage(
     if begin > end:
         raise fail(f"--from {begin} is after --to {end}", BAD_OPTION)
     if folder is None:
-        report = _asked(url, begin, end, columns)
+        report = _asked(url, admin_key_env, begin, end, columns)
     else:
         report = _read(folder, begin, end, columns)
     if format is Format.csv:
@@ -96,9 +97,11 @@ def usage(
         typer.echo(note, err=True)
 
 
-def _asked(url: str, begin: date, end: date, columns: tuple[Column, ...]) -> Report:
+def _asked(
+    url: str, admin_key_env: str | None, begin: date, end: date, columns: tuple[Column, ...]
+) -> Report:
     query = {"from": begin.isoformat(), "to": end.isoformat(), "by": ",".join(columns)}
-    with asking(url) as client:
+    with asking(url, admin_key_env) as client:
         response = client.get("/-/usage", params=query, timeout=60)
         if response.status_code == 404:
             raise fail(f"the service at {url} keeps no usage: router.ledger.keep_days is 0")

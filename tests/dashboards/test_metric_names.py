@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config import RouterConfig
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.telemetry.metrics import Metrics
@@ -24,8 +25,9 @@ _OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    directory = Directory([], RouterConfig(), HealthCheck("token", 1))
-    metrics = Metrics(directory, ["default"])
+    config = RouterConfig()
+    directory = Directory([], config, HealthCheck("token", 1))
+    metrics = Metrics(directory, Authentication(config))
     metrics.ledger = SimpleNamespace(lost=0, unwritten=0)
     return (
         exporters.of_routers(metrics)

@@ -3,24 +3,27 @@
 from datetime import UTC, date, datetime
 
 import msgspec
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 
 from serving.ledger.report import COLUMNS, Column
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.ledger.ledger import Ledger
 
 PATH = "/-/usage"
 
 
-def add_usage_endpoint(api: FastAPI, ledger: Ledger) -> None:
+def add_usage_endpoint(api: FastAPI, ledger: Ledger, authentication: Authentication) -> None:
     @api.get(PATH)
     async def get_usage(
+        request: Request,
         first: str | None = Query(None, alias="from"),
         last: str | None = Query(None, alias="to"),
         by: str = ",".join(COLUMNS),
     ) -> Response:
         """Returns a `Report` of the usage of all routers, from the day `from` to the day `to` in
         UTC, by default this month's. `by` lists what it is summed by."""
+        await authentication.check_admin(request.scope)
         today = datetime.now(UTC).date()
         end = _day("to", last, today)
         begin = _day("from", first, end.replace(day=1))

@@ -2,11 +2,11 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 23; with a usage ledger four more per tenant, and two.
+per replica, three per tenant, and 33; with a usage ledger four more per tenant, and two.
 """
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol, get_args
 
 import psutil
@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from serving.dispatch import Reason
 from serving.ledger.entry import Entry
 from serving.mistral.normalise import Rewrite
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.responses.responses import Kept
 from serving.router.telemetry import objectives
@@ -78,16 +79,17 @@ class LedgerState(Protocol):
 class Metrics(Collector):
     """The metrics of one router."""
 
-    def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
+    def __init__(self, directory: Directory, authentication: Authentication) -> None:
         """Must be made in the thread of the event loop."""
         self.event_loop = EventLoopTime()
         self.load = RouterLoad()
         self._directory = directory
+        self._authentication = authentication
         self._unknown = ModelMetrics()
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
-        self._tenants = {name: TenantMetrics() for name in tenants}
+        self._tenants = {name: TenantMetrics() for name in authentication.tenants}
         self.ledger: LedgerState | None = None
         """Set by the usage ledger, if there is one. It counts the tenants' tokens then."""
         self._retries = self._continued = 0
@@ -137,6 +139,7 @@ class Metrics(Collector):
         yield from self._of_models()
         yield from self._replicas()
         yield from self._by_tenant()
+        yield from self._of_authentication()
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
@@ -240,6 +243,22 @@ class Metrics(Collector):
                 "Entries of the usage ledger given up as they could not be written.",
                 self.ledger.lost,
             )
+
+    def _of_authentication(self) -> Iterator[Metric]:
+        failures = _counter(
+            "authentication_failures", "Requests without a valid API key or token.", "code"
+        )
+        for code, count in self._authentication.failures.items():
+            failures.add_metric([code], count)
+        yield failures
+        stale = GaugeMetricFamily(
+            f"{PREFIX}_authentication_stale",
+            "1 while a source of keys is unusable and those that it had before stay in force.",
+            labels=["source"],
+        )
+        for source, is_stale in self._authentication.stale.items():
+            stale.add_metric([source], is_stale)
+        yield stale
 
     def _of_process(self) -> Iterator[Metric]:
         """Yields the router's own load, and process metrics by the standard names of Prometheus'

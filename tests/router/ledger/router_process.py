@@ -16,8 +16,8 @@ import uvloop
 
 from serving.config import AdmissionConfig, RouterConfig
 from serving.router.app import RouterApp
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
-from serving.router.http.tenants import Tenants
 from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
@@ -38,14 +38,14 @@ async def main(router: str, folder: str, *ports: str) -> None:
     directory = Directory([Model(MODEL)], config, HealthCheck(TOKEN, 0.1))
     engines = [ReplicaInfo(f"replica-{port}", HOST, int(port), 8192) for port in ports]
     directory.update(MODEL, engines)
-    tenants = Tenants(())
-    metrics = Metrics(directory, tenants.names)
+    known = Authentication(config)
+    metrics = Metrics(directory, known)
     ledger = Ledger(Path(folder), router, TOKEN, 400, 7, metrics)
     log = RequestLog(Path(os.devnull), 0, 0)
-    relay = Relay(directory, TOKEN, config, tenants, metrics, log.write, ledger=ledger)
-    observer = Observer(directory, config, tenants, router, lambda: 1)
+    relay = Relay(directory, TOKEN, config, known, metrics, log.write, ledger=ledger)
+    observer = Observer(directory, config, known, router, lambda: 1)
     app = RouterApp(
-        directory, relay, tenants, metrics, list, observer, lambda: False, config, ledger=ledger
+        directory, relay, known, metrics, list, observer, lambda: False, config, ledger=ledger
     )
     sock = listening_socket(HOST, 0)
     sock.listen()
