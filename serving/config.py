@@ -102,6 +102,19 @@ class TlsConfig(Section):
     """A file in PEM with the certificate's key, not encrypted."""
 
 
+class LedgerConfig(Section):
+    """The usage ledger: the tokens and GPU time of each tenant, API key and model."""
+
+    folder: str | None = None
+    """Where the routers keep it: a folder that all of them share and that outlives them, as on a
+    volume; by default in the session folder of Ray, where it ends with the service. It contains
+    nothing of prompts or answers."""
+    keep_days: int = Field(ge=0, default=400)
+    """How many days the sums of a day are kept. 0: no usage is kept."""
+    keep_entries_days: int = Field(ge=1, default=7)
+    """How many days the entries of single requests are kept beside the sums."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -130,6 +143,7 @@ class RouterConfig(Section):
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
+    ledger: LedgerConfig = LedgerConfig()
     authentication: AuthenticationConfig = AuthenticationConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """Those that API keys and tokens belong to. If empty there is one, `default`."""

@@ -130,6 +130,9 @@ class FakeLlm:
         self.answers = list(answers)
         self.calls: list[Call] = []
         self.errored = False
+        self.generated_tokens = 0
+        """The tokens that vLLM's metric counts."""
+        self.read_tokens = 0
         self.traces = False
         self.sampling: dict[str, Any] = {}
         self.renderer = _Renderer()
@@ -165,11 +168,18 @@ class FakeLlm:
         if max(prompt["prompt_token_ids"]) > mistral_tokenizer().max_token_id:
             raise VLLMValidationError("A token id is out of vocabulary")
         answer = self.answers[number] if number < len(self.answers) else text("Hello")
+        counts = SimpleNamespace(num_generation_tokens=0)
         try:
             for part in answer:
                 await asyncio.sleep(0)
                 if isinstance(part, Part):
-                    yield self._output(prompt, part)
+                    if not counts.num_generation_tokens:
+                        self.read_tokens += len(prompt["prompt_token_ids"])
+                    counts.num_generation_tokens += len(part.token_ids)
+                    self.generated_tokens += len(part.token_ids)
+                    output = self._output(prompt, part)
+                    output.metrics = counts
+                    yield output
                 elif isinstance(part, Exception):
                     self.errored = isinstance(part, EngineDeadError)
                     raise part

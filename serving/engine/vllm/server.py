@@ -124,6 +124,11 @@ class VllmServer:
         return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
 
     @property
+    def unclaimed_usage(self) -> int:
+        """The number of ended requests whose counts no router has yet."""
+        return self._app.usage.unclaimed
+
+    @property
     def dead(self) -> bool:
         """Whether vLLM's engine process ended or failed for good."""
         return bool(self._engine.errored)

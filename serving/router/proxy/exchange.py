@@ -8,10 +8,11 @@ from starlette.types import Receive, Scope, Send
 
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import CACHE_SALT, bearer
+from serving.engine_protocol import CACHE_SALT, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
+from serving.router.ledger.open_entry import OpenEntry
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
 from serving.router.proxy.request import (
     EngineRequest,
@@ -37,7 +38,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-) | {CACHE_SALT}
+) | {CACHE_SALT, USAGE_ID}
 
 
 @dataclass(eq=False, slots=True)
@@ -63,6 +64,9 @@ class Exchange:
     """What a request to /v1/responses has stored, where responses are stored."""
     run: BackgroundRun | None = None
     """The response in the background in place of a client that waits."""
+    usage: OpenEntry | None = None
+    """The request's entry in the usage ledger; None if there is no ledger, or at endpoints that
+    generate nothing."""
     begun: bool = False
     """Whether a replica has begun the answer. The client may have the head of the response, and
     comments, before that."""
