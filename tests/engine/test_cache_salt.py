@@ -28,8 +28,8 @@ def salt_of(engine: FakeLlm) -> Any:
     ("headers", "own", "expected"),
     [
         ({}, {}, None),
-        (SALTED, {}, "0123456789abcdef"),
-        (SALTED, {"cache_salt": "s"}, "0123456789abcdefs"),
+        (SALTED, {}, "0:0123456789abcdef"),
+        (SALTED, {"cache_salt": "s"}, "0:0123456789abcdefs"),
     ],
 )
 async def test_a_clients_salt_separates_within_that_of_its_tenant(

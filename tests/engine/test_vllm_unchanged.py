@@ -12,6 +12,7 @@ from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys, get_requ
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.structured_output import StructuredOutputManager
+from vllm.v1.structured_output.backend_guidance import GuidanceBackend
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from serving.engine.vllm.arguments import VERSION
@@ -26,8 +27,17 @@ KNOWN = {
         "ebca6891dea0cd50",
     ),
     StructuredOutputManager.grammar_init: (
-        "it must take the backend that the request names",
+        "it must take the backend that the request names, and give its executor one function and"
+        " the request",
         "42855e27624b89df",
+    ),
+    StructuredOutputManager._create_grammar: (
+        "it must make the same grammar of requests with the same key",
+        "14a565e74b3a44ae",
+    ),
+    GuidanceBackend.compile_grammar: (
+        "it must make a new matcher at each call, and need no stop tokens for it",
+        "264c741ffceff04c",
     ),
     GPUModelRunner._bookkeeping_sync: (
         "it must need the generator of an unfinished prefill for nothing but to turn it back",

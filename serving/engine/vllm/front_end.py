@@ -43,7 +43,7 @@ from serving.engine.vllm.failures import (
     failure_of,
 )
 from serving.engine.vllm.generation import Generation, Model
-from serving.engine.vllm.rendering import Renderer, has_images
+from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
 from serving.engine_protocol import (
     CACHE_SALT,
     CACHED_TOKENS,
@@ -173,8 +173,6 @@ class FrontEnd:
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
-        if constraint is not None:
-            await constraints.check(constraint, self._grammars, request.cache_salt)
         answering = asyncio.current_task()
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
@@ -207,7 +205,7 @@ class FrontEnd:
     ) -> None:
         """Sends the answer. While the engine lives, what it raises comes before anything is
         sent."""
-        inputs = await self._renderer.render(request)
+        inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
         generation = Generation(
@@ -227,6 +225,19 @@ class FrontEnd:
             await self._stream(generation, encoder, usage, send)
         else:
             await self._answer(generation, encoder, usage, send)
+
+    async def _inputs(
+        self, request: Request, constraint: StructuredOutputsParams | None
+    ) -> list[EngineInput]:
+        """Renders the request, and checks its grammar at the same time."""
+        if constraint is None:
+            return await self._renderer.render(request)
+        check = constraints.check(constraint, self._grammars, request.cache_salt)
+        if has_images(request):  # which vLLM takes for known to the engine once they are rendered
+            await check
+            return await self._renderer.render(request)
+        inputs, _ = await asyncio.gather(self._renderer.render(request), check)
+        return inputs
 
     async def _stream(
         self,
@@ -255,7 +266,8 @@ class FrontEnd:
                             }
                         )
                         piece = encoder.begin() + encoder.step(index, step)
-                    self._count_loops(step.end)
+                    if step.end is not None:
+                        self._count_loops(step.end)
                     if piece:
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
             last = encoder.finish()
@@ -277,7 +289,8 @@ class FrontEnd:
         async with aclosing(generation.steps()) as steps:
             async for index, step in steps:
                 answers[index].append(step)
-                self._count_loops(step.end)
+                if step.end is not None:
+                    self._count_loops(step.end)
         for index in range(generation.choices):
             _tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
@@ -304,8 +317,8 @@ class FrontEnd:
             want_token_ids=request.return_token_ids,
         )
 
-    def _count_loops(self, end: End | None) -> None:
-        if end is not None and end.stop == STOP_REASON:
+    def _count_loops(self, end: End) -> None:
+        if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
     def _check_model(self, name: str | None) -> None:

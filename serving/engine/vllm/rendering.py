@@ -13,7 +13,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.image_file import MediaError
 from serving.engine.vllm.failures import PromptError
 from serving.engine.vllm.images import salted
-from serving.engine.vllm.scheduler import salted_after
+from serving.engine.vllm.public_prefixes import salted_after
 from serving.mistral.answer import with_originals
 from serving.mistral.rules import InvalidRequest, ModelRules
 from serving.mistral.system_prompt import is_public
@@ -58,10 +58,10 @@ class Renderer:
             inputs = await self._completion(request.prompt, params)
         if salt is not None:
             for rendered in inputs:
-                rendered["cache_salt"] = salt
+                public_tokens = 0
                 if self._rules.public_system_prompts:
                     public_tokens = self._public_tokens(request, rendered["prompt_token_ids"])
-                    rendered["cache_salt"] = salted_after(public_tokens, salt)
+                rendered["cache_salt"] = salted_after(public_tokens, salt)
         return inputs
 
     def _public_tokens(self, request: Request, token_ids: list[int]) -> int:

@@ -1,68 +1,59 @@
-"""vLLM's schedulers, with public beginnings of prompts that requests of every salt share.
+"""The engine's schedulers, which vLLM loads by its setting `scheduler_cls`."""
 
-vLLM separates the prefix cache by a request's salt from the first block on. These schedulers, which
-vLLM loads by its setting `scheduler_cls`, give the blocks of a public system prompt the hashes that
-they have without a salt. All blocks behind it keep theirs, which follow from the salt and from all
-tokens before them.
-"""
-
-from functools import lru_cache
+import os
 from typing import Any
 
 from vllm.config import VllmConfig
-from vllm.utils.hashing import get_hash_fn_by_name
-from vllm.v1.core.kv_cache_utils import BlockHash, hash_block_tokens
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
 
-_REMEMBERED = 256
-"""Public beginnings whose hashes are kept."""
-
-
-def salted_after(public_tokens: int, salt: str) -> str:
-    """Returns the salt of a request whose first `public_tokens` are public, for these schedulers.
-    Any other scheduler takes it for a salt of the whole prompt."""
-    return f"{public_tokens}:{salt}"
+from serving.engine.vllm.prepared_grammars import PreparedGrammars
+from serving.engine.vllm.public_prefixes import PublicPrefixes
 
 
-class PublicPrefixScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
-    """Takes the place of vLLM's `Scheduler`."""
+class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
+    """vLLM's `Scheduler`, with prepared grammars and public beginnings of prompts."""
 
-    def __init__(self, *args: Any, vllm_config: VllmConfig, **kwargs: Any) -> None:
-        super().__init__(*args, vllm_config=vllm_config, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        vllm_config: VllmConfig,
+        structured_output_manager: StructuredOutputManager,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            *args,
+            vllm_config=vllm_config,
+            structured_output_manager=structured_output_manager,
+            **kwargs,
+        )
+        threads = ((os.cpu_count() or 1) + 1) // 2  # as many as vLLM has
+        self._grammars = structured_output_manager.executor = PreparedGrammars(threads)
         algorithm = vllm_config.cache_config.prefix_caching_hash_algo
-        self._hash = get_hash_fn_by_name(algorithm)
-        self._public_hashes = lru_cache(_REMEMBERED)(self._unsalted_hashes)
+        self._public_prefixes = PublicPrefixes(algorithm, self.hash_block_size)
 
     def add_request(self, request: Request) -> None:
-        if request.cache_salt is not None and request.block_hashes:
-            public_tokens = int(request.cache_salt.partition(":")[0])
-            # The last whole block is not shared: thus every prompt has a salted block, from which
-            # the hashes of its answer's blocks follow.
-            blocks = public_tokens // self.hash_block_size - 1
-            if blocks > 0:
-                tokens = request.all_token_ids[: blocks * self.hash_block_size]
-                request.block_hashes[:blocks] = self._public_hashes(tuple(tokens))
+        self._public_prefixes.share(request)
         super().add_request(request)
 
-    def _unsalted_hashes(self, tokens: tuple[int, ...]) -> list[BlockHash]:
-        hashes: list[BlockHash] = []
-        for start in range(0, len(tokens), self.hash_block_size):
-            parent = hashes[-1] if hashes else None
-            block = tokens[start : start + self.hash_block_size]
-            hashes.append(hash_block_tokens(self._hash, parent, block))
-        return hashes
+    def update_from_output(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().update_from_output(*args, **kwargs)
+        self._grammars.prepare()
+        return outputs
 
 
-class AsyncPublicPrefixScheduler(PublicPrefixScheduler, AsyncScheduler):  # type: ignore[misc]
-    """Takes the place of vLLM's `AsyncScheduler`."""
+class AsyncEngineScheduler(EngineScheduler, AsyncScheduler):  # type: ignore[misc]
+    """vLLM's `AsyncScheduler`, likewise."""
 
 
-def share_public_prefixes(config: VllmConfig) -> None:
-    """Makes vLLM use these schedulers. Raises ValueError if it was told to use another."""
+def use_engine_scheduler(config: VllmConfig, has_public_prompts: bool) -> None:
+    """Makes vLLM use these schedulers, unless it was told to use another. Raises ValueError if that
+    one would not share the public prompts of the model."""
     scheduling = config.scheduler_config
-    if scheduling.scheduler_cls is not None:
+    if scheduling.scheduler_cls is None:
+        scheduler = AsyncEngineScheduler if scheduling.async_scheduling else EngineScheduler
+        scheduling.scheduler_cls = f"{__name__}.{scheduler.__name__}"
+    elif has_public_prompts:
         raise ValueError("public_system_prompts cannot be combined with vLLM's flag scheduler-cls")
-    scheduler = AsyncPublicPrefixScheduler if scheduling.async_scheduling else PublicPrefixScheduler
-    scheduling.scheduler_cls = f"{__name__}.{scheduler.__name__}"

@@ -7,16 +7,9 @@ import pytest
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import get_hash_fn_by_name
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
-from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from serving.engine.vllm import scheduler
-from serving.engine.vllm.scheduler import (
-    AsyncPublicPrefixScheduler,
-    PublicPrefixScheduler,
-    salted_after,
-    share_public_prefixes,
-)
+from serving.engine.vllm.public_prefixes import PublicPrefixes, salted_after
 
 BLOCK = 16
 PUBLIC = list(range(100))
@@ -24,38 +17,19 @@ PUBLIC = list(range(100))
 ALGORITHM = "sha256"
 
 
-class Config:
-    """The part of vLLM's config that the schedulers read."""
-
-    class cache_config:
-        prefix_caching_hash_algo = ALGORITHM
-
-    class scheduler_config:
-        scheduler_cls: str | None = None
-        async_scheduling = False
-
-
 @pytest.fixture
-def schedule(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Returns a function that makes a request, gives it to a scheduler and returns its hashes, with
-    those of the tokens of its answer."""
+def schedule() -> Any:
+    """Returns a function that makes a request and returns its hashes as the engine's scheduler has
+    them, with those of the tokens of its answer."""
     hash_fn = get_hash_fn_by_name(ALGORITHM)
     init_none_hash(hash_fn)
     hasher = get_request_block_hasher(BLOCK, hash_fn)
-    taken: list[Request] = []
-
-    def begin(self: Any, *, vllm_config: Any, hash_block_size: int) -> None:
-        self.hash_block_size = hash_block_size
-
-    monkeypatch.setattr(Scheduler, "__init__", begin)
-    monkeypatch.setattr(Scheduler, "add_request", lambda self, request: taken.append(request))
-    one: Any = PublicPrefixScheduler(vllm_config=Config, hash_block_size=BLOCK)
+    prefixes = PublicPrefixes(ALGORITHM, BLOCK)
 
     def hashes(tokens: list[int], salt: str | None, answer: list[int] | None = None) -> list[bytes]:
         params = SamplingParams(max_tokens=100)
         request = Request("r", tokens, params, None, cache_salt=salt, block_hasher=hasher)
-        one.add_request(request)
-        assert taken.pop() is request
+        prefixes.share(request)
         for token in answer or []:
             request.append_output_token_ids(token)
         return list(request.block_hashes)
@@ -111,21 +85,3 @@ def test_answers_are_shared_by_none_however_short_the_prompt_is(schedule: Any, m
 
 def test_prompts_without_a_cache_are_let_through(schedule: Any) -> None:
     assert schedule([1, 2], salted_after(100, "a")) == []
-
-
-@pytest.mark.parametrize(
-    ("is_async", "expected"),
-    [(False, PublicPrefixScheduler), (True, AsyncPublicPrefixScheduler)],
-)
-def test_vllm_loads_the_scheduler_that_it_would_have_used(
-    is_async: bool, expected: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Config.scheduler_config, "async_scheduling", is_async)
-    monkeypatch.setattr(Config.scheduler_config, "scheduler_cls", None)
-    share_public_prefixes(Config)
-    name = Config.scheduler_config.scheduler_cls
-    assert name is not None
-    module, _, attribute = name.rpartition(".")
-    assert (module, getattr(scheduler, attribute)) == (scheduler.__name__, expected)
-    with pytest.raises(ValueError, match="scheduler-cls"):
-        share_public_prefixes(Config)
