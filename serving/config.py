@@ -101,6 +101,25 @@ class ResponsesConfig(Section):
         return self
 
 
+class BatchesConfig(Section):
+    """The files of /v1/files and the batches of /v1/batches, which are answered in what other
+    requests leave free."""
+
+    folder: str | None = None
+    """Where they are kept: on a disk of the node, or on a volume that all routers mount and that
+    has POSIX locks and links (NFS 4, CephFS, Lustre). By default in the session folder of Ray, so
+    that they end with the service. They contain prompts and answers."""
+    keep_s: float = Field(ge=3600, default=30 * 24 * 3600)
+    """How long a file is kept after it was made, and a batch after it was created."""
+    max_bytes: int = Field(ge=0, default=4 * 1024**3)
+    """The size of all files, of which each tenant has an equal share: whoever has used it can
+    upload nothing and begin no batch. 0: there are no files and batches."""
+    max_file_mib: float = Field(gt=0, default=200)
+    """Larger files get a 413."""
+    scale_up: bool = False
+    """Whether the requests of batches count in autoscaling, as others do."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -122,6 +141,7 @@ class RouterConfig(Section):
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
+    batches: BatchesConfig = BatchesConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """The only clients that may use the API; if empty, everyone may."""
     cors_origins: tuple[str, ...] = ("*",)

@@ -110,6 +110,7 @@ class Runner:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(concurrency):
                         workers.create_task(self._work(requests))
+                        await asyncio.sleep(0)  # what else the event loop does goes on
                 sync.cancel()
         except* Exception as group:
             raise first(group) from None
@@ -146,7 +147,7 @@ class Runner:
         self._tally.count_failure(request.custom_id, message)
         last_s = self._tally.last_response_s
         if last_s is None or last_s < started_s:
-            self._give_up(f"nothing was answered in {self._tries} tries of a line; {reason}")
+            self.stop(f"nothing was answered in {self._tries} tries of a line; {reason}")
 
     async def _try(self, request: Request) -> Answer | Failure:
         try:
@@ -157,7 +158,7 @@ class Runner:
         if status not in _UNAVAILABLE:
             self._tally.last_response_s = time.monotonic()
         if status == 401:
-            self._give_up(key_refused(body))
+            self.stop(key_refused(body))
             return Failure("401")
         message = f"{status}: {lines.error_message(body)}" if not response.is_success else ""
         if retry.is_worth_retrying(status):
@@ -184,7 +185,8 @@ class Runner:
         finally:
             self._tally.waiting -= 1
 
-    def _give_up(self, reason: str) -> None:
+    def stop(self, reason: str) -> None:
+        """Sends no further requests. The run ends once those that were sent are recorded."""
         self.stopped = self.stopped or reason
         self._stop.set()
 

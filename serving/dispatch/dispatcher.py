@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from serving.dispatch.admission_control import AdmissionControl, Limits
+from serving.dispatch.background import Background
 from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
@@ -77,6 +78,7 @@ class Dispatcher:
             self._service_rate,
             self._choice if waits_for_choice else None,
         )
+        self._background = Background(self._headroom)
         self._offered_load = OfferedLoad()
         self._other_routers = OtherRouters(self.fleet)
         self._placed: dict[int, Reservation] = {}
@@ -89,7 +91,13 @@ class Dispatcher:
     # A request
 
     def submit(self, request: Request, now_s: float) -> Reservation | Rejection:
-        """Returns a reservation, waiting or placed, or the reason for rejection."""
+        """Returns a reservation, waiting or placed, or the reason for rejection. Background work is
+        never rejected: it waits for as long as it takes."""
+        if request.work.background:
+            reservation = self._admission.unbounded(request, now_s)
+            self._background.waiting[reservation] = None
+            self._settle(now_s)
+            return reservation
         service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
         retry = self._admission.retries.find(request.key, now_s)
         outcome = self._admission.admit(request, service_s, retry, now_s)
@@ -120,7 +128,10 @@ class Dispatcher:
     def next_due_s(self) -> float | None:
         """The time at which `poll` has its next result without further calls; None: never."""
         first = self._queue.next_to_expire()
-        return None if first is None else first.expires_at_s
+        due_s = self._background.due_s
+        if first is None or (due_s is not None and due_s < first.expires_at_s):
+            return due_s
+        return first.expires_at_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
         """Records that the first bytes of the answer have arrived."""
@@ -148,7 +159,10 @@ class Dispatcher:
         self._end_booking(reservation, now_s, output_tokens)
         if output_tokens:
             self.expected_output.observe(output_tokens)
-        self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
+        if reservation.request.work.background:
+            self._background.release(reservation)
+        else:
+            self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
         reservation.state = State.RELEASED
         self._settled_at_s = -math.inf
 
@@ -297,6 +311,12 @@ class Dispatcher:
             reservation.state = State.PLACED
             self._changed.append(reservation)
         self._service_rate.is_full = queue.waiting > 0
+        while not queue.waiting and (turn := self._background.next(now_s)) is not None:
+            reservation, candidates = turn
+            self._background.book(reservation)
+            self._book(reservation, candidates, now_s)
+            reservation.state = State.PLACED
+            self._changed.append(reservation)
 
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)

@@ -15,6 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import ui
+from serving.router.batches import endpoints as batch_endpoints
+from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id
 from serving.router.http.errors import ApiError
@@ -25,7 +27,7 @@ from serving.router.http.tenants import Tenants
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
-from serving.router.responses.endpoints import add_endpoints
+from serving.router.responses import endpoints as response_endpoints
 from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
@@ -47,11 +49,14 @@ class RouterApp:
         is_draining: Callable[[], bool],
         config: RouterConfig,
         responses: Responses | None = None,
+        batches: BatchRunner | None = None,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
         if responses is not None:
-            add_endpoints(self._api, responses, tenants)
+            response_endpoints.add_endpoints(self._api, responses, tenants)
+        if batches is not None:
+            batch_endpoints.add_endpoints(self._api, batches, tenants)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(

@@ -17,6 +17,8 @@ from serving import ports
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
+from serving.router.batches.runner import BatchRunner
+from serving.router.batches.store import BatchStore
 from serving.router.http.server import HttpServer, listening_socket
 from serving.router.http.tenants import Tenants
 from serving.router.load_watch import LoadWatch
@@ -116,9 +118,8 @@ class Router:
 
             self._tracing = Tracing(traces_url)
         self._metrics = metrics = Metrics(directory, tenants.names)
-        self._responses = responses_of(
-            config, tenants, metrics, self._request_log.path.parents[_TO_SESSION]
-        )
+        session_folder = self._request_log.path.parents[_TO_SESSION]
+        self._responses = responses_of(config, tenants, metrics, session_folder)
         relay = Relay(
             directory,
             token,
@@ -129,6 +130,7 @@ class Router:
             self._tracing,
             self._responses,
         )
+        self._batches = batches_of(config, tenants, relay, session_folder)
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
         names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
@@ -145,6 +147,7 @@ class Router:
             lambda: self._draining,
             config,
             self._responses,
+            self._batches,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
@@ -155,6 +158,9 @@ class Router:
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+        if self._batches is not None:
+            self._watching.append(asyncio.create_task(self._batches.run()))
+            self._watching.append(asyncio.create_task(self._batches.expire()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -180,6 +186,8 @@ class Router:
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
             ending.append(self._responses.drain(self._drain_timeout_s))
+        if self._batches is not None:
+            ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         if self._responses is not None:
@@ -216,6 +224,24 @@ def responses_of(
         folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
         store = SqliteStore(folder, *limits)
     return Responses(store, int(config.max_body_mib * 1024 * 1024), metrics.response_kept)
+
+
+def batches_of(
+    config: RouterConfig, tenants: Tenants, relay: Relay, session_folder: Path
+) -> BatchRunner | None:
+    """Returns what runs the batches of a router; None if there are none."""
+    batches = config.batches
+    if not batches.max_bytes:
+        return None
+    folder = session_folder / "mistral-serve" if batches.folder is None else Path(batches.folder)
+    store = BatchStore(
+        folder / "batches",
+        batches.keep_s,
+        batches.max_bytes,
+        int(batches.max_file_mib * 1024 * 1024),
+        len(tenants.names),
+    )
+    return BatchRunner(store, relay, tenants.named)
 
 
 def _redis_password(config: ResponsesConfig) -> str | None:

@@ -14,12 +14,19 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.config import (
+    AdmissionConfig,
+    BatchesConfig,
+    ResponsesConfig,
+    RouterConfig,
+    TenantConfig,
+)
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import responses_of
+from serving.router.batches.runner import BatchRunner
+from serving.router.deployment import batches_of, responses_of
 from serving.router.http.server import listening_socket, server_config
 from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import PeerInfo
@@ -71,6 +78,7 @@ class LiveRouter:
     """The lines of the request log."""
     app: RouterApp
     responses: Responses | None = None
+    batches: BatchRunner | None = None
     draining: bool = False
 
     @cached_property
@@ -184,6 +192,7 @@ async def running_router(
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
     responses: ResponsesConfig | None = None,
+    batches: BatchesConfig | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -198,6 +207,7 @@ async def running_router(
         cors_origins=cors_origins,
         ui=ui,
         responses=responses or ResponsesConfig(max_bytes=0),
+        batches=batches or BatchesConfig(max_bytes=0),
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
@@ -208,6 +218,7 @@ async def running_router(
     metrics = Metrics(directory, keys.names)
     stored = responses_of(config, keys, metrics, Path("/nonexistent"))
     relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored)
+    batch_runner = batches_of(config, keys, relay, Path("/nonexistent"))
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
@@ -228,15 +239,20 @@ async def running_router(
             lambda: router.draining,
             config,
             stored,
+            batch_runner,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored)
+        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored, batch_runner)
+        running_batches = asyncio.create_task(batch_runner.run()) if batch_runner else None
         stack.push_async_callback(router.close)
         yield router
         await router.close()
+        if batch_runner is not None and running_batches is not None:
+            await batch_runner.drain(0)
+            await running_batches
         await eventually(lambda: relay.requests_in_flight == 0)
         if stored is not None:
             await stored.close()

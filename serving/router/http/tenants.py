@@ -32,20 +32,28 @@ class Tenants:
         """Reads the keys and keeps only their hashes. Raises RuntimeError if a key is missing or
         belongs to two tenants."""
         self._by_hash: dict[bytes, Tenant] = {}
-        self.names: list[str] = []
+        self._by_name: dict[str, Tenant] = {}
         for config in configs:
             tenant = Tenant(config.name, config.max_priority)
-            self.names.append(tenant.name)
+            self._by_name[tenant.name] = tenant
             for key in _keys(config):
                 other = self._by_hash.setdefault(sha256(key).digest(), tenant)
                 if other is not tenant:
                     raise RuntimeError(f"tenants {other.name} and {tenant.name} have the same key")
-        self.names = self.names or [ANYONE.name]
+        self._by_name = self._by_name or {ANYONE.name: ANYONE}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
 
     @property
     def are_configured(self) -> bool:
         """Whether tenants are configured, so that a key is required."""
         return bool(self._by_hash)
+
+    def named(self, name: str) -> Tenant | None:
+        """Returns the tenant of that name, if there is one."""
+        return self._by_name.get(name)
 
     def of(self, headers: Headers) -> Tenant:
         """Returns the tenant that these headers identify. Raises ApiError 401."""

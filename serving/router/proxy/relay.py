@@ -13,6 +13,8 @@ from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
+from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
+from serving.router.batches.line import BatchLine
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
 from serving.router.http.errors import ApiError
@@ -103,7 +105,11 @@ class Relay:
         self.requests_in_flight += 1
         exchange: Exchange | None = None
         try:
-            tenant = self._tenants.of(scope["headers"])
+            line: BatchLine | None = scope.get(BATCH_LINE)
+            if line is not None:
+                tenant, record.batch_id = line.tenant, line.batch_id
+            else:
+                tenant = self._tenants.of(scope["headers"])
             record.tenant = tenant.name
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
             fields, turn = decode(body), None

@@ -49,6 +49,8 @@ class RequestRecord(msgspec.Struct):
     error: str | None = None
     """The code of an error that the router produced."""
     tenant: str | None = None
+    batch_id: str | None = None
+    """The batch that the request is a line of."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
