@@ -35,9 +35,9 @@ async def begun(client: AsyncOpenAI, content: bytes, **fields: Any) -> Batch:
 
 async def ended(client: AsyncOpenAI, batch_id: str) -> Batch:
     """Polls until a batch has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (batch := await client.batches.retrieve(batch_id)).status not in ENDED:
-            await asyncio.sleep(0.02)
+            pass
     return batch
 
 

@@ -5,9 +5,9 @@ import pytest
 from serving.config import BatchesConfig
 from serving.router.batches import runner
 from tests.router.conftest import start_router
+from tests.support.engines import Engine
 from tests.support.event_loop import pytest_asyncio_loop_factories
 from tests.support.live_router import LiveRouter, StartRouter
-from tests.support.engines import Engine
 
 __all__ = ["pytest_asyncio_loop_factories", "start_router"]
 
