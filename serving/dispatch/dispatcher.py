@@ -317,6 +317,7 @@ class Dispatcher:
             self._place(reservation, candidates, now_s)
             self._service_rate.book(reservation.share, now_s)
         self._service_rate.is_full = queue.waiting > 0
+        self._background.due_s = None
         while not queue.waiting and (turn := self._background.next(now_s)) is not None:
             reservation, candidates = turn
             del self._background.waiting[reservation]

@@ -30,7 +30,6 @@ class ReplicaLoad:
     """
 
     __slots__ = (
-        "_background_requests",
         "_background_tokens",
         "_booked_prefill_tokens",
         "_context_token_s",
@@ -40,6 +39,7 @@ class ReplicaLoad:
         "_held",
         "_prefilling",
         "_recent_prefill_ms",
+        "background_requests",
         "booked_s",
         "capacity",
         "context_tokens",
@@ -61,6 +61,8 @@ class ReplicaLoad:
         self.capacity = capacity
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
+        self.background_requests = 0
+        """How many of them no one waits for."""
         self.prefill_tokens = 0
         """Uncached tokens of the prompts without a first token yet."""
         self.kv_tokens = 0
@@ -72,7 +74,6 @@ class ReplicaLoad:
         """Tokens of the expected answers."""
         self.booked_s = float("-inf")
         """Time of the last booking."""
-        self._background_requests = 0
         self._background_tokens = 0
         self._prefilling: dict[Booking, None] = {}
         """Bookings in the order in which the engine prefills them."""
@@ -102,7 +103,7 @@ class ReplicaLoad:
     def interactive(self) -> tuple[int, int]:
         """The requests that someone waits for, and the KV cache tokens that they need at least."""
         kv_tokens = max(self.kv_tokens - self._background_tokens, 0)
-        return self.requests - self._background_requests, kv_tokens
+        return self.requests - self.background_requests, kv_tokens
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
         """Books a request that has `cached_tokens` cached here. With `learn`, its event times are
@@ -293,7 +294,7 @@ class Booking:
         load.context_tokens += self._context_tokens
         load.output_tokens += self._output_tokens
         if self._background:
-            load._background_requests += 1
+            load.background_requests += 1
             load._background_tokens += self._context_tokens
         load.booked_s = now_s
 
@@ -349,7 +350,7 @@ class Booking:
         load.context_tokens -= self._context_tokens
         load.output_tokens -= self._output_tokens
         if self._background:
-            load._background_requests -= 1
+            load.background_requests -= 1
             load._background_tokens -= self._context_tokens
 
     def _learn_steps(self, now_s: float, first_token_s: float, steps: int) -> None:

@@ -28,7 +28,7 @@ def placed(setting: Setting, reservations: list[Reservation]) -> int:
 def test_it_is_placed_up_to_a_reserve_and_is_never_refused() -> None:
     setting = Setting(2, max_waiting=0)
     waiting = [offer(setting, 100) for _ in range(40)]
-    assert placed(setting, waiting) == 2 * 9, "each replica keeps a twentieth"
+    assert placed(setting, waiting) == 2 * 8, "each replica keeps a reserve"
     assert setting.dispatcher.waiting == 0
     setting.now_s += 1e6
     setting.place()
@@ -111,5 +111,5 @@ def test_it_counts_in_scaling_only_if_it_is_told_to(scales: bool) -> None:
     setting.dispatcher.receive("other", [of_other], setting.now_s)
     report = setting.dispatcher.report()
     counted = (report.running_requests, report.running_kv_tokens, report.waiting_requests)
-    assert counted == ((10, 910, 11) if scales else (0, 0, 0))
+    assert counted == ((9, 810, 12) if scales else (0, 0, 0))
     assert bool(report.offered_prefill_tokens) is scales

@@ -25,6 +25,7 @@ from serving.router.batches.runner import BatchRunner
 from serving.router.batches.upload import Upload
 from serving.router.http.asgi import read_body
 from serving.router.http.errors import ApiError
+from serving.router.http.openapi import body_of
 from serving.router.http.tenants import Tenants
 
 T = TypeVar("T")
@@ -37,6 +38,21 @@ _MOST_METADATA = 16
 _MOST_NAME, _MOST_VALUE = 64, 512
 _MOST_BATCHES_LISTED, _MOST_FILES_LISTED = 100, 10_000
 _LEAST_KEEP_S = 3600
+
+_TEXT = {"type": "string"}
+_UPLOAD = body_of(
+    "multipart/form-data",
+    {"purpose": {**_TEXT, "enum": ["batch"]}, "file": {**_TEXT, "format": "binary"}},
+)
+_CREATE = body_of(
+    "application/json",
+    {
+        "input_file_id": _TEXT,
+        "endpoint": {**_TEXT, "enum": list(URLS)},
+        "completion_window": {**_TEXT, "enum": [COMPLETION_WINDOW]},
+    },
+    metadata={"type": ["object", "null"], "additionalProperties": _TEXT},
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +70,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
     def tenant(request: Request) -> str:
         return tenants.of(request.headers.raw).name
 
-    @api.post(FILES)
+    @api.post(FILES, openapi_extra=_UPLOAD)
     async def upload_file(request: Request) -> Response:
         """Uploads a file of requests, one per line, in the format of OpenAI's batches."""
         of = tenant(request)
@@ -134,7 +150,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
             raise errors.file_not_found(file_id)
         return file
 
-    @api.post(BATCHES)
+    @api.post(BATCHES, openapi_extra=_CREATE)
     async def create_batch(request: Request) -> Response:
         """Has the requests of a file answered within 24 hours, in what other requests leave."""
         of = tenant(request)
