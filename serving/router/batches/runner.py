@@ -30,7 +30,7 @@ from serving.router.http.tenants import Tenant
 
 MOST_REQUESTS = 50_000
 """Requests of a batch, as in OpenAI's API."""
-PERIOD_S = 1.0
+PERIOD_S = 2.0
 """How often a router looks for batches to run, and how those that it runs are doing."""
 _BATCHES_AT_ONCE = 4
 _LINES_AT_ONCE = 1024
@@ -39,6 +39,7 @@ _TRIES = 5
 _AGAIN_S = 30.0
 """Time after which a batch that stopped is tried again."""
 _EXPIRE_PERIOD_S = 300.0
+_DRAIN_S = 60.0
 _STOPS = "the router stops"
 
 Key = tuple[str, str]
@@ -90,14 +91,14 @@ class BatchRunner:
 
     async def drain(self, timeout_s: float) -> None:
         """Sends no further requests, and returns when those that were sent are recorded; after
-        the timeout they are broken off. Other routers go on with the batches."""
+        the timeout, or a minute, they are broken off. Other routers go on with the batches."""
         self._draining = True
         self.look()
         for runner in self._runners.values():
             runner.stop(_STOPS)
         tasks = list(self._running.values())
         if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+            await asyncio.wait(tasks, timeout=min(timeout_s, _DRAIN_S))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -164,16 +165,17 @@ class BatchRunner:
                 tally = Tally(len(offsets), len(results.answered), len(results.failed))
                 if batch.in_progress_at is None and not is_cancelled:
                     batch.in_progress_at = self._now()
-                run = partial(requests.read_at, file)
+                read = partial(requests.read_at, file)
                 left = [
                     (custom_id, offset)
                     for custom_id, offset in offsets.items()
                     if custom_id not in results.answered and custom_id not in results.failed
                 ]
-                outcome = await self._answer(tenant, batch, results, tally, left, run)
+                outcome = await self._answer(tenant, batch, results, tally, left, read)
+                await asyncio.to_thread(results.sync)
                 if outcome is None:
                     return False
-                await self._finish(of, batch, results, tally, outcome)
+                await self._finish(of, batch, tally, outcome)
         return True
 
     async def _answer(
@@ -190,7 +192,9 @@ class BatchRunner:
         key = tenant.name, batch.id
         transport = InProcess(self._relay, BatchLine(tenant, batch.id))
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
-            runner = self._runners[key] = Runner(client, results, tally, tries=_TRIES)
+            runner = self._runners[key] = Runner(
+                client, results, tally, tries=_TRIES, is_patient=True
+            )
             asked = (read(offset, custom_id) for custom_id, offset in left)
             sending = asyncio.create_task(runner.run(asked, min(_LINES_AT_ONCE, len(left))))
             try:
@@ -228,10 +232,7 @@ class BatchRunner:
             return "cancelled"
         return "expired" if self.store.clock() >= batch.expires_at else None
 
-    async def _finish(
-        self, tenant: str, batch: Batch, results: Results, tally: Tally, outcome: _Outcome
-    ) -> None:
-        await asyncio.to_thread(results.sync)
+    async def _finish(self, tenant: str, batch: Batch, tally: Tally, outcome: _Outcome) -> None:
         batch.request_counts = _counts(tally)
         batch.finalizing_at = self._now()
         batch.status = "finalizing"
