@@ -39,13 +39,17 @@ def test_no_interactive_request_waits_for_it() -> None:
     setting = Setting(1)
     background = [offer(setting, 100) for _ in range(40)]
     placed(setting, background)
-    first = setting.offer(100)
-    assert setting.place() == [first] or first.state is State.PLACED
+    in_reserve = [setting.offer(100) for _ in range(2)]
+    assert setting.place() == in_reserve
     waiting = setting.offer(100)
-    assert setting.place() == [] and waiting.state is State.WAITING
-    for one in background[:2]:
+    assert setting.place() == []
+    assert setting.end(background[0]) == [waiting]
+    for one in background[1:8]:
         setting.end(one)
-    assert waiting.state is State.PLACED
+    assert placed(setting, background) == 0, "their prompts are being read"
+    for one in (*in_reserve, waiting):
+        setting.dispatcher.first_token(one, setting.now_s)
+    assert placed(setting, background) == 4, "the load of the others varies, so that more is kept"
 
 
 def test_interactive_requests_that_come_again_find_their_room() -> None:

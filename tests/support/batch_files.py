@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 from openai import AsyncOpenAI
 from openai.types import Batch
 
-from tests.support.live_router import CHAT, MESSAGES, MODEL
+from tests.support.live_router import MESSAGES, MODEL
 
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
-def line(custom_id: str, url: str = CHAT, **body: Any) -> dict[str, Any]:
+def line(custom_id: str, url: str = ENDPOINT, **body: Any) -> dict[str, Any]:
     body = {"model": MODEL, "messages": MESSAGES} | body
     return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
 
@@ -29,7 +30,7 @@ async def begun(client: AsyncOpenAI, content: bytes, **fields: Any) -> Batch:
     """Uploads a file and begins a batch of it."""
     file = await client.files.create(file=("in.jsonl", content), purpose="batch")
     return await client.batches.create(
-        input_file_id=file.id, endpoint=CHAT, completion_window="24h", **fields
+        input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", **fields
     )
 
 

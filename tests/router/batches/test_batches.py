@@ -10,7 +10,7 @@ import pytest
 
 from serving.config import BatchesConfig, TenantConfig
 from serving.router.batches.store import BatchStore
-from tests.support.batch_files import answers, begun, encoded, ended, line, lines
+from tests.support.batch_files import ENDPOINT, answers, begun, encoded, ended, line, lines
 from tests.support.engines import Engine, Steered
 from tests.support.live_router import CHAT, LiveRouter, StartRouter
 from tests.support.waiting import eventually
@@ -149,7 +149,7 @@ async def test_no_tenant_sees_anothers_files_and_batches(
             await attempt
     with pytest.raises(openai.BadRequestError, match="No such file"):
         await other.batches.create(
-            input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"
+            input_file_id=batch.input_file_id, endpoint=ENDPOINT, completion_window="24h"
         )
     with pytest.raises(openai.AuthenticationError):
         await router.openai.with_options(api_key="wrong").batches.list()
