@@ -28,7 +28,7 @@ def placed(setting: Setting, reservations: list[Reservation]) -> int:
 def test_it_is_placed_up_to_a_reserve_and_is_never_refused() -> None:
     setting = Setting(2, max_waiting=0)
     waiting = [offer(setting, 100) for _ in range(40)]
-    assert placed(setting, waiting) == 2 * 8, "each replica keeps a reserve"
+    assert placed(setting, waiting) == 2 * 7, "each replica keeps a reserve"
     assert setting.dispatcher.waiting == 0
     setting.now_s += 1e6
     setting.place()
@@ -39,17 +39,17 @@ def test_no_interactive_request_waits_for_it() -> None:
     setting = Setting(1)
     background = [offer(setting, 100) for _ in range(40)]
     placed(setting, background)
-    in_reserve = [setting.offer(100) for _ in range(2)]
+    in_reserve = [setting.offer(100) for _ in range(3)]
     assert setting.place() == in_reserve
     waiting = setting.offer(100)
     assert setting.place() == []
     assert setting.end(background[0]) == [waiting]
-    for one in background[1:8]:
+    for one in background[1:7]:
         setting.end(one)
     assert placed(setting, background) == 0, "their prompts are being read"
     for one in (*in_reserve, waiting):
         setting.dispatcher.first_token(one, setting.now_s)
-    assert placed(setting, background) == 4, "the load of the others varies, so that more is kept"
+    assert placed(setting, background) == 2, "the load of the others varies, so that more is kept"
 
 
 def test_interactive_requests_that_come_again_find_their_room() -> None:
@@ -115,5 +115,5 @@ def test_it_counts_in_scaling_only_if_it_is_told_to(scales: bool) -> None:
     setting.dispatcher.receive("other", [of_other], setting.now_s)
     report = setting.dispatcher.report()
     counted = (report.running_requests, report.running_kv_tokens, report.waiting_requests)
-    assert counted == ((9, 810, 12) if scales else (0, 0, 0))
+    assert counted == ((8, 710, 13) if scales else (0, 0, 0))
     assert bool(report.offered_prefill_tokens) is scales
