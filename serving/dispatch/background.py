@@ -11,10 +11,9 @@ _MEMORY_S = 120.0
 """Time constant with which the past of interactive requests is forgotten."""
 _DEVIATIONS = 3.0
 """A normally distributed load is above its mean by more than this once in 740 times."""
-_LEAST_RESERVE = 0.3
-"""Part of each replica that is always kept free. By simulation of 8: with 0.05 batches are hardly
-faster and a conversation trace is 5 % slower at p99; with 0.5 the time to first token is within 6 %
-of what it is without them, and they have a third of the speed or less."""
+_LEAST_RESERVE = 0.25
+"""Part of each replica that is always kept free: the most with which batches still get what the
+load leaves, by `tests.bench.batches`. With 0.4 they get 61 % of it beside a high load."""
 _LOOK_AGAIN_MS = 10.0
 """The shortest time after which is looked again whether a prompt has been read."""
 

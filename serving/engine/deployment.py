@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
-from serving.engine import kernel_cache, start_log
+from serving.engine import cxx_compiler, kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine.entry_flags import engine_flags, environment
 from serving.engine_protocol import EngineMetadata, engine_token
@@ -76,6 +76,8 @@ class Engine:
         began_s = time.monotonic()
         await asyncio.to_thread(check_claims, entry)
         kernel_cache.use(gpu_type())
+        if entry.accelerator == "cpu":
+            cxx_compiler.do_without()
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)

@@ -19,8 +19,8 @@ from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.batches.runner import BatchRunner
 from serving.router.batches.store import BatchStore
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
-from serving.router.http.tenants import Tenants
 from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.proxy.relay import Relay
@@ -75,7 +75,7 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        tenants = Tenants(config.tenants)
+        authentication = Authentication(config)
         token = engine_token()
         check = HealthCheck(token, config.replica_backoff_s)
         directory = self._directory = Directory(models, config, check)
@@ -94,6 +94,7 @@ class Router:
             if model.backend is not None
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
+        self._watching.append(asyncio.create_task(authentication.run()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._peers = Peers(directory, token, context.replica_id.unique_id)
@@ -117,30 +118,31 @@ class Router:
             from serving.router.telemetry.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        self._metrics = metrics = Metrics(directory, tenants.names)
+        self._metrics = metrics = Metrics(directory, authentication)
         session_folder = self._request_log.path.parents[_TO_SESSION]
+        tenants = len(authentication.tenants)
         self._responses = responses_of(config, tenants, metrics, session_folder)
         relay = Relay(
             directory,
             token,
             config,
-            tenants,
+            authentication,
             metrics,
             self._request_log.write,
             self._tracing,
             self._responses,
         )
-        self._batches = batches_of(config, tenants, relay, session_folder)
+        self._batches = batches_of(config, authentication, relay, session_folder)
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
         names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
         observer = Observer(
-            directory, config, tenants, router_id, lambda: len(routers), deployments=names
+            directory, config, authentication, router_id, lambda: len(routers), deployments=names
         )
         app = RouterApp(
             directory,
             relay,
-            tenants,
+            authentication,
             metrics,
             targets,
             observer,
@@ -208,13 +210,13 @@ async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
 
 
 def responses_of(
-    config: RouterConfig, tenants: Tenants, metrics: Metrics, session_folder: Path
+    config: RouterConfig, tenants: int, metrics: Metrics, session_folder: Path
 ) -> Responses | None:
     """Returns the router's stored responses; None if it stores none."""
     stored = config.responses
     if not stored.max_bytes:
         return None
-    limits = stored.keep_s, stored.max_bytes, len(tenants.names)
+    limits = stored.keep_s, stored.max_bytes, tenants
     store: ResponseStore
     if stored.redis_url is not None:
         from serving.router.responses.redis_store import RedisStore
@@ -227,7 +229,7 @@ def responses_of(
 
 
 def batches_of(
-    config: RouterConfig, tenants: Tenants, relay: Relay, session_folder: Path
+    config: RouterConfig, authentication: Authentication, relay: Relay, session_folder: Path
 ) -> BatchRunner | None:
     """Returns what runs the batches of a router; None if there are none."""
     batches = config.batches
@@ -239,9 +241,9 @@ def batches_of(
         batches.keep_s,
         batches.max_bytes,
         int(batches.max_file_mib * 1024 * 1024),
-        len(tenants.names),
+        len(authentication.tenants),
     )
-    return BatchRunner(store, relay, tenants.named)
+    return BatchRunner(store, relay, authentication.tenants)
 
 
 def _redis_password(config: ResponsesConfig) -> str | None:

@@ -55,6 +55,31 @@ def test_redis_and_the_namespace_stay_until_its_state_is_cleaned(
     assert results[0].exit_code == 0, results[0].output
 
 
+def test_the_namespace_stays_until_the_pods_have_ended(ready: Cluster, deploy: Deploy) -> None:
+    """Its controller would look at it again only after half of their grace periods."""
+    deploy("apply")
+    api, pods = ready.api, ready.api.kinds["", "pods"]
+    name = next(name for kind, name in things(ready) if kind == "pods" and "router" in name)
+
+    def finalizers(names: list[str]) -> None:
+        patch = {"metadata": {"finalizers": names}}
+        api.patch(pods, NAMESPACE, name, "application/merge-patch+json", patch)
+
+    finalizers(["test/answers"])
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(deploy("delete", "--yes")))
+    thread.start()
+    wait_for(lambda: len(api.store.objects(("", "pods"), NAMESPACE)) == 1, 60, "the others go")
+    namespace = api.store.get(("", "namespaces"), "", NAMESPACE)
+    assert namespace is not None and namespace["status"]["phase"] == "Active"
+    finalizers([])
+    thread.join(60)
+    assert results[0].exit_code == 0, results[0].output
+    assert f"waits for Pod {NAMESPACE}/{name} to end" in results[0].stderr
+    assert f"PersistentVolumeClaim {NAMESPACE}/data-redis-0" in results[0].stderr
+    assert ("namespaces", NAMESPACE) not in things(ready)
+
+
 def test_a_namespace_that_was_deleted_first_is_let_go(ready: Cluster, deploy: Deploy) -> None:
     deploy("apply")
     ready.api.delete(ready.api.kinds["", "namespaces"], "", NAMESPACE)

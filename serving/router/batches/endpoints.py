@@ -18,15 +18,16 @@ from serving.router.batches.objects import (
     COMPLETION_WINDOW_S,
     ENDED,
     Batch,
+    Creator,
     FileObject,
     new_id,
 )
 from serving.router.batches.runner import BatchRunner
 from serving.router.batches.upload import Upload
 from serving.router.http.asgi import read_body
-from serving.router.http.errors import ApiError
+from serving.router.http.authentication import Authentication
+from serving.router.http.errors import ApiError, endpoint_not_allowed
 from serving.router.http.openapi import body_of
-from serving.router.http.tenants import Tenants
 
 T = TypeVar("T")
 
@@ -64,16 +65,16 @@ class _NewBatch(msgspec.Struct):
     metadata: dict[str, str] | None = None
 
 
-def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
+def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authentication) -> None:
     store = runner.store
 
-    def tenant(request: Request) -> str:
-        return tenants.of(request.headers.raw).name
+    async def tenant(request: Request) -> str:
+        return (await authentication.caller(request.scope)).tenant.name
 
     @api.post(FILES, openapi_extra=_UPLOAD)
     async def upload_file(request: Request) -> Response:
         """Uploads a file of requests, one per line, in the format of OpenAI's batches."""
-        of = tenant(request)
+        of = await tenant(request)
         left_bytes = await _call(store.bytes_left, of)
         most_bytes = min(store.max_file_bytes, left_bytes)
         if most_bytes <= 0:
@@ -109,7 +110,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
         after: str | None = None,
     ) -> Response:
         """Lists the tenant's files."""
-        of = tenant(request)
+        of = await tenant(request)
         if order not in ("asc", "desc"):
             raise errors.wrong_value("order", "asc or desc")
         most = _limit(limit, _MOST_FILES_LISTED)
@@ -128,19 +129,19 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
     @api.get(FILES + "/{file_id}")
     async def get_file(request: Request, file_id: str) -> Response:
         """Returns what is known of a file."""
-        return _json(await found_file(tenant(request), file_id))
+        return _json(await found_file(await tenant(request), file_id))
 
     @api.get(FILES + "/{file_id}/content")
     async def get_file_content(request: Request, file_id: str) -> Response:
         """Returns the content of a file."""
-        of = tenant(request)
+        of = await tenant(request)
         await found_file(of, file_id)
         return FileResponse(store.content(of, file_id), media_type="application/octet-stream")
 
     @api.delete(FILES + "/{file_id}")
     async def delete_file(request: Request, file_id: str) -> Response:
         """Deletes a file. A batch that has begun keeps its input."""
-        if not await _call(store.delete_file, tenant(request), file_id):
+        if not await _call(store.delete_file, await tenant(request), file_id):
             raise errors.file_not_found(file_id)
         return _json({"id": file_id, "object": "file", "deleted": True})
 
@@ -153,9 +154,12 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
     @api.post(BATCHES, openapi_extra=_CREATE)
     async def create_batch(request: Request) -> Response:
         """Has the requests of a file answered within 24 hours, in what other requests leave."""
-        of = tenant(request)
+        caller = await authentication.caller(request.scope)
+        of = caller.tenant.name
         wanted = _new_batch(await read_body(request.headers.raw, request.receive, _MOST_BODY_BYTES))
         assert wanted.input_file_id is not None and wanted.endpoint is not None
+        if not caller.may_ask(wanted.endpoint):
+            raise endpoint_not_allowed(wanted.endpoint)
         file = await _call(store.file, of, wanted.input_file_id)
         if file is None:
             raise errors.input_not_found(wanted.input_file_id)
@@ -172,7 +176,12 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
             expires_at=now_s + COMPLETION_WINDOW_S,
             metadata=wanted.metadata,
         )
-        if not await _call(store.begin, of, batch):
+        creator = Creator(
+            caller.key_id,
+            None if caller.models is None else sorted(caller.models),
+            None if caller.endpoints is None else list(caller.endpoints),
+        )
+        if not await _call(store.begin, of, batch, creator):
             raise errors.input_not_found(file.id)
         runner.look()
         return _json(batch)
@@ -182,7 +191,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
         request: Request, limit: str = "20", after: str | None = None
     ) -> Response:
         """Lists the tenant's batches, the newest first."""
-        of = tenant(request)
+        of = await tenant(request)
         most = _limit(limit, _MOST_BATCHES_LISTED)
         ids = await _call(store.ids, of, "batch_")
 
@@ -195,12 +204,12 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, tenants: Tenants) -> None:
     @api.get(BATCHES + "/{batch_id}")
     async def get_batch(request: Request, batch_id: str) -> Response:
         """Returns a batch and its progress."""
-        return _json(await found_batch(tenant(request), batch_id))
+        return _json(await found_batch(await tenant(request), batch_id))
 
     @api.post(BATCHES + "/{batch_id}/cancel")
     async def cancel_batch(request: Request, batch_id: str) -> Response:
         """Cancels a batch. What was answered by then is in its output."""
-        of = tenant(request)
+        of = await tenant(request)
         batch = await found_batch(of, batch_id)
         if batch.status in ENDED:
             raise errors.batch_has_ended(batch_id, batch.status)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.router.http.tenants import Tenant
+from serving.tenants import Caller
 
 SCOPE_KEY = "mistral_serve.batch"
 """The key of a `BatchLine` in an ASGI scope. Only the router itself can put one there."""
@@ -12,5 +12,6 @@ SCOPE_KEY = "mistral_serve.batch"
 class BatchLine:
     """What the relay is to know of such a request."""
 
-    tenant: Tenant
+    caller: Caller
+    """Who created the batch, with what its key might do then."""
     batch_id: str

@@ -38,6 +38,15 @@ class FileObject(msgspec.Struct, kw_only=True):
     status: str = "processed"
 
 
+class Creator(msgspec.Struct):
+    """What the key that a batch was created with may do, which its lines may not exceed. None: all,
+    as in `Caller`."""
+
+    key_id: str | None
+    models: list[str] | None
+    endpoints: list[str] | None
+
+
 class RequestCounts(msgspec.Struct):
     total: int = 0
     completed: int = 0

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -20,13 +20,14 @@ from serving.router.batches.line import BatchLine
 from serving.router.batches.objects import (
     ENDED,
     Batch,
+    Creator,
     Errors,
     FileObject,
     LineError,
     RequestCounts,
 )
 from serving.router.batches.store import BatchStore
-from serving.router.http.tenants import Tenant
+from serving.tenants import Caller, Tenant
 
 MOST_REQUESTS = 50_000
 """Requests of a batch, as in OpenAI's API."""
@@ -53,13 +54,11 @@ class BatchRunner:
     """Takes over batches one after the other, for as long as `run` is awaited. Every router has
     one; a batch whose router is gone is continued by another."""
 
-    def __init__(
-        self, store: BatchStore, relay: ASGIApp, tenant_of: Callable[[str], Tenant | None]
-    ) -> None:
-        """`tenant_of` returns a tenant by its name, if it is still known."""
+    def __init__(self, store: BatchStore, relay: ASGIApp, tenants: Mapping[str, Tenant]) -> None:
+        """`tenants` are those that are known, by name; the batches of others wait for them."""
         self.store = store
         self._relay = relay
-        self._tenant_of = tenant_of
+        self._tenants = tenants
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._runners: dict[Key, Runner] = {}
         self._not_before_s: dict[Key, float] = {}
@@ -114,7 +113,7 @@ class BatchRunner:
         for key in unfinished:
             if len(self._running) >= _BATCHES_AT_ONCE or self._draining:
                 break
-            tenant = self._tenant_of(key[0])
+            tenant = self._tenants.get(key[0])
             if key in self._running or tenant is None or self._not_before_s.get(key, 0.0) > now_s:
                 continue
             self._running[key] = asyncio.create_task(self._take(tenant, key[1]))
@@ -190,7 +189,8 @@ class BatchRunner:
         """Answers the lines that are left. Returns how the batch ended; None if it goes on
         later."""
         key = tenant.name, batch.id
-        transport = InProcess(self._relay, BatchLine(tenant, batch.id))
+        creator = await asyncio.to_thread(self.store.creator, *key)
+        transport = InProcess(self._relay, BatchLine(_caller(tenant, creator), batch.id))
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
             runner = self._runners[key] = Runner(
                 client, results, tally, tries=_TRIES, is_patient=True
@@ -272,6 +272,16 @@ class BatchRunner:
 
     def _now(self) -> int:
         return int(self.store.clock())
+
+
+def _caller(tenant: Tenant, creator: Creator) -> Caller:
+    return Caller(
+        tenant,
+        tenant.max_priority,
+        creator.key_id,
+        None if creator.models is None else frozenset(creator.models),
+        None if creator.endpoints is None else tuple(creator.endpoints),
+    )
 
 
 def _expire(results: Results, tally: Tally, left: list[str]) -> None:

@@ -4,6 +4,7 @@ Each tenant has a folder of its own, in which a file's name begins with the id o
 
 - `file-ID.json`: a file as the API shows it; `file-ID.jsonl`: its content.
 - `batch_ID.json`: a batch as the API shows it, written by the router that runs it.
+- `batch_ID.creator.json`: what the key that it was created with may do.
 - `batch_ID.input.jsonl`: a link to the content of its input, for as long as it has not ended.
 - `batch_ID.lock`: locked by the router that runs it. The kernel releases it with the process.
 - `batch_ID.cancel`: is there once it is to be cancelled.
@@ -21,7 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
-from serving.router.batches.objects import ENDED, Batch, FileObject, is_id
+from serving.router.batches.objects import ENDED, Batch, Creator, FileObject, is_id
 
 T = TypeVar("T", FileObject, Batch)
 
@@ -88,13 +89,15 @@ class BatchStore:
 
     # Batches
 
-    def begin(self, tenant: str, batch: Batch) -> bool:
+    def begin(self, tenant: str, batch: Batch, creator: Creator) -> bool:
         """Makes a new batch known, for any router to run. Returns False if its input is gone."""
+        self._write(self.path(tenant, f"{batch.id}.creator.json"), creator)
         self.put_batch(tenant, batch)
         try:
             os.link(self.content(tenant, batch.input_file_id), self.input(tenant, batch.id))
         except FileNotFoundError:
             self.path(tenant, f"{batch.id}.json").unlink()
+            self.path(tenant, f"{batch.id}.creator.json").unlink()
             return False
         return True
 
@@ -113,6 +116,11 @@ class BatchStore:
             if batch.cancelling_at is not None:
                 batch.status = "cancelling"
         return batch
+
+    def creator(self, tenant: str, batch_id: str) -> Creator:
+        """Returns the creator of a batch that is there."""
+        content = self.path(tenant, f"{batch_id}.creator.json").read_bytes()
+        return msgspec.json.decode(content, type=Creator)
 
     def cancel(self, tenant: str, batch_id: str) -> None:
         """Asks the router that runs the batch, or will, to cancel it."""
@@ -188,7 +196,7 @@ class BatchStore:
         except FileNotFoundError:
             return None
 
-    def _write(self, path: Path, item: FileObject | Batch) -> None:
+    def _write(self, path: Path, item: FileObject | Batch | Creator) -> None:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("wb") as file:
             file.write(msgspec.json.encode(item))

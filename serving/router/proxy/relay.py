@@ -17,9 +17,9 @@ from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
 from serving.router.batches.line import BatchLine
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
-from serving.router.http.tenants import Tenants
 from serving.router.proxy.engine_answer import (
     check_key,
     check_taken,
@@ -75,7 +75,7 @@ class Relay:
         directory: Directory,
         engine_token: str,
         config: RouterConfig,
-        tenants: Tenants,
+        authentication: Authentication,
         metrics: Metrics,
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
@@ -91,7 +91,7 @@ class Relay:
         self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
         self._waiting = Waiting()
-        self._tenants = tenants
+        self._authentication = authentication
         self._metrics = metrics
         self._write_line = write_line
         self._tracing = tracing
@@ -106,21 +106,21 @@ class Relay:
         exchange: Exchange | None = None
         try:
             line: BatchLine | None = scope.get(BATCH_LINE)
-            if line is not None:
-                tenant, record.batch_id = line.tenant, line.batch_id
+            if line is None:
+                caller = await self._authentication.caller(scope)
             else:
-                tenant = self._tenants.of(scope["headers"])
-            record.tenant = tenant.name
+                caller, record.batch_id = line.caller, line.batch_id
+            record.tenant, record.key_id = caller.tenant.name, caller.key_id
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
-                turn = await self._responses.open(tenant.name, body, fields)
+                turn = await self._responses.open(caller.tenant.name, body, fields)
                 body = turn.raw
             elif is_response:
                 refuse_stored(fields)
             exchange = self._reader.read(
-                scope, body, fields, tenant, receive, send, record, began_s, turn
+                scope, body, fields, caller, receive, send, record, began_s, turn
             )
             if self._responses is not None and turn is not None and turn.background:
                 await detach(exchange, self._responses)

@@ -12,6 +12,7 @@ from serving.config import BatchesConfig, TenantConfig
 from serving.router.batches.store import BatchStore
 from tests.support.batch_files import ENDPOINT, answers, begun, encoded, ended, line, lines
 from tests.support.engines import Engine, Steered
+from tests.support.keys import key_record, keys_of
 from tests.support.live_router import CHAT, LiveRouter, StartRouter
 from tests.support.waiting import eventually
 
@@ -126,12 +127,11 @@ async def test_batches_are_listed_in_pages(
 
 
 async def test_no_tenant_sees_anothers_files_and_batches(
-    start_router: StartRouter, stored: BatchesConfig, monkeypatch: pytest.MonkeyPatch
+    start_router: StartRouter, stored: BatchesConfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("KEYS_A", "the-clients-key")
-    monkeypatch.setenv("KEYS_B", "another-key")
-    tenants = [TenantConfig(name=name, api_keys_env=f"KEYS_{name.upper()}") for name in "ab"]
-    router = await start_router(Engine, batches=stored, tenants=tenants)
+    keys = keys_of(tmp_path, key_record("the-clients-key", "a"), key_record("another-key", "b"))
+    tenants = [TenantConfig(name=name) for name in "ab"]
+    router = await start_router(Engine, batches=stored, tenants=tenants, authentication=keys)
     batch = await ended(router.openai, (await begun(router.openai, lines(2))).id)
     assert json.loads(router.lines[0])["tenant"] == "a"
     other = router.openai.with_options(api_key="another-key")
@@ -153,6 +153,28 @@ async def test_no_tenant_sees_anothers_files_and_batches(
         )
     with pytest.raises(openai.AuthenticationError):
         await router.openai.with_options(api_key="wrong").batches.list()
+
+
+async def test_a_batch_may_do_what_the_key_may_that_created_it(
+    start_router: StartRouter, stored: BatchesConfig, tmp_path: Path
+) -> None:
+    record = key_record(
+        "the-clients-key", "a", models=("other",), endpoints=("/v1/files", "/v1/batches", CHAT)
+    )
+    router = await start_router(
+        Engine,
+        batches=stored,
+        tenants=[TenantConfig(name="a")],
+        authentication=keys_of(tmp_path, record),
+    )
+    batch = await ended(router.openai, (await begun(router.openai, lines(2))).id)
+    failures = await answers(router.openai, batch.error_file_id)
+    codes = {one["response"]["body"]["error"]["code"] for one in failures.values()}
+    assert codes == {"model_not_allowed"} and not router.engines[0].received
+    with pytest.raises(openai.PermissionDeniedError):
+        await router.openai.batches.create(
+            input_file_id=batch.input_file_id, endpoint="/v1/responses", completion_window="24h"
+        )
 
 
 @pytest.mark.parametrize(

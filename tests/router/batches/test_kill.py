@@ -20,7 +20,7 @@ import asyncio, sys
 from pathlib import Path
 from serving.router.batches.runner import BatchRunner
 from serving.router.batches.store import BatchStore
-from serving.router.http.tenants import ANYONE
+from serving.tenants import DEFAULT
 
 answered = 0
 
@@ -34,7 +34,7 @@ async def relay(scope, receive, send):
     await send({"type": "http.response.body", "body": b'{"by": "the killed one"}'})
 
 store = BatchStore(Path(sys.argv[1]), 3600, 10**9, 10**9)
-asyncio.run(BatchRunner(store, relay, lambda name: ANYONE).run())
+asyncio.run(BatchRunner(store, relay, {DEFAULT.name: DEFAULT}).run())
 """
 """What a router does with batches, without the router."""
 
