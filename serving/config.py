@@ -115,6 +115,25 @@ class LedgerConfig(Section):
     """How many days the entries of single requests are kept beside the sums."""
 
 
+class BatchesConfig(Section):
+    """The files of /v1/files and the batches of /v1/batches, which are answered in what other
+    requests leave free."""
+
+    folder: str | None = None
+    """Where they are kept: on a disk of the node, or on a volume that all routers mount and that
+    has POSIX locks and links (NFS 4, CephFS, Lustre). By default in the session folder of Ray, so
+    that they end with the service. They contain prompts and answers."""
+    keep_s: float = Field(ge=3600, default=30 * 24 * 3600)
+    """How long a file is kept after it was made, and a batch after it was created."""
+    max_bytes: int = Field(ge=0, default=4 * 1024**3)
+    """The size of all files, of which each tenant has an equal share: whoever has used it can
+    upload nothing and begin no batch. 0: there are no files and batches."""
+    max_file_mib: float = Field(gt=0, default=200)
+    """Larger files get a 413."""
+    scale_up: bool = False
+    """Whether the requests of batches count in autoscaling, as others do."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -144,6 +163,7 @@ class RouterConfig(Section):
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
     ledger: LedgerConfig = LedgerConfig()
+    batches: BatchesConfig = BatchesConfig()
     authentication: AuthenticationConfig = AuthenticationConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """Those that API keys and tokens belong to. If empty there is one, `default`."""

@@ -15,6 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import ui
+from serving.router.batches import endpoints as batch_endpoints
+from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id
 from serving.router.http.authentication import Authentication
@@ -27,7 +29,7 @@ from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
-from serving.router.responses.endpoints import add_endpoints
+from serving.router.responses import endpoints as response_endpoints
 from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
@@ -51,15 +53,18 @@ class RouterApp:
         config: RouterConfig,
         responses: Responses | None = None,
         ledger: Ledger | None = None,
+        batches: BatchRunner | None = None,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(
             directory, authentication, metrics, targets, observer, is_draining
         )
         if responses is not None:
-            add_endpoints(self._api, responses, authentication)
+            response_endpoints.add_endpoints(self._api, responses, authentication)
         if ledger is not None:
             add_usage_endpoint(self._api, ledger, authentication)
+        if batches is not None:
+            batch_endpoints.add_endpoints(self._api, batches, authentication)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(

@@ -17,6 +17,8 @@ from serving import ports
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
+from serving.router.batches.runner import BatchRunner
+from serving.router.batches.store import BatchStore
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
 from serving.router.http.tls import Certificate
@@ -119,19 +121,11 @@ class Router:
 
             self._tracing = Tracing(traces_url)
         self._metrics = metrics = Metrics(directory, authentication)
-        self._responses = responses_of(
-            config,
-            len(authentication.tenants),
-            metrics,
-            self._request_log.path.parents[_TO_SESSION],
-        )
-        self._ledger = ledger_of(
-            config,
-            context.replica_id.unique_id,
-            token,
-            metrics,
-            self._request_log.path.parents[_TO_SESSION],
-        )
+        session_folder = self._request_log.path.parents[_TO_SESSION]
+        tenants = len(authentication.tenants)
+        self._responses = responses_of(config, tenants, metrics, session_folder)
+        router_id = context.replica_id.unique_id
+        self._ledger = ledger_of(config, router_id, token, metrics, session_folder)
         relay = Relay(
             directory,
             token,
@@ -143,8 +137,8 @@ class Router:
             self._responses,
             self._ledger,
         )
+        self._batches = batches_of(config, authentication, relay, session_folder)
         targets = partial(scrape_targets, directory, routers)
-        router_id = context.replica_id.unique_id
         names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
         observer = Observer(
             directory, config, authentication, router_id, lambda: len(routers), deployments=names
@@ -160,6 +154,7 @@ class Router:
             config,
             self._responses,
             self._ledger,
+            self._batches,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
@@ -174,6 +169,9 @@ class Router:
             self._watching.append(asyncio.create_task(self._responses.expire()))
         if self._ledger is not None:
             self._watching.append(asyncio.create_task(self._ledger.run()))
+        if self._batches is not None:
+            self._watching.append(asyncio.create_task(self._batches.run()))
+            self._watching.append(asyncio.create_task(self._batches.expire()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -199,6 +197,8 @@ class Router:
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
             ending.append(self._responses.drain(self._drain_timeout_s))
+        if self._batches is not None:
+            ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         if self._responses is not None:
@@ -257,6 +257,24 @@ def ledger_of(
             f"router.ledger: {folder} cannot be made or written to where the router runs: "
             f"{error.strerror}"
         ) from None
+
+
+def batches_of(
+    config: RouterConfig, authentication: Authentication, relay: Relay, session_folder: Path
+) -> BatchRunner | None:
+    """Returns what runs the batches of a router; None if there are none."""
+    batches = config.batches
+    if not batches.max_bytes:
+        return None
+    folder = session_folder / "mistral-serve" if batches.folder is None else Path(batches.folder)
+    store = BatchStore(
+        folder / "batches",
+        batches.keep_s,
+        batches.max_bytes,
+        int(batches.max_file_mib * 1024 * 1024),
+        len(authentication.tenants),
+    )
+    return BatchRunner(store, relay, authentication.tenants)
 
 
 def _redis_password(config: ResponsesConfig) -> str | None:

@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from serving.config import (
     AdmissionConfig,
+    BatchesConfig,
     LedgerConfig,
     ResponsesConfig,
     RouterConfig,
@@ -25,7 +26,8 @@ from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import ledger_of, responses_of
+from serving.router.batches.runner import BatchRunner
+from serving.router.deployment import batches_of, ledger_of, responses_of
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
 from serving.router.ledger.ledger import Ledger
@@ -82,6 +84,7 @@ class LiveRouter:
     app: RouterApp
     responses: Responses | None = None
     ledger: Ledger | None = None
+    batches: BatchRunner | None = None
     draining: bool = False
 
     @cached_property
@@ -199,6 +202,7 @@ async def running_router(
     max_body_bytes: int = MAX_BODY_BYTES,
     max_bodies_mib: float = 1024,
     ledger_folder: Path | None = None,
+    batches: BatchesConfig | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -217,6 +221,7 @@ async def running_router(
         ledger=LedgerConfig(keep_days=0)
         if ledger_folder is None
         else LedgerConfig(folder=str(ledger_folder)),
+        batches=batches or BatchesConfig(max_bytes=0),
         tenants=tuple(tenants),
         authentication=authentication or AuthenticationConfig(),
         admission=AdmissionConfig(
@@ -230,6 +235,7 @@ async def running_router(
     stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
     ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
     relay = Relay(directory, TOKEN, config, known, metrics, lines.append, tracing, stored, ledger)
+    batch_runner = batches_of(config, known, relay, Path("/nonexistent"))
     async with contextlib.AsyncExitStack() as stack:
         watching = asyncio.create_task(known.run(WATCH_PERIOD_S))
         stack.callback(watching.cancel)
@@ -253,15 +259,22 @@ async def running_router(
             config,
             stored,
             ledger,
+            batch_runner,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored, ledger)
+        router = LiveRouter(
+            url, http, directory, engines, infos, lines, app, stored, ledger, batch_runner
+        )
+        running_batches = asyncio.create_task(batch_runner.run()) if batch_runner else None
         stack.push_async_callback(router.close)
         yield router
         await router.close()
+        if batch_runner is not None and running_batches is not None:
+            await batch_runner.drain(0)
+            await running_batches
         await eventually(lambda: relay.requests_in_flight == 0)
         if stored is not None:
             await stored.close()

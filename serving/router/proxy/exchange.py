@@ -1,6 +1,6 @@
 """A parsed request and its client, on the way to a replica."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmh3 import hash64
@@ -113,6 +113,8 @@ class ExchangeReader:
         work = work_of(
             path, fields, body, model, served.dispatcher.expected_output, headers, salt.seed
         )
+        if record.batch_id is not None:
+            work = replace(work, background=True)
         record.prompt_tokens = work.prompt_tokens
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"

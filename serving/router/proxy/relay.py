@@ -13,6 +13,8 @@ from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
+from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
+from serving.router.batches.line import BatchLine
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
 from serving.router.http.authentication import Authentication
@@ -114,7 +116,11 @@ class Relay:
         exchange: Exchange | None = None
         held = self._bodies.hold()
         try:
-            caller = await self._authentication.caller(scope)
+            line: BatchLine | None = scope.get(BATCH_LINE)
+            if line is None:
+                caller = await self._authentication.caller(scope)
+            else:
+                caller, record.batch_id = line.caller, line.batch_id
             record.tenant, record.key_id = caller.tenant.name, caller.key_id
             body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None

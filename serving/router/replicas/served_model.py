@@ -54,6 +54,7 @@ class ServedModel:
             first_rates=model.first_rates,
             max_itl_ms=math.inf if admission.max_itl_ms is None else admission.max_itl_ms,
             waits_for_choice=config.placement in WAIT_FOR_CHOICE,
+            background_scales=config.batches.scale_up,
         )
         self._connect_timeout_s = config.connect_timeout_s
         self._check = check if model.backend is None else None

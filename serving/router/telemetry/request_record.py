@@ -51,6 +51,8 @@ class RequestRecord(msgspec.Struct):
     tenant: str | None = None
     key_id: str | None = None
     """The id of the API key; None for a token of the identity provider, and for anyone."""
+    batch_id: str | None = None
+    """The batch that the request is a line of."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
