@@ -20,6 +20,7 @@ from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.client import Llm
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.scheduler import share_public_prefixes
 from serving.mistral import ModelRules
 
 _KEEP_ALIVE_S = 24 * 3600
@@ -55,6 +56,8 @@ class VllmServer:
         with the root cause."""
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
+        if self._rules.public_system_prompts:
+            share_public_prefixes(config)
         with root_cause_raised():
             self._engine = Llm.from_vllm_config(
                 vllm_config=config,
@@ -119,6 +122,11 @@ class VllmServer:
     @property
     def max_num_seqs(self) -> int:
         return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+
+    @property
+    def unclaimed_usage(self) -> int:
+        """The number of ended requests whose counts no router has yet."""
+        return self._app.usage.unclaimed
 
     @property
     def dead(self) -> bool:
