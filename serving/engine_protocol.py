@@ -20,6 +20,10 @@ CACHED_TOKENS = b"x-cached-tokens"
 REWRITES = b"x-rewrites"
 """Response header: how the engine changed the request as it read it, as a list with commas."""
 
+CACHE_SALT = b"x-cache-salt"
+"""Request header: separates what the engine caches of the request from what it caches of requests
+with another salt. Routers derive it from the tenant, and pass on none that a client sent."""
+
 USAGE_ID = b"x-usage-id"
 """Request header: the router's name and its number for the request, as ROUTER/NUMBER. The engine
 keeps the request's counts for the router under this number."""

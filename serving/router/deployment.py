@@ -19,6 +19,7 @@ from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
+from serving.router.http.tls import Certificate
 from serving.router.ledger.ledger import Ledger
 from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
@@ -163,7 +164,9 @@ class Router:
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
-        self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
+        sock = listening_socket(config.host, config.port)
+        certificates = {} if config.tls is None else {sock: Certificate(config.tls)}
+        self._server = HttpServer(app, sock, own_sock, certificates=certificates)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         watch = LoadWatch(metrics, self._server, lambda: self._peers.others)
         self._watching.append(asyncio.create_task(watch.run()))

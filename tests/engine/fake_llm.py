@@ -93,26 +93,19 @@ class _Renderer:
     """Renders as vLLM's renderer does: by the tokenizer, with vLLM's checks of lengths."""
 
     chats: list[Any] = field(default_factory=list)
-    extras: list[Any] = field(default_factory=list)
     error: Exception | None = None
 
-    async def render_chat_async(
-        self, chats: Any, chat: Any, params: TokenizeParams, prompt_extras: Any = None
-    ) -> Any:
+    async def render_chat_async(self, chats: Any, chat: Any, params: TokenizeParams) -> Any:
         if self.error is not None:
             raise self.error
         self.chats.append(chat)
-        self.extras.append(prompt_extras)
         template = dict(chat.chat_template_kwargs)
         tokens = safe_apply_chat_template(mistral_tokenizer(), chats[0], **template)
         return chats, [_checked(list(tokens), params)]
 
-    async def render_cmpl_async(
-        self, prompts: Any, params: TokenizeParams, prompt_extras: Any = None
-    ) -> Any:
+    async def render_cmpl_async(self, prompts: Any, params: TokenizeParams) -> Any:
         if self.error is not None:
             raise self.error
-        self.extras.append(prompt_extras)
         return [
             _checked(
                 prompt.get("prompt_token_ids")

@@ -196,6 +196,8 @@ async def running_router(
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
     responses: ResponsesConfig | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_bodies_mib: float = 1024,
     ledger_folder: Path | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
@@ -204,7 +206,8 @@ async def running_router(
     check = HealthCheck(TOKEN, backoff_s, period_s=check_period_s, timeout_s=check_timeout_s)
     config = RouterConfig(
         connect_timeout_s=connect_timeout_s,
-        max_body_mib=MAX_BODY_BYTES / 1024**2,
+        max_body_mib=max_body_bytes / 1024**2,
+        max_bodies_mib=max_bodies_mib,
         replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,

@@ -43,8 +43,9 @@ from serving.engine.vllm.failures import (
     failure_of,
 )
 from serving.engine.vllm.generation import Generation, Model
-from serving.engine.vllm.rendering import Renderer, has_images
+from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
 from serving.engine_protocol import (
+    CACHE_SALT,
     CACHED_TOKENS,
     PROMPT_TOKENS,
     REWRITES,
@@ -119,7 +120,7 @@ class FrontEnd:
         self._created = int(time.time())
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
-        self._renderer = Renderer(engine, self._vocabulary.image)
+        self._renderer = Renderer(engine, self._vocabulary, rules)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
@@ -167,12 +168,11 @@ class FrontEnd:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
+        request.cache_salt = _cache_salt(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
-        if constraint is not None:
-            await constraints.check(constraint, self._grammars)
         answering = asyncio.current_task()
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
@@ -205,7 +205,7 @@ class FrontEnd:
     ) -> None:
         """Sends the answer. While the engine lives, what it raises comes before anything is
         sent."""
-        inputs = await self._renderer.render(request)
+        inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
         generation = Generation(
@@ -225,6 +225,19 @@ class FrontEnd:
             await self._stream(generation, encoder, usage, send)
         else:
             await self._answer(generation, encoder, usage, send)
+
+    async def _inputs(
+        self, request: Request, constraint: StructuredOutputsParams | None
+    ) -> list[EngineInput]:
+        """Renders the request, and checks its grammar at the same time."""
+        if constraint is None:
+            return await self._renderer.render(request)
+        check = constraints.check(constraint, self._grammars, request.cache_salt)
+        if has_images(request):  # which vLLM takes for known to the engine once they are rendered
+            await check
+            return await self._renderer.render(request)
+        inputs, _ = await asyncio.gather(self._renderer.render(request), check)
+        return inputs
 
     async def _stream(
         self,
@@ -253,7 +266,8 @@ class FrontEnd:
                             }
                         )
                         piece = encoder.begin() + encoder.step(index, step)
-                    self._count_loops(step.end)
+                    if step.end is not None:
+                        self._count_loops(step.end)
                     if piece:
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
             last = encoder.finish()
@@ -275,7 +289,8 @@ class FrontEnd:
         async with aclosing(generation.steps()) as steps:
             async for index, step in steps:
                 answers[index].append(step)
-                self._count_loops(step.end)
+                if step.end is not None:
+                    self._count_loops(step.end)
         for index in range(generation.choices):
             _tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
@@ -302,8 +317,8 @@ class FrontEnd:
             want_token_ids=request.return_token_ids,
         )
 
-    def _count_loops(self, end: End | None) -> None:
-        if end is not None and end.stop == STOP_REASON:
+    def _count_loops(self, end: End) -> None:
+        if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
     def _check_model(self, name: str | None) -> None:
@@ -350,7 +365,8 @@ class FrontEnd:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
         if isinstance(request.prompt, Chat):
-            tokens = await self._renderer.chat_token_ids(request.prompt)
+            salt = _cache_salt(scope, None)
+            tokens = await self._renderer.chat_token_ids(request.prompt, salt)
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
         names = None
@@ -382,7 +398,7 @@ class FrontEnd:
             await _body(receive), self._rules, datetime.date.today()
         )
         self._check_model(model)
-        tokens = await self._renderer.chat_token_ids(conversation)
+        tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
 
@@ -416,6 +432,11 @@ def _call_id() -> str:
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _cache_salt(scope: Scope, own: str | None) -> str | None:
+    """Returns the tenant's salt, of one length for all, and behind it the request's own."""
+    return _header(scope, CACHE_SALT).decode("latin1") + (own or "") or None
 
 
 def _request_id(scope: Scope) -> str:

@@ -16,9 +16,11 @@ from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bear
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
 from serving.router.http.authentication import Authentication
+from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.ledger.ledger import Ledger
+from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.engine_answer import (
     check_key,
     check_taken,
@@ -85,9 +87,13 @@ class Relay:
         """`write_line` is called with the request log line when a request ends. Without `responses`
         none is stored, and without a `ledger` no usage is kept."""
         self.requests_in_flight = 0
-        self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
+        salts = CacheSalts(engine_token, len(authentication.tenants))
+        self._reader = ExchangeReader(
+            directory, engine_token, salts, config.admission.default_priority
+        )
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
         self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
@@ -106,10 +112,11 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         exchange: Exchange | None = None
+        held = self._bodies.hold()
         try:
             caller = await self._authentication.caller(scope)
             record.tenant, record.key_id = caller.tenant.name, caller.key_id
-            body = await read_body(scope["headers"], receive, self._max_body_bytes)
+            body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
@@ -135,6 +142,7 @@ class Relay:
             log.exception("request %s failed in the router", request_id)
             await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
+            held.release()
             if exchange is not None and exchange.run is not None and self._responses is not None:
                 await self._responses.end(exchange.run)
             self.requests_in_flight -= 1
