@@ -6,7 +6,7 @@ from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.messages import Cached, Message
 from serving.dispatch.quota import DEMAND_PERIOD_S
 from serving.dispatch.request import DEFAULT_PRIORITY, PRIORITIES, Request
-from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
+from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, Spent, State
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -22,5 +22,6 @@ __all__ = [
     "Rejection",
     "Request",
     "Reservation",
+    "Spent",
     "State",
 ]

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from serving.dispatch.admission_control import AdmissionControl, Limits
+from serving.dispatch.charges import Charges
 from serving.dispatch.expected_output import ExpectedOutput
+from serving.dispatch.fair_share import FairShare
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
     BookingMessage,
@@ -15,13 +17,21 @@ from serving.dispatch.messages import (
     Released,
     RetryMessage,
     RouterDemand,
+    Service,
 )
 from serving.dispatch.offered_load import OfferedLoad
 from serving.dispatch.other_routers import OtherRouters
-from serving.dispatch.quota import quotas
+from serving.dispatch.quota import divide_by_tenants, quotas
 from serving.dispatch.request import Request
 from serving.dispatch.request_queue import RequestQueue
-from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
+from serving.dispatch.reservation import (
+    Outcome,
+    Reason,
+    Rejection,
+    Reservation,
+    Spent,
+    State,
+)
 from serving.dispatch.scheduler import Scheduler
 from serving.dispatch.service_rate import ServiceRate
 from serving.placement import Capacity, Fleet, Policy, Rates, ReplicaLoad, Work
@@ -58,16 +68,19 @@ class Dispatcher:
         """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy, first_rates)
+        self.fair_share = FairShare()
+        self._charges = Charges(self.fair_share)
         self._first_rates = first_rates
         self._prefill_tokens_per_s = first_rates().prefill_tokens_per_s
         self._headroom = Headroom(capacity, max_itl_ms, is_bounded=limits is not None)
-        self._queue = RequestQueue()
+        self._queue = RequestQueue(self.fair_share)
         self._service_rate = ServiceRate(now_s)
         self._admission = AdmissionControl(
             limits or _NO_LIMITS,
             self._queue,
             self._headroom,
             self._service_rate,
+            self.fair_share,
             self._publish_retry,
             now_s,
         )
@@ -78,7 +91,7 @@ class Dispatcher:
             self._choice if waits_for_choice else None,
         )
         self._offered_load = OfferedLoad()
-        self._other_routers = OtherRouters(self.fleet)
+        self._other_routers = OtherRouters(self.fleet, self.fair_share)
         self._placed: dict[int, Reservation] = {}
         """Placed reservations by number."""
         self._changed: list[Reservation] = []
@@ -142,10 +155,17 @@ class Dispatcher:
         return True
 
     def release(
-        self, reservation: Reservation, outcome: Outcome, now_s: float, output_tokens: int = 0
+        self,
+        reservation: Reservation,
+        outcome: Outcome,
+        now_s: float,
+        output_tokens: int = 0,
+        spent: Spent | None = None,
     ) -> None:
-        """Ends a placed request. `output_tokens` is the length of an answer that is complete."""
-        self._end_booking(reservation, now_s, output_tokens)
+        """Ends a placed request. `output_tokens` is the length of an answer that is complete;
+        `spent` is what the engine has processed, if it said so, which the tenant is charged for."""
+        correction = self._charges.end(reservation, outcome, output_tokens, spent)
+        self._end_booking(reservation, now_s, output_tokens, correction)
         if output_tokens:
             self.expected_output.observe(output_tokens)
         self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
@@ -192,6 +212,10 @@ class Dispatcher:
         """The number of waiting requests."""
         return self._queue.waiting
 
+    def waiting_of(self, tenant: str) -> int:
+        """Returns the number of a tenant's requests in the queue."""
+        return self._queue.waiting_of(tenant)
+
     def startup_left_s(self, now_s: float) -> float:
         """Returns the seconds until the first replica is expected; 0 when one is up."""
         return self._admission.startup_left_s(now_s)
@@ -232,7 +256,7 @@ class Dispatcher:
         """Returns the messages that a router needs first when it subscribes."""
         messages: list[Message] = []
         for reservation in self._placed.values():
-            messages.append(_placed(reservation))
+            messages.append(_placed(reservation, _already_charged(reservation.service)))
             if reservation.booking is not None and reservation.booking.has_first_token:
                 messages.append(FirstToken(reservation.number))
         return messages
@@ -247,14 +271,17 @@ class Dispatcher:
     def publish_demand(self, now_s: float) -> None:
         """Publishes what this router's requests hold and wait for, and computes its quota from the
         others' demands. Due every `DEMAND_PERIOD_S`."""
-        waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
-        own = RouterDemand(self._service_rate.booked, waiting)
-        others = self._other_routers.demands(now_s)
-        self._service_rate.others_demand = sum(one.booked + one.waiting for one in others)
-        quota = None
-        if others:
-            replicas = len(self._headroom.replicas)
-            quota = quotas([own, *others], replicas, self._headroom.used)[0]
+        queue, retries = self._queue, self._admission.retries
+        waiting = queue.share_ahead(0) + retries.expected_share(0)
+        tenants = self._charges.demands(queue.demands(), retries.demands())
+        own = RouterDemand(self._service_rate.booked, waiting, tenants)
+        demands = [own, *self._other_routers.demands(now_s)]
+        replicas = len(self._headroom.replicas)
+        parts = divide_by_tenants(replicas, demands)
+        if parts is None:
+            parts = [one.booked + one.waiting for one in demands]
+        self._service_rate.others_demand = sum(parts[1:])
+        quota = quotas(demands, replicas, self._headroom.used)[0] if len(demands) > 1 else None
         if quota != self._scheduler.quota:
             self._scheduler.quota = quota
             self._set_capacity(now_s)
@@ -317,16 +344,23 @@ class Dispatcher:
         reservation.cached_tokens = cached_tokens
         reservation.tried.append(load.replica_id)
         self._placed[reservation.number] = reservation
+        service = self._charges.place(reservation, load)
         if self.publish is not None:
-            self.publish(_placed(reservation))
+            self.publish(_placed(reservation, service))
 
-    def _end_booking(self, reservation: Reservation, now_s: float, output_tokens: int = 0) -> None:
+    def _end_booking(
+        self,
+        reservation: Reservation,
+        now_s: float,
+        output_tokens: int = 0,
+        correction: Service | None = None,
+    ) -> None:
         assert reservation.booking is not None
         self.fleet.end(reservation.booking, now_s, output_tokens)
         reservation.booking = None
         del self._placed[reservation.number]
         if self.publish is not None:
-            self.publish(Released(reservation.number, output_tokens))
+            self.publish(Released(reservation.number, output_tokens, correction))
 
     def _publish_retry(self, message: RetryMessage) -> None:
         if self.publish is not None:
@@ -358,7 +392,15 @@ class Dispatcher:
         return len({one.load.replica_id for one in bookings if one} - self.fleet.loads.keys())
 
 
-def _placed(reservation: Reservation) -> Placed:
+def _already_charged(service: Service | None) -> Service | None:
+    """Returns what a router that has just subscribed, and may know the charge, needs of it."""
+    if service is None:
+        return None
+    end_ms = (service.start_ms or 0.0) + service.virtual_ms
+    return Service(service.tenant, service.priority, 0.0, end_ms)
+
+
+def _placed(reservation: Reservation, service: Service | None) -> Placed:
     work = reservation.request.work
     return Placed(
         reservation.number,
@@ -370,4 +412,5 @@ def _placed(reservation: Reservation) -> Placed:
         work.output_tokens,
         reservation.cached_tokens,
         work.streamed,
+        service,
     )
