@@ -16,6 +16,7 @@ class Request:
     session: str | None = None
     next_turn: "Request | None" = None
     think_s: float = 0.0
+    tenant: str = ""
 
     @property
     def prompt_tokens(self) -> int:
