@@ -12,8 +12,10 @@ class Charges:
 
     def __init__(self, fair_share: FairShare) -> None:
         self._fair_share = fair_share
-        self._booked: dict[str, Backlog] = {}
+        self.booked: dict[str, Backlog] = {}
         """What each tenant's placed requests hold."""
+        self._counts: dict[str, int] = {}
+        """The number of them."""
 
     def place(self, reservation: Reservation, load: ReplicaLoad) -> Service | None:
         """Charges for a request that is placed for the first time, and returns the charge."""
@@ -22,7 +24,7 @@ class Charges:
             return None
         prefill_tokens = max(request.work.prompt_tokens - reservation.cached_tokens, 0)
         expected_ms = engine_ms(reservation, load, prefill_tokens, request.work.output_tokens)
-        self._book(reservation, reservation.share)
+        self._book(reservation, 1)
         reservation.service = self._fair_share.charge(
             request.tenant, request.priority, request.weight, expected_ms
         )
@@ -38,7 +40,7 @@ class Charges:
         if service is None:
             return None
         assert booking is not None
-        self._book(reservation, -reservation.share)
+        self._book(reservation, -1)
         took_ms = 0.0
         if outcome is not Outcome.FAILED:
             if spent is None:
@@ -53,16 +55,21 @@ class Charges:
     def demands(self, *waiting: dict[str, Backlog]) -> dict[str, TenantDemand]:
         """Returns what each tenant holds and waits for."""
         demands = {}
-        for name, (share, weight) in together(self._booked, *waiting).items():
-            booked = self._booked[name].share if name in self._booked else 0.0
+        for name, (share, weight) in together(self.booked, *waiting).items():
+            booked = self.booked[name].share if name in self.booked else 0.0
             if name:
                 demands[name] = TenantDemand(weight, booked, share - booked)
         return demands
 
-    def _book(self, reservation: Reservation, share: float) -> None:
+    def _book(self, reservation: Reservation, sign: int) -> None:
         tenant, weight = reservation.request.tenant, reservation.request.weight
-        before = self._booked.get(tenant)
-        self._booked[tenant] = Backlog(share if before is None else before.share + share, weight)
+        count = self._counts.get(tenant, 0) + sign
+        if not count:
+            del self._counts[tenant], self.booked[tenant]
+            return
+        self._counts[tenant] = count
+        share = self.booked[tenant].share if tenant in self.booked else 0.0
+        self.booked[tenant] = Backlog(max(0.0, share + sign * reservation.share), weight)
 
 
 def engine_ms(

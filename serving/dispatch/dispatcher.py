@@ -39,6 +39,10 @@ from serving.scaling.report import Report
 
 _NO_LIMITS = Limits(max_waiting=1 << 62, max_wait_s=math.inf, startup_s=0.0)
 
+_SHARED_PERIOD_S = 0.05
+"""How often the queue is looked at while several tenants want the replicas, as no event says that
+an engine has read a prompt whose answer is not streamed."""
+
 
 class Dispatcher:
     """Decides which requests are placed on which replicas, which wait, and which are rejected.
@@ -96,6 +100,8 @@ class Dispatcher:
         """Placed reservations by number."""
         self._changed: list[Reservation] = []
         """Reservations placed or rejected since the last `poll`."""
+        self._others_tenants: set[str] = set()
+        """The tenants that hold or want a part of the replicas through other routers."""
         self._settled_at_s = -math.inf
         """The time since which nothing has happened."""
 
@@ -133,7 +139,11 @@ class Dispatcher:
     def next_due_s(self) -> float | None:
         """The time at which `poll` has its next result without further calls; None: never."""
         first = self._queue.next_to_expire()
-        return None if first is None else first.expires_at_s
+        if first is None:
+            return None
+        if self._headroom.is_shared:
+            return min(first.expires_at_s, self._settled_at_s + _SHARED_PERIOD_S)
+        return first.expires_at_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
         """Records that the first bytes of the answer have arrived."""
@@ -276,6 +286,7 @@ class Dispatcher:
         tenants = self._charges.demands(queue.demands(), retries.demands())
         own = RouterDemand(self._service_rate.booked, waiting, tenants)
         demands = [own, *self._other_routers.demands(now_s)]
+        self._others_tenants = {name for demand in demands[1:] for name in demand.tenants}
         replicas = len(self._headroom.replicas)
         parts = divide_by_tenants(replicas, demands)
         if parts is None:
@@ -312,6 +323,7 @@ class Dispatcher:
         """Rejects requests that waited too long and hands out all available headroom."""
         self._settled_at_s = now_s
         queue = self._queue
+        self._headroom.is_shared = self._has_several_tenants()
         while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
             self._reject(first, "wait_too_long", now_s)
         while (turn := self._scheduler.next(now_s)) is not None:
@@ -324,6 +336,13 @@ class Dispatcher:
             reservation.state = State.PLACED
             self._changed.append(reservation)
         self._service_rate.is_full = queue.waiting > 0
+
+    def _has_several_tenants(self) -> bool:
+        """Whether several tenants hold or want a part of the replicas."""
+        booked, waiting = self._charges.booked, self._queue.tenants
+        if len(booked) + len(waiting) + len(self._others_tenants) < 2:
+            return False
+        return len(booked.keys() | waiting | self._others_tenants) > 1
 
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)

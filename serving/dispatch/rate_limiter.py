@@ -13,6 +13,10 @@ _DAY_S = 86_400.0
 _GRANULES = 120
 """Half a second of a minute, 12 minutes of a day."""
 _CONCURRENT_RETRY_S = 1
+_PACED_S = 60.0
+"""How long a tenant that has exceeded a limit per minute gets it evenly, and not at once."""
+_PACE_S = 3.0
+"""What it gets at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,13 @@ class RateLimiter:
             ("tokens_per_day", limits.tokens_per_day, usage.day_tokens, tokens),
         )
         for limit, most, window, amount in windows:
-            if most is not None and (excess := window.total(now_s) + amount - most) > 0:
-                retry_after_s = None
-                if amount <= most:
-                    retry_after_s = max(1, math.ceil(window.frees_in_s(excess, now_s)))
+            if most is None:
+                continue
+            excess = window.total(now_s) + amount - most
+            if excess > 0 or (limit != "tokens_per_day" and usage.is_ahead(window, most, now_s)):
+                usage.exceeded_at_s = now_s
+                in_s = window.frees_in_s(excess, now_s) if excess > 0 else _PACE_S
+                retry_after_s = max(1, math.ceil(in_s)) if amount <= most else None
                 return Exceeded(limit, most, retry_after_s)
         return None
 
@@ -173,6 +180,15 @@ class _Usage:
         self.day_tokens = SlidingWindow(_DAY_S, _GRANULES)
         self.own_running = 0
         self.others_running: dict[str, int] = {}
+        self.exceeded_at_s = -math.inf
+        """When a request was last refused for a limit."""
+
+    def is_ahead(self, window: SlidingWindow, most: int, now_s: float) -> bool:
+        """Whether a tenant that keeps exceeding its limits has had its part of the last seconds.
+        All at once, each time that a burst leaves the window, would delay the others."""
+        if now_s - self.exceeded_at_s >= _PACED_S:
+            return False
+        return window.since(_PACE_S, now_s) >= max(1.0, most * _PACE_S / _MINUTE_S)
 
     @property
     def running(self) -> int:

@@ -1,6 +1,6 @@
 """The queue of waiting reservations: by priority, then by the tenants' shares, then by arrival."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import TypeAlias
 
 from sortedcontainers import SortedList
@@ -38,6 +38,11 @@ class RequestQueue:
     def waiting(self) -> int:
         """The number of reservations that wait, in the queue or for a held replica."""
         return len(self._by_expiry) + len(self.held)
+
+    @property
+    def tenants(self) -> Set[str]:
+        """The tenants that have reservations in the queue."""
+        return self._waiting.keys()
 
     def waiting_of(self, tenant: str) -> int:
         """Returns the number of a tenant's reservations in the queue."""

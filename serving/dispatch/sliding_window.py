@@ -45,6 +45,16 @@ class SlidingWindow:
                 return (number + self._granules + 1) * self._granule_s - now_s
         return 0.0
 
+    def since(self, ago_s: float, now_s: float) -> int:
+        """Returns what was added in the last `ago_s`, to a granule."""
+        first = math.floor((now_s - ago_s) / self._granule_s)
+        recent = 0
+        for number, amount in reversed(self._amounts):
+            if number <= first:
+                break
+            recent += amount
+        return recent
+
     def amounts(self, now_s: float) -> list[tuple[float, int]]:
         """Returns pairs of an age in seconds and an amount: what the window holds."""
         self._expire(now_s)
