@@ -156,6 +156,7 @@ async def _serve_router(engine_port: int) -> None:
     import uvicorn
 
     from serving.config import RouterConfig
+    from serving.dispatch import RateLimiter
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
     from serving.router.http.server import listening_socket, server_config
@@ -176,7 +177,7 @@ async def _serve_router(engine_port: int) -> None:
     tenants = Tenants(())
     metrics = Metrics(directory, tenants.names)
     log = RequestLog(Path(os.devnull), 0, 0)
-    relay = Relay(directory, "token", config, tenants, metrics, log.write)
+    relay = Relay(directory, "token", config, tenants, RateLimiter(), metrics, log.write)
     observer = Observer(directory, config, tenants, "router-0", lambda: 1)
     app = RouterApp(directory, relay, tenants, metrics, list, observer, lambda: False, config)
     sock = listening_socket(HOST, 0)

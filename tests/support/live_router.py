@@ -15,6 +15,7 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.dispatch import RateLimiter
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
@@ -207,7 +208,8 @@ async def running_router(
     keys = Tenants(tenants)
     metrics = Metrics(directory, keys.names)
     stored = responses_of(config, keys, metrics, Path("/nonexistent"))
-    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored)
+    limiter = RateLimiter()
+    relay = Relay(directory, TOKEN, config, keys, limiter, metrics, lines.append, tracing, stored)
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.asgi import Headers
 from serving.config import TenantConfig
-from serving.dispatch import PRIORITIES
+from serving.dispatch import PRIORITIES, TenantLimits
 from serving.router.http import errors
 
 _BEARER = b"bearer "
@@ -18,6 +18,8 @@ _BEARER = b"bearer "
 class Tenant:
     name: str
     max_priority: int = PRIORITIES - 1
+    weight: float = 1.0
+    limits: TenantLimits | None = None
 
 
 ANYONE = Tenant("default")
@@ -34,7 +36,7 @@ class Tenants:
         self._by_hash: dict[bytes, Tenant] = {}
         self.names: list[str] = []
         for config in configs:
-            tenant = Tenant(config.name, config.max_priority)
+            tenant = Tenant(config.name, config.max_priority, config.weight, config.limits)
             self.names.append(tenant.name)
             for key in _keys(config):
                 other = self._by_hash.setdefault(sha256(key).digest(), tenant)

@@ -12,7 +12,7 @@ from serving.engine_protocol import bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
-from serving.router.http.tenants import Tenant
+from serving.router.http.tenants import ANYONE, Tenant
 from serving.router.proxy.request import (
     EngineRequest,
     engine_request,
@@ -145,7 +145,8 @@ class ExchangeReader:
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
-        return Request(work, priority, timeout_s, hash64(raw)[0])
+        name = "" if tenant is ANYONE else tenant.name
+        return Request(work, priority, timeout_s, hash64(raw)[0], name, tenant.weight)
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
         path: bytes = scope["raw_path"]

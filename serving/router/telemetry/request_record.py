@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from serving.asgi import Headers
+from serving.dispatch import LimitName
 from serving.mistral.normalise import Rewrite
 from serving.router.http.errors import REQUEST_FAILED, ApiError
 
@@ -15,6 +16,7 @@ Outcome = Literal[
     "client_gone",
     "unauthorized",
     "invalid",
+    "limited",
     "refused",
     "replicas_failed",
     "broken",
@@ -26,6 +28,7 @@ Outcome = Literal[
 - client_gone: the client disconnected before that.
 - unauthorized: no tenant's API key was sent.
 - invalid: the router could not parse or route the request, or a healthy engine failed on it.
+- limited: the request exceeded a limit of its tenant; `limit` says which.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
 - replicas_failed: every replica that was tried failed before the answer had begun.
 - broken: the answer had begun and ended incomplete, or the router was stopped during it.
@@ -49,6 +52,8 @@ class RequestRecord(msgspec.Struct):
     error: str | None = None
     """The code of an error that the router produced."""
     tenant: str | None = None
+    limit: LimitName | None = None
+    """The limit of the tenant that the request exceeded."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
@@ -87,7 +92,10 @@ class RequestRecord(msgspec.Struct):
         self.error = error.code
         if self.status is None:
             self.status = error.status
-        if error.refused is not None:
+        self.limit = error.limit
+        if error.limit is not None:
+            self.outcome = "limited"
+        elif error.refused is not None:
             self.outcome = "refused"
         elif error.status == 401:
             self.outcome = "unauthorized"
