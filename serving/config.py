@@ -17,6 +17,8 @@ from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.scaling import RouterScalingConfig, ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
+from serving.tenants.api_key import TENANT_NAME
+from serving.tenants.authentication_config import AuthenticationConfig, is_loopback
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
 """Hosts that listen on all addresses of their node, at which no other node can reach them."""
@@ -45,15 +47,10 @@ class AdmissionConfig(Section):
 
 
 class TenantConfig(Section):
-    """A tenant and where its API keys are stored: one or several, separated by white space, so that
-    a new key can be added before the old one is removed."""
+    """Those whose requests are counted and ordered together, by their API keys or tokens."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")
+    name: str = Field(pattern=TENANT_NAME)
     """The tenant's name in metrics, the request log and traces."""
-    api_keys_env: str | None = None
-    """The routers' environment variable with the keys."""
-    api_keys_file: str | None = None
-    """A file with the keys, where the routers run. Read when a router starts."""
     max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
     """The highest priority of the tenant's requests, whatever their `x-priority`."""
     weight: float = Field(gt=0, default=1)
@@ -61,12 +58,6 @@ class TenantConfig(Section):
     weights."""
     limits: TenantLimits | None = None
     """What the tenant may use at most, even if nobody else wants it."""
-
-    @model_validator(mode="after")
-    def _keys_stand_in_one_place(self) -> "TenantConfig":
-        if (self.api_keys_env is None) is (self.api_keys_file is None):
-            raise wrong("name", f"{self.name} needs one of api_keys_env and api_keys_file")
-        return self
 
 
 class ResponsesConfig(Section):
@@ -109,7 +100,9 @@ class ResponsesConfig(Section):
 class RouterConfig(Section):
     """The Router deployment."""
 
-    host: str = "0.0.0.0"
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` is all of the node. If other machines can reach it,
+    `authentication` must say who may use the API."""
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
     replicas: int = Field(ge=1, default=1)
@@ -127,8 +120,9 @@ class RouterConfig(Section):
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
+    authentication: AuthenticationConfig = AuthenticationConfig()
     tenants: tuple[TenantConfig, ...] = ()
-    """The only clients that may use the API; if empty, everyone may."""
+    """Those that API keys and tokens belong to. If empty there is one, `default`."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
     `*` is any. Browsers refuse answers to all others."""
@@ -151,6 +145,24 @@ class RouterConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"the tenant '{name}' is listed twice")
         return tenants
+
+    @model_validator(mode="after")
+    def _is_not_open_by_mistake(self) -> "RouterConfig":
+        authentication = self.authentication
+        if self.tenants and not authentication.knows_callers:
+            raise wrong(
+                "tenants",
+                "cannot be told apart without authentication.keys_file or authentication.oidc",
+            )
+        is_open = not authentication.knows_callers and not authentication.allow_anonymous
+        if is_open and not is_loopback(self.host):
+            raise wrong(
+                "host",
+                f"everyone who reaches {self.host} could use the API. Set authentication.keys_file "
+                "and make keys with `mistral-serve keys create`, or set authentication.oidc, or "
+                "authentication.allow_anonymous: true if that is meant",
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_are_fixed_or_scaled(self) -> "RouterConfig":

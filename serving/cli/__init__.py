@@ -9,6 +9,7 @@ from serving.cli.conformance import conformance
 from serving.cli.deploy import deploy
 from serving.cli.down import down
 from serving.cli.drain_node import drain_node
+from serving.cli.keys import keys
 from serving.cli.models import models
 from serving.cli.monitor import monitor
 from serving.cli.plan import plan_command
@@ -41,6 +42,7 @@ for command in (
 ):
     app.command()(command)
 app.command("plan")(plan_command)
+app.add_typer(keys, name="keys")
 app.add_typer(deploy, name="deploy")
 
 

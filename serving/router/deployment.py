@@ -18,8 +18,8 @@ from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.dispatch import RateLimiter
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
-from serving.router.http.tenants import Tenants
 from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.proxy.relay import Relay
@@ -74,7 +74,7 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        tenants = Tenants(config.tenants)
+        authentication = Authentication(config)
         token = engine_token()
         check = HealthCheck(token, config.replica_backoff_s)
         directory = self._directory = Directory(models, config, check)
@@ -93,6 +93,7 @@ class Router:
             if model.backend is not None
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
+        self._watching.append(asyncio.create_task(authentication.run()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         limiter = RateLimiter()
@@ -117,15 +118,18 @@ class Router:
             from serving.router.telemetry.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        self._metrics = metrics = Metrics(directory, tenants.names)
+        self._metrics = metrics = Metrics(directory, authentication)
         self._responses = responses_of(
-            config, tenants, metrics, self._request_log.path.parents[_TO_SESSION]
+            config,
+            len(authentication.tenants),
+            metrics,
+            self._request_log.path.parents[_TO_SESSION],
         )
         relay = Relay(
             directory,
             token,
             config,
-            tenants,
+            authentication,
             limiter,
             metrics,
             self._request_log.write,
@@ -136,12 +140,12 @@ class Router:
         router_id = context.replica_id.unique_id
         names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
         observer = Observer(
-            directory, config, tenants, router_id, lambda: len(routers), deployments=names
+            directory, config, authentication, router_id, lambda: len(routers), deployments=names
         )
         app = RouterApp(
             directory,
             relay,
-            tenants,
+            authentication,
             metrics,
             targets,
             observer,
@@ -203,13 +207,13 @@ async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
 
 
 def responses_of(
-    config: RouterConfig, tenants: Tenants, metrics: Metrics, session_folder: Path
+    config: RouterConfig, tenants: int, metrics: Metrics, session_folder: Path
 ) -> Responses | None:
     """Returns the router's stored responses; None if it stores none."""
     stored = config.responses
     if not stored.max_bytes:
         return None
-    limits = stored.keep_s, stored.max_bytes, len(tenants.names)
+    limits = stored.keep_s, stored.max_bytes, tenants
     store: ResponseStore
     if stored.redis_url is not None:
         from serving.router.responses.redis_store import RedisStore

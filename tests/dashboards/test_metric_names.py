@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config import RouterConfig
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.telemetry.metrics import Metrics
@@ -21,9 +22,10 @@ _OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    directory = Directory([], RouterConfig(), HealthCheck("token", 1))
+    config = RouterConfig()
+    directory = Directory([], config, HealthCheck("token", 1))
     return (
-        exporters.of_routers(Metrics(directory, ["default"]))
+        exporters.of_routers(Metrics(directory, Authentication(config)))
         | exporters.of_engines()
         | exporters.of_ray()
         | exporters.of_autoscaling()

@@ -21,8 +21,8 @@ from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
 from serving.router.deployment import responses_of
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
-from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import PeerInfo
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.backend import Backend
@@ -36,6 +36,7 @@ from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import scrape_targets
 from serving.router.telemetry.status import ServiceStatus
 from serving.router.telemetry.tracing import Tracing
+from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine, Steered, fresh
 from tests.support.http_server import running
 from tests.support.ports import free_port
@@ -54,6 +55,8 @@ ON_BACKEND = Model(MODEL, (ALIAS,), replace(RULES, other_server=True), BACKEND)
 """The model as a server runs it that is no engine of ours."""
 BACKOFF_S = 1000
 STARTUP_S = 60
+WATCH_PERIOD_S = 0.02
+"""Time between two looks at the files with keys."""
 IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
 """Settings with which requests hardly wait for a replica."""
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -181,6 +184,7 @@ async def running_router(
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
     tenants: Sequence[TenantConfig] = (),
+    authentication: AuthenticationConfig | None = None,
     tracing: Tracing | None = None,
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
@@ -199,18 +203,22 @@ async def running_router(
         cors_origins=cors_origins,
         ui=ui,
         responses=responses or ResponsesConfig(max_bytes=0),
+        tenants=tuple(tenants),
+        authentication=authentication or AuthenticationConfig(),
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
     )
     directory = Directory(models, config, check)
     lines: list[bytes] = []
-    keys = Tenants(tenants)
-    metrics = Metrics(directory, keys.names)
-    stored = responses_of(config, keys, metrics, Path("/nonexistent"))
+    known = Authentication(config)
+    metrics = Metrics(directory, known)
+    stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
     limiter = RateLimiter()
-    relay = Relay(directory, TOKEN, config, keys, limiter, metrics, lines.append, tracing, stored)
+    relay = Relay(directory, TOKEN, config, known, limiter, metrics, lines.append, tracing, stored)
     async with contextlib.AsyncExitStack() as stack:
+        watching = asyncio.create_task(known.run(WATCH_PERIOD_S))
+        stack.callback(watching.cancel)
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
             ReplicaInfo(f"replica-{i}", "127.0.0.1", port, MAX_MODEL_LEN, capacity)
@@ -219,11 +227,11 @@ async def running_router(
         directory.update(models[0].model_id, infos)
         replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
-        observer = Observer(directory, config, keys, "router-0", lambda: 1)
+        observer = Observer(directory, config, known, "router-0", lambda: 1)
         app = RouterApp(
             directory,
             relay,
-            keys,
+            known,
             metrics,
             lambda: targets(),
             observer,

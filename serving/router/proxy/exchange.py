@@ -12,7 +12,6 @@ from serving.engine_protocol import bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
-from serving.router.http.tenants import ANYONE, Tenant
 from serving.router.proxy.request import (
     EngineRequest,
     engine_request,
@@ -29,6 +28,7 @@ from serving.router.responses.background import BackgroundRun
 from serving.router.responses.turn import Turn
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
+from serving.tenants import DEFAULT, Caller
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), those that the router sets anew, and credentials between the
 # client and the router.
@@ -85,7 +85,7 @@ class ExchangeReader:
         scope: Scope,
         raw: bytes,
         body: Any,
-        tenant: Tenant,
+        caller: Caller,
         receive: Receive,
         send: Send,
         record: RequestRecord,
@@ -96,7 +96,7 @@ class ExchangeReader:
         what `turn` has made of it. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         fields = routing_fields(body)
-        served = self._served(fields.model)
+        served = self._served(fields.model, caller)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model, turn)
@@ -111,7 +111,7 @@ class ExchangeReader:
             served=served,
             head=self._head(scope, request_id, model.backend),
             request=request,
-            demand=self._demand(work, tenant, headers, raw),
+            demand=self._demand(work, caller, headers, raw),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
@@ -122,10 +122,12 @@ class ExchangeReader:
             turn=turn,
         )
 
-    def _served(self, name: str | None) -> ServedModel:
+    def _served(self, name: str | None, caller: Caller) -> ServedModel:
         models = self._directory.models
+        if caller.models is not None:
+            models = {id: of for id, of in models.items() if caller.may_use(of.model.names)}
         if name is None:
-            if len(models) > 1:
+            if len(models) != 1:
                 raise ApiError(
                     400,
                     f"The request names no model. Available models: {', '.join(models)}.",
@@ -136,16 +138,19 @@ class ExchangeReader:
         served = self._directory.find(name)
         if served is None:
             raise errors.unknown_model(name, list(models))
+        if served.model.model_id not in models:
+            raise errors.model_not_allowed(name)
         return served
 
-    def _demand(self, work: Work, tenant: Tenant, headers: Headers, raw: bytes) -> Request:
+    def _demand(self, work: Work, caller: Caller, headers: Headers, raw: bytes) -> Request:
         try:
             priority, timeout_s = priority_and_timeout_s(
-                headers, self._default_priority, tenant.max_priority
+                headers, self._default_priority, caller.max_priority
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
-        name = "" if tenant is ANYONE else tenant.name
+        tenant = caller.tenant
+        name = "" if tenant is DEFAULT else tenant.name
         return Request(work, priority, timeout_s, hash64(raw)[0], name, tenant.weight)
 
     def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:

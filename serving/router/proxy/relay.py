@@ -15,9 +15,9 @@ from serving.dispatch import Outcome, Permit, RateLimiter, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
-from serving.router.http.tenants import Tenants
 from serving.router.proxy.engine_answer import (
     check_key,
     check_taken,
@@ -74,7 +74,7 @@ class Relay:
         directory: Directory,
         engine_token: str,
         config: RouterConfig,
-        tenants: Tenants,
+        authentication: Authentication,
         limiter: RateLimiter,
         metrics: Metrics,
         write_line: Callable[[bytes], object],
@@ -91,7 +91,7 @@ class Relay:
         self._retry_after_s = max(1, int(config.replica_backoff_s))
         self._budget = RetryBudget()
         self._waiting = Waiting()
-        self._tenants = tenants
+        self._authentication = authentication
         self._limits = TenantLimiter(limiter)
         self._metrics = metrics
         self._write_line = write_line
@@ -107,21 +107,21 @@ class Relay:
         exchange: Exchange | None = None
         permit: Permit | None = None
         try:
-            tenant = self._tenants.of(scope["headers"])
-            record.tenant = tenant.name
-            self._limits.check(tenant, scope["path"])
+            caller = await self._authentication.caller(scope)
+            record.tenant, record.key_id = caller.tenant.name, caller.key_id
+            self._limits.check(caller.tenant, scope["path"])
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
-                turn = await self._responses.open(tenant.name, body, fields)
+                turn = await self._responses.open(caller.tenant.name, body, fields)
                 body = turn.raw
             elif is_response:
                 refuse_stored(fields)
             exchange = self._reader.read(
-                scope, body, fields, tenant, receive, send, record, began_s, turn
+                scope, body, fields, caller, receive, send, record, began_s, turn
             )
-            permit = self._limits.admit(tenant, exchange)
+            permit = self._limits.admit(caller.tenant, exchange)
             if self._responses is not None and turn is not None and turn.background:
                 await detach(exchange, self._responses)
                 send = exchange.send

@@ -8,9 +8,9 @@ from serving.dispatch import Exceeded, Permit, RateLimiter, TenantLimits
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
 from serving.router.http.rate_limit_headers import rate_limit_headers
-from serving.router.http.tenants import Tenant
 from serving.router.proxy.exchange import Exchange
 from serving.router.telemetry.request_record import RequestRecord
+from serving.tenants import Tenant
 
 _NOT_SERVED = frozenset(("refused", "replicas_failed", "internal_error"))
 """Outcomes of requests that do not count."""

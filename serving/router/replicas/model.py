@@ -27,6 +27,11 @@ class Model:
     """Whether it may have no replica until a request arrives."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which requests may ask for it: its id and its aliases."""
+        return (self.model_id, *self.aliases)
+
+    @property
     def system_prompt(self) -> str | None:
         """The system prompt of its conversations without one, as a template."""
         return None if self.rules is None else self.rules.system_prompt

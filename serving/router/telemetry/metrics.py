@@ -2,11 +2,11 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 23.
+per replica, three per tenant, and 33.
 """
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 import psutil
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from serving.dispatch import Reason
 from serving.mistral.normalise import Rewrite
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.responses.responses import Kept
 from serving.router.telemetry import objectives
@@ -67,16 +68,17 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 class Metrics(Collector):
     """The metrics of one router."""
 
-    def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
+    def __init__(self, directory: Directory, authentication: Authentication) -> None:
         """Must be made in the thread of the event loop."""
         self.event_loop = EventLoopTime()
         self.load = RouterLoad()
         self._directory = directory
+        self._authentication = authentication
         self._unknown = ModelMetrics()
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
-        self._tenants = {name: [0, 0, 0] for name in tenants}
+        self._tenants = {name: [0, 0, 0] for name in authentication.tenants}
         """Requests, input tokens and output tokens of each tenant."""
         self._retries = self._continued = 0
         self._process = psutil.Process()
@@ -120,6 +122,7 @@ class Metrics(Collector):
         yield from self._of_models()
         yield from self._replicas()
         yield from self._by_tenant()
+        yield from self._of_authentication()
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
@@ -220,6 +223,22 @@ class Metrics(Collector):
             tokens.add_metric([name, "input"], input_tokens)
             tokens.add_metric([name, "output"], output_tokens)
         yield from (requests, tokens)
+
+    def _of_authentication(self) -> Iterator[Metric]:
+        failures = _counter(
+            "authentication_failures", "Requests without a valid API key or token.", "code"
+        )
+        for code, count in self._authentication.failures.items():
+            failures.add_metric([code], count)
+        yield failures
+        stale = GaugeMetricFamily(
+            f"{PREFIX}_authentication_stale",
+            "1 while a source of keys is unusable and those that it had before stay in force.",
+            labels=["source"],
+        )
+        for source, is_stale in self._authentication.stale.items():
+            stale.add_metric([source], is_stale)
+        yield stale
 
     def _of_process(self) -> Iterator[Metric]:
         """Yields the router's own load, and process metrics by the standard names of Prometheus'

@@ -9,7 +9,7 @@ import msgspec
 from serving.asgi import Headers
 from serving.dispatch import LimitName
 from serving.mistral.normalise import Rewrite
-from serving.router.http.errors import REQUEST_FAILED, ApiError
+from serving.router.http.errors import REQUEST_FAILED, TOO_MANY_FAILURES, ApiError
 
 Outcome = Literal[
     "answered",
@@ -26,7 +26,7 @@ Outcome = Literal[
 
 - answered: the client has the engine's whole answer, which may be an error of the engine.
 - client_gone: the client disconnected before that.
-- unauthorized: no tenant's API key was sent.
+- unauthorized: no valid API key or token was sent, or one that may not do this.
 - invalid: the router could not parse or route the request, or a healthy engine failed on it.
 - limited: the request exceeded a limit of its tenant; `limit` says which.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
@@ -54,6 +54,8 @@ class RequestRecord(msgspec.Struct):
     tenant: str | None = None
     limit: LimitName | None = None
     """The limit of the tenant that the request exceeded."""
+    key_id: str | None = None
+    """The id of the API key; None for a token of the identity provider, and for anyone."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
@@ -97,7 +99,7 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "limited"
         elif error.refused is not None:
             self.outcome = "refused"
-        elif error.status == 401:
+        elif error.status in (401, 403) or error.code == TOO_MANY_FAILURES:
             self.outcome = "unauthorized"
         elif error.status < 500 or error.code == REQUEST_FAILED:
             self.outcome = "invalid"

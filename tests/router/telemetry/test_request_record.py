@@ -64,6 +64,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "status": 200,
         "error": None,
         "tenant": "default",
+        "key_id": None,
         "model": MODEL,
         "stream": stream,
         "replica": "replica-0",
