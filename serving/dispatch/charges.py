@@ -41,16 +41,18 @@ class Charges:
             return None
         assert booking is not None
         self._book(reservation, -1)
-        took_ms = 0.0
-        if outcome is not Outcome.FAILED:
-            if spent is None:
-                if not output_tokens:
-                    return None
-                spent = Spent(booking.prefill_tokens, output_tokens)
+        weight = reservation.request.weight
+        if spent is None and output_tokens:
+            spent = Spent(booking.prefill_tokens, output_tokens)
+        if outcome is Outcome.FAILED:
+            took_ms = 0.0
+        elif spent is None:
+            took_ms = service.virtual_ms * weight
+        else:
             took_ms = engine_ms(
                 reservation, booking.load, spent.prefill_tokens, spent.output_tokens
             )
-        return self._fair_share.correct(service, reservation.request.weight, took_ms)
+        return self._fair_share.correct(service, weight, took_ms)
 
     def demands(self, *waiting: dict[str, Backlog]) -> dict[str, TenantDemand]:
         """Returns what each tenant holds and waits for."""

@@ -28,7 +28,7 @@ class FairShare:
 
     def __init__(self) -> None:
         self.served_ms: dict[str, float] = {}
-        """Engine time of the requests that this router has placed, by tenant."""
+        """Engine time of the requests of this router that have ended, by tenant."""
         self._virtual_ms: list[dict[str, float]] = [{} for _ in range(PRIORITIES)]
         self._last_start_ms = [0.0] * PRIORITIES
         """The virtual time of the tenant that was served last, before it was charged."""
@@ -49,16 +49,16 @@ class FairShare:
         start_ms, virtual_ms = times.get(tenant, 0.0), engine_ms / weight
         times[tenant] = start_ms + virtual_ms
         self._last_start_ms[priority] = start_ms
-        self.served_ms[tenant] = self.served_ms.get(tenant, 0.0) + engine_ms
         return Service(tenant, priority, virtual_ms, start_ms)
 
     def correct(self, service: Service, weight: float, engine_ms: float) -> Service:
         """Replaces the charge for a request by the engine time that it took. Returns the
         difference."""
+        tenant, priority = service.tenant, service.priority
         virtual_ms = engine_ms / weight - service.virtual_ms
-        self._virtual_ms[service.priority][service.tenant] += virtual_ms
-        self.served_ms[service.tenant] += virtual_ms * weight
-        return Service(service.tenant, service.priority, virtual_ms)
+        self._virtual_ms[priority][tenant] += virtual_ms
+        self.served_ms[tenant] = self.served_ms.get(tenant, 0.0) + engine_ms
+        return Service(tenant, priority, virtual_ms)
 
     def receive(self, service: Service) -> None:
         """Applies a charge or a correction of another router."""

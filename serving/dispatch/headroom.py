@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from serving.placement import UNLIMITED, Capacity, ReplicaLoad
 
-_SHARED_PREFILL_MS = 500.0
+_SHARED_PREFILL_MS = 1000.0
 """More than what an engine reads until the queue is looked at again."""
 _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 
@@ -14,10 +14,10 @@ class Headroom:
     """The replicas that take requests, and the bounds up to which they are filled.
 
     A replica is filled up to its KV cache, its batch, and the context that it decodes with at most
-    `max_itl_ms` between tokens. While `is_shared`, as several tenants want the replicas, it also
-    gets no more than half a second of prefill, as engines read prompts in the order of arrival:
-    what waits here instead is served by the tenants' shares. An idle replica takes any request: the
-    engine knows best whether it fits.
+    `max_itl_ms` between tokens. While `is_shared`, as several tenants want the replicas, it gets
+    no more than a second of prefill, as engines read prompts in the order of arrival: what waits
+    here instead is served by the tenants' shares. An idle replica takes any request: the engine
+    knows best whether it fits.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def test_what_a_request_took_replaces_what_was_expected() -> None:
     assert fair_share.virtual_ms("a", P) == 50
     correction = fair_share.correct(charge, 2, 340)
     assert (fair_share.virtual_ms("a", P), correction.virtual_ms) == (170, 120)
-    assert fair_share.served_ms == {"a": 340}
+    assert fair_share.served_ms == {"a": 340}, "what has ended"
 
 
 def test_routers_that_hear_of_each_others_charges_have_the_same_virtual_times() -> None:

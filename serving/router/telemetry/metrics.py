@@ -2,7 +2,7 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 33.
+per replica, six per tenant, four more per tenant with limits, and 33.
 """
 
 import resource
@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from serving.dispatch import Reason
+from serving.dispatch import LimitName, Reason
 from serving.mistral.normalise import Rewrite
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
@@ -80,6 +80,12 @@ class Metrics(Collector):
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
         self._tenants = {name: [0, 0, 0] for name in authentication.tenants}
         """Requests, input tokens and output tokens of each tenant."""
+        self._limited = {
+            (name, limit): 0
+            for name, tenant in authentication.tenants.items()
+            if tenant.limits is not None
+            for limit in get_args(LimitName)
+        }
         self._retries = self._continued = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -101,6 +107,8 @@ class Metrics(Collector):
             tenant[0] += 1
             tenant[1] += record.input_tokens
             tenant[2] += record.output_tokens
+            if record.limit is not None:
+                self._limited[record.tenant, record.limit] += 1
 
     def response_kept(self, kept: Kept) -> None:
         """Counts a response that was to be stored."""
@@ -222,7 +230,31 @@ class Metrics(Collector):
             requests.add_metric([name], count)
             tokens.add_metric([name, "input"], input_tokens)
             tokens.add_metric([name, "output"], output_tokens)
-        yield from (requests, tokens)
+        limited = _counter(
+            "tenant_limited_requests", "Requests beyond a limit of their tenant.", "tenant", "limit"
+        )
+        for (name, limit), count in self._limited.items():
+            limited.add_metric([name, limit], count)
+        yield from (requests, tokens, limited)
+        yield from self._shares()
+
+    def _shares(self) -> Iterator[Metric]:
+        engine = _counter(
+            "tenant_engine_seconds", "Engine time that a tenant's finished requests took.", "tenant"
+        )
+        waiting = GaugeMetricFamily(
+            f"{PREFIX}_tenant_queue_length", "Requests of a tenant in the queue.", labels=["tenant"]
+        )
+        weight = GaugeMetricFamily(
+            f"{PREFIX}_tenant_weight", "Configured weight of a tenant.", labels=["tenant"]
+        )
+        dispatchers = [served.dispatcher for served in self._directory.models.values()]
+        for name, tenant in self._authentication.tenants.items():
+            engine_ms = sum(one.fair_share.served_ms.get(name, 0.0) for one in dispatchers)
+            engine.add_metric([name], engine_ms / 1000)
+            waiting.add_metric([name], sum(one.waiting_of(name) for one in dispatchers))
+            weight.add_metric([name], tenant.weight)
+        yield from (engine, waiting, weight)
 
     def _of_authentication(self) -> Iterator[Metric]:
         failures = _counter(
