@@ -168,9 +168,8 @@ class AdmissionControl:
     ) -> tuple[float, float]:
         """Returns how much of `ahead` and `expected`, which is all work in the queue and of the
         holders of retry reservations, is before a request by the tenants' shares."""
-        waiting = self._queue.backlogs(priority)
-        both = together(waiting, self.retries.backlogs(priority))
-        if both.keys() <= {request.tenant}:
+        waiting, returning = self._queue.backlogs(priority), self.retries.backlogs(priority)
+        if waiting.keys() | returning.keys() <= {request.tenant}:
             return ahead, expected
         rate = self._service_rate
         shares_per_ms = rate.per_s / rate.capacity / 1000
@@ -183,9 +182,11 @@ class AdmissionControl:
                 request.tenant, priority, turn, backlogs, shares_per_ms
             )
 
-        all_ahead = ahead + expected - before(both)
+        all_ahead = ahead + expected
+        if returning:
+            all_ahead -= before(together(waiting, returning))
         ahead -= before(waiting)
-        return ahead, max(0.0, all_ahead - ahead)
+        return ahead, max(0.0, all_ahead - ahead) if returning else expected
 
     def _has_headroom(self, share: float, now_s: float) -> bool:
         return self._headroom.has(share * self._headroom.capacity.kv_cache_tokens, now_s)

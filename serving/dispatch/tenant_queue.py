@@ -26,6 +26,8 @@ class TenantQueue:
         """The parts of a replica that the reservations of each priority wait for."""
         self.counts = [0] * PRIORITIES
         """The number of reservations of each priority."""
+        self._first: Reservation | None = None
+        """The first reservation, as it is asked for often."""
         self._in_order: SortedList[_Entry] = SortedList()
         self._by_size: dict[int, SortedList[_Entry]] = {}
 
@@ -35,6 +37,7 @@ class TenantQueue:
     def add(self, reservation: Reservation) -> None:
         entry = _entry(reservation)
         self._in_order.add(entry)
+        self._first = None
         size = reservation.kv_tokens.bit_length()
         of_size = self._by_size.get(size)
         if of_size is None:
@@ -48,6 +51,7 @@ class TenantQueue:
     def remove(self, reservation: Reservation) -> None:
         entry = _entry(reservation)
         self._in_order.remove(entry)
+        self._first = None
         self._by_size[reservation.kv_tokens.bit_length()].remove(entry)
         priority = reservation.request.priority
         self.counts[priority] -= 1
@@ -62,7 +66,9 @@ class TenantQueue:
 
     def first(self) -> Reservation:
         """Returns the first reservation. Raises IndexError if the queue is empty."""
-        first: Reservation = self._in_order[0][2]
+        first = self._first
+        if first is None:
+            first = self._first = self._in_order[0][2]
         return first
 
     def first_within(self, kv_tokens: int) -> Reservation | None:

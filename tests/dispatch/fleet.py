@@ -55,7 +55,8 @@ class Job:
 
     @property
     def request(self) -> Request:
-        work = Work(Prefix([], [], self.prompt_tokens), self.prompt_tokens, self.output_tokens)
+        prefix = Prefix([], [], self.prompt_tokens)
+        work = Work(prefix, self.prompt_tokens, self.output_tokens, streamed=False)
         return Request(work, self.priority, self.timeout_s, self.key, self.tenant, self.weight)
 
     @property

@@ -1,6 +1,5 @@
 """Tenants that share simulated engines, with the rates and caches that routers learn."""
 
-
 import pytest
 
 from serving.dispatch import TenantLimits
