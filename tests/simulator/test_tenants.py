@@ -69,7 +69,6 @@ def test_engine_time_is_shared_by_weight() -> None:
 @pytest.mark.full
 def test_four_routers_share_engine_time_by_weight() -> None:
     outcomes = simulate(tenant("three", 80, 3), tenant("one", 50), replicas=2, routers=4)
-    print(engine_s(outcomes, "three") / engine_s(outcomes, "one"))
     assert engine_s(outcomes, "three") / engine_s(outcomes, "one") == pytest.approx(3, rel=0.15)
 
 
@@ -79,7 +78,6 @@ def test_a_tenant_that_wakes_up_has_its_share_of_the_engine_within_five_seconds(
         tenant("three", 40, 3), tenant("one", 25), tenant("late", 25, 2, begins_s=50)
     )
     served = [engine_s(outcomes, name, 50, 55) for name in ("three", "one", "late")]
-    print(served, served[2] / sum(served))
     assert served[2] / sum(served) >= 0.85 * 2 / 6
 
 

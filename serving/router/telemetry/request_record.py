@@ -51,9 +51,9 @@ class RequestRecord(msgspec.Struct):
     """Status of the response; None: the client got none."""
     error: str | None = None
     """The code of an error that the router produced."""
-    tenant: str | None = None
     limit: LimitName | None = None
     """The limit of the tenant that the request exceeded."""
+    tenant: str | None = None
     key_id: str | None = None
     """The id of the API key; None for a token of the identity provider, and for anyone."""
     model: str | None = None
