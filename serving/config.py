@@ -128,7 +128,7 @@ class RouterConfig(Section):
     `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
-    reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
+    reach the router, and lets them try a prompt; with the keys that `authentication` requires."""
     replica_backoff_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until a probe finds it healthy;
     doubled for each consecutive failure, up to a minute."""

@@ -112,7 +112,7 @@ class Simulation:
         self._tenants = {tenant.name: tenant for tenant in tenants}
         self._limiters = [RateLimiter() for _ in range(routers)]
         self._permits: dict[int, Permit] = {}
-        """Of the requests of tenants with limits, by the outcome's identity."""
+        """The permits of tenants with limits, by the outcome's identity."""
         self._lag_s = lag_s if routers > 1 else None
         if self._lag_s is not None:
             for router, dispatcher in enumerate(self.dispatchers):

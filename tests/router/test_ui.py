@@ -13,6 +13,7 @@ from playwright.async_api import Browser, FilePayload, Page, expect
 
 from serving.placement import Capacity
 from serving.router.replicas.model import Model
+from serving.tenants.authentication_config import AuthenticationConfig
 from tests.router.test_app import error_of
 from tests.support.browser import needs_chromium, running_browser
 from tests.support.engines import IsUnavailable, Steered
@@ -271,6 +272,20 @@ async def test_an_invalid_request_is_told_in_words(
         b"content-length: %d\r\n\r\n%b" % (len(error), error)
     )
     await shows(page, "#error", "400 bad_image: The image is none.")
+
+
+@needs_chromium
+async def test_the_admin_key_is_asked_for_where_there_is_one(
+    start_router: StartRouter, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("the-admin-key")
+    settings = AuthenticationConfig(admin_key_file=str(tmp_path / "key"))
+    router = await start_router(Telling, ui=True, authentication=settings)
+    page = await opened(browser, router)
+    await shows(page, "#state", "the admin key is needed")
+    await page.fill("#admin-key", "the-admin-key")
+    await shows(page, "#state", "all up")
+    await expect(page.locator("#admin-field")).to_be_hidden()
 
 
 @needs_chromium
