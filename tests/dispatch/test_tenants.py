@@ -104,7 +104,7 @@ def test_who_floods_is_refused_and_nobody_else(routers: int, max_waiting: int) -
         for job in others
         if 2 * WARM_S < job.arrived_at_s < UNTIL_S - 5
     )
-    assert waits_s[len(waits_s) * 99 // 100] < 3
+    assert waits_s[len(waits_s) * 99 // 100] < 5
 
 
 def test_each_tenants_retry_after_is_honest() -> None:
