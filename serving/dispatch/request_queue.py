@@ -1,5 +1,6 @@
 """The queue of waiting reservations: by priority, then by the tenants' shares, then by arrival."""
 
+import heapq
 from collections.abc import Iterator, Set
 from typing import TypeAlias
 
@@ -112,18 +113,33 @@ class RequestQueue:
         waiting = self._waiting
         if len(waiting) > 1:
             of_each = max(_LEAST_HEAD, count // len(waiting))
-            heads = [one for queue in waiting.values() for one in queue.head(of_each)]
-            return iter(sorted(heads, key=self._rank))
+            heads = (queue.head(of_each) for queue in waiting.values())
+            return heapq.merge(*heads, key=self._rank)
         return next((queue.head(count) for queue in waiting.values()), iter(()))
 
     def first(self) -> Reservation | None:
-        return self._first([queue.first() for queue in self._waiting.values()])
+        firsts = [queue.first() for queue in self._waiting.values()]
+        if len(firsts) > 1:
+            return min(firsts, key=self._rank)
+        return firsts[0] if firsts else None
 
     def first_within(self, kv_tokens: int) -> Reservation | None:
         """Returns the first reservation of at most `kv_tokens`, as `TenantQueue.first_within` finds
         it."""
-        found = (queue.first_within(kv_tokens) for queue in self._waiting.values())
-        return self._first([one for one in found if one is not None])
+        waiting = self._waiting
+        if kv_tokens < 0:
+            return None
+        if len(waiting) < 2:
+            return next((queue.first_within(kv_tokens) for queue in waiting.values()), None)
+        best: tuple[_Rank, Reservation] | None = None
+        in_turn = sorted((self._rank(queue.first()), queue) for queue in waiting.values())
+        for rank, queue in in_turn:
+            if best is not None and best[0] < rank:
+                break
+            found = queue.first_within(kv_tokens)
+            if found is not None and (best is None or self._rank(found) < best[0]):
+                best = self._rank(found), found
+        return None if best is None else best[1]
 
     def last(self) -> Reservation | None:
         """Returns the reservation that makes way if the queue is full: of the lowest priority, the
@@ -150,11 +166,6 @@ class RequestQueue:
             return first
         waiting = [*self.held] if first is None else [first, *self.held]
         return min(waiting, key=lambda reservation: reservation.expires_at_s)
-
-    def _first(self, candidates: list[Reservation]) -> Reservation | None:
-        if len(candidates) > 1:
-            return min(candidates, key=self._rank)
-        return candidates[0] if candidates else None
 
     def _rank(self, reservation: Reservation) -> _Rank:
         request = reservation.request
