@@ -97,6 +97,29 @@ class ResponsesConfig(Section):
         return self
 
 
+class TlsConfig(Section):
+    """TLS between clients and routers, 1.2 or later."""
+
+    certificate_file: str
+    """A file in PEM with the certificate and those between it and its authority's, where the
+    routers run. A renewed one is taken within a minute."""
+    key_file: str
+    """A file in PEM with the certificate's key, not encrypted."""
+
+
+class LedgerConfig(Section):
+    """The usage ledger: the tokens and GPU time of each tenant, API key and model."""
+
+    folder: str | None = None
+    """Where the routers keep it: a folder that all of them share and that outlives them, as on a
+    volume; by default in the session folder of Ray, where it ends with the service. It contains
+    nothing of prompts or answers."""
+    keep_days: int = Field(ge=0, default=400)
+    """How many days the sums of a day are kept. 0: no usage is kept."""
+    keep_entries_days: int = Field(ge=1, default=7)
+    """How many days the entries of single requests are kept beside the sums."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
@@ -105,6 +128,8 @@ class RouterConfig(Section):
     `authentication` must say who may use the API."""
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
+    tls: TlsConfig | None = None
+    """TLS on that port. Prometheus reads each router at an address of its own, without TLS."""
     replicas: int = Field(ge=1, default=1)
     autoscaling: RouterScalingConfig | None = None
     """Scales the number of routers, in place of a fixed one."""
@@ -112,6 +137,9 @@ class RouterConfig(Section):
     """Ray CPUs of each replica."""
     max_body_mib: float = Field(gt=0, default=64)
     """Larger request bodies get a 413."""
+    max_bodies_mib: float = Field(gt=0, default=1024)
+    """Size of all request bodies that a router holds, from their first byte to the end of the
+    answer; a body for which there is no room gets a 503."""
     connect_timeout_s: float = Field(gt=0, default=2)
     """Timeout for connecting to an engine."""
     placement: PolicyName = "least_cost"
@@ -120,6 +148,7 @@ class RouterConfig(Section):
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
+    ledger: LedgerConfig = LedgerConfig()
     authentication: AuthenticationConfig = AuthenticationConfig()
     tenants: tuple[TenantConfig, ...] = ()
     """Those that API keys and tokens belong to. If empty there is one, `default`."""
@@ -225,6 +254,9 @@ class ModelConfig(Section):
     """Limit on the images in a request, in place of the entry's; 0: text only."""
     default_system_prompt: bool = False
     """Whether requests without a system prompt get the one that the model's makers recommend."""
+    public_system_prompts: tuple[str, ...] = ()
+    """System prompts that are no secret, with the placeholders of SYSTEM_PROMPT.txt or without: the
+    tenants share their place in the engines' prefix caches. All else is cached for each tenant."""
     reasoning: Reasoning = "content"
     """Whether reasoning stays in an answer's content or goes to a field of its own, `reasoning`."""
     loop_guard: bool = True

@@ -12,14 +12,14 @@ import pytest
 SERVING = Path(__file__).parents[1] / "serving"
 PURE = (
     *("dispatch", "placement", "scaling", "tenants"),
-    *("mistral", "requests", "answers", "encoders"),
+    *("mistral", "requests", "answers", "encoders", "ledger"),
 )
 IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"
 SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())
 OF_PURE = frozenset(f"serving.{module}" for module in (*PURE, "decay", "section"))
 """What pure packages import of this project: each other, and two equally pure modules."""
-ROOMS = ("peers", "proxy", "replicas", "responses", "telemetry")
+ROOMS = ("ledger", "peers", "proxy", "replicas", "responses", "telemetry")
 
 
 def imported(source: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.top import top
 from serving.cli.up import up
+from serving.cli.usage import usage
 from serving.cli.weights import weights
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ for command in (
     up,
     status,
     top,
+    usage,
     monitor,
     chat,
     batch,

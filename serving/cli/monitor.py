@@ -70,7 +70,8 @@ def config(url: str, rules: Path, ray: str | None, admin_key: str | None) -> dic
     """Returns Prometheus' configuration; `ray` is where Ray exports its metrics, if known."""
     discovery: dict[str, Any] = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
     if admin_key is not None:
-        discovery["authorization"] = {"credentials": admin_key}
+        # Prometheus 2.42 has no default for the type here.
+        discovery["authorization"] = {"type": "Bearer", "credentials": admin_key}
     jobs: list[dict[str, Any]] = [{"job_name": "mistral-serve", "http_sd_configs": [discovery]}]
     if ray is not None:
         jobs.append(

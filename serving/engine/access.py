@@ -9,7 +9,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.asgi import Headers, send_response
-from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, bearer
+from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, USAGE_PATH, bearer
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ class AccessMiddleware:
     - `GET /metrics` is answered at all times to anyone who can reach the port: Prometheus cannot
       get the token, and the metrics contain nothing of requests.
     - All other requests without the bearer `token` get a 401 that reveals nothing.
+    - `GET /usage` is answered as well while the replica drains and when the engine is dead, so that
+      routers learn what the last requests used.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
       `x-engine-unavailable` says which: the router may try another replica. An answer that has
       begun when the engine dies is left without an end.
@@ -50,6 +52,8 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
         elif not self._authorized(scope["headers"]):
             await _refuse(send, 401, [(b"www-authenticate", b"Bearer")])
+        elif scope["path"] == USAGE_PATH:
+            await self._app(scope, receive, send)
         elif self._draining:
             await _refuse(send, 503, [(UNAVAILABLE, DRAINING)])
         elif self._dead():

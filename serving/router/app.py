@@ -22,6 +22,8 @@ from serving.router.http.errors import ApiError
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
+from serving.router.ledger.endpoint import add_usage_endpoint
+from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
@@ -48,6 +50,7 @@ class RouterApp:
         is_draining: Callable[[], bool],
         config: RouterConfig,
         responses: Responses | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._relay = relay
         self._api = own_endpoints(
@@ -55,6 +58,8 @@ class RouterApp:
         )
         if responses is not None:
             add_endpoints(self._api, responses, authentication)
+        if ledger is not None:
+            add_usage_endpoint(self._api, ledger, authentication)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(

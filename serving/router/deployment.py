@@ -20,6 +20,8 @@ from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
+from serving.router.http.tls import Certificate
+from serving.router.ledger.ledger import Ledger
 from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.proxy.relay import Relay
@@ -125,6 +127,13 @@ class Router:
             metrics,
             self._request_log.path.parents[_TO_SESSION],
         )
+        self._ledger = ledger_of(
+            config,
+            context.replica_id.unique_id,
+            token,
+            metrics,
+            self._request_log.path.parents[_TO_SESSION],
+        )
         relay = Relay(
             directory,
             token,
@@ -135,6 +144,7 @@ class Router:
             self._request_log.write,
             self._tracing,
             self._responses,
+            self._ledger,
         )
         targets = partial(scrape_targets, directory, routers)
         router_id = context.replica_id.unique_id
@@ -152,16 +162,21 @@ class Router:
             lambda: self._draining,
             config,
             self._responses,
+            self._ledger,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
-        self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
+        sock = listening_socket(config.host, config.port)
+        certificates = {} if config.tls is None else {sock: Certificate(config.tls)}
+        self._server = HttpServer(app, sock, own_sock, certificates=certificates)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         watch = LoadWatch(metrics, self._server, lambda: self._peers.others)
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+        if self._ledger is not None:
+            self._watching.append(asyncio.create_task(self._ledger.run()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -191,6 +206,8 @@ class Router:
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         if self._responses is not None:
             await self._responses.close()
+        if self._ledger is not None:
+            await self._ledger.close()
         await self._peers.close()
         if self._tracing is not None:
             await self._tracing.close()
@@ -223,6 +240,26 @@ def responses_of(
         folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
         store = SqliteStore(folder, *limits)
     return Responses(store, int(config.max_body_mib * 1024 * 1024), metrics.response_kept)
+
+
+def ledger_of(
+    config: RouterConfig, router_id: str, engine_token: str, metrics: Metrics, session_folder: Path
+) -> Ledger | None:
+    """Returns the router's part of the usage ledger; None if it keeps none. Raises RuntimeError."""
+    kept = config.ledger
+    if not kept.keep_days:
+        return None
+    default = session_folder / "mistral-serve" / "usage"
+    folder = default if kept.folder is None else Path(kept.folder)
+    try:
+        return Ledger(
+            folder, router_id, engine_token, kept.keep_days, kept.keep_entries_days, metrics
+        )
+    except OSError as error:
+        raise RuntimeError(
+            f"router.ledger: {folder} cannot be made or written to where the router runs: "
+            f"{error.strerror}"
+        ) from None
 
 
 def _redis_password(config: ResponsesConfig) -> str | None:

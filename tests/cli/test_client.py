@@ -89,5 +89,5 @@ def test_a_key_that_no_header_can_carry_is_told_and_not_shown(
     for command in (["batch", str(source), str(source)], ["chat", "Hello"]):
         result = CliRunner().invoke(app, [*command, "--api-key-env", "KEY"], catch_exceptions=False)
         assert result.exit_code == 2
-        assert "KEY of --api-key-env holds no API key" in result.stderr
+        assert "KEY of --api-key-env holds no key" in result.stderr
         assert key not in result.stderr

@@ -1,5 +1,8 @@
 """Each query asks for metrics that exist, and for labels that our own metrics have."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,8 +27,10 @@ _OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
 def exported() -> set[str]:
     config = RouterConfig()
     directory = Directory([], config, HealthCheck("token", 1))
+    metrics = Metrics(directory, Authentication(config))
+    metrics.ledger = SimpleNamespace(lost=0, unwritten=0)
     return (
-        exporters.of_routers(Metrics(directory, Authentication(config)))
+        exporters.of_routers(metrics)
         | exporters.of_engines()
         | exporters.of_ray()
         | exporters.of_autoscaling()
@@ -49,9 +54,9 @@ def test_a_metric_that_vllm_has_no_longer_is_seen(exported: set[str]) -> None:
     assert {"vllm:kv_cache_usage_perc", "vllm:iteration_tokens_total_bucket"} <= exported
 
 
-async def test_each_label_and_value_of_the_routers_metrics_is_there() -> None:
+async def test_each_label_and_value_of_the_routers_metrics_is_there(tmp_path: Path) -> None:
     """A wrong value (`outcome="broke"`) would find nothing, which looks like good news."""
-    async with running_router(Engine) as router:
+    async with running_router(Engine, ledger_folder=tmp_path) as router:
         scraped = (await router.http.get("/metrics")).text
     samples = [s for family in text_string_to_metric_families(scraped) for s in family.samples]
     names = {sample.name for sample in samples}

@@ -14,15 +14,22 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.config import (
+    AdmissionConfig,
+    LedgerConfig,
+    ResponsesConfig,
+    RouterConfig,
+    TenantConfig,
+)
 from serving.dispatch import RateLimiter
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import responses_of
+from serving.router.deployment import ledger_of, responses_of
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
+from serving.router.ledger.ledger import Ledger
 from serving.router.peers.peers import PeerInfo
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.backend import Backend
@@ -75,6 +82,7 @@ class LiveRouter:
     """The lines of the request log."""
     app: RouterApp
     responses: Responses | None = None
+    ledger: Ledger | None = None
     draining: bool = False
 
     @cached_property
@@ -189,6 +197,9 @@ async def running_router(
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
     responses: ResponsesConfig | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_bodies_mib: float = 1024,
+    ledger_folder: Path | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -196,13 +207,17 @@ async def running_router(
     check = HealthCheck(TOKEN, backoff_s, period_s=check_period_s, timeout_s=check_timeout_s)
     config = RouterConfig(
         connect_timeout_s=connect_timeout_s,
-        max_body_mib=MAX_BODY_BYTES / 1024**2,
+        max_body_mib=max_body_bytes / 1024**2,
+        max_bodies_mib=max_bodies_mib,
         replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,
         cors_origins=cors_origins,
         ui=ui,
         responses=responses or ResponsesConfig(max_bytes=0),
+        ledger=LedgerConfig(keep_days=0)
+        if ledger_folder is None
+        else LedgerConfig(folder=str(ledger_folder)),
         tenants=tuple(tenants),
         authentication=authentication or AuthenticationConfig(),
         admission=AdmissionConfig(
@@ -215,7 +230,10 @@ async def running_router(
     metrics = Metrics(directory, known)
     stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
     limiter = RateLimiter()
-    relay = Relay(directory, TOKEN, config, known, limiter, metrics, lines.append, tracing, stored)
+    ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
+    relay = Relay(
+        directory, TOKEN, config, known, limiter, metrics, lines.append, tracing, stored, ledger
+    )
     async with contextlib.AsyncExitStack() as stack:
         watching = asyncio.create_task(known.run(WATCH_PERIOD_S))
         stack.callback(watching.cancel)
@@ -238,18 +256,21 @@ async def running_router(
             lambda: router.draining,
             config,
             stored,
+            ledger,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored)
+        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored, ledger)
         stack.push_async_callback(router.close)
         yield router
         await router.close()
         await eventually(lambda: relay.requests_in_flight == 0)
         if stored is not None:
             await stored.close()
+        if ledger is not None:
+            await ledger.close()
         assert [(r.load.requests, r.load.kv_tokens) for r in replicas] == [(0, 0)] * len(replicas)
         for model in models:
             directory.update(model.model_id, [])

@@ -8,10 +8,12 @@ from starlette.types import Receive, Scope, Send
 
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import bearer
+from serving.engine_protocol import CACHE_SALT, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
+from serving.router.ledger.open_entry import OpenEntry
+from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
 from serving.router.proxy.request import (
     EngineRequest,
     engine_request,
@@ -36,7 +38,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-)
+) | {CACHE_SALT, USAGE_ID}
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +64,9 @@ class Exchange:
     """What a request to /v1/responses has stored, where responses are stored."""
     run: BackgroundRun | None = None
     """The response in the background in place of a client that waits."""
+    usage: OpenEntry | None = None
+    """The request's entry in the usage ledger; None if there is no ledger, or at endpoints that
+    generate nothing."""
     begun: bool = False
     """Whether a replica has begun the answer. The client may have the head of the response, and
     comments, before that."""
@@ -75,8 +80,11 @@ class Exchange:
 class ExchangeReader:
     """Parses request bodies and prepares them for the models' engines."""
 
-    def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
+    def __init__(
+        self, directory: Directory, engine_token: str, salts: CacheSalts, default_priority: int
+    ) -> None:
         self._directory = directory
+        self._salts = salts
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._default_priority = default_priority
 
@@ -101,7 +109,10 @@ class ExchangeReader:
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
-        work = work_of(path, fields, body, model, served.dispatcher.expected_output, headers)
+        salt = self._salts.of(caller.tenant.name)
+        work = work_of(
+            path, fields, body, model, served.dispatcher.expected_output, headers, salt.seed
+        )
         record.prompt_tokens = work.prompt_tokens
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"
@@ -109,9 +120,9 @@ class ExchangeReader:
             why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
-            head=self._head(scope, request_id, model.backend),
+            head=self._head(scope, request_id, model.backend, salt),
             request=request,
-            demand=self._demand(work, caller, headers, raw),
+            demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
@@ -142,7 +153,7 @@ class ExchangeReader:
             raise errors.model_not_allowed(name)
         return served
 
-    def _demand(self, work: Work, caller: Caller, headers: Headers, raw: bytes) -> Request:
+    def _demand(self, work: Work, caller: Caller, headers: Headers, key: int) -> Request:
         try:
             priority, timeout_s = priority_and_timeout_s(
                 headers, self._default_priority, caller.max_priority
@@ -151,14 +162,17 @@ class ExchangeReader:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
         tenant = caller.tenant
         name = "" if tenant is DEFAULT else tenant.name
-        return Request(work, priority, timeout_s, hash64(raw)[0], name, tenant.weight)
+        return Request(work, priority, timeout_s, key, name, tenant.weight)
 
-    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
+    def _head(
+        self, scope: Scope, request_id: bytes, backend: Backend | None, salt: CacheSalt
+    ) -> bytes:
         path: bytes = scope["raw_path"]
         host, authorization = b"engine", self._authorization
         if backend is not None:
             path, host = backend.path(scope["path"]), backend.host_header
             authorization = backend.authorization
+            salt = CacheSalt()
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
@@ -169,7 +183,7 @@ class ExchangeReader:
             b"%b: %b\r\n" % (name, value) for name, value in scope["headers"] if name not in dropped
         ]
         lines.append(authorization)
-        lines.append(b"x-request-id: %b\r\n" % request_id)
+        lines.append(b"x-request-id: %b\r\n%b" % (request_id, salt.header))
         return b"".join(lines)
 
 

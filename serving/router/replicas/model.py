@@ -21,6 +21,8 @@ class Model:
     """The external server that runs it, if no engine of ours does."""
     capacity: Capacity = UNLIMITED
     first_rates: Callable[[], Rates] = Rates
+    gpus: int = 0
+    """The GPUs of each replica."""
     scales: bool = False
     """Whether its number of replicas follows the routers' reports."""
     from_zero: bool = False

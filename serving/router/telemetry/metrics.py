@@ -2,12 +2,13 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, six per tenant, four more per tenant with limits, and 33.
+per replica, six per tenant, four more per tenant with limits, and 33; with a usage ledger four more
+per tenant, and two.
 """
 
 import resource
 from collections.abc import Iterator
-from typing import get_args
+from typing import Protocol, get_args
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from serving.dispatch import LimitName, Reason
+from serving.ledger.entry import Entry
 from serving.mistral.normalise import Rewrite
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
@@ -30,6 +32,7 @@ from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
 from serving.router.telemetry.request_record import RequestRecord
+from serving.router.telemetry.tenant_metrics import TenantMetrics, families
 from serving.scaling import RouterLoad
 from serving.scaling.router_load import RESOURCES
 
@@ -65,6 +68,15 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 )
 
 
+class LedgerState(Protocol):
+    """What the metrics show of the usage ledger, in entries."""
+
+    lost: int
+
+    @property
+    def unwritten(self) -> int: ...
+
+
 class Metrics(Collector):
     """The metrics of one router."""
 
@@ -78,8 +90,9 @@ class Metrics(Collector):
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
-        self._tenants = {name: [0, 0, 0] for name in authentication.tenants}
-        """Requests, input tokens and output tokens of each tenant."""
+        self._tenants = {name: TenantMetrics() for name in authentication.tenants}
+        self.ledger: LedgerState | None = None
+        """Set by the usage ledger, if there is one. It counts the tenants' tokens then."""
         self._limited = {
             (name, limit): 0
             for name, tenant in authentication.tenants.items()
@@ -104,11 +117,16 @@ class Metrics(Collector):
         self._continued += record.continued
         if record.tenant is not None:
             tenant = self._tenants[record.tenant]
-            tenant[0] += 1
-            tenant[1] += record.input_tokens
-            tenant[2] += record.output_tokens
+            tenant.requests += 1
             if record.limit is not None:
                 self._limited[record.tenant, record.limit] += 1
+            if self.ledger is None:
+                tenant.used(record)
+
+    def used(self, entry: Entry) -> None:
+        """Counts an entry of the usage ledger."""
+        if (tenant := self._tenants.get(entry.tenant)) is not None:
+            tenant.used(entry)
 
     def response_kept(self, kept: Kept) -> None:
         """Counts a response that was to be stored."""
@@ -222,20 +240,24 @@ class Metrics(Collector):
         yield booked
 
     def _by_tenant(self) -> Iterator[Metric]:
-        requests = _counter("tenant_requests", "Finished requests of a tenant.", "tenant")
-        tokens = _counter(
-            "tenant_tokens", "Tokens read and generated for a tenant.", "tenant", "type"
-        )
-        for name, (count, input_tokens, output_tokens) in self._tenants.items():
-            requests.add_metric([name], count)
-            tokens.add_metric([name, "input"], input_tokens)
-            tokens.add_metric([name, "output"], output_tokens)
+        yield from families(PREFIX, self._tenants, self.ledger is not None)
+        if self.ledger is not None:
+            yield GaugeMetricFamily(
+                f"{PREFIX}_ledger_unwritten_entries",
+                "Entries of the usage ledger that are not on the disk yet.",
+                self.ledger.unwritten,
+            )
+            yield CounterMetricFamily(
+                f"{PREFIX}_ledger_lost_entries",
+                "Entries of the usage ledger given up as they could not be written.",
+                self.ledger.lost,
+            )
         limited = _counter(
             "tenant_limited_requests", "Requests beyond a limit of their tenant.", "tenant", "limit"
         )
         for (name, limit), count in self._limited.items():
             limited.add_metric([name, limit], count)
-        yield from (requests, tokens, limited)
+        yield limited
         yield from self._shares()
 
     def _shares(self) -> Iterator[Metric]:

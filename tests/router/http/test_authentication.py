@@ -201,8 +201,10 @@ async def test_with_an_admin_key_the_state_of_the_service_is_for_operators(
     admin = {"admin_key_file": str(tmp_path / "admin")}
     settings = (keys if has_tenants else AuthenticationConfig()).model_copy(update=admin)
     tenants = (TenantConfig(name="search"), TenantConfig(name="batch")) if has_tenants else ()
-    router = await start(Engine, authentication=settings, tenants=tenants)
-    for path in ("/-/status", "/-/targets"):
+    router = await start(
+        Engine, authentication=settings, tenants=tenants, ledger_folder=tmp_path / "usage"
+    )
+    for path in ("/-/status", "/-/targets", "/-/usage"):
         assert (await router.http.get(path, headers=bearer(ADMIN))).status_code == 200
         assert error_of(await router.http.get(path), 401)["code"] == "missing_api_key"
         wrong = await router.http.get(path, headers=bearer("sk-other"))
