@@ -12,7 +12,7 @@ from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
 from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.memory import KvCacheDtype
-from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
+from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES, TenantLimits
 from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.scaling import RouterScalingConfig, ScalingConfig
@@ -53,6 +53,11 @@ class TenantConfig(Section):
     """The tenant's name in metrics, the request log and traces."""
     max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
     """The highest priority of the tenant's requests, whatever their `x-priority`."""
+    weight: float = Field(gt=0, default=1)
+    """The tenant's part of the engines' time while others want more than is left, relative to their
+    weights."""
+    limits: TenantLimits | None = None
+    """What the tenant may use at most, even if nobody else wants it."""
 
 
 class ResponsesConfig(Section):

@@ -25,6 +25,10 @@ _COST = (
     f"{_SHARE}\n* on () group_left () (sum(avg_over_time({_GPUS}[$__range]))"
     f" * $__range_s / 3600 * $usd_per_gpu_hour)"
 )
+_ENGINE_SECONDS = "mistral_serve_tenant_engine_seconds_total"
+_ENGINE = f"sum by (tenant) (rate({_ENGINE_SECONDS}{{{TENANT}}}[$__rate_interval]))"
+_ALL_ENGINE = f"sum(rate({_ENGINE_SECONDS}{{{NAMESPACE}}}[$__rate_interval]))"
+_LIMITED = f"mistral_serve_tenant_limited_requests_total{{{TENANT}}}"
 _NO_REQUESTS = "No requests"
 
 DASHBOARD = dashboard(
@@ -193,6 +197,57 @@ DASHBOARD = dashboard(
                     unit="short",
                     width=8,
                     empty=_NO_REQUESTS,
+                ),
+            ],
+        ),
+        Row(
+            "Shares and limits",
+            9,
+            [
+                graph(
+                    title="Share of engine time",
+                    shows="The part of all tenants' engine time that each of them has: uncached "
+                    "prompt tokens and generated tokens, as they cost the engines.",
+                    remedy="Where requests wait, the parts follow the tenants' `weight`. If one "
+                    "needs more than it gets, raise its `weight` or add replicas.",
+                    queries=[
+                        Query(f"{_ENGINE}\n/ on () group_left () ({_ALL_ENGINE} > 0)", "{{tenant}}")
+                    ],
+                    unit="percentunit",
+                    width=8,
+                    stacked=True,
+                    empty=_NO_REQUESTS,
+                ),
+                graph(
+                    title="Waiting requests by tenant",
+                    shows="Requests in the queues of all routers.",
+                    remedy="A tenant that waits alone wants more than its share. If all wait, the "
+                    "fleet is too small.",
+                    queries=[
+                        Query(
+                            f"sum by (tenant) (mistral_serve_tenant_queue_length{{{TENANT}}})",
+                            "{{tenant}}",
+                        )
+                    ],
+                    unit="short",
+                    width=8,
+                    stacked=True,
+                    empty=_NO_REQUESTS,
+                ),
+                graph(
+                    title="Limited requests",
+                    shows="Requests per second that exceeded a limit of their tenant.",
+                    remedy="If the tenant should have more, raise the limit in `router.tenants`.",
+                    queries=[
+                        Query(
+                            f"sum by (tenant, limit) (rate({_LIMITED}[$__rate_interval])) > 0",
+                            "{{tenant}}: {{limit}}",
+                        )
+                    ],
+                    unit="reqps",
+                    width=8,
+                    stacked=True,
+                    empty="No tenant is limited",
                 ),
             ],
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from serving.dispatch.arrival_rate import ArrivalRate
+from serving.dispatch.fair_share import Backlog, FairShare, together
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import RetryMessage
 from serving.dispatch.request import Request
@@ -47,6 +48,7 @@ class AdmissionControl:
         queue: RequestQueue,
         headroom: Headroom,
         service_rate: ServiceRate,
+        fair_share: FairShare,
         publish: Callable[[RetryMessage], object],
         now_s: float,
     ) -> None:
@@ -55,6 +57,7 @@ class AdmissionControl:
         self._queue = queue
         self._headroom = headroom
         self._service_rate = service_rate
+        self._fair_share = fair_share
         self._arrival_rate = ArrivalRate(now_s)
         self._numbers = count(1)
         self._down_since_s: float | None = now_s
@@ -76,13 +79,13 @@ class AdmissionControl:
         if retry is None:
             admitted, wait_s = self._admits_new(request, share, now_s)
         else:
-            admitted, wait_s = self._admits_returning(retry, share, now_s)
+            admitted, wait_s = self._admits_returning(request, retry, share, now_s)
         reason: Reason = "wait_too_long"
         if request.timeout_s is not None and wait_s + service_s > request.timeout_s:
             admitted, reason = False, "deadline_unreachable"
         elif len(self._queue) >= self.limits.max_waiting:
             reason = "queue_full"
-            admitted = admitted and self._outranks_last(request.priority)
+            admitted = admitted and self._queue.makes_way(request, share)
         if not admitted:
             return self._reject(request, service_s, None, share, reason, wait_s, retry, now_s)
         number = retry.number if retry is not None and retry.number else next(self._numbers)
@@ -108,7 +111,7 @@ class AdmissionControl:
             left_s = request.timeout_s - (now_s - reservation.arrived_at_s)
             if left_s <= service_s:
                 reason = "deadline_unreachable"
-        wait_s, _ = self._waits_s(request.priority, reservation.share, now_s)
+        wait_s, _ = self._waits_s(request, request.priority, reservation.share, now_s)
         wait_s += self.startup_left_s(now_s)
         number, share = reservation.number, reservation.share
         return self._reject(request, service_s, number, share, reason, wait_s, None, now_s)
@@ -128,37 +131,67 @@ class AdmissionControl:
         """Returns whether the queue admits a request without a retry reservation, and its expected
         wait."""
         limits, waiting = self.limits, len(self._queue)
-        queue_s, all_s = self._waits_s(request.priority, share, now_s)
+        queue_s, all_s = self._waits_s(request, request.priority, share, now_s)
         startup_s = self.startup_left_s(now_s)
         idle = queue_s <= limits.max_wait_s * _IDLE_WAIT and waiting < limits.max_waiting
-        crowded = waiting + self.retries.expected >= limits.max_waiting
+        crowded = waiting + self.retries.expected_of(request.tenant) >= limits.max_waiting
         admitted = idle or (
             all_s <= limits.max_wait_s * _ADMITTED_WAIT
-            and (not crowded or self._outranks_last(request.priority))
+            and (not crowded or self._queue.makes_way(request, share))
         )
         return admitted, startup_s + (queue_s if idle else all_s)
 
     def _admits_returning(
-        self, retry: RetryReservation, share: float, now_s: float
+        self, request: Request, retry: RetryReservation, share: float, now_s: float
     ) -> tuple[bool, float]:
         """Returns whether the queue admits a request that redeems a retry reservation, and its
         expected wait. One that comes too early may use idle capacity, else it is told the same time
         again."""
-        queue_s, _ = self._waits_s(retry.priority, share, now_s)
+        queue_s, _ = self._waits_s(request, retry.priority, share, now_s)
         is_early = retry.retry_at_s > now_s
         longest_s = self.limits.max_wait_s * (_IDLE_WAIT if is_early else 1)
         return queue_s <= longest_s, self.startup_left_s(now_s) + queue_s
 
-    def _waits_s(self, priority: int, share: float, now_s: float) -> tuple[float, float]:
+    def _waits_s(
+        self, request: Request, priority: int, share: float, now_s: float
+    ) -> tuple[float, float]:
         """Returns the expected wait at this priority once a replica is up: behind the queue alone,
-        and behind the queue and the holders of retry reservations."""
+        and behind the queue and the holders of retry reservations. Of other tenants' requests, only
+        those count that are served before by the tenants' shares."""
         ahead = self._queue.share_ahead(priority)
         if ahead <= 0 and self._has_headroom(share, now_s):
             share = 0.0
         rate = self._service_rate.per_s_with(ahead + share)
         rate = max(rate - self._arrival_rate.above_per_s(priority, now_s), rate * _LEAST_LEFT)
         expected = self.retries.expected_share(priority)
+        if request.tenant:
+            ahead, expected = self._ahead_by_share(request, priority, share, ahead, expected)
         return (ahead + share) / rate, (ahead + share + expected) / rate
+
+    def _ahead_by_share(
+        self, request: Request, priority: int, share: float, ahead: float, expected: float
+    ) -> tuple[float, float]:
+        """Returns how much of `ahead` and `expected`, which is all work in the queue and of the
+        holders of retry reservations, is before a request by the tenants' shares."""
+        waiting, returning = self._queue.backlogs(priority), self.retries.backlogs(priority)
+        if waiting.keys() | returning.keys() <= {request.tenant}:
+            return ahead, expected
+        rate = self._service_rate
+        shares_per_ms = rate.per_s / rate.capacity / 1000
+
+        def before(backlogs: dict[str, Backlog]) -> float:
+            own = backlogs.pop(request.tenant, None)
+            turn = Backlog(share + (own.share if own else 0.0), request.weight)
+            others = sum(other.share for other in backlogs.values())
+            return others - self._fair_share.share_ahead(
+                request.tenant, priority, turn, backlogs, shares_per_ms
+            )
+
+        all_ahead = ahead + expected
+        if returning:
+            all_ahead -= before(together(waiting, returning))
+        ahead -= before(waiting)
+        return ahead, max(0.0, all_ahead - ahead) if returning else expected
 
     def _has_headroom(self, share: float, now_s: float) -> bool:
         return self._headroom.has(share * self._headroom.capacity.kv_cache_tokens, now_s)
@@ -168,10 +201,6 @@ class AdmissionControl:
         if request.timeout_s is not None:
             longest_s = min(longest_s, request.timeout_s - service_s)
         return now_s + longest_s
-
-    def _outranks_last(self, priority: int) -> bool:
-        last = self._queue.last()
-        return last is not None and last.request.priority < priority
 
     # Rejecting
 
@@ -204,7 +233,14 @@ class AdmissionControl:
             retry_at_s = now_s + retry_after_s
             expires_at_s = retry_at_s + retry_after_s
             issued = RetryReservation(
-                request.key, number, request.priority, share, retry_at_s, expires_at_s
+                request.key,
+                number,
+                request.priority,
+                share,
+                retry_at_s,
+                expires_at_s,
+                request.tenant,
+                request.weight,
             )
             self.retries.issue(issued, now_s)
         return Rejection(reason, wait_s, retry_after_s)

@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from serving.dispatch.admission_control import AdmissionControl, Limits
 from serving.dispatch.background import Background
+from serving.dispatch.charges import Charges
 from serving.dispatch.expected_output import ExpectedOutput
+from serving.dispatch.fair_share import FairShare
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
     BookingMessage,
@@ -16,19 +18,31 @@ from serving.dispatch.messages import (
     Released,
     RetryMessage,
     RouterDemand,
+    Service,
 )
 from serving.dispatch.offered_load import OfferedLoad
 from serving.dispatch.other_routers import OtherRouters
-from serving.dispatch.quota import quotas
+from serving.dispatch.quota import divide_by_tenants, quotas
 from serving.dispatch.request import Request
 from serving.dispatch.request_queue import RequestQueue
-from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, State
+from serving.dispatch.reservation import (
+    Outcome,
+    Reason,
+    Rejection,
+    Reservation,
+    Spent,
+    State,
+)
 from serving.dispatch.scheduler import Scheduler
 from serving.dispatch.service_rate import ServiceRate
 from serving.placement import Capacity, Fleet, Policy, Rates, ReplicaLoad, Work
 from serving.scaling.report import Report
 
 _NO_LIMITS = Limits(max_waiting=1 << 62, max_wait_s=math.inf, startup_s=0.0)
+
+_SHARED_PERIOD_S = 0.05
+"""How often the queue is looked at while several tenants want the replicas, as no event says that
+an engine has read a prompt whose answer is not streamed."""
 
 
 class Dispatcher:
@@ -61,16 +75,19 @@ class Dispatcher:
         """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy, first_rates)
+        self.fair_share = FairShare()
+        self._charges = Charges(self.fair_share)
         self._first_rates = first_rates
         self._prefill_tokens_per_s = first_rates().prefill_tokens_per_s
         self._headroom = Headroom(capacity, max_itl_ms, is_bounded=limits is not None)
-        self._queue = RequestQueue()
+        self._queue = RequestQueue(self.fair_share)
         self._service_rate = ServiceRate(now_s)
         self._admission = AdmissionControl(
             limits or _NO_LIMITS,
             self._queue,
             self._headroom,
             self._service_rate,
+            self.fair_share,
             self._publish_retry,
             now_s,
         )
@@ -83,11 +100,13 @@ class Dispatcher:
         self._background = Background(self._headroom)
         self._background_scales = background_scales
         self._offered_load = OfferedLoad()
-        self._other_routers = OtherRouters(self.fleet)
+        self._other_routers = OtherRouters(self.fleet, self.fair_share)
         self._placed: dict[int, Reservation] = {}
         """Placed reservations by number."""
         self._changed: list[Reservation] = []
         """Reservations placed or rejected since the last `poll`."""
+        self._others_tenants: set[str] = set()
+        """The tenants that hold or want a part of the replicas through other routers."""
         self._settled_at_s = -math.inf
         """The time since which nothing has happened."""
 
@@ -132,11 +151,13 @@ class Dispatcher:
 
     def next_due_s(self) -> float | None:
         """The time at which `poll` has its next result without further calls; None: never."""
-        first = self._queue.next_to_expire()
-        due_s = self._background.due_s
-        if first is None or (due_s is not None and due_s < first.expires_at_s):
-            return due_s
-        return first.expires_at_s
+        first, background_s = self._queue.next_to_expire(), self._background.due_s
+        due_s = math.inf if background_s is None else background_s
+        if first is not None:
+            due_s = min(due_s, first.expires_at_s)
+            if self._headroom.is_shared:
+                due_s = min(due_s, self._settled_at_s + _SHARED_PERIOD_S)
+        return None if due_s == math.inf else due_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
         """Records that the first bytes of the answer have arrived."""
@@ -158,10 +179,17 @@ class Dispatcher:
         return True
 
     def release(
-        self, reservation: Reservation, outcome: Outcome, now_s: float, output_tokens: int = 0
+        self,
+        reservation: Reservation,
+        outcome: Outcome,
+        now_s: float,
+        output_tokens: int = 0,
+        spent: Spent | None = None,
     ) -> None:
-        """Ends a placed request. `output_tokens` is the length of an answer that is complete."""
-        self._end_booking(reservation, now_s, output_tokens)
+        """Ends a placed request. `output_tokens` is the length of an answer that is complete;
+        `spent` is what the engine has processed, if it said so, which the tenant is charged for."""
+        correction = self._charges.end(reservation, outcome, output_tokens, spent)
+        self._end_booking(reservation, now_s, output_tokens, correction)
         if output_tokens:
             self.expected_output.observe(output_tokens)
         if not reservation.request.work.background:
@@ -212,6 +240,10 @@ class Dispatcher:
         """The number of waiting requests."""
         return self._queue.waiting
 
+    def waiting_of(self, tenant: str) -> int:
+        """Returns the number of a tenant's requests in the queue."""
+        return self._queue.waiting_of(tenant)
+
     def startup_left_s(self, now_s: float) -> float:
         """Returns the seconds until the first replica is expected; 0 when one is up."""
         return self._admission.startup_left_s(now_s)
@@ -256,7 +288,7 @@ class Dispatcher:
         """Returns the messages that a router needs first when it subscribes."""
         messages: list[Message] = []
         for reservation in self._placed.values():
-            messages.append(_placed(reservation))
+            messages.append(_placed(reservation, _already_charged(reservation.service)))
             if reservation.booking is not None and reservation.booking.has_first_token:
                 messages.append(FirstToken(reservation.number))
         return messages
@@ -271,14 +303,18 @@ class Dispatcher:
     def publish_demand(self, now_s: float) -> None:
         """Publishes what this router's requests hold and wait for, and computes its quota from the
         others' demands. Due every `DEMAND_PERIOD_S`."""
-        waiting = self._queue.share_ahead(0) + self._admission.retries.expected_share(0)
-        own = RouterDemand(self._service_rate.booked, waiting)
-        others = self._other_routers.demands(now_s)
-        self._service_rate.others_demand = sum(one.booked + one.waiting for one in others)
-        quota = None
-        if others:
-            replicas = len(self._headroom.replicas)
-            quota = quotas([own, *others], replicas, self._headroom.used)[0]
+        queue, retries = self._queue, self._admission.retries
+        waiting = queue.share_ahead(0) + retries.expected_share(0)
+        tenants = self._charges.demands(queue.demands(), retries.demands())
+        own = RouterDemand(self._service_rate.booked, waiting, tenants)
+        demands = [own, *self._other_routers.demands(now_s)]
+        self._others_tenants = {name for demand in demands[1:] for name in demand.tenants}
+        replicas = len(self._headroom.replicas)
+        parts = divide_by_tenants(replicas, demands)
+        if parts is None:
+            parts = [one.booked + one.waiting for one in demands]
+        self._service_rate.others_demand = sum(parts[1:])
+        quota = quotas(demands, replicas, self._headroom.used)[0] if len(demands) > 1 else None
         if quota != self._scheduler.quota:
             self._scheduler.quota = quota
             self._set_capacity(now_s)
@@ -309,6 +345,7 @@ class Dispatcher:
         """Rejects requests that waited too long and hands out all available headroom."""
         self._settled_at_s = now_s
         queue = self._queue
+        self._headroom.is_shared = self._has_several_tenants()
         while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
             self._reject(first, "wait_too_long", now_s)
         while (turn := self._scheduler.next(now_s)) is not None:
@@ -338,6 +375,13 @@ class Dispatcher:
         reservation.state = State.PLACED
         self._changed.append(reservation)
 
+    def _has_several_tenants(self) -> bool:
+        """Whether several tenants hold or want a part of the replicas."""
+        booked, waiting = self._charges.booked, self._queue.tenants
+        if len(booked) + len(waiting) + len(self._others_tenants) < 2:
+            return False
+        return len(booked.keys() | waiting | self._others_tenants) > 1
+
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)
         self._offered_load.waits_no_more(reservation)
@@ -357,16 +401,23 @@ class Dispatcher:
         reservation.cached_tokens = cached_tokens
         reservation.tried.append(load.replica_id)
         self._placed[reservation.number] = reservation
+        service = self._charges.place(reservation, load)
         if self.publish is not None:
-            self.publish(_placed(reservation))
+            self.publish(_placed(reservation, service))
 
-    def _end_booking(self, reservation: Reservation, now_s: float, output_tokens: int = 0) -> None:
+    def _end_booking(
+        self,
+        reservation: Reservation,
+        now_s: float,
+        output_tokens: int = 0,
+        correction: Service | None = None,
+    ) -> None:
         assert reservation.booking is not None
         self.fleet.end(reservation.booking, now_s, output_tokens)
         reservation.booking = None
         del self._placed[reservation.number]
         if self.publish is not None:
-            self.publish(Released(reservation.number, output_tokens))
+            self.publish(Released(reservation.number, output_tokens, correction))
 
     def _publish_retry(self, message: RetryMessage) -> None:
         if self.publish is not None:
@@ -398,7 +449,15 @@ class Dispatcher:
         return len({one.load.replica_id for one in bookings if one} - self.fleet.loads.keys())
 
 
-def _placed(reservation: Reservation) -> Placed:
+def _already_charged(service: Service | None) -> Service | None:
+    """Returns what a router that has just subscribed, and may know the charge, needs of it."""
+    if service is None:
+        return None
+    end_ms = (service.start_ms or 0.0) + service.virtual_ms
+    return Service(service.tenant, service.priority, 0.0, end_ms)
+
+
+def _placed(reservation: Reservation, service: Service | None) -> Placed:
     work = reservation.request.work
     return Placed(
         reservation.number,
@@ -411,4 +470,5 @@ def _placed(reservation: Reservation) -> Placed:
         reservation.cached_tokens,
         work.streamed,
         work.background,
+        service,
     )

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from serving.placement import UNLIMITED, Capacity, ReplicaLoad
 
+_SHARED_PREFILL_MS = 1000.0
+"""More than what an engine reads until the queue is looked at again."""
 _ANY_TOKENS = UNLIMITED.kv_cache_tokens
 
 
@@ -12,8 +14,10 @@ class Headroom:
     """The replicas that take requests, and the bounds up to which they are filled.
 
     A replica is filled up to its KV cache, its batch, and the context that it decodes with at most
-    `max_itl_ms` between tokens. An idle replica takes any request: the engine knows best whether it
-    fits.
+    `max_itl_ms` between tokens. While `is_shared`, as several tenants want the replicas, it gets
+    no more than a second of prefill, as engines read prompts in the order of arrival: what waits
+    here instead is served by the tenants' shares. An idle replica takes any request: the engine
+    knows best whether it fits.
     """
 
     def __init__(
@@ -23,6 +27,7 @@ class Headroom:
         requests fit and queue in the engines."""
         self.replicas: Sequence[ReplicaLoad] = []
         self.capacity = capacity
+        self.is_shared = False
         self._max_itl_ms = max_itl_ms
         self._is_bounded = is_bounded
 
@@ -35,11 +40,13 @@ class Headroom:
         """Returns, per replica, the KV tokens of the largest request that fits now, or -1."""
         if not self._is_bounded:
             return [_ANY_TOKENS] * len(self.replicas)
-        max_itl_ms = self._max_itl_ms
+        max_itl_ms, is_shared = self._max_itl_ms, self.is_shared
         found = []
         for load in self.replicas:  # Inlined: there are dozens of them at each request.
             requests, capacity = load.requests, load.capacity
-            if requests >= capacity.max_num_seqs:
+            if requests >= capacity.max_num_seqs or (
+                is_shared and requests and load.prefill_ms(now_s) > _SHARED_PREFILL_MS
+            ):
                 found.append(-1)
             elif requests:
                 tokens = capacity.kv_cache_tokens - load.kv_tokens
@@ -63,6 +70,8 @@ class Headroom:
                 continue
             if not requests:
                 return True
+            if self.is_shared and load.prefill_ms(now_s) > _SHARED_PREFILL_MS:
+                continue
             if capacity.kv_cache_tokens - load.kv_tokens >= tokens and (
                 max_itl_ms == math.inf or load.context_headroom_tokens(max_itl_ms, now_s) >= tokens
             ):

@@ -3,6 +3,17 @@
 import msgspec
 
 
+class Service(msgspec.Struct, frozen=True, array_like=True):
+    """Engine time that a tenant is charged for, in virtual time; see `FairShare`."""
+
+    tenant: str
+    priority: int
+    virtual_ms: float
+    """Engine time over the tenant's weight; below 0 if too much was charged before."""
+    start_ms: float | None = None
+    """The tenant's virtual time before the charge; None for a correction."""
+
+
 class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """A request was sent to a replica."""
 
@@ -20,6 +31,8 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """The prompt tokens expected to be cached on the replica."""
     streamed: bool = True
     background: bool = False
+    service: Service | None = None
+    """What its tenant is charged for it. None: nothing, or not again."""
 
 
 class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"):
@@ -34,6 +47,16 @@ class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
     number: int
     output_tokens: int = 0
     """The length of an answer that is complete; 0 if it failed or the client left."""
+    correction: Service | None = None
+    """The difference between what its tenant was charged and what it took."""
+
+
+class TenantDemand(msgspec.Struct, frozen=True, array_like=True):
+    """A tenant's part of a router's demand, with the tenant's weight."""
+
+    weight: float
+    booked: float
+    waiting: float
 
 
 class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
@@ -43,6 +66,7 @@ class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
     """Parts of a replica that its requests hold, over all replicas."""
     waiting: float
     """Parts of a replica that its queue and its retry reservations wait for."""
+    tenants: dict[str, TenantDemand] = {}
 
 
 class RetryIssued(msgspec.Struct, frozen=True, array_like=True, tag="retry_issued"):
@@ -69,6 +93,29 @@ class Cached(msgspec.Struct, frozen=True, array_like=True, tag="cached"):
     """The tokens of each block, least recently used first."""
 
 
+class Used(msgspec.Struct, frozen=True, array_like=True, tag="used"):
+    """A tenant with limits has used some of them, or less than it was thought to."""
+
+    tenant: str
+    running: int
+    """Its unfinished requests at the router that publishes this."""
+    requests: int = 0
+    tokens: int = 0
+    ago_s: float = 0.0
+    """When, as routers have different clocks."""
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True, tag="usage"):
+    """What a tenant with limits has used, for a router that has just begun: pairs of an age in
+    seconds and an amount."""
+
+    tenant: str
+    requests: list[tuple[float, int]]
+    tokens: list[tuple[float, int]]
+    day_tokens: list[tuple[float, int]]
+
+
+LimitMessage = Used | Usage
 BookingMessage = Placed | FirstToken | Released
 RetryMessage = RetryIssued | RetryRedeemed
 Message = BookingMessage | RetryMessage | RouterDemand | Cached

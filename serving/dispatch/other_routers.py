@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from serving.dispatch.fair_share import FairShare
 from serving.dispatch.messages import BookingMessage, FirstToken, Placed, RouterDemand
 from serving.placement import Booking, Fleet, Prefix, Work
 
@@ -10,10 +11,12 @@ _SILENCE_S = 5.0
 
 
 class OtherRouters:
-    """Books the other routers' requests on the replicas of `fleet`, and keeps their demands."""
+    """Books the other routers' requests on the replicas of `fleet`, charges their tenants, and
+    keeps their demands."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, fair_share: FairShare) -> None:
         self._fleet = fleet
+        self._fair_share = fair_share
         self._bookings: dict[str, dict[int, Booking]] = {}
         """Bookings by router and by the number that it gave the request."""
         self._demands: dict[str, tuple[RouterDemand, float]] = {}
@@ -24,6 +27,8 @@ class OtherRouters:
         replica or request is ignored: it predates the connection, or the replica is gone."""
         bookings = self._bookings.setdefault(router_id, {})
         if isinstance(message, Placed):
+            if message.service is not None:
+                self._fair_share.receive(message.service)
             load = self._fleet.loads.get(message.replica_id)
             if load is not None:
                 prefix = Prefix(
@@ -43,8 +48,11 @@ class OtherRouters:
         elif isinstance(message, FirstToken):
             if (booking := bookings.get(message.number)) is not None:
                 self._fleet.first_token(booking, now_s)
-        elif (booking := bookings.pop(message.number, None)) is not None:
-            self._fleet.end(booking, now_s, message.output_tokens)
+        else:
+            if message.correction is not None:
+                self._fair_share.receive(message.correction)
+            if (booking := bookings.pop(message.number, None)) is not None:
+                self._fleet.end(booking, now_s, message.output_tokens)
 
     def forget(self, router_id: str, now_s: float) -> None:
         """Ends the bookings of a router. Its demand counts until the silence timeout, as only its

@@ -6,6 +6,7 @@ headroom do not both fill it before they know of each other, and queues are serv
 their length, not to the speed of their router.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from serving.dispatch.messages import RouterDemand
@@ -21,10 +22,35 @@ ones, and prompts with a common prefix share blocks. Where fewer fit, the ledger
 def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[float]:
     """Returns the parts of a replica that each router may have booked over all `replicas`, of which
     `used` are booked by the ledger."""
-    density = _LEAST_DENSITY
-    if used > 0:
-        density = max(density, sum(demand.booked for demand in demands) / used)
-    return divide(replicas * density, demands)
+    density = sum(demand.booked for demand in demands) / used if used > 0 else 0.0
+    by_tenants = divide_by_tenants(replicas * max(density, 1.0), demands)
+    if by_tenants is not None:
+        return by_tenants
+    return divide(replicas * max(density, _LEAST_DENSITY), demands)
+
+
+def divide_by_tenants(capacity: float, demands: Sequence[RouterDemand]) -> list[float] | None:
+    """Divides `capacity` among several tenants, max-min fair by weight, and a tenant's part among
+    the routers that its requests come to. A router may get less than it has booked, and then places
+    nothing until the rest of it has ended. None: there is enough for all, or one tenant."""
+    wanted: defaultdict[str, float] = defaultdict(float)
+    weights: dict[str, float] = {}
+    for demand in demands:
+        for name, of in demand.tenants.items():
+            wanted[name] += of.booked + of.waiting
+            weights[name] = of.weight
+    if len(wanted) < 2 or sum(wanted.values()) <= capacity:
+        return None
+    met, left, weight = {}, capacity, sum(weights.values())
+    for name in sorted(wanted, key=lambda name: wanted[name] / weights[name]):
+        part = min(wanted[name], left * weights[name] / weight)
+        met[name] = part / wanted[name] if wanted[name] else 1.0
+        left -= part
+        weight -= weights[name]
+    return [
+        sum((of.booked + of.waiting) * met[name] for name, of in demand.tenants.items())
+        for demand in demands
+    ]
 
 
 def divide(capacity: float, demands: Sequence[RouterDemand]) -> list[float]:

@@ -18,6 +18,10 @@ class Request:
     key: int | None = None
     """Identifies a retry of the same request, such as a hash of its body. Without a key, a retry
     counts as a new request."""
+    tenant: str = ""
+    """The tenant that shares the replicas with others; empty if there are none."""
+    weight: float = 1.0
+    """The tenant's part of the engines' time, relative to the weights of others."""
 
     @property
     def kv_tokens(self) -> int:

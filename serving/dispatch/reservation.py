@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
+from serving.dispatch.messages import Service
 from serving.dispatch.request import Request
 from serving.placement import Booking, ReplicaLoad
 
@@ -21,6 +22,15 @@ class Rejection:
     """The estimated wait from now on."""
     retry_after_s: int | None
     """The Retry-After; None if the request can never be served as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The tokens that an engine has processed for a request."""
+
+    prefill_tokens: int
+    """Prompt tokens that were not cached."""
+    output_tokens: int
 
 
 class State(Enum):
@@ -70,6 +80,7 @@ class Reservation:
         "preferred",
         "rejection",
         "request",
+        "service",
         "service_s",
         "share",
         "state",
@@ -110,6 +121,8 @@ class Reservation:
         """Whether the offered load includes it."""
 
         self.booking: Booking | None = None
+        self.service: Service | None = None
+        """What its tenant is charged for it, once it was placed."""
         self.cached_tokens = 0
         """The prompt tokens expected to be cached on its replica."""
         self.tried: list[str] = []

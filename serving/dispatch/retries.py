@@ -7,6 +7,7 @@ from itertools import count
 
 from sortedcontainers import SortedList
 
+from serving.dispatch.fair_share import Backlog
 from serving.dispatch.messages import RetryIssued, RetryMessage, RetryRedeemed
 from serving.dispatch.request import PRIORITIES
 
@@ -30,6 +31,17 @@ class RetryReservation:
     """The part of a replica that it will need from this router; 0 if another router issued it."""
     retry_at_s: float
     expires_at_s: float
+    tenant: str = ""
+    weight: float = 1.0
+
+
+class _Expected:
+    """What the reservations of one tenant will need."""
+
+    def __init__(self) -> None:
+        self.shares = [0.0] * PRIORITIES
+        self.count = 0
+        self.weight = 1.0
 
 
 class RetryReservations:
@@ -40,8 +52,9 @@ class RetryReservations:
     def __init__(self, publish: Callable[[RetryMessage], object] = lambda message: None) -> None:
         """`publish` is called with messages for the other routers."""
         self._publish = publish
-        self._shares = [0.0] * PRIORITIES
         self._own = 0
+        self._of_tenants: dict[str, _Expected] = {}
+        """This router's reservations, by tenant."""
         self._by_key: dict[int, deque[tuple[float, int, RetryReservation]]] = {}
         self._by_expiry: SortedList[tuple[float, int, RetryReservation]] = SortedList()
         self._numbers = count()
@@ -53,12 +66,32 @@ class RetryReservations:
     def expected_share(self, priority: int) -> float:
         """Returns the parts of a replica that requests of this priority and above are expected to
         need when they come back."""
-        return self._returning * sum(self._shares[priority:])
+        parts = sum(sum(of.shares[priority:]) for of in self._of_tenants.values())
+        return self._returning * parts
+
+    def backlogs(self, priority: int) -> dict[str, Backlog]:
+        """Returns what the requests of each tenant at this priority are expected to need."""
+        return {
+            tenant: Backlog(self._returning * of.shares[priority], of.weight)
+            for tenant, of in self._of_tenants.items()
+        }
+
+    def demands(self) -> dict[str, Backlog]:
+        """Returns what the requests of each tenant are expected to need."""
+        return {
+            tenant: Backlog(self._returning * sum(of.shares), of.weight)
+            for tenant, of in self._of_tenants.items()
+        }
 
     @property
     def expected(self) -> float:
         """The expected number of this router's reservations that will be redeemed."""
         return self._returning * self._own
+
+    def expected_of(self, tenant: str) -> float:
+        """Returns the part of `expected` that is a tenant's."""
+        of = self._of_tenants.get(tenant)
+        return 0.0 if of is None else self._returning * of.count
 
     def issue(self, retry: RetryReservation, now_s: float) -> None:
         self._add(retry)
@@ -93,7 +126,12 @@ class RetryReservations:
         self._by_key.setdefault(retry.key, deque()).append(entry)
         self._by_expiry.add(entry)
         if retry.share:
-            self._shares[retry.priority] += retry.share
+            of = self._of_tenants.get(retry.tenant)
+            if of is None:
+                of = self._of_tenants[retry.tenant] = _Expected()
+            of.shares[retry.priority] += retry.share
+            of.count += 1
+            of.weight = retry.weight
             self._own += 1
 
     def _take(self, retry: RetryReservation) -> None:
@@ -118,6 +156,8 @@ class RetryReservations:
         self._by_expiry.remove(entry)
         if retry.share:
             self._own -= 1
-            self._shares[retry.priority] -= retry.share
-            if not self._own:
-                self._shares = [0.0] * PRIORITIES
+            of = self._of_tenants[retry.tenant]
+            of.shares[retry.priority] -= retry.share
+            of.count -= 1
+            if not of.count:
+                del self._of_tenants[retry.tenant]

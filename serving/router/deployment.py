@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving import ports
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
+from serving.dispatch import RateLimiter
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.batches.runner import BatchRunner
@@ -99,7 +100,8 @@ class Router:
         self._watching.append(asyncio.create_task(authentication.run()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        self._peers = Peers(directory, token, context.replica_id.unique_id)
+        limiter = RateLimiter()
+        self._peers = Peers(directory, limiter, token, context.replica_id.unique_id)
         self._peers_port = await self._peers.listen(self._host)
 
         routers: list[PeerInfo] = []
@@ -131,6 +133,7 @@ class Router:
             token,
             config,
             authentication,
+            limiter,
             metrics,
             self._request_log.write,
             self._tracing,

@@ -18,6 +18,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class TenantFigures:
+    """The figures of a tenant's requests, and the engine time that it was charged for them."""
+
+    requests: Figures
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The figures of a run. `settings` name what was run. Token times are those between any two
     tokens of a stream, over all streams. `samples` are of the replicas."""
@@ -44,9 +52,17 @@ class Report:
     gpu_hours: float
     gpu_hours_so_far: Sequence[tuple[float, float]]
     """Pairs of a time in seconds and the GPU-hours until then."""
+    tenants: Mapping[str, TenantFigures]
 
     @classmethod
-    def of(cls, record: Record, result: Result, gpus: int, settings: Mapping[str, str]) -> "Report":
+    def of(
+        cls,
+        record: Record,
+        result: Result,
+        gpus: int,
+        settings: Mapping[str, str],
+        tenants: Mapping[str, TenantFigures] | None = None,
+    ) -> "Report":
         width_s, windows = record.windows()
         histogram = result.itl_histogram()
         hours = replica_hours(result.replicas, result.end_s)
@@ -70,6 +86,7 @@ class Report:
             stopped=sum(replica.gone_s is not None for replica in result.replicas),
             gpu_hours=hours * gpus,
             gpu_hours_so_far=_thinned(_gpu_hours_so_far(result.samples, gpus)),
+            tenants=tenants or {},
         )
 
     @property

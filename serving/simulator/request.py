@@ -18,6 +18,7 @@ class Request:
     think_s: float = 0.0
     background: bool = False
     """Whether it is sent as background work."""
+    tenant: str = ""
 
     @property
     def prompt_tokens(self) -> int:

@@ -32,7 +32,7 @@ def multiplied(arrivals: Iterable[Arrival], times: float, seed: int = 0) -> Iter
         for copy in range(int(times) + (rng.random() < times % 1)):
             at_s = arrival.at_s + (rng.random() * _JITTER_S if copy else 0.0)
             order += 1
-            heapq.heappush(waiting, (at_s, order, _other_text(arrival.request, copy * _COPY)))
+            heapq.heappush(waiting, (at_s, order, other_text(arrival.request, copy * _COPY)))
     while waiting:
         at_s, _, request = heapq.heappop(waiting)
         yield Arrival(at_s, request)
@@ -46,11 +46,11 @@ def repeated(arrivals: Sequence[Arrival], times: int) -> Iterator[Arrival]:
     period_s = span_s * (1 + 1 / max(len(arrivals) - 1, 1))
     for number in range(times):
         for arrival in arrivals:
-            request = _other_text(arrival.request, number * _REPEAT)
+            request = other_text(arrival.request, number * _REPEAT)
             yield Arrival(arrival.at_s + number * period_s, request)
 
 
-def _other_text(request: Request, offset: int) -> Request:
+def other_text(request: Request, offset: int) -> Request:
     """A request of equal lengths, with other hashes unless `offset` is 0."""
     if offset == 0:
         return request
@@ -62,5 +62,5 @@ def _other_text(request: Request, offset: int) -> Request:
         prefix=Prefix(hashes, prefix.ends_tokens, prefix.tokens, prefix.answer),
         answer_hash=request.answer_hash + offset,
         session=None if request.session is None else f"{request.session}/{offset}",
-        next_turn=None if following is None else _other_text(following, offset),
+        next_turn=None if following is None else other_text(following, offset),
     )

@@ -1,5 +1,7 @@
 """The figures of a report as rows of text."""
 
+from collections.abc import Iterator, Sequence
+
 from serving.simulator.report import Report
 
 
@@ -15,10 +17,13 @@ def rows(report: Report) -> list[tuple[str, str]]:
             f"s, {1000 * slo.itl_s:g} ms between tokens",
         ),
         ("refused", f"{total.refused:,} ({total.refused / max(total.requests, 1):.2%})"),
-        ("TTFT p50, p90, p99", _three(total.ttft_p50_s, total.ttft_p90_s, total.ttft_p99_s, "s")),
+        (
+            "TTFT p50, p90, p99",
+            _several((total.ttft_p50_s, total.ttft_p90_s, total.ttft_p99_s), "s"),
+        ),
         (
             "ITL of answers p50, p90, p99",
-            _three(total.itl_p50_s, total.itl_p90_s, total.itl_p99_s, "ms"),
+            _several((total.itl_p50_s, total.itl_p90_s, total.itl_p99_s), "ms"),
         ),
         (
             "ITL of tokens p50, p99",
@@ -34,11 +39,24 @@ def rows(report: Report) -> list[tuple[str, str]]:
             "GPU-hours per million output tokens",
             f"{report.gpu_hours_per_million_output_tokens:.3f}",
         ),
+        *_tenants(report),
     ]
 
 
-def _three(p50: float | None, p90: float | None, p99: float | None, unit: str) -> str:
+def _tenants(report: Report) -> Iterator[tuple[str, str]]:
+    engine_s = sum(tenant.engine_s for tenant in report.tenants.values())
+    for name, tenant in report.tenants.items():
+        figures = tenant.requests
+        yield (
+            f"tenant {name}",
+            f"{figures.requests:,} requests, {figures.refused:,} refused, TTFT p50, p99 "
+            f"{_several((figures.ttft_p50_s, figures.ttft_p99_s), 's')}, "
+            f"{tenant.engine_s / max(engine_s, 1e-9):.1%} of the engine time",
+        )
+
+
+def _several(values: Sequence[float | None], unit: str) -> str:
     factor, digits = (1000, 1) if unit == "ms" else (1, 3)
     return ", ".join(
-        "-" if value is None else f"{factor * value:.{digits}f} {unit}" for value in (p50, p90, p99)
+        "-" if value is None else f"{factor * value:.{digits}f} {unit}" for value in values
     )

@@ -11,10 +11,12 @@ from serving.scaling import ScalingPolicy
 from serving.simulator.engine import EngineSpec
 from serving.simulator.load import Load
 from serving.simulator.record import Record
-from serving.simulator.report import Report
+from serving.simulator.report import Report, TenantFigures
+from serving.simulator.request import Outcome
 from serving.simulator.scenario import Scenario
 from serving.simulator.simulation import Autoscaling, Simulation
 from serving.simulator.spec import engine_spec
+from serving.simulator.tenants import together
 
 
 def run(scenario: Scenario, progress: Callable[[float, float], None] | None = None) -> Report:
@@ -28,7 +30,16 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
     entry = fleet.entry()
     spec, rates = engine_spec(entry), first_rates(entry)
     load = scenario.load.load(scenario.seed)
-    record = Record(scenario.slo.slo())
+    if scenario.tenants:
+        load = together(scenario.tenants, scenario.seed)
+    slo = scenario.slo.slo()
+    record, of_tenants = Record(slo), {tenant.name: Record(slo) for tenant in scenario.tenants}
+
+    def end(outcome: Outcome) -> None:
+        record.add(outcome)
+        if outcome.request.tenant:
+            of_tenants[outcome.request.tenant].add(outcome)
+
     simulation = Simulation(
         spec,
         scenario.first_replicas,
@@ -41,8 +52,9 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
         autoscaling=Autoscaling(
             None if scaling is None else ScalingPolicy(scaling), fleet.startup_s
         ),
+        tenants=scenario.tenants,
         seed=scenario.seed,
-        on_end=record.add,
+        on_end=end if of_tenants else record.add,
     )
     with without_collector():
         result = simulation.run(
@@ -50,7 +62,14 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
             None if progress is None else lambda now_s: progress(now_s, load.seconds),
         )
     gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
-    return Report.of(record, result, gpus, _settings(scenario, entry, spec, load))
+    tenants = {
+        name: TenantFigures(
+            of_tenant.total(),
+            sum(one.fair_share.served_ms.get(name, 0.0) for one in simulation.dispatchers) / 1000,
+        )
+        for name, of_tenant in of_tenants.items()
+    }
+    return Report.of(record, result, gpus, _settings(scenario, entry, spec, load), tenants)
 
 
 def _settings(

@@ -14,6 +14,7 @@ from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, set_field, wrong
 from serving.simulator.load import LoadConfig
 from serving.simulator.result import Slo
+from serving.simulator.tenants import TenantLoad
 
 DEFAULT_MODEL = "mistral-small-3.2-24b-instruct-2506"
 
@@ -87,6 +88,8 @@ class Scenario(Section):
 
     fleet: FleetConfig = FleetConfig()
     load: LoadConfig = LoadConfig()
+    tenants: tuple[TenantLoad, ...] = ()
+    """Tenants that share the fleet, each with a load of its own in place of `load`."""
     slo: SloConfig = SloConfig()
     scaling: ScalingConfig | None = None
     """Scales the fleet between `min_replicas` and `max_replicas`, in place of `fleet.replicas`."""
@@ -99,6 +102,16 @@ class Scenario(Section):
             raise wrong(
                 "fleet.replicas", "cannot be combined with scaling; set only one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_load_of_each_tenant(self) -> "Scenario":
+        if self.tenants and "load" in self.model_fields_set:
+            raise wrong("load", "cannot be combined with tenants; each of them has a load")
+        names = [tenant.name for tenant in self.tenants]
+        for name in names:
+            if names.count(name) > 1:
+                raise wrong("tenants", f"the tenant '{name}' is listed twice")
         return self
 
     @property

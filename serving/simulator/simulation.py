@@ -5,11 +5,23 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from serving import dispatch
-from serving.dispatch import DEMAND_PERIOD_S, Dispatcher, Limits, Message, Reservation, State
+from serving.dispatch import (
+    DEMAND_PERIOD_S,
+    Dispatcher,
+    Exceeded,
+    LimitMessage,
+    Limits,
+    Message,
+    Permit,
+    RateLimiter,
+    Reservation,
+    Spent,
+    State,
+)
 from serving.placement import Capacity, Policy, Rates, Work
 from serving.scaling import Scaler
 from serving.simulator import demand, workload
@@ -17,6 +29,7 @@ from serving.simulator.engine import EngineSpec
 from serving.simulator.replicas import Replica, Replicas
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import Result, Sample
+from serving.simulator.tenants import TenantLoad
 
 NO_REPLICA = -1
 """Stands for the replica of a request that was rejected."""
@@ -55,6 +68,8 @@ class Simulation:
 
     `autoscaling` needs `max_wait_s`, as requests wait while there is no replica.
 
+    `tenants` share the fleet by their weights, within their limits; their requests name them.
+
     `on_end` receives every outcome, those of rejected requests included; the result then has none.
     """
 
@@ -73,6 +88,7 @@ class Simulation:
         max_itl_ms: float = math.inf,
         waits_for_choice: bool = True,
         autoscaling: Autoscaling | None = None,
+        tenants: Iterable[TenantLoad] = (),
         seed: int = 0,
         on_end: Callable[[Outcome], None] | None = None,
     ) -> None:
@@ -93,10 +109,15 @@ class Simulation:
             )
             for _ in range(routers)
         ]
+        self._tenants = {tenant.name: tenant for tenant in tenants}
+        self._limiters = [RateLimiter() for _ in range(routers)]
+        self._permits: dict[int, Permit] = {}
+        """The permits of tenants with limits, by the outcome's identity."""
         self._lag_s = lag_s if routers > 1 else None
         if self._lag_s is not None:
             for router, dispatcher in enumerate(self.dispatchers):
                 dispatcher.publish = partial(self._publish, router)
+                self._limiters[router].publish = partial(self._publish_limits, router)
         self._replicas = Replicas(spec)
         self._autoscaling = autoscaling
         self._demand = demand.Demand(self.dispatchers, startup_s)
@@ -231,11 +252,21 @@ class Simulation:
             streamed=not request.background,
             background=request.background,
         )
-        asked = dispatch.Request(work, key=next(self._keys))
         outcome = Outcome(request, now_s, NO_REPLICA)
+        asked = dispatch.Request(work, key=next(self._keys))
+        if request.tenant:
+            tenant = self._tenants[request.tenant]
+            asked = replace(asked, tenant=tenant.name, weight=tenant.weight)
+            if tenant.limits is not None:
+                tokens = work.prompt_tokens + work.output_tokens
+                permit = self._limiters[router].admit(tenant.name, tenant.limits, tokens, now_s)
+                if isinstance(permit, Exceeded):
+                    self._finish(outcome)
+                    return
+                self._permits[id(outcome)] = permit
         reservation = dispatcher.submit(asked, now_s)
         if isinstance(reservation, dispatch.Rejection):
-            self._finish(outcome)
+            self._refuse(outcome, router, now_s)
         else:
             self._waiting[reservation] = outcome
             self._poll(router, now_s)
@@ -249,7 +280,7 @@ class Simulation:
                 if reservation.state is State.PLACED:
                     self._start(reservation, outcome, router, now_s)
                 else:
-                    self._finish(outcome)
+                    self._refuse(outcome, router, now_s)
         due_s = dispatcher.next_due_s()
         if due_s is not None and not now_s < self._wakes_at_s[router] <= due_s:
             self._wakes_at_s[router] = due_s
@@ -265,7 +296,7 @@ class Simulation:
             engine.submit(outcome, now_s)
         except ValueError:
             self.dispatchers[router].release(reservation, dispatch.Outcome.FAILED, now_s)
-            self._finish(outcome)
+            self._refuse(outcome, router, now_s)
             return
         if self._on_end is None:
             self._outcomes.append(outcome)
@@ -293,9 +324,14 @@ class Simulation:
         """The router at which the request arrived."""
         router, reservation = self._running.pop(id(outcome))
         request = outcome.request
+        spent = Spent(request.prompt_tokens - outcome.cached_tokens, request.output_tokens)
         self.dispatchers[router].release(
-            reservation, dispatch.Outcome.SERVED, now_s, request.output_tokens
+            reservation, dispatch.Outcome.SERVED, now_s, request.output_tokens, spent
         )
+        permit = self._permits.pop(id(outcome), None)
+        if permit is not None:
+            tokens = request.prompt_tokens + request.output_tokens
+            self._limiters[router].end(permit, tokens, now_s)
         self._replicas.remove_user(replica, now_s)
         if self._on_end is not None:
             self._on_end(outcome)
@@ -303,6 +339,12 @@ class Simulation:
             self._to_come += 1
             self._at(now_s + request.think_s, partial(self._send, request.next_turn))
         return router
+
+    def _refuse(self, outcome: Outcome, router: int, now_s: float) -> None:
+        permit = self._permits.pop(id(outcome), None)
+        if permit is not None:
+            self._limiters[router].end(permit, 0, now_s, refused=True)
+        self._finish(outcome)
 
     def _finish(self, outcome: Outcome) -> None:
         """Ends a request that no engine accepted."""
@@ -322,6 +364,15 @@ class Simulation:
             if router != publisher:
                 dispatcher.receive(f"router-{publisher}", [message], now_s)
                 self._poll(router, now_s)
+
+    def _publish_limits(self, router: int, message: LimitMessage) -> None:
+        assert self._lag_s is not None
+        self._at(self._now_s + self._lag_s, partial(self._receive_limits, router, message))
+
+    def _receive_limits(self, publisher: int, message: LimitMessage, now_s: float) -> None:
+        for router, limiter in enumerate(self._limiters):
+            if router != publisher:
+                limiter.receive(f"router-{publisher}", [message], now_s)
 
     def _publish_demand(self, router: int, now_s: float) -> None:
         self.dispatchers[router].publish_demand(now_s)

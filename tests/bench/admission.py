@@ -1,7 +1,7 @@
 """Admission under overload, in simulated time, and its cost: `python -m tests.bench.admission`.
 
 For two minutes four simulated replicas get up to three times the load that they can serve, from
-clients that return after their Retry-After. Reports, asserts nothing.
+clients that return after their Retry-After; then by tenants with weights. Reports, asserts nothing.
 """
 
 import itertools
@@ -13,7 +13,19 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from serving.dispatch import Dispatcher, Limits, Outcome, Rejection, Request, Reservation, State
+from serving.dispatch import (
+    Dispatcher,
+    Limits,
+    Outcome,
+    Permit,
+    RateLimiter,
+    Rejection,
+    Request,
+    Reservation,
+    Spent,
+    State,
+    TenantLimits,
+)
 from serving.placement import Capacity, Prefix, Work
 from tests.bench.batches import batches_table
 from tests.bench.relay_report import new_table
@@ -26,19 +38,23 @@ from tests.dispatch.test_overload import (
     run,
     served_after,
 )
+from tests.dispatch.test_tenants import MOST_PER_S, flood, served_s
+from tests.dispatch.test_tenants import run as run_tenants
 
 CAPACITY = Capacity(kv_cache_tokens=300_000, max_num_seqs=256)
 REPLICAS = (1, 8, 64)
 WAITING = (10, 1_000, 100_000)
+TENANTS = (0, 20)
 LOADS = (0.5, 0.9, 1.0, 1.3, 2.0, 3.0)
 OPERATIONS = 2_000
 
 
 class Bench:
-    """A full fleet and a queue of `waiting` requests, in simulated time."""
+    """A full fleet and a queue of `waiting` requests, of as many `tenants`, in simulated time."""
 
-    def __init__(self, replicas: int, waiting: int) -> None:
+    def __init__(self, replicas: int, waiting: int, tenants: int = 0) -> None:
         self.rng = random.Random(1)
+        self.tenants = [f"tenant-{n}" for n in range(tenants)] or [""]
         self.now_s = 0.0
         limits = Limits(1 << 40, max_wait_s=1e9, startup_s=60)
         self.dispatcher = Dispatcher(
@@ -54,7 +70,13 @@ class Bench:
     def request(self) -> Request:
         tokens = int(min(100_000, self.rng.lognormvariate(7.5, 1)))
         work = Work(Prefix([], [], tokens), tokens, 0)
-        return Request(work, self.rng.randrange(3, 7), timeout_s=1e9, key=next(self.keys))
+        return Request(
+            work,
+            self.rng.randrange(3, 7),
+            timeout_s=1e9,
+            key=next(self.keys),
+            tenant=self.rng.choice(self.tenants),
+        )
 
     def submit(self) -> Reservation | Rejection:
         return self.dispatcher.submit(self.request(), self.now_s)
@@ -133,20 +155,74 @@ def overload_table(console: Console) -> None:
 def cost_table(console: Console) -> None:
     table = new_table(
         "µs per operation (an end is with the placing of those who take its place)",
-        *("replicas", "waiting", "submit", "end", "leave", "reject"),
+        *("replicas", "waiting", "tenants", "submit", "end", "leave", "reject"),
     )
     for replicas in REPLICAS:
         for waiting in WAITING:
-            bench = Bench(replicas, waiting)
-            operations = (bench.submit, bench.turn_over, bench.come_and_leave, bench.reject)
-            figures = (f"{microseconds(bench, each):.1f}" for each in operations)
-            table.add_row(str(replicas), f"{waiting:,}", *figures)
+            for tenants in TENANTS:
+                bench = Bench(replicas, waiting, tenants)
+                operations = (bench.submit, bench.turn_over, bench.come_and_leave, bench.reject)
+                figures = (f"{microseconds(bench, each):.1f}" for each in operations)
+                table.add_row(str(replicas), f"{waiting:,}", str(tenants), *figures)
+    console.print(table)
+
+
+def uncontended_us(tenant: str, limits: TenantLimits | None) -> float:
+    """Returns the time that a request takes which is placed at once, from its arrival to its end,
+    in microseconds: the median of ten runs."""
+    dispatcher = Dispatcher(LeastBooked(), CAPACITY, Limits(1000, 30, 60), now_s=0)
+    dispatcher.update({f"replica-{i}": CAPACITY for i in range(8)}, 0)
+    limiter = RateLimiter()
+    work = Work(Prefix([], [], 1000), 1000, 200)
+    times_us = []
+    for turn in range(10):
+        began_s = time.perf_counter()
+        for n in range(OPERATIONS):
+            now_s = turn * 100 + n / 100
+            permit = limiter.admit(tenant, limits, 1200, now_s) if limits is not None else None
+            reservation = dispatcher.submit(Request(work, key=n, tenant=tenant), now_s)
+            assert isinstance(reservation, Reservation)
+            dispatcher.poll(now_s)
+            dispatcher.release(reservation, Outcome.SERVED, now_s + 0.005, 200, Spent(900, 150))
+            if permit is not None:
+                assert isinstance(permit, Permit)
+                limiter.end(permit, 1050, now_s + 0.005)
+        times_us.append((time.perf_counter() - began_s) / OPERATIONS * 1e6)
+    return statistics.median(times_us)
+
+
+def tenants_table(console: Console) -> None:
+    table = new_table("µs per request that is placed at once, from arrival to end", "tenant", "µs")
+    limits = TenantLimits(requests_per_minute=10**9, tokens_per_minute=10**9, tokens_per_day=10**12)
+    for name, tenant, of in (
+        ("none configured", "", None),
+        ("with a weight", "a", None),
+        ("with three limits as well", "a", limits),
+    ):
+        table.add_row(name, f"{uncontended_us(tenant, of):.1f}")
+    console.print(table)
+
+
+def shares_table(console: Console) -> None:
+    table = new_table(
+        "Tenants of weights 3 and 1 that flood one replica, and one of weight 2 from 50 s on",
+        *("routers", "engine time 20 to 50 s", "of the late one in its first 5 s"),
+    )
+    for routers in (1, 4):
+        jobs = [*flood("three", 3, 2 * MOST_PER_S), *flood("one", 1, MOST_PER_S)]
+        jobs += flood("late", 2, MOST_PER_S, from_s=50)
+        run_tenants(*jobs, routers=routers)
+        ratio = served_s(jobs, "three", 20, 50) / served_s(jobs, "one", 20, 50)
+        served = [served_s(jobs, name, 50, 55) for name in ("three", "one", "late")]
+        table.add_row(str(routers), f"{ratio:.2f} : 1", f"{served[2] / sum(served):.1%} of 33.3%")
     console.print(table)
 
 
 def main() -> None:
     console = Console(width=max(Console().width, 130))
     overload_table(console)
+    shares_table(console)
+    tenants_table(console)
     cost_table(console)
     batches_table(console)
 

@@ -156,6 +156,7 @@ async def _serve_router(engine_port: int) -> None:
     import uvicorn
 
     from serving.config import RouterConfig
+    from serving.dispatch import RateLimiter
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
     from serving.router.http.authentication import Authentication
@@ -176,7 +177,8 @@ async def _serve_router(engine_port: int) -> None:
     authentication = Authentication(config)
     metrics = Metrics(directory, authentication)
     log = RequestLog(Path(os.devnull), 0, 0)
-    relay = Relay(directory, "token", config, authentication, metrics, log.write)
+    limiter = RateLimiter()
+    relay = Relay(directory, "token", config, authentication, limiter, metrics, log.write)
     observer = Observer(directory, config, authentication, "router-0", lambda: 1)
     app = RouterApp(
         directory, relay, authentication, metrics, list, observer, lambda: False, config

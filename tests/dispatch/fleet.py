@@ -45,6 +45,8 @@ class Job:
     returns: bool = True
     key: int = 0
     router: int = 0
+    tenant: str = ""
+    weight: float = 1.0
     pick_router: Callable[[], int] | None = None
     """Returns the router for each try."""
     rejections: list[tuple[float, Rejection]] = field(default_factory=list)
@@ -53,8 +55,15 @@ class Job:
 
     @property
     def request(self) -> Request:
-        work = Work(Prefix([], [], self.prompt_tokens), self.prompt_tokens, self.output_tokens)
-        return Request(work, self.priority, self.timeout_s, self.key)
+        prefix = Prefix([], [], self.prompt_tokens)
+        work = Work(prefix, self.prompt_tokens, self.output_tokens, streamed=False)
+        return Request(work, self.priority, self.timeout_s, self.key, self.tenant, self.weight)
+
+    @property
+    def engine_s(self) -> float:
+        """The time that it takes of a replica that is as full as can be."""
+        step_s = (STEP_S + STEP_PER_SEQUENCE_S * CAPACITY.max_num_seqs) / CAPACITY.max_num_seqs
+        return self.prompt_tokens / PREFILL_TOKENS_PER_S + self.output_tokens * step_s
 
 
 class SimulatedReplica:
@@ -121,6 +130,7 @@ class Simulation:
         self.dispatcher = self.dispatchers[0]
         self.add_replicas(replicas)
         self.done: list[Job] = []
+        self.running: set[Job] = set()
         self.abandoned: list[Job] = []
         self._jobs: dict[Reservation, Job] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -188,6 +198,7 @@ class Simulation:
                 job = self._jobs.pop(reservation)
                 if reservation.state is State.PLACED:
                     job.placed_at_s = self.now_s
+                    self.running.add(job)
                     replica = self.replicas[reservation.replica_id]
                     replica.start(job, reservation, self.now_s)
                     self._watch(replica)
@@ -208,6 +219,7 @@ class Simulation:
                 return
             job, reservation = replica.finish(self.now_s)
             job.done_at_s = self.now_s
+            self.running.remove(job)
             self.done.append(job)
             self.dispatchers[job.router].release(reservation, Outcome.SERVED, self.now_s)
             if replica.busy:

@@ -323,8 +323,9 @@ def test_low_priorities_wait_for_what_the_high_ones_leave() -> None:
         else:
             setting.offer(priority=2)
         running += setting.end(running.pop(0))
-    queued = sum(setting.dispatcher._queue.shares)
-    low, high = (setting.dispatcher._admission._waits_s(p, 0.1, setting.now_s)[0] for p in (2, 8))
+    queued = setting.dispatcher._queue.share_ahead(0)
+    waits_s = setting.dispatcher._admission._waits_s
+    low, high = (waits_s(Request(work(100)), p, 0.1, setting.now_s)[0] for p in (2, 8))
     assert queued < 0.2
     assert low == pytest.approx(
         2 * (queued + 0.1) / setting.dispatcher._service_rate.per_s, rel=0.2

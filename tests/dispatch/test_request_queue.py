@@ -1,20 +1,26 @@
 import random
 
 from serving.dispatch import Request, Reservation
+from serving.dispatch.fair_share import FairShare
 from serving.dispatch.request_queue import RequestQueue
 from serving.placement import ReplicaLoad
 from tests.dispatch.setting import work
 
 
 def reservation(
-    number: int, kv_tokens: int = 100, priority: int = 5, expires_at_s: float = 9
+    number: int,
+    kv_tokens: int = 100,
+    priority: int = 5,
+    expires_at_s: float = 9,
+    tenant: str = "",
+    weight: float = 1.0,
 ) -> Reservation:
-    request = Request(work(kv_tokens), priority)
+    request = Request(work(kv_tokens), priority, tenant=tenant, weight=weight)
     return Reservation(request, number, kv_tokens / 1000, 0.0, 0.0, expires_at_s)
 
 
 def queue_of(*waiting: Reservation) -> RequestQueue:
-    queue = RequestQueue()
+    queue = RequestQueue(FairShare())
     for each in waiting:
         queue.add(each)
     return queue
@@ -70,7 +76,7 @@ def test_one_that_a_replica_is_held_for_expires_and_leaves_as_the_others() -> No
 
 def test_any_order_of_coming_and_going() -> None:
     rng = random.Random(3)
-    queue = RequestQueue()
+    queue = RequestQueue(FairShare())
     here: list[Reservation] = []
     for number in range(2000):
         if here and rng.random() < 0.45:
@@ -91,5 +97,47 @@ def test_any_order_of_coming_and_going() -> None:
         )
         assert len(queue) == len(here)
         for priority in range(10):
-            expected = sum(each.share for each in here if each.request.priority == priority)
-            assert abs(queue.shares[priority] - expected) < 1e-9
+            expected = sum(each.share for each in here if each.request.priority >= priority)
+            assert abs(queue.share_ahead(priority) - expected) < 1e-9
+
+
+def of_tenants(fair_share: FairShare, *tenants: str, weight: float = 1.0) -> RequestQueue:
+    queue = RequestQueue(fair_share)
+    for number, tenant in enumerate(tenants, start=1):
+        queue.add(reservation(number, tenant=tenant, weight=weight))
+    return queue
+
+
+def test_the_tenant_that_was_served_least_by_its_weight_is_first_within_a_priority() -> None:
+    fair_share = FairShare()
+    queue = of_tenants(fair_share, "a", "b", "a", "b")
+    assert [one.number for one in queue.head(9)] == [1, 2, 3, 4]
+    fair_share.charge("a", 5, 1, 100)
+    fair_share.charge("b", 5, 3, 270)
+    assert [one.number for one in queue.head(9)] == [2, 4, 1, 3]
+    fair_share.charge("b", 5, 1, 20)
+    first, within = queue.first(), queue.first_within(100)
+    assert first is within and first is not None and first.number == 1
+    queue.add(reservation(9, priority=6, tenant="b"))
+    assert [one.number for one in queue.head(9)] == [9, 1, 3, 2, 4]
+
+
+def test_the_head_has_some_of_each_tenant() -> None:
+    fair_share = FairShare()
+    queue = of_tenants(fair_share, "b", *["a"] * 100)
+    fair_share.charge("b", 5, 1, 100)
+    assert "b" in {one.request.tenant for one in queue.head(64)}
+
+
+def test_the_tenant_that_waits_for_most_by_its_weight_makes_way() -> None:
+    queue = of_tenants(FairShare(), "a", "a", "a", "b")
+    queue.add(reservation(5, tenant="c", weight=10.0))
+    last = queue.last()
+    assert last is not None and last.number == 3
+    assert queue.makes_way(Request(work(100), tenant="b"), 0.1)
+    assert not queue.makes_way(Request(work(200), tenant="b"), 0.2)
+    assert not queue.makes_way(Request(work(1), tenant="a"), 0.001)
+    assert queue.makes_way(Request(work(1), 6, tenant="a"), 0.001)
+    queue.add(reservation(6, priority=4, tenant="b"))
+    last = queue.last()
+    assert last is not None and last.number == 6

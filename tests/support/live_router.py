@@ -22,6 +22,7 @@ from serving.config import (
     RouterConfig,
     TenantConfig,
 )
+from serving.dispatch import RateLimiter
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
@@ -233,8 +234,11 @@ async def running_router(
     known = Authentication(config)
     metrics = Metrics(directory, known)
     stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
+    limiter = RateLimiter()
     ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
-    relay = Relay(directory, TOKEN, config, known, metrics, lines.append, tracing, stored, ledger)
+    relay = Relay(
+        directory, TOKEN, config, known, limiter, metrics, lines.append, tracing, stored, ledger
+    )
     batch_runner = batches_of(config, known, relay, Path("/nonexistent"))
     async with contextlib.AsyncExitStack() as stack:
         watching = asyncio.create_task(known.run(WATCH_PERIOD_S))

@@ -3,7 +3,8 @@
 import json
 import math
 
-from serving.dispatch import Rejection
+from serving.asgi import Headers
+from serving.dispatch import Exceeded, LimitName, Rejection
 
 REQUEST_FAILED = "request_failed"
 """Code of the error that blames the request for what it did to a healthy engine."""
@@ -31,8 +32,8 @@ class ApiError(Exception):
     """An error response: an HTTP status and OpenAI's error object.
 
     `retry_after_s` and `allow` become the headers of those names; `refused` (why admission rejected
-    the request) becomes `x-refused`. The message says what to do and contains nothing of the
-    request but the names it used.
+    the request) and `limit` (that of its tenant which it exceeds) become `x-refused`. The message
+    says what to do and contains nothing of the request but the names it used.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ApiError(Exception):
         retry_after_s: int | None = None,
         allow: str | None = None,
         refused: str | None = None,
+        limit: LimitName | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -56,6 +58,8 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.allow = allow
         self.refused = refused
+        self.limit = limit
+        self.more_headers: Headers = []
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -68,9 +72,9 @@ class ApiError(Exception):
             headers.append((b"accept-encoding", b"gzip, deflate, zstd"))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
-        if self.refused is not None:
-            headers.append((b"x-refused", self.refused.encode()))
-        return headers
+        if (refused := self.refused or self.limit) is not None:
+            headers.append((b"x-refused", refused.encode()))
+        return headers + self.more_headers
 
     def body(self, path: str) -> bytes:
         """Returns the response body for a request to `path`: in Anthropic's shape for its API,
@@ -233,6 +237,40 @@ def rejected(model: str, rejection: Rejection) -> ApiError:
         retry_after_s=rejection.retry_after_s,
         refused=rejection.reason,
     )
+
+
+_LIMITED = {
+    "requests_per_minute": "requests per minute",
+    "tokens_per_minute": "tokens per minute",
+    "tokens_per_day": "tokens per day",
+    "concurrent_requests": "requests at a time",
+}
+_SHOULD_NOT_RETRY = (b"x-should-retry", b"false")
+"""Keeps the clients of OpenAI and Anthropic from sending a request again by themselves."""
+
+
+def limited(exceeded: Exceeded) -> ApiError:
+    """Returns the error for a request that exceeds a limit of its tenant, with OpenAI's codes."""
+    of_day = exceeded.limit == "tokens_per_day"
+    message = f"The limit of {exceeded.most} {_LIMITED[exceeded.limit]} is reached."
+    if exceeded.retry_after_s is None:
+        message = (
+            f"This request alone exceeds the limit of {exceeded.most} {_LIMITED[exceeded.limit]}. "
+            "Shorten the prompt, or limit the answer by max_tokens."
+        )
+    else:
+        message += f" Try again in {exceeded.retry_after_s} s."
+    error = ApiError(
+        429,
+        message,
+        type="insufficient_quota" if of_day else "rate_limit_error",
+        code="insufficient_quota" if of_day else "rate_limit_exceeded",
+        retry_after_s=exceeded.retry_after_s,
+        limit=exceeded.limit,
+    )
+    if of_day or exceeded.retry_after_s is None:
+        error.more_headers.append(_SHOULD_NOT_RETRY)
+    return error
 
 
 def replicas_failed(model: str, retry_after_s: int) -> ApiError:

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from serving.dispatch import DEMAND_PERIOD_S, Cached, Message
+from serving.dispatch import DEMAND_PERIOD_S, Cached, LimitMessage, Message, RateLimiter
 from serving.router.peers.protocol import (
     Batch,
     Hello,
@@ -55,16 +56,21 @@ class PeerInfo:
 
 
 class Peers:
-    """Publishes to the other routers and receives from them, for the models of a directory."""
+    """Publishes to the other routers and receives from them, for the models of a directory and the
+    limits of tenants."""
 
-    def __init__(self, directory: Directory, token: str, router_id: str) -> None:
+    def __init__(
+        self, directory: Directory, limiter: RateLimiter, token: str, router_id: str
+    ) -> None:
         """`token` is the cluster's shared secret, which all routers have."""
         self._directory = directory
+        self._limiter = limiter
         self._token = token
         self._router_id = router_id
         self._subscribers: set[asyncio.StreamWriter] = set()
         self._outbox: dict[str, list[Message]] = {}
         """Messages to send, by model."""
+        self._limits_outbox: list[LimitMessage] = []
         self._sending: asyncio.TimerHandle | None = None
         self._receiving: dict[PeerInfo, asyncio.Task[None]] = {}
         self._snapshots: dict[PeerInfo, asyncio.Event] = {}
@@ -124,8 +130,10 @@ class Peers:
             if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
                 raise ProtocolError("wrong token")
             if hello.is_new:
+                writer.write(_limits_frame(self._limiter.usage(time.monotonic())))
                 await self._send_cached(writer)
             self._send()
+            writer.write(_limits_frame(self._limiter.snapshot()))
             for model_id, served in self._directory.models.items():
                 writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
             self._subscribers.add(writer)
@@ -149,9 +157,17 @@ class Peers:
         for model_id, served in self._directory.models.items():
             publish = partial(self._gather, model_id) if self._subscribers else None
             served.dispatcher.publish = publish
+        self._limiter.publish = self._gather_limits if self._subscribers else None
 
     def _gather(self, model_id: str, message: Message) -> None:
         self._outbox.setdefault(model_id, []).append(message)
+        self._send_soon()
+
+    def _gather_limits(self, message: LimitMessage) -> None:
+        self._limits_outbox.append(message)
+        self._send_soon()
+
+    def _send_soon(self) -> None:
         if self._sending is None:
             self._sending = asyncio.get_running_loop().call_later(_GATHER_S, self._send)
 
@@ -161,6 +177,9 @@ class Peers:
             self._sending = None
         data = b"".join(frame(Batch(*of_model)) for of_model in self._outbox.items())
         self._outbox.clear()
+        if self._limits_outbox:
+            data += _limits_frame(self._limits_outbox)
+            self._limits_outbox.clear()
         if not data:
             return
         for writer in self._subscribers:
@@ -195,6 +214,9 @@ class Peers:
             writer.write(frame(Hello(self._token, is_new)))
             while True:
                 batch = await read_batch(reader)
+                if batch.limits:
+                    self._limiter.receive(info.router_id, batch.limits, time.monotonic())
+                    continue
                 with contextlib.suppress(KeyError):  # the model is being rolled out
                     self._directory.models[batch.model_id].receive(info.router_id, batch.messages)
                 if missing and not any(isinstance(one, Cached) for one in batch.messages):
@@ -206,3 +228,8 @@ class Peers:
             writer.transport.abort()
             for served in self._directory.models.values():
                 served.forget(info.router_id)
+            self._limiter.forget(info.router_id)
+
+
+def _limits_frame(messages: Iterable[LimitMessage]) -> bytes:
+    return frame(Batch("", [], list(messages)))

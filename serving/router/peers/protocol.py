@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from serving.dispatch import Message
+from serving.dispatch import LimitMessage, Message
 
 T = TypeVar("T")
 
@@ -27,7 +27,9 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     """Every later frame, sent by the publishing router."""
 
     model_id: str
+    """The model that `messages` are about; empty in a frame about the tenants' limits."""
     messages: list[Message]
+    limits: list[LimitMessage] = []
 
 
 class ProtocolError(Exception):

@@ -30,7 +30,7 @@ from serving.router.responses.background import BackgroundRun
 from serving.router.responses.turn import Turn
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
-from serving.tenants import Caller
+from serving.tenants import DEFAULT, Caller
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), those that the router sets anew, and credentials between the
 # client and the router.
@@ -162,7 +162,9 @@ class ExchangeReader:
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
-        return Request(work, priority, timeout_s, key)
+        tenant = caller.tenant
+        name = "" if tenant is DEFAULT else tenant.name
+        return Request(work, priority, timeout_s, key, name, tenant.weight)
 
     def _head(
         self, scope: Scope, request_id: bytes, backend: Backend | None, salt: CacheSalt

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
-from serving.dispatch import Outcome, Reservation
+from serving.dispatch import Outcome, Permit, RateLimiter, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
 from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
 from serving.router.batches.line import BatchLine
@@ -38,8 +38,9 @@ from serving.router.proxy.request import GENERATING, decode, merged
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.storing import detach, keep_whole
 from serving.router.proxy.stream_resumption import NotContinuedError
+from serving.router.proxy.tenant_limits import TenantLimiter
 from serving.router.proxy.tokenizing import tokens_of
-from serving.router.proxy.usage import note_usage
+from serving.router.proxy.usage import note_usage, spent
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -80,6 +81,7 @@ class Relay:
         engine_token: str,
         config: RouterConfig,
         authentication: Authentication,
+        limiter: RateLimiter,
         metrics: Metrics,
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
@@ -101,6 +103,7 @@ class Relay:
         self._budget = RetryBudget()
         self._waiting = Waiting()
         self._authentication = authentication
+        self._limits = TenantLimiter(limiter)
         self._metrics = metrics
         self._write_line = write_line
         self._tracing = tracing
@@ -114,6 +117,7 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         exchange: Exchange | None = None
+        permit: Permit | None = None
         held = self._bodies.hold()
         try:
             line: BatchLine | None = scope.get(BATCH_LINE)
@@ -122,6 +126,7 @@ class Relay:
             else:
                 caller, record.batch_id = line.caller, line.batch_id
             record.tenant, record.key_id = caller.tenant.name, caller.key_id
+            self._limits.check(caller.tenant, scope["path"])
             body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
@@ -133,6 +138,7 @@ class Relay:
             exchange = self._reader.read(
                 scope, body, fields, caller, receive, send, record, began_s, turn
             )
+            permit = self._limits.admit(caller.tenant, exchange)
             if self._responses is not None and turn is not None and turn.background:
                 await detach(exchange, self._responses)
                 send = exchange.send
@@ -152,6 +158,8 @@ class Relay:
             if exchange is not None and exchange.run is not None and self._responses is not None:
                 await self._responses.end(exchange.run)
             self.requests_in_flight -= 1
+            if permit is not None:
+                self._limits.end(permit, record)
             record.duration_ms = ms_since(began_s)
             self._metrics.ended(record)
             self._write_line(record.line())
@@ -260,7 +268,7 @@ class Relay:
                     return replica
                 replica = other
         finally:
-            served.release(reservation, outcome, output_tokens)
+            served.release(reservation, outcome, output_tokens, spent(record))
 
     def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
         """Blames the suspects for their failures: another replica served this request. One that has

@@ -1,8 +1,10 @@
-"""Reads the usage of an answer from its end."""
+"""What engines have processed for a request, by their own reports."""
 
 import re
 
+from serving.dispatch import Spent
 from serving.router.proxy.exchange import Exchange
+from serving.router.telemetry.request_record import RequestRecord
 
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,9})')
 _INPUT = re.compile(rb'"(?:prompt|input)_tokens":\s*(\d{1,9})')
@@ -26,6 +28,16 @@ def reported_output_tokens(end: bytes) -> int | None:
 def reported_input_tokens(end: bytes) -> int | None:
     """Returns the reported prompt tokens, or None if the end does not report them."""
     return _last(_INPUT, end)
+
+
+def spent(record: RequestRecord) -> Spent | None:
+    """Returns the tokens that were read and generated; None if no engine has reported them."""
+    if not record.input_tokens:
+        return None
+    cached_tokens = record.cached_tokens
+    if cached_tokens is None:
+        cached_tokens = record.expected_cached_tokens or 0
+    return Spent(max(record.input_tokens - cached_tokens, 0), record.output_tokens)
 
 
 def _last(count: re.Pattern[bytes], end: bytes) -> int | None:

@@ -14,6 +14,7 @@ from serving.dispatch import (
     Rejection,
     Request,
     Reservation,
+    Spent,
     State,
 )
 from serving.placement.policies import WAIT_FOR_CHOICE, policy
@@ -114,10 +115,17 @@ class ServedModel:
         self._poll(now_s)
         return self._by_id[reservation.replica_id]
 
-    def release(self, reservation: Reservation, outcome: Outcome, output_tokens: int = 0) -> None:
-        """Ends a request. `output_tokens` is the length of an answer that is complete."""
+    def release(
+        self,
+        reservation: Reservation,
+        outcome: Outcome,
+        output_tokens: int = 0,
+        spent: Spent | None = None,
+    ) -> None:
+        """Ends a request. `output_tokens` is the length of an answer that is complete; `spent` is
+        what the engine has processed, if it said so."""
         now_s = self._clock()
-        self.dispatcher.release(reservation, outcome, now_s, output_tokens)
+        self.dispatcher.release(reservation, outcome, now_s, output_tokens, spent)
         self._poll(now_s)
 
     # Replicas

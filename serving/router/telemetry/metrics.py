@@ -2,7 +2,8 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 41 per model, one
-per replica, three per tenant, and 33; with a usage ledger four more per tenant, and two.
+per replica, six per tenant, four more per tenant with limits, and 33; with a usage ledger four more
+per tenant, and two.
 """
 
 import resource
@@ -20,7 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from serving.dispatch import Reason
+from serving.dispatch import LimitName, Reason
 from serving.ledger.entry import Entry
 from serving.mistral.normalise import Rewrite
 from serving.router.http.authentication import Authentication
@@ -92,6 +93,12 @@ class Metrics(Collector):
         self._tenants = {name: TenantMetrics() for name in authentication.tenants}
         self.ledger: LedgerState | None = None
         """Set by the usage ledger, if there is one. It counts the tenants' tokens then."""
+        self._limited = {
+            (name, limit): 0
+            for name, tenant in authentication.tenants.items()
+            if tenant.limits is not None
+            for limit in get_args(LimitName)
+        }
         self._retries = self._continued = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -111,6 +118,8 @@ class Metrics(Collector):
         if record.tenant is not None:
             tenant = self._tenants[record.tenant]
             tenant.requests += 1
+            if record.limit is not None:
+                self._limited[record.tenant, record.limit] += 1
             if self.ledger is None:
                 tenant.used(record)
 
@@ -243,6 +252,31 @@ class Metrics(Collector):
                 "Entries of the usage ledger given up as they could not be written.",
                 self.ledger.lost,
             )
+        limited = _counter(
+            "tenant_limited_requests", "Requests beyond a limit of their tenant.", "tenant", "limit"
+        )
+        for (name, limit), count in self._limited.items():
+            limited.add_metric([name, limit], count)
+        yield limited
+        yield from self._shares()
+
+    def _shares(self) -> Iterator[Metric]:
+        engine = _counter(
+            "tenant_engine_seconds", "Engine time that a tenant's finished requests took.", "tenant"
+        )
+        waiting = GaugeMetricFamily(
+            f"{PREFIX}_tenant_queue_length", "Requests of a tenant in the queue.", labels=["tenant"]
+        )
+        weight = GaugeMetricFamily(
+            f"{PREFIX}_tenant_weight", "Configured weight of a tenant.", labels=["tenant"]
+        )
+        dispatchers = [served.dispatcher for served in self._directory.models.values()]
+        for name, tenant in self._authentication.tenants.items():
+            engine_ms = sum(one.fair_share.served_ms.get(name, 0.0) for one in dispatchers)
+            engine.add_metric([name], engine_ms / 1000)
+            waiting.add_metric([name], sum(one.waiting_of(name) for one in dispatchers))
+            weight.add_metric([name], tenant.weight)
+        yield from (engine, waiting, weight)
 
     def _of_authentication(self) -> Iterator[Metric]:
         failures = _counter(

@@ -12,13 +12,14 @@ Outcome = Literal["answered", "client_gone", "invalid", "refused", "failed", "br
 """Outcomes as in the request log, grouped by what an SRE needs to distinguish:
 
 - answered, client_gone, refused, broken: unchanged.
-- invalid: a client error (4xx), found by the router or by the engine.
+- invalid: a client error (4xx), found by the router or by the engine, or beyond a tenant's limit.
 - failed: a service error before the answer began: also `internal_error`, a 5xx of an engine, and
   the 503 of `no_replica`, which is not an overload."""
 
 _OUTCOMES: dict[str, str] = {
     **{name: name for name in get_args(Outcome)},
     "unauthorized": "invalid",
+    "limited": "invalid",
     "replicas_failed": "failed",
     "internal_error": "failed",
 }

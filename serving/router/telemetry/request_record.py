@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from serving.asgi import Headers
+from serving.dispatch import LimitName
 from serving.mistral.normalise import Rewrite
 from serving.router.http.errors import REQUEST_FAILED, TOO_MANY_FAILURES, ApiError
 
@@ -15,6 +16,7 @@ Outcome = Literal[
     "client_gone",
     "unauthorized",
     "invalid",
+    "limited",
     "refused",
     "replicas_failed",
     "broken",
@@ -26,6 +28,7 @@ Outcome = Literal[
 - client_gone: the client disconnected before that.
 - unauthorized: no valid API key or token was sent, or one that may not do this.
 - invalid: the router could not parse or route the request, or a healthy engine failed on it.
+- limited: the request exceeded a limit of its tenant; `limit` says which.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
 - replicas_failed: every replica that was tried failed before the answer had begun.
 - broken: the answer had begun and ended incomplete, or the router was stopped during it.
@@ -48,6 +51,8 @@ class RequestRecord(msgspec.Struct):
     """Status of the response; None: the client got none."""
     error: str | None = None
     """The code of an error that the router produced."""
+    limit: LimitName | None = None
+    """The limit of the tenant that the request exceeded."""
     tenant: str | None = None
     key_id: str | None = None
     """The id of the API key; None for a token of the identity provider, and for anyone."""
@@ -91,7 +96,10 @@ class RequestRecord(msgspec.Struct):
         self.error = error.code
         if self.status is None:
             self.status = error.status
-        if error.refused is not None:
+        self.limit = error.limit
+        if error.limit is not None:
+            self.outcome = "limited"
+        elif error.refused is not None:
             self.outcome = "refused"
         elif error.status in (401, 403) or error.code == TOO_MANY_FAILURES:
             self.outcome = "unauthorized"

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from serving.config import AdmissionConfig, RouterConfig
+from serving.dispatch import RateLimiter
 from serving.router.app import RouterApp
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
@@ -42,7 +43,8 @@ async def main(router: str, folder: str, *ports: str) -> None:
     metrics = Metrics(directory, known)
     ledger = Ledger(Path(folder), router, TOKEN, 400, 7, metrics)
     log = RequestLog(Path(os.devnull), 0, 0)
-    relay = Relay(directory, TOKEN, config, known, metrics, log.write, ledger=ledger)
+    limiter = RateLimiter()
+    relay = Relay(directory, TOKEN, config, known, limiter, metrics, log.write, ledger=ledger)
     observer = Observer(directory, config, known, router, lambda: 1)
     app = RouterApp(
         directory, relay, known, metrics, list, observer, lambda: False, config, ledger=ledger

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from serving.config import AdmissionConfig, RouterConfig
-from serving.dispatch import Outcome, Request, Reservation
+from serving.dispatch import Outcome, Permit, RateLimiter, Request, Reservation, TenantLimits
 from serving.placement import Capacity, Work, prefix_of
 from serving.placement.prompt_parts import Kind
 from serving.router.peers.peers import PeerInfo, Peers
@@ -34,7 +35,8 @@ class Router:
         directory = Directory([Model("m")], CONFIG, HealthCheck("token", 1))
         self.served: ServedModel = directory.models["m"]
         self.served.update(REPLICAS)
-        self.peers = Peers(directory, token, router_id)
+        self.limiter = RateLimiter()
+        self.peers = Peers(directory, self.limiter, token, router_id)
         self.router_id = router_id
         self.port = 0
 
@@ -123,6 +125,31 @@ async def test_a_new_router_learns_the_loads_and_prefixes_before_it_takes_reques
     finally:
         await new.peers.close()
         other.release(unfinished)
+
+
+async def test_a_new_router_learns_what_tenants_have_used(routers: list[Router]) -> None:
+    limits = TenantLimits(requests_per_minute=3, concurrent_requests=3)
+    permits = []
+    for router in routers:
+        permit = router.limiter.admit("a", limits, 10, time.monotonic())
+        assert isinstance(permit, Permit)
+        permits.append(permit)
+    everyone = [*routers]
+
+    def refused(router: Router) -> str | None:
+        exceeded = router.limiter.check("a", limits, time.monotonic())
+        return None if exceeded is None else exceeded.limit
+
+    await eventually(lambda: [refused(one) for one in everyone] == ["concurrent_requests"] * 3)
+    new = Router("new")
+    new.peers.update([router.info for router in routers])
+    try:
+        new.port = await new.peers.listen(HOST)
+        await eventually(lambda: refused(new) == "concurrent_requests")
+        routers[0].limiter.end(permits[0], 10, time.monotonic())
+        await eventually(lambda: refused(new) == "requests_per_minute")
+    finally:
+        await new.peers.close()
 
 
 async def test_only_one_router_tells_a_new_one_what_is_cached(

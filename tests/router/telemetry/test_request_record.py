@@ -63,6 +63,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "outcome": "answered",
         "status": 200,
         "error": None,
+        "limit": None,
         "tenant": "default",
         "key_id": None,
         "batch_id": None,

@@ -1,0 +1,45 @@
+"""The headers that say what is left of a tenant's limits, as OpenAI's and Anthropic's clients read
+them."""
+
+from datetime import UTC, datetime, timedelta
+
+from serving.asgi import Headers
+from serving.dispatch import Allowance
+
+_ANTHROPIC_PATHS = "/v1/messages"
+
+
+def rate_limit_headers(
+    path: str, requests: Allowance | None, tokens: Allowance | None, now: datetime | None = None
+) -> Headers:
+    """Returns the headers for a response to a request to `path`; a limit that there is not has
+    none. `now` is the time by the wall clock, which Anthropic's headers name."""
+    headers: Headers = []
+    for name, left in ((b"requests", requests), (b"tokens", tokens)):
+        if left is None:
+            continue
+        if path.startswith(_ANTHROPIC_PATHS):
+            at = (now or datetime.now(UTC)) + timedelta(seconds=left.reset_s)
+            reset = at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+            form = b"anthropic-ratelimit-%b-%b"
+            values = ((b"limit", left.limit), (b"remaining", left.remaining))
+            headers += [(form % (name, which), b"%d" % value) for which, value in values]
+            headers.append((form % (name, b"reset"), reset))
+        else:
+            headers.append((b"x-ratelimit-limit-" + name, b"%d" % left.limit))
+            headers.append((b"x-ratelimit-remaining-" + name, b"%d" % left.remaining))
+            headers.append((b"x-ratelimit-reset-" + name, duration(left.reset_s)))
+    return headers
+
+
+def duration(seconds: float) -> bytes:
+    """Writes a duration as OpenAI does, with Go's units: 20ms, 8.64s, 6m0s, 23h59m30s."""
+    ms = round(seconds * 1000)
+    if ms < 1000:
+        return b"%dms" % ms if ms else b"0s"
+    minutes, rest_ms = divmod(ms, 60_000)
+    rest = f"{rest_ms / 1000:.3f}".rstrip("0").rstrip(".").encode() + b"s"
+    if not minutes:
+        return rest
+    hours, minutes = divmod(minutes, 60)
+    return (b"%dh" % hours if hours else b"") + b"%dm" % minutes + rest
