@@ -126,7 +126,8 @@ class Relay:
             else:
                 caller, record.batch_id = line.caller, line.batch_id
             record.tenant, record.key_id = caller.tenant.name, caller.key_id
-            self._limits.check(caller.tenant, scope["path"])
+            if line is None:
+                self._limits.check(caller.tenant, scope["path"])
             body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
@@ -138,7 +139,8 @@ class Relay:
             exchange = self._reader.read(
                 scope, body, fields, caller, receive, send, record, began_s, turn
             )
-            permit = self._limits.admit(caller.tenant, exchange)
+            if line is None:
+                permit = self._limits.admit(caller.tenant, exchange)
             if self._responses is not None and turn is not None and turn.background:
                 await detach(exchange, self._responses)
                 send = exchange.send

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from serving.config import BatchesConfig, TenantConfig
+from serving.dispatch import TenantLimits
 from serving.router.batches.store import BatchStore
 from tests.support.batch_files import ENDPOINT, answers, begun, encoded, ended, line, lines
 from tests.support.engines import Engine, Steered
@@ -54,6 +55,24 @@ async def test_a_batch_is_answered_line_by_line(
     assert output.purpose == "batch_output" and output.bytes
     logged = [json.loads(entry) for entry in router.lines]
     assert {(entry["batch_id"], entry["path"]) for entry in logged} == {(batch.id, CHAT)}
+
+
+async def test_a_tenants_limits_do_not_apply_to_its_batches(
+    start_router: StartRouter, stored: BatchesConfig, tmp_path: Path
+) -> None:
+    key = "sk-limited"
+    router = await start_router(
+        Engine,
+        batches=stored,
+        tenants=[TenantConfig(name="limited", limits=TenantLimits(requests_per_minute=1))],
+        authentication=keys_of(tmp_path, key_record(key, "limited")),
+    )
+    client = router.openai.with_options(api_key=key)
+    batch = await ended(client, (await begun(client, lines(5))).id)
+    assert batch.request_counts is not None and batch.request_counts.completed == 5
+    headers: Any = {"authorization": f"Bearer {key}"}
+    assert (await router.chat(headers)).status_code == 200
+    assert (await router.chat(headers)).status_code == 429
 
 
 @pytest.mark.parametrize(
