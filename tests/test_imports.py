@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 SERVING = Path(__file__).parents[1] / "serving"
-PURE = ("dispatch", "placement", "scaling", "mistral", "requests", "answers", "encoders")
+PURE = (
+    *("dispatch", "placement", "scaling", "poison", "mistral"),
+    *("requests", "answers", "encoders"),
+)
 IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"
 SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())

@@ -96,6 +96,11 @@ class AdmissionControl:
         else:
             self._arrival_rate.add(reservation.request.priority, reservation.share, now_s)
 
+    def exempt(self, request: Request, now_s: float) -> Reservation:
+        """Returns a reservation that passes by the queue."""
+        share = self._headroom.capacity.share(request.kv_tokens)
+        return Reservation(request, next(self._numbers), share, 0.0, now_s, math.inf)
+
     def dismiss(self, reservation: Reservation, reason: Reason, now_s: float) -> Rejection:
         """Rejects a reservation that has left the queue because it waited too long."""
         request, service_s = reservation.request, reservation.service_s

@@ -109,6 +109,15 @@ class Dispatcher:
             self._offered_load.wait(outcome, self._uncached_tokens(request.work))
         return outcome
 
+    def place(self, request: Request, replica_id: str, now_s: float) -> Reservation:
+        """Places a request on that replica at once, with or without headroom and whether or not it
+        takes requests. Raises KeyError if it is not up."""
+        load = self.fleet.loads[replica_id]
+        reservation = self._admission.exempt(request, now_s)
+        self._place(reservation, [load], now_s)
+        self._settled_at_s = -math.inf
+        return reservation
+
     def poll(self, now_s: float) -> list[Reservation]:
         """Returns the reservations that were placed or rejected since the last call, in that
         order."""
@@ -290,13 +299,18 @@ class Dispatcher:
         while (turn := self._scheduler.next(now_s)) is not None:
             reservation, candidates = turn
             self._leave_queue(reservation)
-            self._book(reservation, candidates, now_s)
-            self._service_rate.book(reservation.share, now_s)
-            prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
-            self._offered_load.count(reservation, max(prefill_tokens, 0))
-            reservation.state = State.PLACED
+            self._place(reservation, candidates, now_s)
             self._changed.append(reservation)
         self._service_rate.is_full = queue.waiting > 0
+
+    def _place(
+        self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
+    ) -> None:
+        self._book(reservation, candidates, now_s)
+        self._service_rate.book(reservation.share, now_s)
+        prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
+        self._offered_load.count(reservation, max(prefill_tokens, 0))
+        reservation.state = State.PLACED
 
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)

@@ -1,4 +1,4 @@
-"""Exchanges bookings and queue state with the other routers.
+"""Exchanges bookings, queue state and the requests that end engines with the other routers.
 
 Each router listens on its own port and publishes to every router that connects: first all
 unfinished requests, then events in order. A new router also gets, from one of the others, what the
@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from serving.dispatch import DEMAND_PERIOD_S, Cached, Message
+from serving.poison import PoisonMessage
 from serving.router.peers.protocol import (
     Batch,
     Hello,
@@ -63,7 +64,7 @@ class Peers:
         self._token = token
         self._router_id = router_id
         self._subscribers: set[asyncio.StreamWriter] = set()
-        self._outbox: dict[str, list[Message]] = {}
+        self._outbox: dict[str, list[Message | PoisonMessage]] = {}
         """Messages to send, by model."""
         self._sending: asyncio.TimerHandle | None = None
         self._receiving: dict[PeerInfo, asyncio.Task[None]] = {}
@@ -127,7 +128,7 @@ class Peers:
                 await self._send_cached(writer)
             self._send()
             for model_id, served in self._directory.models.items():
-                writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
+                writer.write(frame(Batch(model_id, served.snapshot())))
             self._subscribers.add(writer)
             self._switch()
             await reader.read()  # ends when the other router disconnects
@@ -147,10 +148,9 @@ class Peers:
     def _switch(self) -> None:
         """Publishes only while there is a subscriber."""
         for model_id, served in self._directory.models.items():
-            publish = partial(self._gather, model_id) if self._subscribers else None
-            served.dispatcher.publish = publish
+            served.publish(partial(self._gather, model_id) if self._subscribers else None)
 
-    def _gather(self, model_id: str, message: Message) -> None:
+    def _gather(self, model_id: str, message: Message | PoisonMessage) -> None:
         self._outbox.setdefault(model_id, []).append(message)
         if self._sending is None:
             self._sending = asyncio.get_running_loop().call_later(_GATHER_S, self._send)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from serving.dispatch import Message
+from serving.poison import PoisonMessage
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     """Every later frame, sent by the publishing router."""
 
     model_id: str
-    messages: list[Message]
+    messages: list[Message | PoisonMessage]
 
 
 class ProtocolError(Exception):

@@ -8,7 +8,7 @@ import msgspec
 
 from serving.asgi import Headers
 from serving.mistral.normalise import Rewrite
-from serving.router.http.errors import REQUEST_FAILED, ApiError
+from serving.router.http.errors import CRASHES_ENGINE, REQUEST_FAILED, ApiError
 
 Outcome = Literal[
     "answered",
@@ -25,7 +25,8 @@ Outcome = Literal[
 - answered: the client has the engine's whole answer, which may be an error of the engine.
 - client_gone: the client disconnected before that.
 - unauthorized: no tenant's API key was sent.
-- invalid: the router could not parse or route the request, or a healthy engine failed on it.
+- invalid: the router could not parse or route the request, a healthy engine failed on it, or it
+  ends engines.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
 - replicas_failed: every replica that was tried failed before the answer had begun.
 - broken: the answer had begun and ended incomplete, or the router was stopped during it.
@@ -91,7 +92,7 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "refused"
         elif error.status == 401:
             self.outcome = "unauthorized"
-        elif error.status < 500 or error.code == REQUEST_FAILED:
+        elif error.status < 500 or error.code in (REQUEST_FAILED, CRASHES_ENGINE):
             self.outcome = "invalid"
         else:
             self.outcome = "replicas_failed" if error.status == 503 else "internal_error"
