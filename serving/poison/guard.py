@@ -29,6 +29,10 @@ _STALLED_S = 60.0
 _KEPT_S = 600.0
 """How long a suspect is kept for which no client waits."""
 _TICK_S = 0.05
+_HURRY_S = 5.0
+"""How long a suspect waits for a replica with nothing to lose if the death is more likely not of
+its doing."""
+_MOST_ANSWERED = 4096
 _MOST_REPLICAS = 1000
 """Replicas whose builds are remembered, present and past."""
 _MOST = 10_000
@@ -51,9 +55,9 @@ class PoisonGuard:
 
     When an engine dies, `died` is called for each request that was in its last steps. These are
     tried one after the other, on a replica that takes nothing else meanwhile: one that has just
-    started, or is idle. A suspect that an engine dies with again is guilty, and all routers refuse
-    it from then on. If the engine itself says that a single request was in its last steps, that
-    needs no trial.
+    started, or is idle. One that an engine dies with again is guilty, and all routers refuse it
+    from then on. If an engine says that a single request was in its last steps, or if just one was
+    in those of two engines, that needs no trial.
 
     `poll` is due after each call and at `next_due_s`. All times are from one monotonic clock.
     """
@@ -79,6 +83,8 @@ class PoisonGuard:
         self._builds: dict[str, str] = {}
         """The builds of the replicas that are or were up, the latest last."""
         self._died: set[str] = set()
+        self._answered: dict[int, None] = {}
+        """Prompts of requests that engines have answered, the latest last."""
         self._quarantined: str | None = None
         self._quarantined_s = 0.0
 
@@ -105,11 +111,19 @@ class PoisonGuard:
         if replica_id not in self._died:
             self._died.add(replica_id)
             self.deaths[reason] += 1
-        self._trials.pop(digest, None)
-        self._suspects.add(digest, prompt, replica_id, reason, of, now_s)
+        trial = self._trials.pop(digest, None)
+        tried = trial is not None and trial.router_id is None
+        self._suspects.add(digest, prompt, replica_id, reason, of, tried, now_s)
         for one in {digest} | self._suspects.add_left(replica_id, reason, of, now_s):
             self._tell(one)
         self._changed()
+
+    def answered(self, prompt: int) -> None:
+        """Records that an engine has answered a request with this prompt."""
+        if prompt not in self._answered:
+            self._answered[prompt] = None
+            if len(self._answered) > _MOST_ANSWERED:
+                del self._answered[next(iter(self._answered))]
 
     def left(self, digest: bytes, prompt: int, replica_id: str, now_s: float) -> None:
         """Records that a request's client left its replica before a byte of the answer."""
@@ -165,13 +179,14 @@ class PoisonGuard:
             for case in self._suspects.own.values()
             if not case.decided and now_s - case.since_s >= SETTLE_S
         ]
-        verdicts = [self._suspects.verdict(case.told.replica_ids[-1]) for case in due]
-        for case, verdict in zip(due, verdicts, strict=True):
+        for case in due:
             case.decided = True
-            if case.told.digest == verdict.guilty:
+        guilty = {
+            self._suspects.guilty_of(case.told.replica_ids[-1], self._answered) for case in due
+        }
+        for case in due:
+            if case.told.digest in guilty:
                 self._judge(case.told, now_s)
-            elif case.told.digest in verdict.innocent:
-                self.passed(case.told.digest)
 
     def _judge(self, told: Suspected, now_s: float) -> None:
         self.judged += 1
@@ -218,8 +233,8 @@ class PoisonGuard:
         return self._suspects.deaths(digest) > 1
 
     def _replica_for(self, case: Case, now_s: float, loads: Mapping[str, int]) -> str | None:
-        """Returns the replica to try a suspect on: one at a time, and one with nothing to lose. A
-        suspect of a death that is more likely the machine's fault need not wait for that."""
+        """Returns the replica to try a suspect on: one at a time, and one with nothing to lose, if
+        one comes in time."""
         for trial in self._trials.values():
             if trial.replica_id in loads:
                 return trial.replica_id
@@ -228,8 +243,9 @@ class PoisonGuard:
         least = min(loads, key=loads.__getitem__, default=None)
         if least is None or loads[least] == 0:
             return least
-        hurries = case.told.reason in OF_THE_MACHINE
-        return least if hurries or now_s - case.since_s > self._patience_s else None
+        hurries = case.told.reason in OF_THE_MACHINE and not self._is_alone(case.told.digest)
+        patience_s = min(_HURRY_S, self._patience_s) if hurries else self._patience_s
+        return least if now_s - case.since_s > patience_s else None
 
     def _begin(self, trial: Trial) -> None:
         self._trials[trial.digest] = trial

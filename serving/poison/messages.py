@@ -20,6 +20,8 @@ class Suspected(msgspec.Struct, frozen=True, array_like=True, tag="suspected"):
     """How many of the router's requests with this digest were in the latest's last steps."""
     of: int | None
     """How many requests were in the latest's last steps, as the engine says."""
+    tried: bool
+    """Whether the latest death was in its trial."""
     waits: bool
     """Whether a client of the router waits for the answer, so that it can be tried there."""
     tie: int

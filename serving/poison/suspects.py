@@ -1,6 +1,6 @@
 """The requests that were in the last steps of engines that died, and what their deaths prove."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -24,14 +24,6 @@ class Case:
     """The time of its latest death, or when this router heard of it."""
     decided: bool = False
     """Whether its latest death has been decided, without a verdict on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a death proves of those that were in the engine's last steps."""
-
-    guilty: bytes | None = None
-    innocent: frozenset[bytes] = frozenset()
 
 
 class Suspects:
@@ -70,15 +62,16 @@ class Suspects:
         replica_id: str,
         reason: Reason,
         of: int | None,
+        tried: bool,
         now_s: float,
     ) -> None:
-        """Adds a request of this router that was in the last steps of a replica that died. Only one
-        for which a client waits can be tried."""
-        told = Suspected(digest, prompt, [replica_id], reason, 1, of, False, self._tie)
+        """Adds a request of this router that was in the last steps of a replica that died, `tried`
+        if that was its trial. Only one for which a client waits can be tried."""
+        told = Suspected(digest, prompt, [replica_id], reason, 1, of, tried, False, self._tie)
         if (known := self.own.get(digest)) is not None:
             before = known.told
             if before.replica_ids[-1] == replica_id:
-                told = replace(before, requests=before.requests + 1)
+                told = replace(before, requests=before.requests + 1, tried=before.tried or tried)
             else:
                 earlier = [one for one in before.replica_ids if one != replica_id]
                 told = replace(told, replica_ids=[*earlier, replica_id], waits=before.waits)
@@ -105,7 +98,7 @@ class Suspects:
         left = self._left.pop(replica_id, {})
         recent = {one: prompt for one, (prompt, at_s) in left.items() if now_s - at_s < _LEFT_S}
         for digest, prompt in recent.items():
-            self.add(digest, prompt, replica_id, reason, of, now_s)
+            self.add(digest, prompt, replica_id, reason, of, False, now_s)
         return set(recent)
 
     def forget_left(self, now_s: float) -> None:
@@ -116,22 +109,29 @@ class Suspects:
             if any(now_s - at_s < _LEFT_S for _, at_s in left.values())
         }
 
-    def verdict(self, replica_id: str) -> Verdict:
-        """Returns what the death of a replica proves. What two deaths have in common is guilty, and
-        then all others of the second are innocent of it. Without such a one, the only suspect of a
-        death that it must have caused is guilty."""
+    def guilty_of(self, replica_id: str, answered: Container[int]) -> bytes | None:
+        """Returns the one that a replica must have died of, if its death proves that:
+
+        - the only one that was in its last steps, if it was tried, or the reason is its own;
+        - the only one that another replica has died with as well. Not if one with that prompt was
+          `answered` before: requests that are sent again and again are in many deaths.
+
+        If a suspect had company in its trial, that proves nothing.
+        """
         found: dict[bytes, list[Suspected]] = {}
         for digest, case in self.items():
             if replica_id in case.told.replica_ids:
                 found.setdefault(digest, []).append(case.told)
-        again = [digest for digest in found if self.deaths(digest) > 1]
-        if again:
-            innocent = found.keys() - set(again)
-            return Verdict(again[0] if len(again) == 1 else None, frozenset(innocent))
+        told = [one for of_one in found.values() for one in of_one]
+        latest = [one for one in told if one.replica_ids[-1] == replica_id]
+        tried = any(one.tried for one in latest)
         if len(found) == 1:
-            ((digest, told),) = found.items()
-            of = next((one.of for one in told if one.of is not None), None)
-            is_only = of is not None and sum(one.requests for one in told) >= of
-            if is_only and all(one.reason in SELF_INFLICTED for one in told):
-                return Verdict(digest)
-        return Verdict()
+            of = next((one.of for one in latest if one.of is not None), None)
+            is_only = tried if of is None else sum(one.requests for one in latest) >= of
+            own_fault = all(one.reason in SELF_INFLICTED for one in latest)
+            if is_only and (tried or own_fault):
+                return told[0].digest
+        again = [digest for digest in found if self.deaths(digest) > 1]
+        if len(again) == 1 and not tried and found[again[0]][0].prompt not in answered:
+            return again[0]
+        return None

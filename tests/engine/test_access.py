@@ -48,7 +48,7 @@ class Engine:
             Route("/{path:path}", self.fast, methods=["GET", "POST"]),
         ]
         self.routes = Starlette(routes=routes)
-        self.access = AccessMiddleware(self.app, TOKEN, lambda: self.dead)
+        self.access = AccessMiddleware(self.app, TOKEN, lambda: "crash" if self.dead else None)
         self.transport = httpx.ASGITransport(self.access)
         self.http = httpx.AsyncClient(
             transport=self.transport, base_url="http://engine", verify=False

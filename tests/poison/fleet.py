@@ -175,6 +175,7 @@ class Fleet:
                 return
             if not sent.begun:
                 sent.begun = True
+                self.routers[sent.router].guard.answered(_prompt(sent.digest))
                 if sent.tried:
                     self.routers[sent.router].guard.passed(sent.digest)
                     sent.tried = False

@@ -78,8 +78,10 @@ class Generation:
         constraint: StructuredOutputsParams | None,
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
+        on_prefilled: Callable[[], object],
     ) -> None:
-        """`inputs` have the number of their tokens. `usage` is kept up to date. Raises
+        """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
+        called when each prompt has a token of an answer. Raises
         InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
         parameters of sampling that it refuses."""
         self._engine = engine
@@ -91,6 +93,7 @@ class Generation:
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
+        self._on_prefilled = on_prefilled
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -171,6 +174,8 @@ class Generation:
                 if prompt in self._unknown:
                     self._unknown.remove(prompt)
                     self._note_prompt(prompt, output)
+                    if not self._unknown:
+                        self._on_prefilled()
                 completion = output.outputs[0]
                 reason = completion.finish_reason
                 if reason == "error" and self._common["structured_outputs"] is not None:

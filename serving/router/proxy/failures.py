@@ -40,7 +40,9 @@ class Failures:
                 suspect.health.failed()
 
     def count(self, exchange: Exchange) -> None:
-        """Counts a failure. Raises ApiError if the request must not be retried."""
+        """Counts a failure. Raises ApiError if the request must not be retried. Replicas that died
+        count no longer: whether it was the request's doing is decided by `Suspicion`."""
         exchange.failures += 1
-        if exchange.failures > _MAX_RETRIES or not self._budget.take():
+        died = sum(replica.health.ejected for replica, _ in exchange.suspects)
+        if exchange.failures - died > _MAX_RETRIES or not self._budget.take():
             raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)

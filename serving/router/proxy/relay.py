@@ -40,6 +40,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.upstream import (
     Connection,
+    EngineDeadError,
     NotTakenError,
     UpstreamError,
     read_all,
@@ -228,7 +229,7 @@ class Relay:
                     if exchange.begun and await self._ended(exchange):
                         return None
                     begins_anew = await self._suspicion.arises(exchange, replica, error)
-                    if not isinstance(error, NotTakenError):
+                    if not isinstance(error, NotTakenError | EngineDeadError):
                         self._failures.count(exchange)
                     if begins_anew:
                         return replica

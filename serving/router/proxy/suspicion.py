@@ -89,6 +89,7 @@ class Suspicion:
 
 def passes(exchange: Exchange) -> None:
     """Notes that the answer has begun, after which a suspect is one no longer."""
+    exchange.served.trials.guard.answered(exchange.prompt)
     if exchange.suspect is not None:
         exchange.served.trials.passed(exchange.suspect)
         exchange.suspect = None

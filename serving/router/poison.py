@@ -1,0 +1,77 @@
+"""The operators' list of requests that end engines."""
+
+import time
+
+import msgspec
+from fastapi import FastAPI, Response
+
+from serving.poison import Reason
+from serving.router.http.errors import ApiError
+from serving.router.replicas.directory import Directory
+
+
+class GuiltyRequest(msgspec.Struct):
+    """A request that is refused, as it ends engines."""
+
+    digest: str
+    """The HMAC of the request; nothing of it can be read from that."""
+    model: str
+    reason: Reason
+    judged_s_ago: float
+    expires_in_s: float
+
+
+class PoisonList(msgspec.Struct):
+    """The answer to `GET /-/poison`."""
+
+    guilty: list[GuiltyRequest]
+    waiting: int
+    """The requests that wait at this router, as suspects of an engine's death."""
+
+
+def add_endpoints(api: FastAPI, directory: Directory) -> None:
+    """Adds the endpoints by which operators see and clear the list, at all routers."""
+
+    @api.get("/-/poison")
+    async def get_list() -> Response:
+        """Returns a `PoisonList`."""
+        now_s = time.monotonic()
+        guilty = [
+            GuiltyRequest(
+                one.digest.hex(),
+                model_id,
+                one.reason,
+                round(now_s - one.since_s, 1),
+                round(one.expires_s - now_s, 1),
+            )
+            for model_id, served in directory.models.items()
+            for one in served.trials.guard.memory
+            if one.expires_s > now_s
+        ]
+        waiting = sum(served.trials.waiting for served in directory.models.values())
+        body = msgspec.json.encode(PoisonList(guilty, waiting))
+        return Response(body, headers={"content-type": "application/json"})
+
+    @api.delete("/-/poison")
+    async def clear() -> dict[str, int]:
+        """Clears the list."""
+        return {"cleared": _pardon(directory, None)}
+
+    @api.delete("/-/poison/{digest}")
+    async def clear_one(digest: str) -> dict[str, int]:
+        """Clears one request."""
+        try:
+            cleared = _pardon(directory, bytes.fromhex(digest))
+        except ValueError:
+            cleared = 0
+        if not cleared:
+            raise ApiError(
+                404,
+                "No request of that digest is refused. GET /-/poison lists them.",
+                code="not_found",
+            )
+        return {"cleared": cleared}
+
+
+def _pardon(directory: Directory, digest: bytes | None) -> int:
+    return sum(served.trials.guard.pardon(digest) for served in directory.models.values())
