@@ -9,6 +9,8 @@ from serving.poison import Reason
 from serving.router.http.errors import ApiError
 from serving.router.replicas.directory import Directory
 
+PATH = "/-/poison"
+
 
 class GuiltyRequest(msgspec.Struct):
     """A request that is refused, as it ends engines."""
@@ -32,7 +34,7 @@ class PoisonList(msgspec.Struct):
 def add_endpoints(api: FastAPI, directory: Directory) -> None:
     """Adds the endpoints by which operators see and clear the list, at all routers."""
 
-    @api.get("/-/poison")
+    @api.get(PATH)
     async def get_list() -> Response:
         """Returns a `PoisonList`."""
         now_s = time.monotonic()
@@ -52,12 +54,12 @@ def add_endpoints(api: FastAPI, directory: Directory) -> None:
         body = msgspec.json.encode(PoisonList(guilty, waiting))
         return Response(body, headers={"content-type": "application/json"})
 
-    @api.delete("/-/poison")
+    @api.delete(PATH)
     async def clear() -> dict[str, int]:
         """Clears the list."""
         return {"cleared": _pardon(directory, None)}
 
-    @api.delete("/-/poison/{digest}")
+    @api.delete(f"{PATH}/{{digest}}")
     async def clear_one(digest: str) -> dict[str, int]:
         """Clears one request."""
         try:

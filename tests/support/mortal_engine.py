@@ -27,12 +27,14 @@ class Mortal(Storyteller):
     """Whether this connection has the beginning of a stream."""
     deaths: list[list[str]]
     """The prompts in the last steps of each death."""
+    causes: list[str]
+    """The prompt that each death was due to."""
     on_death: Callable[[], object]
     _prefilling: dict[Connection, str]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.deaths, cls._prefilling = [], {}
+        cls.deaths, cls.causes, cls._prefilling = [], [], {}
 
     @classmethod
     def revive(cls) -> None:
@@ -50,10 +52,6 @@ class Mortal(Storyteller):
         else:
             self._refuse(0)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._prefilling.pop(self, None)
-        super().connection_lost(exc)
-
     async def _serve(self, request: dict[str, Any]) -> None:
         cls, prompt = type(self), json.dumps(request["messages"][0])
         if not cls.hangs:
@@ -61,16 +59,17 @@ class Mortal(Storyteller):
         await asyncio.sleep(self.prefill_s)
         if HANG in prompt and not cls.hangs:
             cls.hangs = True
-            asyncio.get_running_loop().call_later(_HANG_S, cls._die, HANG)
+            asyncio.get_running_loop().call_later(_HANG_S, cls.die, HANG, prompt)
         if cls.hangs:
             await asyncio.Event().wait()
         for marker in (CRASH, VANISH):
             if marker in prompt:
-                cls._die(marker)
+                cls.die(marker, prompt)
                 return
         if not request.get("stream"):
             await asyncio.sleep(self.prefill_s)
-        self._prefilling.pop(self, None)
+        for one in [self, *(one for one in self._prefilling if one.closed.is_set())]:
+            self._prefilling.pop(one, None)  # The engine has survived them.
         if request.get("stream"):
             self.begun = True
             await self.stream(request)
@@ -79,7 +78,8 @@ class Mortal(Storyteller):
             self.transport.write(self.answer(request))
 
     @classmethod
-    def _die(cls, marker: str) -> None:
+    def die(cls, marker: str, cause: str) -> None:
+        cls.causes.append(cause)
         cls.death = _REASONS.get(marker, "unreachable")
         suspects, cls._prefilling = cls._prefilling, {}
         cls.deaths.append(list(suspects.values()))
