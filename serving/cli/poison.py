@@ -7,7 +7,7 @@ import typer
 
 from serving.cli.client import DEFAULT_URL, Url
 from serving.cli.service_status import asking
-from serving.router.poison import PATH, PoisonList
+from serving.router.poison_list import PATH, PoisonList
 
 poison = typer.Typer(
     help="See and clear the requests that the service refuses because they end engines.",

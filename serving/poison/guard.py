@@ -83,8 +83,9 @@ class PoisonGuard:
         self._builds: dict[str, str] = {}
         """The builds of the replicas that are or were up, the latest last."""
         self._died: set[str] = set()
-        self._answered: dict[int, None] = {}
-        """Prompts of requests that engines have answered, the latest last."""
+        self._answered: set[int] = set()
+        """The prompts of the latest requests that engines have answered."""
+        self._answered_before: set[int] = set()
         self._quarantined: str | None = None
         self._quarantined_s = 0.0
 
@@ -120,10 +121,9 @@ class PoisonGuard:
 
     def answered(self, prompt: int) -> None:
         """Records that an engine has answered a request with this prompt."""
-        if prompt not in self._answered:
-            self._answered[prompt] = None
-            if len(self._answered) > _MOST_ANSWERED:
-                del self._answered[next(iter(self._answered))]
+        self._answered.add(prompt)
+        if len(self._answered) >= _MOST_ANSWERED:
+            self._answered_before, self._answered = self._answered, set()
 
     def left(self, digest: bytes, prompt: int, replica_id: str, now_s: float) -> None:
         """Records that a request's client left its replica before a byte of the answer."""
@@ -175,18 +175,18 @@ class PoisonGuard:
 
     def _decide(self, now_s: float) -> None:
         due = [
-            case
+            case.told
             for case in self._suspects.own.values()
             if not case.decided and now_s - case.since_s >= SETTLE_S
         ]
-        for case in due:
-            case.decided = True
-        guilty = {
-            self._suspects.guilty_of(case.told.replica_ids[-1], self._answered) for case in due
-        }
-        for case in due:
-            if case.told.digest in guilty:
-                self._judge(case.told, now_s)
+        if not due:
+            return
+        answered = self._answered | self._answered_before
+        guilty = {self._suspects.guilty_of(told.replica_ids[-1], answered) for told in due}
+        for told in due:
+            self._suspects.own[told.digest].decided = True
+            if told.digest in guilty:
+                self._judge(told, now_s)
 
     def _judge(self, told: Suspected, now_s: float) -> None:
         self.judged += 1

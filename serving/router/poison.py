@@ -1,34 +1,13 @@
-"""The operators' list of requests that end engines."""
+"""The endpoints by which operators see and clear the requests that end engines."""
 
 import time
 
 import msgspec
 from fastapi import FastAPI, Response
 
-from serving.poison import Reason
 from serving.router.http.errors import ApiError
+from serving.router.poison_list import PATH, GuiltyRequest, PoisonList
 from serving.router.replicas.directory import Directory
-
-PATH = "/-/poison"
-
-
-class GuiltyRequest(msgspec.Struct):
-    """A request that is refused, as it ends engines."""
-
-    digest: str
-    """The HMAC of the request; nothing of it can be read from that."""
-    model: str
-    reason: Reason
-    judged_s_ago: float
-    expires_in_s: float
-
-
-class PoisonList(msgspec.Struct):
-    """The answer to `GET /-/poison`."""
-
-    guilty: list[GuiltyRequest]
-    waiting: int
-    """The requests that wait at this router, as suspects of an engine's death."""
 
 
 def add_endpoints(api: FastAPI, directory: Directory) -> None:

@@ -8,7 +8,7 @@ from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
 from serving.cli import app
-from serving.router.poison import GuiltyRequest, PoisonList
+from serving.router.poison_list import GuiltyRequest, PoisonList
 from tests.cli.service import URL
 
 Run = Callable[..., Result]

@@ -14,7 +14,7 @@ from tests.faults.deployed import python_path
 from tests.support.ending_logits import FLAG, OUT_OF_MEMORY
 from tests.support.ports import free_port
 
-STREAMS = 8
+STREAMS = 4
 SENT = 20
 DEATHS = {"exits": 1, "hangs": 1, "raises": 2}
 """How many engines each request ends. One that runs out of memory is guilty if it does so again."""

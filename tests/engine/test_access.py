@@ -256,5 +256,5 @@ async def test_what_is_no_request_passes() -> None:
     async def unused(*_: Any) -> Any:
         raise AssertionError
 
-    await AccessMiddleware(app, TOKEN, lambda: True)({"type": "lifespan"}, unused, unused)
+    await AccessMiddleware(app, TOKEN, lambda: "crash")({"type": "lifespan"}, unused, unused)
     assert seen == ["lifespan"]

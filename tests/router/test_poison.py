@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import httpx
 import pytest
@@ -30,9 +31,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         for index, engine in enumerate(self.engines):
-            engine.on_death = lambda index=index: asyncio.get_running_loop().call_later(
-                RESTART_S, self._restart, index
-            )
+            engine.on_death = partial(self._restart_soon, index)
 
     @property
     def engines(self) -> list[type[Mortal]]:
@@ -41,6 +40,9 @@ class Fleet:
     @property
     def deaths(self) -> list[list[str]]:
         return [prompts for engine in self.engines for prompts in engine.deaths]
+
+    def _restart_soon(self, index: int) -> None:
+        asyncio.get_running_loop().call_later(RESTART_S, self._restart, index)
 
     def _restart(self, index: int) -> None:
         self.engines[index].revive()
