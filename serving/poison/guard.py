@@ -55,9 +55,9 @@ class PoisonGuard:
 
     When an engine dies, `died` is called for each request that was in its last steps. These are
     tried one after the other, on a replica that takes nothing else meanwhile: one that has just
-    started, or is idle. One that an engine dies with again is guilty, and all routers refuse it
-    from then on. If an engine says that a single request was in its last steps, or if just one was
-    in those of two engines, that needs no trial.
+    started, or one of several that is idle. One that an engine dies with again is guilty, and all
+    routers refuse it from then on. If an engine says that a single request was in its last steps,
+    or if just one was in those of two engines, that needs no trial.
 
     `poll` is due after each call and at `next_due_s`. All times are from one monotonic clock.
     """
@@ -234,16 +234,16 @@ class PoisonGuard:
 
     def _replica_for(self, case: Case, now_s: float, loads: Mapping[str, int]) -> str | None:
         """Returns the replica to try a suspect on: one at a time, and one with nothing to lose, if
-        one comes in time."""
+        one comes in time. The last one that is up has the service to lose."""
         for trial in self._trials.values():
             if trial.replica_id in loads:
                 return trial.replica_id
         if self._quarantined in loads:
             return self._quarantined
         least = min(loads, key=loads.__getitem__, default=None)
-        if least is None or loads[least] == 0:
-            return least
         hurries = case.told.reason in OF_THE_MACHINE and not self._is_alone(case.told.digest)
+        if least is None or (loads[least] == 0 and (len(loads) > 1 or hurries)):
+            return least
         patience_s = min(_HURRY_S, self._patience_s) if hurries else self._patience_s
         return least if now_s - case.since_s > patience_s else None
 

@@ -68,7 +68,7 @@ def test_the_only_suspect_of_another_death_is_tried(reason: Reason) -> None:
     router = Router()
     router.died(A, "r1", of=1, reason=reason)
     router.waits(A)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
     assert not router.is_guilty(A)
     router.died(A, "r2", of=1, reason=reason)
     router.poll()
@@ -87,7 +87,7 @@ def test_a_suspect_that_another_router_has_not_told_of_yet_saves_the_one_that_is
     router = Router()
     router.died(A, "r1", of=2)
     router.waits(A)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
     assert not router.is_guilty(A)
 
 
@@ -132,12 +132,22 @@ def test_without_a_replica_that_is_idle_any_will_do_after_a_while(
     assert trial is not None and trial.replica_id == "r3"
 
 
+def test_the_last_replica_is_not_risked_for_a_suspect_while_another_is_to_come() -> None:
+    router = Router(1, "r1", "r2")
+    router.died(A, "r1", of=2)
+    router.waits(A)
+    assert router.tried(r2=0) is None
+    router.guard.update({"r2": "build", "new": "build"}, router.now_s)
+    trial = router.poll(r2=0, new=0)
+    assert trial is not None and trial.replica_id == "new"
+
+
 def test_a_trial_without_a_byte_holds_up_the_next_for_a_second() -> None:
     router = Router()
     for digest in (A, B):
         router.died(digest, "r1", of=2)
     router.waits(A, B)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
     assert router.tried(0.9, r2=1) is None
     assert router.tried(0.2, r2=1) == B
     assert router.guard.trials == 2
@@ -148,11 +158,11 @@ def test_suspects_that_died_in_company_in_their_trials_are_tried_strictly_alone(
     for digest in (A, B):
         router.died(digest, "r1", of=2)
     router.waits(A, B)
-    assert [router.tried(r2=0), router.tried(1.1, r2=1)] == [A, B]
+    assert [router.tried(r2=0, busy=5), router.tried(1.1, r2=1)] == [A, B]
     for digest in (A, B):
         router.died(digest, "r2", of=2)
     router.waits(A, B)
-    assert router.tried(r3=0) == A
+    assert router.tried(r3=0, busy=5) == A
     assert router.tried(30, r3=1) is None
     router.guard.passed(A)
     assert router.tried(0.1, r3=1) == B
@@ -182,11 +192,11 @@ def test_a_suspect_whose_client_has_left_is_tried_when_it_comes_again() -> None:
     router.died(B, "r1", of=2)
     router.waits(B)
     assert router.guard.is_suspect(A)
-    assert router.tried(r2=0) == B
+    assert router.tried(r2=0, busy=5) == B
     router.guard.passed(B)
-    assert router.tried(r2=0) is None
+    assert router.tried(r2=0, busy=5) is None
     router.waits(A)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
 
 
 def test_one_that_left_long_before_the_death_is_no_suspect() -> None:
@@ -209,10 +219,10 @@ def test_a_trial_without_a_result_is_repeated() -> None:
     router = Router()
     router.died(A, "r1", of=2)
     router.waits(A)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
     router.guard.ended(A)
     router.waits(A)
-    assert router.tried(r2=0) == A
+    assert router.tried(r2=0, busy=5) == A
 
 
 def test_the_guilty_are_forgotten_after_a_while_and_with_their_build() -> None:
@@ -268,7 +278,7 @@ def test_a_new_router_is_told_of_verdicts_suspects_and_trials() -> None:
     one.died(B, "r2", of=2)
     one.died(C, "r2", of=2)
     one.waits(B, C)
-    assert one.tried(r3=0) == B
+    assert one.tried(r3=0, busy=5) == B
     for message in one.guard.snapshot(one.now_s):
         new.guard.receive("router-1", message, new.now_s)
     assert new.is_guilty(A)
@@ -282,15 +292,15 @@ def test_two_routers_try_their_suspects_in_turns_and_one_that_both_have_once() -
         router.died(digest, "r1", of=4)
         router.waits(digest)
     share(one, other)
-    assert [other.tried(r2=0), one.tried(r2=0)] == [None, A]
+    assert [other.tried(r2=0, busy=5), one.tried(r2=0, busy=5)] == [None, A]
     share(one, other)
     one.guard.passed(A)
     share(one, other)
-    assert [one.tried(0.1, r2=0), other.tried(0.1, r2=0)] == [None, B]
+    assert [one.tried(0.1, r2=0, busy=5), other.tried(0.1, r2=0, busy=5)] == [None, B]
     share(one, other)
     other.guard.passed(B)
     share(one, other)
-    assert [other.tried(0.1, r2=0), one.tried(0.1, r2=0)] == [None, C]
+    assert [other.tried(0.1, r2=0, busy=5), one.tried(0.1, r2=0, busy=5)] == [None, C]
     share(one, other)
     one.guard.passed(C)
     share(one, other)
@@ -304,16 +314,16 @@ def test_a_copy_at_another_router_waits_too_and_is_tried_there_if_the_first_is_g
     share(one, other)
     other.waits(A)
     share(one, other)
-    assert other.tried(r2=0) is None
+    assert other.tried(r2=0, busy=5) is None
     other.guard.forget("router-1")
-    assert other.tried(r2=0) == A
+    assert other.tried(r2=0, busy=5) == A
 
 
 def test_a_router_that_is_gone_takes_its_suspects_and_trials_along() -> None:
     one, other = Router(1), Router(2)
     one.died(A, "r1", of=2)
     one.waits(A)
-    assert one.tried(r2=0) == A
+    assert one.tried(r2=0, busy=5) == A
     share(one, other)
     assert other.guard.quarantined(other.now_s) == "r2"
     other.guard.forget("router-1")
