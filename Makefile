@@ -76,8 +76,8 @@ bench-simulator: setup ## how true the simulator is beside a measured vLLM, and 
 bench-admission: setup ## an overload in simulated time: goodput, refusals, honesty; and what admission costs
 	@exec nice -n 19 .venv/bin/python -m tests.bench.admission
 
-bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do
-	@exec .venv/bin/python -m tests.bench.frontend
+bench-frontend: setup ## what vLLM spends around the model, as the card starts it and as we do (ARGS=--without-card)
+	@exec .venv/bin/python -m tests.bench.frontend $(ARGS)
 
 bench-metrics: setup ## what the router's metrics cost, and how true they are beside a stopwatch
 	@exec nice -n 19 .venv/bin/python -m tests.bench.metrics $(ARGS)

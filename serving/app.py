@@ -45,6 +45,7 @@ def build(config: AppConfig) -> Application:
                 backend(entry),
                 capacity(entry),
                 first_rates(entry),
+                gpus(entry),
                 scales=model.autoscaling is not None,
                 from_zero=model.least_replicas == 0,
             )
@@ -89,6 +90,13 @@ def capacity(entry: CatalogueEntry) -> Capacity:
         return UNLIMITED
     max_num_seqs = int(entry.vllm_args.get("max-num-seqs", VLLM_MAX_NUM_SEQS))
     return Capacity(memory.kv_tokens, max_num_seqs)
+
+
+def gpus(entry: CatalogueEntry) -> int:
+    """Returns the number of GPUs of a replica."""
+    if entry.accelerator != "gpu":
+        return 0
+    return entry.tensor_parallel_size * entry.pipeline_parallel_size
 
 
 def traced(entry: CatalogueEntry, tracing: TracingConfig) -> CatalogueEntry:

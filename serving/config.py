@@ -17,6 +17,8 @@ from serving.mistral.rules import Reasoning
 from serving.placement.policies import PolicyName
 from serving.scaling import RouterScalingConfig, ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, wrong
+from serving.tenants.api_key import TENANT_NAME
+from serving.tenants.authentication_config import AuthenticationConfig, is_loopback
 
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))
 """Hosts that listen on all addresses of their node, at which no other node can reach them."""
@@ -45,23 +47,12 @@ class AdmissionConfig(Section):
 
 
 class TenantConfig(Section):
-    """A tenant and where its API keys are stored: one or several, separated by white space, so that
-    a new key can be added before the old one is removed."""
+    """Those whose requests are counted and ordered together, by their API keys or tokens."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")
+    name: str = Field(pattern=TENANT_NAME)
     """The tenant's name in metrics, the request log and traces."""
-    api_keys_env: str | None = None
-    """The routers' environment variable with the keys."""
-    api_keys_file: str | None = None
-    """A file with the keys, where the routers run. Read when a router starts."""
     max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
     """The highest priority of the tenant's requests, whatever their `x-priority`."""
-
-    @model_validator(mode="after")
-    def _keys_stand_in_one_place(self) -> "TenantConfig":
-        if (self.api_keys_env is None) is (self.api_keys_file is None):
-            raise wrong("name", f"{self.name} needs one of api_keys_env and api_keys_file")
-        return self
 
 
 class ResponsesConfig(Section):
@@ -101,12 +92,58 @@ class ResponsesConfig(Section):
         return self
 
 
+class TlsConfig(Section):
+    """TLS between clients and routers, 1.2 or later."""
+
+    certificate_file: str
+    """A file in PEM with the certificate and those between it and its authority's, where the
+    routers run. A renewed one is taken within a minute."""
+    key_file: str
+    """A file in PEM with the certificate's key, not encrypted."""
+
+
+class LedgerConfig(Section):
+    """The usage ledger: the tokens and GPU time of each tenant, API key and model."""
+
+    folder: str | None = None
+    """Where the routers keep it: a folder that all of them share and that outlives them, as on a
+    volume; by default in the session folder of Ray, where it ends with the service. It contains
+    nothing of prompts or answers."""
+    keep_days: int = Field(ge=0, default=400)
+    """How many days the sums of a day are kept. 0: no usage is kept."""
+    keep_entries_days: int = Field(ge=1, default=7)
+    """How many days the entries of single requests are kept beside the sums."""
+
+
+class BatchesConfig(Section):
+    """The files of /v1/files and the batches of /v1/batches, which are answered in what other
+    requests leave free."""
+
+    folder: str | None = None
+    """Where they are kept: on a disk of the node, or on a volume that all routers mount and that
+    has POSIX locks and links (NFS 4, CephFS, Lustre). By default in the session folder of Ray, so
+    that they end with the service. They contain prompts and answers."""
+    keep_s: float = Field(ge=3600, default=30 * 24 * 3600)
+    """How long a file is kept after it was made, and a batch after it was created."""
+    max_bytes: int = Field(ge=0, default=4 * 1024**3)
+    """The size of all files, of which each tenant has an equal share: whoever has used it can
+    upload nothing and begin no batch. 0: there are no files and batches."""
+    max_file_mib: float = Field(gt=0, default=200)
+    """Larger files get a 413."""
+    scale_up: bool = False
+    """Whether the requests of batches count in autoscaling, as others do."""
+
+
 class RouterConfig(Section):
     """The Router deployment."""
 
-    host: str = "0.0.0.0"
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` is all of the node. If other machines can reach it,
+    `authentication` must say who may use the API."""
     port: int = Field(ge=1, le=65535, default=8000)
     """Router replicas on one node share the port."""
+    tls: TlsConfig | None = None
+    """TLS on that port. Prometheus reads each router at an address of its own, without TLS."""
     replicas: int = Field(ge=1, default=1)
     autoscaling: RouterScalingConfig | None = None
     """Scales the number of routers, in place of a fixed one."""
@@ -114,6 +151,9 @@ class RouterConfig(Section):
     """Ray CPUs of each replica."""
     max_body_mib: float = Field(gt=0, default=64)
     """Larger request bodies get a 413."""
+    max_bodies_mib: float = Field(gt=0, default=1024)
+    """Size of all request bodies that a router holds, from their first byte to the end of the
+    answer; a body for which there is no room gets a 503."""
     connect_timeout_s: float = Field(gt=0, default=2)
     """Timeout for connecting to an engine."""
     placement: PolicyName = "least_cost"
@@ -122,14 +162,17 @@ class RouterConfig(Section):
     one replica."""
     admission: AdmissionConfig = AdmissionConfig()
     responses: ResponsesConfig = ResponsesConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    batches: BatchesConfig = BatchesConfig()
+    authentication: AuthenticationConfig = AuthenticationConfig()
     tenants: tuple[TenantConfig, ...] = ()
-    """The only clients that may use the API; if empty, everyone may."""
+    """Those that API keys and tokens belong to. If empty there is one, `default`."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
     `*` is any. Browsers refuse answers to all others."""
     ui: bool = False
     """Whether to serve the page at /-/ui, which shows the models and their load to anyone who can
-    reach the router, and lets them try a prompt: with a tenant's API key, if there are tenants."""
+    reach the router, and lets them try a prompt; with the keys that `authentication` requires."""
     replica_backoff_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until a probe finds it healthy;
     doubled for each consecutive failure, up to a minute."""
@@ -148,6 +191,24 @@ class RouterConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"the tenant '{name}' is listed twice")
         return tenants
+
+    @model_validator(mode="after")
+    def _is_not_open_by_mistake(self) -> "RouterConfig":
+        authentication = self.authentication
+        if self.tenants and not authentication.knows_callers:
+            raise wrong(
+                "tenants",
+                "cannot be told apart without authentication.keys_file or authentication.oidc",
+            )
+        is_open = not authentication.knows_callers and not authentication.allow_anonymous
+        if is_open and not is_loopback(self.host):
+            raise wrong(
+                "host",
+                f"everyone who reaches {self.host} could use the API. Set authentication.keys_file "
+                "and make keys with `mistral-serve keys create`, or set authentication.oidc, or "
+                "authentication.allow_anonymous: true if that is meant",
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_are_fixed_or_scaled(self) -> "RouterConfig":
@@ -210,6 +271,9 @@ class ModelConfig(Section):
     """Limit on the images in a request, in place of the entry's; 0: text only."""
     default_system_prompt: bool = False
     """Whether requests without a system prompt get the one that the model's makers recommend."""
+    public_system_prompts: tuple[str, ...] = ()
+    """System prompts that are no secret, with the placeholders of SYSTEM_PROMPT.txt or without: the
+    tenants share their place in the engines' prefix caches. All else is cached for each tenant."""
     reasoning: Reasoning = "content"
     """Whether reasoning stays in an answer's content or goes to a field of its own, `reasoning`."""
     loop_guard: bool = True

@@ -3,6 +3,10 @@
 import secrets
 from typing import NotRequired, TypedDict
 
+import msgspec
+
+from serving.ledger.tokens import Tokens
+
 UNAVAILABLE = b"x-engine-unavailable"
 """Header of an engine's 503 that has produced nothing of an answer: `DRAINING` or `DEAD`."""
 DRAINING = b"draining"
@@ -22,6 +26,16 @@ CACHED_TOKENS = b"x-cached-tokens"
 REWRITES = b"x-rewrites"
 """Response header: how the engine changed the request as it read it, as a list with commas."""
 
+CACHE_SALT = b"x-cache-salt"
+"""Request header: separates what the engine caches of the request from what it caches of requests
+with another salt. Routers derive it from the tenant, and pass on none that a client sent."""
+
+USAGE_ID = b"x-usage-id"
+"""Request header: the router's name and its number for the request, as ROUTER/NUMBER. The engine
+keeps the request's counts for the router under this number."""
+USAGE_PATH = "/usage"
+"""Where the router fetches them, at all times: `GET /usage?router=ROUTER&after=LAST`."""
+
 _TOKEN_KEY = b"mistral-serve/engine-token"
 
 
@@ -38,6 +52,15 @@ class EngineMetadata(TypedDict):
     build: NotRequired[str]
     """A digest of the engine's code, model and settings: what ends one build need not end
     another."""
+
+
+class EngineUsage(msgspec.Struct):
+    """The counts of a router's requests at one engine, by their numbers."""
+
+    running: dict[int, Tokens]
+    ended: dict[int, Tokens]
+    last: int
+    """Stands for the last of `ended`: with it in the next question, the engine forgets them."""
 
 
 def bearer(token: str) -> bytes:

@@ -19,6 +19,7 @@ def rules_of(model: ModelConfig) -> ModelRules:
         max_tokens=entry.sampling.max_tokens,
         image_limit=entry.image_limit,
         system_prompt=system_prompt,
+        public_system_prompts=model.public_system_prompts,
         thinks=entry.reasoning,
         reasoning=model.reasoning,
         # vLLM gets them as flags.

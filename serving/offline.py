@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from serving.config import ModelConfig
+from serving.engine import cxx_compiler
 from serving.engine.entry_flags import engine_flags, environment
 from serving.model_rules import rules_of
 from serving.router.http import errors
@@ -51,6 +52,8 @@ class OfflineModel(httpx.AsyncBaseTransport):
         """The folder of the sockets between vLLM's processes, which vLLM leaves behind."""
         sockets = {"VLLM_RPC_BASE_PATH": self._sockets.name}
         os.environ.update(_SPAWN | sockets | environment(entry))
+        if entry.accelerator == "cpu":
+            cxx_compiler.do_without()
 
     async def start(self) -> None:
         """Loads the model. Raises ClaimsError, what vLLM raises, or a StartError with the root

@@ -180,20 +180,16 @@ def test_wrong_autoscaling_is_refused(path: Path, settings: dict[str, Any], says
 @pytest.mark.parametrize(
     ("tenants", "says"),
     [
-        ([{"name": "a"}], "tenants.0.name: a needs one of api_keys_env and api_keys_file"),
+        ([{"name": "a"}], "tenants: cannot be told apart without authentication.keys_file"),
+        ([{"name": "A b"}], "tenants.0.name: String should match pattern"),
+        ([{"name": "a"}] * 2, "tenants: the tenant 'a' is listed twice"),
         (
-            [{"name": "a", "api_keys_env": "A", "api_keys_file": "/a"}],
-            "tenants.0.name: a needs one of api_keys_env and api_keys_file",
-        ),
-        ([{"name": "A b", "api_keys_env": "A"}], "tenants.0.name: String should match pattern"),
-        ([{"name": "a", "api_keys_env": "A"}] * 2, "tenants: the tenant 'a' is listed twice"),
-        (
-            [{"name": "a", "api_keys_env": "A", "max_priority": 10}],
+            [{"name": "a", "max_priority": 10}],
             "tenants.0.max_priority: Input should be less than 10",
         ),
         (
             [{"name": "a", "api_key": "sk-1"}],
-            "tenants.0.api_key: unknown field; allowed are: name, api_keys_env, api_keys_file",
+            "tenants.0.api_key: unknown field; allowed are: name, ",
         ),
     ],
 )

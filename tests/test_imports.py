@@ -11,15 +11,15 @@ import pytest
 
 SERVING = Path(__file__).parents[1] / "serving"
 PURE = (
-    *("dispatch", "placement", "scaling", "poison", "mistral"),
-    *("requests", "answers", "encoders"),
+    *("dispatch", "placement", "scaling", "poison", "tenants"),
+    *("mistral", "requests", "answers", "encoders", "ledger"),
 )
 IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"
 SERVERS = "fastapi ray starlette torch uvicorn vllm"
 IMPURE = frozenset(f"{IO} {SERVERS}".split())
 OF_PURE = frozenset(f"serving.{module}" for module in (*PURE, "decay", "section"))
 """What pure packages import of this project: each other, and two equally pure modules."""
-ROOMS = ("peers", "proxy", "replicas", "responses", "telemetry")
+ROOMS = ("batches", "ledger", "peers", "proxy", "replicas", "responses", "telemetry")
 
 
 def imported(source: str) -> Iterator[str]:
@@ -73,6 +73,10 @@ def test_nothing_that_a_pure_package_loads_is_a_deployment(package: str) -> None
         (
             "router/responses",
             tuple(f"serving.router.{room}" for room in ROOMS if room != "responses"),
+        ),
+        (
+            "router/batches",
+            tuple(f"serving.router.{room}" for room in ROOMS if room != "batches"),
         ),
         *((f"router/{room}", ("serving.router.proxy",)) for room in ROOMS if room != "proxy"),
     ],

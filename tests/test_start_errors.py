@@ -8,7 +8,7 @@ import pytest
 from serving.cli.status import model_lines
 from serving.cli.up import reason
 from serving.config import RouterConfig
-from serving.router.http.tenants import Tenants
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
@@ -39,7 +39,12 @@ async def lines(monkeypatch: pytest.MonkeyPatch, status: Any) -> list[str]:
     config = RouterConfig()
     directory = Directory([Model("m")], config, HealthCheck("token", 1))
     observer = Observer(
-        directory, config, Tenants(()), "router-0", lambda: 1, deployments={"m": "Engine-m"}
+        directory,
+        config,
+        Authentication(config),
+        "router-0",
+        lambda: 1,
+        deployments={"m": "Engine-m"},
     )
     return model_lines("m", (await observer.explained_status({})).models["m"])
 

@@ -258,6 +258,15 @@ CAUSES = (
         "continue them by previous_response_id.",
     ),
     Alert(
+        "MistralUsageNotWritten",
+        "warning",
+        "sum by (namespace) (min_over_time(mistral_serve_ledger_unwritten_entries[5m])) > 0",
+        "5m",
+        "The usage ledger is not written",
+        "{{ $value | humanize }} entries or more are in the memory of routers alone. Requests are "
+        "served; what a router that ends has not written is billed to nobody.",
+    ),
+    Alert(
         "MistralCertificateExpires",
         "critical",
         f"{_CERTIFICATE_LEFT_S} < 2 * 86400",

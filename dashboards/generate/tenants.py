@@ -8,6 +8,10 @@ from dashboards.generate.panel import Query, bars, graph, stat, table
 _REQUESTS = f"mistral_serve_tenant_requests_total{{{TENANT}}}"
 _TOKENS = "mistral_serve_tenant_tokens_total"
 _ALL_TOKENS = f"mistral_serve_tenant_tokens_total{{{NAMESPACE}}}"
+_GPU_SECONDS = f"mistral_serve_tenant_gpu_seconds_total{{{TENANT}}}"
+_CACHED = f"mistral_serve_tenant_cached_tokens_total{{{TENANT}}}"
+_WASTED = f"mistral_serve_tenant_wasted_tokens_total{{{TENANT}}}"
+_UNWRITTEN = f"mistral_serve_ledger_unwritten_entries{{{NAMESPACE}}}"
 _GPUS = f'ray_resources{{{NAMESPACE},Name="GPU"}}'
 
 
@@ -138,6 +142,61 @@ DASHBOARD = dashboard(
             ],
         ),
         Row(
+            "What it takes",
+            9,
+            [
+                graph(
+                    title="GPUs by tenant",
+                    shows="GPU-seconds per second, as estimated by the usage ledger: the part of "
+                    "the GPUs that works for each tenant.",
+                    remedy="If one tenant's part grows, the graphs above show whether its requests "
+                    "or their lengths did.",
+                    queries=[
+                        Query(
+                            f"sum by (tenant) (rate({_GPU_SECONDS}[$__rate_interval]))",
+                            "{{tenant}}",
+                        )
+                    ],
+                    unit="short",
+                    width=8,
+                    stacked=True,
+                    empty=_NO_REQUESTS,
+                ),
+                graph(
+                    title="Cached share of prompts by tenant",
+                    shows="The share of prompt tokens that engines found in their cache.",
+                    remedy="If it falls, the tenant's prompts no longer begin alike: dates and ids "
+                    "belong at a prompt's end.",
+                    queries=[
+                        Query(
+                            f"sum by (tenant) (rate({_CACHED}[$__rate_interval]))\n"
+                            f"/ (sum by (tenant) (rate({_tokens('input')}[$__rate_interval])) > 0)",
+                            "{{tenant}}",
+                        )
+                    ],
+                    unit="percentunit",
+                    width=8,
+                    empty=_NO_REQUESTS,
+                ),
+                graph(
+                    title="Wasted tokens",
+                    shows="Tokens per second that engines read again or generated for no client, "
+                    "and that no tenant is billed for; and entries that are not on the disk.",
+                    remedy="Waste after failures follows retries in Mistral / Service. Entries "
+                    "that stay: see the page of MistralUsageNotWritten.",
+                    queries=[
+                        Query(
+                            f"sum by (type) (rate({_WASTED}[$__rate_interval]))", "{{type}} tokens"
+                        ),
+                        Query(f"sum({_UNWRITTEN})", "entries not written"),
+                    ],
+                    unit="short",
+                    width=8,
+                    empty=_NO_REQUESTS,
+                ),
+            ],
+        ),
+        Row(
             "Usage in the selected time range",
             10,
             [
@@ -145,8 +204,8 @@ DASHBOARD = dashboard(
                     title="Usage by tenant",
                     shows="Requests, tokens, the share of all tokens, and the same share of the "
                     "cost of all GPUs (0 if there are none).",
-                    remedy="To bill by model or to see one tenant's latency, aggregate the "
-                    "request log.",
+                    remedy="`mistral-serve usage` has the bill, by API key and model as well. To "
+                    "see one tenant's latency, aggregate the request log.",
                     queries=[
                         Query(f"sum by (tenant) (increase({_REQUESTS}[$__range]))", "requests"),
                         Query(
@@ -156,6 +215,10 @@ DASHBOARD = dashboard(
                         Query(
                             f"sum by (tenant) (increase({_tokens('output')}[$__range]))",
                             "output tokens",
+                        ),
+                        Query(
+                            f"sum by (tenant) (increase({_GPU_SECONDS}[$__range])) / 3600",
+                            "GPU-hours",
                         ),
                         Query(f"100 * {_SHARE}", "% of tokens"),
                         Query(f"{_COST}\nor 0 * {_IN_RANGE}", "USD"),

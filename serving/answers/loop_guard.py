@@ -1,13 +1,14 @@
 """Detects that an answer repeats itself endlessly, from its token ids alone."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 STOP_REASON = "repetition_detected"
 """The `stop_reason` of a stopped answer, as vLLM names it."""
 
 _TOKEN_BYTES = 4
+_STRIDE = 32
 _LAST_SYMBOL = "\u259f"
 """The last of the box drawing and block characters; emoji and most scripts follow it."""
 
@@ -53,35 +54,54 @@ class LoopDetector:
         self._guard = guard
         self._text_of = text_of
         self._ids = bytearray()
-        self._probe = _TOKEN_BYTES * min(8, guard.min_pattern_tokens * (guard.min_count - 1))
+        shortest_run = guard.min_pattern_tokens * guard.min_count
+        rest_of_run = guard.min_pattern_tokens * (guard.min_count - 1)
+        probe = min(8, rest_of_run)
+        self._probe = _TOKEN_BYTES * probe
         self._window = _TOKEN_BYTES * guard.max_pattern_tokens + self._probe
-        self._shortest_run = _TOKEN_BYTES * guard.min_pattern_tokens * guard.min_count
+        self._stride = min(_STRIDE, 1 + rest_of_run - probe)
+        """Number of tokens from one look to the next where no loop is close. What becomes a loop
+        before the next look already ends in two occurrences of its probe."""
+        self._next_look = _TOKEN_BYTES * shortest_run
 
-    def add(self, token_ids: Sequence[int]) -> bool:
-        """Whether the answer loops at any of these next tokens."""
-        return any(self._add(token_id) for token_id in token_ids)
-
-    def _add(self, token_id: int) -> bool:
+    def add(self, token_id: int) -> bool:
+        """Whether the answer loops at this next token."""
         ids = self._ids
         ids += token_id.to_bytes(_TOKEN_BYTES, "little")
-        end = len(ids)
-        if end < self._shortest_run:
+        if len(ids) < self._next_look:
             return False
+        close = False
+        for pattern in self._suspects():
+            run = self._guard.run_tokens(pattern, wordless=False)
+            if self._repeats(pattern, run + 1 - self._stride):
+                close = True
+                if self._repeats(pattern, run):
+                    return not self._wordless(pattern) or self._repeats(
+                        pattern, self._guard.run_tokens(pattern, wordless=True)
+                    )
+        if not close:
+            self._next_look = len(ids) + _TOKEN_BYTES * self._stride
+        return False
+
+    def _suspects(self) -> Iterator[int]:
+        """Yields the lengths of the patterns that may repeat at the end of the answer, the shortest
+        first."""
         # In a loop the last few tokens occurred one pattern ago, which is rare otherwise.
-        begin = end - self._probe
-        probe, low = ids[begin:], max(0, end - self._window)
+        ids, end = self._ids, len(self._ids)
+        begin, low = end - self._probe, max(0, end - self._window)
+        probe = ids[begin:]
         at = ids.rfind(probe, low, end - _TOKEN_BYTES)
         while at >= 0:
             pattern, unaligned = divmod(begin - at, _TOKEN_BYTES)
-            if not unaligned and self._repeats(pattern):
-                return not self._wordless(pattern) or self._repeats(pattern, wordless=True)
+            if not unaligned:
+                yield pattern
             at = ids.rfind(probe, low, at + self._probe - 1)
-        return False
 
-    def _repeats(self, pattern: int, wordless: bool = False) -> bool:
-        """Whether the answer ends in enough repetitions of a pattern of that many tokens."""
+    def _repeats(self, pattern: int, run: int) -> bool:
+        """Whether that many tokens at the end of the answer are repetitions of a pattern of that
+        many tokens."""
         ids = self._ids
-        begin = len(ids) - self._guard.run_tokens(pattern, wordless) * _TOKEN_BYTES
+        begin = len(ids) - run * _TOKEN_BYTES
         return begin >= 0 and ids.startswith(ids[begin + pattern * _TOKEN_BYTES :], begin)
 
     def _wordless(self, pattern: int) -> bool:

@@ -94,7 +94,7 @@ class AnswerParser:
                 self.tokens += 1
                 end = None
                 guard = self._loop_guard
-                if guard is not None and guard.add(token_ids) and self.tokens >= self._min_tokens:
+                if guard is not None and guard.add(token_id) and self.tokens >= self._min_tokens:
                     end = _LOOP
                     self._end()
                 return Step(
@@ -182,7 +182,7 @@ class AnswerParser:
         if guard is None:
             return 0
         for count, token_id in enumerate(token_ids, 1):
-            loops = guard.add((token_id,)) and token_id not in self._ends
+            loops = guard.add(token_id) and token_id not in self._ends
             if loops and self.tokens + count >= self._min_tokens:
                 return count
         return 0

@@ -26,6 +26,8 @@ class Vocabulary:
     end_think: int | None
     image: int | None
     """Stands in a prompt for a part of an image."""
+    end_system: int | None
+    """Ends a system prompt."""
 
     def bytes_of(self, token_id: int) -> bytes:
         """Returns a token's bytes; for a control token those of its name."""
@@ -54,6 +56,7 @@ def of_tekken(tekkenizer: Tekkenizer) -> Vocabulary:
         think=ids.get(SpecialTokens.begin_think.value),
         end_think=ids.get(SpecialTokens.end_think.value),
         image=ids.get(SpecialTokens.img.value),
+        end_system=ids.get(SpecialTokens.end_system.value),
     )
 
 

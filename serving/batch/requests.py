@@ -1,7 +1,8 @@
 """Reads the input file line by line, as it may be larger than memory."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from serving.batch.lines import Request, parse_request
@@ -13,31 +14,57 @@ whole."""
 _ERRORS_SHOWN = 10
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake on a line, which counts from 1; None: in the whole file."""
+
+    line: int | None
+    message: str
+
+
 class InputError(Exception):
     """The input cannot be run. The message has a line `file:line: mistake` for each mistake."""
 
+    def __init__(self, message: str, mistakes: Sequence[Mistake] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
 
-def index(file: BinaryIO, name: str) -> dict[str, int]:
+
+def index(
+    file: BinaryIO, name: str, *, url: str | None = None, most: int | None = None
+) -> dict[str, int]:
     """Checks all lines and returns the byte offset of each by its custom_id, in the file's order.
-    Raises InputError, in whose message `name` stands for the file."""
+    With `url` all must be for that one, and there may be `most` of them. Raises InputError, in
+    whose message `name` stands for the file."""
     offsets: dict[str, int] = {}
-    mistakes: list[str] = []
+    mistakes: list[Mistake] = []
     for number, offset, line in read_lines(file):
         try:
             request = parse_request(line)
             if request.custom_id in offsets:
                 raise ValueError(f"`custom_id` '{request.custom_id[:100]}' stands on two lines")
+            if url is not None and request.url != url:
+                raise ValueError(f"`url` must be the endpoint of the batch, {url}")
             offsets[request.custom_id] = offset
         except ValueError as error:
-            mistakes.append(f"{name}:{number}: {error}")
+            mistakes.append(Mistake(number, str(error)))
             if len(mistakes) == _ERRORS_SHOWN:
-                mistakes.append("(the rest was not checked)")
+                mistakes.append(Mistake(None, "(the rest was not checked)"))
                 break
+        if most is not None and len(offsets) > most:
+            mistakes.append(Mistake(None, f"more than {most} requests in it"))
+            break
     if not mistakes and not offsets:
-        mistakes.append(f"{name}: no requests in it")
+        mistakes.append(Mistake(None, "no requests in it"))
     if mistakes:
-        raise InputError("\n".join(mistakes))
+        raise InputError("\n".join(_shown(name, mistake) for mistake in mistakes), mistakes)
     return offsets
+
+
+def _shown(name: str, mistake: Mistake) -> str:
+    if mistake.line is not None:
+        return f"{name}:{mistake.line}: {mistake.message}"
+    return mistake.message if mistake.message.startswith("(") else f"{name}: {mistake.message}"
 
 
 def read_at(file: BinaryIO, offset: int, custom_id: str) -> Request:

@@ -36,9 +36,10 @@ class Results:
     custom_ids: they belong to another input's output.
     """
 
-    def __init__(self, out: Path, known: Container[str]) -> None:
+    def __init__(self, out: Path, known: Container[str], failures: Path | None = None) -> None:
+        """`failures` is by default the file that `failures_path` names."""
         self.out = out
-        self.failures = failures_path(out)
+        self.failures = failures or failures_path(out)
         self._known = known
         self._failures_fd: int | None = None
         self._write_error: OSError | None = None
@@ -90,6 +91,7 @@ class Results:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, start)
             raise
+        (self.answered if answer.succeeded else self.failed).add(answer.custom_id)
 
     def sync(self) -> None:
         """Returns when all lines are on the disk."""

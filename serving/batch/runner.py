@@ -44,6 +44,8 @@ class Failure:
 
     message: str
     retry_after_s: float = 0.0
+    is_unavailable: bool = False
+    """Whether the service can take no requests now."""
 
 
 def connect(url: str, api_key: str | None, concurrency: int) -> httpx.AsyncClient:
@@ -86,17 +88,25 @@ class Runner:
     """Runs requests against a service. `stopped` is the reason why lines were not completed, if
     any.
 
-    A request has `tries`, after which it is recorded as failed. If the service gave no sign of life
+    A request has `tries`, after which it is recorded as failed; with `is_patient`, tries at a time
+    at which the service can take no requests do not count. If the service gave no sign of life
     while a request used up its tries, the run stops with that as the reason.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, results: Results, tally: Tally, *, tries: int
+        self,
+        client: httpx.AsyncClient,
+        results: Results,
+        tally: Tally,
+        *,
+        tries: int,
+        is_patient: bool = False,
     ) -> None:
         self._client = client
         self._results = results
         self._tally = tally
         self._tries = tries
+        self._is_patient = is_patient
         self._stop = asyncio.Event()
         self.stopped: str | None = None
 
@@ -110,6 +120,7 @@ class Runner:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(concurrency):
                         workers.create_task(self._work(requests))
+                        await asyncio.sleep(0)  # what else the event loop does goes on
                 sync.cancel()
         except* Exception as group:
             raise first(group) from None
@@ -127,15 +138,16 @@ class Runner:
 
     async def _answer(self, request: Request) -> None:
         started_s = time.monotonic()
-        failures = 0
+        failures = tries = 0
         while self.stopped is None:
             outcome = await self._try(request)
             if isinstance(outcome, Answer):
                 self._results.append(outcome)
                 return
             failures += 1
+            tries += not (self._is_patient and outcome.is_unavailable)
             self._tally.trouble = outcome.message
-            if failures == self._tries and self.stopped is None:
+            if tries == self._tries and self.stopped is None:
                 self._fail(request, outcome.message, started_s)
                 return
             await self._pause(retry.wait_s(failures, outcome.retry_after_s, random.random()))
@@ -146,7 +158,7 @@ class Runner:
         self._tally.count_failure(request.custom_id, message)
         last_s = self._tally.last_response_s
         if last_s is None or last_s < started_s:
-            self._give_up(f"nothing was answered in {self._tries} tries of a line; {reason}")
+            self.stop(f"nothing was answered in {self._tries} tries of a line; {reason}")
 
     async def _try(self, request: Request) -> Answer | Failure:
         try:
@@ -157,12 +169,13 @@ class Runner:
         if status not in _UNAVAILABLE:
             self._tally.last_response_s = time.monotonic()
         if status == 401:
-            self._give_up(key_refused(body))
+            self.stop(key_refused(body))
             return Failure("401")
         message = f"{status}: {lines.error_message(body)}" if not response.is_success else ""
         if retry.is_worth_retrying(status):
             header = response.headers.get("retry-after")
-            return Failure(message, retry.retry_after_s(header, datetime.now(UTC)))
+            retry_after_s = retry.retry_after_s(header, datetime.now(UTC))
+            return Failure(message, retry_after_s, status in _UNAVAILABLE)
         if response.is_success:
             try:
                 self._tally.count_answer(lines.output_tokens(body))
@@ -184,7 +197,8 @@ class Runner:
         finally:
             self._tally.waiting -= 1
 
-    def _give_up(self, reason: str) -> None:
+    def stop(self, reason: str) -> None:
+        """Sends no further requests. The run ends once those that were sent are recorded."""
         self.stopped = self.stopped or reason
         self._stop.set()
 

@@ -9,6 +9,7 @@ from serving.cli.conformance import conformance
 from serving.cli.deploy import deploy
 from serving.cli.down import down
 from serving.cli.drain_node import drain_node
+from serving.cli.keys import keys
 from serving.cli.models import models
 from serving.cli.monitor import monitor
 from serving.cli.plan import plan_command
@@ -17,6 +18,7 @@ from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.top import top
 from serving.cli.up import up
+from serving.cli.usage import usage
 from serving.cli.weights import weights
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ for command in (
     up,
     status,
     top,
+    usage,
     monitor,
     chat,
     batch,
@@ -42,6 +45,7 @@ for command in (
 ):
     app.command()(command)
 app.command("plan")(plan_command)
+app.add_typer(keys, name="keys")
 app.add_typer(deploy, name="deploy")
 app.add_typer(poison, name="poison")
 

@@ -190,7 +190,7 @@ def own_service(config_file: Path) -> AppConfig:
     config = load(config_file)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    router = config.router.model_copy(update={"host": "127.0.0.1", "port": port})
+    router = config.router.model_copy(update={"host": "127.0.0.1", "port": port, "tls": None})
     return config.model_copy(update={"router": router})
 
 

@@ -48,17 +48,46 @@ ApiKeyEnv = Annotated[
 ]
 
 
-def key_from(variable: str | None) -> str | None:
-    """Returns the API key in the environment variable that the option names, if it names one."""
+AdminKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Environment variable with the admin key, if the service has one."
+    ),
+]
+
+
+def key_from(variable: str | None, option: str = "--api-key-env") -> str | None:
+    """Returns the key in the environment variable that the option names, if it names one."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise fail(f"the environment variable {variable} of --api-key-env is not set", BAD_OPTION)
+        raise fail(f"the environment variable {variable} of {option} is not set", BAD_OPTION)
     if not (key.isascii() and key.isprintable()):
         raise fail(
-            f"the environment variable {variable} of --api-key-env holds no API key: "
+            f"the environment variable {variable} of {option} holds no key: "
             "a header can only carry printable ASCII",
             BAD_OPTION,
         )
     return key
+
+
+def admin_key_from(variable: str | None) -> str | None:
+    """Returns the admin key in the environment variable that the option names, if it names one."""
+    return key_from(variable, "--admin-key-env")
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    """Returns the headers that carry the key."""
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def needs_admin_key(response: httpx.Response) -> bool:
+    return response.status_code in (401, 403, 429)
+
+
+def admin_key_needed(url: str) -> typer.Exit:
+    return fail(
+        f"{url} requires the admin key of the service: name the environment variable that has it "
+        "with --admin-key-env."
+    )

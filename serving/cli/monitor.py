@@ -15,7 +15,17 @@ import typer
 import yaml
 
 from serving.cli import pidfile
-from serving.cli.client import DEFAULT_URL, Url, fail, unreachable
+from serving.cli.client import (
+    DEFAULT_URL,
+    AdminKeyEnv,
+    Url,
+    admin_key_from,
+    admin_key_needed,
+    bearer,
+    fail,
+    needs_admin_key,
+    unreachable,
+)
 from serving.cli.up import interrupt
 
 _SCRAPE_INTERVAL = "2s"
@@ -25,6 +35,7 @@ _STOP_S = 10
 
 def monitor(
     url: Url = DEFAULT_URL,
+    admin_key_env: AdminKeyEnv = None,
     port: Annotated[
         int, typer.Option(help="Port on this machine that Prometheus listens on.")
     ] = 9090,
@@ -37,13 +48,17 @@ def monitor(
     program = shutil.which("prometheus")
     if program is None:
         raise fail("there is no prometheus on this machine; install it: apt-get install prometheus")
+    admin_key = admin_key_from(admin_key_env)
     try:
-        httpx.get(f"{url}/-/targets", timeout=5).raise_for_status()
+        found = httpx.get(f"{url}/-/targets", headers=bearer(admin_key), timeout=5)
+        if needs_admin_key(found):
+            raise admin_key_needed(str(found.url))
+        found.raise_for_status()
     except httpx.HTTPError:
         raise unreachable(url) from None
     ray = pidfile.ray_metrics(httpx.URL(url).port or 80)
     try:
-        with prometheus(program, config(url, rules, ray), port) as process:
+        with prometheus(program, config(url, rules, ray, admin_key), port) as process:
             typer.echo(f"Prometheus: http://127.0.0.1:{port}\nCtrl-C stops it.")
             process.wait()
         raise fail(f"Prometheus exited with code {process.returncode}")
@@ -51,9 +66,12 @@ def monitor(
         typer.echo("stopped", err=True)
 
 
-def config(url: str, rules: Path, ray: str | None) -> dict[str, Any]:
+def config(url: str, rules: Path, ray: str | None, admin_key: str | None) -> dict[str, Any]:
     """Returns Prometheus' configuration; `ray` is where Ray exports its metrics, if known."""
-    discovery = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
+    discovery: dict[str, Any] = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
+    if admin_key is not None:
+        # Prometheus 2.42 has no default for the type here.
+        discovery["authorization"] = {"type": "Bearer", "credentials": admin_key}
     jobs: list[dict[str, Any]] = [{"job_name": "mistral-serve", "http_sd_configs": [discovery]}]
     if ray is not None:
         jobs.append(

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from serving.cli.client import DEFAULT_URL, Url
+from serving.cli.client import DEFAULT_URL, AdminKeyEnv, Url
 from serving.cli.service_status import asking
 from serving.router.poison_list import PATH, PoisonList
 
@@ -18,9 +18,9 @@ _decode = msgspec.json.Decoder(PoisonList).decode
 
 
 @poison.command("list")
-def list_command(url: Url = DEFAULT_URL) -> None:
+def list_command(url: Url = DEFAULT_URL, admin_key_env: AdminKeyEnv = None) -> None:
     """List the requests that are refused, with their digests."""
-    with asking(url) as client:
+    with asking(url, admin_key_env) as client:
         found = _decode(client.get(PATH).raise_for_status().content)
     for one in found.guilty:
         typer.echo(
@@ -37,10 +37,11 @@ def list_command(url: Url = DEFAULT_URL) -> None:
 def clear(
     digest: Annotated[str, typer.Argument(help="The digest of one request; without it all.")] = "",
     url: Url = DEFAULT_URL,
+    admin_key_env: AdminKeyEnv = None,
 ) -> None:
     """Have the service serve them again, which may end engines."""
     path = f"{PATH}/{digest}" if digest else PATH
-    with asking(url) as client:
+    with asking(url, admin_key_env) as client:
         answer = client.delete(path)
         if digest and answer.status_code == 404:
             typer.echo(f"no request of the digest {digest} is refused")

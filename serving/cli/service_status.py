@@ -6,19 +6,29 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from serving.cli.client import fail, unreachable
+from serving.cli.client import (
+    admin_key_from,
+    admin_key_needed,
+    bearer,
+    fail,
+    needs_admin_key,
+    unreachable,
+)
 from serving.router.telemetry.status import ServiceStatus
 
 _decode = msgspec.json.Decoder(ServiceStatus).decode
 
 
 @contextlib.contextmanager
-def asking(url: str) -> Iterator[httpx.Client]:
+def asking(url: str, admin_key_env: str | None) -> Iterator[httpx.Client]:
     """Yields a client for `service_status`; an error within the context ends the command."""
+    headers = bearer(admin_key_from(admin_key_env))
     try:
-        with httpx.Client(base_url=url, timeout=5) as client:
+        with httpx.Client(base_url=url, timeout=5, headers=headers) as client:
             yield client
     except httpx.HTTPStatusError as error:
+        if needs_admin_key(error.response):
+            raise admin_key_needed(str(error.request.url)) from None
         raise fail(
             f"{error.request.url} answers {error.response.status_code}: --url must be the address "
             "of a mistral-serve service, without /v1."

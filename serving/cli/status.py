@@ -2,14 +2,14 @@
 
 import typer
 
-from serving.cli.client import DEFAULT_URL, Url
+from serving.cli.client import DEFAULT_URL, AdminKeyEnv, Url
 from serving.cli.service_status import asking, service_status
 from serving.router.telemetry.status import ModelStatus
 
 
-def status(url: Url = DEFAULT_URL) -> None:
+def status(url: Url = DEFAULT_URL, admin_key_env: AdminKeyEnv = None) -> None:
     """Show the models of a running service and their replicas; exits 1 if one has none."""
-    with asking(url) as client:
+    with asking(url, admin_key_env) as client:
         service = service_status(client)
     versions = ", ".join(f"{name} {number}" for name, number in service.versions.items())
     typer.echo(f"{url}  {versions}")

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from serving.cli.client import DEFAULT_URL, Url
+from serving.cli.client import DEFAULT_URL, AdminKeyEnv, Url
 from serving.cli.service_status import asking, service_status
 from serving.router.telemetry.status import ModelStatus, Objectives, Quantiles, ServiceStatus
 
@@ -21,12 +21,13 @@ _NO_ANSWER = Text("no router answers; these figures are old:", style="bold red")
 
 def top(
     url: Url = DEFAULT_URL,
+    admin_key_env: AdminKeyEnv = None,
     interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="In seconds.")] = 2,
 ) -> None:
     """Show models, replicas, load, queue, hit rate and latency live until Ctrl-C; once, if the
     output is not a terminal."""
     console = Console(highlight=False)
-    with asking(url) as client:
+    with asking(url, admin_key_env) as client:
         if not console.is_terminal or console.is_dumb_terminal:
             console.print(screen(url, service_status(client)))
             return

@@ -149,7 +149,8 @@ def reason(application: object) -> str:
 
 def announce(config: AppConfig, say: Progress) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.router.host, config.router.host)
-    url = f"http://{host}:{config.router.port}"
+    scheme = "http" if config.router.tls is None else "https"
+    url = f"{scheme}://{host}:{config.router.port}"
     entry = config.models[0].entry
     body = json.dumps(
         {

@@ -1,10 +1,12 @@
 """Takes the service off a cluster. The RayService goes first: KubeRay cleans Redis by a Job, which
-needs Redis and a namespace that is not being deleted."""
+needs Redis and a namespace that is not being deleted. The namespace goes last, without pods: if it
+has any, Kubernetes looks at it again only after half of their grace periods, or five minutes."""
 
 import time
 from typing import Any
 
 from serving.deploy.apply import placed
+from serving.deploy.capacity import PART_OF
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube, named
@@ -14,6 +16,7 @@ from serving.deploy.waiting import cannot_pull
 Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
+_OURS = f"{PART_OF}=mistral-serve"
 _REDIS = "ray.io/gcs-ft-redis-cleanup-finalizer"
 """KubeRay keeps a RayCluster by it until its state is out of Redis."""
 _CLEANUP = "ray.io/cluster={},ray.io/node-type=redis-cleanup"
@@ -24,12 +27,21 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
     """Deletes the objects of the manifests and returns when they are gone. Raises DeployError."""
     deadline_s = time.monotonic() + timeout_s
     service = placed(kube, manifests.service)
-    others = [placed(kube, obj) for obj in manifests.objects if obj is not manifests.service]
-    for objects in ([service], others[::-1]):
+    homes = manifests.of_kind("Namespace")
+    # The namespace's controller would come back later for claims too, which wait for their pods.
+    claims = kube.find("v1", "PersistentVolumeClaim", manifests.namespace, _OURS) if homes else []
+    others = [
+        placed(kube, obj)
+        for obj in manifests.objects[::-1]
+        if obj is not manifests.service and obj not in homes
+    ] + claims
+    for objects in ([service], others, homes):
         for obj in objects:
             kube.delete(obj)
         shown: list[str] = []
-        while left := [obj for obj in objects if kube.live(obj)]:
+        while left := [obj for obj in objects if kube.live(obj)] or (
+            kube.find("v1", "Pod", manifests.namespace, _OURS) if objects is others else []
+        ):
             _release(kube, manifests.namespace, say)
             names = [named(obj) for obj in left]
             if names != shown:
@@ -38,7 +50,8 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
             if time.monotonic() >= deadline_s:
                 raise DeployError(_late(kube, left, manifests.namespace))
             time.sleep(LOOK_EVERY_S)
-        say(f"{', '.join(named(obj) for obj in objects)} gone")
+        if objects:
+            say(f"{', '.join(named(obj) for obj in objects)} gone")
 
 
 def _release(kube: Kube, namespace: str, say: Say) -> None:

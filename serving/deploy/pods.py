@@ -139,6 +139,10 @@ def _secret_references(node: Any) -> Iterator[tuple[tuple[str, str], bool]]:
             yield (reference["name"], key), not reference.get("optional", False)
         if node.get("mode") == "token" and node.get("secretName"):
             yield (node["secretName"], "auth_token"), True
+        if isinstance(mounted := node.get("secret"), dict):  # a volume or a part of one
+            for item in mounted.get("items") or ():
+                name = str(mounted.get("secretName", mounted.get("name")))
+                yield (name, item["key"]), not mounted.get("optional", False)
         for name, each in node.items():
             if name != "secretKeyRef":
                 yield from _secret_references(each)

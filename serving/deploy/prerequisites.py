@@ -13,6 +13,8 @@ _KUBERNETES = (1, 29)
 _RANCHER = re.compile(r"\+(k3s|rke2)")
 _EXAMPLE = re.compile(r"(^|\.)example\.(com|org|net)(:\d+)?/|^[^/]*\.(invalid|example)/")
 """Host names that RFC 2606 reserves for documents."""
+_RANDOM = '"$(openssl rand -hex 32)"'
+_FIRST_VALUES = {"keys.json": """'{"keys": []}'"""}
 
 
 def kubernetes_version(facts: Facts) -> Finding:
@@ -59,7 +61,7 @@ def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[
         what = f"secret {name} does not exist" if has is None else f"secret {name} has no key"
         what += f" (key {', '.join(absent)})" if has is None else f" {', '.join(absent)}"
         literals = " ".join(
-            f"--from-literal={key}=" + ('"$(openssl rand -hex 32)"' if needed else "<value>")
+            f"--from-literal={key}=" + (_FIRST_VALUES.get(key, _RANDOM) if needed else "<value>")
             for key, needed in sorted(keys.items())
         )
         command = f"kubectl -n {namespace} create secret generic {name} {literals}"

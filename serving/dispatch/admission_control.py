@@ -89,17 +89,17 @@ class AdmissionControl:
         expires_at_s = self._expires_at_s(request, service_s, now_s)
         return Reservation(request, number, share, service_s, now_s, expires_at_s)
 
+    def unbounded(self, request: Request, now_s: float) -> Reservation:
+        """Returns a reservation for background work, which waits outside the queue."""
+        share = self._headroom.capacity.share(request.kv_tokens)
+        return Reservation(request, next(self._numbers), share, 0.0, now_s, math.inf)
+
     def enter(self, reservation: Reservation, retry: RetryReservation | None, now_s: float) -> None:
         """Puts an admitted reservation into the queue."""
         if retry is not None:
             self.retries.redeem(retry)
         else:
             self._arrival_rate.add(reservation.request.priority, reservation.share, now_s)
-
-    def exempt(self, request: Request, now_s: float) -> Reservation:
-        """Returns a reservation that passes by the queue."""
-        share = self._headroom.capacity.share(request.kv_tokens)
-        return Reservation(request, next(self._numbers), share, 0.0, now_s, math.inf)
 
     def dismiss(self, reservation: Reservation, reason: Reason, now_s: float) -> Rejection:
         """Rejects a reservation that has left the queue because it waited too long."""

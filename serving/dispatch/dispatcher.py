@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from serving.dispatch.admission_control import AdmissionControl, Limits
+from serving.dispatch.background import Background
 from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
@@ -49,11 +50,13 @@ class Dispatcher:
         first_rates: Callable[[], Rates] = Rates,
         max_itl_ms: float = math.inf,
         waits_for_choice: bool = True,
+        background_scales: bool = False,
     ) -> None:
         """`capacity` and `first_rates` describe a replica before one is up. Without `limits`
         requests are placed at once and queue in the engines. `max_itl_ms` bounds what a replica
         decodes at a time, by its inter-token latency. With `waits_for_choice` a waiting request
-        waits for the replica that the policy chooses."""
+        waits for the replica that the policy chooses. With `background_scales` the report counts
+        background work as it does other requests."""
         self.publish: Callable[[Message], object] | None = None
         """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
@@ -77,6 +80,8 @@ class Dispatcher:
             self._service_rate,
             self._choice if waits_for_choice else None,
         )
+        self._background = Background(self._headroom)
+        self._background_scales = background_scales
         self._offered_load = OfferedLoad()
         self._other_routers = OtherRouters(self.fleet)
         self._placed: dict[int, Reservation] = {}
@@ -89,7 +94,15 @@ class Dispatcher:
     # A request
 
     def submit(self, request: Request, now_s: float) -> Reservation | Rejection:
-        """Returns a reservation, waiting or placed, or the reason for rejection."""
+        """Returns a reservation, waiting or placed, or the reason for rejection. Background work is
+        never rejected: it waits for as long as it takes."""
+        if request.work.background:
+            reservation = self._admission.unbounded(request, now_s)
+            self._background.waiting[reservation] = None
+            self._settle(now_s)
+            if self._background_scales and reservation.state is State.WAITING:
+                self._offered_load.wait(reservation, self._uncached_tokens(request.work))
+            return reservation
         service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
         retry = self._admission.retries.find(request.key, now_s)
         outcome = self._admission.admit(request, service_s, retry, now_s)
@@ -113,8 +126,12 @@ class Dispatcher:
         """Places a request on that replica at once, with or without headroom and whether or not it
         takes requests. Raises KeyError if it is not up."""
         load = self.fleet.loads[replica_id]
-        reservation = self._admission.exempt(request, now_s)
-        self._place(reservation, [load], now_s)
+        reservation = self._admission.unbounded(request, now_s)
+        is_background = request.work.background
+        is_counted = not is_background or self._background_scales
+        self._place(reservation, [load], now_s, is_counted)
+        if not is_background:
+            self._service_rate.book(reservation.share, now_s)
         self._settled_at_s = -math.inf
         return reservation
 
@@ -129,7 +146,10 @@ class Dispatcher:
     def next_due_s(self) -> float | None:
         """The time at which `poll` has its next result without further calls; None: never."""
         first = self._queue.next_to_expire()
-        return None if first is None else first.expires_at_s
+        due_s = self._background.due_s
+        if first is None or (due_s is not None and due_s < first.expires_at_s):
+            return due_s
+        return first.expires_at_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
         """Records that the first bytes of the answer have arrived."""
@@ -157,14 +177,18 @@ class Dispatcher:
         self._end_booking(reservation, now_s, output_tokens)
         if output_tokens:
             self.expected_output.observe(output_tokens)
-        self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
+        if not reservation.request.work.background:
+            self._service_rate.release(reservation.share, outcome is not Outcome.FAILED, now_s)
         reservation.state = State.RELEASED
         self._settled_at_s = -math.inf
 
     def withdraw(self, reservation: Reservation, now_s: float) -> None:
         """Ends a request whose client left before it was sent to a replica; ignored if it was
         rejected."""
-        if reservation.state is State.WAITING:
+        if reservation in self._background.waiting:
+            del self._background.waiting[reservation]
+            self._offered_load.waits_no_more(reservation)
+        elif reservation.state is State.WAITING:
             self._leave_queue(reservation)
         elif reservation.state is State.PLACED:
             self.release(reservation, Outcome.FAILED, now_s)
@@ -213,6 +237,10 @@ class Dispatcher:
             rates = [rates.prefill_tokens_per_s for rates in learnt]
             self._prefill_tokens_per_s = sum(rates) / len(rates)
         capacity, offered = self._headroom.capacity, self._offered_load
+        running = [
+            (load.requests, load.kv_tokens) if self._background_scales else load.interactive
+            for load in loads
+        ]
         retries = self._admission.retries
         return Report(
             offered_prefill_tokens=offered.prefill_tokens,
@@ -220,8 +248,8 @@ class Dispatcher:
             waiting_kv_tokens=offered.waiting_kv_tokens
             + retries.expected_share(0) * capacity.kv_cache_tokens,
             waiting_requests=offered.waiting_requests + retries.expected,
-            running_kv_tokens=sum(load.kv_tokens for load in loads),
-            running_requests=sum(load.requests for load in loads),
+            running_kv_tokens=sum(kv_tokens for _, kv_tokens in running),
+            running_requests=sum(requests for requests, _ in running),
             draining=self._draining(),
             prefill_tokens_per_s=self._prefill_tokens_per_s,
             kv_cache_tokens=capacity.kv_cache_tokens,
@@ -300,17 +328,28 @@ class Dispatcher:
             reservation, candidates = turn
             self._leave_queue(reservation)
             self._place(reservation, candidates, now_s)
-            self._changed.append(reservation)
+            self._service_rate.book(reservation.share, now_s)
         self._service_rate.is_full = queue.waiting > 0
+        self._background.due_s = None
+        while not queue.waiting and (turn := self._background.next(now_s)) is not None:
+            reservation, candidates = turn
+            del self._background.waiting[reservation]
+            self._offered_load.waits_no_more(reservation)
+            self._place(reservation, candidates, now_s, is_counted=self._background_scales)
 
     def _place(
-        self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
+        self,
+        reservation: Reservation,
+        candidates: Sequence[ReplicaLoad],
+        now_s: float,
+        is_counted: bool = True,
     ) -> None:
         self._book(reservation, candidates, now_s)
-        self._service_rate.book(reservation.share, now_s)
-        prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
-        self._offered_load.count(reservation, max(prefill_tokens, 0))
+        if is_counted:
+            prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
+            self._offered_load.count(reservation, max(prefill_tokens, 0))
         reservation.state = State.PLACED
+        self._changed.append(reservation)
 
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)
@@ -384,4 +423,5 @@ def _placed(reservation: Reservation) -> Placed:
         work.output_tokens,
         reservation.cached_tokens,
         work.streamed,
+        work.background,
     )

@@ -19,6 +19,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     cached_tokens: int
     """The prompt tokens expected to be cached on the replica."""
     streamed: bool = True
+    background: bool = False
 
 
 class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"):

@@ -30,7 +30,11 @@ class OtherRouters:
                     message.hashes, message.ends_tokens, message.prompt_tokens, message.answer
                 )
                 work = Work(
-                    prefix, message.prompt_tokens, message.output_tokens, streamed=message.streamed
+                    prefix,
+                    message.prompt_tokens,
+                    message.output_tokens,
+                    streamed=message.streamed,
+                    background=message.background,
                 )
                 # Its times arrive late, so no rates are learnt from them.
                 bookings[message.number] = self._fleet.book(

@@ -10,7 +10,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.asgi import Headers, send_response
 from serving.engine.last_steps import EngineDeathError
-from serving.engine_protocol import DEAD, DEATH, DRAINING, SUSPECTS, UNAVAILABLE, bearer
+from serving.engine_protocol import (
+    DEAD,
+    DEATH,
+    DRAINING,
+    SUSPECTS,
+    UNAVAILABLE,
+    USAGE_PATH,
+    bearer,
+)
 from serving.poison import Reason
 
 log = logging.getLogger(__name__)
@@ -22,6 +30,8 @@ class AccessMiddleware:
     - `GET /metrics` is answered at all times to anyone who can reach the port: Prometheus cannot
       get the token, and the metrics contain nothing of requests.
     - All other requests without the bearer `token` get a 401 that reveals nothing.
+    - `GET /usage` is answered as well while the replica drains and when the engine is dead, so that
+      routers learn what the last requests used.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
       `x-engine-unavailable` says which: the router may try another replica. Of a dead engine it
       also says why it died, and whether this request was in its last steps. An answer that has
@@ -54,6 +64,8 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
         elif not self._authorized(scope["headers"]):
             await _refuse(send, 401, [(b"www-authenticate", b"Bearer")])
+        elif scope["path"] == USAGE_PATH:
+            await self._app(scope, receive, send)
         elif self._draining:
             await _refuse(send, 503, [(UNAVAILABLE, DRAINING)])
         elif (reason := self._death()) is not None:

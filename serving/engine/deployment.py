@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import ports, serve_log
 from serving.catalogue import CatalogueEntry
-from serving.engine import kernel_cache, start_log
+from serving.engine import cxx_compiler, kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
 from serving.engine.entry_flags import engine_flags, environment
 from serving.engine_protocol import EngineMetadata, engine_token
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _START_TRIES = 3
 _CLOSE_S = 30
 """The part of a replica's graceful shutdown reserved for stopping vLLM after the drain."""
+_USAGE_TRIES, _USAGE_PAUSE_S = 30, 0.1
+"""Routers have three seconds to fetch what the last requests used; they ask every second."""
 
 _HEALTH_CHECK_PERIOD_S = 2
 _HEALTH_CHECK_TIMEOUT_S = 30
@@ -79,6 +81,8 @@ class Engine:
         began_s = time.monotonic()
         await asyncio.to_thread(check_claims, entry)
         kernel_cache.use(gpu_type())
+        if entry.accelerator == "cpu":
+            cxx_compiler.do_without()
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -147,7 +151,16 @@ class Engine:
                 left,
                 self._drain_timeout_s,
             )
+        await self._until_its_usage_is_known()
         await self._server.close()
+
+    async def _until_its_usage_is_known(self) -> None:
+        """Returns when the routers have fetched the counts of the last requests."""
+        for _ in range(_USAGE_TRIES):
+            if not self._server.unclaimed_usage:
+                return
+            await asyncio.sleep(_USAGE_PAUSE_S)
+        log.warning("routers have not fetched what the last requests used")
 
     async def _until_it_is_unhealthy(self) -> None:
         """Returns when the engine is unhealthy: its answers cannot end, and its successor needs the

@@ -35,10 +35,11 @@ class GrammarCheck:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._idle: list[Process] = []
 
-    async def check(self, grammar: str) -> None:
+    async def check(self, grammar: str, salt: str | None = None) -> None:
         """Returns if a grammar compiles, in the form that `llguidance.LLMatcher` takes. Raises
-        GrammarError if it does not, and OSError if no process can tell."""
-        key = hashlib.blake2b(grammar.encode(), digest_size=16).digest()
+        GrammarError if it does not, and OSError if no process can tell. The time that it takes
+        tells nothing of grammars with another `salt`."""
+        key = hashlib.blake2b(f"{salt or ''}\0{grammar}".encode(), digest_size=16).digest()
         verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = self._verdicts[key] = asyncio.create_task(self._compile(grammar))

@@ -23,6 +23,9 @@ class ModelRules:
     """Limit on the answer for requests that set none; None: what the context leaves."""
     system_prompt: str | None = None
     """Template of the system prompt for requests without one; None: none is added."""
+    public_system_prompts: tuple[str, ...] = ()
+    """Templates of system prompts that are no secret: tenants share their place in the engines'
+    prefix caches."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Sampling defaults for requests, where the engine has none of its own."""
     other_server: bool = False

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Callable
 
 from serving.mistral.draft import Draft, Fields
+from serving.mistral.rules import ModelRules
 
 
 def fill(template: str, model_id: str, today: datetime.date) -> str:
@@ -21,6 +22,14 @@ def fill(template: str, model_id: str, today: datetime.date) -> str:
     ):
         template = template.replace(name, value)
     return template
+
+
+def is_public(text: str, rules: ModelRules, today: datetime.date) -> bool:
+    """Returns whether a system prompt is declared public, as written or formatted."""
+    return any(
+        text in (template, fill(template, rules.model_id, today))
+        for template in rules.public_system_prompts
+    )
 
 
 def add_message(draft: Draft) -> None:

@@ -17,6 +17,11 @@ class Capacity:
         memory or batch is the bottleneck."""
         return min(1.0, max(kv_tokens / self.kv_cache_tokens, 1 / self.max_num_seqs))
 
+    def share_of(self, requests: int, kv_tokens: int) -> float:
+        """Returns the part of a replica that some requests take together; above 1 where they queue
+        in the engine."""
+        return max(kv_tokens / self.kv_cache_tokens, requests / self.max_num_seqs)
+
 
 UNLIMITED = Capacity(kv_cache_tokens=1 << 60, max_num_seqs=1 << 30)
 """The capacity of a server that does not report its memory."""

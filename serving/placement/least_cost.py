@@ -61,7 +61,7 @@ class LeastCost:
         costs_ms += work.output_tokens * columns[Column.STEP_MS_PER_CONTEXT_TOKEN] * read_tokens
         without_headroom = columns[Column.FREE_KV_TOKENS] < context_tokens
         if without_headroom.any():
-            for i in (without_headroom & (requests > 0)).nonzero()[0]:
+            for i in without_headroom.nonzero()[0]:
                 costs_ms[i] += loads[i].headroom_wait_ms(work, cached_tokens[i])
 
         near = (costs_ms <= costs_ms.min() * (1 + self.near)).nonzero()[0]

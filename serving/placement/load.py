@@ -30,6 +30,7 @@ class ReplicaLoad:
     """
 
     __slots__ = (
+        "_background_tokens",
         "_booked_prefill_tokens",
         "_context_token_s",
         "_context_token_s_at",
@@ -38,6 +39,7 @@ class ReplicaLoad:
         "_held",
         "_prefilling",
         "_recent_prefill_ms",
+        "background_requests",
         "booked_s",
         "capacity",
         "context_tokens",
@@ -59,6 +61,8 @@ class ReplicaLoad:
         self.capacity = capacity
         self.rates = rates if rates is not None else Rates()
         self.requests = 0
+        self.background_requests = 0
+        """How many of them no one waits for."""
         self.prefill_tokens = 0
         """Uncached tokens of the prompts without a first token yet."""
         self.kv_tokens = 0
@@ -70,6 +74,7 @@ class ReplicaLoad:
         """Tokens of the expected answers."""
         self.booked_s = float("-inf")
         """Time of the last booking."""
+        self._background_tokens = 0
         self._prefilling: dict[Booking, None] = {}
         """Bookings in the order in which the engine prefills them."""
         self._first_began_s = 0.0
@@ -92,8 +97,13 @@ class ReplicaLoad:
     def utilization(self) -> float:
         """The share of the replica that is booked: of its KV cache or of its batch, whichever is
         fuller. 0 when idle; above 1 where requests queue in the engine."""
-        capacity = self.capacity
-        return max(self.kv_tokens / capacity.kv_cache_tokens, self.requests / capacity.max_num_seqs)
+        return self.capacity.share_of(self.requests, self.kv_tokens)
+
+    @property
+    def interactive(self) -> tuple[int, int]:
+        """The requests that someone waits for, and the KV cache tokens that they need at least."""
+        kv_tokens = max(self.kv_tokens - self._background_tokens, 0)
+        return self.requests - self.background_requests, kv_tokens
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
         """Books a request that has `cached_tokens` cached here. With `learn`, its event times are
@@ -241,6 +251,7 @@ class Booking:
 
     __slots__ = (
         "_ahead_tokens",
+        "_background",
         "_booked_s",
         "_context_token_s",
         "_ended",
@@ -261,6 +272,7 @@ class Booking:
     ) -> None:
         self.load = load
         self.streamed = work.streamed
+        self._background = work.background
         self.prefill_tokens = max(work.prompt_tokens - cached_tokens, 0)
         self.prefix = work.prefix
         self._prompt_tokens, self._output_tokens = work.prompt_tokens, work.output_tokens
@@ -281,6 +293,9 @@ class Booking:
         load.kv_tokens += self._own_tokens
         load.context_tokens += self._context_tokens
         load.output_tokens += self._output_tokens
+        if self._background:
+            load.background_requests += 1
+            load._background_tokens += self._context_tokens
         load.booked_s = now_s
 
     @property
@@ -334,6 +349,9 @@ class Booking:
         load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens
         load.output_tokens -= self._output_tokens
+        if self._background:
+            load.background_requests -= 1
+            load._background_tokens -= self._context_tokens
 
     def _learn_steps(self, now_s: float, first_token_s: float, steps: int) -> None:
         """Learns the time of a step from what others' prefill left of the answer's time."""

@@ -18,6 +18,7 @@ class Column(IntEnum):
     `ReplicaLoad.prefill_terms` returns."""
 
     REQUESTS = 0
+    """Those that someone waits for."""
     CONTEXT_TOKENS = 1
     FREE_KV_TOKENS = 2
     """Free tokens of the KV cache; -1 where the batch is full."""
@@ -92,7 +93,7 @@ def row_of(load: ReplicaLoad) -> tuple[float, ...]:
     rates = load.rates
     full = load.requests >= load.capacity.max_num_seqs
     return (
-        load.requests,
+        load.requests - load.background_requests,
         load.context_tokens,
         -1 if full else load.capacity.kv_cache_tokens - load.kv_tokens,
         load.booked_s,

@@ -53,10 +53,15 @@ def answer_hash(prompt_hash: int) -> int:
 
 def prefix_of(
     parts: Iterable[Part],
+    salt: int = 0,
+    salted_from: int = 0,
+    *,
     bytes_per_token: float = BYTES_PER_TOKEN,
     image_tokens: int = IMAGE_TOKENS,
 ) -> Prefix:
-    """The chain of a prompt's parts. Images count by the string that names or holds them."""
+    """The chain of a prompt's parts. Images count by the string that names or holds them.
+
+    Chains with another `salt` (signed, 64 bits) share only the parts before `salted_from`."""
     hashes: list[int] = []
     ends: list[int] = []
     chained = 0
@@ -64,7 +69,9 @@ def prefix_of(
     assistant, image, token_ids = Kind.ASSISTANT, Kind.IMAGE, Kind.TOKEN_IDS
     answer_start = answer_end = -1
     in_answer = False
-    for kind, text in parts:
+    for index, (kind, text) in enumerate(parts):
+        if index == salted_from:
+            chained ^= salt
         if (kind is assistant) is not in_answer:
             in_answer = not in_answer
             if in_answer:

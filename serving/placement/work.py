@@ -18,3 +18,5 @@ class Work:
     """An id that the client chose; only session policies use it."""
     streamed: bool = True
     """Whether the first token will be seen."""
+    background: bool = False
+    """Whether no one waits for the answer. Such work takes what interactive requests leave free."""

@@ -32,7 +32,6 @@ _TICK_S = 0.05
 _HURRY_S = 5.0
 """How long a suspect waits for a replica with nothing to lose if the death is more likely not of
 its doing."""
-_MOST_ANSWERED = 4096
 _MOST_REPLICAS = 1000
 """Replicas whose builds are remembered, present and past."""
 _MOST = 10_000
@@ -69,7 +68,7 @@ class PoisonGuard:
         """Called with each message for the other routers, in order. None: there are none."""
         self.memory = Memory(_MOST)
         self.suspicious: frozenset[int] = frozenset()
-        """The prompts of all suspects and guilty requests; any other request is neither."""
+        """The shapes of all suspects and guilty requests; any other request is neither."""
         self.deaths: Counter[Reason] = Counter()
         """How many replicas died on requests of this router."""
         self.judged = 0
@@ -83,9 +82,6 @@ class PoisonGuard:
         self._builds: dict[str, str] = {}
         """The builds of the replicas that are or were up, the latest last."""
         self._died: set[str] = set()
-        self._answered: set[int] = set()
-        """The prompts of the latest requests that engines have answered."""
-        self._answered_before: set[int] = set()
         self._quarantined: str | None = None
         self._quarantined_s = 0.0
 
@@ -101,33 +97,30 @@ class PoisonGuard:
     def died(
         self,
         digest: bytes,
-        prompt: int,
+        shape: int,
         replica_id: str,
         reason: Reason,
         of: int | None,
         now_s: float,
+        answered: bool = False,
     ) -> None:
         """Records that a request was in the last steps of a replica that died. `of` is how many
-        were, if the engine has said it."""
+        were, if the engine has said it; `answered` whether its prompt was answered before."""
         if replica_id not in self._died:
             self._died.add(replica_id)
             self.deaths[reason] += 1
         trial = self._trials.pop(digest, None)
         tried = trial is not None and trial.router_id is None
-        self._suspects.add(digest, prompt, replica_id, reason, of, tried, now_s)
+        self._suspects.add(
+            digest, shape, replica_id, reason, of, now_s, answered=answered, tried=tried
+        )
         for one in {digest} | self._suspects.add_left(replica_id, reason, of, now_s):
             self._tell(one)
         self._changed()
 
-    def answered(self, prompt: int) -> None:
-        """Records that an engine has answered a request with this prompt."""
-        self._answered.add(prompt)
-        if len(self._answered) >= _MOST_ANSWERED:
-            self._answered_before, self._answered = self._answered, set()
-
-    def left(self, digest: bytes, prompt: int, replica_id: str, now_s: float) -> None:
+    def left(self, digest: bytes, shape: int, replica_id: str, now_s: float) -> None:
         """Records that a request's client left its replica before a byte of the answer."""
-        self._suspects.leave(digest, prompt, replica_id, now_s)
+        self._suspects.leave(digest, shape, replica_id, now_s)
 
     def wait(self, digest: bytes, waits: bool, now_s: float) -> None:
         """Records whether a client waits for the answer to a suspect."""
@@ -179,10 +172,7 @@ class PoisonGuard:
             for case in self._suspects.own.values()
             if not case.decided and now_s - case.since_s >= SETTLE_S
         ]
-        if not due:
-            return
-        answered = self._answered | self._answered_before
-        guilty = {self._suspects.guilty_of(told.replica_ids[-1], answered) for told in due}
+        guilty = {self._suspects.guilty_of(told.replica_ids[-1]) for told in due}
         for told in due:
             self._suspects.own[told.digest].decided = True
             if told.digest in guilty:
@@ -191,7 +181,7 @@ class PoisonGuard:
     def _judge(self, told: Suspected, now_s: float) -> None:
         self.judged += 1
         build = self._builds.get(told.replica_ids[-1], "")
-        guilty = Guilty(told.digest, told.prompt, told.reason, build, now_s, now_s + self._keep_s)
+        guilty = Guilty(told.digest, told.shape, told.reason, build, now_s, now_s + self._keep_s)
         self.memory.add(guilty)
         self._clear(told.digest)
         self._publish(_judged(guilty, now_s))
@@ -313,9 +303,9 @@ class PoisonGuard:
                 cases.pop(message.digest, None)
             case Judged():
                 since_s, expires_s = now_s - message.age_s, now_s + message.expires_in_s
-                digest, prompt = message.digest, message.prompt
+                digest, shape = message.digest, message.shape
                 self.memory.add(
-                    Guilty(digest, prompt, message.reason, message.build, since_s, expires_s)
+                    Guilty(digest, shape, message.reason, message.build, since_s, expires_s)
                 )
                 self._clear(digest)
             case Pardoned():
@@ -349,9 +339,9 @@ class PoisonGuard:
         self._changed()
 
     def _changed(self) -> None:
-        prompts = [guilty.prompt for guilty in self.memory]
-        prompts += [case.told.prompt for _, case in self._suspects.items()]
-        self.suspicious = frozenset(prompts)
+        shapes = [guilty.shape for guilty in self.memory]
+        shapes += [case.told.shape for _, case in self._suspects.items()]
+        self.suspicious = frozenset(shapes)
 
     def _tell(self, digest: bytes) -> None:
         if (case := self._suspects.own.get(digest)) is None:
@@ -369,7 +359,7 @@ class PoisonGuard:
 def _judged(guilty: Guilty, now_s: float) -> Judged:
     return Judged(
         guilty.digest,
-        guilty.prompt,
+        guilty.shape,
         guilty.reason,
         guilty.build,
         now_s - guilty.since_s,

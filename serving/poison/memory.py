@@ -11,7 +11,7 @@ class Guilty:
     """A request that ended an engine, alone or twice."""
 
     digest: bytes
-    prompt: int
+    shape: int
     reason: Reason
     build: str
     """The build of the engines that it ends."""

@@ -10,8 +10,10 @@ class Suspected(msgspec.Struct, frozen=True, array_like=True, tag="suspected"):
     being tried."""
 
     digest: bytes
-    prompt: int
-    """A hash of its prompt, by which other requests are known not to be the same."""
+    shape: int
+    """A hash of the lengths of its prompt's parts: a request of another is not the same."""
+    answered: bool
+    """Whether the router knows of an answer to the same prompt."""
     replica_ids: list[str]
     """The replicas that died with it in their last steps, the latest last."""
     reason: Reason
@@ -51,7 +53,7 @@ class Judged(msgspec.Struct, frozen=True, array_like=True, tag="judged"):
     """A request is guilty. Times are relative, as routers have different clocks."""
 
     digest: bytes
-    prompt: int
+    shape: int
     reason: Reason
     build: str
     """The build of the engines that it ends."""

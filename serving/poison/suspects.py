@@ -1,6 +1,6 @@
 """The requests that were in the last steps of engines that died, and what their deaths prove."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -35,8 +35,8 @@ class Suspects:
         self.others: dict[str, dict[bytes, Case]] = {}
         self._tie = tie
         self._left: dict[str, dict[bytes, tuple[int, float]]] = {}
-        """Requests whose clients left a replica before a byte of the answer: their prompts, and
-        when that was."""
+        """Requests whose clients left a replica before a byte of the answer: the shapes of their
+        prompts, and when that was."""
 
     def items(self) -> Iterator[tuple[bytes, Case]]:
         for cases in (self.own, *self.others.values()):
@@ -58,16 +58,20 @@ class Suspects:
     def add(
         self,
         digest: bytes,
-        prompt: int,
+        shape: int,
         replica_id: str,
         reason: Reason,
         of: int | None,
-        tried: bool,
         now_s: float,
+        *,
+        answered: bool = False,
+        tried: bool = False,
     ) -> None:
         """Adds a request of this router that was in the last steps of a replica that died, `tried`
         if that was its trial. Only one for which a client waits can be tried."""
-        told = Suspected(digest, prompt, [replica_id], reason, 1, of, tried, False, self._tie)
+        told = Suspected(
+            digest, shape, answered, [replica_id], reason, 1, of, tried, False, self._tie
+        )
         if (known := self.own.get(digest)) is not None:
             before = known.told
             if before.replica_ids[-1] == replica_id:
@@ -85,20 +89,20 @@ class Suspects:
             told = replace(known[0].told, requests=0, waits=waits, tie=self._tie)
             self.own[digest] = Case(told, now_s, decided=True)
 
-    def leave(self, digest: bytes, prompt: int, replica_id: str, now_s: float) -> None:
+    def leave(self, digest: bytes, shape: int, replica_id: str, now_s: float) -> None:
         """Notes a request whose client left before a byte of the answer: the replica may die of it
         later."""
         left = self._left.setdefault(replica_id, {})
-        left[digest] = prompt, now_s
+        left[digest] = shape, now_s
         while len(left) > _MOST_LEFT:
             del left[next(iter(left))]
 
     def add_left(self, replica_id: str, reason: Reason, of: int | None, now_s: float) -> set[bytes]:
         """Adds those that left a replica shortly before it died. Returns their digests."""
         left = self._left.pop(replica_id, {})
-        recent = {one: prompt for one, (prompt, at_s) in left.items() if now_s - at_s < _LEFT_S}
-        for digest, prompt in recent.items():
-            self.add(digest, prompt, replica_id, reason, of, False, now_s)
+        recent = {one: shape for one, (shape, at_s) in left.items() if now_s - at_s < _LEFT_S}
+        for digest, shape in recent.items():
+            self.add(digest, shape, replica_id, reason, of, now_s)
         return set(recent)
 
     def forget_left(self, now_s: float) -> None:
@@ -109,12 +113,12 @@ class Suspects:
             if any(now_s - at_s < _LEFT_S for _, at_s in left.values())
         }
 
-    def guilty_of(self, replica_id: str, answered: Container[int]) -> bytes | None:
+    def guilty_of(self, replica_id: str) -> bytes | None:
         """Returns the one that a replica must have died of, if its death proves that:
 
         - the only one that was in its last steps, if it was tried, or the reason is its own;
-        - the only one that another replica has died with as well. Not if one with that prompt was
-          `answered` before: requests that are sent again and again are in many deaths.
+        - the only one that another replica has died with as well. Not if its prompt was answered
+          before: requests that are sent again and again are in many deaths.
 
         If a suspect had company in its trial, that proves nothing.
         """
@@ -132,6 +136,6 @@ class Suspects:
             if is_only and (tried or own_fault):
                 return told[0].digest
         again = [digest for digest in found if self.deaths(digest) > 1]
-        if len(again) == 1 and not tried and found[again[0]][0].prompt not in answered:
+        if len(again) == 1 and not tried and not any(one.answered for one in found[again[0]]):
             return again[0]
         return None

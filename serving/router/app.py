@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, Request, Response
@@ -14,21 +14,26 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import poison, ui
+from serving.router.batches import endpoints as batch_endpoints
+from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
-from serving.router.http.tenants import Tenants
+from serving.router.ledger.endpoint import add_usage_endpoint
+from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
-from serving.router.responses.endpoints import add_endpoints
+from serving.router.responses import endpoints as response_endpoints
 from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
+from serving.tenants import Caller
 from serving.versions import version, vllm_version
 
 
@@ -40,19 +45,27 @@ class RouterApp:
         self,
         directory: Directory,
         relay: Relay,
-        tenants: Tenants,
+        authentication: Authentication,
         metrics: Metrics,
         targets: Callable[[], list[Target]],
         observer: Observer,
         is_draining: Callable[[], bool],
         config: RouterConfig,
         responses: Responses | None = None,
+        ledger: Ledger | None = None,
+        batches: BatchRunner | None = None,
     ) -> None:
         self._relay = relay
-        self._api = own_endpoints(directory, tenants, metrics, targets, observer, is_draining)
-        poison.add_endpoints(self._api, directory)
+        self._api = own_endpoints(
+            directory, authentication, metrics, targets, observer, is_draining
+        )
+        poison.add_endpoints(self._api, directory, authentication)
         if responses is not None:
-            add_endpoints(self._api, responses, tenants)
+            response_endpoints.add_endpoints(self._api, responses, authentication)
+        if ledger is not None:
+            add_usage_endpoint(self._api, ledger, authentication)
+        if batches is not None:
+            batch_endpoints.add_endpoints(self._api, batches, authentication)
         if config.ui:
             self._api.get(ui.PATH)(ui.page)
         self._with_cors = CORSMiddleware(
@@ -109,7 +122,7 @@ class RouterApp:
 
 def own_endpoints(
     directory: Directory,
-    tenants: Tenants,
+    authentication: Authentication,
     metrics: Metrics,
     targets: Callable[[], list[Target]],
     observer: Observer,
@@ -125,10 +138,14 @@ def own_endpoints(
     started_at_s = int(time.time())
     versions = {"vllm": vllm_version(), **others}
 
-    async def known(request: Request) -> None:
-        tenants.of(request.headers.raw)
+    async def caller(request: Request) -> Caller:
+        return await authentication.caller(request.scope)
 
-    of_tenants = [Depends(known)]
+    async def admin(request: Request) -> None:
+        await authentication.check_admin(request.scope)
+
+    FromCaller = Annotated[Caller, Depends(caller)]
+    of_operators = [Depends(admin)]
 
     def card(served: ServedModel) -> dict[str, Any]:
         model = served.model
@@ -143,15 +160,22 @@ def own_endpoints(
             "aliases": list(model.aliases),
         }
 
-    @api.get("/v1/models", dependencies=of_tenants)
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [card(served) for served in directory.models.values()]}
+    def usable(caller: Caller) -> list[ServedModel]:
+        models = directory.models.values()
+        return [served for served in models if caller.may_use(served.model.names)]
 
-    @api.get("/v1/models/{name:path}", dependencies=of_tenants)
-    async def get_model(name: str) -> dict[str, Any]:
+    @api.get("/v1/models")
+    async def list_models(caller: FromCaller) -> dict[str, Any]:
+        return {"object": "list", "data": [card(served) for served in usable(caller)]}
+
+    @api.get("/v1/models/{name:path}")
+    async def get_model(name: str, caller: FromCaller) -> dict[str, Any]:
         served = directory.find(name)
         if served is None:
-            raise errors.unknown_model(name, list(directory.models))
+            known = [served.model.model_id for served in usable(caller)]
+            raise errors.unknown_model(name, known)
+        if not caller.may_use(served.model.names):
+            raise errors.model_not_allowed(name)
         return card(served)
 
     @api.get("/health")
@@ -178,12 +202,12 @@ def own_endpoints(
         """Exposes this router's own metrics in Prometheus' format."""
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    @api.get("/-/targets")
+    @api.get("/-/targets", dependencies=of_operators)
     async def get_targets() -> list[Target]:
         """Lists all routers and engines for Prometheus' HTTP service discovery."""
         return targets()
 
-    @api.get("/-/status")
+    @api.get("/-/status", dependencies=of_operators)
     async def get_status() -> Response:
         """Returns a `ServiceStatus`: the state of the models and their replicas."""
         body = msgspec.json.encode(await observer.explained_status(versions))

@@ -17,8 +17,12 @@ from serving import ports
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
+from serving.router.batches.runner import BatchRunner
+from serving.router.batches.store import BatchStore
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
-from serving.router.http.tenants import Tenants
+from serving.router.http.tls import Certificate
+from serving.router.ledger.ledger import Ledger
 from serving.router.load_watch import LoadWatch
 from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.proxy.relay import Relay
@@ -73,7 +77,7 @@ class Router:
     ) -> None:
         self._drain_timeout_s = config.drain_timeout_s
         self._draining = False
-        tenants = Tenants(config.tenants)
+        authentication = Authentication(config)
         token = engine_token()
         check = HealthCheck(token, config.replica_backoff_s)
         directory = self._directory = Directory(models, config, check)
@@ -92,6 +96,7 @@ class Router:
             if model.backend is not None
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
+        self._watching.append(asyncio.create_task(authentication.run()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._peers = Peers(directory, token, context.replica_id.unique_id)
@@ -115,46 +120,58 @@ class Router:
             from serving.router.telemetry.tracing import Tracing
 
             self._tracing = Tracing(traces_url)
-        self._metrics = metrics = Metrics(directory, tenants.names)
-        self._responses = responses_of(
-            config, tenants, metrics, self._request_log.path.parents[_TO_SESSION]
-        )
+        self._metrics = metrics = Metrics(directory, authentication)
+        session_folder = self._request_log.path.parents[_TO_SESSION]
+        tenants = len(authentication.tenants)
+        self._responses = responses_of(config, tenants, metrics, session_folder)
+        router_id = context.replica_id.unique_id
+        self._ledger = ledger_of(config, router_id, token, metrics, session_folder)
         relay = Relay(
             directory,
             token,
             config,
-            tenants,
+            authentication,
             metrics,
             self._request_log.write,
             self._tracing,
             self._responses,
+            self._ledger,
         )
+        self._batches = batches_of(config, authentication, relay, session_folder)
         targets = partial(scrape_targets, directory, routers)
-        router_id = context.replica_id.unique_id
         names = {model_id: handle.deployment_name for model_id, handle in engines.items()}
         observer = Observer(
-            directory, config, tenants, router_id, lambda: len(routers), deployments=names
+            directory, config, authentication, router_id, lambda: len(routers), deployments=names
         )
         app = RouterApp(
             directory,
             relay,
-            tenants,
+            authentication,
             metrics,
             targets,
             observer,
             lambda: self._draining,
             config,
             self._responses,
+            self._ledger,
+            self._batches,
         )
         own_host = self._host if config.host in ANY_ADDRESS else config.host
         own_sock = ports.listen(own_host)
         self._metrics_address = f"{own_host}:{own_sock.getsockname()[1]}"
-        self._server = HttpServer(app, listening_socket(config.host, config.port), own_sock)
+        sock = listening_socket(config.host, config.port)
+        certificates = {} if config.tls is None else {sock: Certificate(config.tls)}
+        self._server = HttpServer(app, sock, own_sock, certificates=certificates)
         self._serving = asyncio.create_task(self._server.run_until_stopped())
         watch = LoadWatch(metrics, self._server, lambda: self._peers.others)
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+        if self._ledger is not None:
+            self._watching.append(asyncio.create_task(self._ledger.run()))
+        if self._batches is not None:
+            self._watching.append(asyncio.create_task(self._batches.run()))
+            self._watching.append(asyncio.create_task(self._batches.expire()))
         gc.freeze()  # Long-lived objects from start-up need no garbage collection.
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -180,10 +197,14 @@ class Router:
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
             ending.append(self._responses.drain(self._drain_timeout_s))
+        if self._batches is not None:
+            ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)
         await asyncio.wait([self._serving], timeout=_CLOSE_S / 2)
         if self._responses is not None:
             await self._responses.close()
+        if self._ledger is not None:
+            await self._ledger.close()
         await self._peers.close()
         if self._tracing is not None:
             await self._tracing.close()
@@ -200,13 +221,13 @@ async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
 
 
 def responses_of(
-    config: RouterConfig, tenants: Tenants, metrics: Metrics, session_folder: Path
+    config: RouterConfig, tenants: int, metrics: Metrics, session_folder: Path
 ) -> Responses | None:
     """Returns the router's stored responses; None if it stores none."""
     stored = config.responses
     if not stored.max_bytes:
         return None
-    limits = stored.keep_s, stored.max_bytes, len(tenants.names)
+    limits = stored.keep_s, stored.max_bytes, tenants
     store: ResponseStore
     if stored.redis_url is not None:
         from serving.router.responses.redis_store import RedisStore
@@ -216,6 +237,44 @@ def responses_of(
         folder = session_folder / "mistral-serve" if stored.folder is None else Path(stored.folder)
         store = SqliteStore(folder, *limits)
     return Responses(store, int(config.max_body_mib * 1024 * 1024), metrics.response_kept)
+
+
+def ledger_of(
+    config: RouterConfig, router_id: str, engine_token: str, metrics: Metrics, session_folder: Path
+) -> Ledger | None:
+    """Returns the router's part of the usage ledger; None if it keeps none. Raises RuntimeError."""
+    kept = config.ledger
+    if not kept.keep_days:
+        return None
+    default = session_folder / "mistral-serve" / "usage"
+    folder = default if kept.folder is None else Path(kept.folder)
+    try:
+        return Ledger(
+            folder, router_id, engine_token, kept.keep_days, kept.keep_entries_days, metrics
+        )
+    except OSError as error:
+        raise RuntimeError(
+            f"router.ledger: {folder} cannot be made or written to where the router runs: "
+            f"{error.strerror}"
+        ) from None
+
+
+def batches_of(
+    config: RouterConfig, authentication: Authentication, relay: Relay, session_folder: Path
+) -> BatchRunner | None:
+    """Returns what runs the batches of a router; None if there are none."""
+    batches = config.batches
+    if not batches.max_bytes:
+        return None
+    folder = session_folder / "mistral-serve" if batches.folder is None else Path(batches.folder)
+    store = BatchStore(
+        folder / "batches",
+        batches.keep_s,
+        batches.max_bytes,
+        int(batches.max_file_mib * 1024 * 1024),
+        len(authentication.tenants),
+    )
+    return BatchRunner(store, relay, authentication.tenants)
 
 
 def _redis_password(config: ResponsesConfig) -> str | None:

@@ -3,17 +3,23 @@
 import time
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Request, Response
 
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.poison_list import PATH, GuiltyRequest, PoisonList
 from serving.router.replicas.directory import Directory
 
 
-def add_endpoints(api: FastAPI, directory: Directory) -> None:
+def add_endpoints(api: FastAPI, directory: Directory, authentication: Authentication) -> None:
     """Adds the endpoints by which operators see and clear the list, at all routers."""
 
-    @api.get(PATH)
+    async def admin(request: Request) -> None:
+        await authentication.check_admin(request.scope)
+
+    of_operators = [Depends(admin)]
+
+    @api.get(PATH, dependencies=of_operators)
     async def get_list() -> Response:
         """Returns a `PoisonList`."""
         now_s = time.monotonic()
@@ -33,12 +39,12 @@ def add_endpoints(api: FastAPI, directory: Directory) -> None:
         body = msgspec.json.encode(PoisonList(guilty, waiting))
         return Response(body, headers={"content-type": "application/json"})
 
-    @api.delete(PATH)
+    @api.delete(PATH, dependencies=of_operators)
     async def clear() -> dict[str, int]:
         """Clears the list."""
         return {"cleared": _pardon(directory, None)}
 
-    @api.delete(f"{PATH}/{{digest}}")
+    @api.delete(f"{PATH}/{{digest}}", dependencies=of_operators)
     async def clear_one(digest: str) -> dict[str, int]:
         """Clears one request."""
         try:

@@ -16,6 +16,8 @@ class Request:
     session: str | None = None
     next_turn: "Request | None" = None
     think_s: float = 0.0
+    background: bool = False
+    """Whether it is sent as background work."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -223,7 +223,14 @@ class Simulation:
         output_tokens = self._output_tokens
         if output_tokens is None:
             output_tokens = dispatcher.expected_output.tokens(None)
-        work = Work(request.prefix, request.prompt_tokens, output_tokens, request.session)
+        work = Work(
+            request.prefix,
+            request.prompt_tokens,
+            output_tokens,
+            request.session,
+            streamed=not request.background,
+            background=request.background,
+        )
         asked = dispatch.Request(work, key=next(self._keys))
         outcome = Outcome(request, now_s, NO_REPLICA)
         reservation = dispatcher.submit(asked, now_s)

@@ -27,7 +27,7 @@ def tekken() -> Tekkenizer:
 def stopped_at(tekken: Tekkenizer, token_ids: list[int]) -> int | None:
     """Returns the number of tokens after which the default guard finds a loop."""
     detector = LoopDetector(LoopGuard(), lambda token_id: tekken.decode([token_id]))
-    return next((n for n, t in enumerate(token_ids, 1) if detector.add([t])), None)
+    return next((n for n, t in enumerate(token_ids, 1) if detector.add(t)), None)
 
 
 def encode(tekken: Tekkenizer, text: str) -> list[int]:
@@ -126,7 +126,11 @@ def guard_of(max_pattern_tokens: int, min_pattern_tokens: int, min_count: int) -
 
 
 @pytest.mark.parametrize(
-    "guard", [guard_of(5, 2, 3), guard_of(3, 1, 2), guard_of(4, 4, 2), guard_of(12, 3, 4)]
+    "guard",
+    [
+        *(guard_of(5, 2, 3), guard_of(3, 1, 2), guard_of(4, 4, 2), guard_of(12, 3, 4)),
+        *(guard_of(14, 7, 4), guard_of(14, 5, 12)),
+    ],
 )
 def test_the_detector_does_what_its_definition_says(guard: LoopGuard) -> None:
     """Compares the detector with its definition on nearly periodic sequences."""
@@ -145,19 +149,14 @@ def test_the_detector_does_what_its_definition_says(guard: LoopGuard) -> None:
     loops = 0
     for _ in range(300):
         pattern = [dice.choice((7, 8, 263)) for _ in range(dice.randint(1, 14))]
-        ids = (pattern * 60)[: dice.randint(20, 90)]
+        ids = (pattern * 60)[: dice.randint(20, 130)]
         for _ in range(dice.randint(0, 3)):
             ids[dice.randrange(len(ids))] = 7
         detector = LoopDetector(guard, lambda _: "words")
-        found = [detector.add([token_id]) for token_id in ids]
+        found = [detector.add(token_id) for token_id in ids]
         assert found == [is_loop(ids[: n + 1]) for n in range(len(ids))]
         loops += any(found)
     assert loops > 50
-
-
-def test_several_tokens_at_once_are_each_looked_at() -> None:
-    detector = LoopDetector(guard_of(4, 1, 3), lambda _: "words")
-    assert detector.add([1, 2, 1, 2, 1, 2, 5, 6])
 
 
 @pytest.mark.parametrize("fields", [(0, 0, 8), (4, 5, 8), (4, 1, 1), (4, 0, 8)])

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from serving.dispatch import Dispatcher, Limits, Outcome, Rejection, Request, Reservation, State
 from serving.placement import Capacity, Prefix, Work
+from tests.bench.batches import batches_table
 from tests.bench.relay_report import new_table
 from tests.dispatch.fleet import LeastBooked
 from tests.dispatch.test_overload import (
@@ -147,6 +148,7 @@ def main() -> None:
     console = Console(width=max(Console().width, 130))
     overload_table(console)
     cost_table(console)
+    batches_table(console)
 
 
 if __name__ == "__main__":

@@ -62,30 +62,26 @@ def ratio(runs: Mapping[str, list[Round]], to: str, figure: Callable[[Round], fl
 def show(console: Console, measured: Measured, first_s: Mapping[str, float]) -> None:
     for name, fact in machine().items():
         console.print(f"{name}: {fact}", highlight=False, markup=False)
-    rounds = len(next(iter(measured.values()))[OURS])
+    servers = next(iter(measured.values()))
+    others = [name for name in servers if name != OURS]
     table = new_table(
-        f"Front end, medians over {rounds} rounds",
+        f"Front end, medians over {len(servers[OURS])} rounds",
         "",
         "request",
-        CARD,
-        NO_PARSER,
+        *others,
         OURS,
-        f"engine /\n{CARD}",
-        f"engine /\n{NO_PARSER}",
+        *(f"engine /\n{name}" for name in others),
     )
     for name, (figure, scale, form) in FIGURES.items():
         for kind, runs in measured.items():
             table.add_row(
                 name,
                 kind,
-                *(
-                    f"{scale * median(map(figure, runs[s])):{form}}"
-                    for s in (CARD, NO_PARSER, OURS)
-                ),
-                *(f"{ratio(runs, to, figure):.2f}" for to in (CARD, NO_PARSER)),
+                *(f"{scale * median(map(figure, runs[s])):{form}}" for s in (*others, OURS)),
+                *(f"{ratio(runs, to, figure):.2f}" for to in others),
                 end_section=kind == list(measured)[-1],
             )
-    table.add_row("First request, s", "plain", *(f"{first_s[s]:.1f}" for s in first_s))
+    table.add_row("First request, s", "plain", *(f"{first_s[s]:.1f}" for s in (*others, OURS)))
     console.print(table)
     console.print(
         f"{CARD}: as the model card starts it. {NO_PARSER}: without its tool parser; its requests"

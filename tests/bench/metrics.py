@@ -26,7 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from serving.config import RouterConfig
+from serving.config import RouterConfig, TenantConfig
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
@@ -160,12 +161,12 @@ def best_us(call: Any, number: int) -> float:
 def costs(console: Console) -> None:
     models = [f"model-{i}" for i in range(3)]
     tenants = [f"tenant-{i}" for i in range(50)]
-    config = RouterConfig()
+    config = RouterConfig.model_construct(tenants=[TenantConfig(name=name) for name in tenants])
     directory = Directory(map(Model, models), config, HealthCheck("token", 5))
     for model in models:
         infos = [ReplicaInfo(f"{model}-{i}", HOST, 1, 8192) for i in range(3)]
         directory.update(model, infos)
-    metrics = Metrics(directory, tenants)
+    metrics = Metrics(directory, Authentication(config))
     for i in range(10_000):
         metrics.ended(record(models[i % 3], tenants[i % 50]))
         metrics.ended(record(f"made-up-{i}", tenants[i % 50]))

@@ -158,8 +158,8 @@ async def _serve_router(engine_port: int) -> None:
     from serving.config import RouterConfig
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
+    from serving.router.http.authentication import Authentication
     from serving.router.http.server import listening_socket, server_config
-    from serving.router.http.tenants import Tenants
     from serving.router.proxy.relay import Relay
     from serving.router.replicas.directory import Directory
     from serving.router.replicas.health import HealthCheck
@@ -173,12 +173,14 @@ async def _serve_router(engine_port: int) -> None:
     config = RouterConfig()
     directory = Directory([Model(MODEL, rules=rules)], config, HealthCheck("token", 5))
     directory.update(MODEL, [ReplicaInfo("replica-0", HOST, engine_port, max_model_len=131072)])
-    tenants = Tenants(())
-    metrics = Metrics(directory, tenants.names)
+    authentication = Authentication(config)
+    metrics = Metrics(directory, authentication)
     log = RequestLog(Path(os.devnull), 0, 0)
-    relay = Relay(directory, "token", config, tenants, metrics, log.write)
-    observer = Observer(directory, config, tenants, "router-0", lambda: 1)
-    app = RouterApp(directory, relay, tenants, metrics, list, observer, lambda: False, config)
+    relay = Relay(directory, "token", config, authentication, metrics, log.write)
+    observer = Observer(directory, config, authentication, "router-0", lambda: 1)
+    app = RouterApp(
+        directory, relay, authentication, metrics, list, observer, lambda: False, config
+    )
     sock = listening_socket(HOST, 0)
     sock.listen()
     gc.freeze()

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from serving.deploy.lint import references
 from tests.cluster.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -11,7 +12,8 @@ NAMESPACE = "mistral-serve"
 EXAMPLE_REGISTRY = "registry.example.com"
 MODEL = "mistralai/Mistral-Small-3.2-24B-Instruct-2506"
 H100 = "NVIDIA-H100-80GB-HBM3"
-SECRETS = (("redis-password", "password"), ("ray-auth-token", "auth_token"))
+SECRETS = tuple((name, key) for name, key in references.SECRETS.items() if name != "hf-token")
+"""Those that k8s/ needs."""
 
 
 def make_ready(cluster: Cluster, gpu_nodes: int = 2) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from tests.cluster.cluster import Cluster
 from tests.support.waiting import wait_for
 
 CLEANUP = ("batch", "jobs")
+CLAIMS = "persistentvolumeclaims"
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,39 @@ def test_redis_and_the_namespace_stay_until_its_state_is_cleaned(
     ready.reconcile()
     thread.join(20)
     assert results[0].exit_code == 0, results[0].output
+
+
+def test_the_namespace_goes_when_pods_and_claims_have_ended(
+    ready: Cluster, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its controller would look at it again only after half of the pods' grace periods."""
+    deploy("apply")
+    api, delete_one, left = ready.api, ready.api.delete, set[tuple[str, str]]()
+    name = next(name for kind, name in things(ready) if kind == "pods" and "router" in name)
+
+    def noting(kind: Any, namespace: str, name: str, **options: Any) -> Any:
+        if kind.plural == "namespaces":
+            left.update(key for key in things(ready) if key[0] in ("pods", CLAIMS))
+            left.difference_update(before)
+        return delete_one(kind, namespace, name, **options)
+
+    def finalizers(names: list[str]) -> None:
+        patch = {"metadata": {"finalizers": names}}
+        api.patch(api.kinds["", "pods"], NAMESPACE, name, "application/merge-patch+json", patch)
+
+    before = {key for key in things(ready) if "kuberay" in key[1]}
+    finalizers(["test/answers"])
+    monkeypatch.setattr(api, "delete", noting)
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(deploy("delete", "--yes")))
+    thread.start()
+    wait_for(lambda: ("statefulsets", "redis") not in things(ready), 60, "Redis goes")
+    wait_for(lambda: len(api.store.objects(("", "pods"), NAMESPACE)) == 1, 60, "the others go")
+    finalizers([])
+    thread.join(60)
+    assert results[0].exit_code == 0, results[0].output
+    assert left == set()
+    assert ("namespaces", NAMESPACE) not in things(ready)
 
 
 def test_a_namespace_that_was_deleted_first_is_let_go(ready: Cluster, deploy: Deploy) -> None:

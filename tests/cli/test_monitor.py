@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import app
+from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine
 from tests.support.live_router import MODEL, LiveRouter, running_router
 from tests.support.ports import free_port
@@ -83,13 +84,17 @@ async def result(prometheus: str, query: str) -> dict[tuple[str, ...], float]:
 @needs_prometheus
 async def test_a_running_service_is_scraped_until_ctrl_c_and_nothing_is_left(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "a.yaml").write_text(RULES)
-    async with running_router(Engine, Engine) as router:
+    (tmp_path / "admin-key").write_text("the-admin-key")
+    monkeypatch.setenv("ADMIN", "the-admin-key")
+    settings = AuthenticationConfig(admin_key_file=str(tmp_path / "admin-key"))
+    async with running_router(Engine, Engine, authentication=settings) as router:
         await router.chat(**ASK)
-        rules = ("--rules", str(tmp_path / "rules"))
-        async with monitoring(router, tmp_path, *rules) as (process, prometheus):
+        options = ("--rules", str(tmp_path / "rules"), "--admin-key-env", "ADMIN")
+        async with monitoring(router, tmp_path, *options) as (process, prometheus):
             up = "up == 1 and on() count(up == 1) == 3"
             assert await result(prometheus, up) == {
                 ("router", "router-0"): 1,

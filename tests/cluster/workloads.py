@@ -157,7 +157,11 @@ class Workloads:
         for template in stateful_set["spec"].get("volumeClaimTemplates", ()):
             for index in range(stateful_set["spec"]["replicas"]):
                 claim = copied(template)
-                claim["metadata"] = {"name": f"{template['metadata']['name']}-{name}-{index}"}
+                labels = template["metadata"].get("labels", {})
+                claim["metadata"] = {
+                    "name": f"{template['metadata']['name']}-{name}-{index}",
+                    "labels": labels | stateful_set["spec"]["selector"].get("matchLabels", {}),
+                }
                 self._create_claim(stateful_set, claim)
 
     def _create_claim(self, owner: Object, claim: Object) -> None:

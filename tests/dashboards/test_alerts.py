@@ -58,6 +58,7 @@ OTHER_CERTIFICATE = f'{_CERTIFICATE}{{exported_namespace="mistral-serve",name="o
 AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
+UNWRITTEN = 'mistral_serve_ledger_unwritten_entries{namespace="mistral-serve",router="r"}'
 NOT_STORED = (
     'mistral_serve_stored_responses_total{namespace="mistral-serve",router="r",result="failed"}'
 )
@@ -90,6 +91,7 @@ STEADY: dict[str, str] = {
     AT_MAX: "0+0x{n}",
     REDIS: "1+0x{n}",
     NOT_STORED: "0+0x{n}",
+    UNWRITTEN: "0+0x{n}",
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
     CERTIFICATE: "5184000+0x{n}",  # 60 days
@@ -311,6 +313,12 @@ CAUSES = (
         {"MistralResponsesNotStored warning"},
     ),
     Case("a few are not stored while Redis restarts", {NOT_STORED: "0x10 8x{n}"}),
+    Case(
+        "usage stays in memory",
+        {UNWRITTEN: "5+1x{n}"},
+        {"MistralUsageNotWritten warning"},
+    ),
+    Case("usage is scraped before it is written", {UNWRITTEN: "5 0 7 0x{n}"}),
     Case(
         "a certificate ends in ten days",
         {CERTIFICATE: "864000+0x{n}"},

@@ -183,11 +183,11 @@ def monitored(routers: dict[str, LiveRouter], folder: Path) -> Iterator[str]:
     for path in RULES:
         document = yaml.safe_load(path.read_text())
         (folder / path.name).write_text(yaml.safe_dump(hastened(document)))
-    settings = config("", folder, None)
+    settings = config("", folder, None, None)
     settings["global"] |= {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
     settings["scrape_configs"] = [
         {
-            **config(router.url, folder, None)["scrape_configs"][0],
+            **config(router.url, folder, None, None)["scrape_configs"][0],
             "job_name": name,
             "relabel_configs": [{"target_label": "namespace", "replacement": name}],
         }

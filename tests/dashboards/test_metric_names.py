@@ -1,9 +1,13 @@
 """Each query asks for metrics that exist, and for labels that our own metrics have."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config import RouterConfig
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.telemetry.metrics import Metrics
@@ -21,9 +25,12 @@ _OF_TARGETS = {"namespace", "component", "router", "replica", "instance", "job"}
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    directory = Directory([], RouterConfig(), HealthCheck("token", 1))
+    config = RouterConfig()
+    directory = Directory([], config, HealthCheck("token", 1))
+    metrics = Metrics(directory, Authentication(config))
+    metrics.ledger = SimpleNamespace(lost=0, unwritten=0)
     return (
-        exporters.of_routers(Metrics(directory, ["default"]))
+        exporters.of_routers(metrics)
         | exporters.of_engines()
         | exporters.of_ray()
         | exporters.of_autoscaling()
@@ -47,9 +54,9 @@ def test_a_metric_that_vllm_has_no_longer_is_seen(exported: set[str]) -> None:
     assert {"vllm:kv_cache_usage_perc", "vllm:iteration_tokens_total_bucket"} <= exported
 
 
-async def test_each_label_and_value_of_the_routers_metrics_is_there() -> None:
+async def test_each_label_and_value_of_the_routers_metrics_is_there(tmp_path: Path) -> None:
     """A wrong value (`outcome="broke"`) would find nothing, which looks like good news."""
-    async with running_router(Engine) as router:
+    async with running_router(Engine, ledger_folder=tmp_path) as router:
         scraped = (await router.http.get("/metrics")).text
     samples = [s for family in text_string_to_metric_families(scraped) for s in family.samples]
     names = {sample.name for sample in samples}

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from serving.deploy.lint.references import SECRETS
+from serving.tenants import key_file
 
 SCRIPT = Path(__file__).parents[2] / "deploy/secrets.sh"
 
@@ -34,16 +35,18 @@ def test_it_makes_what_the_manifests_name_and_shows_no_value(tmp_path: Path) -> 
         assert f"create secret generic {name} --from-file={key}=/dev/stdin" in calls
         assert value and value not in calls + result.stdout + result.stderr
     assert (tmp_path / "secrets/hf-token").read_text() == "hf_secret"
-    password, token = (
-        (tmp_path / "secrets" / n).read_text() for n in ("redis-password", "ray-auth-token")
-    )
-    assert len(password) == len(token) == 64 and password != token
+    random = [
+        (tmp_path / "secrets" / name).read_text()
+        for name in ("redis-password", "ray-auth-token", "admin-key")
+    ]
+    assert [len(value) for value in random] == [64] * 3 and len(set(random)) == 3
+    assert key_file.read(tmp_path / "secrets/api-keys") == ()
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
     make(tmp_path)
     before = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
-    assert before.keys() == {"redis-password", "ray-auth-token"}
+    assert before.keys() == SECRETS.keys() - {"hf-token"}
     result = make(tmp_path, HF_TOKEN="hf_secret")
     after = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert after == before | {"hf-token": "hf_secret"}

@@ -45,6 +45,7 @@ class Setting:
         max_wait_s: float = 30,
         waits_for_choice: bool = False,
         service_s: float = 1e-9,
+        background_scales: bool = False,
     ) -> None:
         """`service_s` is a replica's prefill time for a request of 100 tokens."""
         self.now_s = 0.0
@@ -56,6 +57,7 @@ class Setting:
             now_s=0,
             first_rates=lambda: Rates(100 / service_s, overhead_ms=1e-9),
             waits_for_choice=waits_for_choice,
+            background_scales=background_scales,
         )
         self.ids = [f"replica-{i}" for i in range(replicas)]
         self.update(self.ids)

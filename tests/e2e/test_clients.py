@@ -69,6 +69,11 @@ def test_langchain_streams_an_answer(run: Run) -> None:
     assert json.loads(run(code, str(environment.python()))) == CAPITAL
 
 
+def test_a_batch_is_answered(run: Run) -> None:
+    answers = [json.loads(answer) for answer in python(run, "openai_batch.py").splitlines()]
+    assert CAPITAL in answers and len(answers) == 2
+
+
 def test_a_function_is_called_and_its_result_answered(run: Run) -> None:
     call, *answer = python(run, "openai_tools.py").splitlines()
     assert call == "calling rewrite"

@@ -93,26 +93,19 @@ class _Renderer:
     """Renders as vLLM's renderer does: by the tokenizer, with vLLM's checks of lengths."""
 
     chats: list[Any] = field(default_factory=list)
-    extras: list[Any] = field(default_factory=list)
     error: Exception | None = None
 
-    async def render_chat_async(
-        self, chats: Any, chat: Any, params: TokenizeParams, prompt_extras: Any = None
-    ) -> Any:
+    async def render_chat_async(self, chats: Any, chat: Any, params: TokenizeParams) -> Any:
         if self.error is not None:
             raise self.error
         self.chats.append(chat)
-        self.extras.append(prompt_extras)
         template = dict(chat.chat_template_kwargs)
         tokens = safe_apply_chat_template(mistral_tokenizer(), chats[0], **template)
         return chats, [_checked(list(tokens), params)]
 
-    async def render_cmpl_async(
-        self, prompts: Any, params: TokenizeParams, prompt_extras: Any = None
-    ) -> Any:
+    async def render_cmpl_async(self, prompts: Any, params: TokenizeParams) -> Any:
         if self.error is not None:
             raise self.error
-        self.extras.append(prompt_extras)
         return [
             _checked(
                 prompt.get("prompt_token_ids")
@@ -137,6 +130,9 @@ class FakeLlm:
         self.answers = list(answers)
         self.calls: list[Call] = []
         self.errored = False
+        self.generated_tokens = 0
+        """The tokens that vLLM's metric counts."""
+        self.read_tokens = 0
         self.traces = False
         self.sampling: dict[str, Any] = {}
         self.renderer = _Renderer()
@@ -172,11 +168,18 @@ class FakeLlm:
         if max(prompt["prompt_token_ids"]) > mistral_tokenizer().max_token_id:
             raise VLLMValidationError("A token id is out of vocabulary")
         answer = self.answers[number] if number < len(self.answers) else text("Hello")
+        counts = SimpleNamespace(num_generation_tokens=0)
         try:
             for part in answer:
                 await asyncio.sleep(0)
                 if isinstance(part, Part):
-                    yield self._output(prompt, part)
+                    if not counts.num_generation_tokens:
+                        self.read_tokens += len(prompt["prompt_token_ids"])
+                    counts.num_generation_tokens += len(part.token_ids)
+                    self.generated_tokens += len(part.token_ids)
+                    output = self._output(prompt, part)
+                    output.metrics = counts
+                    yield output
                 elif isinstance(part, Exception):
                     self.errored = isinstance(part, EngineDeadError)
                     raise part

@@ -152,6 +152,13 @@ async def test_metrics_are_served_at_all_times_to_whoever_can_reach_the_port(
     assert await scraped() == 200
 
 
+async def test_routers_alone_learn_the_usage_at_all_times(engine: Engine) -> None:
+    engine.dead = True
+    await engine.access.drain(timeout_s=0)
+    assert (await engine.get("/usage")).status_code == 200
+    assert (await engine.http.get("/usage")).status_code == 401
+
+
 async def test_while_draining_no_request_comes_in(engine: Engine) -> None:
     assert await engine.access.drain(timeout_s=3600) == 0
     assert_unavailable(await engine.get(), "draining")

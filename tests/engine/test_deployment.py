@@ -71,10 +71,11 @@ def stopping(
 
     engine: Any = SimpleNamespace(
         _access=SimpleNamespace(drain=drain),
-        _server=SimpleNamespace(close=close),
+        _server=SimpleNamespace(close=close, unclaimed_usage=0),
         _drain_timeout_s=60.0,
         check_health=check_health,
     )
+    engine._until_its_usage_is_known = partial(deployment.Engine._until_its_usage_is_known, engine)
     engine._until_it_is_unhealthy = partial(deployment.Engine._until_it_is_unhealthy, engine)
     return engine
 
@@ -91,6 +92,29 @@ async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
 
     await deployment.Engine.__del__(stopping(drain, check_health))
     assert [message[:23] for message in caplog.messages] == says
+
+
+@pytest.mark.parametrize("is_fetched", [True, False])
+async def test_a_stopping_replica_waits_for_its_usage_to_be_fetched_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_fetched: bool
+) -> None:
+    async def drain(timeout_s: float) -> int:
+        return 0
+
+    async def check_health() -> None:
+        pass
+
+    engine = stopping(drain, check_health)
+    engine._server.unclaimed_usage = 1
+    monkeypatch.setattr(deployment, "_USAGE_PAUSE_S", 0.001)
+    async with asyncio.timeout(5):
+        ending = asyncio.create_task(deployment.Engine.__del__(engine))
+        if is_fetched:
+            await asyncio.sleep(0)
+            assert not ending.done()
+            engine._server.unclaimed_usage = 0
+        await ending
+    assert ("not fetched" in caplog.text) is not is_fetched
 
 
 async def test_a_stopping_replica_does_not_wait_for_an_engine_that_hangs(

@@ -18,7 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import uvicorn
+
+from serving.engine.usage_journal import UsageJournal
+from serving.engine_protocol import USAGE_ID, USAGE_PATH
+from serving.ledger.tokens import Tokens
 
 CORE = "StandIn::EngineCore"
 STEP_S = 0.05
@@ -49,6 +54,7 @@ class VllmServer:
     def __init__(self, vllm_args: Mapping[str, Any], *_: Any) -> None:
         self.max_num_seqs = int(vllm_args.get("max-num-seqs", MAX_NUM_SEQS))
         self.dead = False
+        self._usage = UsageJournal()
         self._step_s = STEP_S
         self._stepped = asyncio.Condition()
         self._core: asyncio.subprocess.Process
@@ -87,6 +93,10 @@ class VllmServer:
             if self._serving.done():
                 self._serving.result()
             await asyncio.sleep(0.01)
+
+    @property
+    def unclaimed_usage(self) -> int:
+        return self._usage.unclaimed
 
     async def check_health(self) -> None:
         if self.dead:
@@ -141,10 +151,16 @@ class VllmServer:
         elif path == "/tokenize":
             found = tokens(request["prompt"])
             await _answer(send, {"tokens": list(range(len(found))), "count": len(found)})
-        elif request.get("stream"):
-            await self._stream(request, request_id, send)
+        elif path == USAGE_PATH:
+            report = self._usage.report(scope["query_string"])
+            await _answer(send, msgspec.to_builtins(report, str_keys=True))
         else:
-            await self._whole(request, request_id, send)
+            answer = _Answer(request, request_id)
+            with self._usage.meter(headers.get(USAGE_ID, b"")) as meter:
+                meter.sources.append(answer.counts)
+                await (self._stream if request.get("stream") else self._whole)(
+                    request, answer, send
+                )
 
     async def _have_fault(self, step_s: float | None = None, resets: int = 0) -> None:
         if step_s is not None:
@@ -157,21 +173,21 @@ class VllmServer:
                 transport.abort()
             await asyncio.sleep(0.5)
 
-    async def _whole(self, request: Mapping[str, Any], request_id: str, send: Any) -> None:
-        answer = _Answer(request, request_id)
+    async def _whole(self, request: Mapping[str, Any], answer: "_Answer", send: Any) -> None:
         for _ in range(answer.begin, answer.end):
             await self._next_step()
+            answer.generated += 1
         message = {"role": "assistant", "content": answer.text(answer.begin, answer.end)}
         choice = {"index": 0, "message": message, "finish_reason": "length"}
         await _answer(send, answer.head | {"choices": [choice], "usage": answer.usage})
 
-    async def _stream(self, request: Mapping[str, Any], request_id: str, send: Any) -> None:
-        answer = _Answer(request, request_id)
+    async def _stream(self, request: Mapping[str, Any], answer: "_Answer", send: Any) -> None:
         content_type = (b"content-type", b"text/event-stream; charset=utf-8")
         await send({"type": "http.response.start", "status": 200, "headers": [content_type]})
         await _event(send, answer.event({"role": "assistant", "content": ""}))
         for n in range(answer.begin, answer.end):
             await self._next_step()
+            answer.generated += 1
             finish_reason = "length" if n == answer.end - 1 else None
             await _event(send, answer.event({"content": answer.text(n, n + 1)}, finish_reason))
         if (request.get("stream_options") or {}).get("include_usage"):
@@ -184,6 +200,7 @@ class _Answer:
 
     def __init__(self, request: Mapping[str, Any], request_id: str) -> None:
         messages = list(request["messages"])
+        self.generated = 0
         self.begin = 0
         if request.get("continue_final_message"):
             self.begin = len(tokens(messages.pop()["content"]))
@@ -195,6 +212,10 @@ class _Answer:
             "created": 1,
             "model": request["model"],
         }
+
+    def counts(self) -> Tokens:
+        read = PROMPT_TOKENS + self.begin if self.generated else 0
+        return Tokens(read, 0, self.generated, read, self.generated)
 
     @property
     def usage(self) -> dict[str, int]:

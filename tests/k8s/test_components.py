@@ -159,3 +159,18 @@ def test_under_gitops_the_job_stays_with_its_failed_tries(tmp_path: Path) -> Non
     spec = the(combined(tmp_path, K8S, ["gitops"]), "Job", "weights")["spec"]
     assert "ttlSecondsAfterFinished" not in spec
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_usage_ledger_gets_a_volume_that_all_routers_write(tmp_path: Path) -> None:
+    manifests = combined(tmp_path, K8S, ["usage-volume"])
+    claim = the(manifests, "PersistentVolumeClaim", "usage")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    writers = [
+        pod.spec
+        for pod in pods(manifests)
+        if {"name": "usage", "mountPath": "/usage"} in pod.spec["containers"][0]["volumeMounts"]
+    ]
+    (router,) = writers
+    assert {"containerPort": 8000, "name": "serve", "protocol": "TCP"} in router["containers"][0][
+        "ports"
+    ]

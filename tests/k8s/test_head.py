@@ -66,6 +66,17 @@ def test_the_head_does_not_wait_for_its_own_processes_to_leave_it() -> None:
     assert float(said.stdout) == 0
 
 
-def test_the_head_starts_no_ray_client_server() -> None:
-    """Ray starts one unless the port is 0."""
-    assert CLUSTER["headGroupSpec"]["rayStartParams"]["ray-client-server-port"] == "0"
+def test_ray_accepts_the_parameters_of_the_head() -> None:
+    """`ray start` with them, as far as to the head's first process."""
+    flags = [
+        f"--{name}={value}" for name, value in CLUSTER["headGroupSpec"]["rayStartParams"].items()
+    ]
+    code = (
+        "import sys, ray._private.node\n"
+        "from ray.scripts.scripts import cli\n"
+        "def start(*arguments, **more): raise SystemExit('it starts')\n"
+        "ray._private.node.Node = start\n"
+        "cli(['start', '--head', *sys.argv[1:]])"
+    )
+    said = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True)
+    assert said.stderr.endswith("it starts\n"), said.stderr

@@ -332,6 +332,10 @@ MISTAKES: dict[str, list[Mistake]] = {
     "lifecycle/liveness-replica": [
         (RAY, f"{ROUTER}.{CONTAINER}.livenessProbe.httpGet.port", "serve", "replica is away")
     ],
+    "authentication/mount": [
+        (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.subPath", "keys", "router: no volume is at"),
+        (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.mountPath", "/etc/keys", "the keys_file /etc"),
+    ],
     "responses/redis-address": [
         ("Service redis", "spec.ports.0.port", 6380, "redis_url redis://redis.mistral-serve.svc")
     ],

@@ -93,6 +93,20 @@ def test_the_last_turn_of_the_assistant_that_was_answered_is_known() -> None:
     assert chain(*turns[1:3]).answer is None, "an answer to nothing"
 
 
+def test_a_salt_separates_all_that_follows_it() -> None:
+    parts: list[Part] = [(Kind.SYSTEM, "x" * 1000), (Kind.USER, "a"), (Kind.IMAGE, "data:b")]
+    plain, first, again, other = (prefix_of(parts, salt) for salt in (0, 1 << 62, 1 << 62, -1))
+    assert first == again
+    assert (shared(plain, first), shared(first, other)) == (0, 0)
+    assert prefix_of(parts) == plain
+    assert [chain.ends_tokens for chain in (first, other)] == [plain.ends_tokens] * 2
+    public = [prefix_of(parts, salt, salted_from=1) for salt in (0, 1, -1)]
+    assert public[0] == plain
+    system = prefix_of(parts[:1]).tokens
+    assert [shared(plain, one) for one in public[1:]] == [system] * 2
+    assert shared(*public[1:]) == system
+
+
 def test_other_processes_have_the_same_hashes() -> None:
     """Python's own hash differs between processes."""
     code = (

@@ -99,7 +99,7 @@ class Fleet:
                 self._arrive(sent)
                 continue
             of = None if reason == "unreachable" else len(fresh)
-            guard.died(sent.digest, _prompt(sent.digest), replica_id, reason, of, self.now_s)
+            guard.died(sent.digest, _shape(sent.digest), replica_id, reason, of, self.now_s)
             self._suspect(sent)
 
     def _post(self, sender: int, message: PoisonMessage) -> None:
@@ -125,7 +125,7 @@ class Fleet:
 
     def _arrive(self, sent: Sent) -> None:
         guard = self.routers[sent.router].guard
-        if _prompt(sent.digest) in guard.suspicious:
+        if _shape(sent.digest) in guard.suspicious:
             if guard.find(sent.digest, self.now_s) is not None:
                 sent.outcome = "refused"
                 return
@@ -175,7 +175,6 @@ class Fleet:
                 return
             if not sent.begun:
                 sent.begun = True
-                self.routers[sent.router].guard.answered(_prompt(sent.digest))
                 if sent.tried:
                     self.routers[sent.router].guard.passed(sent.digest)
                     sent.tried = False
@@ -184,5 +183,5 @@ class Fleet:
                 sent.outcome = "answered"
 
 
-def _prompt(digest: bytes) -> int:
+def _shape(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")

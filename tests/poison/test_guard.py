@@ -21,8 +21,15 @@ class Router:
         self.published: list[PoisonMessage] = []
         self.guard.publish = self.published.append
 
-    def died(self, digest: bytes, replica: str, of: int | None, reason: Reason = "crash") -> None:
-        self.guard.died(digest, digest[0], replica, reason, of, self.now_s)
+    def died(
+        self,
+        digest: bytes,
+        replica: str,
+        of: int | None,
+        reason: Reason = "crash",
+        answered: bool = False,
+    ) -> None:
+        self.guard.died(digest, digest[0], replica, reason, of, self.now_s, answered)
 
     def waits(self, *digests: bytes) -> None:
         for digest in digests:
@@ -176,10 +183,8 @@ def test_what_two_deaths_have_in_common_is_guilty_unless_it_was_answered_before(
     was_answered: bool,
 ) -> None:
     router = Router()
-    if was_answered:
-        router.guard.answered(A[0])
     for replica, other in (("r1", B), ("r2", C)):
-        router.died(A, replica, of=2)
+        router.died(A, replica, of=2, answered=was_answered)
         router.died(other, replica, of=2)
     router.poll()
     assert router.is_guilty(A) is not was_answered

@@ -15,8 +15,8 @@ from ray import serve
 
 from serving.config import ResponsesConfig, RouterConfig
 from serving.router import deployment
+from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
-from serving.router.http.tenants import Tenants
 from serving.router.peers.peers import Peers
 from serving.router.replicas import feed
 from serving.router.replicas.directory import Directory
@@ -145,8 +145,8 @@ async def test_routers_of_a_node_store_responses_in_one_folder(
 ) -> None:
     own = None if folder is None else str(tmp_path / folder)
     config = RouterConfig(responses=ResponsesConfig(folder=own))
-    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
-    stored = deployment.responses_of(config, Tenants(()), metrics, tmp_path / "session")
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), Authentication(config))
+    stored = deployment.responses_of(config, 1, metrics, tmp_path / "session")
     assert stored is not None
     with pytest.raises(ApiError):
         await stored.get("default", "resp_1")
@@ -163,12 +163,12 @@ def test_a_router_does_not_start_without_the_password_of_redis(
         monkeypatch.setenv("OF_REDIS", value)
     stored = ResponsesConfig(redis_url="redis://redis", redis_password_env="OF_REDIS")
     config = RouterConfig(responses=stored)
-    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), Authentication(config))
     with pytest.raises(RuntimeError, match="OF_REDIS"):
-        deployment.responses_of(config, Tenants(()), metrics, tmp_path)
+        deployment.responses_of(config, 1, metrics, tmp_path)
 
 
 def test_a_router_may_store_nothing(tmp_path: Path) -> None:
     config = RouterConfig(responses=ResponsesConfig(max_bytes=0))
-    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), ["default"])
-    assert deployment.responses_of(config, Tenants(()), metrics, tmp_path) is None
+    metrics = Metrics(Directory([], config, HealthCheck("token", 1)), Authentication(config))
+    assert deployment.responses_of(config, 1, metrics, tmp_path) is None

@@ -5,17 +5,19 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, FilePayload, Page, expect
 
-from serving.config import TenantConfig
 from serving.placement import Capacity
 from serving.router.replicas.model import Model
+from serving.tenants.authentication_config import AuthenticationConfig
 from tests.router.test_app import error_of
 from tests.support.browser import needs_chromium, running_browser
 from tests.support.engines import IsUnavailable, Steered
+from tests.support.keys import key_record, keys_of
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
 from tests.support.stand_in_engine import (
     CHUNKED,
@@ -273,18 +275,31 @@ async def test_an_invalid_request_is_told_in_words(
 
 
 @needs_chromium
+async def test_the_admin_key_is_asked_for_where_there_is_one(
+    start_router: StartRouter, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("the-admin-key")
+    settings = AuthenticationConfig(admin_key_file=str(tmp_path / "key"))
+    router = await start_router(Telling, ui=True, authentication=settings)
+    page = await opened(browser, router)
+    await shows(page, "#state", "the admin key is needed")
+    await page.fill("#admin-key", "the-admin-key")
+    await shows(page, "#state", "all up")
+    await expect(page.locator("#admin-field")).to_be_hidden()
+
+
+@needs_chromium
 async def test_a_tenants_key_is_asked_for_and_kept_nowhere(
     start_router: StartRouter,
     browser: Browser,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("UI_TEST_KEYS", "sk-search")
-    tenants = [TenantConfig(name="search", api_keys_env="UI_TEST_KEYS")]
-    router = await start_router(Telling, ui=True, tenants=tenants)
+    keys = keys_of(tmp_path, key_record("sk-search", "default"))
+    router = await start_router(Telling, ui=True, authentication=keys)
     page = await opened(browser, router)
     await expect(page.locator("#key-field")).to_be_visible()
     await ask(page)
-    await shows(page, "#error", "401 invalid_api_key")
+    await shows(page, "#error", "401 missing_api_key")
     await page.fill("#key", "sk-search")
     await page.click("#send")
     (await asked(router)).answer_whole()

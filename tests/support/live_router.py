@@ -14,14 +14,23 @@ import msgspec
 import uvicorn
 from openai import AsyncOpenAI
 
-from serving.config import AdmissionConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.config import (
+    AdmissionConfig,
+    BatchesConfig,
+    LedgerConfig,
+    ResponsesConfig,
+    RouterConfig,
+    TenantConfig,
+)
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity
 from serving.placement.policies import PolicyName
 from serving.router.app import RouterApp
-from serving.router.deployment import responses_of
+from serving.router.batches.runner import BatchRunner
+from serving.router.deployment import batches_of, ledger_of, responses_of
+from serving.router.http.authentication import Authentication
 from serving.router.http.server import listening_socket, server_config
-from serving.router.http.tenants import Tenants
+from serving.router.ledger.ledger import Ledger
 from serving.router.peers.peers import PeerInfo
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.backend import Backend
@@ -35,6 +44,7 @@ from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import scrape_targets
 from serving.router.telemetry.status import ServiceStatus
 from serving.router.telemetry.tracing import Tracing
+from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine, Steered, fresh
 from tests.support.http_server import running
 from tests.support.ports import free_port
@@ -53,6 +63,8 @@ ON_BACKEND = Model(MODEL, (ALIAS,), replace(RULES, other_server=True), BACKEND)
 """The model as a server runs it that is no engine of ours."""
 BACKOFF_S = 1000
 STARTUP_S = 60
+WATCH_PERIOD_S = 0.02
+"""Time between two looks at the files with keys."""
 IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
 """Settings with which requests hardly wait for a replica."""
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -71,6 +83,8 @@ class LiveRouter:
     """The lines of the request log."""
     app: RouterApp
     responses: Responses | None = None
+    ledger: Ledger | None = None
+    batches: BatchRunner | None = None
     draining: bool = False
 
     @cached_property
@@ -180,10 +194,15 @@ async def running_router(
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
     tenants: Sequence[TenantConfig] = (),
+    authentication: AuthenticationConfig | None = None,
     tracing: Tracing | None = None,
     ui: bool = False,
     cors_origins: tuple[str, ...] = ("*",),
     responses: ResponsesConfig | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_bodies_mib: float = 1024,
+    ledger_folder: Path | None = None,
+    batches: BatchesConfig | None = None,
 ) -> AsyncIterator[LiveRouter]:
     """Runs a router with an engine of each behaviour. On exit no request may have left anything."""
     models = models or [Model(MODEL, (ALIAS,), RULES)]
@@ -191,24 +210,35 @@ async def running_router(
     check = HealthCheck(TOKEN, backoff_s, period_s=check_period_s, timeout_s=check_timeout_s)
     config = RouterConfig(
         connect_timeout_s=connect_timeout_s,
-        max_body_mib=MAX_BODY_BYTES / 1024**2,
+        max_body_mib=max_body_bytes / 1024**2,
+        max_bodies_mib=max_bodies_mib,
         replica_backoff_s=backoff_s,
         startup_s=startup_s,
         placement=placement,
         cors_origins=cors_origins,
         ui=ui,
         responses=responses or ResponsesConfig(max_bytes=0),
+        ledger=LedgerConfig(keep_days=0)
+        if ledger_folder is None
+        else LedgerConfig(folder=str(ledger_folder)),
+        batches=batches or BatchesConfig(max_bytes=0),
+        tenants=tuple(tenants),
+        authentication=authentication or AuthenticationConfig(),
         admission=AdmissionConfig(
             max_wait_s=max_wait_s, max_waiting=max_waiting, max_itl_ms=max_itl_ms
         ),
     )
     directory = Directory(models, config, check)
     lines: list[bytes] = []
-    keys = Tenants(tenants)
-    metrics = Metrics(directory, keys.names)
-    stored = responses_of(config, keys, metrics, Path("/nonexistent"))
-    relay = Relay(directory, TOKEN, config, keys, metrics, lines.append, tracing, stored)
+    known = Authentication(config)
+    metrics = Metrics(directory, known)
+    stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
+    ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
+    relay = Relay(directory, TOKEN, config, known, metrics, lines.append, tracing, stored, ledger)
+    batch_runner = batches_of(config, known, relay, Path("/nonexistent"))
     async with contextlib.AsyncExitStack() as stack:
+        watching = asyncio.create_task(known.run(WATCH_PERIOD_S))
+        stack.callback(watching.cancel)
         ports = [await stack.enter_async_context(running_engine(e)) for e in engines]
         infos = [
             ReplicaInfo(f"replica-{i}", "127.0.0.1", port, MAX_MODEL_LEN, capacity)
@@ -217,29 +247,39 @@ async def running_router(
         directory.update(models[0].model_id, infos)
         replicas = list(directory.models[models[0].model_id].replicas)
         router: LiveRouter
-        observer = Observer(directory, config, keys, "router-0", lambda: 1)
+        observer = Observer(directory, config, known, "router-0", lambda: 1)
         app = RouterApp(
             directory,
             relay,
-            keys,
+            known,
             metrics,
             lambda: targets(),
             observer,
             lambda: router.draining,
             config,
             stored,
+            ledger,
+            batch_runner,
         )
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
         http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
-        router = LiveRouter(url, http, directory, engines, infos, lines, app, stored)
+        router = LiveRouter(
+            url, http, directory, engines, infos, lines, app, stored, ledger, batch_runner
+        )
+        running_batches = asyncio.create_task(batch_runner.run()) if batch_runner else None
         stack.push_async_callback(router.close)
         yield router
         await router.close()
+        if batch_runner is not None and running_batches is not None:
+            await batch_runner.drain(0)
+            await running_batches
         await eventually(lambda: relay.requests_in_flight == 0)
         if stored is not None:
             await stored.close()
+        if ledger is not None:
+            await ledger.close()
         assert [(r.load.requests, r.load.kv_tokens) for r in replicas] == [(0, 0)] * len(replicas)
         for model in models:
             directory.update(model.model_id, [])

@@ -22,6 +22,8 @@ class ResponseEngine(Engine):
     text = "Hello!"
 
     def answer(self, request: dict[str, Any]) -> bytes:
+        with self.meter() as meter:
+            self.count(meter, 2)
         return json_response(self.response(request, self.status))
 
     def response(self, request: dict[str, Any], status: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ lists the options. A contract test in tests/e2e compares it with the real engine
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 from typing import Any
@@ -13,12 +14,16 @@ from typing import Any
 import msgspec
 import uvloop
 
+from serving.engine.usage_journal import Meter, UsageJournal
+from serving.engine_protocol import USAGE_ID, USAGE_PATH
+from serving.ledger.tokens import Tokens
 from tests.support.http_server import Connection, Request, json_response, port_of, response, serve
 
 OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 WORD = "word "
+PROMPT_TOKENS = 5
 DONE = b"data: [DONE]\n\n"
 _decode = msgspec.json.decode
 
@@ -67,9 +72,9 @@ def server_sent(event: dict[str, Any]) -> bytes:
 
 def usage(completion_tokens: int) -> dict[str, Any]:
     return {
-        "prompt_tokens": 5,
+        "prompt_tokens": PROMPT_TOKENS,
         "completion_tokens": completion_tokens,
-        "total_tokens": 5 + completion_tokens,
+        "total_tokens": PROMPT_TOKENS + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
@@ -82,10 +87,15 @@ class StandInEngine(Connection):
     answer_bytes = 1000
     model = "stand-in"
     requests = 0
+    journal = UsageJournal()
+    """Counts as the engine does what `answer` and `stream` generate."""
+    generated_tokens = 0
+    read_tokens = 0
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.requests = 0
+        cls.requests = cls.generated_tokens = cls.read_tokens = 0
+        cls.journal = UsageJournal()
 
     @property
     def request_id(self) -> str:
@@ -97,11 +107,32 @@ class StandInEngine(Connection):
             self.respond(_decode(request.body))
         elif request.target == b"/v1/models":
             self.answer_models()
+        elif self.latest.target.startswith(USAGE_PATH.encode()):
+            self.answer_usage()
         else:
             self.answer_health()
 
     def answer_health(self) -> None:
         self.transport.write(response())
+
+    def answer_usage(self) -> None:
+        query = self.latest.target.partition(b"?")[2]
+        report = msgspec.to_builtins(self.journal.report(query), str_keys=True)
+        self.transport.write(json_response(report))
+
+    def meter(self) -> contextlib.AbstractContextManager[Meter | None]:
+        usage_id = self.latest.header(USAGE_ID)
+        return contextlib.nullcontext() if usage_id is None else self.journal.meter(usage_id)
+
+    def count(self, meter: Meter | None, tokens: int, prompt_tokens: int = PROMPT_TOKENS) -> None:
+        """Counts that the answer has this many tokens so far."""
+        if meter is None:
+            return
+        before = meter.read().generated if meter.sources else 0
+        counts = Tokens(prompt_tokens, 0, tokens, prompt_tokens, tokens)
+        meter.sources[:] = [lambda: counts]
+        type(self).generated_tokens += tokens - before
+        type(self).read_tokens += 0 if before else prompt_tokens
 
     def answer_models(self) -> None:
         model = {"id": self.model, "object": "model", "created": 1, "owned_by": "vllm"}
@@ -121,6 +152,8 @@ class StandInEngine(Connection):
         return {"request_id": self.request_id, "token_ids": list(range(len(prompt) // 4))}
 
     def answer(self, request: dict[str, Any]) -> bytes:
+        with self.meter() as meter:
+            self.count(meter, 16)
         message: dict[str, Any] = {"role": "assistant", "content": "x" * self.answer_bytes}
         choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "length"}
         answer = {
@@ -134,14 +167,20 @@ class StandInEngine(Connection):
         return json_response(answer)
 
     async def stream(self, request: dict[str, Any]) -> None:
+        with self.meter() as meter:
+            await self._stream(request, meter)
+
+    async def _stream(self, request: dict[str, Any], meter: Meter | None) -> None:
         tokens = request.get("max_tokens", 16)
         names = self.request_id, request.get("model", "")
         first, token, last = map(chunk, stream_events(*names))
         write = self.transport.write
         write(STREAM_HEAD + first)
-        for _ in range(tokens - 1):
+        for count in range(tokens - 1):
+            self.count(meter, count + 1)
             write(token)
             await asyncio.sleep(self.interval_s)
+        self.count(meter, tokens)
         write(last)
         if (request.get("stream_options") or {}).get("include_usage"):
             write(chunk(usage_event(*names, tokens)))

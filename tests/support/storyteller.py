@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from serving.engine.usage_journal import Meter
 from serving.mistral.reasoning import ThinkSplitter
 from tests.support.engines import UNAVAILABLE, Engine
 from tests.support.http_server import Request, json_response
@@ -57,7 +58,7 @@ class Storyteller(Engine):
             return list(range(PROMPT_TOKENS))
         return tokens_of(question["prompt"])
 
-    async def stream(self, request: dict[str, Any]) -> None:
+    async def _stream(self, request: dict[str, Any], meter: Meter | None) -> None:
         is_chat = "messages" in request
         begin = self._delivered_tokens(request)
         end = len(STORY)
@@ -76,6 +77,7 @@ class Storyteller(Engine):
             if n - begin == self.breaks_after:
                 type(self).fault(self)
                 return
+            self.count(meter, n - begin + 1, PROMPT_TOKENS + begin)
             story += STORY[n]
             last = n == end - 1
             text = story[sent : len(story) if last else max(sent, len(story) - keeps_back)]

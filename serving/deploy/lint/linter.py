@@ -7,6 +7,7 @@ from serving.deploy.errors import BadInput
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint import (
+    authentication,
     connections,
     kuberay,
     lifecycle,
@@ -71,6 +72,7 @@ def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Fin
         found += sizing.problems(manifests, config)
         found += lifecycle.problems(manifests, config, usage_error)
         found += responses.problems(manifests, config)
+        found += authentication.problems(manifests, config)
     return list(dict.fromkeys(found))
 
 

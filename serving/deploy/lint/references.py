@@ -10,7 +10,13 @@ from serving.deploy.manifests import Manifests, Object
 from serving.deploy.pods import secrets
 from serving.deploy.selectors import selects
 
-SECRETS = {"hf-token": "HF_TOKEN", "redis-password": "password", "ray-auth-token": "auth_token"}
+SECRETS = {
+    "hf-token": "HF_TOKEN",
+    "redis-password": "password",
+    "ray-auth-token": "auth_token",
+    "api-keys": "keys.json",
+    "admin-key": "key",
+}
 """The Secrets that deploy/secrets.sh makes, each with its key. Others are the user's own."""
 
 _BUILT_IN = {

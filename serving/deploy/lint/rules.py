@@ -111,6 +111,7 @@ FIXES = {
     "lifecycle/liveness": "ask port 52365 for /api/local_raylet_healthz",
     "lifecycle/liveness-patience": "raise periodSeconds times failureThreshold to it",
     "lifecycle/liveness-replica": "ask Ray's process: port 52365, /api/local_raylet_healthz",
+    "authentication/mount": "mount a volume with the Secret there, without a subPath",
     "responses/redis-address": "correct router.responses.redis_url, or add the Service",
     "responses/password": "add it to the group's env, from the Secret redis-password",
     "responses/memory": "lower router.responses.max_bytes, or raise maxmemory; set noeviction",

@@ -52,7 +52,9 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
     return StructuredOutputsParams(grammar=grammar)
 
 
-async def check(constraint: StructuredOutputsParams, grammars: GrammarCheck) -> None:
+async def check(
+    constraint: StructuredOutputsParams, grammars: GrammarCheck, salt: str | None
+) -> None:
     """Returns once it is known that the engine can compile the grammar; raises GrammarError if it
     cannot. Takes the place of vLLM's own check, which compiles the grammar of each request in the
     event loop, however long that takes."""
@@ -60,7 +62,7 @@ async def check(constraint: StructuredOutputsParams, grammars: GrammarCheck) -> 
         grammar = serialize_guidance_grammar(*get_structured_output_key(constraint))
     except (ValueError, KeyError, TypeError) as error:
         raise GrammarError(str(error)) from error
-    await grammars.check(grammar)
+    await grammars.check(grammar, salt)
     constraint._backend = _BACKEND  # as vLLM's check would
 
 

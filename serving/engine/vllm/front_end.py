@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
@@ -35,6 +36,7 @@ from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
 from serving.engine.grammar_check import GrammarCheck
 from serving.engine.last_steps import LastSteps
+from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import (
     AbandonedError,
@@ -43,8 +45,15 @@ from serving.engine.vllm.failures import (
     failure_of,
 )
 from serving.engine.vllm.generation import Generation, Model
-from serving.engine.vllm.rendering import Renderer, has_images
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES
+from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
+from serving.engine_protocol import (
+    CACHE_SALT,
+    CACHED_TOKENS,
+    PROMPT_TOKENS,
+    REWRITES,
+    USAGE_ID,
+    USAGE_PATH,
+)
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
 from serving.requests.chat import ChatOptions
@@ -110,10 +119,11 @@ class FrontEnd:
         self._loop_guard = loop_guard
         self.last_steps = LastSteps()
         self._grammars = GrammarCheck()
+        self.usage = UsageJournal()
         self._created = int(time.time())
         self._tokenizer = engine.get_tokenizer()
         self._vocabulary = of_tekken(self._tokenizer.tokenizer)
-        self._renderer = Renderer(engine, self._vocabulary.image)
+        self._renderer = Renderer(engine, self._vocabulary, rules)
         self._model = Model(
             self._vocabulary,
             engine.model_config.max_model_len,
@@ -125,6 +135,7 @@ class FrontEnd:
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/v1/models"): self._models,
+            ("GET", USAGE_PATH): self._usage,
             ("POST", tokenize.PATH): self._tokenize,
             ("POST", "/detokenize"): self._detokenize,
             ("POST", messages.COUNT_PATH): self._count_tokens,
@@ -151,27 +162,32 @@ class FrontEnd:
             await _fail(send, path, failure_of(error))
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.usage.meter(_header(scope, USAGE_ID)) as meter:
+            await self._generate_metered(meter, scope, receive, send)
+
+    async def _generate_metered(
+        self, meter: Meter, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
+        request.cache_salt = _cache_salt(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
-        if constraint is not None:
-            await constraints.check(constraint, self._grammars)
         answering = asyncio.current_task()
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
         try:
             try:
-                await self._respond(api, request, options, constraint, scope, send)
+                await self._respond(api, request, options, constraint, meter, scope, send)
             except (AbandonedError, ConstraintError):
                 # After a request that failed between its rendering and the engine, vLLM takes its
                 # images for known to the engine. The next request with one fails, which tells vLLM.
                 if self._engine.errored or not has_images(request):
                     raise
-                await self._respond(api, request, options, constraint, scope, send)
+                await self._respond(api, request, options, constraint, meter, scope, send)
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
                 answering.uncancel()
@@ -186,12 +202,13 @@ class FrontEnd:
         request: Request,
         options: Any,
         constraint: StructuredOutputsParams | None,
+        meter: Meter,
         scope: Scope,
         send: Send,
     ) -> None:
         """Sends the answer. While the engine lives, what it raises comes before anything is
         sent."""
-        inputs = await self._renderer.render(request)
+        inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
         generation = Generation(
@@ -206,10 +223,24 @@ class FrontEnd:
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
         )
+        meter.sources.append(generation.tokens)
         encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
         answer = self._stream if request.stream else self._answer
         with self.last_steps.running(id, lambda: self._engine.errored):
             await answer(generation, encoder, usage, send)
+
+    async def _inputs(
+        self, request: Request, constraint: StructuredOutputsParams | None
+    ) -> list[EngineInput]:
+        """Renders the request, and checks its grammar at the same time."""
+        if constraint is None:
+            return await self._renderer.render(request)
+        check = constraints.check(constraint, self._grammars, request.cache_salt)
+        if has_images(request):  # which vLLM takes for known to the engine once they are rendered
+            await check
+            return await self._renderer.render(request)
+        inputs, _ = await asyncio.gather(self._renderer.render(request), check)
+        return inputs
 
     async def _stream(
         self,
@@ -238,7 +269,8 @@ class FrontEnd:
                             }
                         )
                         piece = encoder.begin() + encoder.step(index, step)
-                    self._count_loops(step.end)
+                    if step.end is not None:
+                        self._count_loops(step.end)
                     if piece:
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
             last = encoder.finish()
@@ -260,7 +292,8 @@ class FrontEnd:
         async with aclosing(generation.steps()) as steps:
             async for index, step in steps:
                 answers[index].append(step)
-                self._count_loops(step.end)
+                if step.end is not None:
+                    self._count_loops(step.end)
         for index in range(generation.choices):
             _tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
@@ -287,8 +320,8 @@ class FrontEnd:
             want_token_ids=request.return_token_ids,
         )
 
-    def _count_loops(self, end: End | None) -> None:
-        if end is not None and end.stop == STOP_REASON:
+    def _count_loops(self, end: End) -> None:
+        if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
     def _check_model(self, name: str | None) -> None:
@@ -315,6 +348,9 @@ class FrontEnd:
         body = await asyncio.to_thread(generate_latest, self._registry)
         await _send(send, 200, body, content_type=CONTENT_TYPE_LATEST.encode())
 
+    async def _usage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _send(send, 200, msgspec.json.encode(self.usage.report(scope["query_string"])))
+
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         models = [
             {
@@ -332,7 +368,8 @@ class FrontEnd:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
         self._check_model(request.model)
         if isinstance(request.prompt, Chat):
-            tokens = await self._renderer.chat_token_ids(request.prompt)
+            salt = _cache_salt(scope, None)
+            tokens = await self._renderer.chat_token_ids(request.prompt, salt)
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
         names = None
@@ -364,7 +401,7 @@ class FrontEnd:
             await _body(receive), self._rules, datetime.date.today()
         )
         self._check_model(model)
-        tokens = await self._renderer.chat_token_ids(conversation)
+        tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
 
@@ -398,6 +435,11 @@ def _call_id() -> str:
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _cache_salt(scope: Scope, own: str | None) -> str | None:
+    """Returns the tenant's salt, of one length for all, and behind it the request's own."""
+    return _header(scope, CACHE_SALT).decode("latin1") + (own or "") or None
 
 
 def _request_id(scope: Scope) -> str:

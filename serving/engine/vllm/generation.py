@@ -23,6 +23,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
+from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request
@@ -100,6 +101,10 @@ class Generation:
             for _, tokens in self._inputs
             for again in range(request.n)
         ]
+        self._counts: list[Any] = [None] * len(self._params)
+        """What vLLM counts of each choice, which it keeps up to date; None before the first
+        token, and without vLLM's statistics."""
+        self._read_tokens = 0
         self._unknown = set(range(len(inputs)))
         """The prompts of which the engine has told nothing yet."""
         self._prompts: list[PromptTokens | None] = [None] * len(inputs)
@@ -112,6 +117,19 @@ class Generation:
     def knows_prompts(self) -> bool:
         """Whether the counts of all prompts are in the usage."""
         return not self._unknown
+
+    def tokens(self) -> Tokens:
+        """Returns what the request has used so far."""
+        usage = self._usage
+        generated = sum(counts.num_generation_tokens for counts in self._counts if counts)
+        output = usage.completion_tokens
+        return Tokens(
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            output,
+            self._read_tokens,
+            max(generated, output),
+        )
 
     def take_prompt(self, choice: int) -> PromptTokens | None:
         """Returns the prompt of that choice as the engine was given it, once for each prompt and
@@ -162,6 +180,7 @@ class Generation:
         parser, form = self._parsers[index], self._forms[index]
         prompt = index // request.n
         tokens = thoughts = 0
+        begun = False
         outputs = self._engine.generate(
             self._inputs[prompt][0],
             self._params[index],
@@ -176,6 +195,10 @@ class Generation:
                     self._note_prompt(prompt, output)
                     if not self._unknown:
                         self._on_prefilled()
+                if not begun:
+                    begun = True
+                    self._counts[index] = output.metrics
+                    self._read_tokens += len(output.prompt_token_ids)
                 completion = output.outputs[0]
                 reason = completion.finish_reason
                 if reason == "error" and self._common["structured_outputs"] is not None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +20,24 @@ from serving.engine.media import HELD_PIXELS, ImageFetcher
 _images: ContextVar[dict[str, Any]] = ContextVar("images")
 """The images of the request that is being rendered, by URL."""
 
+_salt: ContextVar[str | None] = ContextVar("salt", default=None)
+
+
+@contextmanager
+def salted(salt: str | None) -> Iterator[None]:
+    """Inside the context, this task and those that it starts load images with that salt."""
+    token = _salt.set(salt)
+    try:
+        yield
+    finally:
+        _salt.reset(token)
+
 
 @MEDIA_CONNECTOR_REGISTRY.register("image-fetcher")
 class ImageConnector(MediaConnector):  # type: ignore[misc]
     """Loads the images of requests in place of vLLM's own connector. It respects the flag
-    `allowed-media-domains`, and ignores `allowed-local-media-path`."""
+    `allowed-media-domains`, and ignores `allowed-local-media-path`. Within `salted`, vLLM's caches
+    of processed and encoded images take equal images with different salts for different ones."""
 
     def __init__(
         self,
@@ -37,6 +53,8 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
         self, url: str, media_io: Any, *, fetch_timeout: int | None = None
     ) -> Any:
         image = await self._fetcher.load(url, media_io.load_bytes)
+        if (salt := _salt.get()) is not None:
+            image = replace(image, io_config={**(image.io_config or {}), "cache_salt": salt})
         return _images.get({}).setdefault(url, image)
 
     def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: int | None = None) -> Any:

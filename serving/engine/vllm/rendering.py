@@ -1,6 +1,7 @@
 """Makes the engine's inputs of prompts, with vLLM's renderer."""
 
 import contextlib
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,14 @@ from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_pro
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from serving.answers.vocabulary import Vocabulary
 from serving.engine.image_file import MediaError
 from serving.engine.vllm.failures import PromptError
+from serving.engine.vllm.images import salted
+from serving.engine.vllm.public_prefixes import salted_after
 from serving.mistral.answer import with_originals
-from serving.mistral.rules import InvalidRequest
+from serving.mistral.rules import InvalidRequest, ModelRules
+from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
 
 EngineInput = Any
@@ -36,44 +41,72 @@ def _prompt_errors(originals: Mapping[str, str] = _NONE) -> Iterator[None]:
 class Renderer:
     """Makes the engine's inputs. Its methods raise what `failure_of` reads."""
 
-    def __init__(self, engine: AsyncLLM, image_token: int | None) -> None:
+    def __init__(self, engine: AsyncLLM, vocabulary: Vocabulary, rules: ModelRules) -> None:
         self._renderer = engine.renderer
         self._model_config = engine.model_config
-        self._image_token = image_token
+        self._image_token = vocabulary.image
+        self._end_system_token = vocabulary.end_system
+        self._rules = rules
 
     async def render(self, request: Request) -> list[EngineInput]:
         """Returns one input for each prompt of the request; loads and checks images."""
         params = self._tokenize_params(request)
-        extras: dict[str, Any] = {}
-        if request.cache_salt is not None:
-            extras["cache_salt"] = request.cache_salt
+        salt = request.cache_salt
         if isinstance(request.prompt, Chat):
-            return [await self._chat(request.prompt, params, extras)]
-        if any(type(prompt) is list and self._image_token in prompt for prompt in request.prompt):
+            inputs = [await self._chat(request.prompt, params, salt)]
+        else:
+            inputs = await self._completion(request.prompt, params)
+        if salt is not None:
+            for rendered in inputs:
+                public_tokens = 0
+                if self._rules.public_system_prompts:
+                    public_tokens = self._public_tokens(request, rendered["prompt_token_ids"])
+                rendered["cache_salt"] = salted_after(public_tokens, salt)
+        return inputs
+
+    def _public_tokens(self, request: Request, token_ids: list[int]) -> int:
+        """Returns the number of tokens with which a prompt begins that are no secret."""
+        if not isinstance(request.prompt, Chat) or request.truncate_prompt_tokens is not None:
+            return 0
+        first = request.prompt.messages[0]
+        content = first.get("content")
+        if isinstance(content, list) and len(content) == 1:
+            content = content[0].get("text")
+        if (
+            first.get("role") != "system"
+            or not isinstance(content, str)
+            or not is_public(content, self._rules, datetime.date.today())
+        ):
+            return 0
+        assert self._end_system_token is not None  # every version that serving/mistral knows has it
+        return token_ids.index(self._end_system_token) + 1
+
+    async def _completion(
+        self, prompts: Sequence[Prompt], params: TokenizeParams
+    ) -> list[EngineInput]:
+        if any(type(prompt) is list and self._image_token in prompt for prompt in prompts):
             raise InvalidRequest(
                 "prompt must not have tokens of images: completions take none.",
                 param="prompt",
                 code="invalid_value",
             )
-        return await self._texts(request.prompt, params, extras)
+        return await self._texts(prompts, params)
 
-    async def chat_token_ids(self, chat: Chat) -> list[int]:
-        """Returns a chat's prompt, however long it is."""
+    async def chat_token_ids(self, chat: Chat, salt: str | None) -> list[int]:
+        """Returns a chat's prompt, however long it is. `salt` is that of its images."""
         params = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
-        return list((await self._chat(chat, params, {}))["prompt_token_ids"])
+        return list((await self._chat(chat, params, salt))["prompt_token_ids"])
 
     async def token_ids(self, prompt: Prompt, add_special_tokens: bool) -> list[int]:
         """Returns the tokens of a text, however long it is."""
         params = TokenizeParams(max_total_tokens=None, add_special_tokens=add_special_tokens)
-        (rendered,) = await self._texts([prompt], params, {})
+        (rendered,) = await self._texts([prompt], params)
         return list(rendered["prompt_token_ids"])
 
     def prompt_tokens(self, rendered: EngineInput) -> int:
         return int(extract_prompt_len(self._model_config, rendered))
 
-    async def _chat(
-        self, chat: Chat, params: TokenizeParams, extras: dict[str, Any]
-    ) -> EngineInput:
+    async def _chat(self, chat: Chat, params: TokenizeParams, salt: str | None) -> EngineInput:
         template: JsonObject = {
             "tools": chat.tools or None,
             "tokenize": True,
@@ -81,14 +114,13 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with _prompt_errors(chat.originals):
+            with _prompt_errors(chat.originals), salted(salt):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
                         chat_template_content_format="string", chat_template_kwargs=template
                     ),
                     params,
-                    prompt_extras=extras,
                 )
             if "mm_placeholders" in rendered:
                 self._check_images(rendered)
@@ -112,14 +144,10 @@ class Renderer:
         if found != expected:
             raise RuntimeError(f"a prompt has {found} image tokens for {expected} of its images")
 
-    async def _texts(
-        self, prompts: Sequence[Prompt], params: TokenizeParams, extras: JsonObject
-    ) -> list[EngineInput]:
+    async def _texts(self, prompts: Sequence[Prompt], params: TokenizeParams) -> list[EngineInput]:
         with _prompt_errors():
             parsed = [parse_model_prompt(self._model_config, prompt) for prompt in prompts]
-            inputs: list[EngineInput] = await self._renderer.render_cmpl_async(
-                parsed, params, prompt_extras=extras
-            )
+            inputs: list[EngineInput] = await self._renderer.render_cmpl_async(parsed, params)
         return inputs
 
     def _tokenize_params(self, request: Request) -> TokenizeParams:

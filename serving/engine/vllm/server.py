@@ -19,6 +19,7 @@ from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.scheduler import use_engine_scheduler
 from serving.engine.vllm.watch import Watch
 from serving.mistral import ModelRules
 from serving.poison import Reason
@@ -57,6 +58,7 @@ class VllmServer:
         with the root cause."""
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
+        use_engine_scheduler(config, bool(self._rules.public_system_prompts))
         with root_cause_raised():
             self._engine = AsyncLLM.from_vllm_config(
                 vllm_config=config,
@@ -100,6 +102,7 @@ class VllmServer:
                 lifespan="off",
                 ws="none",
                 access_log=False,
+                proxy_headers=False,
                 log_config=None,  # see serving/serve_log.py
                 log_level="warning",
                 timeout_keep_alive=_KEEP_ALIVE_S,
@@ -123,6 +126,11 @@ class VllmServer:
     @property
     def max_num_seqs(self) -> int:
         return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+
+    @property
+    def unclaimed_usage(self) -> int:
+        """The number of ended requests whose counts no router has yet."""
+        return self._app.usage.unclaimed
 
     @property
     def dead(self) -> bool:

@@ -7,37 +7,40 @@ from starlette.types import Receive, Send
 
 from serving.asgi import ClientGoneError, Headers, send_response
 from serving.router.http import errors
+from serving.router.http.body_budget import HeldBody
 from serving.router.http.content_encoding import decompress
 from serving.router.http.errors import ApiError
 
 _REQUEST_ID_BYTES = 128
 
 
-async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit_bytes: int, held: HeldBody) -> bytes:
     """Returns the whole request body, decompressed. Raises ApiError 413 as soon as it is known to
-    exceed the limit, 415 or 400 if it cannot be decompressed, and ClientGoneError if the client
-    disconnects while sending."""
+    exceed the limit, 503 if `held` can take no more, 415 or 400 if it cannot be decompressed, and
+    ClientGoneError if the client disconnects while sending."""
     coding = b""
     for name, value in headers:
         if name == b"content-length" and int(value) > limit_bytes:
             raise errors.body_too_large(limit_bytes)
         if name == b"content-encoding":
             coding += value
-    pieces: list[bytes] = []
-    size = 0
+    body = bytearray()  # not a list of pieces, which may take many times the bytes in them
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit_bytes:
+        if len(body) + len(piece) > limit_bytes:
             raise errors.body_too_large(limit_bytes)
-        pieces.append(piece)
+        held.take(len(piece))
         if not message.get("more_body", False):
             break
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return await asyncio.to_thread(decompress, body, coding, limit_bytes) if coding else body
+        body += piece
+    whole: bytes = b"".join((body, piece)) if body else piece
+    if coding:
+        whole = await asyncio.to_thread(decompress, whole, coding, limit_bytes)
+        held.take(len(whole))
+    return whole
 
 
 async def send_error(send: Send, error: ApiError, path: str, headers: Headers) -> None:

@@ -97,6 +97,18 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def body_of(
+    content_type: str, required: dict[str, Any], **optional: dict[str, Any]
+) -> dict[str, Any]:
+    """Describes the body of an endpoint by the schemas of its properties."""
+    schema = {
+        "type": "object",
+        "properties": {**required, **optional},
+        "required": list(required),
+    }
+    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
+
+
 def _operation(path: str) -> dict[str, Any]:
     summary, properties, required = _ENDPOINTS[path]
     streamed = path in _STREAMED

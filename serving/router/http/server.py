@@ -2,23 +2,31 @@
 
 import asyncio
 import socket
+import ssl
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
+
+from serving.router.http.protocol import IDLE_TIMEOUT_S, GuardedProtocol
+from serving.router.http.tls import Certificate
 
 _CLOSE = (b"connection", b"close")
 _LINGER_S = 2
 """How long a stopping server waits for another request on an open connection: one already in flight
 from the client, or one from a client that has not yet seen the connection close."""
 _LOOK_S = 0.1
+_TICKS_PER_S = 10
+"""How often uvicorn calls `on_tick`."""
+_RENEWAL_TICKS = 30 * _TICKS_PER_S
 
 
 def server_config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=GuardedProtocol,
         loop="uvloop",
         lifespan="off",
         ws="none",
@@ -29,7 +37,7 @@ def server_config(app: Any) -> uvicorn.Config:
         log_level="critical",
         server_header=False,
         backlog=4096,
-        timeout_keep_alive=75,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
     )
 
 
@@ -55,17 +63,46 @@ def response_of(send: Any) -> Any:
 class HttpServer(uvicorn.Server):
     """Serves an ASGI application on bound sockets."""
 
-    def __init__(self, app: Any, *socks: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *socks: socket.socket,
+        certificates: Mapping[socket.socket, Certificate] = {},
+    ) -> None:
+        """`certificates` are those of the `socks` that speak TLS."""
         super().__init__(server_config(app))
         self._socks = socks
+        self._certificates = certificates
         self._accepting: set[asyncio.Task[Any]] = set()
 
     async def run_until_stopped(self) -> None:
-        await self.serve(sockets=list(self._socks))
+        await self.serve([sock for sock in self._socks if sock not in self._certificates])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        secure = [
+            await loop.create_server(
+                self._protocol, sock=sock, ssl=certificate.context, backlog=self.config.backlog
+            )
+            for sock, certificate in self._certificates.items()
+        ]
+        await super().startup(sockets)
+        self.servers += secure
 
     @property
     def connections(self) -> int:
         return len(self.server_state.connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_S == 0:
+            now_s = time.monotonic()
+            connections: list[Any] = list(self.server_state.connections)
+            for connection in connections:
+                connection.close_if_overdue(now_s)
+        if counter % _RENEWAL_TICKS == 0:
+            for certificate in self._certificates.values():
+                certificate.renew()
+        return await super().on_tick(counter)
 
     def move_connections(self) -> None:
         """Closes each connection that is open now with its next answer, which says so, so that its
@@ -107,14 +144,14 @@ class HttpServer(uvicorn.Server):
     def _stop_listening(self) -> None:
         # The duplicates keep the kernel's accept queues alive after the server closes its own
         # sockets.
-        socks = [sock.dup() for sock in self._socks]
+        socks = [(sock.dup(), self._certificates.get(sock)) for sock in self._socks]
         for server in self.servers:
             server.close()
-        for sock in socks:
-            self._accept_all(sock)
+        for sock, certificate in socks:
+            self._accept_all(sock, None if certificate is None else certificate.context)
             sock.close()
 
-    def _accept_all(self, sock: socket.socket) -> None:
+    def _accept_all(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Accepts every connection in the kernel's accept queue."""
         loop = asyncio.get_running_loop()
         while True:
@@ -124,7 +161,7 @@ class HttpServer(uvicorn.Server):
                 break
             connection.setblocking(False)
             self._accepting.add(
-                loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+                loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=tls))
             )
 
     def _protocol(self) -> asyncio.Protocol:

@@ -8,7 +8,6 @@ from time import monotonic
 from serving.router.http.server import response_of
 from serving.router.proxy.exchange import Exchange
 from serving.router.proxy.stream_resumption import CHAT, COMPLETIONS, DONE
-from serving.router.proxy.usage import reported_output_tokens
 from serving.router.replicas.upstream import body_of
 from serving.router.responses.final_event import FinalEvent
 
@@ -120,11 +119,12 @@ class EventStream:
     def finished(self) -> bool:
         """Whether the stream had an end, or at least a finish reason. The server of llama.cpp's
         Python package ends it without either where it fails."""
-        return _END.search(b"".join(self._last)) is not None
+        return _END.search(self.last_events) is not None
 
-    def reported_output_tokens(self) -> int | None:
-        """The length of the whole answer as the end of the stream reports it, in tokens."""
-        return reported_output_tokens(b"".join(self._last))
+    @property
+    def last_events(self) -> bytes:
+        """The last events, which may report the usage of the whole answer."""
+        return b"".join(self._last)
 
 
 _event_count = methodcaller("count", b"\n\n")

@@ -1,6 +1,6 @@
 """A parsed request and its client, on the way to a replica."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmh3 import hash64
@@ -8,11 +8,12 @@ from starlette.types import Receive, Scope, Send
 
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import bearer
+from serving.engine_protocol import CACHE_SALT, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
-from serving.router.http.tenants import Tenant
+from serving.router.ledger.open_entry import OpenEntry
+from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
 from serving.router.proxy.request import (
     EngineRequest,
     engine_request,
@@ -29,6 +30,7 @@ from serving.router.responses.background import BackgroundRun
 from serving.router.responses.turn import Turn
 from serving.router.telemetry.latency import StreamClock
 from serving.router.telemetry.request_record import RequestRecord
+from serving.tenants import Caller
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), those that the router sets anew, and credentials between the
 # client and the router.
@@ -36,7 +38,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-)
+) | {CACHE_SALT, USAGE_ID}
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +64,9 @@ class Exchange:
     """What a request to /v1/responses has stored, where responses are stored."""
     run: BackgroundRun | None = None
     """The response in the background in place of a client that waits."""
+    usage: OpenEntry | None = None
+    """The request's entry in the usage ledger; None if there is no ledger, or at endpoints that
+    generate nothing."""
     begun: bool = False
     """Whether a replica has begun the answer. The client may have the head of the response, and
     comments, before that."""
@@ -77,16 +82,25 @@ class Exchange:
 
     @property
     def prompt(self) -> int:
-        """A hash of the whole prompt, which requests that are the same have in common."""
+        """A hash of the whole prompt and, if it is salted, of its tenant."""
         hashes = self.demand.work.prefix.hashes
         return hashes[-1] if hashes else 0
+
+    @property
+    def shape(self) -> int:
+        """A hash of the lengths of the prompt's parts, which requests that are the same have in
+        common, whoever sends them. It is the same in all processes."""
+        return hash(tuple(self.demand.work.prefix.ends_tokens))
 
 
 class ExchangeReader:
     """Parses request bodies and prepares them for the models' engines."""
 
-    def __init__(self, directory: Directory, engine_token: str, default_priority: int) -> None:
+    def __init__(
+        self, directory: Directory, engine_token: str, salts: CacheSalts, default_priority: int
+    ) -> None:
         self._directory = directory
+        self._salts = salts
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._default_priority = default_priority
 
@@ -95,7 +109,7 @@ class ExchangeReader:
         scope: Scope,
         raw: bytes,
         body: Any,
-        tenant: Tenant,
+        caller: Caller,
         receive: Receive,
         send: Send,
         record: RequestRecord,
@@ -106,12 +120,17 @@ class ExchangeReader:
         what `turn` has made of it. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         fields = routing_fields(body)
-        served = self._served(fields.model)
+        served = self._served(fields.model, caller)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
         request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
-        work = work_of(path, fields, body, model, served.dispatcher.expected_output, headers)
+        salt = self._salts.of(caller.tenant.name)
+        work = work_of(
+            path, fields, body, model, served.dispatcher.expected_output, headers, salt.seed
+        )
+        if record.batch_id is not None:
+            work = replace(work, background=True)
         record.prompt_tokens = work.prompt_tokens
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"
@@ -119,9 +138,9 @@ class ExchangeReader:
             why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
-            head=self._head(scope, request_id, model.backend),
+            head=self._head(scope, request_id, model.backend, salt),
             request=request,
-            demand=self._demand(work, tenant, headers, raw),
+            demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
@@ -132,10 +151,12 @@ class ExchangeReader:
             turn=turn,
         )
 
-    def _served(self, name: str | None) -> ServedModel:
+    def _served(self, name: str | None, caller: Caller) -> ServedModel:
         models = self._directory.models
+        if caller.models is not None:
+            models = {id: of for id, of in models.items() if caller.may_use(of.model.names)}
         if name is None:
-            if len(models) > 1:
+            if len(models) != 1:
                 raise ApiError(
                     400,
                     f"The request names no model. Available models: {', '.join(models)}.",
@@ -146,23 +167,28 @@ class ExchangeReader:
         served = self._directory.find(name)
         if served is None:
             raise errors.unknown_model(name, list(models))
+        if served.model.model_id not in models:
+            raise errors.model_not_allowed(name)
         return served
 
-    def _demand(self, work: Work, tenant: Tenant, headers: Headers, raw: bytes) -> Request:
+    def _demand(self, work: Work, caller: Caller, headers: Headers, key: int) -> Request:
         try:
             priority, timeout_s = priority_and_timeout_s(
-                headers, self._default_priority, tenant.max_priority
+                headers, self._default_priority, caller.max_priority
             )
         except InvalidHeaderError as error:
             raise ApiError(400, str(error), code="invalid_header", param=error.header) from None
-        return Request(work, priority, timeout_s, hash64(raw)[0])
+        return Request(work, priority, timeout_s, key)
 
-    def _head(self, scope: Scope, request_id: bytes, backend: Backend | None) -> bytes:
+    def _head(
+        self, scope: Scope, request_id: bytes, backend: Backend | None, salt: CacheSalt
+    ) -> bytes:
         path: bytes = scope["raw_path"]
         host, authorization = b"engine", self._authorization
         if backend is not None:
             path, host = backend.path(scope["path"]), backend.host_header
             authorization = backend.authorization
+            salt = CacheSalt()
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), path, host)]
@@ -173,7 +199,7 @@ class ExchangeReader:
             b"%b: %b\r\n" % (name, value) for name, value in scope["headers"] if name not in dropped
         ]
         lines.append(authorization)
-        lines.append(b"x-request-id: %b\r\n" % request_id)
+        lines.append(b"x-request-id: %b\r\n%b" % (request_id, salt.header))
         return b"".join(lines)
 
 

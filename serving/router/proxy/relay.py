@@ -13,11 +13,16 @@ from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Reservation
 from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
+from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
+from serving.router.batches.line import BatchLine
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id, read_body, send_error
+from serving.router.http.authentication import Authentication
+from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
-from serving.router.http.tenants import Tenants
+from serving.router.ledger.ledger import Ledger
+from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.engine_answer import (
     check_key,
     check_taken,
@@ -30,11 +35,12 @@ from serving.router.proxy.error_event import EngineError
 from serving.router.proxy.event_stream import ENDS_WITH_DONE, EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.failures import Failures
-from serving.router.proxy.request import decode, merged
+from serving.router.proxy.request import GENERATING, decode, merged
 from serving.router.proxy.storing import detach, keep_whole
 from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.proxy.suspicion import Suspicion, ends, passes
-from serving.router.proxy.usage import reported_output_tokens
+from serving.router.proxy.tokenizing import tokens_of
+from serving.router.proxy.usage import note_usage
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -70,27 +76,33 @@ class Relay:
         directory: Directory,
         engine_token: str,
         config: RouterConfig,
-        tenants: Tenants,
+        authentication: Authentication,
         metrics: Metrics,
         write_line: Callable[[bytes], object],
         tracing: "Tracing | None" = None,
         responses: Responses | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`write_line` is called with the request log line when a request ends. Without `responses`
-        none is stored."""
+        none is stored, and without a `ledger` no usage is kept."""
         self.requests_in_flight = 0
-        self._reader = ExchangeReader(directory, engine_token, config.admission.default_priority)
+        salts = CacheSalts(engine_token, len(authentication.tenants))
+        self._reader = ExchangeReader(
+            directory, engine_token, salts, config.admission.default_priority
+        )
         self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
+        self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
         self._failures = Failures(max(1, int(config.replica_backoff_s)))
         self._suspicion = Suspicion(engine_token)
         self._waiting = Waiting()
-        self._tenants = tenants
+        self._authentication = authentication
         self._metrics = metrics
         self._write_line = write_line
         self._tracing = tracing
         self._responses = responses
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = time.monotonic()
@@ -99,23 +111,31 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         exchange: Exchange | None = None
+        held = self._bodies.hold()
         try:
-            tenant = self._tenants.of(scope["headers"])
-            record.tenant = tenant.name
-            body = await read_body(scope["headers"], receive, self._max_body_bytes)
+            line: BatchLine | None = scope.get(BATCH_LINE)
+            if line is None:
+                caller = await self._authentication.caller(scope)
+            else:
+                caller, record.batch_id = line.caller, line.batch_id
+            record.tenant, record.key_id = caller.tenant.name, caller.key_id
+            body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
             is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
             if is_response and self._responses is not None:
-                turn = await self._responses.open(tenant.name, body, fields)
+                turn = await self._responses.open(caller.tenant.name, body, fields)
                 body = turn.raw
             elif is_response:
                 refuse_stored(fields)
             exchange = self._reader.read(
-                scope, body, fields, tenant, receive, send, record, began_s, turn
+                scope, body, fields, caller, receive, send, record, began_s, turn
             )
             if self._responses is not None and turn is not None and turn.background:
                 await detach(exchange, self._responses)
                 send = exchange.send
+            if self._ledger is not None and scope["path"] in GENERATING:
+                background = exchange.run is not None
+                exchange.usage = self._ledger.open(record, exchange.served.model, background)
             await self._relay(exchange)
         except ApiError as error:
             await self._refuse(send, error, record, exchange is not None)
@@ -125,12 +145,15 @@ class Relay:
             log.exception("request %s failed in the router", request_id)
             await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
+            held.release()
             if exchange is not None and exchange.run is not None and self._responses is not None:
                 await self._responses.end(exchange.run)
             self.requests_in_flight -= 1
             record.duration_ms = ms_since(began_s)
             self._metrics.ended(record)
             self._write_line(record.line())
+            if self._ledger is not None and exchange is not None and exchange.usage is not None:
+                self._ledger.end(exchange.usage)
             if self._tracing is not None and span is not None:
                 self._tracing.end(span, record)
 
@@ -256,21 +279,20 @@ class Relay:
         """Has a replica answer, or continue the answer. Raises UpstreamError if another replica may
         try."""
         record = exchange.record
-        body = exchange.request.body
+        body, carried_tokens = exchange.request.body, None
         if record.replica is not None:
             record.retries += 1
         if exchange.begun:
             questions = exchange.resumption.questions()
-            tokens = [await self._tokens(replica, question) for question in questions]
+            tokens = [await tokens_of(replica, self._authorization, one) for one in questions]
             body = exchange.resumption.continuation_request(tokens)
+            carried_tokens = len(tokens[0]) if tokens else 0
         else:
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
-        head = b"%bcontent-length: %d\r\n\r\n" % (exchange.head, len(body))
         exchange.sent_s = time.monotonic()
-        connection = await replica.pool.request(head, body)
+        connection = await self._send(exchange, replica, body, carried_tokens)
         try:
-            (check_taken if exchange.served.model.backend is None else check_key)(connection)
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
                 record.rewrites = reported_rewrites(connection.headers) or record.rewrites
@@ -287,20 +309,27 @@ class Relay:
         finally:
             replica.pool.release(connection)
 
-    async def _tokens(self, replica: Replica, question: bytes) -> list[int]:
-        """Tokenizes a text with the engine's /tokenize. Raises UpstreamError."""
-        head = b"POST /tokenize HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
-        head += b"%bcontent-length: %d\r\n\r\n" % (self._authorization, len(question))
-        connection = await replica.pool.request(head, question)
+    async def _send(
+        self, exchange: Exchange, replica: Replica, body: bytes, carried_tokens: int | None
+    ) -> Connection:
+        """Sends the request, and returns when the head of the answer has arrived. The answer is
+        begun, or continued with `carried_tokens` in the body. Raises UpstreamError."""
+        ledger, usage, head = self._ledger, exchange.usage, exchange.head
+        if ledger is not None and usage is not None:
+            head += ledger.sent(usage, replica, carried_tokens)
+        head += b"content-length: %d\r\n\r\n" % len(body)
         try:
-            check_taken(connection)
-            body = await read_all(connection)
-        finally:
-            replica.pool.release(connection)
-        if connection.status != 200:
-            raise NotContinuedError(f"it answers {connection.status} to /tokenize")
-        tokens: list[int] = decode(body)["tokens"]
-        return tokens
+            connection = await replica.pool.request(head, body)
+            try:
+                (check_taken if exchange.served.model.backend is None else check_key)(connection)
+            except Exception:
+                replica.pool.release(connection)
+                raise
+        except NotTakenError:
+            if ledger is not None and usage is not None:
+                ledger.not_taken(usage)
+            raise
+        return connection
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body, status = await read_all(connection), connection.status
@@ -308,7 +337,8 @@ class Relay:
         if exchange.served.model.backend is not None:
             status = meant_status(status, body)
         if status == 200:
-            exchange.record.output_tokens = reported_output_tokens(body) or 0
+            exchange.record.output_tokens = 0
+            note_usage(exchange, body)
         if status >= 400:
             body = errors.of_engine(status, body).body(exchange.record.path)
             headers = [header for header in headers if header[0] != b"content-type"]
@@ -368,7 +398,7 @@ class Relay:
             stream.count()
         if may_end_early and not stream.finished():
             raise UpstreamError("its stream ended before the answer")
-        record.output_tokens = stream.reported_output_tokens() or record.output_tokens
+        note_usage(exchange, stream.last_events)
         final = stream.final_response()
         if final is not None and exchange.turn is not None and self._responses is not None:
             await self._responses.answered(exchange.turn, final, is_event=True)

@@ -12,7 +12,9 @@ from serving.asgi import Headers
 from serving.dispatch import ExpectedOutput
 from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
 from serving.mistral.normalise import WARNINGS, Rewrite
+from serving.mistral.system_prompt import is_public
 from serving.placement import Work, prefix_of, prompt_parts
+from serving.placement.prompt_parts import Kind, Part
 from serving.router.http.errors import ApiError
 from serving.router.replicas.model import Model
 from serving.router.responses.turn import Turn
@@ -174,10 +176,13 @@ def work_of(
     model: Model,
     expected_output: ExpectedOutput,
     headers: Headers,
+    salt: int = 0,
 ) -> Work:
-    """Returns the work that a request asks of a replica; `body` is what the engine is sent."""
+    """Returns the work that a request asks of a replica; `body` is what the engine is sent. `salt`
+    is the tenant's, of hashes."""
     parts = prompt_parts(path, body, model.tools_first, model.system_prompt)
-    prefix = prefix_of(parts)
+    shared = salt != 0 and len(parts) > 1 and _is_public(parts[0], model.rules)
+    prefix = prefix_of(parts, salt, salted_from=1 if shared else 0)
     output_tokens = 0
     if path in GENERATING:
         output_tokens = expected_output.tokens(fields.limit_tokens) * max(fields.n or 1, 1)
@@ -188,6 +193,13 @@ def work_of(
         session=session(fields, headers),
         streamed=bool(fields.stream),
     )
+
+
+def _is_public(part: Part, rules: ModelRules | None) -> bool:
+    kind, text = part
+    if kind is not Kind.SYSTEM or rules is None or not isinstance(text, str):
+        return False
+    return is_public(text, rules, datetime.date.today())
 
 
 def session(fields: RoutingFields, headers: Headers) -> str | None:

@@ -31,16 +31,14 @@ class Suspicion:
         served = exchange.served
         trials = served.trials
         while True:
-            if exchange.prompt in trials.guard.suspicious:
+            if self._is_suspicious(exchange):
                 exchange.suspect = self._digest(exchange)
                 placed = await served.admit_suspect(exchange.suspect, exchange.demand)
                 if placed is not None:
                     return placed
             exchange.suspect = None
             placed = await served.admit(exchange.demand)
-            if exchange.prompt not in trials.guard.suspicious:
-                return placed
-            if not trials.knows(self._digest(exchange)):
+            if not self._is_suspicious(exchange) or not trials.knows(self._digest(exchange)):
                 return placed
             served.release(placed[0], Outcome.FAILED)  # It became a suspect while it waited.
 
@@ -75,11 +73,16 @@ class Suspicion:
         """Notes that the client left before a byte of the answer."""
         if exchange.served.model.backend is None and not exchange.begun:
             digest = self._digest(exchange)
-            exchange.served.trials.left(digest, exchange.prompt, replica)
+            exchange.served.trials.left(digest, exchange.shape, replica)
 
     def _accuse(self, exchange: Exchange, replica: Replica, reason: Reason, of: int | None) -> None:
         digest, exchange.suspect = self._digest(exchange), None
-        exchange.served.trials.died(digest, exchange.prompt, replica, reason, of)
+        exchange.served.trials.died(digest, exchange.shape, replica, reason, of, exchange.prompt)
+
+    @staticmethod
+    def _is_suspicious(exchange: Exchange) -> bool:
+        suspicious = exchange.served.trials.guard.suspicious
+        return bool(suspicious) and exchange.shape in suspicious
 
     def _digest(self, exchange: Exchange) -> bytes:
         body = decode(exchange.request.body)
@@ -89,7 +92,7 @@ class Suspicion:
 
 def passes(exchange: Exchange) -> None:
     """Notes that the answer has begun, after which a suspect is one no longer."""
-    exchange.served.trials.guard.answered(exchange.prompt)
+    exchange.served.trials.answered(exchange.prompt)
     if exchange.suspect is not None:
         exchange.served.trials.passed(exchange.suspect)
         exchange.suspect = None

@@ -1,12 +1,33 @@
-"""Reads the length of an answer from its end."""
+"""Reads the usage of an answer from its end."""
 
 import re
 
-_USAGE = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,9})')
+from serving.router.proxy.exchange import Exchange
+
+_OUTPUT = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,9})')
+_INPUT = re.compile(rb'"(?:prompt|input)_tokens":\s*(\d{1,9})')
 _USAGE_BYTES = 1024
+
+
+def note_usage(exchange: Exchange, end: bytes) -> None:
+    """Records the usage that the end of a complete answer reports, if it does. Our own engines have
+    told the tokens of the prompt before."""
+    record = exchange.record
+    record.output_tokens = reported_output_tokens(end) or record.output_tokens
+    if exchange.served.model.backend is not None:
+        record.input_tokens = reported_input_tokens(end) or record.input_tokens
 
 
 def reported_output_tokens(end: bytes) -> int | None:
     """Returns the reported output tokens, or None if the end does not report them."""
-    usages = _USAGE.findall(end[-_USAGE_BYTES:])
-    return int(usages[-1]) if usages else None
+    return _last(_OUTPUT, end)
+
+
+def reported_input_tokens(end: bytes) -> int | None:
+    """Returns the reported prompt tokens, or None if the end does not report them."""
+    return _last(_INPUT, end)
+
+
+def _last(count: re.Pattern[bytes], end: bytes) -> int | None:
+    found = count.findall(end[-_USAGE_BYTES:])
+    return int(found[-1]) if found else None

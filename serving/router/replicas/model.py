@@ -21,10 +21,17 @@ class Model:
     """The external server that runs it, if no engine of ours does."""
     capacity: Capacity = UNLIMITED
     first_rates: Callable[[], Rates] = Rates
+    gpus: int = 0
+    """The GPUs of each replica."""
     scales: bool = False
     """Whether its number of replicas follows the routers' reports."""
     from_zero: bool = False
     """Whether it may have no replica until a request arrives."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which requests may ask for it: its id and its aliases."""
+        return (self.model_id, *self.aliases)
 
     @property
     def system_prompt(self) -> str | None:

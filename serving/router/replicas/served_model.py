@@ -58,6 +58,7 @@ class ServedModel:
             first_rates=model.first_rates,
             max_itl_ms=math.inf if admission.max_itl_ms is None else admission.max_itl_ms,
             waits_for_choice=config.placement in WAIT_FOR_CHOICE,
+            background_scales=config.batches.scale_up,
         )
         self.trials = Trials(
             model.model_id,

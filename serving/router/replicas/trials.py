@@ -12,6 +12,7 @@ from serving.router.replicas.replica import Replica
 
 log = logging.getLogger(__name__)
 
+_MOST_ANSWERED = 4096
 _PATIENCE = 2.0
 """How many start-ups a suspect waits for a replica with nothing to lose."""
 
@@ -41,6 +42,9 @@ class Trials:
         self._on_change = on_change
         self._longest_s = _PATIENCE * startup_s + max_wait_s
         self._clock = clock
+        self._answered: set[int] = set()
+        """The prompts of the latest requests that engines have answered."""
+        self._answered_before: set[int] = set()
         self._waiting: dict[bytes, list[asyncio.Future[Replica | None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -79,15 +83,29 @@ class Trials:
         return replica
 
     def died(
-        self, digest: bytes, prompt: int, replica: Replica, reason: Reason, of: int | None
+        self,
+        digest: bytes,
+        shape: int,
+        replica: Replica,
+        reason: Reason,
+        of: int | None,
+        prompt: int,
     ) -> None:
         """See `PoisonGuard.died`."""
-        self.guard.died(digest, prompt, replica.info.replica_id, reason, of, self._clock())
+        replica_id, now_s = replica.info.replica_id, self._clock()
+        answered = prompt in self._answered or prompt in self._answered_before
+        self.guard.died(digest, shape, replica_id, reason, of, now_s, answered)
         self.poll()
 
-    def left(self, digest: bytes, prompt: int, replica: Replica) -> None:
+    def answered(self, prompt: int) -> None:
+        """Notes that an engine has answered this prompt."""
+        self._answered.add(prompt)
+        if len(self._answered) >= _MOST_ANSWERED:
+            self._answered_before, self._answered = self._answered, set()
+
+    def left(self, digest: bytes, shape: int, replica: Replica) -> None:
         """See `PoisonGuard.left`."""
-        self.guard.left(digest, prompt, replica.info.replica_id, self._clock())
+        self.guard.left(digest, shape, replica.info.replica_id, self._clock())
 
     def passed(self, digest: bytes) -> None:
         """See `PoisonGuard.passed`."""

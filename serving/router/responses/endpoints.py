@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request, Response
 
-from serving.router.http.tenants import Tenants
+from serving.router.http.authentication import Authentication
 from serving.router.responses import errors, objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
@@ -10,14 +10,14 @@ from serving.router.responses.responses import PATH, Responses
 _MOST_ITEMS = 100
 
 
-def add_endpoints(api: FastAPI, responses: Responses, tenants: Tenants) -> None:
-    def tenant(request: Request) -> str:
-        return tenants.of(request.headers.raw).name
+def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentication) -> None:
+    async def tenant(request: Request) -> str:
+        return (await authentication.caller(request.scope)).tenant.name
 
     @api.get(PATH + "/{response_id}")
     async def get_response(request: Request, response_id: str, stream: str = "false") -> Response:
         """Returns a stored response."""
-        of = tenant(request)
+        of = await tenant(request)
         if stream.lower() not in ("false", "0"):
             raise errors.wrong_value("stream", "false: stored responses are not streamed")
         return _json((await responses.get(of, response_id)).response)
@@ -25,7 +25,7 @@ def add_endpoints(api: FastAPI, responses: Responses, tenants: Tenants) -> None:
     @api.delete(PATH + "/{response_id}")
     async def delete_response(request: Request, response_id: str) -> Response:
         """Deletes a stored response."""
-        await responses.delete(tenant(request), response_id)
+        await responses.delete(await tenant(request), response_id)
         deleted = {"id": response_id, "object": "response", "deleted": True}
         return _json(objects.encoded(deleted))
 
@@ -38,7 +38,7 @@ def add_endpoints(api: FastAPI, responses: Responses, tenants: Tenants) -> None:
         after: str | None = None,
     ) -> Response:
         """Lists the input items of a stored response."""
-        of = tenant(request)
+        of = await tenant(request)
         if not (limit.isdecimal() and 1 <= int(limit[:4]) <= _MOST_ITEMS and len(limit) < 4):
             raise errors.wrong_value("limit", f"a whole number from 1 to {_MOST_ITEMS}")
         if order not in ("asc", "desc"):
@@ -52,7 +52,7 @@ def add_endpoints(api: FastAPI, responses: Responses, tenants: Tenants) -> None:
     @api.post(PATH + "/{response_id}/cancel")
     async def cancel_response(request: Request, response_id: str) -> Response:
         """Cancels a response that runs in the background."""
-        return _json(await responses.cancel(tenant(request), response_id))
+        return _json(await responses.cancel(await tenant(request), response_id))
 
 
 def _json(body: bytes) -> Response:

@@ -2,12 +2,12 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 50 per model, one
-per replica, three per tenant, and 23.
+per replica, three per tenant, and 33; with a usage ledger four more per tenant, and two.
 """
 
 import resource
-from collections.abc import Iterable, Iterator
-from typing import get_args
+from collections.abc import Iterator
+from typing import Protocol, get_args
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,8 +21,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from serving.dispatch import Reason
+from serving.ledger.entry import Entry
 from serving.mistral.normalise import Rewrite
 from serving.poison import Reason as Death
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.responses.responses import Kept
 from serving.router.telemetry import objectives
@@ -30,6 +32,7 @@ from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
 from serving.router.telemetry.request_record import RequestRecord
+from serving.router.telemetry.tenant_metrics import TenantMetrics, families
 from serving.scaling import RouterLoad
 from serving.scaling.router_load import RESOURCES
 
@@ -65,20 +68,31 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 )
 
 
+class LedgerState(Protocol):
+    """What the metrics show of the usage ledger, in entries."""
+
+    lost: int
+
+    @property
+    def unwritten(self) -> int: ...
+
+
 class Metrics(Collector):
     """The metrics of one router."""
 
-    def __init__(self, directory: Directory, tenants: Iterable[str]) -> None:
+    def __init__(self, directory: Directory, authentication: Authentication) -> None:
         """Must be made in the thread of the event loop."""
         self.event_loop = EventLoopTime()
         self.load = RouterLoad()
         self._directory = directory
+        self._authentication = authentication
         self._unknown = ModelMetrics()
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
-        self._tenants = {name: [0, 0, 0] for name in tenants}
-        """Requests, input tokens and output tokens of each tenant."""
+        self._tenants = {name: TenantMetrics() for name in authentication.tenants}
+        self.ledger: LedgerState | None = None
+        """Set by the usage ledger, if there is one. It counts the tenants' tokens then."""
         self._retries = self._continued = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -97,9 +111,14 @@ class Metrics(Collector):
         self._continued += record.continued
         if record.tenant is not None:
             tenant = self._tenants[record.tenant]
-            tenant[0] += 1
-            tenant[1] += record.input_tokens
-            tenant[2] += record.output_tokens
+            tenant.requests += 1
+            if self.ledger is None:
+                tenant.used(record)
+
+    def used(self, entry: Entry) -> None:
+        """Counts an entry of the usage ledger."""
+        if (tenant := self._tenants.get(entry.tenant)) is not None:
+            tenant.used(entry)
 
     def response_kept(self, kept: Kept) -> None:
         """Counts a response that was to be stored."""
@@ -122,6 +141,7 @@ class Metrics(Collector):
         yield from self._poison()
         yield from self._replicas()
         yield from self._by_tenant()
+        yield from self._of_authentication()
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
@@ -242,15 +262,34 @@ class Metrics(Collector):
         yield booked
 
     def _by_tenant(self) -> Iterator[Metric]:
-        requests = _counter("tenant_requests", "Finished requests of a tenant.", "tenant")
-        tokens = _counter(
-            "tenant_tokens", "Tokens read and generated for a tenant.", "tenant", "type"
+        yield from families(PREFIX, self._tenants, self.ledger is not None)
+        if self.ledger is not None:
+            yield GaugeMetricFamily(
+                f"{PREFIX}_ledger_unwritten_entries",
+                "Entries of the usage ledger that are not on the disk yet.",
+                self.ledger.unwritten,
+            )
+            yield CounterMetricFamily(
+                f"{PREFIX}_ledger_lost_entries",
+                "Entries of the usage ledger given up as they could not be written.",
+                self.ledger.lost,
+            )
+
+    def _of_authentication(self) -> Iterator[Metric]:
+        failures = _counter(
+            "authentication_failures", "Requests without a valid API key or token.", "code"
         )
-        for name, (count, input_tokens, output_tokens) in self._tenants.items():
-            requests.add_metric([name], count)
-            tokens.add_metric([name, "input"], input_tokens)
-            tokens.add_metric([name, "output"], output_tokens)
-        yield from (requests, tokens)
+        for code, count in self._authentication.failures.items():
+            failures.add_metric([code], count)
+        yield failures
+        stale = GaugeMetricFamily(
+            f"{PREFIX}_authentication_stale",
+            "1 while a source of keys is unusable and those that it had before stay in force.",
+            labels=["source"],
+        )
+        for source, is_stale in self._authentication.stale.items():
+            stale.add_metric([source], is_stale)
+        yield stale
 
     def _of_process(self) -> Iterator[Metric]:
         """Yields the router's own load, and process metrics by the standard names of Prometheus'

@@ -46,13 +46,15 @@ class ModelMetrics:
         self.expected_cached_tokens = self.cached_tokens = 0
 
     def ended(self, record: RequestRecord) -> None:
-        """Counts a request to this model that has ended, from its complete record."""
+        """Counts a request to this model that has ended, from its complete record. The times of a
+        batch's are not counted: no one waits for them."""
         name = outcome(record)
         self.outcomes[name] += 1
-        if name == "answered":
-            self.duration.observe(record.duration_ms / 1000)
-        if record.queue_ms is not None:
-            self.queue.observe(record.queue_ms / 1000)
+        if record.batch_id is None:
+            if name == "answered":
+                self.duration.observe(record.duration_ms / 1000)
+            if record.queue_ms is not None:
+                self.queue.observe(record.queue_ms / 1000)
         if record.cached_tokens is not None:
             self.cached_tokens += record.cached_tokens
             self.expected_cached_tokens += record.expected_cached_tokens or 0

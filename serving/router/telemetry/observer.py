@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from serving.config import RouterConfig
 from serving.placement import UNLIMITED
-from serving.router.http.tenants import Tenants
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
 from serving.router.replicas.served_model import ServedModel
@@ -32,7 +32,7 @@ class Observer:
         self,
         directory: Directory,
         config: RouterConfig,
-        tenants: Tenants,
+        authentication: Authentication,
         router_id: str,
         routers: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -42,7 +42,7 @@ class Observer:
         whose engines Ray Serve starts."""
         self._directory = directory
         self._placement = config.placement
-        self._needs_api_key = tenants.are_configured
+        self._needs_api_key = authentication.is_required
         self._router_id = router_id
         self._routers = routers
         self._clock = clock

@@ -8,7 +8,12 @@ import msgspec
 
 from serving.asgi import Headers
 from serving.mistral.normalise import Rewrite
-from serving.router.http.errors import CRASHES_ENGINE, REQUEST_FAILED, ApiError
+from serving.router.http.errors import (
+    CRASHES_ENGINE,
+    REQUEST_FAILED,
+    TOO_MANY_FAILURES,
+    ApiError,
+)
 
 Outcome = Literal[
     "answered",
@@ -24,7 +29,7 @@ Outcome = Literal[
 
 - answered: the client has the engine's whole answer, which may be an error of the engine.
 - client_gone: the client disconnected before that.
-- unauthorized: no tenant's API key was sent.
+- unauthorized: no valid API key or token was sent, or one that may not do this.
 - invalid: the router could not parse or route the request, a healthy engine failed on it, or it
   ends engines.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
@@ -50,6 +55,10 @@ class RequestRecord(msgspec.Struct):
     error: str | None = None
     """The code of an error that the router produced."""
     tenant: str | None = None
+    key_id: str | None = None
+    """The id of the API key; None for a token of the identity provider, and for anyone."""
+    batch_id: str | None = None
+    """The batch that the request is a line of."""
     model: str | None = None
     stream: bool | None = None
     replica: str | None = None
@@ -90,7 +99,7 @@ class RequestRecord(msgspec.Struct):
             self.status = error.status
         if error.refused is not None:
             self.outcome = "refused"
-        elif error.status == 401:
+        elif error.status in (401, 403) or error.code == TOO_MANY_FAILURES:
             self.outcome = "unauthorized"
         elif error.status < 500 or error.code in (REQUEST_FAILED, CRASHES_ENGINE):
             self.outcome = "invalid"

@@ -125,7 +125,14 @@ function showService() {
 async function poll() {
   try {
     if (!document.hidden) {
-      const response = await fetch("/-/status", { signal: AbortSignal.timeout(5000) });
+      const key = byId("admin-key").value.trim();
+      const headers = key ? { authorization: `Bearer ${key}` } : {};
+      const response = await fetch("/-/status", { headers, signal: AbortSignal.timeout(5000) });
+      byId("admin-field").hidden = response.ok;
+      if ([401, 403, 429].includes(response.status)) {
+        show(byId("state"), "the admin key is needed", "warn");
+        return;
+      }
       if (!response.ok) throw new Error(response.status);
       service = await response.json();
       showService();
@@ -137,4 +144,7 @@ async function poll() {
   }
 }
 
-document.addEventListener("DOMContentLoaded", poll);
+document.addEventListener("DOMContentLoaded", () => {
+  byId("admin-field").addEventListener("submit", (event) => event.preventDefault());
+  poll();
+});

@@ -57,7 +57,9 @@ def test_chunks_of_events_go_on_as_they_are_and_are_counted() -> None:
         assert client.got[-1] is one
     stream.count()
     assert client.got == chunks
-    assert stream.reported_output_tokens() == 44 == reported_output_tokens(b"".join(events))
+    assert (
+        reported_output_tokens(stream.last_events) == 44 == reported_output_tokens(b"".join(events))
+    )
     other, by_pieces = stream_to(Client())
     for event in events:
         assert other.take(event)

@@ -15,6 +15,7 @@ from openai.types.responses.response_item_list import ResponseItemList
 from serving.config import ResponsesConfig, TenantConfig
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
+from tests.support.keys import key_record, keys_of
 from tests.support.live_router import MODEL, LiveRouter, StartRouter
 from tests.support.response_engine import ResponseEngine, SteeredResponses, event
 
@@ -262,12 +263,13 @@ async def test_texts_that_look_like_the_last_event_are_texts(
 
 
 async def test_tenants_see_only_their_own(
-    start_router: StartRouter, stored: ResponsesConfig, monkeypatch: pytest.MonkeyPatch
+    start_router: StartRouter, stored: ResponsesConfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("A", "key-a")
-    monkeypatch.setenv("B", "key-b")
-    tenants = [TenantConfig(name=name, api_keys_env=name.upper()) for name in ("a", "b")]
-    router = await start_router(ResponseEngine, responses=stored, tenants=tenants)
+    keys = keys_of(tmp_path, *(key_record(f"key-{name}", name) for name in "ab"))
+    tenants = [TenantConfig(name=name) for name in ("a", "b")]
+    router = await start_router(
+        ResponseEngine, responses=stored, tenants=tenants, authentication=keys
+    )
     of_a, of_b = ({"authorization": f"Bearer key-{name}"} for name in "ab")
     response = await created(router, headers=of_a)
     url = f"{PATH}/{response['id']}"

@@ -7,7 +7,7 @@ import pytest
 from serving.config import RouterConfig
 from serving.dispatch.messages import Placed
 from serving.placement import Capacity
-from serving.router.http.tenants import Tenants
+from serving.router.http.authentication import Authentication
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
@@ -28,7 +28,12 @@ class Service:
         self.directory = Directory([model], config, HealthCheck("token", 1))
         self.served = self.directory.models[model.model_id]
         self.observer = Observer(
-            self.directory, config, Tenants(()), "router-0", lambda: 2, clock=lambda: self.now_s
+            self.directory,
+            config,
+            Authentication(config),
+            "router-0",
+            lambda: 2,
+            clock=lambda: self.now_s,
         )
 
     def model(self) -> ModelStatus:

@@ -64,6 +64,8 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "status": 200,
         "error": None,
         "tenant": "default",
+        "key_id": None,
+        "batch_id": None,
         "model": MODEL,
         "stream": stream,
         "replica": "replica-0",

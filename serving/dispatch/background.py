@@ -1,0 +1,99 @@
+"""Background work, which no one waits for: it takes what interactive requests leave free."""
+
+import math
+from collections.abc import Sequence
+
+from serving.dispatch.headroom import Headroom
+from serving.dispatch.reservation import Reservation
+from serving.placement import UNLIMITED, ReplicaLoad
+
+_MEMORY_S = 120.0
+"""Time constant with which the past of interactive requests is forgotten."""
+_DEVIATIONS = 3.0
+"""A normally distributed load is above its mean by more than this once in 740 times."""
+_LEAST_RESERVE = 0.25
+"""Part of each replica that is always kept free: the most with which batches still get what the
+load leaves, by `tests.bench.batches`. With 0.4 they get 61 % of it beside a high load."""
+_LOOK_AGAIN_MS = 10.0
+"""The shortest time after which is looked again whether a prompt has been read."""
+
+
+class Background:
+    """The queue of background work, in order of arrival, and the rule for what of it is placed.
+
+    It is outside the request queue, so that no interactive request waits behind it or is refused
+    for it. A part of it is placed only if:
+
+    - no interactive request waits;
+    - a reserve is left on the replica: up to the load of interactive requests that is to be
+      expected, which is its mean and three standard deviations, whatever of it is there now;
+    - the replica has read all prompts that it was sent, as the next interactive prompt waits for
+      those before it;
+    - the replica is idle, if its capacity is not known.
+    """
+
+    def __init__(self, headroom: Headroom) -> None:
+        self.waiting: dict[Reservation, None] = {}
+        """An ordered set."""
+        self.due_s: float | None = None
+        """When the next may be placed though nothing else happens until then; None: never."""
+        self._headroom = headroom
+        self._interactive = self._mean = self._variance = 0.0
+        self._observed_s = -math.inf
+
+    def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
+        """Returns the first that waits and the replicas that may take it, one of which the caller
+        must book before the next call. None: there is no room, or none waits."""
+        self.due_s = None
+        if not self.waiting:
+            return None
+        reservation = next(iter(self.waiting))
+        self._observe(now_s)
+        reserve = self._reserve()
+        takes: list[ReplicaLoad] = []
+        soonest_ms = math.inf
+        free = self._headroom.tokens(now_s)
+        for load, tokens in zip(self._headroom.replicas, free, strict=True):
+            if _has_room(load, tokens, reservation.kv_tokens, reserve):
+                prefill_ms = load.prefill_ms(now_s)
+                if prefill_ms > 0:
+                    soonest_ms = min(soonest_ms, prefill_ms)
+                else:
+                    takes.append(load)
+        if takes:
+            return reservation, takes
+        if soonest_ms < math.inf:
+            self.due_s = now_s + max(soonest_ms, _LOOK_AGAIN_MS) / 1000
+        return None
+
+    def _observe(self, now_s: float) -> None:
+        """Takes the interactive load, in replicas, into its mean and variance, which are weighted
+        by time."""
+        self._interactive = sum(
+            load.capacity.share_of(*load.interactive) for load in self._headroom.replicas
+        )
+        kept = math.exp((self._observed_s - now_s) / _MEMORY_S)
+        self._observed_s = now_s
+        error = self._interactive - self._mean
+        self._mean += (1 - kept) * error
+        self._variance = kept * (self._variance + (1 - kept) * error * error)
+
+    def _reserve(self) -> float:
+        """Returns the part of each replica to keep free."""
+        expected = self._mean + _DEVIATIONS * math.sqrt(self._variance)
+        replicas = max(len(self._headroom.replicas), 1)
+        return max((expected - self._interactive) / replicas, _LEAST_RESERVE)
+
+
+def _has_room(load: ReplicaLoad, tokens: int, kv_tokens: int, reserve: float) -> bool:
+    """Whether a replica with headroom for `tokens` has room for `kv_tokens` beside the reserve. An
+    idle one has room for anything, as for interactive requests."""
+    if not load.requests:
+        return True
+    capacity = load.capacity
+    if capacity == UNLIMITED:
+        return False
+    return (
+        tokens >= kv_tokens + reserve * capacity.kv_cache_tokens
+        and load.requests < capacity.max_num_seqs * (1 - reserve)
+    )

@@ -1,0 +1,1 @@
+"""Keeps this router's part of the usage ledger."""
