@@ -24,6 +24,7 @@ import uvicorn
 from serving.engine.usage_journal import UsageJournal
 from serving.engine_protocol import USAGE_ID, USAGE_PATH
 from serving.ledger.tokens import Tokens
+from serving.poison import Reason
 
 CORE = "StandIn::EngineCore"
 STEP_S = 0.05
@@ -53,7 +54,7 @@ class VllmServer:
 
     def __init__(self, vllm_args: Mapping[str, Any], *_: Any) -> None:
         self.max_num_seqs = int(vllm_args.get("max-num-seqs", MAX_NUM_SEQS))
-        self.dead = False
+        self.death: Reason | None = None
         self._usage = UsageJournal()
         self._step_s = STEP_S
         self._stepped = asyncio.Condition()
@@ -98,11 +99,6 @@ class VllmServer:
     def unclaimed_usage(self) -> int:
         return self._usage.unclaimed
 
-    async def check_health(self) -> None:
-        if self.dead:
-            raise EngineDeadError
-        await self._next_step()
-
     async def close(self) -> None:
         self._server.should_exit = self._server.force_exit = True
         await asyncio.wait([self._serving], timeout=5)
@@ -114,12 +110,13 @@ class VllmServer:
         """Gives each running answer a token per step, until the core is dead."""
         core = self._core
         assert core.stdin is not None and core.stdout is not None
-        while not self.dead:
+        while self.death is None:
             # RuntimeError is uvloop's for a closed pipe.
             with contextlib.suppress(ConnectionError, RuntimeError):
                 core.stdin.write(b".")
                 await core.stdin.drain()
-            self.dead = not await core.stdout.read(1)
+            if not await core.stdout.read(1):
+                self.death = "killed"
             async with self._stepped:
                 self._stepped.notify_all()
             await asyncio.sleep(self._step_s)
@@ -127,7 +124,7 @@ class VllmServer:
     async def _next_step(self) -> None:
         async with self._stepped:
             await self._stepped.wait()
-        if self.dead:
+        if self.death is not None:
             raise EngineDeadError
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -143,7 +140,7 @@ class VllmServer:
             more = message.get("more_body", False)
         request = json.loads(body) if body else {}
         if path == "/health":
-            await self.check_health()
+            await self._next_step()
             await _answer(send, {})
         elif path == "/fault":
             await _answer(send, {})
