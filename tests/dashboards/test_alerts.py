@@ -63,7 +63,7 @@ NOT_STORED = (
     'mistral_serve_stored_responses_total{namespace="mistral-serve",router="r",result="failed"}'
 )
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
-
+JUDGED = of_router("mistral_serve_poison_judged_requests_total")
 STEADY: dict[str, str] = {
     # 60 requests a minute, each of 100 gaps.
     outcome("answered"): "0+60x{n}",
@@ -91,6 +91,7 @@ STEADY: dict[str, str] = {
     AT_MAX: "0+0x{n}",
     REDIS: "1+0x{n}",
     NOT_STORED: "0+0x{n}",
+    JUDGED: "0+0x{n}",
     UNWRITTEN: "0+0x{n}",
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
@@ -285,16 +286,9 @@ CAUSES = (
     ),
     Case(
         "a request ends an engine",
-        {of_router("mistral_serve_poison_judged_requests_total"): "0x5 1x{n}"},
+        {JUDGED: "0x5 1x{n}"},
         {"MistralRequestsEndEngines warning"},
         minutes=20,
-    ),
-    Case(
-        "engines are killed",
-        {
-            of_router("mistral_serve_poison_judged_requests_total"): "0+0x{n}",
-            of_router("mistral_serve_poison_trials"): "1+0x{n}",
-        },
     ),
     Case(
         "answers loop",
