@@ -181,6 +181,8 @@ class RouterConfig(Section):
     replica_backoff_s: float = Field(ge=0, default=1)
     """A replica that failed gets no request for this long, then until a probe finds it healthy;
     doubled for each consecutive failure, up to a minute."""
+    poison_keep_s: float = Field(gt=0, default=3600)
+    """How long a request that ends engines is refused, unless new engines replace them all."""
     startup_s: float = Field(gt=0, default=120)
     """The expected start-up time of the first replica, while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)

@@ -1,7 +1,7 @@
 """The protocol between the engines and routers of one Ray cluster, beside OpenAI's API."""
 
 import secrets
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
 
@@ -11,6 +11,12 @@ UNAVAILABLE = b"x-engine-unavailable"
 """Header of an engine's 503 that has produced nothing of an answer: `DRAINING` or `DEAD`."""
 DRAINING = b"draining"
 DEAD = b"dead"
+
+DEATH = b"x-engine-death"
+"""Header of a 503 with `DEAD`: why the engine died, one of `serving.poison.Reason`."""
+SUSPECTS = b"x-engine-suspects"
+"""Header of a 503 with `DEAD`: how many requests were in the engine's last steps, if this one was;
+0 if it was not, as it came later or its answer had begun."""
 
 PROMPT_TOKENS = b"x-prompt-tokens"
 """Response header: the number of tokens in the prompts."""
@@ -43,6 +49,9 @@ class EngineMetadata(TypedDict):
     kv_cache_tokens: int
     max_num_seqs: int
     """The most sequences that vLLM runs at the same time."""
+    build: NotRequired[str]
+    """A digest of the engine's code, model and settings: what ends one build need not end
+    another."""
 
 
 class EngineUsage(msgspec.Struct):

@@ -11,7 +11,7 @@ import pytest
 
 SERVING = Path(__file__).parents[1] / "serving"
 PURE = (
-    *("dispatch", "placement", "scaling", "tenants"),
+    *("dispatch", "placement", "scaling", "poison", "tenants"),
     *("mistral", "requests", "answers", "encoders", "ledger"),
 )
 IO = "aiohttp asyncio h11 http httptools httpx requests socket threading time urllib3 uvloop"

@@ -201,6 +201,15 @@ CAUSES = (
         "requests or its health check.",
     ),
     Alert(
+        "MistralRequestsEndEngines",
+        "warning",
+        f"sum {BY} (increase(mistral_serve_poison_judged_requests_total[30m])) > 0",
+        "0m",
+        "{{ $labels.model }}: requests end its engines and are refused",
+        "About {{ $value | humanize }} in 30 minutes. Each ended one or two engines before it was "
+        "known.",
+    ),
+    Alert(
         "MistralAnswersLoop",
         "warning",
         f"sum {BY} (increase(mistral_serve_loop_stops_total[30m]))\n"

@@ -2,7 +2,7 @@
 
 from dashboards.generate import variables
 from dashboards.generate.dashboard import Row, dashboard
-from dashboards.generate.matchers import REPLICA
+from dashboards.generate.matchers import MODEL, REPLICA
 from dashboards.generate.panel import Query, graph, stat
 from serving.router.telemetry.objectives import ITL_S, TTFT_S
 
@@ -113,6 +113,50 @@ DASHBOARD = dashboard(
                     width=4,
                     decimals=0,
                     thresholds=[(5, "orange")],
+                ),
+            ],
+        ),
+        Row(
+            "Deaths",
+            7,
+            [
+                graph(
+                    title="Engine deaths by reason",
+                    shows="Engines that died with requests in their last steps.",
+                    remedy="If a request is the cause, see MistralRequestsEndEngines.",
+                    queries=[
+                        Query(
+                            "max by (model, reason) "
+                            f"(increase(mistral_serve_engine_deaths_total{{{MODEL}}}[5m]))",
+                            "{{model}} {{reason}}",
+                        )
+                    ],
+                    unit="none",
+                    width=12,
+                ),
+                graph(
+                    title="Requests that end engines",
+                    shows="Requests found to end engines, requests refused because of it, and "
+                    "suspects that are being tried.",
+                    remedy="See MistralRequestsEndEngines.",
+                    queries=[
+                        Query(
+                            "sum by (model) (increase("
+                            f"mistral_serve_poison_judged_requests_total{{{MODEL}}}[5m]))",
+                            "{{model}} found",
+                        ),
+                        Query(
+                            "sum by (model) (increase("
+                            f"mistral_serve_poison_refused_requests_total{{{MODEL}}}[5m]))",
+                            "{{model}} refused",
+                        ),
+                        Query(
+                            f"sum by (model) (mistral_serve_poison_trials{{{MODEL}}})",
+                            "{{model}} tried",
+                        ),
+                    ],
+                    unit="none",
+                    width=12,
                 ),
             ],
         ),

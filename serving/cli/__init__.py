@@ -13,6 +13,7 @@ from serving.cli.keys import keys
 from serving.cli.models import models
 from serving.cli.monitor import monitor
 from serving.cli.plan import plan_command
+from serving.cli.poison import poison
 from serving.cli.simulate import simulate
 from serving.cli.status import status
 from serving.cli.top import top
@@ -46,6 +47,7 @@ for command in (
 app.command("plan")(plan_command)
 app.add_typer(keys, name="keys")
 app.add_typer(deploy, name="deploy")
+app.add_typer(poison, name="poison")
 
 
 def main() -> None:

@@ -141,6 +141,19 @@ class Dispatcher:
             self._offered_load.wait(outcome, self._uncached_tokens(request.work))
         return outcome
 
+    def place(self, request: Request, replica_id: str, now_s: float) -> Reservation:
+        """Places a request on that replica at once, with or without headroom and whether or not it
+        takes requests. Raises KeyError if it is not up."""
+        load = self.fleet.loads[replica_id]
+        reservation = self._admission.unbounded(request, now_s)
+        is_background = request.work.background
+        is_counted = not is_background or self._background_scales
+        self._place(reservation, [load], now_s, is_counted)
+        if not is_background:
+            self._service_rate.book(reservation.share, now_s)
+        self._settled_at_s = -math.inf
+        return reservation
+
     def poll(self, now_s: float) -> list[Reservation]:
         """Returns the reservations that were placed or rejected since the last call, in that
         order."""

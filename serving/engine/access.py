@@ -9,7 +9,17 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.asgi import Headers, send_response
-from serving.engine_protocol import DEAD, DRAINING, UNAVAILABLE, USAGE_PATH, bearer
+from serving.engine.last_steps import EngineDeathError
+from serving.engine_protocol import (
+    DEAD,
+    DEATH,
+    DRAINING,
+    SUSPECTS,
+    UNAVAILABLE,
+    USAGE_PATH,
+    bearer,
+)
+from serving.poison import Reason
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +33,17 @@ class AccessMiddleware:
     - `GET /usage` is answered as well while the replica drains and when the engine is dead, so that
       routers learn what the last requests used.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
-      `x-engine-unavailable` says which: the router may try another replica. An answer that has
+      `x-engine-unavailable` says which: the router may try another replica. Of a dead engine it
+      also says why it died, and whether this request was in its last steps. An answer that has
       begun when the engine dies is left without an end.
     """
 
-    def __init__(self, app: ASGIApp, token: str, dead: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, token: str, death: Callable[[], Reason | None]) -> None:
+        """`death` returns why the engine died, or None."""
         self.in_flight = 0
         self._app = app
         self._authorization = bearer(token)
-        self._dead = dead
+        self._death = death
         self._draining = False
         self._idle = asyncio.Event()
 
@@ -56,8 +68,8 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
         elif self._draining:
             await _refuse(send, 503, [(UNAVAILABLE, DRAINING)])
-        elif self._dead():
-            await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
+        elif (reason := self._death()) is not None:
+            await _refuse(send, 503, _of_death(reason, 0))
         else:
             await self._admit(scope, receive, send)
 
@@ -80,14 +92,20 @@ class AccessMiddleware:
             await self._app(scope, receive, noted)
         except Exception as error:
             # The server cuts the connection of an answer that has begun, rather than end it.
-            if begun or not self._dead():
+            reason = self._death()
+            if begun or reason is None:
                 raise
             log.error("a request failed with its engine: %r", error)
-            await _refuse(send, 503, [(UNAVAILABLE, DEAD)])
+            suspects = error.suspects if isinstance(error, EngineDeathError) else 0
+            await _refuse(send, 503, _of_death(reason, suspects))
         finally:
             self.in_flight -= 1
             if self._draining and not self.in_flight:
                 self._idle.set()
+
+
+def _of_death(reason: Reason, suspects: int) -> Headers:
+    return [(UNAVAILABLE, DEAD), (DEATH, reason.encode()), (SUSPECTS, b"%d" % suspects)]
 
 
 def _is_scrape(scope: Scope) -> bool:

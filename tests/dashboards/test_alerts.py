@@ -284,6 +284,19 @@ CAUSES = (
         {"MistralEngineStalled warning"},
     ),
     Case(
+        "a request ends an engine",
+        {of_router("mistral_serve_poison_judged_requests_total"): "0x5 1x{n}"},
+        {"MistralRequestsEndEngines warning"},
+        minutes=20,
+    ),
+    Case(
+        "engines are killed",
+        {
+            of_router("mistral_serve_poison_judged_requests_total"): "0+0x{n}",
+            of_router("mistral_serve_poison_trials"): "1+0x{n}",
+        },
+    ),
+    Case(
         "answers loop",
         {of_engine("mistral_serve_loop_stops_total"): "0+3x{n}"},
         {"MistralAnswersLoop warning"},

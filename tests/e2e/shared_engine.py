@@ -39,7 +39,7 @@ async def main(folder: Path) -> None:
     server = VllmServer(engine_flags(entry), [MODEL], rules, entry.loop_guard)
     app = await server.start()
     sock = socket.create_server(("127.0.0.1", 0))
-    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.dead), sock)
+    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.death), sock)
     capacity = Capacity(server.kv_cache_tokens, server.max_num_seqs)
     info = ReplicaInfo("engine", "127.0.0.1", sock.getsockname()[1], server.max_model_len, capacity)
     tenants = [TenantConfig(name=name) for name in TENANTS]

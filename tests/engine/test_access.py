@@ -48,7 +48,7 @@ class Engine:
             Route("/{path:path}", self.fast, methods=["GET", "POST"]),
         ]
         self.routes = Starlette(routes=routes)
-        self.access = AccessMiddleware(self.app, TOKEN, lambda: self.dead)
+        self.access = AccessMiddleware(self.app, TOKEN, lambda: "crash" if self.dead else None)
         self.transport = httpx.ASGITransport(self.access)
         self.http = httpx.AsyncClient(
             transport=self.transport, base_url="http://engine", verify=False
@@ -263,5 +263,5 @@ async def test_what_is_no_request_passes() -> None:
     async def unused(*_: Any) -> Any:
         raise AssertionError
 
-    await AccessMiddleware(app, TOKEN, lambda: True)({"type": "lifespan"}, unused, unused)
+    await AccessMiddleware(app, TOKEN, lambda: "crash")({"type": "lifespan"}, unused, unused)
     assert seen == ["lifespan"]

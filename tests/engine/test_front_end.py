@@ -164,7 +164,7 @@ async def test_a_requests_parameters_reach_the_engine() -> None:
     first = engine.calls[0]
     assert (first.params.temperature, first.priority) == (0.5, 4)
     assert first.params.structured_outputs.grammar.startswith("start: text")
-    assert first.prompt["cache_salt"] == "s"
+    assert first.prompt["cache_salt"] == "0:s"
     tokens = mistral_tokenizer().apply_chat_template(BODIES[CHAT]["messages"], tools=[TOOL])
     assert first.prompt["prompt_token_ids"] == tokens
 

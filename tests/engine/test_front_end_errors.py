@@ -9,6 +9,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from serving.engine.access import AccessMiddleware
 from serving.engine.image_file import MediaError
+from serving.engine.last_steps import EngineDeathError
 from serving.engine.vllm.front_end import FrontEnd
 from tests.engine.asking import (
     BODIES,
@@ -198,25 +199,28 @@ async def test_an_engine_that_dies_before_the_answer_lets_another_serve_the_requ
 ) -> None:
     engine, exchange = FakeLlm([EngineDeadError()]), Exchange(path, {"stream": stream})
     app = FrontEnd(engine, NAMES, RULES, None)
-    with pytest.raises(EngineDeadError):
+    with pytest.raises(EngineDeathError):
         await app(exchange.scope, exchange.receive, exchange.send)
     assert exchange.sent == []
     engine.errored, engine.answers = False, [[], [EngineDeadError()]]
-    access = AccessMiddleware(app, "token", lambda: engine.errored)
+    app = FrontEnd(engine, NAMES, RULES, None)
+    access = AccessMiddleware(app, "token", lambda: "crash" if engine.errored else None)
     again = Exchange(path, {"stream": stream})
     scope = again.scope | {"headers": [(b"authorization", b"Bearer token")]}
     await access(scope, again.receive, again.send)
     assert again.sent[0]["status"] == 503
     assert (b"x-engine-unavailable", b"dead") in again.sent[0]["headers"]
+    assert (b"x-engine-death", b"crash") in again.sent[0]["headers"]
+    assert (b"x-engine-suspects", b"1") in again.sent[0]["headers"]
 
 
 @pytest.mark.parametrize("n", [1, 2])
 async def test_a_stream_of_an_engine_that_dies_has_no_end(n: int) -> None:
     answers = [[Part(ids("a")), EngineDeadError()]] * n
     exchange = Exchange(CHAT, {"stream": True, "n": n})
-    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, RULES, None), "token", lambda: False)
+    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, RULES, None), "token", lambda: None)
     scope = exchange.scope | {"headers": [(b"authorization", b"Bearer token")]}
-    with pytest.raises(EngineDeadError):
+    with pytest.raises(EngineDeathError):
         await app(scope, exchange.receive, exchange.send)
     assert exchange.sent[0]["status"] == 200
     assert not exchange.ended

@@ -64,6 +64,7 @@ def generation(
             want_token_ids=request.return_token_ids,
         ),
         None,
+        lambda: None,
     )
 
 

@@ -42,6 +42,8 @@ class Storyteller(Engine):
     """Triggers its `fault` after `breaks_after` tokens of its own."""
 
     breaks_after = 1000
+    token_s = 0.0
+    """The time between two tokens."""
     fault: Fault
 
     def receive(self, request: Request) -> None:
@@ -89,7 +91,7 @@ class Storyteller(Engine):
             else:
                 choice = {"delta": {"content": text}} if is_chat else {"text": text}
                 self._event(request, choice, finish_reason)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.token_s)
         if (request.get("stream_options") or {}).get("include_usage"):
             self._usage(request, PROMPT_TOKENS + begin, end - begin)
         if end - begin == self.breaks_after:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from serving.encoders.messages import MessagesEncoder
 from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
 from serving.engine.grammar_check import GrammarCheck
+from serving.engine.last_steps import LastSteps
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import (
@@ -100,7 +102,7 @@ class FrontEnd:
     the status of its error, and the head the counts of its prompt's tokens. A stream that begins
     before the engine has read all of several prompts has no counts in its head.
 
-    Once the engine is dead, requests raise what it raises.
+    Requests that the engine's death ends raise EngineDeathError, later ones what the engine raises.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class FrontEnd:
         self._names = names
         self._rules = rules
         self._loop_guard = loop_guard
+        self.last_steps = LastSteps()
         self._grammars = GrammarCheck()
         self.usage = UsageJournal()
         self._created = int(time.time())
@@ -218,13 +221,13 @@ class FrontEnd:
             constraint,
             lambda: self._parser(request),
             await self._trace_headers(scope),
+            partial(self.last_steps.prefilled, id),
         )
         meter.sources.append(generation.tokens)
         encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
-        if request.stream:
-            await self._stream(generation, encoder, usage, send)
-        else:
-            await self._answer(generation, encoder, usage, send)
+        answer = self._stream if request.stream else self._answer
+        with self.last_steps.running(id, lambda: self._engine.errored):
+            await answer(generation, encoder, usage, send)
 
     async def _inputs(
         self, request: Request, constraint: StructuredOutputsParams | None

@@ -79,8 +79,10 @@ class Generation:
         constraint: StructuredOutputsParams | None,
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
+        on_prefilled: Callable[[], object],
     ) -> None:
-        """`inputs` have the number of their tokens. `usage` is kept up to date. Raises
+        """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
+        called when each prompt has a token of an answer. Raises
         InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
         parameters of sampling that it refuses."""
         self._engine = engine
@@ -92,6 +94,7 @@ class Generation:
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
+        self._on_prefilled = on_prefilled
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -190,6 +193,8 @@ class Generation:
                 if prompt in self._unknown:
                     self._unknown.remove(prompt)
                     self._note_prompt(prompt, output)
+                    if not self._unknown:
+                        self._on_prefilled()
                 if not begun:
                     begun = True
                     self._counts[index] = output.metrics

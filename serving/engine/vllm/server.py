@@ -17,11 +17,12 @@ from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from serving.catalogue import LoopGuard
 from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
-from serving.engine.vllm.client import Llm
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
 from serving.engine.vllm.scheduler import use_engine_scheduler
+from serving.engine.vllm.watch import Watch
 from serving.mistral import ModelRules
+from serving.poison import Reason
 
 _KEEP_ALIVE_S = 24 * 3600
 """Keep-alive timeout. The router closes connections that it no longer needs; an engine that closed
@@ -49,7 +50,8 @@ class VllmServer:
         self._app: FrontEnd
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None]
-        self._logging: asyncio.Task[None] | None = None
+        self._watch: Watch
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> ASGIApp:
         """Loads the model and returns the application; raises what vLLM raises, or a StartError
@@ -58,7 +60,7 @@ class VllmServer:
         config = await asyncio.to_thread(engine_args.create_engine_config)
         use_engine_scheduler(config, bool(self._rules.public_system_prompts))
         with root_cause_raised():
-            self._engine = Llm.from_vllm_config(
+            self._engine = AsyncLLM.from_vllm_config(
                 vllm_config=config,
                 enable_log_requests=engine_args.enable_log_requests,
                 disable_log_stats=engine_args.disable_log_stats,
@@ -71,9 +73,11 @@ class VllmServer:
         envs.enable_envs_cache()
         await self._warm_up(self._app)
         freeze_gc_heap()
+        self._watch = Watch(self._engine, self._app.last_steps)
+        self._tasks.append(asyncio.create_task(self._watch.run()))
         if not engine_args.disable_log_stats:
             logging = log_statistics(self._engine, envs.VLLM_LOG_STATS_INTERVAL)
-            self._logging = asyncio.create_task(logging)
+            self._tasks.append(asyncio.create_task(logging))
         return self._app
 
     async def _warm_up(self, app: Any) -> None:
@@ -130,17 +134,18 @@ class VllmServer:
 
     @property
     def dead(self) -> bool:
-        """Whether vLLM's engine process ended or failed for good."""
-        return bool(self._engine.errored)
+        """Whether vLLM's engine process ended, hangs or failed for good."""
+        return self.death is not None
 
-    async def check_health(self) -> None:
-        """Returns when vLLM's engine process answers; raises what vLLM raises if it is dead."""
-        await self._engine.check_health()
+    @property
+    def death(self) -> Reason | None:
+        """Why vLLM's engine died; None while it lives."""
+        return self._watch.reason
 
     async def close(self) -> None:
         """Closes the port, if it listens on one, and stops vLLM's processes."""
-        if self._logging is not None:
-            self._logging.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._server is not None:
             self._server.should_exit = True
             self._server.force_exit = True

@@ -5,9 +5,12 @@ import math
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
+from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
 """Code of the error that blames the request for what it did to a healthy engine."""
+CRASHES_ENGINE = "request_crashes_engine"
+"""Code of the error that blames the request for an engine's death."""
 
 TOO_MANY_FAILURES = "too_many_failures"
 """Code of the error of a request without a valid key, from an address that sent many such."""
@@ -24,6 +27,14 @@ _TRACE = '\n  File "'
 """What a message that includes a place in another server's code has in it."""
 
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_DEATHS: dict[Reason, str] = {
+    "crash": "it crashes",
+    "cuda_out_of_memory": "CUDA out of memory",
+    "out_of_memory": "out of memory",
+    "hang": "it makes no progress any more",
+    "killed": "its process is killed",
+    "unreachable": "its process ends",
+}
 _ANTHROPIC_PATHS = "/v1/messages"
 _RESPONSES = "/v1/responses"
 
@@ -32,8 +43,10 @@ class ApiError(Exception):
     """An error response: an HTTP status and OpenAI's error object.
 
     `retry_after_s` and `allow` become the headers of those names; `refused` (why admission rejected
-    the request) and `limit` (that of its tenant which it exceeds) become `x-refused`. The message
-    says what to do and contains nothing of the request but the names it used.
+    the request) and `limit` (that of its tenant which it exceeds) become `x-refused`; with
+    `is_final` `x-should-retry` tells the clients of OpenAI and Anthropic not to send it again by
+    themselves. The message says what to do and contains nothing of the request but the names it
+    used.
     """
 
     def __init__(
@@ -48,6 +61,7 @@ class ApiError(Exception):
         allow: str | None = None,
         refused: str | None = None,
         limit: LimitName | None = None,
+        is_final: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -59,6 +73,7 @@ class ApiError(Exception):
         self.allow = allow
         self.refused = refused
         self.limit = limit
+        self.is_final = is_final
         self.more_headers: Headers = []
 
     @property
@@ -74,6 +89,8 @@ class ApiError(Exception):
             headers.append((b"allow", self.allow.encode()))
         if (refused := self.refused or self.limit) is not None:
             headers.append((b"x-refused", refused.encode()))
+        if self.is_final:
+            headers.append((b"x-should-retry", b"false"))
         return headers + self.more_headers
 
     def body(self, path: str) -> bytes:
@@ -356,6 +373,19 @@ def request_failed() -> ApiError:
         "cause. Change it before you send it again.",
         type="server_error",
         code=REQUEST_FAILED,
+    )
+
+
+def crashes_engine(reason: Reason) -> ApiError:
+    """Returns the error for a request that ends engines: a 400 if a smaller one would not."""
+    is_too_large = reason in ("cuda_out_of_memory", "out_of_memory")
+    change = "Send a smaller one." if is_too_large else "Change it before you send it again."
+    return ApiError(
+        400 if is_too_large else 500,
+        f"This request ends the engine that serves it ({_DEATHS[reason]}) and is refused. {change}",
+        type="invalid_request_error" if is_too_large else "server_error",
+        code=CRASHES_ENGINE,
+        is_final=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""Exchanges bookings and queue state with the other routers.
+"""Exchanges bookings, queue state and the requests that end engines with the other routers.
 
 Each router listens on its own port and publishes to every router that connects: first all
 unfinished requests, then events in order. A new router also gets, from one of the others, what the
@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from serving.dispatch import DEMAND_PERIOD_S, Cached, LimitMessage, Message, RateLimiter
+from serving.poison import PoisonMessage
 from serving.router.peers.protocol import (
     Batch,
     Hello,
@@ -68,7 +69,7 @@ class Peers:
         self._token = token
         self._router_id = router_id
         self._subscribers: set[asyncio.StreamWriter] = set()
-        self._outbox: dict[str, list[Message]] = {}
+        self._outbox: dict[str, list[Message | PoisonMessage]] = {}
         """Messages to send, by model."""
         self._limits_outbox: list[LimitMessage] = []
         self._sending: asyncio.TimerHandle | None = None
@@ -135,7 +136,7 @@ class Peers:
             self._send()
             writer.write(_limits_frame(self._limiter.snapshot()))
             for model_id, served in self._directory.models.items():
-                writer.write(frame(Batch(model_id, served.dispatcher.snapshot())))
+                writer.write(frame(Batch(model_id, served.snapshot())))
             self._subscribers.add(writer)
             self._switch()
             await reader.read()  # ends when the other router disconnects
@@ -155,11 +156,10 @@ class Peers:
     def _switch(self) -> None:
         """Publishes only while there is a subscriber."""
         for model_id, served in self._directory.models.items():
-            publish = partial(self._gather, model_id) if self._subscribers else None
-            served.dispatcher.publish = publish
+            served.publish(partial(self._gather, model_id) if self._subscribers else None)
         self._limiter.publish = self._gather_limits if self._subscribers else None
 
-    def _gather(self, model_id: str, message: Message) -> None:
+    def _gather(self, model_id: str, message: Message | PoisonMessage) -> None:
         self._outbox.setdefault(model_id, []).append(message)
         self._send_soon()
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from serving.dispatch import LimitMessage, Message
+from serving.poison import PoisonMessage
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
     model_id: str
     """The model that `messages` are about; empty in a frame about the tenants' limits."""
-    messages: list[Message]
+    messages: list[Message | PoisonMessage]
     limits: list[LimitMessage] = []
 
 

@@ -3,16 +3,18 @@
 from typing import get_args
 
 from serving.asgi import Headers
-from serving.engine_protocol import DEAD, REWRITES, UNAVAILABLE
+from serving.engine_protocol import DEAD, DEATH, REWRITES, SUSPECTS, UNAVAILABLE
 from serving.mistral.normalise import Rewrite
+from serving.poison import Reason
 from serving.router.http import errors
 from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
 
 _REWRITES: tuple[Rewrite, ...] = get_args(Rewrite)
+_REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
-def reported_tokens(headers: Headers, header: bytes) -> int | None:
-    """Returns the token count in this response header of the engine, if it has one."""
+def reported_number(headers: Headers, header: bytes) -> int | None:
+    """Returns the number in this response header of the engine, if it has one."""
     for name, value in headers:
         if name == header:
             return int(value) if value.isdigit() else None
@@ -36,9 +38,17 @@ def check_taken(connection: Connection) -> None:
         raise NotTakenError("the engine belongs to another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
+            if name == UNAVAILABLE and why == DEAD:
+                raise _death(connection.headers)
             if name == UNAVAILABLE:
-                error = EngineDeadError if why == DEAD else NotTakenError
-                raise error(f"the engine is {why.decode()}")
+                raise NotTakenError(f"the engine is {why.decode()}")
+
+
+def _death(headers: Headers) -> EngineDeadError:
+    """Returns what an engine says of its death. One that does not say why was killed."""
+    why = next((value.decode("latin-1") for name, value in headers if name == DEATH), "")
+    reason: Reason = next((reason for reason in _REASONS if reason == why), "killed")
+    return EngineDeadError(reason, reported_number(headers, SUSPECTS))
 
 
 def check_key(connection: Connection) -> None:

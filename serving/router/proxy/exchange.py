@@ -72,9 +72,25 @@ class Exchange:
     comments, before that."""
     failures: int = 0
     """How many attempts failed in a way that the request itself may have caused."""
+    sent_s: float = 0.0
+    """When it was last sent to a replica, by time.monotonic()."""
+    suspect: bytes | None = None
+    """Its digest while it is tried as the suspect of an engine's death."""
     suspects: list[tuple[Replica, int]] = field(default_factory=list)
     """Replicas that failed this request without being known unhealthy, each with the number of
     requests it had answered by then."""
+
+    @property
+    def prompt(self) -> int:
+        """A hash of the whole prompt and, if it is salted, of its tenant."""
+        hashes = self.demand.work.prefix.hashes
+        return hashes[-1] if hashes else 0
+
+    @property
+    def shape(self) -> int:
+        """A hash of the lengths of the prompt's parts, which requests that are the same have in
+        common, whoever sends them. It is the same in all processes."""
+        return hash(tuple(self.demand.work.prefix.ends_tokens))
 
 
 class ExchangeReader:

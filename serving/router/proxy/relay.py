@@ -28,16 +28,17 @@ from serving.router.proxy.engine_answer import (
     check_taken,
     is_event_stream,
     meant_status,
+    reported_number,
     reported_rewrites,
-    reported_tokens,
 )
 from serving.router.proxy.error_event import EngineError
 from serving.router.proxy.event_stream import ENDS_WITH_DONE, EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
+from serving.router.proxy.failures import Failures
 from serving.router.proxy.request import GENERATING, decode, merged
-from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.storing import detach, keep_whole
 from serving.router.proxy.stream_resumption import NotContinuedError
+from serving.router.proxy.suspicion import Suspicion, ends, passes
 from serving.router.proxy.tenant_limits import TenantLimiter
 from serving.router.proxy.tokenizing import tokens_of
 from serving.router.proxy.usage import note_usage, spent
@@ -67,10 +68,6 @@ _RESPONSE_HEADERS_DROPPED = frozenset(
     b"x-expected-cached-tokens x-retries x-accel-buffering".split()
 ) | {REWRITES}
 
-_MAX_RETRIES = 3
-"""Retry limit for failures that the request itself may cause, so that it cannot take down one
-engine after another."""
-
 
 class Relay:
     """The ASGI application for the endpoints that engines answer."""
@@ -99,8 +96,8 @@ class Relay:
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
-        self._retry_after_s = max(1, int(config.replica_backoff_s))
-        self._budget = RetryBudget()
+        self._failures = Failures(max(1, int(config.replica_backoff_s)))
+        self._suspicion = Suspicion(engine_token)
         self._waiting = Waiting()
         self._authentication = authentication
         self._limits = TenantLimiter(limiter)
@@ -205,7 +202,7 @@ class Relay:
         """Tries one replica after another until the client has the whole answer. An answer that
         cannot be completed ends with an error event and a connection closed without its proper end.
         """
-        self._budget.request()
+        self._failures.request()
         try:
             while (failed := await self._try_replicas(exchange)) is not None:
                 # Without its reservation, so that it holds no headroom meanwhile.
@@ -219,8 +216,9 @@ class Relay:
                 exchange.record.request_id,
                 error.message,
             )
-            why = "no other replica could continue it"
-            await self._break_off(exchange, errors.stream_broken(why))
+            if error.code != errors.CRASHES_ENGINE:
+                error = errors.stream_broken("no other replica could continue it")
+            await self._break_off(exchange, error)
 
     async def _try_replicas(self, exchange: Exchange) -> Replica | None:
         """Waits for a reservation and tries replicas until one answers. Returns None then, and the
@@ -230,7 +228,7 @@ class Relay:
         self._waiting.begin(exchange)
         queues_s = time.monotonic()
         try:
-            reservation, replica = await served.admit(exchange.demand)
+            reservation, replica = await self._suspicion.admit(exchange)
         finally:
             record.queued(queues_s)
         if exchange.run is not None and self._responses is not None:
@@ -241,11 +239,12 @@ class Relay:
                 replica.health.watch()
                 try:
                     await self._attempt(reservation, replica, exchange)
-                    self._answered_by(replica, exchange)
+                    self._failures.answered(replica, exchange)
                     outcome, output_tokens = Outcome.SERVED, record.output_tokens
                     return None
                 except asyncio.CancelledError:
                     outcome = Outcome.CLIENT_GONE
+                    self._suspicion.left(exchange, replica)
                     raise
                 except UpstreamError as error:
                     log.warning(
@@ -259,33 +258,22 @@ class Relay:
                         await self._fail(exchange)
                         return None
                     self._waiting.begin(exchange)
-                    self._note_failure(replica, exchange, error)
+                    self._failures.note(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return None
-                    if not isinstance(error, NotTakenError):
-                        self._count_failure(exchange)
+                    begins_anew = await self._suspicion.arises(exchange, replica, error)
+                    if not isinstance(error, NotTakenError | EngineDeadError):
+                        self._failures.count(exchange)
+                    if begins_anew:
+                        return replica
                 other = served.move(reservation)
                 if other is None:
-                    self._count_failure(exchange)
+                    self._failures.count(exchange)
                     return replica
                 replica = other
         finally:
+            ends(exchange)
             served.release(reservation, outcome, output_tokens, spent(record))
-
-    def _answered_by(self, replica: Replica, exchange: Exchange) -> None:
-        """Blames the suspects for their failures: another replica served this request. One that has
-        answered others since is cleared."""
-        replica.health.answered()
-        for suspect, answers in exchange.suspects:
-            if suspect is not replica and suspect.health.answers == answers:
-                suspect.health.failed()
-
-    def _note_failure(self, replica: Replica, exchange: Exchange, error: UpstreamError) -> None:
-        if isinstance(error, NotTakenError | EngineDeadError):
-            replica.health.failed()
-        elif not isinstance(error, NotContinuedError):
-            replica.health.suspect()
-            exchange.suspects.append((replica, replica.health.answers))
 
     async def _fail(self, exchange: Exchange) -> None:
         """Ends a request that a healthy engine failed on. Raises ApiError if nothing was sent."""
@@ -294,12 +282,6 @@ class Relay:
             raise error
         exchange.record.failed(error)
         await self._break_off(exchange, error)
-
-    def _count_failure(self, exchange: Exchange) -> None:
-        """Counts a failure. Raises ApiError if the request must not be retried."""
-        exchange.failures += 1
-        if exchange.failures > _MAX_RETRIES or not self._budget.take():
-            raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)
 
     async def _attempt(
         self, reservation: Reservation, replica: Replica, exchange: Exchange
@@ -318,14 +300,15 @@ class Relay:
         else:
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
+        exchange.sent_s = time.monotonic()
         connection = await self._send(exchange, replica, body, carried_tokens)
         try:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
                 record.rewrites = reported_rewrites(connection.headers) or record.rewrites
-                reported = reported_tokens(headers, PROMPT_TOKENS)
+                reported = reported_number(headers, PROMPT_TOKENS)
                 record.input_tokens = record.prompt_tokens or 0 if reported is None else reported
-                record.cached_tokens = reported_tokens(headers, CACHED_TOKENS)
+                record.cached_tokens = reported_number(headers, CACHED_TOKENS)
             headers = merged(headers, exchange.headers) + record.headers()
             if is_event_stream(headers):
                 await self._stream(connection, headers, exchange, reservation)
@@ -360,6 +343,7 @@ class Relay:
 
     async def _whole(self, connection: Connection, headers: Headers, exchange: Exchange) -> None:
         body, status = await read_all(connection), connection.status
+        passes(exchange)
         if exchange.served.model.backend is not None:
             status = meant_status(status, body)
         if status == 200:
@@ -398,6 +382,8 @@ class Relay:
         while not events and (piece := await connection.read()):
             events = resumption.feed(piece)
         self._waiting.end(exchange)
+        if events:
+            passes(exchange)
         may_end_early = exchange.served.model.backend is not None and record.path in ENDS_WITH_DONE
         if may_end_early and not events:
             raise errors.no_answer()

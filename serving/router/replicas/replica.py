@@ -23,6 +23,8 @@ class ReplicaInfo:
     max_model_len: int
     capacity: Capacity = UNLIMITED
     tls: bool = False
+    build: str = ""
+    """What its engine runs: see `EngineMetadata`."""
 
     @classmethod
     def from_metadata(cls, replica_id: str, metadata: Mapping[str, Any]) -> "ReplicaInfo":
@@ -33,6 +35,7 @@ class ReplicaInfo:
             engine["port"],
             engine["max_model_len"],
             Capacity(engine["kv_cache_tokens"], engine["max_num_seqs"]),
+            build=engine.get("build", ""),  # engines of an earlier version have none
         )
 
 

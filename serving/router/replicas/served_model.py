@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from serving.config import RouterConfig
 from serving.dispatch import (
@@ -18,12 +19,15 @@ from serving.dispatch import (
     State,
 )
 from serving.placement.policies import WAIT_FOR_CHOICE, policy
+from serving.poison import PoisonMessage
 from serving.router.http import errors
 from serving.router.replicas import backend_health
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import Replica, ReplicaInfo
+from serving.router.replicas.trials import Trials
 from serving.router.telemetry.model_metrics import ModelMetrics
+from serving.scaling.report import Report
 
 
 class ServedModel:
@@ -56,6 +60,15 @@ class ServedModel:
             max_itl_ms=math.inf if admission.max_itl_ms is None else admission.max_itl_ms,
             waits_for_choice=config.placement in WAIT_FOR_CHOICE,
             background_scales=config.batches.scale_up,
+        )
+        self.trials = Trials(
+            model.model_id,
+            lambda: self.replicas,
+            self.refresh,
+            config.startup_s,
+            admission.max_wait_s,
+            config.poison_keep_s,
+            clock,
         )
         self._connect_timeout_s = config.connect_timeout_s
         self._check = check if model.backend is None else None
@@ -103,6 +116,19 @@ class ServedModel:
             raise errors.rejected(self.model.model_id, reservation.rejection)
         return reservation, replica
 
+    async def admit_suspect(
+        self, digest: bytes, request: Request
+    ) -> tuple[Reservation, Replica] | None:
+        """Waits for the turn of a suspect of an engine's death, and places it on the replica that
+        it is tried on; see `Trials.turn`."""
+        while (replica := await self.trials.turn(digest, request.timeout_s)) is not None:
+            if self._by_id.get(replica.info.replica_id) is replica:
+                now_s = self._clock()
+                reservation = self.dispatcher.place(request, replica.info.replica_id, now_s)
+                return reservation, replica
+            self.trials.ended(digest)
+        return None
+
     def first_token(self, reservation: Reservation) -> None:
         """Records that the first bytes of the answer have arrived."""
         self.dispatcher.first_token(reservation, self._clock())
@@ -139,6 +165,9 @@ class ServedModel:
         known = {replica.info: replica for replica in self.replicas}
         now_s = self._clock()
         ejected = [info.replica_id for info, one in known.items() if one.health.ejected]
+        self.trials.update({info.replica_id: info.build for info in infos})
+        if self.trials.quarantined is not None:
+            ejected.append(self.trials.quarantined)
         self.dispatcher.update({i.replica_id: i.capacity for i in infos}, now_s, ejected)
         self.replicas = [known.get(info) or self._new(info) for info in infos]
         self._by_id = {replica.info.replica_id: replica for replica in self.replicas}
@@ -160,17 +189,41 @@ class ServedModel:
         self.dispatcher.publish_demand(now_s)
         self._poll(now_s)
 
-    def receive(self, router_id: str, messages: Iterable[Message]) -> None:
+    def publish(self, publish: Callable[[Message | PoisonMessage], object] | None) -> None:
+        """Has it called with each message for the other routers, in order. None: there are
+        none."""
+        self.dispatcher.publish = self.trials.guard.publish = publish
+
+    def snapshot(self) -> list[Message | PoisonMessage]:
+        """Returns the messages that a router needs first when it subscribes."""
+        return [*self.dispatcher.snapshot(), *self.trials.snapshot()]
+
+    def receive(self, router_id: str, messages: Sequence[Message | PoisonMessage]) -> None:
         """Applies what another router published, in its order."""
         now_s = self._clock()
-        self.dispatcher.receive(router_id, messages, now_s)
+        bookings: list[Message] = []
+        for message in messages:
+            if isinstance(message, PoisonMessage):
+                self.trials.receive(router_id, message)
+            else:
+                bookings.append(message)
+        if len(bookings) < len(messages):
+            self.trials.poll()
+        self.dispatcher.receive(router_id, bookings, now_s)
         self._poll(now_s)
 
     def forget(self, router_id: str) -> None:
         """Forgets a router that is gone, and its requests."""
         now_s = self._clock()
         self.dispatcher.forget(router_id, now_s)
+        self.trials.forget(router_id)
         self._poll(now_s)
+
+    def report(self) -> Report:
+        """Returns the data that autoscaling decides by. Suspects that wait need a replica, too."""
+        report = self.dispatcher.report()
+        waiting = report.waiting_requests + self.trials.waiting
+        return replace(report, waiting_requests=waiting)
 
     def _poll(self, now_s: float) -> None:
         """Resolves the futures of requests that were placed or rejected, and sets the timer for the

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import httptools
 
+from serving.poison import Reason
+
 _READ_AHEAD_BYTES = 256 * 1024
 _EVENT_END = b"\n\n\r\n"
 """The end of an event, and of the chunk that carries it."""
@@ -30,6 +32,14 @@ class NotTakenError(UpstreamError):
 
 class EngineDeadError(UpstreamError):
     """The engine reports that it died, perhaps because of this request."""
+
+    def __init__(self, reason: Reason, suspects: int | None) -> None:
+        """`suspects` is how many requests were in its last steps; 0 if this one was not, None if it
+        does not say."""
+        of = f"; this request was one of {suspects} in its last steps" if suspects else ""
+        super().__init__(f"the engine died: {reason}{of}")
+        self.reason = reason
+        self.suspects = suspects
 
 
 class AbortedError(UpstreamError):

@@ -1,7 +1,7 @@
 """The metrics that Prometheus scrapes from a router. Requests only increment plain numbers, which
 are formatted when a scrape comes.
 
-The number of series depends on the configuration alone, not on what clients send: 41 per model, one
+The number of series depends on the configuration alone, not on what clients send: 50 per model, one
 per replica, six per tenant, four more per tenant with limits, and 33; with a usage ledger four more
 per tenant, and two.
 """
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from serving.dispatch import LimitName, Reason
 from serving.ledger.entry import Entry
 from serving.mistral.normalise import Rewrite
+from serving.poison import Reason as Death
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.responses.responses import Kept
@@ -146,6 +147,7 @@ class Metrics(Collector):
         yield from self._requests()
         yield from self._times()
         yield from self._of_models()
+        yield from self._poison()
         yield from self._replicas()
         yield from self._by_tenant()
         yield from self._of_authentication()
@@ -227,6 +229,35 @@ class Metrics(Collector):
             length.add_metric(labels, served.dispatcher.waiting)
             replicas.add_metric(labels, len(served.dispatcher.replicas))
         yield from (tokens, expected, cached, length, replicas)
+
+    def _poison(self) -> Iterator[Metric]:
+        deaths = _counter(
+            "engine_deaths",
+            "Engines that died with requests of this router in their last steps.",
+            "model",
+            "reason",
+        )
+        judged = _counter(
+            "poison_judged_requests", "Requests that this router found to end engines.", "model"
+        )
+        refused = _counter(
+            "poison_refused_requests", "Requests refused because they end engines.", "model"
+        )
+        trials = GaugeMetricFamily(
+            f"{PREFIX}_poison_trials",
+            "Suspects of an engine's death that this router has running alone.",
+            labels=["model"],
+        )
+        for model_id, served in self._directory.models.items():
+            if served.model.backend is not None:
+                continue
+            guard = served.trials.guard
+            for reason in get_args(Death):
+                deaths.add_metric([model_id, reason], guard.deaths[reason])
+            judged.add_metric([model_id], guard.judged)
+            refused.add_metric([model_id], served.trials.refused)
+            trials.add_metric([model_id], guard.trials)
+        yield from (deaths, judged, refused, trials)
 
     def _replicas(self) -> Iterator[Metric]:
         booked = GaugeMetricFamily(

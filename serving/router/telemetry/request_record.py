@@ -9,7 +9,12 @@ import msgspec
 from serving.asgi import Headers
 from serving.dispatch import LimitName
 from serving.mistral.normalise import Rewrite
-from serving.router.http.errors import REQUEST_FAILED, TOO_MANY_FAILURES, ApiError
+from serving.router.http.errors import (
+    CRASHES_ENGINE,
+    REQUEST_FAILED,
+    TOO_MANY_FAILURES,
+    ApiError,
+)
 
 Outcome = Literal[
     "answered",
@@ -27,7 +32,8 @@ Outcome = Literal[
 - answered: the client has the engine's whole answer, which may be an error of the engine.
 - client_gone: the client disconnected before that.
 - unauthorized: no valid API key or token was sent, or one that may not do this.
-- invalid: the router could not parse or route the request, or a healthy engine failed on it.
+- invalid: the router could not parse or route the request, a healthy engine failed on it, or it
+  ends engines.
 - limited: the request exceeded a limit of its tenant; `limit` says which.
 - refused: the request was rejected by admission, at once or after waiting; `error` says why.
 - replicas_failed: every replica that was tried failed before the answer had begun.
@@ -103,7 +109,7 @@ class RequestRecord(msgspec.Struct):
             self.outcome = "refused"
         elif error.status in (401, 403) or error.code == TOO_MANY_FAILURES:
             self.outcome = "unauthorized"
-        elif error.status < 500 or error.code == REQUEST_FAILED:
+        elif error.status < 500 or error.code in (REQUEST_FAILED, CRASHES_ENGINE):
             self.outcome = "invalid"
         else:
             self.outcome = "replicas_failed" if error.status == 503 else "internal_error"
