@@ -11,12 +11,17 @@ from tests.dashboards.promql import GRAFANA, Selector, selectors, with_values
 
 VALUES = GRAFANA | {"__rate_interval": "1m", "__range": "5m", "__range_s": "300"}
 
+_OF_CONFIGURED_TENANTS = (
+    "mistral_serve_tenant_engine_seconds",
+    "mistral_serve_tenant_limited_requests",
+)
 NOT_HERE: list[tuple[Callable[[Selector], bool], str]] = [
     (lambda s: s.metric.startswith(("kube_", "kubelet_", "kuberay_")), "Kubernetes alone"),
     (lambda s: s.metric.startswith("certmanager_"), "Kubernetes alone"),
     (lambda s: s.metric == "ALERTS", "no alert fires in a healthy run"),
     (lambda s: ("Name", "=", "GPU") in s.matchers, "there is no GPU"),
     (lambda s: s.metric.startswith("ray_node_gpus"), "there is no GPU"),
+    (lambda s: s.metric.startswith(_OF_CONFIGURED_TENANTS), "no tenants are configured"),
 ]
 """Selectors without data on a machine without a cluster and GPUs, and the reason."""
 

@@ -239,7 +239,13 @@ class FrontEnd:
         if has_images(request):  # which vLLM takes for known to the engine once they are rendered
             await check
             return await self._renderer.render(request)
-        inputs, _ = await asyncio.gather(self._renderer.render(request), check)
+        inputs, verdict = await asyncio.gather(
+            self._renderer.render(request), check, return_exceptions=True
+        )
+        if isinstance(verdict, BaseException):  # first, so that it does not depend on the time
+            raise verdict
+        if isinstance(inputs, BaseException):
+            raise inputs
         return inputs
 
     async def _stream(
