@@ -44,7 +44,7 @@ async def asked(
     if method == "POST" and content is None:
         content = json.dumps(BODIES.get(path, {}) | fields).encode()
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(60),
         httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://engine", verify=False
         ) as http,
