@@ -27,7 +27,7 @@ from serving.router.batches.upload import Upload
 from serving.router.http.asgi import read_body
 from serving.router.http.authentication import Authentication
 from serving.router.http.body_budget import BodyBudget
-from serving.router.http.errors import ApiError, endpoint_not_allowed
+from serving.router.http.errors import ApiError, endpoint_not_allowed, wrong_value
 from serving.router.http.openapi import body_of
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         """Lists the tenant's files."""
         of = await tenant(request)
         if order not in ("asc", "desc"):
-            raise errors.wrong_value("order", "asc or desc")
+            raise wrong_value("order", "asc or desc")
         most = _limit(limit, _MOST_FILES_LISTED)
         ids = await _call(store.ids, of, "file-")
 
@@ -233,17 +233,17 @@ def _file_of(upload: Upload, file_id: str, now_s: int, keep_s: int) -> FileObjec
     if "purpose" not in fields:
         raise errors.missing("purpose")
     if fields["purpose"] != "batch":
-        raise errors.wrong_value("purpose", "batch: this service keeps no other files")
+        raise wrong_value("purpose", "batch: this service keeps no other files")
     if upload.filename is None:
         raise errors.missing("file")
     if not upload.filename.lower().endswith(".jsonl"):
-        raise errors.wrong_value("file", "a file of JSON lines, whose name ends with .jsonl")
+        raise wrong_value("file", "a file of JSON lines, whose name ends with .jsonl")
     seconds = fields.get("expires_after[seconds]")
     if seconds is not None:
         if fields.get("expires_after[anchor]") != "created_at":
-            raise errors.wrong_value("expires_after[anchor]", "created_at")
+            raise wrong_value("expires_after[anchor]", "created_at")
         if not seconds.isdecimal() or len(seconds) > 9 or int(seconds) < _LEAST_KEEP_S:
-            raise errors.wrong_value("expires_after[seconds]", f"{_LEAST_KEEP_S} or more")
+            raise wrong_value("expires_after[seconds]", f"{_LEAST_KEEP_S} or more")
         keep_s = min(keep_s, int(seconds))
     return FileObject(
         id=file_id,
@@ -266,14 +266,14 @@ def _new_batch(body: bytes) -> _NewBatch:
         if getattr(wanted, field) is None:
             raise errors.missing(field)
     if wanted.endpoint not in URLS:
-        raise errors.wrong_value("endpoint", f"one of {', '.join(URLS)}")
+        raise wrong_value("endpoint", f"one of {', '.join(URLS)}")
     if wanted.completion_window != COMPLETION_WINDOW:
-        raise errors.wrong_value("completion_window", COMPLETION_WINDOW)
+        raise wrong_value("completion_window", COMPLETION_WINDOW)
     metadata = wanted.metadata or {}
     if len(metadata) > _MOST_METADATA or any(
         len(name) > _MOST_NAME or len(value) > _MOST_VALUE for name, value in metadata.items()
     ):
-        raise errors.wrong_value(
+        raise wrong_value(
             "metadata",
             f"at most {_MOST_METADATA} texts of {_MOST_VALUE} characters, with names of "
             f"{_MOST_NAME}",
@@ -283,7 +283,7 @@ def _new_batch(body: bytes) -> _NewBatch:
 
 def _limit(text: str, most: int) -> int:
     if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= most):
-        raise errors.wrong_value("limit", f"a whole number from 1 to {most}")
+        raise wrong_value("limit", f"a whole number from 1 to {most}")
     return int(text)
 
 

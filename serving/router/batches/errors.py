@@ -54,10 +54,6 @@ def missing(field: str) -> ApiError:
     return ApiError(400, f"{field} is required.", code="missing_required_parameter", param=field)
 
 
-def wrong_value(field: str, what: str) -> ApiError:
-    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
-
-
 def not_a_form(why: str) -> ApiError:
     return ApiError(
         400,

@@ -124,6 +124,10 @@ class ApiError(Exception):
         }
 
 
+def wrong_value(field: str, what: str) -> ApiError:
+    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
+
+
 def unknown_model(model: str, known: list[str]) -> ApiError:
     return ApiError(
         404,

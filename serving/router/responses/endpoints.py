@@ -3,7 +3,8 @@
 from fastapi import FastAPI, Request, Response
 
 from serving.router.http.authentication import Authentication
-from serving.router.responses import errors, objects
+from serving.router.http.errors import wrong_value
+from serving.router.responses import objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
 
@@ -19,7 +20,7 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
         """Returns a stored response."""
         of = await tenant(request)
         if stream.lower() not in ("false", "0"):
-            raise errors.wrong_value("stream", "false: stored responses are not streamed")
+            raise wrong_value("stream", "false: stored responses are not streamed")
         return _json((await responses.get(of, response_id)).response)
 
     @api.delete(PATH + "/{response_id}")
@@ -40,14 +41,14 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
         """Lists the input items of a stored response."""
         of = await tenant(request)
         if not (limit.isdecimal() and 1 <= int(limit[:4]) <= _MOST_ITEMS and len(limit) < 4):
-            raise errors.wrong_value("limit", f"a whole number from 1 to {_MOST_ITEMS}")
+            raise wrong_value("limit", f"a whole number from 1 to {_MOST_ITEMS}")
         if order not in ("asc", "desc"):
-            raise errors.wrong_value("order", "asc or desc")
+            raise wrong_value("order", "asc or desc")
         items = await responses.items(of, response_id)
         try:
             return _json(objects.encoded(page(items, int(limit), after, order == "desc")))
         except KeyError:
-            raise errors.wrong_value("after", "the id of an input item of this response") from None
+            raise wrong_value("after", "the id of an input item of this response") from None
 
     @api.post(PATH + "/{response_id}/cancel")
     async def cancel_response(request: Request, response_id: str) -> Response:

@@ -69,10 +69,6 @@ def wrong_type(field: str, what: str) -> ApiError:
     return ApiError(400, f"{field} must be {what}.", code="invalid_type", param=field)
 
 
-def wrong_value(field: str, what: str) -> ApiError:
-    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
-
-
 def nothing_stored(field: str, advice: str) -> ApiError:
     return ApiError(
         400,
