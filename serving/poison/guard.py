@@ -56,7 +56,8 @@ class PoisonGuard:
     tried one after the other, on a replica that takes nothing else meanwhile: one that has just
     started, or one of several that is idle. One that an engine dies with again is guilty, and all
     routers refuse it from then on. If an engine says that a single request was in its last steps,
-    or if just one was in those of two engines, that needs no trial.
+    or if just one was in those of two engines, that needs no trial. One whose answer had begun is
+    only suspected of a death with no request in its prefill.
 
     `poll` is due after each call and at `next_due_s`. All times are from one monotonic clock.
     """
@@ -82,6 +83,8 @@ class PoisonGuard:
         self._builds: dict[str, str] = {}
         """The builds of the replicas that are or were up, the latest last."""
         self._died: set[str] = set()
+        self._died_in_prefill: set[str] = set()
+        """Replicas that died while a request was in its prefill."""
         self._quarantined: str | None = None
         self._quarantined_s = 0.0
 
@@ -102,18 +105,30 @@ class PoisonGuard:
         reason: Reason,
         of: int | None,
         now_s: float,
+        begun: bool = False,
         answered: bool = False,
     ) -> None:
         """Records that a request was in the last steps of a replica that died. `of` is how many
-        were, if the engine has said it; `answered` whether its prompt was answered before."""
+        were, if the engine has said it; `begun` whether its answer had; `answered` whether its
+        prompt was answered before."""
         if replica_id not in self._died:
             self._died.add(replica_id)
             self.deaths[reason] += 1
         trial = self._trials.pop(digest, None)
         tried = trial is not None and trial.router_id is None
         self._suspects.add(
-            digest, shape, replica_id, reason, of, now_s, answered=answered, tried=tried
+            digest,
+            shape,
+            replica_id,
+            reason,
+            of,
+            now_s,
+            begun=begun,
+            answered=answered,
+            tried=tried,
         )
+        if not begun:
+            self._died_in_prefill.add(replica_id)
         for one in {digest} | self._suspects.add_left(replica_id, reason, of, now_s):
             self._tell(one)
         self._changed()
@@ -172,6 +187,10 @@ class PoisonGuard:
             for case in self._suspects.own.values()
             if not case.decided and now_s - case.since_s >= SETTLE_S
         ]
+        for told in list(due):
+            if told.begun and told.replica_ids[-1] in self._died_in_prefill:
+                self._withdraw(told.digest)
+                due.remove(told)
         guilty = {self._suspects.guilty_of(told.replica_ids[-1]) for told in due}
         for told in due:
             self._suspects.own[told.digest].decided = True
@@ -186,12 +205,15 @@ class PoisonGuard:
         self._clear(told.digest)
         self._publish(_judged(guilty, now_s))
 
+    def _withdraw(self, digest: bytes) -> None:
+        del self._suspects.own[digest]
+        self._publish(Withdrawn(digest))
+        self._changed()
+
     def _expire(self, now_s: float) -> None:
         for digest, case in list(self._suspects.own.items()):
             if not case.told.waits and now_s - case.since_s > _KEPT_S:
-                del self._suspects.own[digest]
-                self._publish(Withdrawn(digest))
-                self._changed()
+                self._withdraw(digest)
 
     def _next(self, now_s: float, loads: Mapping[str, int]) -> Trial | None:
         """Returns the next trial if it is one of this router. All routers come to the same next
@@ -207,9 +229,9 @@ class PoisonGuard:
             settled = case.decided if is_own else now_s - case.since_s >= SETTLE_S
             stalled = not is_own and now_s - case.since_s > _STALLED_S
             replica_id = self._replica_for(case, now_s, loads)
-            if not settled or stalled or replica_id is None:
+            if stalled or replica_id is None:
                 continue
-            if not is_own or (running and self._is_alone(digest)):
+            if not settled or not is_own or (running and self._is_alone(digest)):
                 return None
             return Trial(digest, replica_id, now_s)
         return None
@@ -257,6 +279,7 @@ class PoisonGuard:
         for one in list(self._builds)[:-_MOST_REPLICAS]:
             del self._builds[one]
             self._died.discard(one)
+            self._died_in_prefill.discard(one)
         self._suspects.forget_left(now_s)
         self.memory.prune(set(builds.values()), now_s)
         self._changed()
@@ -328,6 +351,8 @@ class PoisonGuard:
         cases[told.digest] = Case(told, now_s if known is None or is_new else known.since_s)
         if is_new:
             replica_id = told.replica_ids[-1]
+            if not told.begun:
+                self._died_in_prefill.add(replica_id)
             for one in self._suspects.add_left(replica_id, told.reason, told.of, now_s):
                 self._tell(one)
 

@@ -12,6 +12,8 @@ class Suspected(msgspec.Struct, frozen=True, array_like=True, tag="suspected"):
     digest: bytes
     shape: int
     """A hash of the lengths of its prompt's parts: a request of another is not the same."""
+    begun: bool
+    """Whether its answer had begun: see `PoisonGuard`."""
     answered: bool
     """Whether the router knows of an answer to the same prompt."""
     replica_ids: list[str]

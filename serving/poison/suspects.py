@@ -64,18 +64,24 @@ class Suspects:
         of: int | None,
         now_s: float,
         *,
+        begun: bool = False,
         answered: bool = False,
         tried: bool = False,
     ) -> None:
         """Adds a request of this router that was in the last steps of a replica that died, `tried`
         if that was its trial. Only one for which a client waits can be tried."""
         told = Suspected(
-            digest, shape, answered, [replica_id], reason, 1, of, tried, False, self._tie
+            digest, shape, begun, answered, [replica_id], reason, 1, of, tried, False, self._tie
         )
         if (known := self.own.get(digest)) is not None:
             before = known.told
             if before.replica_ids[-1] == replica_id:
-                told = replace(before, requests=before.requests + 1, tried=before.tried or tried)
+                told = replace(
+                    before,
+                    begun=before.begun and begun,
+                    requests=before.requests + 1,
+                    tried=before.tried or tried,
+                )
             else:
                 earlier = [one for one in before.replica_ids if one != replica_id]
                 told = replace(told, replica_ids=[*earlier, replica_id], waits=before.waits)
@@ -117,8 +123,9 @@ class Suspects:
         """Returns the one that a replica must have died of, if its death proves that:
 
         - the only one that was in its last steps, if it was tried, or the reason is its own;
-        - the only one that another replica has died with as well. Not if its prompt was answered
-          before: requests that are sent again and again are in many deaths.
+        - the only one that another replica has died with as well, or two others if its answer had
+          begun. Those whose prompts were answered before do not count: requests that are sent again
+          and again are in many deaths.
 
         If a suspect had company in its trial, that proves nothing.
         """
@@ -126,6 +133,13 @@ class Suspects:
         for digest, case in self.items():
             if replica_id in case.told.replica_ids:
                 found.setdefault(digest, []).append(case.told)
+        in_prefill = {
+            digest: of_one
+            for digest, of_one in found.items()
+            if not all(one.begun for one in of_one)
+        }
+        found = in_prefill or found
+        deaths_needed = 2 if in_prefill else 3
         told = [one for of_one in found.values() for one in of_one]
         latest = [one for one in told if one.replica_ids[-1] == replica_id]
         tried = any(one.tried for one in latest)
@@ -135,7 +149,9 @@ class Suspects:
             own_fault = all(one.reason in SELF_INFLICTED for one in latest)
             if is_only and (tried or own_fault):
                 return told[0].digest
-        again = [digest for digest in found if self.deaths(digest) > 1]
-        if len(again) == 1 and not tried and not any(one.answered for one in found[again[0]]):
-            return again[0]
-        return None
+        again = [
+            digest
+            for digest, of_one in found.items()
+            if self.deaths(digest) >= deaths_needed and not any(one.answered for one in of_one)
+        ]
+        return again[0] if len(again) == 1 and not tried else None

@@ -27,9 +27,10 @@ class Router:
         replica: str,
         of: int | None,
         reason: Reason = "crash",
+        begun: bool = False,
         answered: bool = False,
     ) -> None:
-        self.guard.died(digest, digest[0], replica, reason, of, self.now_s, answered)
+        self.guard.died(digest, digest[0], replica, reason, of, self.now_s, begun, answered)
 
     def waits(self, *digests: bytes) -> None:
         for digest in digests:
@@ -189,6 +190,57 @@ def test_what_two_deaths_have_in_common_is_guilty_unless_it_was_answered_before(
     router.poll()
     assert router.is_guilty(A) is not was_answered
     assert not router.is_guilty(B) and not router.is_guilty(C)
+
+
+def test_a_request_that_is_sent_again_and_again_does_not_hide_what_two_deaths_have_in_common() -> (
+    None
+):
+    router = Router()
+    for replica in ("r1", "r2"):
+        router.died(A, replica, of=2)
+        router.died(B, replica, of=2, answered=True)
+    router.poll()
+    assert (router.is_guilty(A), router.is_guilty(B)) == (True, False)
+
+
+def test_an_answer_that_had_begun_is_suspected_only_of_a_death_with_no_request_in_its_prefill() -> (
+    None
+):
+    one, other = Router(1), Router(2)
+    one.died(A, "r1", of=1, reason="unreachable")
+    other.died(B, "r0", of=None, begun=True)
+    other.died(B, "r1", of=None, begun=True)
+    share(one, other)
+    one.poll()
+    other.poll()
+    assert one.guard.is_suspect(A) and not other.guard.is_suspect(B)
+
+    other.died(B, "r2", of=None, reason="unreachable", begun=True)
+    other.waits(B)
+    assert other.tried(r3=0, busy=5) == B
+    other.died(B, "r3", of=None, reason="unreachable", begun=True)
+    other.poll()
+    assert other.is_guilty(B)
+
+
+def test_the_only_answer_that_three_engines_died_in_is_guilty_without_a_trial() -> None:
+    router = Router()
+    for replica in ("r1", "r2", "r3"):
+        assert not router.is_guilty(A)
+        router.died(A, replica, of=None, reason="unreachable", begun=True)
+        router.poll()
+    assert router.is_guilty(A)
+
+
+def test_no_suspect_is_tried_before_the_deaths_of_all_are_settled() -> None:
+    router = Router()
+    router.died(B, "r1", of=2)
+    router.waits(B)
+    router.now_s += 0.5
+    router.died(A, "r2", of=2)
+    router.waits(A)
+    assert router.tried(0, r3=0, busy=5) is None
+    assert router.tried(r3=0, busy=5) == A
 
 
 def test_a_suspect_whose_client_has_left_is_tried_when_it_comes_again() -> None:

@@ -13,45 +13,55 @@ import pytest
 from serving.dispatch import RateLimiter
 from serving.poison import Guilty
 from serving.router.peers.peers import PeerInfo, Peers
+from serving.router.replicas.replica import ReplicaInfo
 from tests.router.test_app import error_of
-from tests.support.live_router import MODEL, TOKEN, LiveRouter, StartRouter
+from tests.support.engines import fresh
+from tests.support.live_router import MODEL, TOKEN, LiveRouter, StartRouter, running_engine
 from tests.support.mortal_engine import CRASH, HANG, VANISH, Mortal
 from tests.support.storyteller import STORY
 from tests.support.waiting import eventually
 
-RESTART_S = 0.2
-SETTINGS = {"check_period_s": 0.05, "backoff_s": 0.05}
+RESTART_S = 0.5
+"""Longer than it takes to find out what an engine died of, on a busy machine too."""
+SETTINGS = {"check_period_s": 0.05, "backoff_s": 0.05, "max_wait_s": 600}
 
 
 @dataclass
 class Fleet:
-    """Routers, and engines that start again after they have died, as another replica."""
+    """Routers, and engines that come back after they have died: as another replica on another port,
+    as a replica's new process does."""
 
     routers: list[LiveRouter]
-    starts: int = 0
+    engines: list[type[Mortal]]
+    """Those that were there from the beginning, then those that took the place of others."""
+    infos: dict[type[Mortal], ReplicaInfo]
+    restarts: asyncio.TaskGroup
+    stack: contextlib.AsyncExitStack
 
     def __post_init__(self) -> None:
-        for index, engine in enumerate(self.engines):
-            engine.on_death = partial(self._restart_soon, index)
-
-    @property
-    def engines(self) -> list[type[Mortal]]:
-        return [engine for engine in self.routers[0].engines if issubclass(engine, Mortal)]
+        for engine in self.engines:
+            engine.on_death = partial(self._restart_soon, engine)
 
     @property
     def deaths(self) -> list[list[str]]:
         return [prompts for engine in self.engines for prompts in engine.deaths]
 
-    def _restart_soon(self, index: int) -> None:
-        asyncio.get_running_loop().call_later(RESTART_S, self._restart, index)
-
-    def _restart(self, index: int) -> None:
-        self.engines[index].revive()
-        self.starts += 1
-        infos = self.routers[0].infos
-        infos[index] = replace(infos[index], replica_id=f"replica-{index}-{self.starts}")
+    def update(self) -> None:
         for router in self.routers:
-            router.directory.update(MODEL, infos)
+            router.directory.update(MODEL, self.infos.values())
+
+    def _restart_soon(self, dead: type[Mortal]) -> None:
+        self.restarts.create_task(self._restart(dead))
+
+    async def _restart(self, dead: type[Mortal]) -> None:
+        await asyncio.sleep(RESTART_S)
+        engine = fresh(Mortal)
+        engine.on_death = partial(self._restart_soon, engine)
+        port = await self.stack.enter_async_context(running_engine(engine))
+        info = replace(self.infos.pop(dead), replica_id=f"replica-{len(self.engines)}", port=port)
+        self.engines.append(engine)
+        self.infos[engine] = info
+        self.update()
 
 
 @pytest.fixture
@@ -72,7 +82,10 @@ async def fleet(start_router: StartRouter) -> AsyncIterator[Fleet]:
         await eventually(lambda: all(one.subscribers for one, _ in peers))
         for router in routers:
             router.http.timeout = httpx.Timeout(60)
-        yield Fleet(routers)
+        engines = [engine for engine in routers[0].engines if issubclass(engine, Mortal)]
+        infos = dict(zip(engines, routers[0].infos, strict=True))
+        async with asyncio.TaskGroup() as restarts:
+            yield Fleet(routers, engines, infos, restarts, stack)
         for router in routers:
             router.directory.update(MODEL, [])
 
@@ -160,9 +173,8 @@ async def test_poisons_sent_twenty_times_each_end_two_engines_each_and_no_innoce
 
 async def test_a_suspect_waits_for_the_restart_where_there_is_one_replica(fleet: Fleet) -> None:
     one, other = fleet.routers
-    del one.infos[1:]
-    for router in fleet.routers:
-        router.directory.update(MODEL, one.infos)
+    del fleet.infos[fleet.engines[1]]
+    fleet.update()
     innocent = [asyncio.create_task(ask(router, "hello")) for router in (one, other)]
     poison = asyncio.create_task(ask(one, f"a {VANISH}"))
     answers = await asyncio.gather(*innocent, poison)

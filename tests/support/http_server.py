@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
     """All open connections."""
     accepted: int
     """The number of connections accepted so far."""
+    listening: asyncio.Server
 
     def __init_subclass__(cls) -> None:
         cls.connections = set()
@@ -153,7 +154,8 @@ async def serve(
 ) -> asyncio.Server:
     """Listens on `port` of 127.0.0.1, or on the bound socket `sock`."""
     sock = sock or socket.create_server(("127.0.0.1", port))
-    return await asyncio.get_running_loop().create_server(server, sock=sock, ssl=tls)
+    server.listening = await asyncio.get_running_loop().create_server(server, sock=sock, ssl=tls)
+    return server.listening
 
 
 def port_of(listening: asyncio.Server) -> int:

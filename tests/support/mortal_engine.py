@@ -16,8 +16,6 @@ _REASONS = {CRASH: "crash", HANG: "hang"}
 
 
 class Mortal(Storyteller):
-    """Restarts by `revive`."""
-
     prefill_s = 0.02
     token_s = 0.01
     death: str | None = None
@@ -35,10 +33,6 @@ class Mortal(Storyteller):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.deaths, cls.causes, cls._prefilling = [], [], {}
-
-    @classmethod
-    def revive(cls) -> None:
-        cls.death, cls.hangs = None, False
 
     def answer_health(self) -> None:
         if self.death is None:
@@ -83,15 +77,17 @@ class Mortal(Storyteller):
         cls.death = _REASONS.get(marker, "unreachable")
         suspects, cls._prefilling = cls._prefilling, {}
         cls.deaths.append(list(suspects.values()))
+        if marker == VANISH:
+            cls.listening.close()
         for connection in list(cls.connections):
             assert isinstance(connection, Mortal)
-            if connection.task is None or connection.task.done():
-                continue
+            is_idle = connection.task is None or connection.task.done()
             if marker == VANISH or connection.begun:
                 connection.transport.abort()
-            else:
+            elif not is_idle:
                 connection._refuse(len(suspects) if connection in suspects else 0)
-            connection.task.cancel()
+            if connection.task is not None:
+                connection.task.cancel()
         cls.on_death()
 
     def _refuse(self, suspects: int) -> None:

@@ -39,9 +39,9 @@ class IssuerKeys:
         loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
             while True:
-                self._wanted.clear()
                 await self._fetch(client)
                 self._last_s = loop.time()
+                self._wanted.clear()
                 self._fetched.set()
                 self._fetched = asyncio.Event()
                 with contextlib.suppress(TimeoutError):
@@ -49,7 +49,8 @@ class IssuerKeys:
                         await self._wanted.wait()
 
     async def look_again(self) -> None:
-        """Has the keys fetched now, unless they just were, as the provider may have new ones."""
+        """Has the keys fetched now, as the provider may have new ones, unless they just were. One
+        fetch serves all that wait for it."""
         if asyncio.get_running_loop().time() - self._last_s >= LEAST_PERIOD_S:
             self._wanted.set()
             with contextlib.suppress(TimeoutError):

@@ -41,6 +41,15 @@ _HEADERS_DROPPED = frozenset(
 ) | {CACHE_SALT, USAGE_ID}
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    replica: Replica
+    answers: int
+    """The number of requests that the replica had answered by then."""
+    begun: bool
+    """Whether the client had the beginning of the answer by then."""
+
+
 @dataclass(eq=False, slots=True)
 class Exchange:
     """A request to the model `served` and the client that waits for the answer."""
@@ -76,9 +85,8 @@ class Exchange:
     """When it was last sent to a replica, by time.monotonic()."""
     suspect: bytes | None = None
     """Its digest while it is tried as the suspect of an engine's death."""
-    suspects: list[tuple[Replica, int]] = field(default_factory=list)
-    """Replicas that failed this request without being known unhealthy, each with the number of
-    requests it had answered by then."""
+    failed_attempts: list[FailedAttempt] = field(default_factory=list)
+    """Those at replicas that were not known to be unhealthy."""
 
     @property
     def prompt(self) -> int:

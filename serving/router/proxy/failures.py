@@ -1,7 +1,7 @@
 """What follows from a failed attempt, for the replica and for the request."""
 
 from serving.router.http import errors
-from serving.router.proxy.exchange import Exchange
+from serving.router.proxy.exchange import Exchange, FailedAttempt
 from serving.router.proxy.retry_budget import RetryBudget
 from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.replicas.replica import Replica
@@ -29,20 +29,23 @@ class Failures:
             replica.health.failed()
         elif not isinstance(error, NotContinuedError):
             replica.health.suspect()
-            exchange.suspects.append((replica, replica.health.answers))
+            exchange.failed_attempts.append(
+                FailedAttempt(replica, replica.health.answers, exchange.begun)
+            )
 
     def answered(self, replica: Replica, exchange: Exchange) -> None:
         """Blames the suspects for their failures: another replica served this request. One that has
         answered others since is cleared."""
         replica.health.answered()
-        for suspect, answers in exchange.suspects:
-            if suspect is not replica and suspect.health.answers == answers:
-                suspect.health.failed()
+        for failed in exchange.failed_attempts:
+            health = failed.replica.health
+            if failed.replica is not replica and health.answers == failed.answers:
+                health.failed()
 
     def count(self, exchange: Exchange) -> None:
         """Counts a failure. Raises ApiError if the request must not be retried. Replicas that died
         count no longer: whether it was the request's doing is decided by `Suspicion`."""
         exchange.failures += 1
-        died = sum(replica.health.ejected for replica, _ in exchange.suspects)
+        died = sum(failed.replica.health.ejected for failed in exchange.failed_attempts)
         if exchange.failures - died > _MAX_RETRIES or not self._budget.take():
             raise errors.replicas_failed(exchange.served.model.model_id, self._retry_after_s)

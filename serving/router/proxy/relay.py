@@ -268,7 +268,8 @@ class Relay:
                         return replica
                 other = served.move(reservation)
                 if other is None:
-                    self._failures.count(exchange)
+                    if not replica.health.ejected:  # Else it waits for one that is up.
+                        self._failures.count(exchange)
                     return replica
                 replica = other
         finally:

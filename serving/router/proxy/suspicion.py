@@ -62,11 +62,10 @@ class Suspicion:
         return exchange.suspect is not None
 
     def _may_be_the_cause(self, exchange: Exchange, replica: Replica) -> bool:
-        """Whether the request was in the replica's last steps, as far as the router can see. One
-        that has got through its prefill was, if an earlier replica died during its answer, too."""
+        """Whether the engine may have died of the request, as far as the router can see: if it was
+        in its prefill, or another has died during its answer, too."""
         if exchange.begun:
-            earlier = (one for one, _ in exchange.suspects if one is not replica)
-            return any(one.health.ejected for one in earlier)
+            return bool(_died_before(exchange, replica))
         return time.monotonic() - exchange.sent_s < _STEPS_S
 
     def left(self, exchange: Exchange, replica: Replica) -> None:
@@ -77,7 +76,10 @@ class Suspicion:
 
     def _accuse(self, exchange: Exchange, replica: Replica, reason: Reason, of: int | None) -> None:
         digest, exchange.suspect = self._digest(exchange), None
-        exchange.served.trials.died(digest, exchange.shape, replica, reason, of, exchange.prompt)
+        for one in [*_died_before(exchange, replica), replica]:
+            exchange.served.trials.died(
+                digest, exchange.shape, one, reason, of, exchange.prompt, exchange.begun
+            )
 
     @staticmethod
     def _is_suspicious(exchange: Exchange) -> bool:
@@ -88,6 +90,14 @@ class Suspicion:
         body = decode(exchange.request.body)
         model_id = exchange.served.model.model_id
         return self._digests.of(model_id, exchange.record.path, body)
+
+
+def _died_before(exchange: Exchange, replica: Replica) -> list[Replica]:
+    """Returns the replicas other than `replica` that died during the answer."""
+    if not exchange.begun:
+        return []
+    failed = (one.replica for one in exchange.failed_attempts if one.begun)
+    return [one for one in dict.fromkeys(failed) if one is not replica and one.health.ejected]
 
 
 def passes(exchange: Exchange) -> None:

@@ -90,11 +90,12 @@ class Trials:
         reason: Reason,
         of: int | None,
         prompt: int,
+        begun: bool,
     ) -> None:
         """See `PoisonGuard.died`."""
         replica_id, now_s = replica.info.replica_id, self._clock()
         answered = prompt in self._answered or prompt in self._answered_before
-        self.guard.died(digest, shape, replica_id, reason, of, now_s, answered)
+        self.guard.died(digest, shape, replica_id, reason, of, now_s, begun, answered)
         self.poll()
 
     def answered(self, prompt: int) -> None:
