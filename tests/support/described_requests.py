@@ -5,8 +5,9 @@ surrogates, NaN, deep nesting, bytes that are no JSON.
 """
 
 import json
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -46,6 +47,15 @@ class DescribedRequest:
         head = f"{self.method} {self.target} HTTP/1.1\r\nhost: a\r\n".encode()
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers)
         return head + fields + b"content-length: %d\r\n\r\n%b" % (len(self.body), self.body)
+
+    def damaged(self, rng: random.Random) -> "DescribedRequest":
+        """Returns the request with some bytes of its body, or else of its target, changed."""
+        some = rng.choice((rng.randbytes(1), rng.randbytes(4), b'"', b"}", b"[", b"null", b"1e400"))
+        if not self.body:
+            return replace(self, target=self.target + quote(some))
+        begin = rng.randrange(len(self.body))
+        end = begin + rng.choice((0, 0, 1, 8, len(self.body)))
+        return replace(self, body=self.body[:begin] + some + self.body[end:])
 
 
 class _Verbatim(float):
