@@ -89,8 +89,7 @@ class Upload:
         self._header = self._value = b""
 
     def _headers_end(self) -> None:
-        disposition = self._headers.get(b"content-disposition", b"").decode(errors="replace")
-        _, parameters = parse_options_header(disposition)
+        _, parameters = parse_options_header(self._headers.get(b"content-disposition"))
         name = parameters.get(b"name", b"").decode(errors="replace")
         if name == "file":
             if self.filename is not None:

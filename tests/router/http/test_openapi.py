@@ -121,7 +121,7 @@ class Client:
             response.begin()
             content_type = (response.getheader("content-type") or "").partition(";")[0]
             answer = Answer(response.status, content_type, response.read())
-            if response.will_close:
+            if response.will_close or answer.status >= 500:
                 self._connection.close()
                 self._connection = None
         self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
