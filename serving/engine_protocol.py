@@ -44,9 +44,13 @@ the mark of its answer, and the length of the original request in bytes, which a
 follows in the body. Of a response: the mark of the answer, which the router returns unread.
 
 With it the engine writes comments into the stream, which the router takes out: before the events
-that some tokens add, `:` and the number of the events, then with commas the tokens as JSON of
-`Delivered`. The comment of the last events of all ends with `null`. An event without a comment is
+that some tokens add, `COMMENT` and the number of the events, then with commas the tokens as JSON of
+`Delivered`. The comment of the last events of all ends with `LAST`. An event without a comment is
 of a single token whose text the event has."""
+COMMENT = b": tokens "
+"""Not shorter, as routers look for it in each chunk, which a longer pattern makes faster."""
+LAST = b"null"
+"""Ends the comment of a stream's last events."""
 BEGIN = b"begin"
 NOT_RESUMABLE = b"x-not-resumable"
 """Response header in place of the mark: why no other engine can continue this stream."""

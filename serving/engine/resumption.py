@@ -13,17 +13,21 @@ import msgspec
 
 from serving.answers.events import Arguments, Event, Reasoning, Step, Text
 from serving.asgi import Headers
-from serving.engine_protocol import BEGIN, NOT_RESUMABLE, RESUMPTION, Delivered, Handover
+from serving.engine_protocol import (
+    BEGIN,
+    COMMENT,
+    LAST,
+    NOT_RESUMABLE,
+    RESUMPTION,
+    Delivered,
+    Handover,
+)
 
 _ALPHANUMERICS = string.ascii_letters + string.digits
 _CALL_ID_CHARACTERS = 9
 
 _decode = msgspec.json.Decoder(Handover).decode
 _encode = msgspec.json.Encoder().encode
-
-
-LAST = b"null"
-"""Ends the comment of a stream's last events."""
 
 
 class Output(Protocol):
@@ -102,8 +106,6 @@ class Continuation:
         """Whether the router may have this stream continued."""
         self._handover = handover
         self._why_not = ""
-        self._skipped = 0 if handover is None else handover.events
-        """How many of the next events the client has."""
 
     @classmethod
     def of(cls, header: bytes, body: bytes, vocabulary: int) -> "Continuation":
@@ -130,6 +132,9 @@ class Continuation:
     def cached_tokens(self) -> int:
         return 0 if self._handover is None else self._handover.cached_tokens
 
+    def undelivered(self) -> "Undelivered":
+        return Undelivered(0 if self._handover is None else self._handover.events)
+
     @property
     def headers(self) -> Headers:
         """The response headers that tell the router whether it may have the stream continued."""
@@ -146,9 +151,24 @@ class Continuation:
             raise CannotContinueError(why_not)
         self._why_not = why_not
 
-    def lacked(self, stream: bytes, steps: Sequence[bytes] = ()) -> bytes:
-        """Returns what the client has not got of events that were written anew, from the first one
-        on, with their comment."""
+    def comments(
+        self, choices: int, ids: Mapping[str, int], told_by: Collection[type[Event]]
+    ) -> "TokenComments | None":
+        """Returns what writes the stream's comments, if it may be continued."""
+        if not self.wanted or self._why_not:
+            return None
+        return TokenComments(choices, ids, told_by)
+
+
+class Undelivered:
+    """Tells which events of a stream that is written anew the client lacks."""
+
+    def __init__(self, delivered: int) -> None:
+        """`delivered` is the number of events that it has."""
+        self._skipped = delivered
+
+    def of(self, stream: bytes, steps: Sequence[bytes] = ()) -> bytes:
+        """Returns what the client lacks of the next events, with their comment."""
         events = stream.split(b"\n\n")[:-1]
         lacked = events[self._skipped :]
         self._skipped -= len(events) - len(lacked)
@@ -159,14 +179,6 @@ class Continuation:
         events that are not of the tokens which were handed over."""
         if self._skipped:
             raise CannotContinueError("the delivered events are not those of the tokens")
-
-    def comments(
-        self, choices: int, ids: Mapping[str, int], told_by: Collection[type[Event]]
-    ) -> "TokenComments | None":
-        """Returns what writes the stream's comments, if it may be continued."""
-        if not self.wanted or self._why_not:
-            return None
-        return TokenComments(choices, ids, told_by)
 
 
 class TokenComments:
@@ -221,4 +233,5 @@ class TokenComments:
 
 def comment(events: bytes, steps: Sequence[bytes] = ()) -> bytes:
     """Returns events behind a comment that they are of these steps."""
-    return b":%b\n%b" % (b",".join([b"%d" % events.count(b"\n\n"), *steps]), events)
+    told = b",".join([b"%d" % events.count(b"\n\n"), *steps])
+    return b"%b%b\n%b" % (COMMENT, told, events)

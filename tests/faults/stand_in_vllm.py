@@ -22,9 +22,9 @@ import msgspec
 import uvicorn
 
 from serving.answers.events import Step, Text
-from serving.engine.resumption import LAST, Continuation
+from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import UsageJournal
-from serving.engine_protocol import RESUMPTION, USAGE_ID, USAGE_PATH
+from serving.engine_protocol import LAST, RESUMPTION, USAGE_ID, USAGE_PATH
 from serving.ledger.tokens import Tokens
 from serving.poison import Reason
 
@@ -180,7 +180,8 @@ class VllmServer:
         content_type = (b"content-type", b"text/event-stream; charset=utf-8")
         headers = [content_type, *continuation.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _body(send, continuation.lacked(b"".join(events[: answer.begin])))
+        undelivered = continuation.undelivered()
+        await _body(send, undelivered.of(b"".join(events[: answer.begin])))
         for n in range(answer.begin, answer.end):
             await self._next_step()
             answer.generated += 1
@@ -191,7 +192,7 @@ class VllmServer:
                 piece = comments.before(piece, 0, Step([Text(answer.text(n, n + 1))]), output)
             await _body(send, piece)
         if answer.begin == answer.end:
-            last = continuation.lacked(last, [LAST])
+            last = undelivered.of(last, [LAST])
         elif comments is not None:
             last = comments.last(last)
         await send({"type": "http.response.body", "body": last})

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import uvloop
 
-from serving.engine.resumption import LAST, Continuation, comment
+from serving.engine.resumption import Continuation, comment
 from serving.engine.usage_journal import Meter, UsageJournal
-from serving.engine_protocol import RESUMPTION, USAGE_ID, USAGE_PATH
+from serving.engine_protocol import LAST, RESUMPTION, USAGE_ID, USAGE_PATH
 from serving.ledger.tokens import Tokens
 from tests.support.http_server import Connection, Request, json_response, port_of, response, serve
 

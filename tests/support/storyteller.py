@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from serving.answers.events import Step, Text
-from serving.engine.resumption import LAST, comment
+from serving.engine.resumption import comment
 from serving.engine.usage_journal import Meter
+from serving.engine_protocol import LAST
 from serving.mistral.reasoning import ThinkSplitter
 from tests.support.engines import UNAVAILABLE, Engine
 from tests.support.stand_in_engine import DONE, chunk, server_sent
@@ -41,7 +42,8 @@ class Storyteller(Engine):
         story = list(self._story(request))
         comments = self.continuation.comments(1, dict(zip(STORY, _IDS, strict=True)), (Text,))
         self.transport.write(self.stream_head())
-        self._write(self.continuation.lacked(b"".join(events for events, *_ in story[:begin])))
+        undelivered = self.continuation.undelivered()
+        self._write(undelivered.of(b"".join(events for events, *_ in story[:begin])))
         for n, (events, *generated) in enumerate(story[begin:]):
             if n == self.breaks_after:
                 type(self).fault(self)
@@ -51,7 +53,7 @@ class Storyteller(Engine):
             await asyncio.sleep(self.token_s)
         last = self._usage(request, len(story)) + DONE
         if begin == len(story):
-            last = self.continuation.lacked(last, [LAST])
+            last = undelivered.of(last, [LAST])
         elif comments is not None:
             last = comments.last(last)
         if len(story) - begin == self.breaks_after:

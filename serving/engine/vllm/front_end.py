@@ -36,13 +36,7 @@ from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
 from serving.engine.grammar_check import GrammarCheck
 from serving.engine.last_steps import LastSteps
-from serving.engine.resumption import (
-    LAST,
-    CannotContinueError,
-    Continuation,
-    TokenComments,
-    comment,
-)
+from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import (
@@ -53,23 +47,14 @@ from serving.engine.vllm.failures import (
 )
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
-from serving.engine_protocol import (
-    CACHE_SALT,
-    CACHED_TOKENS,
-    PROMPT_TOKENS,
-    RESUMPTION,
-    REWRITES,
-    USAGE_ID,
-    USAGE_PATH,
-)
+from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
+from serving.engine_protocol import CACHE_SALT, RESUMPTION, REWRITES, USAGE_ID, USAGE_PATH
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
 from serving.requests.chat import ChatOptions
 from serving.requests.request import Chat, Request
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 LOOP_STOPS = Counter(
     "mistral_serve_loop_stops",
@@ -251,9 +236,16 @@ class FrontEnd:
         encoder = api.encoder(options, id, mark.created, self._names[0], usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
             if request.stream:
-                told_by = () if request.needs_prompt else api.told_by
-                comments = continuation.comments(generation.choices, self._vocabulary.ids, told_by)
-                await self._stream(generation, encoder, usage, continuation, comments, send)
+                stream = Stream(
+                    generation,
+                    encoder,
+                    continuation,
+                    () if request.needs_prompt else api.told_by,
+                    [*_changes(request.normalised), *continuation.headers],
+                    lambda: self._engine.errored,
+                    self._count_loops,
+                )
+                await stream.send(send)
             else:
                 await self._answer(generation, encoder, usage, send)
 
@@ -276,59 +268,6 @@ class FrontEnd:
             raise inputs
         return inputs
 
-    async def _stream(
-        self,
-        generation: Generation,
-        encoder: Encoder,
-        usage: Usage,
-        continuation: Continuation,
-        comments: TokenComments | None,
-        send: Send,
-    ) -> None:
-        begun, tells_of_prompts = False, generation.request.needs_prompt
-        begins, lacked = b"", continuation.lacked(_replayed(generation, encoder, continuation))
-        try:
-            async with aclosing(generation.steps()) as steps:
-                async for index, step, output in steps:
-                    if tells_of_prompts:
-                        _tell_of_prompt(index, generation, encoder)
-                    if not (begun or continuation.steps):
-                        begins = encoder.begin()
-                    piece = begins + encoder.step(index, step)
-                    if comments is not None:
-                        piece = comments.before(piece, index, step, output)
-                    if not begun:
-                        begun, begins = True, b""
-                        continuation.goes_on()
-                        await send(self._head(generation, usage, continuation))
-                        piece = lacked + piece
-                    if step.end is not None:
-                        self._count_loops(step.end)
-                    if piece:
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
-            last = encoder.finish()
-            if comments is not None:
-                last = comments.last(last) if begun else continuation.lacked(last, [LAST])
-            if not begun:  # all tokens were delivered
-                await send(self._head(generation, usage, continuation))
-                last = lacked + last
-        except Exception as error:
-            if not begun or self._engine.errored:
-                raise
-            failure = failure_of(error)
-            last = encoder.error(failure.message, failure.status)
-            if comments is not None:
-                last = comment(last)
-        await send({"type": "http.response.body", "body": last})
-
-    def _head(
-        self, generation: Generation, usage: Usage, continuation: Continuation
-    ) -> dict[str, Any]:
-        counts = _counts(usage) if generation.knows_prompts else _NONE
-        changes = _changes(generation.request.normalised)
-        headers = [_EVENT_STREAM, *counts, *changes, *continuation.headers]
-        return {"type": "http.response.start", "status": 200, "headers": headers}
-
     async def _answer(
         self,
         generation: Generation,
@@ -343,10 +282,10 @@ class FrontEnd:
                 if step.end is not None:
                     self._count_loops(step.end)
         for index in range(generation.choices):
-            _tell_of_prompt(index, generation, encoder)
+            tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
         changes = _changes(generation.request.normalised)
-        await _send(send, 200, body, [*_counts(usage), *changes])
+        await _send(send, 200, body, [*counts(usage), *changes])
 
     def _not_resumable(
         self, path: str, request: Request, constraint: StructuredOutputsParams | None
@@ -473,30 +412,6 @@ class FrontEnd:
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
 
-def _replayed(generation: Generation, encoder: Encoder, continuation: Continuation) -> bytes:
-    """Returns the stream of what was delivered, written anew. Raises CannotContinueError."""
-    pieces: list[bytes] = []
-    if not continuation.steps:
-        return b""
-    try:
-        for index, step in generation.replay(continuation.steps, continuation.cached_tokens):
-            if generation.request.needs_prompt:
-                _tell_of_prompt(index, generation, encoder)
-            if not pieces:
-                pieces.append(encoder.begin())
-            pieces.append(encoder.step(index, step))
-    except LookupError as error:
-        raise CannotContinueError("the delivered tokens are not this model's") from error
-    return b"".join(pieces)
-
-
-def _tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> None:
-    if isinstance(encoder, ChatEncoder | CompletionEncoder):
-        prompt = generation.take_prompt(choice)
-        if prompt is not None:
-            encoder.prompt(prompt)
-
-
 async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
     await disconnected(receive)
     answering.cancel()
@@ -524,13 +439,6 @@ def _cache_salt(scope: Scope, own: str | None) -> str | None:
 
 def _request_id(scope: Scope) -> str:
     return _header(scope, b"x-request-id").decode("latin1") or uuid.uuid4().hex
-
-
-def _counts(usage: Usage) -> Headers:
-    return [
-        (PROMPT_TOKENS, b"%d" % usage.prompt_tokens),
-        (CACHED_TOKENS, b"%d" % usage.cached_tokens),
-    ]
 
 
 def _changes(normalised: Normalised) -> Headers:

@@ -100,7 +100,7 @@ class Generation:
         self.request = request
         self._inputs = inputs
         self._id = id
-        self._usage = usage
+        self.usage = usage
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
@@ -124,6 +124,10 @@ class Generation:
         """How many of the answers' tokens those are; None if this engine began the answers."""
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        return self._model.vocabulary
+
+    @property
     def choices(self) -> int:
         return len(self._params)
 
@@ -134,7 +138,7 @@ class Generation:
 
     def tokens(self) -> Tokens:
         """Returns what the request has used so far."""
-        usage = self._usage
+        usage = self.usage
         generated = sum(counts.num_generation_tokens for counts in self._counts if counts)
         output = usage.completion_tokens - (self._delivered_tokens or 0)
         return Tokens(
@@ -152,8 +156,8 @@ class Generation:
         `steps` then goes on behind them; `cached_tokens` are those that the other one had cached.
         Raises LookupError for tokens that the model has not."""
         vocabulary, request = self._model.vocabulary, self.request
-        self._usage.prompt_tokens = sum(tokens for _, tokens in self._inputs)
-        self._usage.cached_tokens = cached_tokens
+        self.usage.prompt_tokens = sum(tokens for _, tokens in self._inputs)
+        self.usage.cached_tokens = cached_tokens
         self._delivered_tokens = 0
         for one in delivered:
             tokens, index = one.tokens, one.choice
@@ -165,7 +169,7 @@ class Generation:
             if request.sampling.logprobs is not None:  # of which the client has the true values
                 logprobs = self._logprobs(ids, [{one: _CERTAIN} for one in ids])
             yield index, self._read(index, ids, logprobs, one.reason, one.stop)
-        self._delivered_tokens = self._usage.completion_tokens
+        self._delivered_tokens = self.usage.completion_tokens
 
     def _prompt_again(self, index: int) -> PromptTokens:
         """Returns a prompt of which the client has been told, without its log-probabilities."""
@@ -265,7 +269,7 @@ class Generation:
         stop: Any,
     ) -> Step:
         """Returns what a choice's next tokens add to it."""
-        usage, parser, form = self._usage, self._parsers[index], self._forms[index]
+        usage, parser, form = self.usage, self._parsers[index], self._forms[index]
         tokens, thoughts = parser.tokens, parser.reasoning_tokens
         step = parser.feed(token_ids, logprobs)
         if reason is not None and not parser.ended:
@@ -289,8 +293,8 @@ class Generation:
 
     def _note_prompt(self, index: int, output: Any) -> None:
         if self._delivered_tokens is None:
-            self._usage.prompt_tokens += len(output.prompt_token_ids)
-            self._usage.cached_tokens += output.num_cached_tokens or 0
+            self.usage.prompt_tokens += len(output.prompt_token_ids)
+            self.usage.cached_tokens += output.num_cached_tokens or 0
         if self.request.needs_prompt:
             ids = list(output.prompt_token_ids)
             self._prompts[index] = self._prompt(index, ids, output.prompt_logprobs)

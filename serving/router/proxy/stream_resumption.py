@@ -13,7 +13,15 @@ from typing import Any
 import msgspec
 
 from serving.asgi import Headers
-from serving.engine_protocol import BEGIN, NOT_RESUMABLE, RESUMPTION, Delivered, Handover
+from serving.engine_protocol import (
+    BEGIN,
+    COMMENT,
+    LAST,
+    NOT_RESUMABLE,
+    RESUMPTION,
+    Delivered,
+    Handover,
+)
 from serving.router.proxy.error_event import error_mark, raise_engine_error
 from serving.router.replicas.upstream import UpstreamError
 
@@ -27,14 +35,9 @@ _FOLD_BYTES = 64 * 1024
 
 _LONGEST_EVENT_BYTES = 1024 * 1024
 
-_LAST = b"null"
-
 _UNTOLD = b"its engine does not tell its tokens"
 
-_COMMENT = b"\n:"
-"""The beginning of a comment in a chunk with its framing. Generated text cannot contain it, as its
-line breaks are escaped."""
-_COMMENT_LINES = re.compile(rb"^:.*\n", re.M)
+_COMMENT_LINES = re.compile(b"^" + COMMENT + rb".*\n", re.M)
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
@@ -66,8 +69,8 @@ class DeliveredEvents:
         steps = []
         try:
             for event in events.split(b"\n\n")[:-1]:
-                if event.startswith(b":"):
-                    steps += self._comment(event[1 : event.index(b"\n")])
+                if event.startswith(COMMENT):
+                    steps += self._comment(event[len(COMMENT) : event.index(b"\n")])
                 elif not self._covered:
                     steps.append(_step_of(event))
                     self._covered = 1
@@ -81,8 +84,8 @@ class DeliveredEvents:
     def _comment(self, comment: bytes) -> list[bytes]:
         count, _, steps = comment.partition(b",")
         self._covered = int(count)
-        self._is_last = steps.endswith(_LAST)
-        steps = steps.removesuffix(_LAST).rstrip(b",")
+        self._is_last = steps.endswith(LAST)
+        steps = steps.removesuffix(LAST).rstrip(b",")
         return [steps] if steps else []
 
     def handover(self, cached_tokens: int) -> bytes:
@@ -138,8 +141,9 @@ class StreamResumption:
 
     @property
     def special_mark(self) -> bytes:
-        """The bytes that a chunk has, framing included, if it may not be relayed unchanged."""
-        return self._error_mark if self.unresumable_reason else _COMMENT
+        """The bytes that a chunk has, framing included, if it may not be relayed unchanged.
+        Generated text cannot contain them, as its quotes and line breaks are escaped."""
+        return self._error_mark if self.unresumable_reason else b"\n" + COMMENT
 
     def request_header(self) -> bytes:
         """Returns the header of a request that begins the answer."""

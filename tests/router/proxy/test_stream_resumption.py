@@ -250,7 +250,9 @@ async def test_the_next_engine_gets_the_request_and_the_tokens(
             "choices": [{"index": 1, "delta": {"tool_calls": [{"function": {"arguments": "b"}}]}}]
         },
     }
-    begun = b':2,[0,[1,2]],[1,[3],"stop",null]\nevent: a\ndata: {}\n\nevent: b\ndata: {}\n\n'
+    begun = (
+        b': tokens 2,[0,[1,2]],[1,[3],"stop",null]\nevent: a\ndata: {}\n\nevent: b\ndata: {}\n\n'
+    )
     plain = b"event: c\ndata: " + json.dumps(deltas[path]).encode() + b"\n\n"
     head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nx-resumption: mark\r\n\r\n")
     router = await start_router(Steered, Steered)
@@ -276,8 +278,8 @@ async def test_the_next_engine_gets_the_request_and_the_tokens(
         "steps": [*told, [choice, "b", None, None], *told],
     }
     second.transport.write(head)
-    second.send(b":1\nevent: d\ndata: {}\n\n")
-    second.send(b":1,null\nevent: e\ndata: {}\n\n")
+    second.send(b": tokens 1\nevent: d\ndata: {}\n\n")
+    second.send(b": tokens 1,null\nevent: e\ndata: {}\n\n")
     second.transport.close()
     answer = await asked
     assert [event.partition("\n")[0] for event in answer.text.split("\n\n")] == [
