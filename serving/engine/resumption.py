@@ -133,7 +133,8 @@ class Continuation:
         return 0 if self._handover is None else self._handover.cached_tokens
 
     def undelivered(self) -> "Undelivered":
-        return Undelivered(0 if self._handover is None else self._handover.events)
+        delivered = 0 if self._handover is None else self._handover.events
+        return Undelivered(delivered, self.wanted and not self._why_not)
 
     @property
     def headers(self) -> Headers:
@@ -163,16 +164,20 @@ class Continuation:
 class Undelivered:
     """Tells which events of a stream that is written anew the client lacks."""
 
-    def __init__(self, delivered: int) -> None:
-        """`delivered` is the number of events that it has."""
+    def __init__(self, delivered: int, told: bool) -> None:
+        """`delivered` is the number of events that it has. `told` is whether the stream has
+        comments."""
         self._skipped = delivered
+        self._told = told
 
     def of(self, stream: bytes, steps: Sequence[bytes] = ()) -> bytes:
-        """Returns what the client lacks of the next events, with their comment."""
+        """Returns what the client lacks of the next events, which are not of new tokens. `steps`
+        end their comment."""
         events = stream.split(b"\n\n")[:-1]
         lacked = events[self._skipped :]
         self._skipped -= len(events) - len(lacked)
-        return comment(b"".join(event + b"\n\n" for event in lacked), steps) if lacked else b""
+        written = b"".join(event + b"\n\n" for event in lacked)
+        return comment(written, steps) if lacked and self._told else written
 
     def goes_on(self) -> None:
         """Called when something new was generated. Raises CannotContinueError if the client has

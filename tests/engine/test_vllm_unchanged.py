@@ -42,11 +42,11 @@ KNOWN = {
     ),
     GPUModelRunner._update_states: (
         "it must put the state of a new request into `requests` before it reads its tokens",
-        "HASH1",
+        "326599f31b273b94",
     ),
     TopKTopPSampler.forward_cpu: (
         "it must draw of each generator once a token, as ResumedStates does",
-        "HASH2",
+        "6d05adf47d121861",
     ),
     GPUModelRunner._bookkeeping_sync: (
         "it must need the generator of an unfinished prefill for nothing but to turn it back",

@@ -181,6 +181,7 @@ class VllmServer:
         headers = [content_type, *continuation.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         undelivered = continuation.undelivered()
+        await _body(send, undelivered.of(answer.event({"role": "assistant", "content": ""})))
         await _body(send, undelivered.of(b"".join(events[: answer.begin])))
         for n in range(answer.begin, answer.end):
             await self._next_step()
@@ -240,15 +241,14 @@ class _Answer:
 
     def events(self, n: int) -> bytes:
         """Returns the events that the n-th token adds to the stream."""
-        begins = b"" if n else self._event({"role": "assistant", "content": ""})
         finish_reason = "length" if n == self.end - 1 else None
-        return begins + self._event({"content": self.text(n, n + 1)}, finish_reason)
+        return self.event({"content": self.text(n, n + 1)}, finish_reason)
 
     def last_events(self) -> bytes:
         usage = _written(self.head | {"choices": [], "usage": self.usage})
         return (usage if self._wants_usage else b"") + b"data: [DONE]\n\n"
 
-    def _event(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+    def event(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _written(self.head | {"choices": [choice]})
 

@@ -43,6 +43,9 @@ class Storyteller(Engine):
         comments = self.continuation.comments(1, dict(zip(STORY, _IDS, strict=True)), (Text,))
         self.transport.write(self.stream_head())
         undelivered = self.continuation.undelivered()
+        if "messages" in request:
+            begins = {"delta": {"role": "assistant", "content": ""}}
+            self._write(undelivered.of(self._event(request, begins, None)))
         self._write(undelivered.of(b"".join(events for events, *_ in story[:begin])))
         for n, (events, *generated) in enumerate(story[begin:]):
             if n == self.breaks_after:
@@ -70,8 +73,7 @@ class Storyteller(Engine):
         end = len(STORY) if limit is None else min(len(STORY), limit)
         keeps_back = len(request.get("stop", " ")) - 1
         splitter = ThinkSplitter() if request.get("reasoning_format") == "separate" else None
-        begins = {"delta": {"role": "assistant", "content": ""}}
-        events = self._event(request, begins, None) if is_chat else b""
+        events = b""
         story, sent = "", 0
         for n, word in enumerate(STORY[:end]):
             story += word

@@ -397,7 +397,9 @@ class Generation:
 
 def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Returns a client's extra arguments without the name that is the engine's own."""
-    return xargs and {name: value for name, value in xargs.items() if name != RESUMED_IDS}
+    if xargs is None:
+        return None
+    return {name: value for name, value in xargs.items() if name != RESUMED_IDS}
 
 
 def _client_form(request: Request) -> ClientForm | None:

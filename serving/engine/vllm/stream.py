@@ -48,7 +48,7 @@ class Stream:
         """Sends the stream. Before its head, and of an engine that is dead, errors are raised."""
         generation, encoder, comments = self._generation, self._encoder, self._comments
         begun, tells_of_prompts = False, generation.request.needs_prompt
-        begins, undelivered = b"", self._continuation.undelivered()
+        undelivered = self._continuation.undelivered()
         lacked = undelivered.of(self._replayed())
         try:
             async with aclosing(generation.steps()) as steps:
@@ -56,13 +56,13 @@ class Stream:
                     if tells_of_prompts:
                         tell_of_prompt(index, generation, encoder)
                     if not (begun or self._continuation.steps):
-                        begins = encoder.begin()
-                    piece = begins + encoder.step(index, step)
+                        lacked = undelivered.of(encoder.begin())
+                    piece = encoder.step(index, step)
                     if comments is not None:
                         piece = comments.before(piece, index, step, output)
                     if not begun:
                         undelivered.goes_on()
-                        begun, begins = True, b""
+                        begun = True
                         await send(self._head())
                         piece = lacked + piece
                     if step.end is not None:

@@ -254,7 +254,7 @@ async def test_the_next_engine_gets_the_request_and_the_tokens(
         b': tokens 2,[0,[1,2]],[1,[3],"stop",null]\nevent: a\ndata: {}\n\nevent: b\ndata: {}\n\n'
     )
     plain = b"event: c\ndata: " + json.dumps(deltas[path]).encode() + b"\n\n"
-    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nx-resumption: mark\r\n\r\n")
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nx-resumption: 1-2-1\r\n\r\n")
     router = await start_router(Steered, Steered)
     body = json.dumps({"model": MODEL, "stream": True, "n": 2, "input": "é"}, indent=1).encode()
     headers = {"x-resumption": "the client's", "x-cached-tokens": "3"}
@@ -267,7 +267,7 @@ async def test_the_next_engine_gets_the_request_and_the_tokens(
     first.send(b"event: half")
     first.transport.close()
     second = await router.engines[1].asked()  # type: ignore[attr-defined]
-    assert second.latest.header(b"x-resumption") == b"mark %d" % len(body)
+    assert second.latest.header(b"x-resumption") == b"1-2-1 %d" % len(body)
     request = second.received[-1]
     assert request.body.startswith(body)
     choice = 1 if path == CHAT else 0
@@ -305,6 +305,7 @@ def says_at_once(fault: Fault) -> type[Engine]:
             fault(self)  # type: ignore[arg-type]
 
         write_event = Storyteller.write_event
+        _write = Storyteller._write
 
     return Failing
 
