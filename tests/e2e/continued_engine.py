@@ -204,7 +204,7 @@ async def main(model: str, in_prompt: bool) -> None:
     from serving.model_rules import rules_of
 
     if in_prompt:
-        module.resumes_exactly = lambda _: False
+        vars(module)["resumes_exactly"] = lambda _: False
     server = VllmServer(engine_flags(entry), ["tiny"], rules_of(config), entry.loop_guard)
     app = await server.start()
     image = data_url(encoded(size=(64, 64))) if entry.image_limit else None
