@@ -179,7 +179,8 @@ async def test_stop_strings(path: str) -> None:
     name = "stop_sequences" if path == MESSAGES else "stop"
     if path == RESPONSES:
         pytest.skip("has no stop strings")
-    got = await check(path, parts([*ids("One two three"), EOS]), **{name: ["two t", "never"]})
+    stop: dict[str, Any] = {name: ["two t", "never"]}
+    got = await check(path, parts([*ids("One two three"), EOS]), **stop)
     assert said(got) == "One "
 
 
