@@ -91,7 +91,11 @@ def _requests(
         for parameter in operation.get("parameters", ())
     }
     places = {place: st.one_of(value, value, TEXT) for place, value in parameters.items()}
-    in_path = {place: value for place, value in places.items() if place[0] == "path"}
+    in_path = {
+        place: value.filter(lambda text: str(text).strip("/"))  # else it would be another path
+        for place, value in places.items()
+        if place[0] == "path"
+    }
     in_query = {place: value for place, value in places.items() if place[0] == "query"}
     content = operation.get("requestBody", {}).get("content", {})
     bodies = [_bodies(kind, form["schema"], known) for kind, form in content.items()]
