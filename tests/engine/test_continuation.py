@@ -174,11 +174,9 @@ async def test_an_answer_that_is_cut_off(path: str) -> None:
     assert re.search('"(length|max_tokens|max_output_tokens)"', got)
 
 
-@EVERY
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES])
 async def test_stop_strings(path: str) -> None:
     name = "stop_sequences" if path == MESSAGES else "stop"
-    if path == RESPONSES:
-        pytest.skip("has no stop strings")
     got = await check(path, parts([*ids("One two three"), EOS]), **{name: ["two t", "never"]})
     assert said(got) == "One "
 
