@@ -177,7 +177,8 @@ async def test_an_answer_that_is_cut_off(path: str) -> None:
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES])
 async def test_stop_strings(path: str) -> None:
     name = "stop_sequences" if path == MESSAGES else "stop"
-    got = await check(path, parts([*ids("One two three"), EOS]), **{name: ["two t", "never"]})
+    stop: dict[str, Any] = {name: ["two t", "never"]}
+    got = await check(path, parts([*ids("One two three"), EOS]), **stop)
     assert said(got) == "One "
 
 
