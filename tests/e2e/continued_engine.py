@@ -2,7 +2,9 @@
 
 `python -m tests.e2e.continued_engine MODEL` prints a line of JSON for each kind of stream: its
 name, the number of places, and at how many of them the client got something else than without the
-break.
+break. With `prompt` as another argument the engine takes the tokens so far as a part of the prompt,
+as it does where vLLM has another model runner, and streams that depend on more than their tokens
+are left out.
 """
 
 import asyncio
@@ -187,14 +189,22 @@ class Streams:
         return answer
 
 
-async def main(model: str) -> None:
+def of_tokens_alone(fields: Mapping[str, Any]) -> bool:
+    """Returns whether what follows depends on no penalty and no random generator."""
+    return not fields.keys() & {"seed", "frequency_penalty", "presence_penalty"}
+
+
+async def main(model: str, in_prompt: bool) -> None:
     config = ModelConfig(model=model)
     entry = config.entry
     os.environ.update(environment(entry) | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
     # After the environment is set, which vLLM reads when it is imported.
+    from serving.engine.vllm import server as module
     from serving.engine.vllm.server import VllmServer
     from serving.model_rules import rules_of
 
+    if in_prompt:
+        vars(module)["resumes_exactly"] = lambda _: False
     server = VllmServer(engine_flags(entry), ["tiny"], rules_of(config), entry.loop_guard)
     app = await server.start()
     image = data_url(encoded(size=(64, 64))) if entry.image_limit else None
@@ -203,10 +213,12 @@ async def main(model: str) -> None:
         transport=transport, base_url="http://engine", timeout=None
     ) as http:
         for name, (path, fields) in cases(image).items():
+            if in_prompt and not of_tokens_alone(fields):
+                continue
             places, different = await Streams(http, path, fields).different()
             print(json.dumps([name, places, different]), flush=True)
     await server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], "prompt" in sys.argv[2:]))

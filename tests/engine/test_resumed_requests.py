@@ -11,6 +11,7 @@ from vllm.v1.request import Request
 from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
 from serving.engine.vllm.resumed_requests import (
+    GRAMMAR_IDS,
     RESUMED_IDS,
     ResumedStates,
     resume,
@@ -32,6 +33,18 @@ def test_a_request_goes_on_as_after_a_preemption() -> None:
     assert (resumed.num_prompt_tokens, resumed.num_output_tokens) == (3, 2)
     assert (resumed.num_preemptions, new.num_preemptions) == (1, 0)
     assert new.num_output_tokens == 0
+
+
+def test_in_a_prompt_the_tokens_count_for_the_grammar_alone() -> None:
+    params = SamplingParams(max_tokens=9, extra_args={GRAMMAR_IDS: [2, 3]})
+    resumed, grammar = Request("id", [1, 2, 3], params, None), Grammar(accepts=True)
+    compiled: Future[Any] = Future()
+    compiled.set_result(grammar)
+    resumed.structured_output_request = SimpleNamespace(_grammar=compiled)
+    resume(resumed)
+    assert grammar.read == [2, 3]
+    assert (resumed.num_prompt_tokens, resumed.num_output_tokens) == (3, 0)
+    assert resumed.num_preemptions == 0
 
 
 class Grammar:

@@ -105,10 +105,12 @@ class FrontEnd:
         rules: ModelRules,
         loop_guard: LoopGuard | None,
         resumes_exactly: bool = False,
+        advances_grammars: bool = False,
     ) -> None:
         """`names` are those by which requests know the model; answers have the first.
         `resumes_exactly` is whether the engine goes on behind another's tokens as if they were its
-        own, rather than as a part of the prompt."""
+        own, rather than as a part of the prompt; `advances_grammars` whether its grammars read them
+        in either case."""
         self._engine = engine
         self._names = names
         self._rules = rules
@@ -125,6 +127,7 @@ class FrontEnd:
             engine.model_config.max_model_len,
             engine.model_config.get_diff_sampling_param(),
             resumes_exactly,
+            advances_grammars,
         )
         self._vocabulary_digest = crc32(repr(self._vocabulary.pieces).encode())
         LOOP_STOPS.labels(names[0])  # exposes 0 before the first stop
@@ -299,7 +302,7 @@ class FrontEnd:
             return "answers with n and logprobs of the prompt cannot be continued"
         if self._model.resumes_exactly:
             return ""
-        if constraint is not None:
+        if constraint is not None and not self._model.advances_grammars:
             return "this engine cannot continue an answer that follows a grammar, as with tools"
         penalties = "frequency_penalty", "presence_penalty"
         defaults = self._model.sampling

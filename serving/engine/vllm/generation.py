@@ -24,7 +24,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
-from serving.engine.vllm.resumed_requests import RESUMED_IDS
+from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.engine_protocol import Delivered
 from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
@@ -69,6 +69,8 @@ class Model:
     """The model's own defaults of sampling."""
     resumes_exactly: bool = False
     """Whether the engine resumes requests as `serving.engine.vllm.resumed_requests` has them."""
+    advances_grammars: bool = False
+    """Whether its scheduler has grammars read tokens, as told there."""
 
 
 class Generation:
@@ -283,9 +285,9 @@ class Generation:
         rendered, params = self._inputs[index // self.request.n][0], self._params[index]
         if ids := self._delivered[index]:
             params.prompt_logprobs = None
-            if self._model.resumes_exactly:
-                params.extra_args = {**(params.extra_args or {}), RESUMED_IDS: ids}
-            else:
+            name = RESUMED_IDS if self._model.resumes_exactly else GRAMMAR_IDS
+            params.extra_args = {**(params.extra_args or {}), name: ids}
+            if not self._model.resumes_exactly:
                 rendered = {**rendered, "prompt_token_ids": [*rendered["prompt_token_ids"], *ids]}
                 params.max_tokens = max(1, params.max_tokens - len(ids))
                 params.min_tokens = max(0, params.min_tokens - len(ids))
@@ -396,10 +398,11 @@ class Generation:
 
 
 def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns a client's extra arguments without the name that is the engine's own."""
+    """Returns a client's extra arguments without the names that are the engine's own."""
     if xargs is None:
         return None
-    return {name: value for name, value in xargs.items() if name != RESUMED_IDS}
+    own = RESUMED_IDS, GRAMMAR_IDS
+    return {name: value for name, value in xargs.items() if name not in own}
 
 
 def _client_form(request: Request) -> ClientForm | None:
