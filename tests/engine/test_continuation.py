@@ -14,7 +14,7 @@ import pytest
 from vllm.logprobs import Logprob
 
 from serving.engine.vllm.front_end import FrontEnd
-from serving.engine.vllm.resumed_requests import RESUMED_IDS
+from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.engine_protocol import BEGIN, RESUMPTION
 from serving.router.proxy.stream_resumption import StreamResumption
 from tests.engine.asking import BODIES, CHAT, COMPLETIONS, MESSAGES, NAMES, RESPONSES
@@ -320,3 +320,12 @@ async def test_nobody_else_gets_comments() -> None:
         plain = await engines.post(CHAT, body, b"")
     assert not COMMENT.search(plain.content)
     assert RESUMPTION.decode() not in plain.headers
+
+
+async def test_no_client_has_a_request_resumed() -> None:
+    xargs = {"own": 1, RESUMED_IDS: [1], GRAMMAR_IDS: [1]}
+    body = json.dumps(BODIES[CHAT] | {"vllm_xargs": xargs}).encode()
+    async with Engines() as engines:
+        assert (await engines.post(CHAT, body, b"")).status_code == 200
+        (call,) = engines.engine.calls
+    assert call.params.extra_args == {"own": 1}
