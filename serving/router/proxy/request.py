@@ -107,6 +107,12 @@ def routing_fields(body: Any) -> RoutingFields:
             code="invalid_value",
             param=named and named[1],
         ) from None
+    except UnicodeEncodeError:
+        raise ApiError(
+            400,
+            "The request is not valid: a lone surrogate stands where a number or a boolean should.",
+            code="invalid_value",
+        ) from None
 
 
 def engine_request(

@@ -5,6 +5,7 @@ import asyncio
 import http.client
 import json
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,13 +95,13 @@ class Answer:
 
 @dataclass
 class Client:
-    """A client on one connection, which it opens again when it has been closed."""
+    """A client that keeps connections open."""
 
     port: int
     process: psutil.Process
     answers: dict[int, int] = field(default_factory=dict)
     """The number of answers of each status."""
-    _connection: http.client.HTTPConnection | None = None
+    _idle: list[socket.socket] = field(default_factory=list)
 
     @property
     def memory_mib(self) -> float:
@@ -108,28 +109,37 @@ class Client:
 
     @cached_property
     def document(self) -> Any:
-        return json.loads(self.ask(DescribedRequest("GET", "", "/openapi.json", (), b"")).body)
+        request = DescribedRequest("GET", "", "/openapi.json", (), b"")
+        return json.loads(self.ask(request)[0].body)
 
-    def ask(self, request: DescribedRequest) -> Answer:
-        """Raises TimeoutError if there is no answer within a minute."""
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-            self._connection.connect()
-        sock = self._connection.sock
+    def ask(self, *requests: DescribedRequest) -> list[Answer]:
+        """Sends the requests at the same time. Raises TimeoutError if one has no answer within a
+        minute."""
+        return [self._answer(*sent) for sent in [(self._send(one), one) for one in requests]]
+
+    def _send(self, request: DescribedRequest) -> socket.socket:
+        sock = self._idle.pop() if self._idle else self._connect()
         sock.sendall(request.raw)
+        return sock
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def _answer(self, sock: socket.socket, request: DescribedRequest) -> Answer:
         with http.client.HTTPResponse(sock, method=request.method) as response:
             response.begin()
             content_type = (response.getheader("content-type") or "").partition(";")[0]
             answer = Answer(response.status, content_type, response.read())
             if response.will_close or answer.status >= 500:
-                self._connection.close()
-                self._connection = None
+                sock.close()
+            else:
+                self._idle.append(sock)
         self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
         return answer
 
     def post(self, path: str, content_type: bytes, body: bytes) -> Any:
         request = DescribedRequest("POST", path, path, ((b"content-type", content_type),), body)
-        answer = self.ask(request)
+        (answer,) = self.ask(request)
         assert answer.status == 200, answer
         return json.loads(answer.body)
 
@@ -148,7 +158,7 @@ def test_it_has_each_endpoint_with_its_methods(client: Client) -> None:
     """An endpoint answers another method than those described with those that are."""
     for path, operations in client.document["paths"].items():
         target = path.replace("{", "").replace("}", "")
-        answer = client.ask(DescribedRequest("PATCH", path, target, (), b""))
+        (answer,) = client.ask(DescribedRequest("PATCH", path, target, (), b""))
         assert answer.status == 405, path
         message = json.loads(answer.body)["error"]["message"]
         allowed = message.rpartition(" use ")[2].rstrip(".").split(", ")
@@ -198,8 +208,9 @@ def send(client: Client, count: int) -> None:
     @given(requests(client.document, known))
     def ask(request: DescribedRequest) -> None:
         rng = random.Random(request.body)
-        for one in (request, *(request.damaged(rng) for _ in range(DAMAGED))):
-            check(client.document, one, client.ask(one))
+        sent = [request, *(request.damaged(rng) for _ in range(DAMAGED))]
+        for one, answer in zip(sent, client.ask(*sent), strict=True):
+            check(client.document, one, answer)
 
     ask()
 
