@@ -7,7 +7,7 @@ import string
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,11 +16,14 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from serving.adapters.adapter import Version
+from serving.adapters.files import AdapterError
 from serving.answers.events import Answer, End, Step, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
@@ -38,6 +41,7 @@ from serving.engine.grammar_check import GrammarCheck
 from serving.engine.last_steps import LastSteps
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
+from serving.engine.vllm.adapters import Adapters, NoAdapterError
 from serving.engine.vllm.failures import (
     AbandonedError,
     ConstraintError,
@@ -47,12 +51,17 @@ from serving.engine.vllm.failures import (
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
 from serving.engine_protocol import (
+    ADAPTER,
+    ADAPTERS_PATH,
     CACHE_SALT,
     CACHED_TOKENS,
+    NO_ADAPTER,
     PROMPT_TOKENS,
     REWRITES,
+    UNAVAILABLE,
     USAGE_ID,
     USAGE_PATH,
+    NotLoaded,
 )
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
@@ -111,12 +120,15 @@ class FrontEnd:
         names: Sequence[str],
         rules: ModelRules,
         loop_guard: LoopGuard | None,
+        adapters: Adapters | None = None,
     ) -> None:
-        """`names` are those by which requests know the model; answers have the first."""
+        """`names` are those by which requests know the model; answers have the first, or the name
+        of an adapter. Without `adapters` the engine takes none."""
         self._engine = engine
         self._names = names
         self._rules = rules
         self._loop_guard = loop_guard
+        self._adapters = adapters
         self.last_steps = LastSteps()
         self._grammars = GrammarCheck()
         self.usage = UsageJournal()
@@ -141,6 +153,11 @@ class FrontEnd:
             ("POST", messages.COUNT_PATH): self._count_tokens,
             **{("POST", path): self._generate for path in APIS},
         }
+        if adapters is not None:
+            self._handlers |= {
+                ("GET", ADAPTERS_PATH): partial(self._tell_adapters, adapters),
+                ("POST", ADAPTERS_PATH): partial(self._load_adapter, adapters),
+            }
 
     async def close(self) -> None:
         """Ends the processes that compile grammars."""
@@ -156,6 +173,9 @@ class FrontEnd:
             await handler(scope, receive, send)
         except ClientGoneError:
             return
+        except NoAdapterError:
+            headers = [(UNAVAILABLE, NO_ADAPTER), (b"content-length", b"0")]
+            await send_response(send, 503, headers, b"")
         except Exception as error:
             if self._engine.errored:
                 raise
@@ -170,8 +190,9 @@ class FrontEnd:
     ) -> None:
         api = APIS[scope["path"]]
         request, options = api.read(await _body(receive), self._rules, datetime.date.today())
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         request.cache_salt = _cache_salt(scope, request.cache_salt)
+        request.adapter = _adapter(scope)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
@@ -180,14 +201,20 @@ class FrontEnd:
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
         try:
-            try:
-                await self._respond(api, request, options, constraint, meter, scope, send)
-            except (AbandonedError, ConstraintError):
-                # After a request that failed between its rendering and the engine, vLLM takes its
-                # images for known to the engine. The next request with one fails, which tells vLLM.
-                if self._engine.errored or not has_images(request):
-                    raise
-                await self._respond(api, request, options, constraint, meter, scope, send)
+            with self._running(request.adapter) as lora_request:
+                respond = partial(
+                    *(self._respond, api, request, options, constraint, meter, scope, send),
+                    lora_request,
+                )
+                try:
+                    await respond()
+                except (AbandonedError, ConstraintError):
+                    # After a request that failed between its rendering and the engine, vLLM takes
+                    # its images for known to the engine. The next request with one fails, which
+                    # tells vLLM.
+                    if self._engine.errored or not has_images(request):
+                        raise
+                    await respond()
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
                 answering.uncancel()
@@ -205,12 +232,14 @@ class FrontEnd:
         meter: Meter,
         scope: Scope,
         send: Send,
+        lora_request: LoRARequest | None,
     ) -> None:
         """Sends the answer. While the engine lives, what it raises comes before anything is
         sent."""
         inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
         usage = Usage()
+        name = self._names[0] if request.adapter is None else request.model or self._names[0]
         generation = Generation(
             self._engine,
             self._model,
@@ -222,9 +251,10 @@ class FrontEnd:
             lambda: self._parser(request),
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
+            lora_request,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
+        encoder = api.encoder(options, id, int(time.time()), name, usage)
         answer = self._stream if request.stream else self._answer
         with self.last_steps.running(id, lambda: self._engine.errored):
             await answer(generation, encoder, usage, send)
@@ -330,9 +360,18 @@ class FrontEnd:
         if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
-    def _check_model(self, name: str | None) -> None:
-        """Raises VLLMNotFoundError for a model that this engine has not."""
-        if name is not None and name not in self._names:
+    def _running(self, digest: str | None) -> AbstractContextManager[LoRARequest | None]:
+        """Keeps the adapter of a request, if it has one. Raises NoAdapterError."""
+        if digest is None:
+            return nullcontext()
+        if self._adapters is None:
+            raise NoAdapterError(digest)
+        return self._adapters.running(digest)
+
+    def _check_model(self, name: str | None, scope: Scope) -> None:
+        """Raises VLLMNotFoundError for a model that this engine has not. An adapter is known by its
+        digest alone, as routers know what its name means."""
+        if name is not None and name not in self._names and _adapter(scope) is None:
             raise VLLMNotFoundError(
                 f"The model '{name[:200]}' does not exist. Available models: {self._names[0]}."
             )
@@ -357,6 +396,22 @@ class FrontEnd:
     async def _usage(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, 200, msgspec.json.encode(self.usage.report(scope["query_string"])))
 
+    async def _tell_adapters(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await _send(send, 200, msgspec.json.encode(adapters.report()))
+
+    async def _load_adapter(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        version = msgspec.json.decode(await _body(receive), type=Version)
+        try:
+            await adapters.load(version)
+        except AdapterError as error:
+            await _send(send, 422, msgspec.json.encode(NotLoaded(str(error))))
+        else:
+            await self._tell_adapters(adapters, scope, receive, send)
+
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         models = [
             {
@@ -372,7 +427,7 @@ class FrontEnd:
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         if isinstance(request.prompt, Chat):
             salt = _cache_salt(scope, None)
             tokens = await self._renderer.chat_token_ids(request.prompt, salt)
@@ -391,7 +446,7 @@ class FrontEnd:
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await _body(receive))
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         tokens = request.tokens
         if any(not 0 <= token < len(self._vocabulary.pieces) for token in tokens):
             raise InvalidRequest(
@@ -406,7 +461,7 @@ class FrontEnd:
         model, conversation, normalised = messages.read_count(
             await _body(receive), self._rules, datetime.date.today()
         )
-        self._check_model(model)
+        self._check_model(model, scope)
         tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
@@ -441,6 +496,10 @@ def _call_id() -> str:
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _adapter(scope: Scope) -> str | None:
+    return _header(scope, ADAPTER).decode("latin1") or None
 
 
 def _cache_salt(scope: Scope, own: str | None) -> str | None:
