@@ -7,11 +7,11 @@ from serving.router.replicas.replica import Replica
 from serving.router.replicas.upstream import read_all
 
 
-async def tokens_of(replica: Replica, authorization: bytes, question: bytes) -> list[int]:
-    """Returns the answer of the engine's /tokenize to `question`; `authorization` is the header
-    with the engines' token. Raises UpstreamError."""
+async def tokens_of(replica: Replica, headers: bytes, question: bytes) -> list[int]:
+    """Returns the answer of the engine's /tokenize to `question`; `headers` are the lines with the
+    engines' token and of an adapter. Raises UpstreamError."""
     head = b"POST /tokenize HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
-    head += b"%bcontent-length: %d\r\n\r\n" % (authorization, len(question))
+    head += b"%bcontent-length: %d\r\n\r\n" % (headers, len(question))
     connection = await replica.pool.request(head, question)
     try:
         check_taken(connection)
