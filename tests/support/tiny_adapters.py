@@ -35,7 +35,8 @@ _MODULES = {
     "mlp.up_proj": "feed_forward.w3",
     "mlp.down_proj": "feed_forward.w2",
 }
-"""Of the layers' modules those whose outputs have the same order in both formats of weights."""
+"""The modules that are trained: those whose outputs have the same order in both formats of
+weights."""
 
 
 class _LoraLinear(nn.Module):
