@@ -6,9 +6,10 @@ from typing import Any
 from serving.adapters.files import AdapterError
 from serving.adapters.fit import Base
 from serving.catalogue import CatalogueEntry
+from serving.catalogue.claims import WeightsFile
 from serving.catalogue.lora import Lora
 from serving.catalogue.memory import Network, Vision
-from serving.weights_claims import WeightsFile, network_file
+from serving.weights_claims import network_file
 
 _PARAMS = {
     "dim": "hidden_size",

@@ -72,9 +72,18 @@ def check_adapters(
 
 
 def check_room(entry: CatalogueEntry) -> None:
-    """Raises the error of a section if the adapters that may run at the same time do not fit the
-    main memory that is for them."""
-    if entry.lora is None or entry.network is None:
+    """Raises the error of a section if a replica has no room for adapters: not all of its GPUs see
+    the files that its engine copies, or those that may run at the same time do not fit the main
+    memory that is for them."""
+    if entry.lora is None:
+        return
+    if entry.pipeline_parallel_size > 1:
+        raise wrong(
+            "pipeline_parallel_size",
+            "must be 1 for a model with adapters, whose files are on one node; split its layers "
+            "with tensor_parallel_size",
+        )
+    if entry.network is None:
         return
     needed_gib = entry.lora.running_gib(entry.network)
     if needed_gib > entry.lora.host_cache_gib:

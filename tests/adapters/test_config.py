@@ -43,6 +43,7 @@ def test_adapters_enable_lora_and_their_room_is_part_of_the_memory_sum() -> None
     ("settings", "error"),
     [
         ({"lora": {"max_loras": 2}}, "has no effect without adapters"),
+        ({"adapters": [ADAPTER], "pipeline_parallel_size": 2}, "must be 1 for a model with adapt"),
         ({"adapters_folder": "relative"}, "allowed is an absolute path"),
         ({"adapters": [ADAPTER], "lora": {"max_lora_rank": 12}}, "Input should be 8, 16"),
         (

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from serving.adapters.store import AdapterStore
 from serving.config import ModelConfig
 from serving.engine.vllm.adapters import Adapters
 from serving.engine.vllm.front_end import FrontEnd
+from serving.mistral import ModelRules
 from tests.engine.asking import BODIES, CHAT, NAMES
 from tests.engine.fake_llm import WAITS, FakeLlm, text
 from tests.support.reading import RULES
@@ -36,11 +38,11 @@ def version(folder: Path, **options: Any) -> Version:
 
 @asynccontextmanager
 async def engine(
-    llm: FakeLlm, folder: Path, host_cache_gib: float = 1.0
+    llm: FakeLlm, folder: Path, host_cache_gib: float = 1.0, rules: ModelRules = RULES
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = AdapterStore(folder, BASE.network)
     adapters = Adapters(llm, store, host_cache_gib, NAMES[0])  # type: ignore[arg-type]
-    app = FrontEnd(llm, NAMES, RULES, None, adapters)  # type: ignore[arg-type]
+    app = FrontEnd(llm, NAMES, rules, None, adapters)  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
         yield client
@@ -73,6 +75,24 @@ async def test_a_request_runs_on_its_adapter_and_is_answered_in_its_name(
         plain = await client.post(path, json=BODIES[path])
         assert plain.json()["model"] == NAMES[0]
         assert llm.calls[1].lora_request is None
+
+
+async def test_a_public_prompt_is_not_shared_with_what_an_adapter_makes_of_it(
+    tmp_path: Path,
+) -> None:
+    llm = FakeLlm()
+    wanted = version(tmp_path / "a")
+    rules = replace(RULES, public_system_prompts=("You are {name}.",))
+    messages = [{"role": "system", "content": "You are {name}."}, {"role": "user", "content": "Hi"}]
+    async with engine(llm, tmp_path / "copies", rules=rules) as client:
+        await load(client, wanted)
+        salt = {"x-cache-salt": "of-a-tenant"}
+        await client.post(CHAT, json={"messages": messages}, headers=salt)
+        headers = salt | {"x-adapter": wanted.digest}
+        await client.post(CHAT, json={"messages": messages}, headers=headers)
+    by_model, by_adapter = (call.prompt["cache_salt"] for call in llm.calls)
+    assert by_model.endswith(":of-a-tenant") and not by_model.startswith("0:")
+    assert by_adapter == "0:of-a-tenant"
 
 
 async def test_a_request_for_an_adapter_that_is_not_loaded_never_reaches_vllm(

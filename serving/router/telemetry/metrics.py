@@ -248,8 +248,7 @@ class Metrics(Collector):
                 requests.add_metric([model_id, adapter], count)
             served.add_metric([model_id], len(of.adapters.by_name))
             refused.add_metric([model_id], len(of.adapters.refused))
-        if served.samples:
-            yield from (requests, served, refused)
+        yield from (requests, served, refused)
 
     def _poison(self) -> Iterator[Metric]:
         deaths = _counter(
