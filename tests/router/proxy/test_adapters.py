@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,7 @@ def served(router: LiveRouter) -> ServedModel:
 def declare(folder: Path, name: str, **fields: Any) -> None:
     """Makes an adapter of its own content and declares it."""
     source = folder.parent / "sources" / name
-    zero_adapter(source, lora_alpha=1 + sum(map(ord, name)))
+    zero_adapter(source, trained_for=name)
     declared.write(folder, AdapterConfig(name=name, source=str(source), **fields))
 
 
@@ -274,6 +276,59 @@ async def test_an_adapter_of_other_tenants_does_not_exist(folder: Path, tmp_path
             "/v1/models", headers={"authorization": f"Bearer {keys['b']}"}
         )
         assert [model["id"] for model in models.json()["data"]] == [MODEL, "of-all"]
+
+
+class Small(WithAdapters):
+    """Has room for three adapters, drops the others, and answers after a while."""
+
+    running: Counter[str]
+    most_running = 0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.running = Counter()
+
+    def receive(self, request: Request) -> None:
+        super().receive(request)
+        idle = [digest for digest in self.resident if not self.running[digest]]
+        for digest in idle[: max(len(self.resident) - 3, 0)]:
+            self.resident.remove(digest)
+
+    def respond(self, request: dict[str, Any]) -> None:
+        digest = (self.latest.header(b"x-adapter") or b"").decode()
+        if digest not in self.resident:
+            super().respond(request)
+            return
+        self.running[digest] += 1
+        at_once = len(+self.running)
+        type(self).most_running = max(self.most_running, at_once)
+        asyncio.get_running_loop().call_later(0.005, self._answer, digest)
+
+    def _answer(self, digest: str) -> None:
+        self.running[digest] -= 1
+        self.transport.write(json_response({"answered_by": digest}))
+
+
+async def test_with_many_adapters_on_few_slots_every_answer_is_of_its_adapter(
+    folder: Path,
+) -> None:
+    names = [f"adapter-{number}" for number in range(12)]
+    for name in names:
+        declare(folder, name)
+    async with router_with(folder, Small, Small, max_loras=2) as router:
+        dice = random.Random(1)
+        asked = dice.choices(names, [1 / (rank + 1) for rank in range(len(names))], k=300)
+        clients = asyncio.Semaphore(30)
+
+        async def answer(name: str) -> Any:
+            async with clients:
+                return await ask(router, name)
+
+        answers = await asyncio.gather(*map(answer, asked))
+        assert {one.status_code for one in answers} == {200}
+        expected = [digest_of(router, name) for name in asked]
+        assert [one.json()["answered_by"] for one in answers] == expected
+        assert all(0 < engine.most_running <= 2 for engine in router.engines)  # type: ignore[attr-defined]
 
 
 async def test_metrics_count_adapters_with_a_bound(folder: Path) -> None:
