@@ -41,8 +41,8 @@ async def engine(
     llm: FakeLlm, folder: Path, host_cache_gib: float = 1.0, rules: ModelRules = RULES
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = AdapterStore(folder, BASE.network)
-    adapters = Adapters(llm, store, host_cache_gib, NAMES[0])  # type: ignore[arg-type]
-    app = FrontEnd(llm, NAMES, rules, None, adapters)  # type: ignore[arg-type]
+    adapters = Adapters(llm, store, host_cache_gib, NAMES[0])
+    app = FrontEnd(llm, NAMES, rules, None, adapters)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
         yield client
@@ -116,7 +116,7 @@ async def test_an_adapters_files_may_go_away_once_it_is_loaded(tmp_path: Path) -
         (added,) = llm.adapters.values()
         copy = Path(added.lora_path)
         assert copy.name == wanted.digest
-        with safe_open(copy / "adapter_model.safetensors", "pt") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(copy / "adapter_model.safetensors", "pt") as tensors:
             assert set(tensors.keys()) == {
                 f"base_model.model.language_model.model.layers.0.self_attn.o_proj.lora_{side}.weight"
                 for side in "AB"

@@ -201,20 +201,16 @@ class FrontEnd:
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
         try:
-            with self._running(request.adapter) as lora_request:
-                respond = partial(
-                    *(self._respond, api, request, options, constraint, meter, scope, send),
-                    lora_request,
-                )
+            with self._running(request.adapter) as lora:
                 try:
-                    await respond()
+                    await self._respond(api, request, options, constraint, meter, scope, send, lora)
                 except (AbandonedError, ConstraintError):
                     # After a request that failed between its rendering and the engine, vLLM takes
                     # its images for known to the engine. The next request with one fails, which
                     # tells vLLM.
                     if self._engine.errored or not has_images(request):
                         raise
-                    await respond()
+                    await self._respond(api, request, options, constraint, meter, scope, send, lora)
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
                 answering.uncancel()

@@ -318,8 +318,8 @@ class Relay:
             record.retries += 1
         if exchange.begun:
             questions = exchange.resumption.questions()
-            headers = self._authorization + header_of(exchange.adapter)
-            tokens = [await tokens_of(replica, headers, one) for one in questions]
+            lines = self._authorization + header_of(exchange.adapter)
+            tokens = [await tokens_of(replica, lines, one) for one in questions]
             body = exchange.resumption.continuation_request(tokens)
             carried_tokens = len(tokens[0]) if tokens else 0
         else:

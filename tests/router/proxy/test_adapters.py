@@ -20,10 +20,9 @@ from serving.router.replicas.model import Model
 from serving.router.replicas.served_model import ServedModel
 from serving.router.telemetry.model_metrics import MAX_ADAPTERS
 from tests.support.engines import Engine
-from tests.support.http_server import Request
+from tests.support.http_server import Request, json_response
 from tests.support.keys import key_record, keys_of
 from tests.support.live_router import CHAT, MESSAGES, MODEL, RULES, LiveRouter, running_router
-from tests.support.stand_in_engine import json_response
 from tests.support.tiny_adapters import zero_adapter
 from tests.support.waiting import eventually
 
