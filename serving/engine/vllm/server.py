@@ -21,6 +21,7 @@ from serving.engine.vllm.adapters import Adapters
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.resumed_requests import advances_grammars, resumes_exactly
 from serving.engine.vllm.scheduler import use_engine_scheduler
 from serving.engine.vllm.watch import Watch
 from serving.mistral import ModelRules
@@ -80,7 +81,15 @@ class VllmServer:
         adapters = None
         if self._adapter_store is not None:
             adapters = Adapters(self._engine, self._adapter_store, self._host_cache_gib, names[0])
-        self._app = FrontEnd(self._engine, names, self._rules, self._loop_guard, adapters)
+        self._app = FrontEnd(
+            self._engine,
+            names,
+            self._rules,
+            self._loop_guard,
+            adapters,
+            resumes_exactly=resumes_exactly(config),
+            advances_grammars=advances_grammars(config),
+        )
         envs.enable_envs_cache()
         await self._warm_up(self._app)
         freeze_gc_heap()

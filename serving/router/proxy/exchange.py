@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from serving.adapters.adapter import Adapter
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import ADAPTER, CACHE_SALT, USAGE_ID, bearer
+from serving.engine_protocol import ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
@@ -22,7 +22,7 @@ from serving.router.proxy.request import (
     work_of,
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
-from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
+from serving.router.proxy.stream_resumption import StreamResumption
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -39,7 +39,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-) | {ADAPTER, CACHE_SALT, USAGE_ID}
+) | {ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID}
 
 _NAMED_ADAPTERS = 20
 """The most adapters that the error of an unknown model lists; all are in /v1/models."""
@@ -157,7 +157,7 @@ class ExchangeReader:
         request_id = record.request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
-            why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
+            why_not = "" if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
             head=self._head(scope, request_id, model.backend, salt) + header_of(adapter),
@@ -166,7 +166,7 @@ class ExchangeReader:
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
-            resumption=StreamResumption(path, request.body, why_not, model.rules),
+            resumption=StreamResumption(path, request.body, why_not),
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,
