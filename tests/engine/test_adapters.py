@@ -42,7 +42,7 @@ async def engine(
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = AdapterStore(folder, BASE.network)
     adapters = Adapters(llm, store, host_cache_gib, NAMES[0])
-    app = FrontEnd(llm, NAMES, rules, None, adapters)
+    app = FrontEnd(llm, NAMES, rules, None, adapters=adapters)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
         yield client

@@ -119,9 +119,9 @@ class FrontEnd:
         names: Sequence[str],
         rules: ModelRules,
         loop_guard: LoopGuard | None,
-        adapters: Adapters | None = None,
         resumes_exactly: bool = False,
         advances_grammars: bool = False,
+        adapters: Adapters | None = None,
     ) -> None:
         """`names` are those by which requests know the model; answers have the first, or the name
         of an adapter. Without `adapters` the engine takes none.

@@ -86,9 +86,9 @@ class VllmServer:
             names,
             self._rules,
             self._loop_guard,
-            adapters,
             resumes_exactly=resumes_exactly(config),
             advances_grammars=advances_grammars(config),
+            adapters=adapters,
         )
         envs.enable_envs_cache()
         await self._warm_up(self._app)
