@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
@@ -28,6 +29,7 @@ from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.ledger.ledger import Ledger
+from serving.router.proxy.adapting import send_on_adapter
 from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.engine_answer import (
     check_key,
@@ -50,6 +52,7 @@ from serving.router.proxy.usage import note_usage, spent
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
+from serving.router.replicas.replica_adapters import AdapterNotLoadedError
 from serving.router.replicas.upstream import (
     Connection,
     EngineDeadError,
@@ -270,6 +273,9 @@ class Relay:
                         await self._fail(exchange)
                         return None
                     self._waiting.begin(exchange)
+                    if isinstance(error, AdapterNotLoadedError):
+                        replica = self._without_adapter(reservation, exchange)
+                        continue
                     self._failures.note(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return None
@@ -287,6 +293,15 @@ class Relay:
         finally:
             ends(exchange)
             served.release(reservation, outcome, output_tokens, spent(record))
+
+    @staticmethod
+    def _without_adapter(reservation: Reservation, exchange: Exchange) -> Replica:
+        """Returns the replica to try after one that does not load the adapter. Raises ApiError."""
+        other = exchange.served.move(reservation)
+        if other is None:
+            assert exchange.adapter is not None
+            raise errors.adapter_not_loaded(exchange.adapter.name)
+        return other
 
     async def _fail(self, exchange: Exchange) -> None:
         """Ends a request that a healthy engine failed on. Raises ApiError if nothing was sent."""
@@ -312,7 +327,9 @@ class Relay:
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
         exchange.sent_s = time.monotonic()
-        connection = await self._send(exchange, replica, header, body, carried_tokens)
+        connection = await send_on_adapter(
+            exchange, replica, partial(self._send, exchange, replica, header, body, carried_tokens)
+        )
         try:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
