@@ -5,8 +5,12 @@ import asyncio
 import json
 from typing import Any
 
+from serving.answers.events import End, Step, Text, Usage
+from serving.encoders.responses import ResponsesEncoder
+from serving.requests.responses import read
 from tests.support.engines import Engine, Steered
 from tests.support.http_server import json_response
+from tests.support.reading import READING
 from tests.support.stand_in_engine import STREAM_HEAD, chunk
 
 
@@ -82,3 +86,26 @@ class ResponseEngine(Engine):
 
 class SteeredResponses(Steered, ResponseEngine):
     """Leaves each request to the test."""
+
+
+class CountingResponses(Engine):
+    """Counts aloud, a number a token, to `max_output_tokens`. Its events are an engine's."""
+
+    interval_s = 0.01
+
+    @staticmethod
+    def text(tokens: int) -> str:
+        return "".join(f"{number} " for number in range(tokens))
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        options = read(self.latest.body, *READING)[1]
+        tokens, write = request["max_output_tokens"], self.transport.write
+        usage = Usage(prompt_tokens=5, completion_tokens=tokens)
+        response_id = f"resp_{self.request_id}"
+        encoder = ResponsesEncoder(options, response_id, 1, request["model"], usage)
+        write(STREAM_HEAD + chunk(encoder.begin()))
+        for number in range(tokens):
+            write(chunk(encoder.step(0, Step([Text(f"{number} ")]))))
+            await asyncio.sleep(self.interval_s)
+        write(chunk(encoder.step(0, Step([], end=End("stop"))) + encoder.finish()))
+        write(b"0\r\n\r\n")
