@@ -19,6 +19,7 @@ class EventsResponse(Response):
     """Streams events until they end or the client leaves."""
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__()
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

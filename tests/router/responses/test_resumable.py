@@ -55,8 +55,6 @@ async def first_of(stream: Any, count: int) -> list[Any]:
 def check(events: list[Any], tokens: int = TOKENS) -> Response:
     """Checks that these are all events of a whole answer, once each; returns the response."""
     assert [one.sequence_number for one in events] == list(range(len(events)))
-    for one in events:
-        EVENT.validate_json(one.to_json(), strict=True)
     kinds = [one.type.removeprefix("response.") for one in events]
     assert kinds[:3] == ["created", "queued", "in_progress"]
     assert kinds[3:5] == ["output_item.added", "content_part.added"]
@@ -77,6 +75,8 @@ async def test_the_sdk_streams_it_and_reads_it_again(
     router = await start_router(CountingResponses, responses=stored)
     events = await all_of(await begin(router.openai, metadata={"a": "b"}))
     response = check(events)
+    for one in events:
+        EVENT.validate_json(one.to_json(), strict=True)
     assert response.background and response.metadata == {"a": "b"}
     assert await router.openai.responses.retrieve(response.id) == response
     for after in (-1, 0, 7, len(events) - 2, len(events) - 1, 1000):
