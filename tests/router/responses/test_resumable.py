@@ -16,7 +16,6 @@ from serving.router.responses import runs
 from tests.router.responses.test_background import begun, ended, with_status
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.test_app import error_of
-from tests.support.engines import Refuses
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
 from tests.support.response_engine import CountingResponses, ResponseEngine, SteeredResponses, event
 from tests.support.waiting import eventually
@@ -121,7 +120,7 @@ async def test_several_clients_read_along(
 async def test_it_has_its_id_while_it_is_queued(
     start_router: StartRouter, stored: ResponsesConfig
 ) -> None:
-    router = await start_router(Refuses, responses=stored, **IMPATIENT)
+    router = await start_router(responses=stored, **IMPATIENT)
     events = await all_of(await begin(router.openai))
     kinds = [one.type for one in events]
     assert kinds == ["response.created", "response.queued", "response.failed"]
