@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -241,7 +242,7 @@ async def test_a_router_that_stops_breaks_its_streams_off_and_another_tells_the_
     await with_status(a, first.response.id, "in_progress")
     following = asyncio.create_task(all_of(await resume(a.openai, first.response.id, 0)))
     await a.responses.runs.drain(0.01)
-    with pytest.raises(Exception, match=r"incomplete|closed"):
+    with pytest.raises((openai.APIConnectionError, httpx.HTTPError)):
         await following
     engine.proceed()
     rest = await all_of(await resume(b.openai, first.response.id, 2))
