@@ -37,9 +37,10 @@ HOST, MODEL, TOKEN = "127.0.0.1", "mistral-test/small", "the-engines-token"
 
 async def main(router: str, folder: str, *ports: str) -> None:
     admission = AdmissionConfig(max_waiting=100_000)
-    redis_url = os.environ.get("TEST_REDIS_URL")
-    password_env = "TEST_REDIS_PASSWORD" if redis_url else None
-    stored = ResponsesConfig(folder=folder, redis_url=redis_url, redis_password_env=password_env)
+    stored = ResponsesConfig(folder=folder)
+    if (redis_url := os.environ.get("TEST_REDIS_URL")) is not None:
+        password_env = "TEST_REDIS_PASSWORD"
+        stored = ResponsesConfig(redis_url=redis_url, redis_password_env=password_env)
     config = RouterConfig(admission=admission, responses=stored)
     directory = Directory([Model(MODEL)], config, HealthCheck(TOKEN, 0.1))
     engines = [ReplicaInfo(f"replica-{port}", HOST, int(port), 8192) for port in ports]
