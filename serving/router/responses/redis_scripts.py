@@ -108,13 +108,17 @@ first where it is removed."""
 
 PUT = f"""{_BEGINNING}
 local name, bytes, share, most, count = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[8]
-local fields = 9 + count
-redis.call('HSET', key(name), 'created_s', now_s, 'event_bytes', 0, unpack(ARGV, fields))
+local owner = ARGV[9 + count]
+redis.call('HSET', key(name), 'created_s', now_s, unpack(ARGV, 10 + count))
+redis.call('HDEL', key(name), 'event_bytes', 'owner', 'claims')
 redis.call('UNLINK', events(name))
 append(name, 0, tonumber(count), 9)
+if owner ~= '' then
+    redis.call('HSET', key(name), 'owner', owner)
+end
 redis.call('ZADD', AGES, now_s, name)
 redis.call('ZADD', ages(tenant(name)), now_s, name)
-resize(name, bytes + redis.call('HGET', key(name), 'event_bytes'))
+resize(name, bytes + (redis.call('HGET', key(name), 'event_bytes') or 0))
 if runs(name, '') then
     seen(name)
 end
@@ -126,7 +130,7 @@ for _, each in ipairs(keys) do
 end
 """
 """Arguments: name, size without events, a tenant's share, the size of all, the first event's
-number, how many they are, the events, and pairs of a field and its value."""
+number, how many they are, the events, the owner, and pairs of a field and its value."""
 
 GET = f"""{_BEGINNING}
 local found = redis.call('HMGET', key(ARGV[3]), 'created_s', unpack(ARGV, 4))
@@ -156,12 +160,12 @@ return remove(ARGV[3])
 
 ADVANCE = f"""{_BEGINNING}
 local name, bytes, share, most = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local first, count, owner = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[10 + ARGV[8]]
+local first, count, owner = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9 + ARGV[8]]
 if not runs(name, owner) or not append(name, first, count, 9) then
     return 0
 end
-redis.call('HSET', key(name), unpack(ARGV, 11 + count))
-resize(name, bytes + redis.call('HGET', key(name), 'event_bytes'))
+redis.call('HSET', key(name), unpack(ARGV, 10 + count))
+resize(name, bytes + (redis.call('HGET', key(name), 'event_bytes') or 0))
 if runs(name, '') then
     seen(name)
 else
@@ -171,7 +175,7 @@ end
 make_room(name, share, most)
 return 1
 """
-"""The arguments of PUT, of which the first field is the owner."""
+"""The arguments of PUT."""
 
 REPORT = f"""{_BEGINNING}
 local owner, share, most = ARGV[3], ARGV[4], ARGV[5]

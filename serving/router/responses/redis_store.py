@@ -80,7 +80,8 @@ class RedisStore:
         if size_bytes + sum(map(len, events)) > self.largest_bytes:
             return False
         news = News(0, events)
-        self._write(scripts.PUT, stored, size_bytes, news, input=stored.input, request=request)
+        more = {"input": stored.input} | ({"request": request} if request else {})
+        self._write(scripts.PUT, stored, size_bytes, news, **more)
         return True
 
     def get(self, tenant: str, response_id: str) -> StoredResponse | None:
@@ -132,7 +133,6 @@ class RedisStore:
         self, script: str, stored: StoredResponse, size_bytes: int, news: News, **more: bytes
     ) -> Any:
         fields: dict[str, str | bytes] = {
-            "owner": stored.owner,
             "status": stored.status,
             "response": stored.response,
             "previous_id": stored.previous_id or "",
@@ -148,6 +148,7 @@ class RedisStore:
             news.first,
             len(news.events),
             *news.events,
+            stored.owner,
             *(part for field in fields.items() for part in field),
         )
 
