@@ -40,19 +40,21 @@ class Failover:
 
     async def run(self, relay: ASGIApp, path: str, tenants: Mapping[str, Tenant]) -> None:
         """Looks for lost responses from time to time, for as long as it is awaited."""
-        well_since_s = time.monotonic()
+        well_since_s: float | None = None
+        """When the store was first seen well again."""
         while not self._runs.draining:
             await asyncio.sleep(_PERIOD_S)
             try:
-                if time.monotonic() - well_since_s < RECOVERY_S:
+                if well_since_s is None or time.monotonic() - well_since_s < RECOVERY_S:
                     await self._call(self._store.report, self._runs.owner, {})
+                    well_since_s = well_since_s or time.monotonic()
                     continue
                 while claim := await self._call(self._store.claim, self._runs.owner, SILENT_S):
                     task = asyncio.create_task(self._take(claim, relay, path, tenants))
                     self._taken.add(task)
                     task.add_done_callback(self._taken.discard)
             except StoreError as error:
-                well_since_s = time.monotonic()
+                well_since_s = None
                 self._call.note(error)
 
     async def _take(

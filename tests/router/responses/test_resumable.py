@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from serving.config import ResponsesConfig
 from serving.router.responses import runs
+from serving.router.responses.store import StoreError
 from tests.router.responses.test_background import begun, ended, with_status
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.test_app import error_of
@@ -25,16 +26,14 @@ TOKENS = 20
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
-async def begin(openai: AsyncOpenAI, tokens: int = TOKENS, **fields: Any) -> AsyncIterator[Any]:
-    stream: Any = await openai.responses.create(
+async def begin(openai: AsyncOpenAI, tokens: int = TOKENS, **fields: Any) -> Any:
+    return await openai.responses.create(
         model=MODEL, input="Hi", background=True, stream=True, max_output_tokens=tokens, **fields
     )
-    return stream
 
 
-async def resume(openai: AsyncOpenAI, response_id: str, after: int) -> AsyncIterator[Any]:
-    stream: Any = await openai.responses.retrieve(response_id, stream=True, starting_after=after)
-    return stream
+async def resume(openai: AsyncOpenAI, response_id: str, after: int) -> Any:
+    return await openai.responses.retrieve(response_id, stream=True, starting_after=after)
 
 
 async def all_of(stream: AsyncIterator[Any]) -> list[Any]:
@@ -201,7 +200,7 @@ async def test_it_stalls_and_goes_on_where_the_store_was_away(
         nonlocal failures
         failures += 1
         if failures < 10:
-            raise runs.StoreError("away")
+            raise StoreError("away")
         return report(*arguments)
 
     monkeypatch.setattr(store, "report", fails)
