@@ -160,7 +160,9 @@ class Relay:
         except ClientGoneError:
             record.outcome = "client_gone"
         except asyncio.CancelledError:
-            if scope.get(BATCH_LINE) is not None:
+            if run is not None:
+                run.leave()
+            if run is not None or scope.get(BATCH_LINE) is not None:
                 raise
             stopped = errors.router_stopped()
             if exchange is not None and exchange.begun:
@@ -185,7 +187,7 @@ class Relay:
             if self._tracing is not None and span is not None:
                 self._tracing.end(span, record)
             if run is not None and run.client is not None:
-                await run.client
+                await asyncio.wait([run.client])
 
     async def _refuse(
         self, send: Send, error: ApiError, record: RequestRecord, in_exchange: bool

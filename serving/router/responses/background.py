@@ -89,6 +89,12 @@ class BackgroundRun:
         self.stopped_by_router = stopped_by_router
         self._aborted.set()
 
+    def leave(self) -> None:
+        """Leaves the response, and its client, to another router, as this one stops."""
+        self.abort(stopped_by_router=True)
+        if self.client is not None:
+            self.client.cancel()
+
     def goes_on(self) -> None:
         """Says that the stream has begun already, at another router."""
         self.response_started = self._streams = True

@@ -241,7 +241,7 @@ class Runs:
             async with asyncio.timeout(timeout_s):
                 await self.ended()
         for run in self._runs.values():
-            run.abort(stopped_by_router=True)
+            run.leave()
 
 
 def _ended(run: BackgroundRun) -> objects.JsonObject:

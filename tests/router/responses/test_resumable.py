@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from serving.config import ResponsesConfig
 from serving.router.responses import runs
 from serving.router.responses.store import StoreError
-from tests.router.responses.test_background import begun, ended, with_status
+from tests.router.proxy.test_stopped_router import server_of
+from tests.router.responses.test_background import begun, ended, retrieved, with_status
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.test_app import error_of
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
@@ -228,6 +229,23 @@ async def test_unknown_responses_are_not_streamed(router: LiveRouter) -> None:
         await resume(router.openai, "resp_no", 0)
     error_of(await create(router, background=True, stream=True, store=False), 400)
     error_of(await create(router, background=True, stream=True, input=[]), 400)
+
+
+async def test_a_router_that_is_stopped_leaves_its_stream_to_another(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    async with server_of(router) as (server, client):
+        url = f"{client.base_url}/v1"
+        async with AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as its_client:
+            first = await anext(stream := await begin(its_client))
+            engine = await router.asked()
+            await with_status(router, first.response.id, "in_progress")
+            await server.stop(0)
+            with pytest.raises((openai.APIConnectionError, httpx.HTTPError)):
+                await all_of(stream)
+        await engine.closed.wait()
+    assert (await retrieved(router, first.response.id))["status"] == "in_progress"
 
 
 async def test_a_router_that_stops_breaks_its_streams_off_and_another_tells_the_rest(
