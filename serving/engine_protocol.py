@@ -36,6 +36,25 @@ keeps the request's counts for the router under this number."""
 USAGE_PATH = "/usage"
 """Where the router fetches them, at all times: `GET /usage?router=ROUTER&after=LAST`."""
 
+RESUMPTION = b"x-resumption"
+"""Header by which a stream that breaks goes on at another engine.
+
+Of a request: `BEGIN` if the router wants to know the tokens of each event. To continue a stream:
+the mark of its answer, and the length of the original request in bytes, which a `Handover` in JSON
+follows in the body. Of a response: the mark of the answer, which the router returns unread.
+
+With it the engine writes comments into the stream, which the router takes out: before the events
+that some tokens add, `COMMENT` and the number of the events, then with commas the tokens as JSON of
+`Delivered`. The comment of the last events of all ends with `LAST`. An event without a comment is
+of a single token whose text the event has."""
+COMMENT = b": tokens "
+"""Not shorter, as routers look for it in each chunk, which a longer pattern makes faster."""
+LAST = b"null"
+"""Ends the comment of a stream's last events."""
+BEGIN = b"begin"
+NOT_RESUMABLE = b"x-not-resumable"
+"""Response header in place of the mark: why no other engine can continue this stream."""
+
 _TOKEN_KEY = b"mistral-serve/engine-token"
 
 
@@ -52,6 +71,28 @@ class EngineMetadata(TypedDict):
     build: NotRequired[str]
     """A digest of the engine's code, model and settings: what ends one build need not end
     another."""
+
+
+class Delivered(msgspec.Struct, array_like=True, omit_defaults=True):
+    """Tokens of an answer that an engine generated in one step."""
+
+    choice: int
+    tokens: list[int] | str
+    """Their ids, or the text of a single one."""
+    reason: str | None = None
+    """Why vLLM ended the choice with them, in its terms."""
+    stop: int | str | None = None
+    """The stop token that ended the choice."""
+
+
+class Handover(msgspec.Struct):
+    """What a client has of a stream that another engine is to continue."""
+
+    events: int
+    """The number of events that the client has."""
+    cached_tokens: int
+    """Prompt tokens that the engine which began the answer had cached."""
+    steps: list[Delivered]
 
 
 class EngineUsage(msgspec.Struct):

@@ -59,6 +59,9 @@ AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
 UNWRITTEN = 'mistral_serve_ledger_unwritten_entries{namespace="mistral-serve",router="r"}'
+STALE = (
+    'mistral_serve_authentication_stale{namespace="mistral-serve",router="r",source="keys_file"}'
+)
 NOT_STORED = (
     'mistral_serve_stored_responses_total{namespace="mistral-serve",router="r",result="failed"}'
 )
@@ -93,6 +96,7 @@ STEADY: dict[str, str] = {
     NOT_STORED: "0+0x{n}",
     JUDGED: "0+0x{n}",
     UNWRITTEN: "0+0x{n}",
+    STALE: "0+0x{n}",
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
     CERTIFICATE: "5184000+0x{n}",  # 60 days
@@ -326,6 +330,12 @@ CAUSES = (
         {"MistralUsageNotWritten warning"},
     ),
     Case("usage is scraped before it is written", {UNWRITTEN: "5 0 7 0x{n}"}),
+    Case(
+        "the keys file cannot be read",
+        {STALE: "0x10 1x{n}"},
+        {"MistralAuthenticationStale warning"},
+    ),
+    Case("the keys file is read half-written, and soon whole", {STALE: "0x10 1x3 0x{n}"}),
     Case(
         "a certificate ends in ten days",
         {CERTIFICATE: "864000+0x{n}"},

@@ -19,6 +19,7 @@ from serving.engine.start_log import root_cause_raised
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.resumed_requests import advances_grammars, resumes_exactly
 from serving.engine.vllm.scheduler import use_engine_scheduler
 from serving.engine.vllm.watch import Watch
 from serving.mistral import ModelRules
@@ -69,7 +70,14 @@ class VllmServer:
         self._engine.input_processor.structured_outputs_config = None
         await self._engine.reset_mm_cache()
         names = self._args.served_model_name
-        self._app = FrontEnd(self._engine, names, self._rules, self._loop_guard)
+        self._app = FrontEnd(
+            self._engine,
+            names,
+            self._rules,
+            self._loop_guard,
+            resumes_exactly=resumes_exactly(config),
+            advances_grammars=advances_grammars(config),
+        )
         envs.enable_envs_cache()
         await self._warm_up(self._app)
         freeze_gc_heap()

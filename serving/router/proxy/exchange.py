@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import CACHE_SALT, USAGE_ID, bearer
+from serving.engine_protocol import CACHE_SALT, RESUMPTION, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
@@ -21,7 +21,7 @@ from serving.router.proxy.request import (
     work_of,
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
-from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
+from serving.router.proxy.stream_resumption import StreamResumption
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -38,7 +38,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-) | {CACHE_SALT, USAGE_ID}
+) | {CACHE_SALT, RESUMPTION, USAGE_ID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class ExchangeReader:
             engine_request_id = turn.engine_request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
-            why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
+            why_not = "" if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
             head=self._head(scope, engine_request_id, model.backend, salt),
@@ -154,7 +154,7 @@ class ExchangeReader:
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
-            resumption=StreamResumption(path, request.body, why_not, model.rules),
+            resumption=StreamResumption(path, request.body, why_not),
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,

@@ -12,7 +12,13 @@ from starlette.types import Receive, Scope, Send
 from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Permit, RateLimiter, Reservation
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
+from serving.engine_protocol import (
+    CACHED_TOKENS,
+    NOT_RESUMABLE,
+    PROMPT_TOKENS,
+    RESUMPTION,
+    REWRITES,
+)
 from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
 from serving.router.batches.line import BatchLine
 from serving.router.http import errors
@@ -40,7 +46,6 @@ from serving.router.proxy.storing import detach, keep_whole, run_in_background
 from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.proxy.suspicion import Suspicion, ends, passes
 from serving.router.proxy.tenant_limits import TenantLimiter
-from serving.router.proxy.tokenizing import tokens_of
 from serving.router.proxy.usage import note_usage, spent
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
@@ -68,7 +73,7 @@ log = logging.getLogger(__name__)
 _RESPONSE_HEADERS_DROPPED = frozenset(
     b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
     b"x-expected-cached-tokens x-retries x-accel-buffering".split()
-) | {REWRITES}
+) | {NOT_RESUMABLE, RESUMPTION, REWRITES}
 
 
 class Relay:
@@ -94,7 +99,6 @@ class Relay:
         self._reader = ExchangeReader(
             directory, engine_token, salts, config.admission.default_priority
         )
-        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
@@ -313,19 +317,17 @@ class Relay:
         """Has a replica answer, or continue the answer. Raises UpstreamError if another replica may
         try."""
         record = exchange.record
-        body, carried_tokens = exchange.request.body, None
+        resumption, body, carried_tokens = exchange.resumption, exchange.request.body, None
         if record.replica is not None:
             record.retries += 1
         if exchange.begun:
-            questions = exchange.resumption.questions()
-            tokens = [await tokens_of(replica, self._authorization, one) for one in questions]
-            body = exchange.resumption.continuation_request(tokens)
-            carried_tokens = len(tokens[0]) if tokens else 0
+            header, body, carried_tokens = resumption.continuation(record.cached_tokens or 0)
         else:
+            header = resumption.request_header()
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
         exchange.sent_s = time.monotonic()
-        connection = await self._send(exchange, replica, body, carried_tokens)
+        connection = await self._send(exchange, replica, header, body, carried_tokens)
         try:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
@@ -335,6 +337,8 @@ class Relay:
                 record.cached_tokens = reported_number(headers, CACHED_TOKENS)
             headers = merged(headers, exchange.headers) + record.headers()
             if is_event_stream(headers):
+                if not exchange.begun:
+                    resumption.answered(connection.headers)
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
                 raise NotContinuedError(f"it answers {connection.status} to the continuation")
@@ -344,11 +348,16 @@ class Relay:
             replica.pool.release(connection)
 
     async def _send(
-        self, exchange: Exchange, replica: Replica, body: bytes, carried_tokens: int | None
+        self,
+        exchange: Exchange,
+        replica: Replica,
+        header: bytes,
+        body: bytes,
+        carried_tokens: int | None,
     ) -> Connection:
         """Sends the request, and returns when the head of the answer has arrived. The answer is
         begun, or continued with `carried_tokens` in the body. Raises UpstreamError."""
-        ledger, usage, head = self._ledger, exchange.usage, exchange.head
+        ledger, usage, head = self._ledger, exchange.usage, exchange.head + header
         if ledger is not None and usage is not None:
             head += ledger.sent(usage, replica, carried_tokens)
         head += b"content-length: %d\r\n\r\n" % len(body)
@@ -447,14 +456,12 @@ class Relay:
 
     async def _ended(self, exchange: Exchange) -> bool:
         """Ends an answer whose stream broke. Returns False if another replica may continue it."""
-        missing = exchange.resumption.broken()
-        if missing is not None:
-            await self._end(exchange, missing)
-        elif exchange.resumption.unresumable_reason:
-            await self._break_off(
-                exchange, errors.stream_broken(exchange.resumption.unresumable_reason)
-            )
-        return missing is not None or bool(exchange.resumption.unresumable_reason)
+        resumption = exchange.resumption
+        if complete := resumption.broken():
+            await self._end(exchange, b"")
+        elif resumption.unresumable_reason:
+            await self._break_off(exchange, errors.stream_broken(resumption.unresumable_reason))
+        return complete or bool(resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
         event = error.event(exchange.record.path, exchange.record.output_tokens)

@@ -1,9 +1,12 @@
 """The endpoints of stored responses."""
 
+from typing import Annotated
+
 from fastapi import FastAPI, Request, Response
 
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import wrong_value
+from serving.router.http.openapi import Order, whole_number
 from serving.router.responses import objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
@@ -42,8 +45,8 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
     async def list_input_items(
         request: Request,
         response_id: str,
-        limit: str = "20",
-        order: str = "desc",
+        limit: Annotated[str, whole_number(_MOST_ITEMS)] = "20",
+        order: Order = "desc",
         after: str | None = None,
     ) -> Response:
         """Lists the input items of a stored response."""
