@@ -339,6 +339,8 @@ class Relay:
             if is_event_stream(headers):
                 if not exchange.begun:
                     resumption.answered(connection.headers)
+                    if exchange.run is not None and exchange.run.log is not None:
+                        exchange.run.log.begins(resumption.mark, record.cached_tokens or 0)
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
                 raise NotContinuedError(f"it answers {connection.status} to the continuation")

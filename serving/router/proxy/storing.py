@@ -56,10 +56,14 @@ def run_in_background(exchange: Exchange, run: BackgroundRun) -> None:
     exchange.run = run
     exchange.receive, exchange.send = run.receive, run.send
     exchange.demand = replace(exchange.demand, timeout_s=None)  # no one waits
-    if run.log is not None and (answer := run.log.answer):
+    if run.log is None:
+        return
+    exchange.resumption.keeps_comments = True
+    if (told := run.log.told_before()) is not None:
         run.goes_on()
         exchange.begun = True
-        exchange.resumption.passed_on(answer)
+        exchange.resumption.goes_on(told.mark, told.events)
+        exchange.record.cached_tokens = told.cached_tokens
 
 
 async def keep_whole(

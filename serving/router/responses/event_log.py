@@ -3,8 +3,10 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from serving.engine_protocol import COMMENT
 from serving.router.responses.objects import JsonObject, encoded, parsed
 from serving.router.responses.store import News
 
@@ -14,13 +16,30 @@ _BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
 """Events that the router writes itself, as it knows of them before an engine does."""
 _OWN = tuple(f"event: {name}\n".encode() for name in _BEGINNINGS)
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
+_COMMENTS = re.compile(rb"(?::.*\n)+")
+_MARK = b":mark "
+"""The beginning of the comment, before the first event of an answer, with the answer's mark and the
+prompt tokens that its engine had cached."""
+_FIRST_TWO = b"event: response.created\n\nevent: response.in_progress\n\n"
+"""Stands for the first events of every engine, which the log has in another form."""
 _STATUSES = {"rate_limit_error": 429, "invalid_request_error": 400}
 """The HTTP statuses of errors that are not the server's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What clients have of an answer, as its engines wrote it."""
+
+    mark: bytes
+    """See `serving.engine_protocol.RESUMPTION`; empty if the answer cannot be continued."""
+    cached_tokens: int
+    events: bytes
+
+
 class EventLog:
-    """Numbers the events of a stream from 0, whichever engines they come from. Clients are told
-    those that are stored: what they have seen, another router can continue."""
+    """Numbers the events of a stream from 0, whichever engines they come from, and keeps the
+    comments by which another engine continues them. Clients are told those that are stored: what
+    they have seen, another router can continue."""
 
     def __init__(self, has_news: Callable[[], None], events: Sequence[bytes] = ()) -> None:
         """`events` are in the store already. `has_news` is called when more must be stored."""
@@ -33,12 +52,22 @@ class EventLog:
         self._stored = len(self._events)
         self.size_bytes = sum(map(len, self._events))
         self._partial = b""
+        self._comments: list[bytes] = []
+        """Those that belong to the next event."""
         self._changed = asyncio.Event()
 
-    @property
-    def answer(self) -> list[bytes]:
-        """The events of the answer itself, which a continuation must not repeat."""
-        return [event for event in self._events if not event.startswith(_OWN)]
+    def begins(self, mark: bytes, cached_tokens: int) -> None:
+        """Notes that an engine begins the answer, of which it had these prompt tokens cached."""
+        self._comments = [b"%b%b %d\n" % (_MARK, mark, cached_tokens)] if mark else []
+
+    def told_before(self) -> Told | None:
+        """Returns what another router has told of the answer; None if that is nothing."""
+        events = b"".join(event for event in self._events if not event.startswith(_OWN))
+        if not events.startswith(_MARK):
+            return Told(b"", 0, b"") if events else None
+        mark_line, first_comment, rest = events.split(b"\n", 2)
+        mark, cached_tokens = mark_line.removeprefix(_MARK).split(b" ")
+        return Told(mark, int(cached_tokens), b"%b\n%b%b" % (first_comment, _FIRST_TWO, rest))
 
     def feed(self, data: bytes) -> None:
         """Takes bytes of the stream as a client would get it."""
@@ -77,9 +106,13 @@ class EventLog:
         changed.set()
 
     def _take(self, event: bytes) -> None:
+        while event.startswith(b":"):
+            comment, _, event = event.partition(b"\n")
+            if comment.startswith(COMMENT):
+                self._comments.append(comment + b"\n")
         if (head := _HEAD.match(event)) is not None:
             name = head[1].decode()
-        else:  # another server's form, a comment, or the router's own error
+        else:  # another server's form, or the router's own error
             fields = parsed(event.partition(b"data:")[2])
             name = str(fields.get("type"))
             if not name.startswith(("response.", "error")):
@@ -104,9 +137,17 @@ class EventLog:
         self.error = str(fields.get("message")), _STATUSES.get(str(kind), 500)
 
     def _add(self, event: bytes) -> None:
+        if self._comments:
+            event = b"".join([*self._comments, event])
+            self._comments.clear()
         self._events.append(event)
         self.size_bytes += len(event)
         self._has_news()
+
+
+def told(events: Sequence[bytes]) -> bytes:
+    """Returns events as clients are sent them: without comments."""
+    return b"".join([_COMMENTS.sub(b"", e, 1) if e.startswith(b":") else e for e in events])
 
 
 def _written(name: str, number: int, fields: dict[str, Any]) -> bytes:

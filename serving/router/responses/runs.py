@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from serving.router.responses import errors, objects
 from serving.router.responses.background import BackgroundRun
-from serving.router.responses.event_log import EventLog
+from serving.router.responses.event_log import EventLog, told
 from serving.router.responses.items import kept_input
 from serving.router.responses.store import NO_NEWS, RUNNING, Claim, Key, ResponseStore, StoreError
 from serving.router.responses.store_calls import StoreCalls
@@ -225,7 +225,7 @@ class Runs:
             if events:
                 first += len(events)
                 said_s = time.monotonic()
-                yield b"".join(events)
+                yield told(events)
             elif time.monotonic() - said_s >= _COMMENT_PERIOD_S:
                 said_s = time.monotonic()
                 yield _COMMENT

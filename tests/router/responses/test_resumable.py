@@ -16,12 +16,20 @@ from serving.config import ResponsesConfig
 from serving.router.responses import runs
 from serving.router.responses.store import StoreError
 from tests.router.proxy.test_stopped_router import server_of
-from tests.router.responses.test_background import begun, ended, retrieved, with_status
+from tests.router.responses.test_background import (
+    begun,
+    ended,
+    fails_over_at_once,
+    retrieved,
+    with_status,
+)
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.test_app import error_of
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
 from tests.support.response_engine import CountingResponses, ResponseEngine, SteeredResponses, event
 from tests.support.waiting import eventually
+
+__all__ = ["fails_over_at_once"]
 
 TOKENS = 20
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -229,6 +237,23 @@ async def test_unknown_responses_are_not_streamed(router: LiveRouter) -> None:
         await resume(router.openai, "resp_no", 0)
     error_of(await create(router, background=True, stream=True, store=False), 400)
     error_of(await create(router, background=True, stream=True, input=[]), 400)
+
+
+@pytest.mark.usefixtures("fails_over_at_once")
+@pytest.mark.parametrize("count", [4, 6, TOKENS])
+async def test_a_stream_that_its_router_left_goes_on_at_another_where_it_was(
+    start_router: StartRouter, stored: ResponsesConfig, count: int
+) -> None:
+    a = await start_router(CountingResponses, responses=stored)
+    b = await start_router(CountingResponses, responses=stored)
+    assert a.responses is not None
+    events = await first_of(await begin(a.openai), count)
+    await a.responses.runs.drain(0.01)
+    rest = await resume(b.openai, events[0].response.id, count - 1)
+    check(events + await all_of(rest))
+    await eventually(lambda: b.lines)
+    (line,) = map(json.loads, b.lines)
+    assert (line["outcome"], line["continued"]) == ("answered", 1)
 
 
 async def test_a_router_that_is_stopped_leaves_its_stream_to_another(
