@@ -33,6 +33,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
 from serving.router.responses.sqlite_store import SqliteStore
 from serving.router.responses.store import ResponseStore
@@ -172,6 +173,8 @@ class Router:
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+            going_on = self._responses.failover.run(relay, RESPONSES, authentication.tenants)
+            self._watching.append(asyncio.create_task(going_on))
         if self._ledger is not None:
             self._watching.append(asyncio.create_task(self._ledger.run()))
         if self._batches is not None:
@@ -201,7 +204,7 @@ class Router:
         self._draining = True
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
-            ending.append(self._responses.drain(self._drain_timeout_s))
+            ending.append(self._responses.runs.drain(self._drain_timeout_s))
         if self._batches is not None:
             ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)

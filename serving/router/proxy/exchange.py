@@ -154,13 +154,15 @@ class ExchangeReader:
         if record.batch_id is not None:
             work = replace(work, background=True)
         record.prompt_tokens = work.prompt_tokens
-        request_id = record.request_id.encode()
+        request_id = engine_request_id = record.request_id.encode()
+        if turn is not None and turn.engine_request_id is not None:
+            engine_request_id = turn.engine_request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
             why_not = "" if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
-            head=self._head(scope, request_id, model.backend, salt) + header_of(adapter),
+            head=self._head(scope, engine_request_id, model.backend, salt) + header_of(adapter),
             request=request,
             demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[(b"x-request-id", request_id), *request.headers],
@@ -244,6 +246,12 @@ class ExchangeReader:
 def header_of(adapter: Adapter | None) -> bytes:
     """Returns the line that names an adapter to engines."""
     return b"" if adapter is None else b"%b: %b\r\n" % (ADAPTER, adapter.version.digest.encode())
+
+
+def kept_headers(headers: Headers, request_id: str) -> Headers:
+    """Returns the headers with which a request can be sent again: no credentials."""
+    kept = [(name, value) for name, value in headers if name not in _HEADERS_DROPPED]
+    return [*kept, (b"x-request-id", request_id.encode())]
 
 
 def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:

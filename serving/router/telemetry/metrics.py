@@ -27,7 +27,7 @@ from serving.mistral.normalise import Rewrite
 from serving.poison import Reason as Death
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
-from serving.router.responses.responses import Kept
+from serving.router.responses.store_calls import Kept
 from serving.router.telemetry import objectives
 from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
