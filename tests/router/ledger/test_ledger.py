@@ -313,6 +313,23 @@ async def test_entries_wait_for_a_disk_that_takes_none(
     assert len(entries(folder)) == 2
 
 
+async def test_an_entry_is_written_once_though_the_snapshot_behind_it_cannot_be(
+    start_router: StartRouter, tmp_path: Path
+) -> None:
+    router = await start_router(Engine, ledger_folder=tmp_path)
+    assert router.ledger is not None
+    (snapshot,) = tmp_path.glob("running.*")
+    in_the_way = tmp_path / f".{snapshot.name}.new"
+    in_the_way.mkdir()
+    await router.chat(**ASK)
+    async with asyncio.timeout(5):
+        while not segments(tmp_path):
+            await router.ledger.write()
+    in_the_way.rmdir()
+    await settled(router)
+    assert len(entries(tmp_path)) == 1
+
+
 async def test_a_router_that_another_took_for_dead_writes_nothing_twice(
     start_router: StartRouter, tmp_path: Path
 ) -> None:
