@@ -10,7 +10,7 @@ import pytest
 
 from serving.config import ResponsesConfig
 from serving.ledger.entry import ROUTER_ENDED, Entry, read_lines
-from serving.ledger.folder import CLOSED_S, LedgerFolder
+from serving.ledger.folder import CLOSED_S, LedgerFolder, snapshot_name
 from serving.router.ledger import ledger as room
 from tests.router.telemetry.test_metrics import scrape
 from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
@@ -318,8 +318,7 @@ async def test_an_entry_is_written_once_though_the_snapshot_behind_it_cannot_be(
 ) -> None:
     router = await start_router(Engine, ledger_folder=tmp_path)
     assert router.ledger is not None
-    (snapshot,) = tmp_path.glob("running.*")
-    in_the_way = tmp_path / f".{snapshot.name}.new"
+    in_the_way = tmp_path / f".{snapshot_name('router-0')}.new"
     in_the_way.mkdir()
     await router.chat(**ASK)
     async with asyncio.timeout(5):
