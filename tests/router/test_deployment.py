@@ -155,7 +155,8 @@ async def test_limits_survive_the_restart_of_all_routers(
     no_serve: dict[str, feed.Listener], tmp_path: Path
 ) -> None:
     limits = TenantLimits(requests_per_minute=100, tokens_per_day=100_000)
-    port, router_class = free_port(), deployment.Deployment.func_or_class
+    router_class: Any = deployment.Deployment.func_or_class
+    port = free_port()
     config = RouterConfig(
         host="127.0.0.1",
         port=port,
