@@ -17,6 +17,7 @@ Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
 _OURS = f"{PART_OF}=mistral-serve"
+_WORKERS = f"{_OURS},ray.io/node-type=worker"
 _REDIS = "ray.io/gcs-ft-redis-cleanup-finalizer"
 """KubeRay keeps a RayCluster by it until its state is out of Redis."""
 _CLEANUP = "ray.io/cluster={},ray.io/node-type=redis-cleanup"
@@ -43,6 +44,7 @@ def delete(kube: Kube, manifests: Manifests, timeout_s: float, say: Say) -> None
             kube.find("v1", "Pod", manifests.namespace, _OURS) if objects is others else []
         ):
             _release(kube, manifests.namespace, say)
+            _end_waiting_workers(kube, manifests.namespace)
             names = [named(obj) for obj in left]
             if names != shown:
                 say(f"waits for {', '.join(names)} to end")
@@ -72,6 +74,18 @@ def _release(kube: Kube, namespace: str, say: Say) -> None:
             say(f"{named(cluster)} is let go: KubeRay cannot clean Redis {why}")
             rest = [each for each in finalizers if each != _REDIS]
             kube.merge(cluster, {"metadata": {"finalizers": rest}})
+
+
+def _end_waiting_workers(kube: Kube, namespace: str) -> None:
+    """Ends the workers that wait for a head. The shell of their init container ignores the signal
+    to end, so that Kubernetes would wait for a grace period in which they have no answer to finish.
+    """
+    for pod in kube.find("v1", "Pod", namespace, _WORKERS):
+        metadata = pod["metadata"]
+        ready = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
+        waits = ready.get("Initialized") == "False"
+        if waits and metadata.get("deletionGracePeriodSeconds", 0) > 1:
+            kube.delete(pod, grace_s=1)
 
 
 def _late(kube: Kube, left: list[Object], namespace: str) -> str:

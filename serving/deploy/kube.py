@@ -104,8 +104,9 @@ class Kube:
         return self.server.json("POST", path, {}, {"apiVersion": api_version, "kind": kind} | body,
                           what=f"create a {kind}{_in(namespace)}")  # fmt: skip
 
-    def delete(self, obj: Object) -> None:
+    def delete(self, obj: Object, grace_s: int | None = None) -> None:
         """Deletes an object, and what it owns afterwards; does nothing if it, or its kind, is gone.
+        A pod has `grace_s` seconds to end; None: those of its specification.
 
         In the foreground, what KubeRay creates to clean up would be deleted too.
         """
@@ -113,7 +114,9 @@ class Kube:
             path = self._path_of(obj)
         except UnknownKind:
             return
-        options = {"propagationPolicy": "Background"}
+        options: Object = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         status, body = self.server.send("DELETE", path, {}, options)
         if status != 404:
             self.server.parsed(status, body, f"delete {named(obj)}")

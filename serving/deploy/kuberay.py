@@ -68,6 +68,14 @@ def operator(manifests: Manifests, facts: Facts) -> Finding:
             "set the namespace in the NetworkPolicy operator-to-head to "
             f"kubernetes.io/metadata.name: {namespace}",
         )
+    ours = [obj["metadata"]["name"] for obj in manifests.of_kind("PriorityClass")]
+    if ours and not deployment["spec"]["template"]["spec"].get("priorityClassName"):
+        return caution(
+            subject,
+            f"{namespace}/{name} has no priority: where CPUs are short, pods of the priority "
+            f"{ours[0]} evict it, and no pod is replaced until it runs again",
+            "once the service is applied: " + _set_priority(deployment, ours[0]),
+        )
     if version is None:
         return caution(subject, f"{image} in {namespace} does not tell its version",
                        "make sure that it is 1.7 or later")  # fmt: skip
@@ -102,6 +110,14 @@ def _watched(deployment: Object, here: str) -> set[str]:
         if match := _WATCHED.search(" ".join(map(str, words))):
             return set(match[1].strip("\"'").split(","))
     return {here}
+
+
+def _set_priority(deployment: Object, name: str) -> str:
+    if "meta.helm.sh/release-name" in (deployment["metadata"].get("annotations") or {}):
+        return f"{_upgrade(deployment)} --set priorityClassName={name}"
+    patch = f'{{"spec":{{"template":{{"spec":{{"priorityClassName":"{name}"}}}}}}}}'
+    metadata = deployment["metadata"]
+    return f"kubectl -n {metadata['namespace']} patch deployment {metadata['name']} -p '{patch}'"
 
 
 def _upgrade(deployment: Object) -> str:

@@ -12,6 +12,7 @@ from serving.deploy import delete
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import NAMESPACE, manifests
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import PodFault
 from tests.support.waiting import wait_for
 
 CLEANUP = ("batch", "jobs")
@@ -88,6 +89,36 @@ def test_the_namespace_goes_when_pods_and_claims_have_ended(
     assert results[0].exit_code == 0, results[0].output
     assert left == set()
     assert ("namespaces", NAMESPACE) not in things(ready)
+
+
+def test_a_worker_that_waits_for_its_head_does_not_have_its_grace_period(
+    ready: Cluster, deploy: Deploy
+) -> None:
+    deploy("apply")
+    ready.kubelet.faults.append(PodFault({"ray.io/node-type": "worker"}, reason="PodInitializing"))
+    ready.reconcile()
+    kind = ready.api.kinds["", "pods"]
+    name = next(name for kind, name in things(ready) if kind == "pods" and "worker" in name)
+
+    def finalizers(names: list[str]) -> None:
+        patch = {"metadata": {"finalizers": names}}
+        ready.api.patch(kind, NAMESPACE, name, "application/merge-patch+json", patch)
+
+    finalizers(["test/kubelet"])
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(deploy("delete", "--yes")))
+    thread.start()
+
+    def is_hurried() -> bool:
+        pod = ready.api.store.get(kind.resource, NAMESPACE, name)
+        return pod is not None and pod["metadata"].get("deletionGracePeriodSeconds") == 1
+
+    try:
+        wait_for(is_hurried, 60, "the worker is ended")
+    finally:
+        finalizers([])
+        thread.join(60)
+    assert results[0].exit_code == 0, results[0].output
 
 
 def test_a_namespace_that_was_deleted_first_is_let_go(ready: Cluster, deploy: Deploy) -> None:

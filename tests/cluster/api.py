@@ -22,6 +22,7 @@ from tests.cluster.store import Key, Store, copied
 
 _CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")
 NAMESPACES = ("", "namespaces")
+PODS = ("", "pods")
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,14 @@ class Api:
             return self._replaced(kind, old, new, options, status), warnings
 
     def delete(
-        self, kind: Kind, namespace: str, name: str, *, orphan: bool = False, dry_run: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        orphan: bool = False,
+        dry_run: bool = False,
+        grace_s: int | None = None,
     ) -> Object:
         """The object as it was; kept, with a deletionTimestamp, as long as it has finalizers.
 
@@ -163,6 +171,11 @@ class Api:
             if dry_run:
                 return found
             if found["metadata"].get("finalizers") or kind.resource == NAMESPACES:
+                if kind.resource == PODS:
+                    default_s = found["spec"].get("terminationGracePeriodSeconds", 30)
+                    grace_s = default_s if grace_s is None else grace_s
+                    found["metadata"]["deletionGracePeriodSeconds"] = grace_s
+                    self.store.put(kind.resource, found)
                 if "deletionTimestamp" not in found["metadata"]:
                     found["metadata"]["deletionTimestamp"] = now()
                     if kind.resource == NAMESPACES:

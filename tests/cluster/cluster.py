@@ -118,7 +118,10 @@ class Cluster:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "kuberay-operator", "image": image}]},
+                "spec": {
+                    "priorityClassName": "system-cluster-critical",
+                    "containers": [{"name": "kuberay-operator", "image": image}],
+                },
             },
         }
         metadata = {

@@ -118,7 +118,7 @@ class Kubelet:
         ready = all(status["ready"] for status in statuses)
         conditions = [
             _condition("PodScheduled", True),
-            _condition("Initialized", True),
+            _condition("Initialized", fault is None or fault.reason != "PodInitializing"),
             _condition("ContainersReady", ready, "" if ready else "ContainersNotReady"),
             _condition("Ready", ready, "" if ready else "ContainersNotReady"),
         ]

@@ -298,7 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "delete":
                 orphan = (data or {}).get("propagationPolicy") == "Orphan"
                 dry_run = options.dry_run or (data or {}).get("dryRun") == ["All"]
-                gone_object = api.delete(*place, orphan=orphan, dry_run=dry_run)
+                grace_s = (data or {}).get("gracePeriodSeconds")
+                gone_object = api.delete(*place, orphan=orphan, dry_run=dry_run, grace_s=grace_s)
                 self._send(200, gone_object)
 
     def _watch(self, target: Target, query: dict[str, str]) -> None:

@@ -362,7 +362,7 @@ def deployment(
     container = {"image": image, "args": more.pop("args", [])}
     template = {
         "metadata": {"labels": {"app.kubernetes.io/name": "kuberay-operator"}},
-        "spec": {"containers": [container]},
+        "spec": {"containers": [container], "priorityClassName": more.pop("priority", "any")},
     }
     metadata = {"name": name, "namespace": "kuberay-system"} | more
     return {
@@ -379,6 +379,25 @@ def test_an_operator_that_is_down_is_told_with_what_to_look_at() -> None:
     assert "has no running pod" in found.message
     assert "describe pods -l app.kubernetes.io/name=kuberay-operator" in found.fix[0]
     assert operator(MANIFESTS, having(deployments=[deployment()])).state is State.ok
+
+
+HELMED = {"meta.helm.sh/release-name": "ray", "meta.helm.sh/release-namespace": "ops"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fix"),
+    [
+        ({}, "kubectl -n kuberay-system patch deployment kuberay-operator -p "),
+        (HELMED, "helm upgrade ray kuberay/kuberay-operator "),
+    ],
+)
+def test_an_operator_that_pods_of_the_service_may_evict_is_told_of(
+    annotations: dict[str, str], fix: str
+) -> None:
+    low = deployment(priority="", annotations=annotations)
+    found = operator(MANIFESTS, having(deployments=[low]))
+    assert found.state is State.caution
+    assert fix in found.fix[0] and "mistral-serve" in found.fix[0]
 
 
 @pytest.mark.parametrize("args", [["--watch-namespace", "team"], ["--watch-namespace=a,team"]])

@@ -294,6 +294,17 @@ def limited(exceeded: Exceeded) -> ApiError:
     return error
 
 
+def router_stopped() -> ApiError:
+    """Returns the error for a request that was not answered in a router's time to drain."""
+    return ApiError(
+        503,
+        "This router was stopped before the answer was complete. Send the request again.",
+        type="service_unavailable_error",
+        code="router_stopped",
+        retry_after_s=1,
+    )
+
+
 def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,

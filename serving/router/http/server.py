@@ -17,6 +17,8 @@ _CLOSE = (b"connection", b"close")
 _LINGER_S = 2
 """How long a stopping server waits for another request on an open connection: one already in flight
 from the client, or one from a client that has not yet seen the connection close."""
+_FAREWELL_S = 1.0
+"""How long cancelled requests have to tell their clients."""
 _LOOK_S = 0.1
 _TICKS_PER_S = 10
 """How often uvicorn calls `on_tick`."""
@@ -117,7 +119,8 @@ class HttpServer(uvicorn.Server):
 
     async def stop(self, timeout_s: float, linger_s: float = _LINGER_S) -> None:
         """Stops listening, serves requests on the connections already open, and returns when all
-        are closed or the time is up. uvicorn's own shutdown would reset connections in the accept
+        are closed or the time is up. Then it cancels the tasks of requests, which may still tell
+        their clients. uvicorn's own shutdown would reset connections in the accept
         queue and close open ones that have requests in flight."""
         self.config.encoded_headers.append(_CLOSE)
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
@@ -135,6 +138,10 @@ class HttpServer(uvicorn.Server):
                 ):
                     connection.transport.close()
             await asyncio.sleep(_LOOK_S)
+        if tasks := list(self.server_state.tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_FAREWELL_S)
         self.should_exit = self.force_exit = True
 
     @staticmethod

@@ -149,6 +149,14 @@ class Relay:
             await self._refuse(send, error, record, exchange is not None)
         except ClientGoneError:
             record.outcome = "client_gone"
+        except asyncio.CancelledError:
+            if scope.get(BATCH_LINE) is not None:
+                raise
+            stopped = errors.router_stopped()
+            if exchange is not None and exchange.begun:
+                await self._break_off(exchange, stopped)
+            else:
+                await self._refuse(send, stopped, record, exchange is not None)
         except Exception:
             log.exception("request %s failed in the router", request_id)
             await self._refuse(send, errors.internal_error(), record, exchange is not None)

@@ -100,7 +100,7 @@ async def test_a_thousand_slow_bodies_are_refused_or_cut_off(router: Router) -> 
     cut_off = statuses.count(b"HTTP/1.1 408 Request Timeout\r\n")
     assert refused >= 1000 - BUDGET_MIB * MIB // PART_BYTES
     assert refused + cut_off + statuses.count(b"") == 1000
-    assert grown_mib < 3 * BUDGET_MIB
+    assert grown_mib < 4 * BUDGET_MIB  # with what the allocator keeps; unbounded it is 62 GiB
     assert await router.answers() == 200
 
 
