@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -131,6 +131,15 @@ class Router:
         self._responses = responses_of(config, tenants, metrics, session_folder)
         router_id = context.replica_id.unique_id
         self._ledger = ledger_of(config, router_id, token, metrics, session_folder)
+        limited = [one.name for one in authentication.tenants.values() if one.limits is not None]
+        if (
+            others_known.is_set()
+            and self._peers.is_first()
+            and self._ledger is not None
+            and limited
+        ):
+            self._restoring = asyncio.create_task(self._ledger.restore(limiter, limited))
+            await soon("what tenants have used", asyncio.shield(self._restoring))
         relay = Relay(
             directory,
             token,
@@ -219,7 +228,7 @@ class Router:
         self._request_log.close()
 
 
-async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
+async def soon(what: str, *coming: Awaitable[object]) -> None:
     """Waits for all of it, but not for long: a router that knows little is better than none."""
     try:
         async with asyncio.timeout(_LEARN_TIMEOUT_S):

@@ -82,6 +82,7 @@ class OpenEntry:
             retries=record.retries,
             continued=record.continued,
             background=self.background,
+            batch_id=record.batch_id,
             estimated=settled.estimated,
         )
 

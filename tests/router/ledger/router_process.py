@@ -76,10 +76,10 @@ async def main(router: str, folder: str, *ports: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.handle_exit, 0, None)
     announce(sock)
     await server.serve(sockets=[sock])
-    writing.cancel()
     going_on.cancel()
     await responses.close()
     await ledger.close()
+    await writing
 
 
 if __name__ == "__main__":
