@@ -8,7 +8,8 @@ import msgspec
 from serving.ledger.tokens import Tokens
 
 UNAVAILABLE = b"x-engine-unavailable"
-"""Header of an engine's 503 that has produced nothing of an answer: `DRAINING` or `DEAD`."""
+"""Header of an engine's 503 that has produced nothing of an answer: `DRAINING`, `DEAD` or
+`NO_ADAPTER`."""
 DRAINING = b"draining"
 DEAD = b"dead"
 
@@ -36,6 +37,14 @@ keeps the request's counts for the router under this number."""
 USAGE_PATH = "/usage"
 """Where the router fetches them, at all times: `GET /usage?router=ROUTER&after=LAST`."""
 
+ADAPTER = b"x-adapter"
+"""Request header: the digest of the adapter that answers. Routers pass on none that a client
+sent."""
+ADAPTERS_PATH = "/adapters"
+"""Where routers ask an engine for its adapters, and `POST` a `serving.adapters.Version` to have it
+loaded. The answer to both is `EngineAdapters`; of a version that does not load it is a 422."""
+NO_ADAPTER = b"no-adapter"
+"""Value of `UNAVAILABLE`: the engine does not have the adapter, or no longer."""
 RESUMPTION = b"x-resumption"
 """Header by which a stream that breaks goes on at another engine.
 
@@ -102,6 +111,21 @@ class EngineUsage(msgspec.Struct):
     ended: dict[int, Tokens]
     last: int
     """Stands for the last of `ended`: with it in the next question, the engine forgets them."""
+
+
+class EngineAdapters(msgspec.Struct):
+    """The adapters of an engine."""
+
+    resident: list[str]
+    """The digests of those that it has loaded."""
+    load_ms: float
+    """The mean time that a load takes."""
+
+
+class NotLoaded(msgspec.Struct):
+    """Why an adapter was not loaded."""
+
+    reason: str
 
 
 def bearer(token: str) -> bytes:

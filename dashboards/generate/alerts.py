@@ -212,6 +212,15 @@ CAUSES = (
         "known.",
     ),
     Alert(
+        "MistralAdapterNotServed",
+        "warning",
+        f"max {BY} (mistral_serve_refused_adapters) > 0\n"
+        f"or sum {BY} (increase(mistral_serve_adapter_load_failures_total[10m])) > 0",
+        "5m",
+        "{{ $labels.model }}: {{ $value | humanize }} adapters are refused or do not load",
+        "Requests for them get a 404 or a 503, or the version before. All others are served.",
+    ),
+    Alert(
         "MistralAnswersLoop",
         "warning",
         f"sum {BY} (increase(mistral_serve_loop_stops_total[30m]))\n"

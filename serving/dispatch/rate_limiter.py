@@ -114,9 +114,9 @@ class RateLimiter:
             return _left(limits.tokens_per_minute, usage.tokens, now_s)
         return _left(limits.tokens_per_day, usage.day_tokens, now_s)
 
-    def restore(self, tenant: str, tokens: int, ago_s: float, now_s: float) -> None:
-        """Counts tokens that were used `ago_s` ago, before any router that is up knew of them."""
-        self._of(tenant).add(0, tokens, now_s - ago_s, now_s)
+    def restore(self, tenant: str, requests: int, tokens: int, ago_s: float, now_s: float) -> None:
+        """Counts what was used `ago_s` ago, before any router that is up could know of it."""
+        self._of(tenant).add(requests, tokens, now_s - ago_s, now_s)
 
     # Other routers
 

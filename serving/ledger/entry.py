@@ -37,6 +37,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     retries: int = 0
     continued: int = 0
     background: bool = False
+    batch_id: str | None = None
+    """The batch that the request is a line of."""
     estimated: bool = False
     """Whether a count is the router's own, as an engine did not report it."""
 

@@ -12,7 +12,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from serving.ledger import report
 from serving.ledger.entry import (
     NOT_DECODED,
     ROUTER_ENDED,
+    Entry,
     Snapshot,
     lines_of,
     read_lines,
@@ -35,6 +36,11 @@ CLOSED_S = 60
 """A router whose snapshot is older is dead: what it had in flight becomes entries."""
 SETTLED_S = 600
 """How long after midnight a day is over for all routers, whatever their clocks."""
+
+Moment = tuple[str, int]
+"""A tenant, and a second since 1970."""
+Used = tuple[int, int]
+"""Requests, and the tokens of their prompts and answers."""
 
 _GAPS = "gaps.jsonl"
 
@@ -98,11 +104,27 @@ class LedgerFolder:
         rows = report.rows_of(sums, by)
         return Report(first.isoformat(), last.isoformat(), rows, running, gaps, damaged)
 
-    def tokens_today(self, now: datetime) -> dict[str, int]:
-        """Returns the prompt and output tokens of each tenant today (UTC). Raises OSError."""
-        today = now.astimezone(UTC).date()
-        rows = self.report(today, today, now, ("tenant",)).rows
-        return {row.tenant or "": row.input_tokens + row.output_tokens for row in rows}
+    def used_since(self, since: datetime, tenants: Collection[str]) -> dict[Moment, Used]:
+        """Returns what requests of these tenants used that have ended since then, by the second of
+        their ends. Those in flight at routers whose snapshots are left count, so no router may be
+        up. Lines of batches, which no limit holds for, do not count. Raises OSError."""
+        found: dict[Moment, Used] = {}
+        for entry in self._entries_since(since):
+            if entry.tenant in tenants and entry.batch_id is None:
+                moment = entry.tenant, int(entry.at.timestamp())
+                requests, tokens = found.get(moment, (0, 0))
+                tokens += entry.input_tokens + entry.output_tokens
+                found[moment] = requests + 1, tokens
+        return found
+
+    def _entries_since(self, since: datetime) -> Iterator[Entry]:
+        for day, path in self.segments():
+            if day >= since.astimezone(UTC).date():
+                entries, _, _ = read_lines(path.read_bytes())
+                yield from (entry for entry in entries if entry.at >= since)
+        for snapshot in self.snapshots():
+            if snapshot.at >= since:
+                yield from self._unwritten(snapshot).entries
 
     def tidy(self, now: datetime, keep_days: int, keep_entries_days: int) -> None:
         """Closes the entries of dead routers, sums up the days that are over, and deletes what is

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.adapters.adapter import Adapter
 from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import poison, ui
@@ -163,16 +164,33 @@ def own_endpoints(
             "aliases": list(model.aliases),
         }
 
+    def adapter_card(served: ServedModel, adapter: Adapter) -> dict[str, Any]:
+        return card(served) | {
+            "id": adapter.name,
+            "root": adapter.version.digest,
+            "parent": served.model.model_id,
+            "aliases": [],
+        }
+
     def usable(caller: Caller) -> list[ServedModel]:
         models = directory.models.values()
         return [served for served in models if caller.may_use(served.model.names)]
 
     @api.get("/v1/models")
     async def list_models(caller: FromCaller) -> dict[str, Any]:
-        return {"object": "list", "data": [card(served) for served in usable(caller)]}
+        cards = [card(served) for served in usable(caller)]
+        for served, adapter in directory.adapters_of(caller.tenant.name):
+            if caller.may_use((adapter.name,)):
+                cards.append(adapter_card(served, adapter))
+        return {"object": "list", "data": cards}
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str, caller: FromCaller) -> dict[str, Any]:
+        found = directory.find_adapter(name)
+        if found is not None and found[1].declared.may_be_used_by(caller.tenant.name):
+            if not caller.may_use((name,)):
+                raise errors.model_not_allowed(name)
+            return adapter_card(*found)
         served = directory.find(name)
         if served is None:
             known = [served.model.model_id for served in usable(caller)]

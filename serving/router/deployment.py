@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serving import ports
+from serving import ports, serve_log
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.dispatch import RateLimiter
 from serving.engine_protocol import engine_token
@@ -33,6 +33,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
 from serving.router.responses.sqlite_store import SqliteStore
 from serving.router.responses.store import ResponseStore
@@ -44,10 +45,6 @@ from serving.router.telemetry.scrape_targets import scrape_targets
 _CLOSE_S = 10
 _LEARN_TIMEOUT_S = 5
 """The longest time for which a new router takes no request while it learns one thing."""
-
-_TO_SESSION = 2
-"""Where Ray's session folder is among the parents of `logs/serve/replica_….requests.jsonl`. Beside
-that file no prompt may be: Ray's dashboard shows what is there."""
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +95,12 @@ class Router:
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
         self._watching.append(asyncio.create_task(authentication.run()))
+        with_adapters = [one for one in directory.models.values() if one.adapters is not None]
+        for served in with_adapters:
+            assert served.adapters is not None
+            # Before a request could find that an adapter does not exist.
+            await asyncio.to_thread(served.adapters.look)
+            self._watching.append(asyncio.create_task(served.follow_adapters()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         limiter = RateLimiter()
@@ -123,11 +126,20 @@ class Router:
 
             self._tracing = Tracing(traces_url)
         self._metrics = metrics = Metrics(directory, authentication)
-        session_folder = self._request_log.path.parents[_TO_SESSION]
+        session_folder = serve_log.session_folder()
         tenants = len(authentication.tenants)
         self._responses = responses_of(config, tenants, metrics, session_folder)
         router_id = context.replica_id.unique_id
         self._ledger = ledger_of(config, router_id, token, metrics, session_folder)
+        limited = [one.name for one in authentication.tenants.values() if one.limits is not None]
+        if (
+            others_known.is_set()
+            and self._peers.is_first()
+            and self._ledger is not None
+            and limited
+        ):
+            self._restoring = asyncio.create_task(self._ledger.restore(limiter, limited))
+            await soon("what tenants have used", asyncio.shield(self._restoring))
         relay = Relay(
             directory,
             token,
@@ -170,6 +182,8 @@ class Router:
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+            going_on = self._responses.failover.run(relay, RESPONSES, authentication.tenants)
+            self._watching.append(asyncio.create_task(going_on))
         if self._ledger is not None:
             self._watching.append(asyncio.create_task(self._ledger.run()))
         if self._batches is not None:
@@ -199,7 +213,7 @@ class Router:
         self._draining = True
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
-            ending.append(self._responses.drain(self._drain_timeout_s))
+            ending.append(self._responses.runs.drain(self._drain_timeout_s))
         if self._batches is not None:
             ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)
@@ -214,7 +228,7 @@ class Router:
         self._request_log.close()
 
 
-async def soon(what: str, *coming: Coroutine[Any, Any, object]) -> None:
+async def soon(what: str, *coming: Awaitable[object]) -> None:
     """Waits for all of it, but not for long: a router that knows little is better than none."""
     try:
         async with asyncio.timeout(_LEARN_TIMEOUT_S):

@@ -67,6 +67,7 @@ NOT_STORED = (
 )
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
 JUDGED = of_router("mistral_serve_poison_judged_requests_total")
+REFUSED_ADAPTERS = of_router("mistral_serve_refused_adapters")
 STEADY: dict[str, str] = {
     # 60 requests a minute, each of 100 gaps.
     outcome("answered"): "0+60x{n}",
@@ -84,6 +85,8 @@ STEADY: dict[str, str] = {
     of_engine("vllm:kv_cache_usage_perc"): "0.95+0x{n}",  # a replica well used
     of_engine("vllm:num_preemptions_total"): "0+0x{n}",
     of_engine("mistral_serve_loop_stops_total"): "0+0x{n}",
+    of_engine("mistral_serve_adapter_load_failures_total"): "0+0x{n}",
+    REFUSED_ADAPTERS: "0+0x{n}",
     of_engine("up"): "1+0x{n}",
     of_engine("up", "b"): "1+0x{n}",
     ROUTER_UP: "1+0x{n}",
@@ -294,6 +297,17 @@ CAUSES = (
         {"MistralRequestsEndEngines warning"},
         minutes=20,
     ),
+    Case(
+        "an adapter is refused",
+        {REFUSED_ADAPTERS: "0x5 1x{n}"},
+        {"MistralAdapterNotServed warning"},
+    ),
+    Case(
+        "adapters do not load",
+        {of_engine("mistral_serve_adapter_load_failures_total"): "0+1x{n}"},
+        {"MistralAdapterNotServed warning"},
+    ),
+    Case("an adapter is copied while routers look", {REFUSED_ADAPTERS: "0x5 1x2 0x{n}"}),
     Case(
         "answers loop",
         {of_engine("mistral_serve_loop_stops_total"): "0+3x{n}"},

@@ -57,7 +57,7 @@ def test_one_that_was_refused_for_another_reason_does_not_count() -> None:
 
 def test_a_day_is_24_hours_and_may_be_restored_after_all_routers_have_ended() -> None:
     limiter, limits = RateLimiter(), TenantLimits(tokens_per_day=1000)
-    limiter.restore("a", 700, 3600 * 20, 0)
+    limiter.restore("a", 1, 700, 3600 * 20, 0)
     assert limiter.tokens("a", limits, 0) is not None
     refused = limiter.admit("a", limits, 400, 0)
     assert isinstance(refused, Exceeded) and refused.limit == "tokens_per_day"

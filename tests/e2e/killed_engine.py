@@ -70,7 +70,8 @@ class Stream:
         *events, done, end = self.data.split(b"\n\n")
         assert (done, end) == (b"data: [DONE]", b"")
         text, finish_reason, usage, ids = "", None, None, set()
-        for event in (json.loads(event.removeprefix(b"data: ")) for event in events):
+        data = (event for event in events if not event.startswith(b":"))  # without comments
+        for event in (json.loads(event.removeprefix(b"data: ")) for event in data):
             ids.add((event["id"], event["created"]))
             usage = event.get("usage") or usage
             for choice in event["choices"]:

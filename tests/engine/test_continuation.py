@@ -14,7 +14,7 @@ import pytest
 from vllm.logprobs import Logprob
 
 from serving.engine.vllm.front_end import FrontEnd
-from serving.engine.vllm.resumed_requests import RESUMED_IDS
+from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.engine_protocol import BEGIN, RESUMPTION
 from serving.router.proxy.stream_resumption import StreamResumption
 from tests.engine.asking import BODIES, CHAT, COMPLETIONS, MESSAGES, NAMES, RESPONSES
@@ -174,11 +174,9 @@ async def test_an_answer_that_is_cut_off(path: str) -> None:
     assert re.search('"(length|max_tokens|max_output_tokens)"', got)
 
 
-@EVERY
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES])
 async def test_stop_strings(path: str) -> None:
     name = "stop_sequences" if path == MESSAGES else "stop"
-    if path == RESPONSES:
-        pytest.skip("has no stop strings")
     stop: dict[str, Any] = {name: ["two t", "never"]}
     got = await check(path, parts([*ids("One two three"), EOS]), **stop)
     assert said(got) == "One "
@@ -322,3 +320,12 @@ async def test_nobody_else_gets_comments() -> None:
         plain = await engines.post(CHAT, body, b"")
     assert not COMMENT.search(plain.content)
     assert RESUMPTION.decode() not in plain.headers
+
+
+async def test_no_client_has_a_request_resumed() -> None:
+    xargs = {"own": 1, RESUMED_IDS: [1], GRAMMAR_IDS: [1]}
+    body = json.dumps(BODIES[CHAT] | {"vllm_xargs": xargs}).encode()
+    async with Engines() as engines:
+        assert (await engines.post(CHAT, body, b"")).status_code == 200
+        (call,) = engines.engine.calls
+    assert call.params.extra_args == {"own": 1}

@@ -163,6 +163,17 @@ def test_under_gitops_the_job_stays_with_its_failed_tries(tmp_path: Path) -> Non
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_routers_get_the_declared_adapters(tmp_path: Path) -> None:
+    manifests = combined(tmp_path, K8S, ["adapters"])
+    mount = {"name": "adapters", "mountPath": "/etc/mistral-serve/adapters", "readOnly": True}
+    (router,) = (
+        pod.spec for pod in pods(manifests) if mount in pod.spec["containers"][0]["volumeMounts"]
+    )
+    assert {"name": "adapters", "configMap": {"name": "adapters", "optional": True}} in router[
+        "volumes"
+    ]
+
+
 @pytest.mark.parametrize("name", ["usage", "batches"])
 def test_what_routers_keep_gets_a_volume_that_all_of_them_write(name: str, tmp_path: Path) -> None:
     manifests = combined(tmp_path, K8S, [f"{name}-volume"])

@@ -163,11 +163,15 @@ def test_one_of_several_routers_tidies(tmp_path: Path) -> None:
     assert not LedgerFolder(tmp_path).snapshots()
 
 
-def test_todays_tokens_of_each_tenant(tmp_path: Path) -> None:
-    write(tmp_path, "r1", entry(1, input_tokens=5), entry(2), day=YESTERDAY)
-    write(tmp_path, "r1", entry(3, input_tokens=5))
-    leave(tmp_path, "r2", entry(1, 3))
-    assert LedgerFolder(tmp_path).tokens_today(NOW) == {"a": 18}
+def test_what_was_used_since_a_time_by_the_second(tmp_path: Path) -> None:
+    day_ago, earlier = NOW - timedelta(days=1), NOW - timedelta(days=1, seconds=1)
+    write(tmp_path, "r1", entry(1, at=day_ago), entry(2, at=earlier), day=YESTERDAY)
+    write(tmp_path, "r1", entry(3, input_tokens=5), entry(4), entry(5, batch_id="batch_1"))
+    leave(tmp_path, "r2", entry(1, 3), silent_s=0)
+    found = LedgerFolder(tmp_path).used_since(day_ago, ["a"])
+    now_s = int(NOW.timestamp())
+    assert found == {("a", now_s - 24 * 3600): (1, 10), ("a", now_s): (3, 28)}
+    assert LedgerFolder(tmp_path).used_since(day_ago, ["b"]) == {}
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[]\n", b"\n", b'{"id": 1}\n'])

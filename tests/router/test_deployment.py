@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 import ray
 from ray import serve
 
-from serving.config import ResponsesConfig, RouterConfig
+from serving.config import LedgerConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.dispatch import TenantLimits
+from serving.ledger.folder import LedgerFolder
 from serving.router import deployment
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
@@ -22,9 +25,13 @@ from serving.router.replicas import feed
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
+from serving.router.replicas.replica import ReplicaInfo
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.request_log import RequestLog
 from serving.scaling.report import NAMES
+from tests.support.engines import Engine, fresh
+from tests.support.keys import key_record, keys_of
+from tests.support.live_router import CHAT, MESSAGES, MODEL, running_engine
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -128,6 +135,72 @@ async def test_a_new_router_takes_requests_once_it_has_learned_what_the_others_k
     assert await accepts(port)
     router_class: Any = deployment.Deployment.func_or_class
     await router_class.__del__(router)
+
+
+async def remaining(port: int) -> tuple[int, int]:
+    """Asks, and returns how many requests and tokens the tenant has left."""
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(
+            f"http://127.0.0.1:{port}{CHAT}",
+            json={"model": MODEL, "messages": MESSAGES, "max_tokens": 1},
+            headers={"x-api-key": "key"},
+        )
+    assert answer.status_code == 200, answer.text
+    left = ("requests", "tokens")
+    requests, tokens = (int(answer.headers[f"x-ratelimit-remaining-{name}"]) for name in left)
+    return requests, tokens
+
+
+async def test_limits_survive_the_restart_of_all_routers(
+    no_serve: dict[str, feed.Listener], tmp_path: Path
+) -> None:
+    limits = TenantLimits(requests_per_minute=100, tokens_per_day=100_000)
+    router_class: Any = deployment.Deployment.func_or_class
+    port = free_port()
+    config = RouterConfig(
+        host="127.0.0.1",
+        port=port,
+        drain_timeout_s=1,
+        tenants=(TenantConfig(name="a", limits=limits),),
+        authentication=keys_of(tmp_path, key_record("key", "a")),
+        ledger=LedgerConfig(folder=str(tmp_path / "usage")),
+    )
+    async with running_engine(fresh(Engine)) as engine_port:
+        engine = ReplicaInfo("replica-0", "127.0.0.1", engine_port, 8192)
+
+        async def started() -> Any:
+            router = new_router()
+            await router.__init__(config, [Model(MODEL)], {}, None)
+            router._directory.update(MODEL, [engine])
+            await eventually(lambda: router._server.started)
+            return router
+
+        async def stopped(router: Any) -> None:
+            await router_class.__del__(router)
+            router._directory.update(MODEL, [])
+
+        router = await started()
+        requests, tokens = await remaining(port)
+        of_one = 100_000 - tokens
+        assert requests == 99 and of_one > 0
+        await stopped(router)
+
+        # Two at the same time, of which neither is up for the other yet.
+        routers = [await started(), await started()]
+        up = {f"router-{1 + i}": one.record_replica_metadata() for i, one in enumerate(routers)}
+        for listener in [*no_serve.values()][-2:]:
+            listener(up)
+        await eventually(lambda: all(one._peers.subscribers for one in routers))
+        assert await remaining(port) == (98, 100_000 - used(tmp_path / "usage") - of_one)
+        for router in routers:
+            await stopped(router)
+
+
+def used(folder: Path) -> int:
+    """Returns the tokens of all requests, by the ledger."""
+    today = datetime.now(UTC).date()
+    report = LedgerFolder(folder).report(today - timedelta(1), today, datetime.now(UTC), ())
+    return sum(row.input_tokens + row.output_tokens for row in report.rows)
 
 
 async def accepts(port: int) -> bool:

@@ -12,7 +12,8 @@ OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.50 GiB."
 
 
 class Ending(LogitsProcessor):  # type: ignore[misc]  # vLLM has no types
-    """Raises, exits or hangs in the worker, in the first step of such a request."""
+    """Raises, runs out of memory, exits or hangs in the worker, in the first step of such a
+    request."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._ends = ""
@@ -27,6 +28,8 @@ class Ending(LogitsProcessor):  # type: ignore[misc]  # vLLM has no types
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         match self._ends:
             case "raises":
+                raise IndexError("index 131072 is out of bounds")
+            case "runs out":
                 raise torch.OutOfMemoryError(OUT_OF_MEMORY)
             case "exits":
                 os._exit(3)

@@ -1,5 +1,7 @@
 """A stand-in engine that generates one story, from any token in it, and can break off.
 
+A request for several stories gets one, which cannot go on elsewhere.
+
 It tells the router its tokens by the engine's own protocol, counts them, and holds text back for
 stop strings.
 """
@@ -37,6 +39,8 @@ class Storyteller(Engine):
     fault: Fault
 
     async def _stream(self, request: dict[str, Any], meter: Meter | None) -> None:
+        if self.continuation.wanted and request.get("n", 1) > 1:
+            self.continuation.allow("a storyteller tells one story")
         delivered = self.continuation.steps
         begin = sum(1 if isinstance(one.tokens, str) else len(one.tokens) for one in delivered)
         story = list(self._story(request))

@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,11 +16,14 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from serving.adapters.adapter import Version
+from serving.adapters.files import AdapterError
 from serving.answers.events import Answer, Arguments, End, Event, Reasoning, Step, Text, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
@@ -39,6 +42,7 @@ from serving.engine.last_steps import LastSteps
 from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
+from serving.engine.vllm.adapters import Adapters, NoAdapterError
 from serving.engine.vllm.failures import (
     AbandonedError,
     ConstraintError,
@@ -48,7 +52,18 @@ from serving.engine.vllm.failures import (
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
 from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
-from serving.engine_protocol import CACHE_SALT, RESUMPTION, REWRITES, USAGE_ID, USAGE_PATH
+from serving.engine_protocol import (
+    ADAPTER,
+    ADAPTERS_PATH,
+    CACHE_SALT,
+    NO_ADAPTER,
+    RESUMPTION,
+    REWRITES,
+    UNAVAILABLE,
+    USAGE_ID,
+    USAGE_PATH,
+    NotLoaded,
+)
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
 from serving.requests.chat import ChatOptions
@@ -106,8 +121,10 @@ class FrontEnd:
         loop_guard: LoopGuard | None,
         resumes_exactly: bool = False,
         advances_grammars: bool = False,
+        adapters: Adapters | None = None,
     ) -> None:
-        """`names` are those by which requests know the model; answers have the first.
+        """`names` are those by which requests know the model; answers have the first, or the name
+        of an adapter. Without `adapters` the engine takes none.
         `resumes_exactly` is whether the engine goes on behind another's tokens as if they were its
         own, rather than as a part of the prompt; `advances_grammars` whether its grammars read them
         in either case."""
@@ -115,6 +132,7 @@ class FrontEnd:
         self._names = names
         self._rules = rules
         self._loop_guard = loop_guard
+        self._adapters = adapters
         self.last_steps = LastSteps()
         self._grammars = GrammarCheck()
         self.usage = UsageJournal()
@@ -142,6 +160,11 @@ class FrontEnd:
             ("POST", messages.COUNT_PATH): self._count_tokens,
             **{("POST", path): self._generate for path in APIS},
         }
+        if adapters is not None:
+            self._handlers |= {
+                ("GET", ADAPTERS_PATH): partial(self._tell_adapters, adapters),
+                ("POST", ADAPTERS_PATH): partial(self._load_adapter, adapters),
+            }
 
     async def close(self) -> None:
         """Ends the processes that compile grammars."""
@@ -157,17 +180,28 @@ class FrontEnd:
             await handler(scope, receive, send)
         except ClientGoneError:
             return
+        except NoAdapterError:
+            headers = [(UNAVAILABLE, NO_ADAPTER), (b"content-length", b"0")]
+            await send_response(send, 503, headers, b"")
         except Exception as error:
             if self._engine.errored:
                 raise
             await _fail(send, path, failure_of(error))
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.usage.meter(_header(scope, USAGE_ID)) as meter:
-            await self._generate_metered(meter, scope, receive, send)
+        with (
+            self._running(_adapter(scope)) as lora,
+            self.usage.meter(_header(scope, USAGE_ID)) as meter,
+        ):
+            await self._generate_metered(meter, lora, scope, receive, send)
 
     async def _generate_metered(
-        self, meter: Meter, scope: Scope, receive: Receive, send: Send
+        self,
+        meter: Meter,
+        lora: LoRARequest | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         api = APIS[scope["path"]]
         continuation = Continuation.of(
@@ -175,8 +209,9 @@ class FrontEnd:
         )
         mark = continuation.mark
         request, options = api.read(continuation.request, self._rules, mark.date)
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         request.cache_salt = _cache_salt(scope, request.cache_salt)
+        request.adapter = _adapter(scope)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
@@ -189,7 +224,7 @@ class FrontEnd:
         try:
             try:
                 await self._respond(
-                    api, request, options, continuation, constraint, meter, scope, send
+                    api, request, options, continuation, constraint, meter, lora, scope, send
                 )
             except (AbandonedError, ConstraintError):
                 # After a request that failed between its rendering and the engine, vLLM takes its
@@ -197,7 +232,7 @@ class FrontEnd:
                 if self._engine.errored or not has_images(request):
                     raise
                 await self._respond(
-                    api, request, options, continuation, constraint, meter, scope, send
+                    api, request, options, continuation, constraint, meter, lora, scope, send
                 )
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
@@ -215,6 +250,7 @@ class FrontEnd:
         continuation: Continuation,
         constraint: StructuredOutputsParams | None,
         meter: Meter,
+        lora: LoRARequest | None,
         scope: Scope,
         send: Send,
     ) -> None:
@@ -223,6 +259,7 @@ class FrontEnd:
         inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
         usage, mark, choices = Usage(), continuation.mark, itertools.count()
+        name = self._names[0] if request.adapter is None else request.model or self._names[0]
         generation = Generation(
             self._engine,
             self._model,
@@ -234,9 +271,10 @@ class FrontEnd:
             lambda: self._parser(request, mark.call_ids(next(choices))),
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
+            lora,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(options, id, mark.created, self._names[0], usage)
+        encoder = api.encoder(options, id, mark.created, name, usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
             if request.stream:
                 stream = Stream(
@@ -334,9 +372,18 @@ class FrontEnd:
         if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
-    def _check_model(self, name: str | None) -> None:
-        """Raises VLLMNotFoundError for a model that this engine has not."""
-        if name is not None and name not in self._names:
+    def _running(self, digest: str | None) -> AbstractContextManager[LoRARequest | None]:
+        """Keeps the adapter of a request, if it has one. Raises NoAdapterError."""
+        if digest is None:
+            return nullcontext()
+        if self._adapters is None:
+            raise NoAdapterError(digest)
+        return self._adapters.running(digest)
+
+    def _check_model(self, name: str | None, scope: Scope) -> None:
+        """Raises VLLMNotFoundError for a model that this engine has not. An adapter is known by its
+        digest alone, as routers know what its name means."""
+        if name is not None and name not in self._names and _adapter(scope) is None:
             raise VLLMNotFoundError(
                 f"The model '{name[:200]}' does not exist. Available models: {self._names[0]}."
             )
@@ -361,6 +408,22 @@ class FrontEnd:
     async def _usage(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, 200, msgspec.json.encode(self.usage.report(scope["query_string"])))
 
+    async def _tell_adapters(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await _send(send, 200, msgspec.json.encode(adapters.report()))
+
+    async def _load_adapter(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        version = msgspec.json.decode(await _body(receive), type=Version)
+        try:
+            await adapters.load(version)
+        except AdapterError as error:
+            await _send(send, 422, msgspec.json.encode(NotLoaded(str(error))))
+        else:
+            await self._tell_adapters(adapters, scope, receive, send)
+
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         models = [
             {
@@ -376,7 +439,7 @@ class FrontEnd:
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         if isinstance(request.prompt, Chat):
             salt = _cache_salt(scope, None)
             tokens = await self._renderer.chat_token_ids(request.prompt, salt)
@@ -395,7 +458,7 @@ class FrontEnd:
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await _body(receive))
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         tokens = request.tokens
         if any(not 0 <= token < len(self._vocabulary.pieces) for token in tokens):
             raise InvalidRequest(
@@ -410,7 +473,7 @@ class FrontEnd:
         model, conversation, normalised = messages.read_count(
             await _body(receive), self._rules, datetime.date.today()
         )
-        self._check_model(model)
+        self._check_model(model, scope)
         tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
 
@@ -433,6 +496,10 @@ async def _body(receive: Receive) -> bytes:
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _adapter(scope: Scope) -> str | None:
+    return _header(scope, ADAPTER).decode("latin1") or None
 
 
 def _cache_salt(scope: Scope, own: str | None) -> str | None:

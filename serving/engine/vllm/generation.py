@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from vllm.logprobs import Logprob
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import (
     RepetitionDetectionParams,
     RequestOutputKind,
@@ -92,9 +93,10 @@ class Generation:
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
         on_prefilled: Callable[[], object],
+        lora_request: LoRARequest | None = None,
     ) -> None:
         """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
-        called when each prompt has a token of an answer. Raises
+        called when each prompt has a token of an answer. `lora_request` is the adapter. Raises
         InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
         parameters of sampling that it refuses."""
         self._engine = engine
@@ -107,6 +109,7 @@ class Generation:
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
         self._on_prefilled = on_prefilled
+        self._lora_request = lora_request
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -231,6 +234,7 @@ class Generation:
         outputs = self._engine.generate(
             *self._asked(index),
             self._id if len(self._params) == 1 else f"{self._id}-{index}",
+            lora_request=self._lora_request,
             trace_headers=self._trace_headers,
             priority=request.priority,
         )
@@ -398,10 +402,11 @@ class Generation:
 
 
 def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns a client's extra arguments without the name that is the engine's own."""
+    """Returns a client's extra arguments without the names that are the engine's own."""
     if xargs is None:
         return None
-    return {name: value for name, value in xargs.items() if name != RESUMED_IDS}
+    own = RESUMED_IDS, GRAMMAR_IDS
+    return {name: value for name, value in xargs.items() if name not in own}
 
 
 def _client_form(request: Request) -> ClientForm | None:

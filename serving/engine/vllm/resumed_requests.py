@@ -52,8 +52,7 @@ def resume(request: Request) -> None:
         request.num_preemptions = 1
     else:
         ids = _ids(request.sampling_params, GRAMMAR_IDS)
-    structured = request.structured_output_request
-    if ids and structured is not None:
+    if ids and (structured := request.structured_output_request) is not None:
         structured.grammar = _advanced(structured._grammar, request.request_id, ids)
 
 

@@ -138,6 +138,16 @@ def unknown_model(model: str, known: list[str]) -> ApiError:
     )
 
 
+def adapter_not_loaded(name: str) -> ApiError:
+    return ApiError(
+        503,
+        f"The adapter '{name}' cannot be loaded at present. The operator finds the reason in the "
+        "log of the engines.",
+        code="adapter_not_loaded",
+        param="model",
+    )
+
+
 def model_not_allowed(model: str) -> ApiError:
     return ApiError(
         403,

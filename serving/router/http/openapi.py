@@ -35,7 +35,8 @@ _ENDPOINTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             "store": {"type": ["boolean", "null"], "default": True},
             "background": {
                 "type": ["boolean", "null"],
-                "description": "Answers at once; GET /v1/responses/{id} has what becomes of it.",
+                "description": "Answers at once, or with stream goes on without the client; "
+                "GET /v1/responses/{id} has what becomes of it.",
             },
         },
         [],

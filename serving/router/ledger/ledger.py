@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from serving.dispatch import RateLimiter
 from serving.engine_protocol import USAGE_ID
 from serving.ledger.entry import Entry, Snapshot, lines_of
 from serving.ledger.folder import LedgerFolder
@@ -121,6 +122,23 @@ class Ledger:
         """Notes that the request has ended; its record is complete."""
         entry.ended_at, entry.ended_s = self._clock(), time.monotonic()
 
+    # What was used before
+
+    async def restore(self, limiter: RateLimiter, tenants: Collection[str]) -> None:
+        """Tells the limiter what these tenants have used in the last 24 hours, for which no other
+        router may be up."""
+        now, now_s = self._clock(), time.monotonic()
+        try:
+            used = await asyncio.get_running_loop().run_in_executor(
+                self._reading, self.folder.used_since, now - timedelta(days=1), tenants
+            )
+        except OSError as error:
+            log.error("the usage in %s cannot be read: %s", self.folder.path, error.strerror)
+            return
+        for tenant, at_s in sorted(used, key=lambda moment: moment[1]):
+            requests, tokens = used[tenant, at_s]
+            limiter.restore(tenant, requests, tokens, max(0.0, now.timestamp() - at_s), now_s)
+
     # Reports
 
     async def report(self, first: date, last: date, by: Sequence[Column]) -> Report:
@@ -133,7 +151,8 @@ class Ledger:
     # Writing
 
     async def run(self) -> None:
-        """Writes once a second, until the ledger is closed."""
+        """Writes once a second, until the ledger is closed, which ends it: if it is cancelled
+        instead, what it is writing may be written twice."""
         while not self._is_closed:
             await asyncio.sleep(PERIOD_S)
             await self.write()
@@ -173,23 +192,23 @@ class Ledger:
         if not entries and snapshot.entries == self._last.entries == [] and idle_s < _IDLE_PERIOD_S:
             return
         loop = asyncio.get_running_loop()
-        lines = lines_of(entries)
         try:
-            is_written = await loop.run_in_executor(
-                self._writing, self._file.write, now.date(), lines, snapshot
+            is_ours = await loop.run_in_executor(
+                self._writing, self._file.append, now.date(), lines_of(entries)
             )
+            if is_ours:
+                del self._unwritten[: len(entries)]
+                await loop.run_in_executor(self._writing, self._file.show, snapshot)
+                self._last = snapshot
+            else:
+                self._forget({entry.id for entry in self._last.entries})
         except OSError as error:
             if not self._failing:
                 log.error("usage cannot be written to %s: %s", self.folder.path, error.strerror)
             self._failing = True
             self._drop(len(self._unwritten) - _MOST_UNWRITTEN)
-            return
-        self._failing = False
-        if is_written:
-            del self._unwritten[: len(entries)]
-            self._last = snapshot
         else:
-            self._forget({entry.id for entry in self._last.entries})
+            self._failing = False
 
     def _drop(self, count: int) -> None:
         if count > 0:

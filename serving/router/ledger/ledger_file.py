@@ -21,19 +21,22 @@ class LedgerFile:
         replace(self._snapshot, encode(first))
         self._is_written = True
 
-    def write(self, day: date, lines: bytes, snapshot: Snapshot) -> bool:
-        """Appends lines to the day's segment and then replaces the snapshot; both are on the disk
-        afterwards. Returns False, once and without having written, if another router took this one
-        for dead and has closed the entries of its last snapshot. Raises OSError; no part of a line
-        is in the segment then."""
+    def append(self, day: date, lines: bytes) -> bool:
+        """Appends lines to the day's segment; they are on the disk afterwards. Returns False, once
+        and without having written, if another router took this one for dead and has closed the
+        entries of its last snapshot. Raises OSError; no part of a line is in the segment then."""
         if self._is_written and not self._snapshot.exists() and self._is_closed():
             self._is_written = False
             return False
         if lines:
             self._append(self._folder / segment_name(self._router, day), lines)
+        return True
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Replaces the snapshot, on the disk too. What has ended must be appended before. Raises
+        OSError."""
         replace(self._snapshot, encode(snapshot))
         self._is_written = True
-        return True
 
     def _is_closed(self) -> bool:
         return any(gap.router == self._router for gap in LedgerFolder(self._folder).closed())

@@ -70,7 +70,7 @@ class OpenEntry:
             at=at,
             request_id=record.request_id,
             tenant=record.tenant or "",
-            model=self.model.model_id,
+            model=record.adapter or self.model.model_id,
             key_id=record.key_id,
             outcome=outcome,
             input_tokens=settled.input_tokens,
@@ -82,6 +82,7 @@ class OpenEntry:
             retries=record.retries,
             continued=record.continued,
             background=self.background,
+            batch_id=record.batch_id,
             estimated=settled.estimated,
         )
 

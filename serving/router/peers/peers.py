@@ -113,6 +113,13 @@ class Peers:
         others are: what is said of unknown ones is ignored."""
         await asyncio.gather(*(snapshot.wait() for snapshot in self._snapshots.values()))
 
+    def is_first(self) -> bool:
+        """Returns whether no other router is up. Then this one has nothing to learn, from those
+        that start later either: what it knows of the time before, they know as well."""
+        if not self._receiving:
+            self._is_new = False
+        return not self._receiving
+
     async def close(self) -> None:
         self._server.close()
         tasks = [self._publishing, *self._receiving.values()]

@@ -50,7 +50,7 @@ class EventStream:
         self._times_s: list[float] = []
         self._last = deque[bytes](maxlen=2)
         stores = exchange.turn is not None and exchange.turn.stores
-        self._final = FinalEvent() if stores else None
+        self._final = FinalEvent() if stores and exchange.run is None else None
 
     def take(self, piece: bytes) -> bool:
         """Relays what can be sent now that `piece` has arrived. Returns False if the client reads

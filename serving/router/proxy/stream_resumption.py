@@ -130,6 +130,9 @@ class StreamResumption:
         """Why the stream cannot be continued; empty if it can."""
         self.within_event = False
         """Whether the client has been sent the beginning of an event without its end."""
+        self.keeps_comments = False
+        """Whether `feed` returns events with their comments, for a log that another router can
+        continue them from."""
         self._error_mark = error_mark(path)
         self._request = request
         self._asked = RESUMPTION + b": %b\r\n"
@@ -144,6 +147,19 @@ class StreamResumption:
         """The bytes that a chunk has, framing included, if it may not be relayed unchanged.
         Generated text cannot contain them, as its quotes and line breaks are escaped."""
         return self._error_mark if self.unresumable_reason else b"\n" + COMMENT
+
+    @property
+    def mark(self) -> bytes:
+        """The mark of the answer; empty if it cannot be continued."""
+        return b"" if self.unresumable_reason else self._mark
+
+    def goes_on(self, mark: bytes, events: bytes) -> None:
+        """Takes over a stream of another router: the answer's mark, and the events that the client
+        has, with their comments."""
+        self._mark = mark
+        if not mark:
+            self.unresumable_reason = self._never or _UNTOLD.decode()
+        self.passed_on([events])
 
     def request_header(self) -> bytes:
         """Returns the header of a request that begins the answer."""
@@ -168,7 +184,7 @@ class StreamResumption:
             piece = self._whole_events(piece)
         raise_engine_error(piece, self._error_mark)
         self.passed_on([piece])
-        return _COMMENT_LINES.sub(b"", piece)
+        return piece if self.keeps_comments else _COMMENT_LINES.sub(b"", piece)
 
     @property
     def passes(self) -> bool:
