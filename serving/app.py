@@ -15,6 +15,7 @@ from serving.model_rules import rules_of
 from serving.placement import UNLIMITED, Capacity
 from serving.router import deployment as router
 from serving.router.replicas.backend import Backend
+from serving.router.replicas.declared_adapters import AdapterSettings
 from serving.router.replicas.model import Model
 
 NAME = "mistral"
@@ -48,6 +49,7 @@ def build(config: AppConfig) -> Application:
                 gpus(entry),
                 scales=model.autoscaling is not None,
                 from_zero=model.least_replicas == 0,
+                adapters=adapter_settings(model),
             )
         )
         if entry.kind == "openai":
@@ -66,6 +68,12 @@ def build(config: AppConfig) -> Application:
     return router.Deployment.options(name="Router", request_router_config=FEED, **options).bind(
         config.router, models, engines, config.tracing.traces_url
     )
+
+
+def adapter_settings(model: ModelConfig) -> AdapterSettings | None:
+    if not model.has_adapters:
+        return None
+    return AdapterSettings(model.entry, model.adapters, model.adapters_folder)
 
 
 def replicas(entry: CatalogueEntry, model: ModelConfig, router: RouterConfig) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from serving import catalogue
+from serving.adapters.config import AdapterConfig, check_adapters, check_room
 from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
 from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
 from serving.catalogue.gpus import GPUS
+from serving.catalogue.lora import Lora
 from serving.catalogue.memory import KvCacheDtype
 from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES, TenantLimits
 from serving.mistral.rules import Reasoning
@@ -304,6 +306,13 @@ class ModelConfig(Section):
     """The implementation of the network that vLLM runs, in place of the entry's."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """Flags of `vllm serve` without their dashes; they override the entry's."""
+    adapters: tuple[AdapterConfig, ...] = ()
+    """LoRA adapters of the model, which requests ask for by their names."""
+    adapters_folder: str | None = None
+    """A folder with a YAML file of the same fields for each further adapter, where the routers run:
+    files that come, change or go take effect within two seconds."""
+    lora: Lora | None = None
+    """The room for adapters, in place of the default one."""
     host: str | None = None
     """Address that the engines listen on and that routers reach them at; by default each node's own
     address in the cluster."""
@@ -339,11 +348,13 @@ class ModelConfig(Section):
                 f"it has: {', '.join(variants) or 'none'}",
             )
         check_vllm_args(self.vllm_args)
+        check_adapters(self.adapters, self.adapters_folder, self.lora)
         try:
             entry = self.entry
         except ValidationError as error:
             field, message = explain(error, CatalogueEntry)[0]
             raise wrong(field, message) from None
+        check_room(entry)
         memory = entry.memory()
         if memory and not memory.fits:
             raise wrong(
@@ -362,6 +373,10 @@ class ModelConfig(Section):
     @property
     def most_replicas(self) -> int:
         return self.autoscaling.max_replicas if self.autoscaling else self.replicas
+
+    @property
+    def has_adapters(self) -> bool:
+        return bool(self.adapters) or self.adapters_folder is not None
 
     @property
     def own_file(self) -> bool:
@@ -384,6 +399,8 @@ class ModelConfig(Section):
             update["allowed_image_domains"] = self.allowed_image_domains
         if not self.loop_guard:
             update["loop_guard"] = None
+        if self.has_adapters:
+            update["lora"] = self.lora or Lora()
         if self.weights is not None:
             update["revision"] = None  # the entry's revision belongs to another repository
         for field in _OVER_THE_ENTRY:
@@ -437,7 +454,8 @@ class AppConfig(Section):
         seen: dict[str, str] = {}
         for model in self.models:
             entry = model.entry
-            for name in (entry.id, *entry.aliases):
+            adapters = (adapter.name for adapter in model.adapters)
+            for name in (entry.id, *entry.aliases, *adapters):
                 if name in seen:
                     raise ValueError(
                         f"the name '{name}' is used twice, by {seen[name]} and by {entry.id}; "

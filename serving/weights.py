@@ -30,6 +30,8 @@ _SPARE_BYTES = GIB
 _LARGE_BYTES = 16 * 1024**2
 _OTHER_FORMATS = ("*.bin", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pt", "*.pth")
 _WEIGHTS = (*_OTHER_FORMATS, "*.safetensors")
+_BESIDE_ADAPTERS = (*_OTHER_FORMATS, "checkpoint-*")
+"""What repositories of adapters have from training."""
 _NOT_OF_FORMAT = {
     # Mistral's repositories contain their weights in both formats.
     "mistral": (*_OTHER_FORMATS, "model*.safetensors"),
@@ -58,12 +60,16 @@ class Repository:
 
 
 def repositories(config: AppConfig) -> list[Repository]:
-    """Returns the repositories on the hub that the engines of `config` load, each once."""
+    """Returns the repositories on the hub that the engines of `config` load, each once:
+    of models, and of the adapters that the config has."""
     found: dict[Repository, None] = {}
     for model in config.models:
         entry = model.entry
         if entry.kind == "vllm" and entry.embedded is None:
             found |= dict.fromkeys(_of_model(entry))
+        for adapter in model.adapters:
+            if not adapter.is_folder:
+                found[Repository(adapter.source, adapter.revision, _BESIDE_ADAPTERS)] = None
     return list(found)
 
 

@@ -30,9 +30,8 @@ def check_claims(entry: CatalogueEntry) -> None:
     """Compares an entry with the small files of its weights and its tokenizer, which are downloaded
     if they are not here yet. Raises ClaimsError. What cannot be checked is logged: a file that the
     weights do not have, or that cannot be read now, which is for vLLM to report."""
-    weights = weights_location(entry)
-    names = (CONFIG,) if vllm_flags(entry).get("config-format") == "hf" else (PARAMS, CONFIG)
-    network = _first(weights, entry.revision, names)
+    weights, names = weights_location(entry), _network_names(entry)
+    network = network_file(entry)
     tokenizer = entry.tokenizer_repository or weights
     revision = entry.tokenizer_revision if entry.tokenizer_repository else entry.revision
     tekken = _first(tokenizer, revision, (TEKKEN,))
@@ -46,6 +45,16 @@ def check_claims(entry: CatalogueEntry) -> None:
             f"{'; '.join(found)}. Set the weights that the entry describes, or correct the values "
             "in a file of your own (`model: my-model.yaml`)."
         )
+
+
+def network_file(entry: CatalogueEntry) -> WeightsFile | None:
+    """Returns the file that describes the network of an entry's weights, which is downloaded if it
+    is not here yet; None if there is none, or it cannot be read now. Raises ClaimsError."""
+    return _first(weights_location(entry), entry.revision, _network_names(entry))
+
+
+def _network_names(entry: CatalogueEntry) -> tuple[str, ...]:
+    return (CONFIG,) if vllm_flags(entry).get("config-format") == "hf" else (PARAMS, CONFIG)
 
 
 def _unchecked(entry: CatalogueEntry, claim: str, location: str, names: tuple[str, ...]) -> None:

@@ -100,7 +100,9 @@ _DEPLOYMENT_STATUS = (
     "max by (namespace, application, deployment) "
     '(ray_serve_deployment_status{deployment=~"Engine-.*|Router"})'
 )
-_VOLUMES = f'{{namespace="{NAMESPACE}",persistentvolumeclaim=~"data-redis-.*|models"}}'
+_VOLUMES = (
+    f'{{namespace="{NAMESPACE}",persistentvolumeclaim=~"data-redis-.*|models|usage|batches"}}'
+)
 _FREE = (
     f"kubelet_volume_stats_available_bytes{_VOLUMES}\n"
     f"/ kubelet_volume_stats_capacity_bytes{_VOLUMES}"
@@ -210,6 +212,15 @@ CAUSES = (
         "known.",
     ),
     Alert(
+        "MistralAdapterNotServed",
+        "warning",
+        f"max {BY} (mistral_serve_refused_adapters) > 0\n"
+        f"or sum {BY} (increase(mistral_serve_adapter_load_failures_total[10m])) > 0",
+        "5m",
+        "{{ $labels.model }}: {{ $value | humanize }} adapters are refused or do not load",
+        "Requests for them get a 404 or a 503, or the version before. All others are served.",
+    ),
+    Alert(
         "MistralAnswersLoop",
         "warning",
         f"sum {BY} (increase(mistral_serve_loop_stops_total[30m]))\n"
@@ -267,6 +278,15 @@ CAUSES = (
         "served; what a router that ends has not written is billed to nobody.",
     ),
     Alert(
+        "MistralAuthenticationStale",
+        "warning",
+        "max by (namespace, source) (min_over_time(mistral_serve_authentication_stale[5m])) > 0",
+        "5m",
+        "Routers cannot read the keys of {{ $labels.source }}",
+        "The keys that they had before stay in force: new ones are refused, and revoked ones are "
+        "not. A router that starts now has none.",
+    ),
+    Alert(
         "MistralCertificateExpires",
         "critical",
         f"{_CERTIFICATE_LEFT_S} < 2 * 86400",
@@ -288,7 +308,8 @@ CAUSES = (
         f"{_FREE} < 0.05",
         "5m",
         "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} free space left",
-        "When it is full, Redis rejects writes or weights cannot be downloaded.",
+        "When it is full, Redis rejects writes, weights cannot be downloaded, or usage and batches "
+        "are not written.",
     ),
     Alert(
         "MistralDiskFull",

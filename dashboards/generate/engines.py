@@ -1,6 +1,6 @@
 """The dashboard of the engines, from vLLM's own metrics: KV cache, batches, throughput, latency."""
 
-from dashboards.generate import variables
+from dashboards.generate import adapters, variables
 from dashboards.generate.dashboard import Row, dashboard
 from dashboards.generate.matchers import MODEL, REPLICA
 from dashboards.generate.panel import Query, graph, stat
@@ -160,6 +160,7 @@ DASHBOARD = dashboard(
                 ),
             ],
         ),
+        adapters.ROW,
         Row(
             "KV cache and batch",
             8,

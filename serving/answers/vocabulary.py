@@ -28,6 +28,8 @@ class Vocabulary:
     """Stands in a prompt for a part of an image."""
     end_system: int | None
     """Ends a system prompt."""
+    ids: Mapping[str, int]
+    """The ids of the tokens in `texts`."""
 
     def bytes_of(self, token_id: int) -> bytes:
         """Returns a token's bytes; for a control token those of its name."""
@@ -45,9 +47,11 @@ def of_tekken(tekkenizer: Tekkenizer) -> Vocabulary:
     control = {token_id: tekkenizer.id_to_piece(token_id) for token_id in range(first)}
     ids = {name: token_id for token_id, name in control.items()}
     words = [tekkenizer.id_to_byte_piece(token_id) for token_id in range(first, tekkenizer.n_words)]
+    texts = [*(None for _ in control), *map(_text, words)]
     return Vocabulary(
         pieces=[*(None for _ in control), *words],
-        texts=[*(None for _ in control), *map(_text, words)],
+        texts=texts,
+        ids={text: token_id for token_id, text in enumerate(texts) if text is not None},
         control=control,
         eos=tekkenizer.eos_id,
         tool_calls=ids.get(SpecialTokens.tool_calls.value),

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from serving.catalogue.gpus import GPUS, efficiency, usable_gib
+from serving.catalogue.lora import Lora
 from serving.catalogue.memory import (
     VLLM_GPU_MEMORY_UTILIZATION,
     KvCacheDtype,
@@ -40,8 +41,13 @@ _INSTEAD_OF_FLAG = {
     "api-key": "at all: the cluster's own token guards the engines",
     "data-parallel-size": "as replicas of the model in the Serve config file",
     "gpu-memory-utilization": "as gpu_memory_utilization",
+    "enable-lora": "as adapters or adapters_folder",
     "kv-cache-dtype": "as kv_cache_dtype",
     "limit-mm-per-prompt": "as image_limit",
+    "lora-modules": "as adapters",
+    "max-cpu-loras": "as lora.host_cache_gib",
+    "max-lora-rank": "as lora.max_lora_rank",
+    "max-loras": "as lora.max_loras",
     "max-model-len": "as max_model_len",
     "model": "as weights",
     "model-impl": "as model_impl",
@@ -57,7 +63,7 @@ _INSTEAD_OF_FLAG = {
 _OF_OUR_ENGINES = (
     *("weights", "revision", "network", "weights_dtype", "kv_cache_dtype", "model_impl"),
     *("accelerator", "gpu", "gpu_memory_utilization", "host_memory_gib", "loop_guard"),
-    *("tensor_parallel_size", "pipeline_parallel_size", "vllm_args", "env"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "vllm_args", "env", "lora"),
     *("tokenizer_repository", "tokenizer_revision", "allowed_image_domains"),
 )
 """Fields without effect on a model of kind openai."""
@@ -232,6 +238,9 @@ class CatalogueEntry(Section):
     weights_dtype: WeightsDtype = "bf16"
     kv_cache_dtype: KvCacheDtype = "auto"
 
+    lora: Lora | None = None
+    """The room for LoRA adapters in each replica; None without adapters."""
+
     model_impl: ModelImpl = "auto"
     """Implementation of the network that vLLM runs; Transformers' reads weights in Hugging Face's
     format."""
@@ -338,6 +347,13 @@ class CatalogueEntry(Section):
         gpu = f"{self.gpu:g} GiB" if isinstance(self.gpu, int | float) else self.gpu or "GPU"
         return f"{self.tensor_parallel_size * self.pipeline_parallel_size} x {gpu}"
 
+    @property
+    def replica_memory_gib(self) -> float:
+        """Main memory of a replica with all its processes and adapters."""
+        if self.lora is None:
+            return self.host_memory_gib
+        return self.host_memory_gib + self.lora.host_cache_gib * self.tensor_parallel_size
+
     def memory(self) -> MemorySum | None:
         """The memory of a replica on its GPUs; None for a model without `network` or `gpu`."""
         if self.kind != "vllm" or self.network is None or self.gpu is None:
@@ -352,6 +368,9 @@ class CatalogueEntry(Section):
             tensor_parallel_size=self.tensor_parallel_size,
             pipeline_parallel_size=self.pipeline_parallel_size,
             utilization=self.gpu_memory_utilization or VLLM_GPU_MEMORY_UTILIZATION,
+            adapters_bytes_per_layer=0.0
+            if self.lora is None
+            else self.lora.bytes_per_layer(self.network, self.tensor_parallel_size),
         )
 
     def first_speed(self) -> Speed | None:

@@ -126,6 +126,8 @@ class MemorySum:
     kv_gib_per_gpu: float
     """Memory that is left for the KV cache; negative if the weights alone do not fit."""
     kv_bytes_per_token_per_gpu: float
+    adapters_gib_per_gpu: float = 0.0
+    """The room for LoRA adapters."""
 
     @property
     def kv_tokens(self) -> int:
@@ -161,6 +163,7 @@ class MemorySum:
         share = f"{self.gpus} GPU" + ("s" if self.gpus > 1 else "")
         kv_kib = self.kv_bytes_per_token_per_gpu / KIB
         relation = "holds" if self.fits else "does not hold"
+        adapters = f"- {self.adapters_gib_per_gpu:6.1f} GiB  LoRA adapters"
         return [
             f"  {self.gpu_gib * self.utilization:6.1f} GiB  of each {name}: "
             f"{self.gpu_gib:.1f} GiB usable x {self.utilization:.2f}",
@@ -168,6 +171,7 @@ class MemorySum:
             f"{self.weights_gib:.1f} GiB in {self.weights_dtype} on {share}",
             f"- {self.overhead_gib_per_gpu:6.1f} GiB  activations, CUDA graphs and context "
             "(estimate)",
+            *([adapters] if self.adapters_gib_per_gpu else []),
             f"= {self.kv_gib_per_gpu:6.1f} GiB  for the KV cache: {self.kv_tokens:,} tokens of "
             f"{kv_kib:g} KiB, which {relation} a context of {self.context_tokens:,}",
         ]
@@ -184,8 +188,10 @@ def memory_sum(
     tensor_parallel_size: int,
     pipeline_parallel_size: int,
     utilization: float = VLLM_GPU_MEMORY_UTILIZATION,
+    adapters_bytes_per_layer: float = 0.0,
 ) -> MemorySum:
-    """Calculates the memory of one replica. `gpu_gib` is the usable memory of one `gpu`. Raises
+    """Calculates the memory of one replica. `gpu_gib` is the usable memory of one `gpu`, and
+    `adapters_bytes_per_layer` what the room for adapters takes of it for each layer. Raises
     ValueError for a stage without layers."""
     if pipeline_parallel_size > network.layers:
         raise ValueError(f"{pipeline_parallel_size} pipeline stages for {network.layers} layers")
@@ -201,6 +207,7 @@ def memory_sum(
         weights += ends * network.embedding_parameters * _BF16
         weights += network.vision_parameters * _BF16 if rank == 0 else 0
         weights_gib_per_gpu = weights / tensor_parallel_size / GIB
+        adapters_gib = layers * adapters_bytes_per_layer / GIB
         return MemorySum(
             gpu=gpu,
             gpus=gpus,
@@ -211,8 +218,9 @@ def memory_sum(
             weights_gib=weights_bytes(network, weights_dtype) / GIB,
             weights_gib_per_gpu=weights_gib_per_gpu,
             overhead_gib_per_gpu=overhead,
-            kv_gib_per_gpu=gpu_gib * utilization - weights_gib_per_gpu - overhead,
+            kv_gib_per_gpu=gpu_gib * utilization - weights_gib_per_gpu - overhead - adapters_gib,
             kv_bytes_per_token_per_gpu=layers * kv_bytes_per_layer,
+            adapters_gib_per_gpu=adapters_gib,
         )
 
     stages = enumerate(_layers_of_stages(network.layers, pipeline_parallel_size))

@@ -28,6 +28,8 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
         flags["gpu-memory-utilization"] = entry.gpu_memory_utilization
     if entry.model_impl != "auto":
         flags["model-impl"] = entry.model_impl
+    if entry.lora is not None:
+        flags |= entry.lora.vllm_flags()
     flags |= entry.vllm_args
     if entry.model_impl == "transformers":
         # Transformers knows no Mistral format. "auto" would prefer consolidated files to its own.

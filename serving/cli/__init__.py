@@ -2,6 +2,7 @@
 
 import typer
 
+from serving.cli.adapters import adapters
 from serving.cli.batch import batch
 from serving.cli.calibrate import calibrate
 from serving.cli.chat import chat
@@ -45,6 +46,7 @@ for command in (
 ):
     app.command()(command)
 app.command("plan")(plan_command)
+app.add_typer(adapters, name="adapters")
 app.add_typer(keys, name="keys")
 app.add_typer(deploy, name="deploy")
 app.add_typer(poison, name="poison")

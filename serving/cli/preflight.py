@@ -78,7 +78,7 @@ def check_cpu_libraries(config: AppConfig) -> None:
 
 def check_memory(config: AppConfig) -> None:
     need_gib = _RAY_AND_ROUTER_GIB + sum(
-        entry.host_memory_gib * model.most_replicas for model, entry in _engines(config)
+        entry.replica_memory_gib * model.most_replicas for model, entry in _engines(config)
     )
     free_gib = psutil.virtual_memory().available / _GIB
     if need_gib > free_gib:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from serving.dispatch.adapter_slots import AdapterSlots
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.reservation import Reservation
 from serving.placement import UNLIMITED, ReplicaLoad
@@ -32,12 +33,13 @@ class Background:
     - the replica is idle, if its capacity is not known.
     """
 
-    def __init__(self, headroom: Headroom) -> None:
+    def __init__(self, headroom: Headroom, slots: AdapterSlots) -> None:
         self.waiting: dict[Reservation, None] = {}
         """An ordered set."""
         self.due_s: float | None = None
         """When the next may be placed though nothing else happens until then; None: never."""
         self._headroom = headroom
+        self._slots = slots
         self._interactive = self._mean = self._variance = 0.0
         self._observed_s = -math.inf
 
@@ -47,13 +49,24 @@ class Background:
         self.due_s = None
         if not self.waiting:
             return None
-        reservation = next(iter(self.waiting))
+        replicas = self._headroom.replicas
+        reservation = next(
+            (
+                one
+                for one in self.waiting
+                if self._slots.open_to(one.request.work.adapter, replicas)
+            ),
+            None,
+        )
+        if reservation is None:
+            return None
         self._observe(now_s)
         reserve = self._reserve()
         takes: list[ReplicaLoad] = []
         soonest_ms = math.inf
         free = self._headroom.tokens(now_s)
-        for load, tokens in zip(self._headroom.replicas, free, strict=True):
+        free = self._slots.masked(free, reservation.request.work.adapter, replicas)
+        for load, tokens in zip(replicas, free, strict=True):
             if _has_room(load, tokens, reservation.kv_tokens, reserve):
                 prefill_ms = load.prefill_ms(now_s)
                 if prefill_ms > 0:
@@ -88,6 +101,8 @@ class Background:
 def _has_room(load: ReplicaLoad, tokens: int, kv_tokens: int, reserve: float) -> bool:
     """Whether a replica with headroom for `tokens` has room for `kv_tokens` beside the reserve. An
     idle one has room for anything, as for interactive requests."""
+    if tokens < 0:
+        return False
     if not load.requests:
         return True
     capacity = load.capacity

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from serving.dispatch.adapter_slots import AdapterSlots
 from serving.dispatch.admission_control import AdmissionControl, Limits
 from serving.dispatch.background import Background
 from serving.dispatch.charges import Charges
@@ -65,12 +66,14 @@ class Dispatcher:
         max_itl_ms: float = math.inf,
         waits_for_choice: bool = True,
         background_scales: bool = False,
+        max_loras: int = 0,
     ) -> None:
         """`capacity` and `first_rates` describe a replica before one is up. Without `limits`
         requests are placed at once and queue in the engines. `max_itl_ms` bounds what a replica
         decodes at a time, by its inter-token latency. With `waits_for_choice` a waiting request
         waits for the replica that the policy chooses. With `background_scales` the report counts
-        background work as it does other requests."""
+        background work as it does other requests. `max_loras` is how many adapters run on a replica
+        at a time."""
         self.publish: Callable[[Message], object] | None = None
         """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
@@ -91,13 +94,16 @@ class Dispatcher:
             self._publish_retry,
             now_s,
         )
+        self._slots = AdapterSlots(max_loras)
+        self._has_adapters = max_loras > 0
         self._scheduler = Scheduler(
             self._queue,
             self._headroom,
+            self._slots,
             self._service_rate,
             self._choice if waits_for_choice else None,
         )
-        self._background = Background(self._headroom)
+        self._background = Background(self._headroom, self._slots)
         self._background_scales = background_scales
         self._offered_load = OfferedLoad()
         self._other_routers = OtherRouters(self.fleet, self.fair_share)
@@ -170,6 +176,8 @@ class Dispatcher:
             due_s = min(due_s, first.expires_at_s)
             if self._headroom.is_shared:
                 due_s = min(due_s, self._settled_at_s + _SHARED_PERIOD_S)
+            if self._slots.due_s is not None:
+                due_s = min(due_s, self._slots.due_s)
         return None if due_s == math.inf else due_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
@@ -186,6 +194,7 @@ class Dispatcher:
         others = [load for load in self._headroom.replicas if load.replica_id not in tried]
         if not others:
             return False
+        others = list(self._slots.open_to(reservation.request.work.adapter, others)) or others
         self._end_booking(reservation, now_s)
         self._book(reservation, others, now_s)
         self._settled_at_s = -math.inf
@@ -361,11 +370,13 @@ class Dispatcher:
         self._headroom.is_shared = self._has_several_tenants()
         while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
             self._reject(first, "wait_too_long", now_s)
+        self._give_turns(now_s)
         while (turn := self._scheduler.next(now_s)) is not None:
             reservation, candidates = turn
             self._leave_queue(reservation)
             self._place(reservation, candidates, now_s)
             self._service_rate.book(reservation.share, now_s)
+        self._give_turns(now_s)
         self._service_rate.is_full = queue.waiting > 0
         self._background.due_s = None
         while not queue.waiting and (turn := self._background.next(now_s)) is not None:
@@ -373,6 +384,12 @@ class Dispatcher:
             del self._background.waiting[reservation]
             self._offered_load.waits_no_more(reservation)
             self._place(reservation, candidates, now_s, is_counted=self._background_scales)
+
+    def _give_turns(self, now_s: float) -> None:
+        """Ends what adapters no longer wait for, and has others yield to those that do."""
+        if self._has_adapters:
+            firsts = self._queue.first_of_adapters()
+            self._slots.give_turns(firsts, self._headroom.replicas, now_s)
 
     def _place(
         self,
@@ -484,4 +501,5 @@ def _placed(reservation: Reservation, service: Service | None) -> Placed:
         work.streamed,
         work.background,
         service,
+        work.adapter,
     )

@@ -33,6 +33,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     background: bool = False
     service: Service | None = None
     """What its tenant is charged for it. None: nothing, or not again."""
+    adapter: str = ""
 
 
 class FirstToken(msgspec.Struct, frozen=True, array_like=True, tag="first_token"):

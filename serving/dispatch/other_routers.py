@@ -39,6 +39,7 @@ class OtherRouters:
                     message.prompt_tokens,
                     message.output_tokens,
                     streamed=message.streamed,
+                    adapter=message.adapter,
                     background=message.background,
                 )
                 # Its times arrive late, so no rates are learnt from them.

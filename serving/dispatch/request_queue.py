@@ -1,7 +1,7 @@
 """The queue of waiting reservations: by priority, then by the tenants' shares, then by arrival."""
 
 import heapq
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from typing import TypeAlias
 
 from sortedcontainers import SortedList
@@ -18,17 +18,23 @@ _LEAST_HEAD = 8
 _Rank: TypeAlias = tuple[int, float, int]
 
 
+_Flow: TypeAlias = tuple[str, str]
+"""A tenant and an adapter."""
+
+
 class RequestQueue:
-    """A queue of each tenant. Each operation is O(log n) in the number of reservations, and linear
-    in the number of tenants that wait."""
+    """A queue of each tenant and adapter. Each operation is O(log n) in the number of reservations,
+    and linear in the number of tenants and of adapters that wait."""
 
     def __init__(self, fair_share: FairShare) -> None:
         self.held: dict[Reservation, ReplicaLoad] = {}
         """Reservations outside the queue for which a replica is held until they fit there."""
+        self.blocked: Collection[str] = ()
+        """Adapters that run nowhere and wait for a slot. Their reservations let all others pass."""
         self._fair_share = fair_share
-        self._tenants: dict[str, TenantQueue] = {}
-        self._waiting: dict[str, TenantQueue] = {}
-        """Those of `_tenants` that are not empty."""
+        self._flows: dict[_Flow, TenantQueue] = {}
+        self._waiting: dict[_Flow, TenantQueue] = {}
+        """Those of `_flows` that are not empty."""
         self._by_expiry: SortedList[tuple[float, int, Reservation]] = SortedList()
 
     def __len__(self) -> int:
@@ -43,35 +49,43 @@ class RequestQueue:
     @property
     def tenants(self) -> Set[str]:
         """The tenants that have reservations in the queue."""
-        return self._waiting.keys()
+        return {tenant for tenant, _ in self._waiting}
+
+    @property
+    def adapters(self) -> Set[str]:
+        """The adapters that reservations in the queue are for."""
+        return {adapter for _, adapter in self._waiting if adapter}
 
     def waiting_of(self, tenant: str) -> int:
         """Returns the number of a tenant's reservations in the queue."""
-        queue = self._tenants.get(tenant)
-        return 0 if queue is None else len(queue)
+        return sum(len(queue) for (name, _), queue in self._waiting.items() if name == tenant)
 
     def add(self, reservation: Reservation) -> None:
         request = reservation.request
         tenant, priority = request.tenant, request.priority
-        queue = self._tenants.get(tenant)
+        flow = tenant, request.work.adapter
+        queue = self._flows.get(flow)
         if queue is None:
-            queue = self._tenants[tenant] = TenantQueue(tenant)
+            queue = self._flows[flow] = TenantQueue(tenant)
         if tenant and not queue.counts[priority]:
-            others = [name for name, other in self._waiting.items() if other.counts[priority]]
-            self._fair_share.wake(tenant, priority, others)
+            others = {name for (name, _), one in self._waiting.items() if one.counts[priority]}
+            if tenant not in others:
+                self._fair_share.wake(tenant, priority, list(others))
         queue.add(reservation)
-        self._waiting[tenant] = queue
+        self._waiting[flow] = queue
         self._by_expiry.add((reservation.expires_at_s, reservation.number, reservation))
 
     def remove(self, reservation: Reservation) -> None:
         """Removes a waiting reservation, from the queue or from its held replica."""
         if self.held.pop(reservation, None) is not None:
             return
-        tenant = reservation.request.tenant
-        queue = self._waiting[tenant]
+        flow = reservation.request.tenant, reservation.request.work.adapter
+        queue = self._waiting[flow]
         queue.remove(reservation)
         if not queue:
-            del self._waiting[tenant]
+            del self._waiting[flow]
+            if flow[1]:  # of adapters there may ever be others
+                del self._flows[flow]
         self._by_expiry.remove((reservation.expires_at_s, reservation.number, reservation))
 
     def hold(self, reservation: Reservation, replica: ReplicaLoad) -> None:
@@ -88,37 +102,49 @@ class RequestQueue:
     def share_ahead(self, priority: int) -> float:
         """Returns the parts of a replica that reservations of this priority or above wait for,
         together with those that a replica is held for."""
-        ahead = sum(sum(queue.shares[priority:]) for queue in self._waiting.values())
+        ahead = sum(sum(queue.shares[priority:]) for queue in self._not_blocked())
         if self.held:
             ahead += sum(reservation.share for reservation in self.held)
         return ahead
 
     def backlogs(self, priority: int) -> dict[str, Backlog]:
         """Returns what each tenant waits for at this priority."""
-        return {
-            name: Backlog(queue.shares[priority], queue.weight)
-            for name, queue in self._waiting.items()
+        return self._backlogs(
+            (queue.tenant, queue.shares[priority], queue.weight)
+            for queue in self._not_blocked()
             if queue.counts[priority]
-        }
+        )
 
     def demands(self) -> dict[str, Backlog]:
         """Returns what each tenant waits for at any priority."""
-        return {
-            name: Backlog(sum(queue.shares), queue.weight) for name, queue in self._waiting.items()
-        }
+        return self._backlogs(
+            (tenant, sum(queue.shares), queue.weight)
+            for (tenant, _), queue in self._waiting.items()
+        )
 
     def head(self, count: int) -> Iterator[Reservation]:
         """Yields the first reservations in order, `count` or a few more, among them some of each
-        tenant. The queue must not change during iteration."""
-        waiting = self._waiting
+        tenant and adapter. The queue must not change during iteration."""
+        waiting = self._not_blocked()
         if len(waiting) > 1:
             of_each = max(_LEAST_HEAD, count // len(waiting))
-            heads = (queue.head(of_each) for queue in waiting.values())
+            heads = (queue.head(of_each) for queue in waiting)
             return heapq.merge(*heads, key=self._rank)
-        return next((queue.head(count) for queue in waiting.values()), iter(()))
+        return next((queue.head(count) for queue in waiting), iter(()))
+
+    def first_of_adapters(self) -> Sequence[Reservation]:
+        """Returns the first reservation of each adapter, in order."""
+        firsts: dict[str, Reservation] = {}
+        for (_, adapter), queue in self._waiting.items():
+            if adapter:
+                first = queue.first()
+                known = firsts.get(adapter)
+                if known is None or self._rank(first) < self._rank(known):
+                    firsts[adapter] = first
+        return sorted(firsts.values(), key=self._rank)
 
     def first(self) -> Reservation | None:
-        firsts = [queue.first() for queue in self._waiting.values()]
+        firsts = [queue.first() for queue in self._not_blocked()]
         if len(firsts) > 1:
             return min(firsts, key=self._rank)
         return firsts[0] if firsts else None
@@ -126,13 +152,13 @@ class RequestQueue:
     def first_within(self, kv_tokens: int) -> Reservation | None:
         """Returns the first reservation of at most `kv_tokens`, as `TenantQueue.first_within` finds
         it."""
-        waiting = self._waiting
+        waiting = self._not_blocked()
         if kv_tokens < 0:
             return None
         if len(waiting) < 2:
-            return next((queue.first_within(kv_tokens) for queue in waiting.values()), None)
+            return next((queue.first_within(kv_tokens) for queue in waiting), None)
         best: tuple[_Rank, Reservation] | None = None
-        in_turn = sorted((self._rank(queue.first()), queue) for queue in waiting.values())
+        in_turn = sorted((self._rank(queue.first()), queue) for queue in waiting)
         for rank, queue in in_turn:
             if best is not None and best[0] < rank:
                 break
@@ -175,5 +201,20 @@ class RequestQueue:
     def _backlog(self, request: Request) -> float:
         """Returns what a request's tenant waits for at its priority, in parts of a replica over its
         weight."""
-        queue = self._waiting.get(request.tenant)
-        return 0.0 if queue is None else queue.shares[request.priority] / request.weight
+        backlog = self.backlogs(request.priority).get(request.tenant)
+        return 0.0 if backlog is None else backlog.share / request.weight
+
+    def _not_blocked(self) -> Collection[TenantQueue]:
+        blocked = self.blocked
+        if not blocked:
+            return self._waiting.values()
+        return [queue for (_, adapter), queue in self._waiting.items() if adapter not in blocked]
+
+    @staticmethod
+    def _backlogs(parts: Iterable[tuple[str, float, float]]) -> dict[str, Backlog]:
+        """Adds up the parts of a replica that each tenant waits for."""
+        backlogs: dict[str, Backlog] = {}
+        for tenant, share, weight in parts:
+            other = backlogs.get(tenant)
+            backlogs[tenant] = Backlog(share + (other.share if other else 0.0), weight)
+        return backlogs

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from serving.dispatch.adapter_slots import AdapterSlots
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.request_queue import RequestQueue
 from serving.dispatch.reservation import Reservation
@@ -29,6 +30,7 @@ class Scheduler:
         self,
         queue: RequestQueue,
         headroom: Headroom,
+        slots: AdapterSlots,
         service_rate: ServiceRate,
         choose: Choose | None,
     ) -> None:
@@ -39,6 +41,7 @@ class Scheduler:
         unlimited, as it is alone."""
         self._queue = queue
         self._headroom = headroom
+        self._slots = slots
         self._positions: dict[ReplicaLoad, int] = {}
         self._service_rate = service_rate
         self._choose = choose
@@ -59,10 +62,12 @@ class Scheduler:
         free = self._headroom.tokens(now_s)
         for reservation, held in queue.held.items():
             at = self._positions[held]
-            if free[at] >= reservation.kv_tokens:
+            is_open = self._slots.is_open(held, reservation.request.work.adapter)
+            if is_open and free[at] >= reservation.kv_tokens:
                 return reservation, [held]
             free[at] = -1
         freest = max(free)
+        queue.blocked = self._slots.blocked(queue.adapters, replicas)
         while (first := queue.first()) is not None:
             if self._is_beyond_quota(first.share):
                 return None
@@ -71,14 +76,20 @@ class Scheduler:
             overtaken = first.overtaken_tokens >= first.kv_tokens * _BYPASS
             if not overtaken or len(queue.held) * 2 >= len(replicas):
                 break
-            at = free.index(freest)
+            open_to_it = self._slots.masked(free, first.request.work.adapter, replicas)
+            if first.request.work.adapter and max(open_to_it) < 0:
+                break
+            at = open_to_it.index(max(open_to_it))
             queue.hold(first, replicas[at])
             free[at] = -1
             freest = max(free)
         if first is None or (smaller := queue.first_within(freest)) is None:
             return None
+        candidates = self._with_headroom(smaller, free)
+        if not candidates:
+            return None
         first.overtaken_tokens += smaller.kv_tokens
-        return smaller, self._with_headroom(smaller.kv_tokens, free)
+        return smaller, candidates
 
     def _next_at_head(
         self, free: list[int], now_s: float
@@ -88,9 +99,11 @@ class Scheduler:
         least = min(free)
         for place, reservation in enumerate(self._queue.head(_HEAD)):
             replicas = self._headroom.replicas
-            if least < reservation.kv_tokens:
+            if reservation.request.work.adapter:
+                replicas = self._with_headroom(reservation, free)
+            elif least < reservation.kv_tokens:
                 if self._choose is None or self._goes_anywhere(reservation, free, now_s):
-                    replicas = self._with_headroom(reservation.kv_tokens, free)
+                    replicas = self._with_headroom(reservation, free)
                 else:
                     replicas = self._preferred(reservation, free, place == 0, now_s)
             if replicas and not self._is_beyond_quota(reservation.share):
@@ -129,8 +142,9 @@ class Scheduler:
             replicas = [replica for replica in replicas if replica not in held]
         return self._choose(reservation.request.work, replicas, now_s)
 
-    def _with_headroom(self, kv_tokens: int, free: list[int]) -> Sequence[ReplicaLoad]:
-        replicas = self._headroom.replicas
+    def _with_headroom(self, reservation: Reservation, free: list[int]) -> Sequence[ReplicaLoad]:
+        replicas, kv_tokens = self._headroom.replicas, reservation.kv_tokens
+        free = self._slots.masked(free, reservation.request.work.adapter, replicas)
         if min(free) >= kv_tokens:
             return replicas
         return [load for load, tokens in zip(replicas, free, strict=True) if tokens >= kv_tokens]

@@ -14,6 +14,8 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import ports, serve_log
+from serving.adapters.base import base_of
+from serving.adapters.store import AdapterStore
 from serving.catalogue import CatalogueEntry
 from serving.engine import cxx_compiler, kernel_cache, start_log
 from serving.engine.access import AccessMiddleware
@@ -30,6 +32,9 @@ _CLOSE_S = 30
 """The part of a replica's graceful shutdown reserved for stopping vLLM after the drain."""
 _USAGE_TRIES, _USAGE_PAUSE_S = 30, 0.1
 """Routers have three seconds to fetch what the last requests used; they ask every second."""
+
+_ADAPTERS_FOLDER = "mistral-serve/adapters"
+"""Where engines of a node copy adapters to, in the session folder of Ray."""
 
 _HEALTH_CHECK_PERIOD_S = 2
 _HEALTH_CHECK_TIMEOUT_S = 30
@@ -87,7 +92,12 @@ class Engine:
 
         vllm_args = self._vllm_args(entry)
         names = [entry.id, *entry.aliases]
-        self._server = VllmServer(vllm_args, names, rules, entry.loop_guard)
+        store, host_cache_gib = None, 0.0
+        if entry.lora is not None:
+            network = (await asyncio.to_thread(base_of, entry)).network
+            store = AdapterStore(serve_log.session_folder() / _ADAPTERS_FOLDER, network)
+            host_cache_gib = entry.lora.host_cache_gib
+        self._server = VllmServer(vllm_args, names, rules, entry.loop_guard, store, host_cache_gib)
         for rank in range(1, entry.pipeline_parallel_size):
             stage_args = vllm_args | {"node-rank": rank}
             self._stages.append(start_pipeline_stage(rank, stage_args, entry.env))

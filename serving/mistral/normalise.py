@@ -33,7 +33,7 @@ Rewrite = Literal["normalised", "max_tokens_clamped", "warned"]
 
 - normalised: it was read as a different body of the same meaning.
 - max_tokens_clamped: the limit on the answer was lowered.
-- warned: something was dropped or moved, and the client was warned.
+- warned: something was dropped or moved, or has no effect, and the client was told.
 """
 
 WARNINGS = b"x-request-warnings"

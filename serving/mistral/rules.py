@@ -36,11 +36,6 @@ class ModelRules:
     reasoning: Reasoning = "content"
     """The default for requests that do not choose."""
 
-    @property
-    def writes_tags(self) -> bool:
-        """Whether its reasoning is text between tags, rather than between control tokens."""
-        return self.thinks and self.tokenizer != "v13"
-
 
 class InvalidRequest(ValueError):
     """The request cannot be served as intended. The message says what to do; `param` and `code` are

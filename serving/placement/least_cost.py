@@ -16,6 +16,7 @@ class LeastCost:
 
     - until its first token: the prefill booked there and its own uncached prefill, times
       `first_token_weight`;
+    - where its adapter is not loaded, the time that this takes, with the same weight;
     - where the KV cache or the batch is full, the wait for headroom, which is known less well;
     - the delay of the others by its prefill, all of it for each of them, as those that still wait
       will decode by then;
@@ -59,6 +60,10 @@ class LeastCost:
         costs_ms += first_token_weight * self._booked_prefill_ms(columns, loads, now_s)
         read_tokens = columns[Column.CONTEXT_TOKENS] + requests * context_tokens
         costs_ms += work.output_tokens * columns[Column.STEP_MS_PER_CONTEXT_TOKEN] * read_tokens
+        if work.adapter:
+            for i, load in enumerate(loads):
+                if not load.has_adapter(work.adapter):
+                    costs_ms[i] += first_token_weight * load.adapter_load_ms
         without_headroom = columns[Column.FREE_KV_TOKENS] < context_tokens
         if without_headroom.any():
             for i in without_headroom.nonzero()[0]:

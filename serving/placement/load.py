@@ -1,6 +1,7 @@
 """The work booked on a replica."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Set
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from serving.placement.prefix import Prefix
 from serving.placement.rates import Rates
 from serving.placement.work import Work
 
+_NO_ADAPTERS: Set[str] = frozenset()
 T = TypeVar("T", float, npt.NDArray[np.float64])
 
 _RECENT_S = 20.0
@@ -39,6 +41,7 @@ class ReplicaLoad:
         "_held",
         "_prefilling",
         "_recent_prefill_ms",
+        "adapter_load_ms",
         "background_requests",
         "booked_s",
         "capacity",
@@ -49,6 +52,8 @@ class ReplicaLoad:
         "rates",
         "replica_id",
         "requests",
+        "resident_adapters",
+        "running_adapters",
     )
 
     def __init__(
@@ -74,6 +79,12 @@ class ReplicaLoad:
         """Tokens of the expected answers."""
         self.booked_s = float("-inf")
         """Time of the last booking."""
+        self.running_adapters: dict[str, int] = {}
+        """The adapters of its requests, each with the number of them."""
+        self.resident_adapters: Set[str] = _NO_ADAPTERS
+        """The adapters that its engine has loaded, as far as it has said so."""
+        self.adapter_load_ms = 0.0
+        """The time that the load of another one takes."""
         self._background_tokens = 0
         self._prefilling: dict[Booking, None] = {}
         """Bookings in the order in which the engine prefills them."""
@@ -104,6 +115,10 @@ class ReplicaLoad:
         """The requests that someone waits for, and the KV cache tokens that they need at least."""
         kv_tokens = max(self.kv_tokens - self._background_tokens, 0)
         return self.requests - self.background_requests, kv_tokens
+
+    def has_adapter(self, adapter: str) -> bool:
+        """Whether a request of the adapter waits for no load of it, or for one that has begun."""
+        return adapter in self.resident_adapters or adapter in self.running_adapters
 
     def book(self, work: Work, cached_tokens: int, now_s: float, learn: bool = True) -> "Booking":
         """Books a request that has `cached_tokens` cached here. With `learn`, its event times are
@@ -250,6 +265,7 @@ class Booking:
     once; a repeated call is ignored."""
 
     __slots__ = (
+        "_adapter",
         "_ahead_tokens",
         "_background",
         "_booked_s",
@@ -284,8 +300,12 @@ class Booking:
         in_blocks = work.prefix.ends_tokens[-1] if work.prefix.ends_tokens else 0
         self._own_tokens = work.prompt_tokens - in_blocks
         self._own_tokens += work.output_tokens
-        # A request that waits for headroom says nothing of the prefill rate.
+        # A request that waits for headroom or an adapter says nothing of the prefill rate.
         self._learn = learn and work.streamed and load.has_headroom(work, cached_tokens)
+        self._adapter = adapter = work.adapter
+        if adapter:
+            self._learn = self._learn and adapter in load.resident_adapters
+            load.running_adapters[adapter] = load.running_adapters.get(adapter, 0) + 1
         self._ahead_tokens = load._waiting_tokens(now_s)
         load._hold(self.prefix)
         load._add_prefill(self, now_s)
@@ -349,6 +369,11 @@ class Booking:
         load.kv_tokens -= self._own_tokens
         load.context_tokens -= self._context_tokens
         load.output_tokens -= self._output_tokens
+        if self._adapter:
+            running = load.running_adapters
+            running[self._adapter] -= 1
+            if not running[self._adapter]:
+                del running[self._adapter]
         if self._background:
             load.background_requests -= 1
             load._background_tokens -= self._context_tokens

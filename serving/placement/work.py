@@ -18,5 +18,7 @@ class Work:
     """An id that the client chose; only session policies use it."""
     streamed: bool = True
     """Whether the first token will be seen."""
+    adapter: str = ""
+    """The adapter that answers; empty: the model itself does."""
     background: bool = False
     """Whether no one waits for the answer. Such work takes what interactive requests leave free."""

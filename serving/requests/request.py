@@ -119,6 +119,8 @@ class Request:
     truncation_side: Literal["left", "right"] | None = None
     cache_salt: str | None = None
     """Separates this request's entries in the prefix cache from those with another salt."""
+    adapter: str | None = None
+    """The digest of the adapter that answers it; None: the model itself does."""
     priority: int = 0
     return_token_ids: bool = False
     echo: bool = False

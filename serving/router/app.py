@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -9,8 +10,11 @@ from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.adapters.adapter import Adapter
 from serving.asgi import Headers
 from serving.config import RouterConfig
 from serving.router import poison, ui
@@ -67,7 +71,7 @@ class RouterApp:
         if batches is not None:
             batch_endpoints.add_endpoints(self._api, batches, authentication)
         if config.ui:
-            self._api.get(ui.PATH)(ui.page)
+            self._api.get(ui.PATH, response_class=HTMLResponse)(ui.page)
         self._with_cors = CORSMiddleware(
             self._api,
             allow_origins=config.cors_origins,
@@ -134,7 +138,7 @@ def own_endpoints(
         title="mistral-serve", version=others["mistral-serve"], docs_url=None, redoc_url=None
     )
     generated = api.openapi
-    api.openapi = lambda: describe(generated())  # type: ignore[method-assign]
+    api.openapi = cache(lambda: describe(generated()))  # type: ignore[method-assign]
     started_at_s = int(time.time())
     versions = {"vllm": vllm_version(), **others}
 
@@ -160,16 +164,33 @@ def own_endpoints(
             "aliases": list(model.aliases),
         }
 
+    def adapter_card(served: ServedModel, adapter: Adapter) -> dict[str, Any]:
+        return card(served) | {
+            "id": adapter.name,
+            "root": adapter.version.digest,
+            "parent": served.model.model_id,
+            "aliases": [],
+        }
+
     def usable(caller: Caller) -> list[ServedModel]:
         models = directory.models.values()
         return [served for served in models if caller.may_use(served.model.names)]
 
     @api.get("/v1/models")
     async def list_models(caller: FromCaller) -> dict[str, Any]:
-        return {"object": "list", "data": [card(served) for served in usable(caller)]}
+        cards = [card(served) for served in usable(caller)]
+        for served, adapter in directory.adapters_of(caller.tenant.name):
+            if caller.may_use((adapter.name,)):
+                cards.append(adapter_card(served, adapter))
+        return {"object": "list", "data": cards}
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str, caller: FromCaller) -> dict[str, Any]:
+        found = directory.find_adapter(name)
+        if found is not None and found[1].declared.may_be_used_by(caller.tenant.name):
+            if not caller.may_use((name,)):
+                raise errors.model_not_allowed(name)
+            return adapter_card(*found)
         served = directory.find(name)
         if served is None:
             known = [served.model.model_id for served in usable(caller)]
@@ -178,7 +199,7 @@ def own_endpoints(
             raise errors.model_not_allowed(name)
         return card(served)
 
-    @api.get("/health")
+    @api.get("/health", response_class=Response)
     async def health() -> Response:
         """Answers 200 if a request can be served: at least one model has a replica or scales from
         zero."""
@@ -188,16 +209,22 @@ def own_endpoints(
             raise errors.no_replica(", ".join(directory.models), startup_s)
         return Response()
 
-    @api.get("/-/healthz")
+    @api.get(
+        "/-/healthz",
+        response_class=PlainTextResponse,
+        responses={503: {"description": "It drains.", "content": {"text/plain": {}}}},
+    )
     async def healthz() -> Response:
         """Answers 200 while this router accepts connections, whatever the state of the engines."""
-        return Response("draining", 503) if is_draining() else Response("success")
+        if is_draining():
+            return PlainTextResponse("draining", 503)
+        return PlainTextResponse("success")
 
     @api.get("/version")
     async def get_version() -> dict[str, str]:
         return {"version": versions["vllm"], **others}  # the field that vLLM has here
 
-    @api.get("/metrics")
+    @api.get("/metrics", response_class=PlainTextResponse)
     async def get_metrics() -> Response:
         """Exposes this router's own metrics in Prometheus' format."""
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -224,7 +251,13 @@ def own_endpoints(
         if path in RELAYED:
             return await api_error(request, errors.method_not_allowed(method, path, "POST"))
         if error.status_code == 405:
-            allow = (error.headers or {}).get("Allow", "GET")
+            # Starlette's own header has the methods of one of the path's routes alone.
+            matching = [
+                route.methods or ()
+                for route in api.routes
+                if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            ]
+            allow = ", ".join(sorted({one for methods in matching for one in methods}))
             return await api_error(request, errors.method_not_allowed(method, path, allow))
         return await api_error(request, errors.not_found(method, path))
 

@@ -13,7 +13,7 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serving import ports
+from serving import ports, serve_log
 from serving.config import ANY_ADDRESS, ResponsesConfig, RouterConfig
 from serving.dispatch import RateLimiter
 from serving.engine_protocol import engine_token
@@ -33,6 +33,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
 from serving.router.responses.sqlite_store import SqliteStore
 from serving.router.responses.store import ResponseStore
@@ -44,10 +45,6 @@ from serving.router.telemetry.scrape_targets import scrape_targets
 _CLOSE_S = 10
 _LEARN_TIMEOUT_S = 5
 """The longest time for which a new router takes no request while it learns one thing."""
-
-_TO_SESSION = 2
-"""Where Ray's session folder is among the parents of `logs/serve/replica_….requests.jsonl`. Beside
-that file no prompt may be: Ray's dashboard shows what is there."""
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +95,12 @@ class Router:
         ]
         self._watching = [asyncio.create_task(watch.run()) for watch in watches]
         self._watching.append(asyncio.create_task(authentication.run()))
+        with_adapters = [one for one in directory.models.values() if one.adapters is not None]
+        for served in with_adapters:
+            assert served.adapters is not None
+            # Before a request could find that an adapter does not exist.
+            await asyncio.to_thread(served.adapters.look)
+            self._watching.append(asyncio.create_task(served.follow_adapters()))
         context = serve.get_replica_context()
         self._host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         limiter = RateLimiter()
@@ -123,7 +126,7 @@ class Router:
 
             self._tracing = Tracing(traces_url)
         self._metrics = metrics = Metrics(directory, authentication)
-        session_folder = self._request_log.path.parents[_TO_SESSION]
+        session_folder = serve_log.session_folder()
         tenants = len(authentication.tenants)
         self._responses = responses_of(config, tenants, metrics, session_folder)
         router_id = context.replica_id.unique_id
@@ -179,6 +182,8 @@ class Router:
         self._watching.append(asyncio.create_task(watch.run()))
         if self._responses is not None:
             self._watching.append(asyncio.create_task(self._responses.expire()))
+            going_on = self._responses.failover.run(relay, RESPONSES, authentication.tenants)
+            self._watching.append(asyncio.create_task(going_on))
         if self._ledger is not None:
             self._watching.append(asyncio.create_task(self._ledger.run()))
         if self._batches is not None:
@@ -208,7 +213,7 @@ class Router:
         self._draining = True
         ending = [self._server.stop(self._drain_timeout_s)]
         if self._responses is not None:
-            ending.append(self._responses.drain(self._drain_timeout_s))
+            ending.append(self._responses.runs.drain(self._drain_timeout_s))
         if self._batches is not None:
             ending.append(self._batches.drain(self._drain_timeout_s))
         await asyncio.gather(*ending)

@@ -19,6 +19,8 @@ class Request:
     background: bool = False
     """Whether it is sent as background work."""
     tenant: str = ""
+    adapter: str = ""
+    """The adapter that it asks for; empty: the model itself."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -8,6 +8,7 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.rates import first_rates
 from serving.placement.policies import WAIT_FOR_CHOICE, policy
 from serving.scaling import ScalingPolicy
+from serving.simulator.adapters import with_adapters
 from serving.simulator.engine import EngineSpec
 from serving.simulator.load import Load
 from serving.simulator.record import Record
@@ -32,6 +33,9 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
     load = scenario.load.load(scenario.seed)
     if scenario.tenants:
         load = together(scenario.tenants, scenario.seed)
+    arrivals = load.arrivals
+    if scenario.adapters is not None:
+        arrivals = with_adapters(arrivals, scenario.adapters, scenario.seed)
     slo = scenario.slo.slo()
     record, of_tenants = Record(slo), {tenant.name: Record(slo) for tenant in scenario.tenants}
 
@@ -53,12 +57,13 @@ def run(scenario: Scenario, progress: Callable[[float, float], None] | None = No
             None if scaling is None else ScalingPolicy(scaling), fleet.startup_s
         ),
         tenants=scenario.tenants,
+        adapters=scenario.adapters,
         seed=scenario.seed,
         on_end=end if of_tenants else record.add,
     )
     with without_collector():
         result = simulation.run(
-            load.arrivals,
+            arrivals,
             None if progress is None else lambda now_s: progress(now_s, load.seconds),
         )
     gpus = entry.tensor_parallel_size * entry.pipeline_parallel_size
@@ -84,7 +89,13 @@ def _settings(
         )
     if fleet.routers > 1:
         routers += f", in step after {fleet.router_lag_ms:g} ms"
-    return {
+    adapters = {}
+    if (some := scenario.adapters) is not None:
+        adapters["adapters"] = (
+            f"{some.count}, {some.max_loras} at a time and {some.resident} loaded on a replica, "
+            f"{some.load_ms:g} ms a load"
+        )
+    return adapters | {
         "model": f"{entry.id}, {entry.variant or 'only variant'}",
         "replica": f"{entry.hardware}, {step_time.prefill_tokens_per_s:,.0f} prompt tokens/s, "
         f"{1000 * (step_time.weights_s + step_time.overhead_s):.1f} ms a step, "

@@ -12,6 +12,7 @@ from serving.catalogue.entry import MAX_MODEL_LEN, check_gpu
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, set_field, wrong
+from serving.simulator.adapters import AdaptersConfig
 from serving.simulator.load import LoadConfig
 from serving.simulator.result import Slo
 from serving.simulator.tenants import TenantLoad
@@ -90,6 +91,8 @@ class Scenario(Section):
     load: LoadConfig = LoadConfig()
     tenants: tuple[TenantLoad, ...] = ()
     """Tenants that share the fleet, each with a load of its own in place of `load`."""
+    adapters: AdaptersConfig | None = None
+    """LoRA adapters that the requests ask for."""
     slo: SloConfig = SloConfig()
     scaling: ScalingConfig | None = None
     """Scales the fleet between `min_replicas` and `max_replicas`, in place of `fleet.replicas`."""

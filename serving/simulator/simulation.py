@@ -25,6 +25,7 @@ from serving.dispatch import (
 from serving.placement import Capacity, Policy, Rates, Work
 from serving.scaling import Scaler
 from serving.simulator import demand, workload
+from serving.simulator.adapters import AdaptersConfig, LoadedAdapters
 from serving.simulator.engine import EngineSpec
 from serving.simulator.replicas import Replica, Replicas
 from serving.simulator.request import Outcome, Request
@@ -70,6 +71,8 @@ class Simulation:
 
     `tenants` share the fleet by their weights, within their limits; their requests name them.
 
+    `adapters` is the room for those that requests name.
+
     `on_end` receives every outcome, those of rejected requests included; the result then has none.
     """
 
@@ -89,6 +92,7 @@ class Simulation:
         waits_for_choice: bool = True,
         autoscaling: Autoscaling | None = None,
         tenants: Iterable[TenantLoad] = (),
+        adapters: AdaptersConfig | None = None,
         seed: int = 0,
         on_end: Callable[[Outcome], None] | None = None,
     ) -> None:
@@ -106,6 +110,7 @@ class Simulation:
                 first_rates=first_rates,
                 max_itl_ms=max_itl_ms,
                 waits_for_choice=waits_for_choice,
+                max_loras=0 if adapters is None else adapters.max_loras,
             )
             for _ in range(routers)
         ]
@@ -118,6 +123,8 @@ class Simulation:
             for router, dispatcher in enumerate(self.dispatchers):
                 dispatcher.publish = partial(self._publish, router)
                 self._limiters[router].publish = partial(self._publish_limits, router)
+        self._adapters = adapters
+        self.loaded = None if adapters is None else LoadedAdapters(adapters)
         self._replicas = Replicas(spec)
         self._autoscaling = autoscaling
         self._demand = demand.Demand(self.dispatchers, startup_s)
@@ -194,6 +201,9 @@ class Simulation:
         up = {replica.replica_id: self._capacity for replica in self._replicas.up}
         for router, dispatcher in enumerate(self.dispatchers):
             dispatcher.update(up, now_s)
+            if self._adapters is not None:
+                for load in dispatcher.fleet.loads.values():
+                    load.adapter_load_ms = self._adapters.load_ms
             self._poll(router, now_s)
 
     def _scale(self, now_s: float) -> None:
@@ -250,6 +260,7 @@ class Simulation:
             output_tokens,
             request.session,
             streamed=not request.background,
+            adapter=request.adapter,
             background=request.background,
         )
         outcome = Outcome(request, now_s, NO_REPLICA)
@@ -290,6 +301,33 @@ class Simulation:
         replica = self._replicas.by_id[reservation.replica_id]
         outcome.replica = replica.number
         outcome.expected_cached_tokens = reservation.cached_tokens
+        if self.loaded is not None and outcome.request.adapter:
+            id = replica.replica_id
+            ready_s = self.loaded.ready_s(id, outcome.request.adapter, now_s)
+            self._tell_of_adapters(id)
+            if ready_s > now_s:
+                self._at(ready_s, partial(self._begin, reservation, outcome, router, replica))
+                return
+        self._begin(reservation, outcome, router, replica, now_s)
+
+    def _tell_of_adapters(self, replica_id: str) -> None:
+        """Tells all routers what a replica has loaded."""
+        assert self.loaded is not None and self._adapters is not None
+        resident = self.loaded.resident(replica_id)
+        for dispatcher in self.dispatchers:
+            load = dispatcher.fleet.loads.get(replica_id)
+            if load is not None:
+                load.resident_adapters = resident
+                load.adapter_load_ms = self._adapters.load_ms
+
+    def _begin(
+        self,
+        reservation: Reservation,
+        outcome: Outcome,
+        router: int,
+        replica: Replica,
+        now_s: float,
+    ) -> None:
         engine = replica.engine
         before_s = engine.next_s
         try:

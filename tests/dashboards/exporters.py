@@ -11,8 +11,13 @@ from prometheus_client.core import Metric
 from serving.router.telemetry.metrics import Metrics
 from serving.scaling.record import Record
 
-_OF_KIND = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
-_CLASSES = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
+_OF_KIND = {
+    "counter": ["_total"],
+    "histogram": ["_bucket", "_count", "_sum"],
+    "summary": ["_count", "_sum"],
+    "gauge": [""],
+}
+_CLASSES = {kind.capitalize(): kind for kind in _OF_KIND}
 _CLASSES |= {f"_{kind}_cls": kind for kind in _OF_KIND}
 
 OF_PROMETHEUS = {"up", "ALERTS"}
@@ -55,7 +60,10 @@ def of_engines() -> set[str]:
     own = Path(__file__).parents[2] / "serving/engine"
     return {
         name
-        for path in (vllm, own / "vllm/front_end.py", own / "start_log.py")
+        for path in (
+            vllm,
+            *(own / name for name in ("vllm/adapters.py", "vllm/front_end.py", "start_log.py")),
+        )
         for metric, kind in _unconditional(ast.parse(path.read_text()))
         if metric.startswith(("vllm:", "mistral_serve_"))
         for name in series(metric, kind)

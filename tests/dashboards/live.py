@@ -15,12 +15,19 @@ _OF_CONFIGURED_TENANTS = (
     "mistral_serve_tenant_engine_seconds",
     "mistral_serve_tenant_limited_requests",
 )
+_OF_ADAPTERS = (
+    "mistral_serve_adapter_",
+    "mistral_serve_refused_adapters",
+    "mistral_serve_resident_adapters",
+    "mistral_serve_served_adapters",
+)
 NOT_HERE: list[tuple[Callable[[Selector], bool], str]] = [
     (lambda s: s.metric.startswith(("kube_", "kubelet_", "kuberay_")), "Kubernetes alone"),
     (lambda s: s.metric.startswith("certmanager_"), "Kubernetes alone"),
     (lambda s: s.metric == "ALERTS", "no alert fires in a healthy run"),
     (lambda s: ("Name", "=", "GPU") in s.matchers, "there is no GPU"),
     (lambda s: s.metric.startswith("ray_node_gpus"), "there is no GPU"),
+    (lambda s: s.metric.startswith(_OF_ADAPTERS), "no adapters are configured"),
     (lambda s: s.metric.startswith(_OF_CONFIGURED_TENANTS), "no tenants are configured"),
 ]
 """Selectors without data on a machine without a cluster and GPUs, and the reason."""

@@ -59,11 +59,15 @@ AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
 UNWRITTEN = 'mistral_serve_ledger_unwritten_entries{namespace="mistral-serve",router="r"}'
+STALE = (
+    'mistral_serve_authentication_stale{namespace="mistral-serve",router="r",source="keys_file"}'
+)
 NOT_STORED = (
     'mistral_serve_stored_responses_total{namespace="mistral-serve",router="r",result="failed"}'
 )
 BOOKED = 'mistral_serve_booked_tokens{namespace="mistral-serve",router="r",model="m",replica="a"}'
 JUDGED = of_router("mistral_serve_poison_judged_requests_total")
+REFUSED_ADAPTERS = of_router("mistral_serve_refused_adapters")
 STEADY: dict[str, str] = {
     # 60 requests a minute, each of 100 gaps.
     outcome("answered"): "0+60x{n}",
@@ -81,6 +85,8 @@ STEADY: dict[str, str] = {
     of_engine("vllm:kv_cache_usage_perc"): "0.95+0x{n}",  # a replica well used
     of_engine("vllm:num_preemptions_total"): "0+0x{n}",
     of_engine("mistral_serve_loop_stops_total"): "0+0x{n}",
+    of_engine("mistral_serve_adapter_load_failures_total"): "0+0x{n}",
+    REFUSED_ADAPTERS: "0+0x{n}",
     of_engine("up"): "1+0x{n}",
     of_engine("up", "b"): "1+0x{n}",
     ROUTER_UP: "1+0x{n}",
@@ -93,6 +99,7 @@ STEADY: dict[str, str] = {
     NOT_STORED: "0+0x{n}",
     JUDGED: "0+0x{n}",
     UNWRITTEN: "0+0x{n}",
+    STALE: "0+0x{n}",
     volume("available"): "50+0x{n}",
     volume("capacity"): "100+0x{n}",
     CERTIFICATE: "5184000+0x{n}",  # 60 days
@@ -291,6 +298,17 @@ CAUSES = (
         minutes=20,
     ),
     Case(
+        "an adapter is refused",
+        {REFUSED_ADAPTERS: "0x5 1x{n}"},
+        {"MistralAdapterNotServed warning"},
+    ),
+    Case(
+        "adapters do not load",
+        {of_engine("mistral_serve_adapter_load_failures_total"): "0+1x{n}"},
+        {"MistralAdapterNotServed warning"},
+    ),
+    Case("an adapter is copied while routers look", {REFUSED_ADAPTERS: "0x5 1x2 0x{n}"}),
+    Case(
         "answers loop",
         {of_engine("mistral_serve_loop_stops_total"): "0+3x{n}"},
         {"MistralAnswersLoop warning"},
@@ -326,6 +344,12 @@ CAUSES = (
         {"MistralUsageNotWritten warning"},
     ),
     Case("usage is scraped before it is written", {UNWRITTEN: "5 0 7 0x{n}"}),
+    Case(
+        "the keys file cannot be read",
+        {STALE: "0x10 1x{n}"},
+        {"MistralAuthenticationStale warning"},
+    ),
+    Case("the keys file is read half-written, and soon whole", {STALE: "0x10 1x3 0x{n}"}),
     Case(
         "a certificate ends in ten days",
         {CERTIFICATE: "864000+0x{n}"},

@@ -13,8 +13,8 @@ Choice = Callable[[list[str], float], str]
 """Returns the one of these replicas that a request prefers at this time."""
 
 
-def work(kv_tokens: int, session: str | None = None) -> Work:
-    return Work(Prefix([], [], kv_tokens), kv_tokens, 0, session)
+def work(kv_tokens: int, session: str | None = None, adapter: str = "") -> Work:
+    return Work(Prefix([], [], kv_tokens), kv_tokens, 0, session, adapter=adapter)
 
 
 class Chosen:
@@ -46,6 +46,7 @@ class Setting:
         waits_for_choice: bool = False,
         service_s: float = 1e-9,
         background_scales: bool = False,
+        max_loras: int = 0,
     ) -> None:
         """`service_s` is a replica's prefill time for a request of 100 tokens."""
         self.now_s = 0.0
@@ -58,6 +59,7 @@ class Setting:
             first_rates=lambda: Rates(100 / service_s, overhead_ms=1e-9),
             waits_for_choice=waits_for_choice,
             background_scales=background_scales,
+            max_loras=max_loras,
         )
         self.ids = [f"replica-{i}" for i in range(replicas)]
         self.update(self.ids)
@@ -80,13 +82,18 @@ class Setting:
         self.dispatcher.receive("other", [Released(replica)], self.now_s)
 
     def submit(
-        self, kv_tokens: int = 100, *, choice: Choice | None = None, **request: object
+        self,
+        kv_tokens: int = 100,
+        *,
+        choice: Choice | None = None,
+        adapter: str = "",
+        **request: object,
     ) -> Reservation | Rejection:
         session = None
         if choice is not None:
             session = f"session {len(self.policy.choices)}"
             self.policy.choices[session] = choice
-        asked = Request(work(kv_tokens, session), **request)  # type: ignore[arg-type]
+        asked = Request(work(kv_tokens, session, adapter), **request)  # type: ignore[arg-type]
         return self.dispatcher.submit(asked, self.now_s)
 
     def offer(self, kv_tokens: int = 100, **request: object) -> Reservation:

@@ -178,6 +178,31 @@ def test_completions_responses_messages_and_tokens(
     assert text.endswith("Hello")
 
 
+def test_a_response_in_the_background_is_streamed_in_two_parts(client: openai.OpenAI) -> None:
+    asked: Any = {
+        "model": "tiny",
+        "input": "Repeat the word hello forever.",
+        "temperature": 0,
+        "max_output_tokens": 100,
+    }
+    events = []
+    stream: Any = client.responses.create(**asked, background=True, stream=True)
+    for event in stream:
+        events.append(event)
+        if event.type == "response.output_text.delta":
+            break
+    stream.close()
+    response_id, last = events[0].response.id, events[-1].sequence_number
+    events += client.responses.retrieve(response_id, stream=True, starting_after=last)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    response = events[-1].response
+    assert (response.id, response.status) == (response_id, "incomplete")
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == response.output_text
+    assert response.output_text == client.responses.create(**asked).output_text
+    assert client.responses.retrieve(response_id) == response
+
+
 def test_errors_are_the_clients_own_exceptions(client: openai.OpenAI, service: Service) -> None:
     with pytest.raises(openai.NotFoundError, match=MODEL):
         client.chat.completions.create(model="gpt-4", messages=user("Hello"))

@@ -86,6 +86,7 @@ class Call:
     waits: bool = False
     """Whether it has come to `WAITS`."""
     aborted: bool = False
+    lora_request: Any = None
 
 
 @dataclass
@@ -141,6 +142,9 @@ class FakeLlm:
             is_encoder_decoder=False,
             get_diff_sampling_param=lambda: self.sampling,
         )
+        self.adapters: dict[int, Any] = {}
+        """What `add_lora` was given and `remove_lora` was not."""
+        self.add_error: Exception | None = None
         self._cached_tokens = cached_tokens
 
     def get_tokenizer(self) -> Any:
@@ -148,6 +152,15 @@ class FakeLlm:
 
     async def is_tracing_enabled(self) -> bool:
         return self.traces
+
+    async def add_lora(self, request: Any) -> bool:
+        if self.add_error is not None:
+            raise self.add_error
+        self.adapters[request.lora_int_id] = request
+        return True
+
+    async def remove_lora(self, id: int) -> bool:
+        return self.adapters.pop(id, None) is not None
 
     async def check_health(self) -> None:
         if self.errored:
@@ -159,11 +172,12 @@ class FakeLlm:
         params: Any,
         id: str,
         *,
+        lora_request: Any,
         trace_headers: Mapping[str, str] | None,
         priority: int,
     ) -> AsyncIterator[Any]:
         number = len(self.calls)
-        call = Call(prompt, params, id, trace_headers, priority)
+        call = Call(prompt, params, id, trace_headers, priority, lora_request=lora_request)
         self.calls.append(call)
         if max(prompt["prompt_token_ids"]) > mistral_tokenizer().max_token_id:
             raise VLLMValidationError("A token id is out of vocabulary")

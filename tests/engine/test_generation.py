@@ -71,7 +71,7 @@ def generation(
 async def answers_of(generating: Generation) -> list[Answer]:
     answers = [Answer() for _ in range(generating.choices)]
     async with asyncio.timeout(5), aclosing(generating.steps()) as steps:
-        async for index, step in steps:
+        async for index, step, _ in steps:
             answers[index].add(step)
     return answers
 
@@ -101,7 +101,7 @@ async def test_a_prompt_is_known_from_whichever_of_its_answers_begins_first() ->
     generating = generation(engine, n=2, echo=True, usage=usage)
     assert not generating.knows_prompts
     async with aclosing(generating.steps()) as steps:
-        index, _ = await anext(steps)
+        index, *_ = await anext(steps)
         assert index == 1
         assert usage.prompt_tokens == len(PROMPT)
         assert generating.knows_prompts
@@ -315,7 +315,7 @@ async def test_control_tokens_that_the_text_leaves_out_are_known(left_out: bool)
 async def test_steps_have_the_events_of_their_tokens() -> None:
     engine = FakeLlm([Part(ids("ab")), Part([]), Part([*ids("c"), EOS], "stop")])
     async with aclosing(generation(engine, return_token_ids=True).steps()) as steps:
-        found = [step async for _, step in steps]
+        found = [step async for _, step, _ in steps]
     assert [step.events for step in found] == [[Text("ab")], [], [Text("c")]]
     assert [step.token_ids for step in found] == [ids("ab"), [], [*ids("c"), EOS]]
     assert [step.end is None for step in found] == [True, True, False]

@@ -64,7 +64,7 @@ def test_public_beginnings_are_shared_and_grammars_prepared_after_each_step(
         vllm_config=SimpleNamespace(cache_config=cache), structured_output_manager=manager
     )
     assert isinstance(manager.executor, PreparedGrammars)
-    one.add_request(None)
+    one.add_request(SimpleNamespace(sampling_params=None))
     assert one.update_from_output("output") == "output"
     assert steps == ["shared", "added", "updated", "prepared"]
     manager.executor.shutdown()

@@ -11,6 +11,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys, get_request_block_hasher
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_guidance import GuidanceBackend
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -38,6 +39,14 @@ KNOWN = {
     GuidanceBackend.compile_grammar: (
         "it must make a new matcher at each call, and need no stop tokens for it",
         "264c741ffceff04c",
+    ),
+    GPUModelRunner._update_states: (
+        "it must put the state of a new request into `requests` before it reads its tokens",
+        "326599f31b273b94",
+    ),
+    TopKTopPSampler.forward_cpu: (
+        "it must draw of each generator once a token, as ResumedStates does",
+        "6d05adf47d121861",
     ),
     GPUModelRunner._bookkeeping_sync: (
         "it must need the generator of an unfinished prefill for nothing but to turn it back",

@@ -10,19 +10,21 @@ import asyncio
 import contextlib
 import json
 import logging.config
-import re
 import socket
 import struct
 import subprocess
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
 import msgspec
 import uvicorn
 
+from serving.answers.events import Step, Text
+from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import UsageJournal
-from serving.engine_protocol import USAGE_ID, USAGE_PATH
+from serving.engine_protocol import LAST, RESUMPTION, USAGE_ID, USAGE_PATH
 from serving.ledger.tokens import Tokens
 from serving.poison import Reason
 
@@ -36,10 +38,6 @@ _RESET = struct.pack("ii", 1, 0)
 def word(prompt: str, n: int) -> str:
     """The n-th token of the answer to a prompt."""
     return f" {crc32(f'{prompt} {n}'.encode()):x}"
-
-
-def tokens(text: str) -> list[str]:
-    return re.findall(r" \w+", text)
 
 
 class EngineDeadError(Exception):
@@ -138,26 +136,22 @@ class VllmServer:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        request = json.loads(body) if body else {}
+        continuation = Continuation.of(headers.get(RESUMPTION, b""), body, 1)
+        request = json.loads(continuation.request) if body else {}
         if path == "/health":
             await self._next_step()
             await _answer(send, {})
         elif path == "/fault":
             await _answer(send, {})
             await self._have_fault(**request)
-        elif path == "/tokenize":
-            found = tokens(request["prompt"])
-            await _answer(send, {"tokens": list(range(len(found))), "count": len(found)})
         elif path == USAGE_PATH:
             report = self._usage.report(scope["query_string"])
             await _answer(send, msgspec.to_builtins(report, str_keys=True))
         else:
-            answer = _Answer(request, request_id)
+            answer = _Answer(request, request_id, continuation)
             with self._usage.meter(headers.get(USAGE_ID, b"")) as meter:
                 meter.sources.append(answer.counts)
-                await (self._stream if request.get("stream") else self._whole)(
-                    request, answer, send
-                )
+                await (self._stream if request.get("stream") else self._whole)(answer, send)
 
     async def _have_fault(self, step_s: float | None = None, resets: int = 0) -> None:
         if step_s is not None:
@@ -170,7 +164,7 @@ class VllmServer:
                 transport.abort()
             await asyncio.sleep(0.5)
 
-    async def _whole(self, request: Mapping[str, Any], answer: "_Answer", send: Any) -> None:
+    async def _whole(self, answer: "_Answer", send: Any) -> None:
         for _ in range(answer.begin, answer.end):
             await self._next_step()
             answer.generated += 1
@@ -178,35 +172,51 @@ class VllmServer:
         choice = {"index": 0, "message": message, "finish_reason": "length"}
         await _answer(send, answer.head | {"choices": [choice], "usage": answer.usage})
 
-    async def _stream(self, request: Mapping[str, Any], answer: "_Answer", send: Any) -> None:
+    async def _stream(self, answer: "_Answer", send: Any) -> None:
+        continuation = answer.continuation
+        comments = continuation.comments(1, answer.ids, (Text,))
+        events = [answer.events(n) for n in range(answer.end)]
+        last = answer.last_events()
         content_type = (b"content-type", b"text/event-stream; charset=utf-8")
-        await send({"type": "http.response.start", "status": 200, "headers": [content_type]})
-        await _event(send, answer.event({"role": "assistant", "content": ""}))
+        headers = [content_type, *continuation.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        undelivered = continuation.undelivered()
+        await _body(send, undelivered.of(answer.event({"role": "assistant", "content": ""})))
+        await _body(send, undelivered.of(b"".join(events[: answer.begin])))
         for n in range(answer.begin, answer.end):
             await self._next_step()
             answer.generated += 1
-            finish_reason = "length" if n == answer.end - 1 else None
-            await _event(send, answer.event({"content": answer.text(n, n + 1)}, finish_reason))
-        if (request.get("stream_options") or {}).get("include_usage"):
-            await _event(send, answer.head | {"choices": [], "usage": answer.usage})
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+            piece = events[n]
+            if comments is not None:
+                reason = "length" if n == answer.end - 1 else None
+                output = SimpleNamespace(token_ids=[n], finish_reason=reason, stop_reason=None)
+                piece = comments.before(piece, 0, Step([Text(answer.text(n, n + 1))]), output)
+            await _body(send, piece)
+        if answer.begin == answer.end:
+            last = undelivered.of(last, [LAST])
+        elif comments is not None:
+            last = comments.last(last)
+        await send({"type": "http.response.body", "body": last})
 
 
 class _Answer:
     """The answer to a request, or the continuation of one."""
 
-    def __init__(self, request: Mapping[str, Any], request_id: str) -> None:
-        messages = list(request["messages"])
+    def __init__(
+        self, request: Mapping[str, Any], request_id: str, continuation: Continuation
+    ) -> None:
+        self.continuation = continuation
         self.generated = 0
-        self.begin = 0
-        if request.get("continue_final_message"):
-            self.begin = len(tokens(messages.pop()["content"]))
-        self.end = self.begin + (request.get("max_tokens") or 16)
-        self._prompt = json.dumps(messages[-1]["content"])
+        self.begin = sum(
+            1 if isinstance(step.tokens, str) else len(step.tokens) for step in continuation.steps
+        )
+        self.end = request.get("max_tokens") or 16
+        self._wants_usage = (request.get("stream_options") or {}).get("include_usage")
+        self._prompt = json.dumps(request["messages"][-1]["content"])
         self.head = {
             "id": f"chatcmpl-{request_id}",
             "object": "chat.completion.chunk" if request.get("stream") else "chat.completion",
-            "created": 1,
+            "created": continuation.mark.created,
             "model": request["model"],
         }
 
@@ -217,22 +227,39 @@ class _Answer:
     @property
     def usage(self) -> dict[str, int]:
         return {
-            "prompt_tokens": PROMPT_TOKENS + self.begin,
-            "completion_tokens": self.end - self.begin,
+            "prompt_tokens": PROMPT_TOKENS,
+            "completion_tokens": self.end,
             "total_tokens": PROMPT_TOKENS + self.end,
         }
 
     def text(self, begin: int, end: int) -> str:
         return "".join(word(self._prompt, n) for n in range(begin, end))
 
-    def event(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+    @property
+    def ids(self) -> dict[str, int]:
+        return {self.text(n, n + 1): n for n in range(self.end)}
+
+    def events(self, n: int) -> bytes:
+        """Returns the events that the n-th token adds to the stream."""
+        finish_reason = "length" if n == self.end - 1 else None
+        return self.event({"content": self.text(n, n + 1)}, finish_reason)
+
+    def last_events(self) -> bytes:
+        usage = _written(self.head | {"choices": [], "usage": self.usage})
+        return (usage if self._wants_usage else b"") + b"data: [DONE]\n\n"
+
+    def event(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return self.head | {"choices": [choice]}
+        return _written(self.head | {"choices": [choice]})
 
 
-async def _event(send: Any, event: dict[str, Any]) -> None:
-    body = b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+def _written(event: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+
+
+async def _body(send: Any, events: bytes) -> None:
+    if events:
+        await send({"type": "http.response.body", "body": events, "more_body": True})
 
 
 async def _answer(send: Any, answer: dict[str, Any]) -> None:

@@ -4,6 +4,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import typer
+
+from serving.cli import app
+from serving.cli.deploy_lint import usage_error
+from serving.deploy.finding import Finding
+from serving.deploy.lint.linter import lint
+from serving.deploy.manifests import Manifests
 from tests.k8s.manifests import Object, base
 
 CLUSTER = "spec.rayClusterConfig"
@@ -40,3 +47,8 @@ def change(objects: Sequence[Object], object_name: str, path: str, value: Any) -
         place.insert(int(last), value)
     else:
         place[last] = value
+
+
+def linted(objects: Sequence[dict[str, Any]]) -> list[Finding]:
+    main = typer.main.get_command(app).main
+    return lint(Manifests("", tuple(objects)), lambda arguments: usage_error(main, arguments))

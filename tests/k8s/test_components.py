@@ -1,5 +1,6 @@
 """deploy/components/: what each changes in any overlay, as a user combines them."""
 
+import copy
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from serving.deploy.manifests import Manifests, read
 from serving.deploy.pods import GPU, usage
 from tests.cluster import trial
 from tests.k8s.manifests import K8S, OVERLAY_NAMES, OVERLAYS, ROOT, needs_kubectl, the
+from tests.k8s.mistakes import linted
 
 pytestmark = needs_kubectl
 
@@ -161,16 +163,41 @@ def test_under_gitops_the_job_stays_with_its_failed_tries(tmp_path: Path) -> Non
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_the_usage_ledger_gets_a_volume_that_all_routers_write(tmp_path: Path) -> None:
-    manifests = combined(tmp_path, K8S, ["usage-volume"])
-    claim = the(manifests, "PersistentVolumeClaim", "usage")
+def test_routers_get_the_declared_adapters(tmp_path: Path) -> None:
+    manifests = combined(tmp_path, K8S, ["adapters"])
+    mount = {"name": "adapters", "mountPath": "/etc/mistral-serve/adapters", "readOnly": True}
+    (router,) = (
+        pod.spec for pod in pods(manifests) if mount in pod.spec["containers"][0]["volumeMounts"]
+    )
+    assert {"name": "adapters", "configMap": {"name": "adapters", "optional": True}} in router[
+        "volumes"
+    ]
+
+
+@pytest.mark.parametrize("name", ["usage", "batches"])
+def test_what_routers_keep_gets_a_volume_that_all_of_them_write(name: str, tmp_path: Path) -> None:
+    manifests = combined(tmp_path, K8S, [f"{name}-volume"])
+    claim = the(manifests, "PersistentVolumeClaim", name)
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     writers = [
         pod.spec
         for pod in pods(manifests)
-        if {"name": "usage", "mountPath": "/usage"} in pod.spec["containers"][0]["volumeMounts"]
+        if {"name": name, "mountPath": f"/{name}"} in pod.spec["containers"][0]["volumeMounts"]
     ]
     (router,) = writers
     assert {"containerPort": 8000, "name": "serve", "protocol": "TCP"} in router["containers"][0][
         "ports"
     ]
+
+
+def test_the_folder_that_the_component_has_is_one_for_batches(tmp_path: Path) -> None:
+    manifests = combined(tmp_path, K8S, ["batches-volume"])
+    objects = copy.deepcopy(list(manifests.objects))
+    for obj in objects:
+        for place, key in (
+            (obj.get("spec", {}), "serveConfigV2"),
+            (obj.get("data", {}), "serve.yaml"),
+        ):
+            if key in place:
+                place[key] = place[key].replace("{max_bytes: 0}", "{folder: /batches}")
+    assert linted(objects) == []

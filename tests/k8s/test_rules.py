@@ -2,20 +2,24 @@
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 
-from serving.cli import app
-from serving.cli.deploy_lint import usage_error
-from serving.deploy.finding import Finding
-from serving.deploy.lint.linter import lint
 from serving.deploy.lint.rules import FIXES
-from serving.deploy.manifests import Manifests
 from tests.k8s.manifests import ADD_ONS, K8S, base, cached
-from tests.k8s.mistakes import CLUSTER, CONTAINER, ENGINE, HEAD, REMOVE, ROUTER, change, changed
+from tests.k8s.mistakes import (
+    CLUSTER,
+    CONTAINER,
+    ENGINE,
+    HEAD,
+    REMOVE,
+    ROUTER,
+    change,
+    changed,
+    linted,
+)
 
 ENV, SECURITY = f"{CONTAINER}.env.0", f"{CONTAINER}.securityContext"
 UPGRADE, OPTIONS = "spec.upgradeStrategy", f"{CLUSTER}.autoscalerOptions"
@@ -27,6 +31,7 @@ Mistake = tuple[str, str, Any, str]
 RAY, JOB, STATE = "RayService mistral", "Job weights", "StatefulSet redis"
 POD = "spec.template.spec"
 CONF, CONF_KEY = "ConfigMap redis", "data.redis~conf"
+CONFIG = "spec.serveConfigV2"
 
 
 def in_steps(**options: Any) -> dict[str, Any]:
@@ -35,6 +40,14 @@ def in_steps(**options: Any) -> dict[str, Any]:
         "type": "NewClusterWithIncrementalUpgrade",
         "clusterUpgradeOptions": good | options,
     }
+
+
+def with_batches(setting: str) -> str:
+    """The Serve config of k8s/ with this setting of router.batches."""
+    text = str(base().service["spec"]["serveConfigV2"])
+    changed_text = text.replace("batches: {max_bytes: 0}", f"batches: {setting}")
+    assert changed_text != text
+    return changed_text
 
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -336,6 +349,16 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.subPath", "keys", "router: no volume is at"),
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.mountPath", "/etc/keys", "the keys_file /etc"),
     ],
+    "folders/batches": [
+        (RAY, CONFIG, with_batches("{}"), "each router would have its own files")
+    ],
+    "folders/no-volume": [
+        (RAY, CONFIG, with_batches("{folder: /batches}"),
+         "router: the router.batches.folder /batches is on no volume"),
+        # The weights' volume, which routers only read.
+        (RAY, CONFIG, with_batches("{folder: /models/batches}"), "is on no volume"),
+    ],
+    "folders/one-node": [("", "", "", "on the claim models, for pods of one node")],
     "responses/redis-address": [
         ("Service redis", "spec.ports.0.port", 6380, "redis_url redis://redis.mistral-serve.svc")
     ],
@@ -350,7 +373,14 @@ MISTAKES: dict[str, list[Mistake]] = {
 }  # fmt: skip
 
 WITHOUT_AUTOSCALER = (RAY, f"{CLUSTER}.enableInTreeAutoscaling", False, "")
+_MODELS = f"{ROUTER}.template.spec.volumes.3.persistentVolumeClaim.readOnly"
 FURTHER: dict[str, list[Mistake]] = {
+    "folders/one-node": [
+        (RAY, CONFIG, with_batches("{folder: /models/batches}"), ""),
+        (RAY, _MODELS, False, ""),
+        (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.3.readOnly", False, ""),
+        ("PersistentVolumeClaim models", "spec.accessModes", ["ReadWriteOnce"], ""),
+    ],
     "kuberay/upgrade-autoscaler": [WITHOUT_AUTOSCALER, (RAY, UPGRADE, in_steps(), "")],
     "kuberay/group-bounds-missing": [
         WITHOUT_AUTOSCALER,
@@ -365,12 +395,7 @@ FURTHER: dict[str, list[Mistake]] = {
         (RAY, f"{HEAD}.{ENV}", {"name": "RAY_REDIS_ADDRESS", "value": "redis:6379"}, ""),
     ],
 }
-"""Mistakes of two changes."""
-
-
-def linted(objects: Sequence[dict[str, Any]]) -> list[Finding]:
-    main = typer.main.get_command(app).main
-    return lint(Manifests("", tuple(objects)), lambda arguments: usage_error(main, arguments))
+"""Mistakes of several changes."""
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ _FIELDS = (
     "text",
     "verbosity",
 )
-_JSON = st.recursive(
+JSON = st.recursive(
     st.one_of(
         st.none(),
         st.booleans(),
@@ -250,5 +250,6 @@ _JSON = st.recursive(
     ),
     max_leaves=12,
 )
-BODIES = st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=4)
+"""Any JSON, with the names and words of the APIs; NaN, infinities and integers of any size too."""
+BODIES = st.dictionaries(st.sampled_from(_FIELDS), JSON, max_size=4)
 """JSON objects with a request's fields and arbitrary values."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.mistral import InvalidRequest, normalise
-from serving.mistral.normalise import RULES
+from serving.mistral.normalise import RULES, Normalised
 from tests.mistral.conversations import BODIES, CONVERSATIONS
 from tests.mistral.tokenizers import prompt, rules
 
@@ -30,7 +30,7 @@ def test_every_conversation_becomes_one_that_the_tokenizer_takes(body: dict[str,
         after = prompt(model.tokenizer, sent) if done.changed else before
         assert after is not None, "refused"
         assert before in (None, after), "it was right, and is another now"
-        assert done.changed or sent == body
+        assert_reported(body, sent, done)
         assert_idempotent(sent, model)
 
 
@@ -51,10 +51,18 @@ def test_anything_at_all_is_left_to_the_engine(endpoint: str, body: dict[str, An
     for model in MODELS:
         sent = copy.deepcopy(body)
         try:
-            normalise(endpoint, sent, model, TODAY)
+            done = normalise(endpoint, sent, model, TODAY)
         except InvalidRequest:
             continue
+        assert_reported(body, sent, done)
         assert_idempotent(sent, model, endpoint)
+
+
+def assert_reported(body: dict[str, Any], sent: dict[str, Any], done: Normalised) -> None:
+    assert done.changed == (repr(sent) != repr(body)), "it says what it did"
+    if not done.changed:
+        assert done.max_tokens_clamped is None
+        assert all(warning.endswith("has no effect on this model") for warning in done.warnings)
 
 
 def assert_idempotent(sent: dict[str, Any], model: Any, endpoint: str = CHAT) -> None:

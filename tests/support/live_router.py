@@ -39,6 +39,7 @@ from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
@@ -68,6 +69,7 @@ WATCH_PERIOD_S = 0.02
 """Time between two looks at the files with keys."""
 IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
 """Settings with which requests hardly wait for a replica."""
+_FAILOVER = "failover"
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
@@ -272,6 +274,9 @@ async def running_router(
         router = LiveRouter(
             url, http, directory, engines, infos, lines, app, stored, ledger, batch_runner
         )
+        if stored is not None:
+            looking = stored.failover.run(relay, RESPONSES, known.tenants)
+            stack.callback(asyncio.create_task(looking, name=_FAILOVER).cancel)
         running_batches = asyncio.create_task(batch_runner.run()) if batch_runner else None
         stack.push_async_callback(router.close)
         yield router
@@ -288,7 +293,12 @@ async def running_router(
         for model in models:
             directory.update(model.model_id, [])
         await eventually(lambda: not any(engine.connections for engine in engines))
-    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    await eventually(lambda: _tasks() == {asyncio.current_task()})
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    """Returns all tasks but those by which other routers look for what they may take over."""
+    return {task for task in asyncio.all_tasks() if task.get_name() != _FAILOVER}
 
 
 StartRouter = Callable[..., Awaitable[LiveRouter]]

@@ -3,10 +3,16 @@ it was sent, and repeats what the real one repeats."""
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
+from serving.answers.events import End, Step, Text, Usage
+from serving.encoders.responses import ResponsesEncoder
+from serving.engine_protocol import LAST
+from serving.requests.responses import read
 from tests.support.engines import Engine, Steered
 from tests.support.http_server import json_response
+from tests.support.reading import READING
 from tests.support.stand_in_engine import STREAM_HEAD, chunk
 
 
@@ -82,3 +88,50 @@ class ResponseEngine(Engine):
 
 class SteeredResponses(Steered, ResponseEngine):
     """Leaves each request to the test."""
+
+
+class CountingResponses(Engine):
+    """Counts aloud, a number a token, to `max_output_tokens`. Its events are an engine's."""
+
+    interval_s = 0.01
+
+    @staticmethod
+    def text(tokens: int) -> str:
+        return "".join(f"{number} " for number in range(tokens))
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        continuation, tokens = self.continuation, request["max_output_tokens"]
+        options = read(continuation.request, *READING)[1]
+        usage = Usage(prompt_tokens=5, completion_tokens=tokens)
+        response_id, created = f"resp_{self.request_id}", continuation.mark.created
+        encoder = ResponsesEncoder(options, response_id, created, request["model"], usage)
+        words = [Text(f"{number} ") for number in range(tokens)]
+        comments = continuation.comments(1, {w.text: n for n, w in enumerate(words)}, (Text,))
+        begin = sum(
+            1 if isinstance(step.tokens, str) else len(step.tokens) for step in continuation.steps
+        )
+        undelivered = continuation.undelivered()
+        self.transport.write(self.stream_head())
+        before = encoder.begin()
+        before += b"".join(encoder.step(0, Step([word])) for word in words[:begin])
+        if begin:
+            self._write(undelivered.of(before))
+            before = b""
+        for number, word in enumerate(words[begin:], begin):
+            step, token = Step([word]), SimpleNamespace(token_ids=[number])
+            token.finish_reason = token.stop_reason = None
+            piece = before + encoder.step(0, step)
+            before = b""
+            self._write(piece if comments is None else comments.before(piece, 0, step, token))
+            await asyncio.sleep(self.interval_s)
+        last = encoder.step(0, Step([], end=End("stop"))) + encoder.finish()
+        if begin == tokens:
+            last = undelivered.of(last, [LAST])
+        elif comments is not None:
+            last = comments.last(last)
+        self._write(last)
+        self.transport.write(b"0\r\n\r\n")
+
+    def _write(self, events: bytes) -> None:
+        if events:
+            self.transport.write(chunk(events))

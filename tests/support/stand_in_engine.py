@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import uvloop
 
+from serving.engine.resumption import Continuation, comment
 from serving.engine.usage_journal import Meter, UsageJournal
-from serving.engine_protocol import USAGE_ID, USAGE_PATH
+from serving.engine_protocol import LAST, RESUMPTION, USAGE_ID, USAGE_PATH
 from serving.ledger.tokens import Tokens
 from tests.support.http_server import Connection, Request, json_response, port_of, response, serve
 
@@ -23,6 +24,7 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 STREAM_HEAD = OK_HEAD % b"text/event-stream; charset=utf-8" + CHUNKED
 WORD = "word "
+VOCABULARY = 1
 PROMPT_TOKENS = 5
 DONE = b"data: [DONE]\n\n"
 _decode = msgspec.json.decode
@@ -91,6 +93,7 @@ class StandInEngine(Connection):
     """Counts as the engine does what `answer` and `stream` generate."""
     generated_tokens = 0
     read_tokens = 0
+    continuation: Continuation
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -104,7 +107,9 @@ class StandInEngine(Connection):
     def receive(self, request: Request) -> None:
         if request.body:
             type(self).requests += 1
-            self.respond(_decode(request.body))
+            header = self.latest.header(RESUMPTION) or b""
+            self.continuation = Continuation.of(header, request.body, VOCABULARY)
+            self.respond(_decode(self.continuation.request))
         elif request.target == b"/v1/models":
             self.answer_models()
         elif self.latest.target.startswith(USAGE_PATH.encode()):
@@ -171,21 +176,32 @@ class StandInEngine(Connection):
             await self._stream(request, meter)
 
     async def _stream(self, request: dict[str, Any], meter: Meter | None) -> None:
+        """Has a comment where the engine has one: its words are tokens with an event each."""
         tokens = request.get("max_tokens", 16)
         names = self.request_id, request.get("model", "")
-        first, token, last = map(chunk, stream_events(*names))
+        first, token, last = stream_events(*names)
+        ends = DONE
+        if (request.get("stream_options") or {}).get("include_usage"):
+            ends = usage_event(*names, tokens) + DONE
         write = self.transport.write
-        write(STREAM_HEAD + first)
+        if self.continuation.wanted:
+            first, ends = comment(first), comment(ends, [LAST])
+            last = comment(last, [b'[0,"%b","length",null]' % WORD.encode()])
+        write(self.stream_head() + chunk(first))
+        token = chunk(token)
         for count in range(tokens - 1):
             self.count(meter, count + 1)
             write(token)
             await asyncio.sleep(self.interval_s)
         self.count(meter, tokens)
-        write(last)
-        if (request.get("stream_options") or {}).get("include_usage"):
-            write(chunk(usage_event(*names, tokens)))
-        write(chunk(DONE))
+        write(chunk(last))
+        write(chunk(ends))
         write(b"0\r\n\r\n")
+
+    def stream_head(self) -> bytes:
+        """Returns the head of a stream, which says whether it can be continued."""
+        told = b"".join(b"%b: %b\r\n" % header for header in self.continuation.headers)
+        return OK_HEAD % b"text/event-stream; charset=utf-8" + told + CHUNKED
 
 
 async def _main(port: int) -> None:

@@ -1,19 +1,23 @@
-"""A stand-in engine that generates one story, from any point in it, and can break off.
+"""A stand-in engine that generates one story, from any token in it, and can break off.
 
-Its tokens have several widths; some are white space alone. Like vLLM it counts tokens, holds text
-back for stop strings, and strips the spaces at the end of an answer to continue.
+A request for several stories gets one, which cannot go on elsewhere.
+
+It tells the router its tokens by the engine's own protocol, counts them, and holds text back for
+stop strings.
 """
 
 import asyncio
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+from serving.answers.events import Step, Text
+from serving.engine.resumption import comment
 from serving.engine.usage_journal import Meter
+from serving.engine_protocol import LAST
 from serving.mistral.reasoning import ThinkSplitter
 from tests.support.engines import UNAVAILABLE, Engine
-from tests.support.http_server import Request, json_response
-from tests.support.stand_in_engine import DONE, STREAM_HEAD, chunk, server_sent
+from tests.support.stand_in_engine import DONE, chunk, server_sent
 
 STORY = [
     "Once", " upon", " a", " time", ",", "\n", "    ", " in", " Par", "is", " été", " 😀", ".",
@@ -26,18 +30,6 @@ _IDS = [_FIRST_TOKEN + n for n in range(len(STORY))]
 Fault = Callable[["Storyteller"], None]
 
 
-def tokens_of(text: str) -> list[int]:
-    """Raises AssertionError for a text that does not end at an edge of the story."""
-    ids = []
-    for token, piece in zip(_IDS, STORY, strict=True):
-        if not text:
-            break
-        assert text.startswith(piece), f"{text!r} was not cut at a token's edge"
-        text = text.removeprefix(piece)
-        ids.append(token)
-    return ids
-
-
 class Storyteller(Engine):
     """Triggers its `fault` after `breaks_after` tokens of its own."""
 
@@ -46,91 +38,96 @@ class Storyteller(Engine):
     """The time between two tokens."""
     fault: Fault
 
-    def receive(self, request: Request) -> None:
-        if request.target == b"/tokenize":
-            question = json.loads(request.body)
-            self.transport.write(json_response({"tokens": self._tokens(question)}))
-        else:
-            super().receive(request)
-
-    def _tokens(self, question: dict[str, Any]) -> list[int]:
-        if question["add_special_tokens"]:
-            return list(range(PROMPT_TOKENS))
-        return tokens_of(question["prompt"])
-
     async def _stream(self, request: dict[str, Any], meter: Meter | None) -> None:
-        is_chat = "messages" in request
-        begin = self._delivered_tokens(request)
-        end = len(STORY)
-        limit = request.get("max_tokens", None if is_chat else 16)
-        if limit is not None:
-            end = min(end, begin + limit)
-        keeps_back = len(request.get("stop", " ")) - 1
-        self.transport.write(STREAM_HEAD)
-        if is_chat:
-            self._event(request, {"delta": {"role": "assistant", "content": ""}}, None)
-        splitter = ThinkSplitter() if request.get("reasoning_format") == "separate" else None
-        if splitter is not None:
-            splitter.skip("".join(STORY[:begin]))
-        story, sent = "", 0
-        for n in range(begin, end):
-            if n - begin == self.breaks_after:
+        if self.continuation.wanted and request.get("n", 1) > 1:
+            self.continuation.allow("a storyteller tells one story")
+        delivered = self.continuation.steps
+        begin = sum(1 if isinstance(one.tokens, str) else len(one.tokens) for one in delivered)
+        story = list(self._story(request))
+        comments = self.continuation.comments(1, dict(zip(STORY, _IDS, strict=True)), (Text,))
+        self.transport.write(self.stream_head())
+        undelivered = self.continuation.undelivered()
+        if "messages" in request:
+            begins = {"delta": {"role": "assistant", "content": ""}}
+            self._write(undelivered.of(self._event(request, begins, None)))
+        self._write(undelivered.of(b"".join(events for events, *_ in story[:begin])))
+        for n, (events, *generated) in enumerate(story[begin:]):
+            if n == self.breaks_after:
                 type(self).fault(self)
                 return
-            self.count(meter, n - begin + 1, PROMPT_TOKENS + begin)
-            story += STORY[n]
+            self.count(meter, n + 1, PROMPT_TOKENS + begin)
+            self._write(events if comments is None else comments.before(events, 0, *generated))
+            await asyncio.sleep(self.token_s)
+        last = self._usage(request, len(story)) + DONE
+        if begin == len(story):
+            last = undelivered.of(last, [LAST])
+        elif comments is not None:
+            last = comments.last(last)
+        if len(story) - begin == self.breaks_after:
+            self._write(last.removesuffix(DONE) if last.endswith(b"\n\n" + DONE) else b"")
+            type(self).fault(self)
+            return
+        self._write(last)
+        self.transport.write(b"0\r\n\r\n")
+
+    def _story(self, request: dict[str, Any]) -> Iterator[tuple[bytes, Step, Any]]:
+        """Yields the events of each token, as a step and as vLLM has it."""
+        is_chat = "messages" in request
+        limit = request.get("max_tokens", None if is_chat else 16)
+        end = len(STORY) if limit is None else min(len(STORY), limit)
+        keeps_back = len(request.get("stop", " ")) - 1
+        splitter = ThinkSplitter() if request.get("reasoning_format") == "separate" else None
+        events = b""
+        story, sent = "", 0
+        for n, word in enumerate(STORY[:end]):
+            story += word
             last = n == end - 1
             text = story[sent : len(story) if last else max(sent, len(story) - keeps_back)]
             sent += len(text)
             finish_reason = None if not last else "length" if limit else "stop"
+            parts = [("content" if is_chat else "text", text)]
             if splitter is not None:
-                deltas = zip(("reasoning", "content"), splitter.feed(text), strict=True)
-                for name, piece in deltas:
-                    if piece:
-                        self._event(request, {"delta": {name: piece}}, finish_reason)
-            else:
-                choice = {"delta": {"content": text}} if is_chat else {"text": text}
-                self._event(request, choice, finish_reason)
-            await asyncio.sleep(self.token_s)
-        if (request.get("stream_options") or {}).get("include_usage"):
-            self._usage(request, PROMPT_TOKENS + begin, end - begin)
-        if end - begin == self.breaks_after:
-            type(self).fault(self)
-            return
-        self.transport.write(chunk(DONE) + b"0\r\n\r\n")
-
-    def _delivered_tokens(self, request: dict[str, Any]) -> int:
-        """Returns how many tokens of the story are already in the prompt."""
-        if "messages" not in request:
-            prompt = request["prompt"]
-            return len(set(prompt) & set(_IDS))
-        if not request.get("continue_final_message"):
-            return 0
-        assert request["add_generation_prompt"] is False
-        assert request["messages"][-1]["role"] == "assistant"
-        return len(tokens_of(request["messages"][-1]["content"].rstrip(" ")))
+                parts = list(zip(("reasoning", "content"), splitter.feed(text), strict=True))
+            for name, part in parts:
+                if part:
+                    choice = {"delta": {name: part}} if is_chat else {"text": part}
+                    events += self._event(request, choice, finish_reason)
+            output = SimpleNamespace(
+                token_ids=[_IDS[n]], finish_reason=finish_reason, stop_reason=None
+            )
+            yield events, Step([Text(text)]), output
+            events = b""
 
     def _event(
         self, request: dict[str, Any], choice: dict[str, Any], finish_reason: str | None
-    ) -> None:
+    ) -> bytes:
         choice = {"index": 0, **choice, "logprobs": None, "finish_reason": finish_reason}
-        self.write_event(self._head(request) | {"choices": [choice]})
+        return server_sent(self._head(request) | {"choices": [choice]})
 
-    def _usage(self, request: dict[str, Any], prompt: int, completion: int) -> None:
+    def _usage(self, request: dict[str, Any], tokens: int) -> bytes:
+        if not (request.get("stream_options") or {}).get("include_usage"):
+            return b""
         usage: dict[str, Any] = {
-            "prompt_tokens": prompt,
-            "total_tokens": prompt + completion,
-            "completion_tokens": completion,
+            "prompt_tokens": PROMPT_TOKENS,
+            "total_tokens": PROMPT_TOKENS + tokens,
+            "completion_tokens": tokens,
         }
-        usage["prompt_tokens_details"] = {"cached_tokens": prompt}
-        self.write_event(self._head(request) | {"choices": [], "usage": usage})
+        usage["prompt_tokens_details"] = {"cached_tokens": PROMPT_TOKENS}
+        return server_sent(self._head(request) | {"choices": [], "usage": usage})
 
     def _head(self, request: dict[str, Any]) -> dict[str, Any]:
-        created = id(type(self))  # differs between engines
+        mark = self.continuation.mark  # differs between engines
+        created = mark.created + mark.seed
         return {"id": f"answer-{self.request_id}", "created": created, "model": request["model"]}
 
+    def _write(self, events: bytes) -> None:
+        if events:
+            self.transport.write(chunk(events))
+
     def write_event(self, event: dict[str, Any]) -> None:
-        self.transport.write(chunk(server_sent(event)))
+        """Writes an event with a comment of its own."""
+        events = server_sent(event)
+        self._write(comment(events) if self.continuation.wanted else events)
 
 
 def breaking(after: int, fault: Fault) -> type[Storyteller]:

@@ -9,6 +9,7 @@ from serving.deploy.kube import named
 from serving.deploy.lint import (
     authentication,
     connections,
+    folders,
     kuberay,
     lifecycle,
     network,
@@ -71,6 +72,7 @@ def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Fin
         config = config_of(manifests.service)
         found += sizing.problems(manifests, config)
         found += lifecycle.problems(manifests, config, usage_error)
+        found += folders.problems(manifests, config)
         found += responses.problems(manifests, config)
         found += authentication.problems(manifests, config)
     return list(dict.fromkeys(found))

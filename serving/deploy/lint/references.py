@@ -83,7 +83,8 @@ def _references(manifests: Manifests) -> Iterator[tuple[str, str, str | None]]:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             yield pod.owner, "PersistentVolumeClaim", claim
         for config_map in _config_maps(pod):
-            yield pod.owner, "ConfigMap", config_map["name"]
+            if not config_map.get("optional"):
+                yield pod.owner, "ConfigMap", config_map["name"]
     for stateful_set in manifests.of_kind("StatefulSet"):
         yield named(stateful_set), "Service", stateful_set["spec"].get("serviceName")
     for binding in manifests.of_kind("RoleBinding"):

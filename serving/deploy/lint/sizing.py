@@ -83,8 +83,8 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
             what = f"its {model.cpus:g} CPUs do not fill a pod of {name}, {_cpus(group):g}"
             yield wrong("engine-cpus", f"{entry.id}: {what}")
         limit_gib, shared_gib = float(_amount(group, "memory")) / _GIB, _shared_bytes(group) / _GIB
-        if 0 < limit_gib < entry.host_memory_gib + shared_gib + _RAY_GIB:
-            parts = f"{entry.host_memory_gib:g}, {shared_gib:g} of shared memory and {_RAY_GIB}"
+        if 0 < limit_gib < entry.replica_memory_gib + shared_gib + _RAY_GIB:
+            parts = f"{entry.replica_memory_gib:g}, {shared_gib:g} of shared memory and {_RAY_GIB}"
             what = f"{limit_gib:g} GiB do not hold its {parts} for Ray"
             yield wrong("memory", f"{entry.id}: {what}")
     for group in engine_groups:

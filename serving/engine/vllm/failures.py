@@ -15,6 +15,7 @@ from vllm.exceptions import (
 from serving.encoders.errors import openai_error
 from serving.engine.grammar_check import GrammarError
 from serving.engine.image_file import MediaError
+from serving.engine.resumption import CannotContinueError
 from serving.mistral.rules import InvalidRequest
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ def failure_of(error: Exception) -> Failure:
             return Failure(400, error.message, error.param, error.code)
         case ConstraintError():
             return CONSTRAINT
+        case CannotContinueError():
+            return Failure(409, _message(error), code="cannot_continue")
         case GrammarError():
             return _invalid_grammar(_message(error))
         case VLLMNotFoundError():

@@ -2,26 +2,29 @@
 
 import asyncio
 import datetime
-import random
-import string
+import itertools
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMNotFoundError
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from serving.answers.events import Answer, End, Step, Usage
+from serving.adapters.adapter import Version
+from serving.adapters.files import AdapterError
+from serving.answers.events import Answer, Arguments, End, Event, Reasoning, Step, Text, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import of_tekken
@@ -36,8 +39,10 @@ from serving.encoders.responses import ResponsesEncoder
 from serving.encoders.sse import to_json
 from serving.engine.grammar_check import GrammarCheck
 from serving.engine.last_steps import LastSteps
+from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
+from serving.engine.vllm.adapters import Adapters, NoAdapterError
 from serving.engine.vllm.failures import (
     AbandonedError,
     ConstraintError,
@@ -46,13 +51,18 @@ from serving.engine.vllm.failures import (
 )
 from serving.engine.vllm.generation import Generation, Model
 from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
+from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
 from serving.engine_protocol import (
+    ADAPTER,
+    ADAPTERS_PATH,
     CACHE_SALT,
-    CACHED_TOKENS,
-    PROMPT_TOKENS,
+    NO_ADAPTER,
+    RESUMPTION,
     REWRITES,
+    UNAVAILABLE,
     USAGE_ID,
     USAGE_PATH,
+    NotLoaded,
 )
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import chat, completions, messages, responses, tokenize
@@ -60,8 +70,6 @@ from serving.requests.chat import ChatOptions
 from serving.requests.request import Chat, Request
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 LOOP_STOPS = Counter(
     "mistral_serve_loop_stops",
@@ -71,8 +79,6 @@ LOOP_STOPS = Counter(
 """Registered in the default registry, which /metrics exposes."""
 
 _NONE: Headers = []
-
-_ALPHANUMERICS = string.ascii_letters + string.digits
 
 _MISTRALS_CLIENTS = b"mistral-client-"
 """The beginning of the User-Agent of Mistral's own clients, which fail on parts of calls."""
@@ -85,12 +91,14 @@ class Api:
     read: Callable[[bytes, ModelRules, datetime.date], tuple[Request, Any]]
     encoder: Callable[..., Encoder]
     id_prefix: str
+    told_by: Collection[type[Event]] = (Text, Reasoning, Arguments)
+    """The answer's events whose text the API's own events have unchanged."""
 
 
 APIS: Mapping[str, Api] = {
     chat.PATH: Api(chat.read, ChatEncoder, "chatcmpl-"),
-    completions.PATH: Api(completions.read, CompletionEncoder, "cmpl-"),
-    responses.PATH: Api(responses.read, ResponsesEncoder, "resp_"),
+    completions.PATH: Api(completions.read, CompletionEncoder, "cmpl-", (Text,)),
+    responses.PATH: Api(responses.read, ResponsesEncoder, "resp_", (Text,)),
     messages.PATH: Api(messages.read, MessagesEncoder, "msg_"),
 }
 
@@ -111,12 +119,20 @@ class FrontEnd:
         names: Sequence[str],
         rules: ModelRules,
         loop_guard: LoopGuard | None,
+        resumes_exactly: bool = False,
+        advances_grammars: bool = False,
+        adapters: Adapters | None = None,
     ) -> None:
-        """`names` are those by which requests know the model; answers have the first."""
+        """`names` are those by which requests know the model; answers have the first, or the name
+        of an adapter. Without `adapters` the engine takes none.
+        `resumes_exactly` is whether the engine goes on behind another's tokens as if they were its
+        own, rather than as a part of the prompt; `advances_grammars` whether its grammars read them
+        in either case."""
         self._engine = engine
         self._names = names
         self._rules = rules
         self._loop_guard = loop_guard
+        self._adapters = adapters
         self.last_steps = LastSteps()
         self._grammars = GrammarCheck()
         self.usage = UsageJournal()
@@ -128,7 +144,10 @@ class FrontEnd:
             self._vocabulary,
             engine.model_config.max_model_len,
             engine.model_config.get_diff_sampling_param(),
+            resumes_exactly,
+            advances_grammars,
         )
+        self._vocabulary_digest = crc32(repr(self._vocabulary.pieces).encode())
         LOOP_STOPS.labels(names[0])  # exposes 0 before the first stop
         self._registry = get_prometheus_registry()
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -141,6 +160,11 @@ class FrontEnd:
             ("POST", messages.COUNT_PATH): self._count_tokens,
             **{("POST", path): self._generate for path in APIS},
         }
+        if adapters is not None:
+            self._handlers |= {
+                ("GET", ADAPTERS_PATH): partial(self._tell_adapters, adapters),
+                ("POST", ADAPTERS_PATH): partial(self._load_adapter, adapters),
+            }
 
     async def close(self) -> None:
         """Ends the processes that compile grammars."""
@@ -156,38 +180,60 @@ class FrontEnd:
             await handler(scope, receive, send)
         except ClientGoneError:
             return
+        except NoAdapterError:
+            headers = [(UNAVAILABLE, NO_ADAPTER), (b"content-length", b"0")]
+            await send_response(send, 503, headers, b"")
         except Exception as error:
             if self._engine.errored:
                 raise
             await _fail(send, path, failure_of(error))
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.usage.meter(_header(scope, USAGE_ID)) as meter:
-            await self._generate_metered(meter, scope, receive, send)
+        with (
+            self._running(_adapter(scope)) as lora,
+            self.usage.meter(_header(scope, USAGE_ID)) as meter,
+        ):
+            await self._generate_metered(meter, lora, scope, receive, send)
 
     async def _generate_metered(
-        self, meter: Meter, scope: Scope, receive: Receive, send: Send
+        self,
+        meter: Meter,
+        lora: LoRARequest | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         api = APIS[scope["path"]]
-        request, options = api.read(await _body(receive), self._rules, datetime.date.today())
-        self._check_model(request.model)
+        continuation = Continuation.of(
+            _header(scope, RESUMPTION), await _body(receive), self._vocabulary_digest
+        )
+        mark = continuation.mark
+        request, options = api.read(continuation.request, self._rules, mark.date)
+        self._check_model(request.model, scope)
         request.cache_salt = _cache_salt(scope, request.cache_salt)
+        request.adapter = _adapter(scope)
         if isinstance(options, ChatOptions):
             whole_calls = _header(scope, b"user-agent").startswith(_MISTRALS_CLIENTS)
             options = replace(options, whole_calls=whole_calls)
         constraint = constraints.structured_outputs(request, self._vocabulary)
+        if continuation.wanted:
+            continuation.allow(self._not_resumable(scope["path"], request, constraint))
         answering = asyncio.current_task()
         assert answering is not None
         watch = asyncio.create_task(_cancel_when_gone(receive, answering))
         try:
             try:
-                await self._respond(api, request, options, constraint, meter, scope, send)
+                await self._respond(
+                    api, request, options, continuation, constraint, meter, lora, scope, send
+                )
             except (AbandonedError, ConstraintError):
                 # After a request that failed between its rendering and the engine, vLLM takes its
                 # images for known to the engine. The next request with one fails, which tells vLLM.
                 if self._engine.errored or not has_images(request):
                     raise
-                await self._respond(api, request, options, constraint, meter, scope, send)
+                await self._respond(
+                    api, request, options, continuation, constraint, meter, lora, scope, send
+                )
         except asyncio.CancelledError:
             if watch.done() and not watch.cancelled():
                 answering.uncancel()
@@ -201,8 +247,10 @@ class FrontEnd:
         api: Api,
         request: Request,
         options: Any,
+        continuation: Continuation,
         constraint: StructuredOutputsParams | None,
         meter: Meter,
+        lora: LoRARequest | None,
         scope: Scope,
         send: Send,
     ) -> None:
@@ -210,7 +258,8 @@ class FrontEnd:
         sent."""
         inputs = await self._inputs(request, constraint)
         id = api.id_prefix + _request_id(scope)
-        usage = Usage()
+        usage, mark, choices = Usage(), continuation.mark, itertools.count()
+        name = self._names[0] if request.adapter is None else request.model or self._names[0]
         generation = Generation(
             self._engine,
             self._model,
@@ -219,15 +268,27 @@ class FrontEnd:
             id,
             usage,
             constraint,
-            lambda: self._parser(request),
+            lambda: self._parser(request, mark.call_ids(next(choices))),
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
+            lora,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(options, id, int(time.time()), self._names[0], usage)
-        answer = self._stream if request.stream else self._answer
+        encoder = api.encoder(options, id, mark.created, name, usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
-            await answer(generation, encoder, usage, send)
+            if request.stream:
+                stream = Stream(
+                    generation,
+                    encoder,
+                    continuation,
+                    () if request.needs_prompt else api.told_by,
+                    [*_changes(request.normalised), *continuation.headers],
+                    lambda: self._engine.errored,
+                    self._count_loops,
+                )
+                await stream.send(send)
+            else:
+                await self._answer(generation, encoder, usage, send)
 
     async def _inputs(
         self, request: Request, constraint: StructuredOutputsParams | None
@@ -248,45 +309,6 @@ class FrontEnd:
             raise inputs
         return inputs
 
-    async def _stream(
-        self,
-        generation: Generation,
-        encoder: Encoder,
-        usage: Usage,
-        send: Send,
-    ) -> None:
-        begun, tells_of_prompts = False, generation.request.needs_prompt
-        try:
-            async with aclosing(generation.steps()) as steps:
-                async for index, step in steps:
-                    if tells_of_prompts:
-                        _tell_of_prompt(index, generation, encoder)
-                    if begun:
-                        piece = encoder.step(index, step)
-                    else:
-                        begun = True
-                        counts = _counts(usage) if generation.knows_prompts else _NONE
-                        changes = _changes(generation.request.normalised)
-                        await send(
-                            {
-                                "type": "http.response.start",
-                                "status": 200,
-                                "headers": [_EVENT_STREAM, *counts, *changes],
-                            }
-                        )
-                        piece = encoder.begin() + encoder.step(index, step)
-                    if step.end is not None:
-                        self._count_loops(step.end)
-                    if piece:
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
-            last = encoder.finish()
-        except Exception as error:
-            if not begun or self._engine.errored:
-                raise
-            failure = failure_of(error)
-            last = encoder.error(failure.message, failure.status)
-        await send({"type": "http.response.body", "body": last})
-
     async def _answer(
         self,
         generation: Generation,
@@ -296,17 +318,37 @@ class FrontEnd:
     ) -> None:
         answers: list[list[Step]] = [[] for _ in range(generation.choices)]
         async with aclosing(generation.steps()) as steps:
-            async for index, step in steps:
+            async for index, step, _ in steps:
                 answers[index].append(step)
                 if step.end is not None:
                     self._count_loops(step.end)
         for index in range(generation.choices):
-            _tell_of_prompt(index, generation, encoder)
+            tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
         changes = _changes(generation.request.normalised)
-        await _send(send, 200, body, [*_counts(usage), *changes])
+        await _send(send, 200, body, [*counts(usage), *changes])
 
-    def _parser(self, request: Request) -> AnswerParser:
+    def _not_resumable(
+        self, path: str, request: Request, constraint: StructuredOutputsParams | None
+    ) -> str:
+        """Returns why a broken stream of the answer cannot go on at another engine; empty if it
+        can."""
+        sampling = request.sampling
+        if path == responses.PATH and sampling.logprobs is not None:
+            return "responses with logprobs cannot be continued: their last event repeats them all"
+        if request.n > 1 and sampling.prompt_logprobs is not None:
+            return "answers with n and logprobs of the prompt cannot be continued"
+        if self._model.resumes_exactly:
+            return ""
+        if constraint is not None and not self._model.advances_grammars:
+            return "this engine cannot continue an answer that follows a grammar, as with tools"
+        penalties = "frequency_penalty", "presence_penalty"
+        defaults = self._model.sampling
+        if any(getattr(sampling, name) or defaults.get(name) for name in penalties):
+            return "this engine cannot continue an answer with penalties"
+        return ""
+
+    def _parser(self, request: Request, call_id: Callable[[], str]) -> AnswerParser:
         sampling = request.sampling
         guarded = not sampling.ignore_eos and sampling.repetition_detection is None
         detector = None
@@ -314,7 +356,7 @@ class FrontEnd:
             detector = LoopDetector(self._loop_guard, self._vocabulary.text_of)
         return AnswerParser(
             self._vocabulary,
-            _call_id,
+            call_id,
             tools=bool(request.tools.callable),
             stop=request.stop,
             include_stop_str=request.include_stop_str_in_output,
@@ -330,9 +372,18 @@ class FrontEnd:
         if end.stop == STOP_REASON:
             LOOP_STOPS.labels(self._names[0]).inc()
 
-    def _check_model(self, name: str | None) -> None:
-        """Raises VLLMNotFoundError for a model that this engine has not."""
-        if name is not None and name not in self._names:
+    def _running(self, digest: str | None) -> AbstractContextManager[LoRARequest | None]:
+        """Keeps the adapter of a request, if it has one. Raises NoAdapterError."""
+        if digest is None:
+            return nullcontext()
+        if self._adapters is None:
+            raise NoAdapterError(digest)
+        return self._adapters.running(digest)
+
+    def _check_model(self, name: str | None, scope: Scope) -> None:
+        """Raises VLLMNotFoundError for a model that this engine has not. An adapter is known by its
+        digest alone, as routers know what its name means."""
+        if name is not None and name not in self._names and _adapter(scope) is None:
             raise VLLMNotFoundError(
                 f"The model '{name[:200]}' does not exist. Available models: {self._names[0]}."
             )
@@ -357,6 +408,22 @@ class FrontEnd:
     async def _usage(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, 200, msgspec.json.encode(self.usage.report(scope["query_string"])))
 
+    async def _tell_adapters(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await _send(send, 200, msgspec.json.encode(adapters.report()))
+
+    async def _load_adapter(
+        self, adapters: Adapters, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        version = msgspec.json.decode(await _body(receive), type=Version)
+        try:
+            await adapters.load(version)
+        except AdapterError as error:
+            await _send(send, 422, msgspec.json.encode(NotLoaded(str(error))))
+        else:
+            await self._tell_adapters(adapters, scope, receive, send)
+
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         models = [
             {
@@ -372,7 +439,7 @@ class FrontEnd:
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read(await _body(receive), self._rules, datetime.date.today())
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         if isinstance(request.prompt, Chat):
             salt = _cache_salt(scope, None)
             tokens = await self._renderer.chat_token_ids(request.prompt, salt)
@@ -391,7 +458,7 @@ class FrontEnd:
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await _body(receive))
-        self._check_model(request.model)
+        self._check_model(request.model, scope)
         tokens = request.tokens
         if any(not 0 <= token < len(self._vocabulary.pieces) for token in tokens):
             raise InvalidRequest(
@@ -406,16 +473,9 @@ class FrontEnd:
         model, conversation, normalised = messages.read_count(
             await _body(receive), self._rules, datetime.date.today()
         )
-        self._check_model(model)
+        self._check_model(model, scope)
         tokens = await self._renderer.chat_token_ids(conversation, _cache_salt(scope, None))
         await _send(send, 200, to_json({"input_tokens": len(tokens)}), _changes(normalised))
-
-
-def _tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> None:
-    if isinstance(encoder, ChatEncoder | CompletionEncoder):
-        prompt = generation.take_prompt(choice)
-        if prompt is not None:
-            encoder.prompt(prompt)
 
 
 async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
@@ -434,13 +494,12 @@ async def _body(receive: Receive) -> bytes:
             return b"".join(pieces)
 
 
-def _call_id() -> str:
-    """Returns an id of a tool call as Mistral's tokenizers want it: nine letters and digits."""
-    return "".join(random.choices(_ALPHANUMERICS, k=9))
-
-
 def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _adapter(scope: Scope) -> str | None:
+    return _header(scope, ADAPTER).decode("latin1") or None
 
 
 def _cache_salt(scope: Scope, own: str | None) -> str | None:
@@ -450,13 +509,6 @@ def _cache_salt(scope: Scope, own: str | None) -> str | None:
 
 def _request_id(scope: Scope) -> str:
     return _header(scope, b"x-request-id").decode("latin1") or uuid.uuid4().hex
-
-
-def _counts(usage: Usage) -> Headers:
-    return [
-        (PROMPT_TOKENS, b"%d" % usage.prompt_tokens),
-        (CACHED_TOKENS, b"%d" % usage.cached_tokens),
-    ]
 
 
 def _changes(normalised: Normalised) -> Headers:

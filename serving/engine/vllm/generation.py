@@ -1,12 +1,14 @@
 """Generates the answers to one request."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from vllm.logprobs import Logprob
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import (
     RepetitionDetectionParams,
     RequestOutputKind,
@@ -23,12 +25,17 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.rendering import EngineInput
+from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
+from serving.engine_protocol import Delivered
 from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request
 
-Steps = AsyncGenerator[tuple[int, Step], None]
+Output = Any
+"""vLLM's CompletionOutput: the tokens that it generated in one step of a choice."""
+
+Steps = AsyncGenerator[tuple[int, Step, Output], None]
 
 Logprobs = Sequence[Mapping[int, Any]]
 """vLLM's log-probabilities: for each token of a step those of some tokens, by their ids."""
@@ -38,6 +45,8 @@ _ALL = -1
 
 _LEAST = -9999.0
 """Stands for the log-probability of an impossible token, which JSON cannot express."""
+
+_CERTAIN = Logprob(0.0, rank=1)
 
 _DEFAULTS: Mapping[str, float] = {
     "temperature": 1.0,
@@ -59,6 +68,10 @@ class Model:
     context_tokens: int
     sampling: Mapping[str, Any]
     """The model's own defaults of sampling."""
+    resumes_exactly: bool = False
+    """Whether the engine resumes requests as `serving.engine.vllm.resumed_requests` has them."""
+    advances_grammars: bool = False
+    """Whether its scheduler has grammars read tokens, as told there."""
 
 
 class Generation:
@@ -80,9 +93,10 @@ class Generation:
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
         on_prefilled: Callable[[], object],
+        lora_request: LoRARequest | None = None,
     ) -> None:
         """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
-        called when each prompt has a token of an answer. Raises
+        called when each prompt has a token of an answer. `lora_request` is the adapter. Raises
         InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
         parameters of sampling that it refuses."""
         self._engine = engine
@@ -90,11 +104,12 @@ class Generation:
         self.request = request
         self._inputs = inputs
         self._id = id
-        self._usage = usage
+        self.usage = usage
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
         self._on_prefilled = on_prefilled
+        self._lora_request = lora_request
         self._common = self._sampling(constraint)
         self._params = [
             self._sampling_params(again, tokens)
@@ -108,6 +123,14 @@ class Generation:
         self._unknown = set(range(len(inputs)))
         """The prompts of which the engine has told nothing yet."""
         self._prompts: list[PromptTokens | None] = [None] * len(inputs)
+        self._delivered: list[list[int]] = [[] for _ in self._params]
+        """The tokens of each choice that another engine generated."""
+        self._delivered_tokens: int | None = None
+        """How many of the answers' tokens those are; None if this engine began the answers."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._model.vocabulary
 
     @property
     def choices(self) -> int:
@@ -120,9 +143,9 @@ class Generation:
 
     def tokens(self) -> Tokens:
         """Returns what the request has used so far."""
-        usage = self._usage
+        usage = self.usage
         generated = sum(counts.num_generation_tokens for counts in self._counts if counts)
-        output = usage.completion_tokens
+        output = usage.completion_tokens - (self._delivered_tokens or 0)
         return Tokens(
             usage.prompt_tokens,
             usage.cached_tokens,
@@ -130,6 +153,36 @@ class Generation:
             self._read_tokens,
             max(generated, output),
         )
+
+    def replay(
+        self, delivered: Iterable[Delivered], cached_tokens: int
+    ) -> Iterator[tuple[int, Step]]:
+        """Reads tokens that another engine generated, as if this one had, and yields their steps.
+        `steps` then goes on behind them; `cached_tokens` are those that the other one had cached.
+        Raises LookupError for tokens that the model has not."""
+        vocabulary, request = self._model.vocabulary, self.request
+        self.usage.prompt_tokens = sum(tokens for _, tokens in self._inputs)
+        self.usage.cached_tokens = cached_tokens
+        self._delivered_tokens = 0
+        for one in delivered:
+            tokens, index = one.tokens, one.choice
+            ids = [vocabulary.ids[tokens]] if isinstance(tokens, str) else tokens
+            if not self._delivered[index] and request.needs_prompt:
+                self._prompts[index // request.n] = self._prompt_again(index // request.n)
+            self._delivered[index] += ids
+            logprobs = None
+            if request.sampling.logprobs is not None:  # of which the client has the true values
+                logprobs = self._logprobs(ids, [{one: _CERTAIN} for one in ids])
+            yield index, self._read(index, ids, logprobs, one.reason, one.stop)
+        self._delivered_tokens = self.usage.completion_tokens
+
+    def _prompt_again(self, index: int) -> PromptTokens:
+        """Returns a prompt of which the client has been told, without its log-probabilities."""
+        ids = list(self._inputs[index][0]["prompt_token_ids"])
+        logprobs = None
+        if self.request.sampling.prompt_logprobs is not None:
+            logprobs = [None, *({token_id: _CERTAIN} for token_id in ids[1:])]
+        return self._prompt(index, ids, logprobs)
 
     def take_prompt(self, choice: int) -> PromptTokens | None:
         """Returns the prompt of that choice as the engine was given it, once for each prompt and
@@ -140,14 +193,13 @@ class Generation:
 
     def steps(self) -> Steps:
         """Yields each choice's steps as they come. The engine's requests end with the iteration."""
-        return self._steps_of(0) if len(self._params) == 1 else self._merged()
+        running = [index for index, parser in enumerate(self._parsers) if not parser.ended]
+        return self._steps_of(running[0]) if len(running) == 1 else self._merged(running)
 
-    async def _merged(self) -> Steps:
-        queue: asyncio.Queue[tuple[int, Step] | Exception | None] = asyncio.Queue(len(self._params))
-        tasks = [
-            asyncio.create_task(self._put_steps_of(index, queue))
-            for index in range(len(self._params))
-        ]
+    async def _merged(self, choices: Sequence[int]) -> Steps:
+        queue: asyncio.Queue[tuple[int, Step, Output] | Exception | None]
+        queue = asyncio.Queue(len(self._params))
+        tasks = [asyncio.create_task(self._put_steps_of(index, queue)) for index in choices]
         running = len(tasks)
         try:
             while running:
@@ -164,7 +216,7 @@ class Generation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _put_steps_of(
-        self, index: int, queue: "asyncio.Queue[tuple[int, Step] | Exception | None]"
+        self, index: int, queue: "asyncio.Queue[tuple[int, Step, Output] | Exception | None]"
     ) -> None:
         try:
             async with aclosing(self._steps_of(index)) as steps:
@@ -176,15 +228,13 @@ class Generation:
             await queue.put(None)
 
     async def _steps_of(self, index: int) -> Steps:
-        request, usage = self.request, self._usage
-        parser, form = self._parsers[index], self._forms[index]
+        request, parser = self.request, self._parsers[index]
         prompt = index // request.n
-        tokens = thoughts = 0
         begun = False
         outputs = self._engine.generate(
-            self._inputs[prompt][0],
-            self._params[index],
+            *self._asked(index),
             self._id if len(self._params) == 1 else f"{self._id}-{index}",
+            lora_request=self._lora_request,
             trace_headers=self._trace_headers,
             priority=request.priority,
         )
@@ -192,7 +242,8 @@ class Generation:
             async for output in outputs:
                 if prompt in self._unknown:
                     self._unknown.remove(prompt)
-                    self._note_prompt(prompt, output)
+                    if not self._delivered[index]:
+                        self._note_prompt(prompt, output)
                     if not self._unknown:
                         self._on_prefilled()
                 if not begun:
@@ -208,36 +259,69 @@ class Generation:
                 logprobs = None
                 if completion.logprobs is not None:
                     logprobs = self._logprobs(completion.token_ids, completion.logprobs)
-                step = parser.feed(completion.token_ids, logprobs)
-                if reason is not None and not parser.ended:
-                    step = _joined(step, _end(parser, reason, completion.stop_reason))
-                usage.completion_tokens += parser.tokens - tokens
-                usage.reasoning_tokens += parser.reasoning_tokens - thoughts
-                tokens, thoughts = parser.tokens, parser.reasoning_tokens
-                yield index, step if form is None else form.step(step)
+                step = self._read(
+                    index, completion.token_ids, logprobs, reason, completion.stop_reason
+                )
+                yield index, step, completion
                 if parser.ended and reason is None:
                     return  # which aborts the engine's request
 
+    def _read(
+        self,
+        index: int,
+        token_ids: Sequence[int],
+        logprobs: list[TokenLogprob] | None,
+        reason: str | None,
+        stop: Any,
+    ) -> Step:
+        """Returns what a choice's next tokens add to it."""
+        usage, parser, form = self.usage, self._parsers[index], self._forms[index]
+        tokens, thoughts = parser.tokens, parser.reasoning_tokens
+        step = parser.feed(token_ids, logprobs)
+        if reason is not None and not parser.ended:
+            step = _joined(step, _end(parser, reason, stop))
+        usage.completion_tokens += parser.tokens - tokens
+        usage.reasoning_tokens += parser.reasoning_tokens - thoughts
+        return step if form is None else form.step(step)
+
+    def _asked(self, index: int) -> tuple[EngineInput, SamplingParams]:
+        """Returns the engine's input and parameters for a choice, behind what was delivered."""
+        rendered, params = self._inputs[index // self.request.n][0], self._params[index]
+        if ids := self._delivered[index]:
+            params.prompt_logprobs = None
+            name = RESUMED_IDS if self._model.resumes_exactly else GRAMMAR_IDS
+            params.extra_args = {**(params.extra_args or {}), name: ids}
+            if not self._model.resumes_exactly:
+                rendered = {**rendered, "prompt_token_ids": [*rendered["prompt_token_ids"], *ids]}
+                params.max_tokens = max(1, params.max_tokens - len(ids))
+                params.min_tokens = max(0, params.min_tokens - len(ids))
+        return rendered, params
+
     def _note_prompt(self, index: int, output: Any) -> None:
-        self._usage.prompt_tokens += len(output.prompt_token_ids)
-        self._usage.cached_tokens += output.num_cached_tokens or 0
-        if not self.request.needs_prompt:
-            return
-        ids = list(output.prompt_token_ids)
+        if self._delivered_tokens is None:
+            self.usage.prompt_tokens += len(output.prompt_token_ids)
+            self.usage.cached_tokens += output.num_cached_tokens or 0
+        if self.request.needs_prompt:
+            ids = list(output.prompt_token_ids)
+            self._prompts[index] = self._prompt(index, ids, output.prompt_logprobs)
+
+    def _prompt(
+        self, index: int, ids: list[int], known_logprobs: Sequence[Any] | None
+    ) -> PromptTokens:
         vocabulary = self._model.vocabulary
         pieces = [vocabulary.pieces[token_id] for token_id in ids]
         logprobs = None
-        if output.prompt_logprobs is not None:
+        if known_logprobs is not None:
             count = self.request.sampling.prompt_logprobs or 0
             logprobs = [
                 None if known is None else self._logprob(token_id, known, count, piece is not None)
-                for token_id, known, piece in zip(ids, output.prompt_logprobs, pieces, strict=True)
+                for token_id, known, piece in zip(ids, known_logprobs, pieces, strict=True)
             ]
         text = b"".join(piece or b"" for piece in pieces).decode("utf-8", "replace")
         first = TokenLogprob(
             ids[0], vocabulary.bytes_of(ids[0]), 0.0, in_text=pieces[0] is not None
         )
-        self._prompts[index] = PromptTokens(index, ids, text, first, logprobs)
+        return PromptTokens(index, ids, text, first, logprobs)
 
     def _logprobs(self, token_ids: Sequence[int], logprobs: Logprobs) -> list[TokenLogprob]:
         count = self.request.sampling.logprobs or 0
@@ -290,7 +374,7 @@ class Generation:
             "logit_bias": logit_bias(self.request, self._model.vocabulary),
             "bad_words": given.bad_words,
             "allowed_token_ids": given.allowed_token_ids,
-            "extra_args": given.vllm_xargs,
+            "extra_args": _clients(given.vllm_xargs),
             "structured_outputs": constraint,
             "detokenize": False,
             "output_kind": RequestOutputKind.DELTA,
@@ -315,6 +399,14 @@ class Generation:
             max_tokens=left if wanted is None else min(wanted, left),
             seed=None if seed is None else seed + again,
         )
+
+
+def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns a client's extra arguments without the names that are the engine's own."""
+    if xargs is None:
+        return None
+    own = RESUMED_IDS, GRAMMAR_IDS
+    return {name: value for name, value in xargs.items() if name not in own}
 
 
 def _client_form(request: Request) -> ClientForm | None:

@@ -59,7 +59,8 @@ class Renderer:
         if salt is not None:
             for rendered in inputs:
                 public_tokens = 0
-                if self._rules.public_system_prompts:
+                # What an adapter makes of a public prompt differs from what others do.
+                if self._rules.public_system_prompts and request.adapter is None:
                     public_tokens = self._public_tokens(request, rendered["prompt_token_ids"])
                 rendered["cache_salt"] = salted_after(public_tokens, salt)
         return inputs

@@ -11,10 +11,12 @@ from vllm.v1.structured_output import StructuredOutputManager
 
 from serving.engine.vllm.prepared_grammars import PreparedGrammars
 from serving.engine.vllm.public_prefixes import PublicPrefixes
+from serving.engine.vllm.resumed_requests import resume
 
 
 class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
-    """vLLM's `Scheduler`, with prepared grammars and public beginnings of prompts."""
+    """vLLM's `Scheduler`, with prepared grammars, public beginnings of prompts and requests that go
+    on behind another engine's tokens."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
         self._public_prefixes = PublicPrefixes(algorithm, self.hash_block_size)
 
     def add_request(self, request: Request) -> None:
+        resume(request)
         self._public_prefixes.share(request)
         super().add_request(request)
 

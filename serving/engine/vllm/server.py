@@ -14,11 +14,14 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
+from serving.adapters.store import AdapterStore
 from serving.catalogue import LoopGuard
 from serving.engine.start_log import root_cause_raised
+from serving.engine.vllm.adapters import Adapters
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
+from serving.engine.vllm.resumed_requests import advances_grammars, resumes_exactly
 from serving.engine.vllm.scheduler import use_engine_scheduler
 from serving.engine.vllm.watch import Watch
 from serving.mistral import ModelRules
@@ -41,7 +44,13 @@ class VllmServer:
         served_names: list[str],
         rules: ModelRules,
         loop_guard: LoopGuard | None = None,
+        adapter_store: AdapterStore | None = None,
+        host_cache_gib: float = 0.0,
     ) -> None:
+        """`adapter_store` has the files of LoRA adapters, for which vLLM must be started with room;
+        `host_cache_gib` is that of loaded ones. Without it the engine takes none."""
+        self._adapter_store = adapter_store
+        self._host_cache_gib = host_cache_gib
         self._args = parse(vllm_args, served_names)
         load_images_safely()
         self._rules = rules
@@ -69,7 +78,18 @@ class VllmServer:
         self._engine.input_processor.structured_outputs_config = None
         await self._engine.reset_mm_cache()
         names = self._args.served_model_name
-        self._app = FrontEnd(self._engine, names, self._rules, self._loop_guard)
+        adapters = None
+        if self._adapter_store is not None:
+            adapters = Adapters(self._engine, self._adapter_store, self._host_cache_gib, names[0])
+        self._app = FrontEnd(
+            self._engine,
+            names,
+            self._rules,
+            self._loop_guard,
+            resumes_exactly=resumes_exactly(config),
+            advances_grammars=advances_grammars(config),
+            adapters=adapters,
+        )
         envs.enable_envs_cache()
         await self._warm_up(self._app)
         freeze_gc_heap()
@@ -152,6 +172,8 @@ class VllmServer:
             await asyncio.wait([self._serving], timeout=5)
         await self._app.close()
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
+        if self._adapter_store is not None:
+            self._adapter_store.close()
         await asyncio.to_thread(remove_shared_memory)
 
 

@@ -1,8 +1,10 @@
-"""A vLLM CPU worker on which seeded requests survive a chunked prefill."""
+"""A vLLM CPU worker that resumes requests, and on which seeded ones survive a chunked prefill."""
 
 from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
+
+from serving.engine.vllm.resumed_requests import ResumedStates
 
 
 class SeededCpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
@@ -14,6 +16,11 @@ class SeededCpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
     Without its generator such a request draws nothing of its own, so there is nothing to rewind and
     the answer is that of an undivided prefill.
     """
+
+    def init_device(self) -> None:
+        super().init_device()
+        if not self.use_v2_model_runner:
+            self.model_runner.requests = ResumedStates()
 
     def sample_tokens(self, grammar_output: Any) -> Any:
         runner = self.model_runner

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -28,7 +28,7 @@ from serving.router.http.asgi import read_body
 from serving.router.http.authentication import Authentication
 from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError, endpoint_not_allowed, wrong_value
-from serving.router.http.openapi import body_of
+from serving.router.http.openapi import Order, body_of, whole_number
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ _CREATE = body_of(
     },
     metadata={"type": ["object", "null"], "additionalProperties": _TEXT},
 )
+_CONTENT: dict[str, Any] = {"content": {"application/octet-stream": {}}}
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +107,8 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
     async def list_files(
         request: Request,
         purpose: str | None = None,
-        limit: str = str(_MOST_FILES_LISTED),
-        order: str = "desc",
+        limit: Annotated[str, whole_number(_MOST_FILES_LISTED)] = str(_MOST_FILES_LISTED),
+        order: Order = "desc",
         after: str | None = None,
     ) -> Response:
         """Lists the tenant's files."""
@@ -132,7 +133,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         """Returns what is known of a file."""
         return _json(await found_file(await tenant(request), file_id))
 
-    @api.get(FILES + "/{file_id}/content")
+    @api.get(FILES + "/{file_id}/content", response_class=Response, responses={200: _CONTENT})
     async def get_file_content(request: Request, file_id: str) -> Response:
         """Returns the content of a file."""
         of = await tenant(request)
@@ -191,7 +192,9 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
 
     @api.get(BATCHES)
     async def list_batches(
-        request: Request, limit: str = "20", after: str | None = None
+        request: Request,
+        limit: Annotated[str, whole_number(_MOST_BATCHES_LISTED)] = "20",
+        after: str | None = None,
     ) -> Response:
         """Lists the tenant's batches, the newest first."""
         of = await tenant(request)

@@ -1,6 +1,7 @@
 """Receives an uploaded file: the body goes to the disk as it arrives, and is never in memory."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,9 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
 from serving.router.batches import errors
+
+# What is wrong with a form is told to its client, who could fill the log with it.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 _MOST_FIELD_BYTES = 4096
 _MOST_PARTS = 20
@@ -85,8 +89,7 @@ class Upload:
         self._header = self._value = b""
 
     def _headers_end(self) -> None:
-        disposition = self._headers.get(b"content-disposition", b"").decode(errors="replace")
-        _, parameters = parse_options_header(disposition)
+        _, parameters = parse_options_header(self._headers.get(b"content-disposition"))
         name = parameters.get(b"name", b"").decode(errors="replace")
         if name == "file":
             if self.filename is not None:

@@ -35,7 +35,8 @@ _DEATHS: dict[Reason, str] = {
     "killed": "its process is killed",
     "unreachable": "its process ends",
 }
-_ANTHROPIC_PATHS = "/v1/messages"
+ANTHROPIC_PATHS = "/v1/messages"
+"""What the paths of Anthropic's API begin with."""
 _RESPONSES = "/v1/responses"
 
 
@@ -96,7 +97,7 @@ class ApiError(Exception):
     def body(self, path: str) -> bytes:
         """Returns the response body for a request to `path`: in Anthropic's shape for its API,
         whose clients read no other, else in OpenAI's."""
-        if path.startswith(_ANTHROPIC_PATHS):
+        if path.startswith(ANTHROPIC_PATHS):
             default = "invalid_request_error" if self.status < 500 else "api_error"
             error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
             return json.dumps({"type": "error", "error": error}).encode()
@@ -112,7 +113,7 @@ class ApiError(Exception):
             own = {name: fields[name] for name in ("code", "message", "param")}
             event = {"type": "error", "sequence_number": number, **own, "error": fields}
             data = json.dumps(event).encode()
-        named = path == _RESPONSES or path.startswith(_ANTHROPIC_PATHS)
+        named = path == _RESPONSES or path.startswith(ANTHROPIC_PATHS)
         return b"%bdata: %b\n\n" % (b"event: error\n" if named else b"", data)
 
     def _fields(self) -> dict[str, str | None]:
@@ -133,6 +134,16 @@ def unknown_model(model: str, known: list[str]) -> ApiError:
         404,
         f"The model '{model[:200]}' does not exist. Available models: {', '.join(known)}.",
         code="model_not_found",
+        param="model",
+    )
+
+
+def adapter_not_loaded(name: str) -> ApiError:
+    return ApiError(
+        503,
+        f"The adapter '{name}' cannot be loaded at present. The operator finds the reason in the "
+        "log of the engines.",
+        code="adapter_not_loaded",
         param="model",
     )
 

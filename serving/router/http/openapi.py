@@ -1,6 +1,10 @@
-"""The OpenAPI description of the relayed endpoints."""
+"""The OpenAPI description of the router's endpoints, as far as FastAPI does not make it."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Query
+
+from serving.router.http.errors import ANTHROPIC_PATHS
 
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}}
 _TEXT_OR_ITEMS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
@@ -31,7 +35,8 @@ _ENDPOINTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             "store": {"type": ["boolean", "null"], "default": True},
             "background": {
                 "type": ["boolean", "null"],
-                "description": "Answers at once; GET /v1/responses/{id} has what becomes of it.",
+                "description": "Answers at once, or with stream goes on without the client; "
+                "GET /v1/responses/{id} has what becomes of it.",
             },
         },
         [],
@@ -68,32 +73,75 @@ _SAMPLING = {
     "temperature": {"type": ["number", "null"], "minimum": 0},
     "top_p": {"type": ["number", "null"]},
 }
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
+_TEXT = {"type": "string"}
+_NULLABLE_TEXT = {"type": ["string", "null"]}
+_SCHEMAS = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type"],
+                "properties": {
+                    "message": _TEXT,
+                    "type": _TEXT,
+                    "param": _NULLABLE_TEXT,
+                    "code": _NULLABLE_TEXT,
+                },
+            }
+        },
     },
+    "AnthropicError": {
+        "type": "object",
+        "required": ["type", "error"],
+        "properties": {
+            "type": {"const": "error"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {"type": _TEXT, "message": _TEXT},
+            },
+        },
+    },
+}
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
 _ERRORS = {
     "4XX": "The request is wrong, or (429, with Retry-After) the service is overloaded.",
     "5XX": "The service cannot answer now (503, with Retry-After), or failed.",
 }
 
+Order = Annotated[str, Query(json_schema_extra={"enum": ["asc", "desc"]})]
+"""The query parameter for the order of a list."""
+
+
+def whole_number(most: int) -> Any:
+    """Describes a query parameter as a number from 1 to `most`. Its endpoint takes it as text, so
+    that the error for a wrong one is ours."""
+    return Query(json_schema_extra={"type": "integer", "minimum": 1, "maximum": most})
+
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """Adds the relayed endpoints to FastAPI's document of the others. The schemas have the main
-    properties only; all that vLLM's API has is accepted."""
-    document["paths"] |= {path: {"post": _operation(path)} for path in _ENDPOINTS}
+    """Completes FastAPI's document of the router's own endpoints: with the relayed ones, and with
+    the errors that all have. Of requests that are relayed the schemas have the main properties
+    only; all that the engine knows is accepted."""
+    paths: dict[str, dict[str, Any]] = document["paths"]
+    for path in _ENDPOINTS:
+        paths.setdefault(path, {})["post"] = _operation(path)
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # FastAPI's: parameters are all texts
+            operation["responses"] |= _error_responses(path)
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                if schema.get("type") == "integer":
+                    schema["default"] = int(schema["default"])
+    document["components"] = {"schemas": _SCHEMAS, "securitySchemes": _SECURITY}
+    document["security"] = [{}, *({name: []} for name in _SECURITY)]
     return document
 
 
@@ -118,10 +166,14 @@ def _operation(path: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if streamed:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
-    error = {"application/json": {"schema": _ERROR}}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"200": {"description": "The answer.", "content": answer}}
-        | {status: {"description": text, "content": error} for status, text in _ERRORS.items()},
+        "responses": {"200": {"description": "The answer.", "content": answer}},
     }
+
+
+def _error_responses(path: str) -> dict[str, Any]:
+    name = "AnthropicError" if path.startswith(ANTHROPIC_PATHS) else "Error"
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}

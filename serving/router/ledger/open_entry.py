@@ -70,7 +70,7 @@ class OpenEntry:
             at=at,
             request_id=record.request_id,
             tenant=record.tenant or "",
-            model=self.model.model_id,
+            model=record.adapter or self.model.model_id,
             key_id=record.key_id,
             outcome=outcome,
             input_tokens=settled.input_tokens,

@@ -3,10 +3,11 @@
 from typing import get_args
 
 from serving.asgi import Headers
-from serving.engine_protocol import DEAD, DEATH, REWRITES, SUSPECTS, UNAVAILABLE
+from serving.engine_protocol import DEAD, DEATH, NO_ADAPTER, REWRITES, SUSPECTS, UNAVAILABLE
 from serving.mistral.normalise import Rewrite
 from serving.poison import Reason
 from serving.router.http import errors
+from serving.router.replicas.replica_adapters import AdapterGoneError
 from serving.router.replicas.upstream import Connection, EngineDeadError, NotTakenError
 
 _REWRITES: tuple[Rewrite, ...] = get_args(Rewrite)
@@ -32,14 +33,16 @@ def reported_rewrites(headers: Headers) -> tuple[Rewrite, ...]:
 
 def check_taken(connection: Connection) -> None:
     """Raises NotTakenError if the engine rejected the request unprocessed: it drains, or (401) no
-    longer belongs to this router's cluster. Raises EngineDeadError if it died, perhaps because of
-    this request."""
+    longer belongs to this router's cluster; AdapterGoneError if it lacks the adapter. Raises
+    EngineDeadError if it died, perhaps because of this request."""
     if connection.status == 401:
         raise NotTakenError("the engine belongs to another cluster")
     if connection.status == 503:
         for name, why in connection.headers:
             if name == UNAVAILABLE and why == DEAD:
                 raise _death(connection.headers)
+            if name == UNAVAILABLE and why == NO_ADAPTER:
+                raise AdapterGoneError("the engine does not have the adapter")
             if name == UNAVAILABLE:
                 raise NotTakenError(f"the engine is {why.decode()}")
 

@@ -28,13 +28,13 @@ class EventStream:
 
     __slots__ = (
         "_chunks",
-        "_error_mark",
         "_exchange",
         "_final",
         "_flow",
         "_is_closing",
         "_last",
         "_passes",
+        "_special_mark",
         "_times_s",
         "_write",
     )
@@ -44,17 +44,17 @@ class EventStream:
         response = response_of(exchange.send)
         self._flow = response.flow
         self._write, self._is_closing = response.transport.write, response.transport.is_closing
-        self._error_mark = exchange.resumption.error_mark
+        self._special_mark = exchange.resumption.special_mark
         self._passes = False
         self._chunks: list[bytes] = []
         self._times_s: list[float] = []
         self._last = deque[bytes](maxlen=2)
         stores = exchange.turn is not None and exchange.turn.stores
-        self._final = FinalEvent() if stores else None
+        self._final = FinalEvent() if stores and exchange.run is None else None
 
     def take(self, piece: bytes) -> bool:
         """Relays what can be sent now that `piece` has arrived. Returns False if the client reads
-        too slowly. Raises EngineError, NotContinuedError."""
+        too slowly. Raises EngineError."""
         self.count()
         self._passes = False
         events = self._exchange.resumption.feed(piece)
@@ -66,7 +66,7 @@ class EventStream:
         # `in` would raise an exception internally each time, as it tries an integer first. Calls
         # straight from a slot repeat the type lookup (Python 3.11).
         is_closing, write = self._is_closing, self._write
-        if not self._passes or chunk.find(self._error_mark) >= 0 or is_closing():
+        if not self._passes or chunk.find(self._special_mark) >= 0 or is_closing():
             return False
         write(chunk)
         chunks = self._chunks

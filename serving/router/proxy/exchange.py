@@ -6,9 +6,10 @@ from typing import Any
 from mmh3 import hash64
 from starlette.types import Receive, Scope, Send
 
+from serving.adapters.adapter import Adapter
 from serving.asgi import Headers
 from serving.dispatch import Request
-from serving.engine_protocol import CACHE_SALT, USAGE_ID, bearer
+from serving.engine_protocol import ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import errors
 from serving.router.http.errors import ApiError
@@ -21,7 +22,7 @@ from serving.router.proxy.request import (
     work_of,
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
-from serving.router.proxy.stream_resumption import StreamResumption, unresumable_reason
+from serving.router.proxy.stream_resumption import StreamResumption
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
@@ -38,7 +39,10 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-) | {CACHE_SALT, USAGE_ID}
+) | {ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID}
+
+_NAMED_ADAPTERS = 20
+"""The most adapters that the error of an unknown model lists; all are in /v1/models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Exchange:
     clock: StreamClock
     began_s: float
     """The arrival time of the request, by time.monotonic()."""
+    adapter: Adapter | None = None
+    """The adapter that the request asks for, in the version that it has begun with."""
     turn: Turn | None = None
     """What a request to /v1/responses has stored, where responses are stored."""
     run: BackgroundRun | None = None
@@ -128,36 +134,58 @@ class ExchangeReader:
         what `turn` has made of it. Raises ApiError."""
         path, headers = scope["path"], scope["headers"]
         fields = routing_fields(body)
-        served = self._served(fields.model, caller)
+        served, adapter = self._asked_for(fields.model, caller)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
+        record.adapter = None if adapter is None else adapter.name
         request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
         salt = self._salts.of(caller.tenant.name)
         work = work_of(
-            path, fields, body, model, served.dispatcher.expected_output, headers, salt.seed
+            path,
+            fields,
+            body,
+            model,
+            served.dispatcher.expected_output,
+            headers,
+            salt.seed,
+            "" if adapter is None else adapter.version.digest,
         )
         if record.batch_id is not None:
             work = replace(work, background=True)
         record.prompt_tokens = work.prompt_tokens
-        request_id = record.request_id.encode()
+        request_id = engine_request_id = record.request_id.encode()
+        if turn is not None and turn.engine_request_id is not None:
+            engine_request_id = turn.engine_request_id.encode()
         why_not = "no other replica has the model"
         if model.backend is None:
-            why_not = unresumable_reason(path, body) if work.streamed else "no stream was asked for"
+            why_not = "" if work.streamed else "no stream was asked for"
         return Exchange(
             served=served,
-            head=self._head(scope, request_id, model.backend, salt),
+            head=self._head(scope, engine_request_id, model.backend, salt) + header_of(adapter),
             request=request,
             demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[(b"x-request-id", request_id), *request.headers],
             receive=receive,
             send=send,
-            resumption=StreamResumption(path, request.body, why_not, model.rules),
+            resumption=StreamResumption(path, request.body, why_not),
             record=record,
             clock=StreamClock(began_s, served.metrics.ttft, served.metrics.itl),
             began_s=began_s,
+            adapter=adapter,
             turn=turn,
         )
+
+    def _asked_for(self, name: str | None, caller: Caller) -> tuple[ServedModel, Adapter | None]:
+        """Returns what a request's model is, an adapter or a model itself. An adapter of other
+        tenants does not exist. Raises ApiError."""
+        if name is not None and (found := self._directory.find_adapter(name)) is not None:
+            served, adapter = found
+            if adapter.declared.may_be_used_by(caller.tenant.name):
+                if not caller.may_use((adapter.name,)):
+                    raise errors.model_not_allowed(name)
+                return served, adapter
+        return self._served(name, caller), None
 
     def _served(self, name: str | None, caller: Caller) -> ServedModel:
         models = self._directory.models
@@ -174,7 +202,9 @@ class ExchangeReader:
             return next(iter(models.values()))
         served = self._directory.find(name)
         if served is None:
-            raise errors.unknown_model(name, list(models))
+            adapters = self._directory.adapters_of(caller.tenant.name)
+            known = [one.name for _, one in adapters if caller.may_use((one.name,))]
+            raise errors.unknown_model(name, [*models, *known[:_NAMED_ADAPTERS]])
         if served.model.model_id not in models:
             raise errors.model_not_allowed(name)
         return served
@@ -211,6 +241,17 @@ class ExchangeReader:
         lines.append(authorization)
         lines.append(b"x-request-id: %b\r\n%b" % (request_id, salt.header))
         return b"".join(lines)
+
+
+def header_of(adapter: Adapter | None) -> bytes:
+    """Returns the line that names an adapter to engines."""
+    return b"" if adapter is None else b"%b: %b\r\n" % (ADAPTER, adapter.version.digest.encode())
+
+
+def kept_headers(headers: Headers, request_id: str) -> Headers:
+    """Returns the headers with which a request can be sent again: no credentials."""
+    kept = [(name, value) for name, value in headers if name not in _HEADERS_DROPPED]
+    return [*kept, (b"x-request-id", request_id.encode())]
 
 
 def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
@@ -12,7 +13,13 @@ from starlette.types import Receive, Scope, Send
 from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.config import RouterConfig
 from serving.dispatch import Outcome, Permit, RateLimiter, Reservation
-from serving.engine_protocol import CACHED_TOKENS, PROMPT_TOKENS, REWRITES, bearer
+from serving.engine_protocol import (
+    CACHED_TOKENS,
+    NOT_RESUMABLE,
+    PROMPT_TOKENS,
+    RESUMPTION,
+    REWRITES,
+)
 from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
 from serving.router.batches.line import BatchLine
 from serving.router.http import errors
@@ -22,6 +29,7 @@ from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError
 from serving.router.http.server import response_of
 from serving.router.ledger.ledger import Ledger
+from serving.router.proxy.adapting import send_on_adapter
 from serving.router.proxy.cache_salt import CacheSalts
 from serving.router.proxy.engine_answer import (
     check_key,
@@ -36,15 +44,15 @@ from serving.router.proxy.event_stream import ENDS_WITH_DONE, EventStream
 from serving.router.proxy.exchange import Exchange, ExchangeReader
 from serving.router.proxy.failures import Failures
 from serving.router.proxy.request import GENERATING, decode, merged
-from serving.router.proxy.storing import detach, keep_whole
+from serving.router.proxy.storing import detach, keep_whole, run_in_background
 from serving.router.proxy.stream_resumption import NotContinuedError
 from serving.router.proxy.suspicion import Suspicion, ends, passes
 from serving.router.proxy.tenant_limits import TenantLimiter
-from serving.router.proxy.tokenizing import tokens_of
 from serving.router.proxy.usage import note_usage, spent
 from serving.router.proxy.waiting import NOT_BUFFERED, Waiting
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.replica import Replica
+from serving.router.replicas.replica_adapters import AdapterNotLoadedError
 from serving.router.replicas.upstream import (
     Connection,
     EngineDeadError,
@@ -52,6 +60,8 @@ from serving.router.replicas.upstream import (
     UpstreamError,
     read_all,
 )
+from serving.router.responses.background import SCOPE_KEY as RUN
+from serving.router.responses.background import BackgroundRun
 from serving.router.responses.responses import PATH as RESPONSES
 from serving.router.responses.responses import Responses
 from serving.router.responses.turn import refuse_stored
@@ -66,7 +76,7 @@ log = logging.getLogger(__name__)
 _RESPONSE_HEADERS_DROPPED = frozenset(
     b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
     b"x-expected-cached-tokens x-retries x-accel-buffering".split()
-) | {REWRITES}
+) | {NOT_RESUMABLE, RESUMPTION, REWRITES}
 
 
 class Relay:
@@ -92,7 +102,6 @@ class Relay:
         self._reader = ExchangeReader(
             directory, engine_token, salts, config.admission.default_priority
         )
-        self._authorization = b"authorization: " + bearer(engine_token) + b"\r\n"
         self._max_body_bytes = int(config.max_body_mib * 1024 * 1024)
         self._bodies = BodyBudget(int(config.max_bodies_mib * 1024 * 1024))
         self._retry_delay_s = config.replica_backoff_s
@@ -115,15 +124,19 @@ class Relay:
         self.requests_in_flight += 1
         exchange: Exchange | None = None
         permit: Permit | None = None
+        run: BackgroundRun | None = scope.get(RUN)
         held = self._bodies.hold()
         try:
             line: BatchLine | None = scope.get(BATCH_LINE)
-            if line is None:
-                caller = await self._authentication.caller(scope)
-            else:
+            if line is not None:
                 caller, record.batch_id = line.caller, line.batch_id
+            elif run is not None and run.caller is not None:
+                caller = run.caller
+            else:
+                caller = await self._authentication.caller(scope)
+            is_admitted = line is not None or run is not None
             record.tenant, record.key_id = caller.tenant.name, caller.key_id
-            if line is None:
+            if not is_admitted:
                 self._limits.check(caller.tenant, scope["path"])
             body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
@@ -131,26 +144,32 @@ class Relay:
             if is_response and self._responses is not None:
                 turn = await self._responses.open(caller.tenant.name, body, fields)
                 body = turn.raw
+                if run is not None:
+                    turn.response_id = run.response["id"]
             elif is_response:
                 refuse_stored(fields)
             exchange = self._reader.read(
                 scope, body, fields, caller, receive, send, record, began_s, turn
             )
-            if line is None:
+            if not is_admitted:
                 permit = self._limits.admit(caller.tenant, exchange)
-            if self._responses is not None and turn is not None and turn.background:
-                await detach(exchange, self._responses)
+            if run is not None:
+                run_in_background(exchange, run)
+            elif self._responses is not None and turn is not None and turn.background:
+                run = await detach(exchange, self._responses, scope, caller)
                 send = exchange.send
             if self._ledger is not None and scope["path"] in GENERATING:
-                background = exchange.run is not None
-                exchange.usage = self._ledger.open(record, exchange.served.model, background)
+                model = exchange.served.model
+                exchange.usage = self._ledger.open(record, model, run is not None)
             await self._relay(exchange)
         except ApiError as error:
             await self._refuse(send, error, record, exchange is not None)
         except ClientGoneError:
             record.outcome = "client_gone"
         except asyncio.CancelledError:
-            if scope.get(BATCH_LINE) is not None:
+            if run is not None:
+                run.leave()
+            if run is not None or scope.get(BATCH_LINE) is not None:
                 raise
             stopped = errors.router_stopped()
             if exchange is not None and exchange.begun:
@@ -162,8 +181,8 @@ class Relay:
             await self._refuse(send, errors.internal_error(), record, exchange is not None)
         finally:
             held.release()
-            if exchange is not None and exchange.run is not None and self._responses is not None:
-                await self._responses.end(exchange.run)
+            if run is not None and self._responses is not None:
+                await self._responses.runs.end(run)
             self.requests_in_flight -= 1
             if permit is not None:
                 self._limits.end(permit, record)
@@ -174,6 +193,8 @@ class Relay:
                 self._ledger.end(exchange.usage)
             if self._tracing is not None and span is not None:
                 self._tracing.end(span, record)
+            if run is not None and run.client is not None:
+                await asyncio.wait([run.client])
 
     async def _refuse(
         self, send: Send, error: ApiError, record: RequestRecord, in_exchange: bool
@@ -196,7 +217,8 @@ class Relay:
         watch.add_done_callback(lambda _: this_task.cancel() if not finished else None)
         finished = False
         try:
-            await self._answer(exchange)
+            if not (exchange.begun and await self._ended(exchange)):
+                await self._answer(exchange)
         except asyncio.CancelledError:
             if watch.done():
                 raise ClientGoneError from None
@@ -240,7 +262,7 @@ class Relay:
         finally:
             record.queued(queues_s)
         if exchange.run is not None and self._responses is not None:
-            self._responses.placed(exchange.run)
+            self._responses.runs.placed(exchange.run)
         outcome, output_tokens = Outcome.FAILED, 0
         try:
             while True:
@@ -266,6 +288,9 @@ class Relay:
                         await self._fail(exchange)
                         return None
                     self._waiting.begin(exchange)
+                    if isinstance(error, AdapterNotLoadedError):
+                        replica = self._without_adapter(reservation, exchange)
+                        continue
                     self._failures.note(replica, exchange, error)
                     if exchange.begun and await self._ended(exchange):
                         return None
@@ -284,6 +309,15 @@ class Relay:
             ends(exchange)
             served.release(reservation, outcome, output_tokens, spent(record))
 
+    @staticmethod
+    def _without_adapter(reservation: Reservation, exchange: Exchange) -> Replica:
+        """Returns the replica to try after one that does not load the adapter. Raises ApiError."""
+        other = exchange.served.move(reservation)
+        if other is None:
+            assert exchange.adapter is not None
+            raise errors.adapter_not_loaded(exchange.adapter.name)
+        return other
+
     async def _fail(self, exchange: Exchange) -> None:
         """Ends a request that a healthy engine failed on. Raises ApiError if nothing was sent."""
         error = errors.request_failed()
@@ -298,19 +332,19 @@ class Relay:
         """Has a replica answer, or continue the answer. Raises UpstreamError if another replica may
         try."""
         record = exchange.record
-        body, carried_tokens = exchange.request.body, None
+        resumption, body, carried_tokens = exchange.resumption, exchange.request.body, None
         if record.replica is not None:
             record.retries += 1
         if exchange.begun:
-            questions = exchange.resumption.questions()
-            tokens = [await tokens_of(replica, self._authorization, one) for one in questions]
-            body = exchange.resumption.continuation_request(tokens)
-            carried_tokens = len(tokens[0]) if tokens else 0
+            header, body, carried_tokens = resumption.continuation(record.cached_tokens or 0)
         else:
+            header = resumption.request_header()
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
         exchange.sent_s = time.monotonic()
-        connection = await self._send(exchange, replica, body, carried_tokens)
+        connection = await send_on_adapter(
+            exchange, replica, partial(self._send, exchange, replica, header, body, carried_tokens)
+        )
         try:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
@@ -320,6 +354,10 @@ class Relay:
                 record.cached_tokens = reported_number(headers, CACHED_TOKENS)
             headers = merged(headers, exchange.headers) + record.headers()
             if is_event_stream(headers):
+                if not exchange.begun:
+                    resumption.answered(connection.headers)
+                    if exchange.run is not None and exchange.run.log is not None:
+                        exchange.run.log.begins(resumption.mark, record.cached_tokens or 0)
                 await self._stream(connection, headers, exchange, reservation)
             elif exchange.begun:
                 raise NotContinuedError(f"it answers {connection.status} to the continuation")
@@ -329,11 +367,16 @@ class Relay:
             replica.pool.release(connection)
 
     async def _send(
-        self, exchange: Exchange, replica: Replica, body: bytes, carried_tokens: int | None
+        self,
+        exchange: Exchange,
+        replica: Replica,
+        header: bytes,
+        body: bytes,
+        carried_tokens: int | None,
     ) -> Connection:
         """Sends the request, and returns when the head of the answer has arrived. The answer is
         begun, or continued with `carried_tokens` in the body. Raises UpstreamError."""
-        ledger, usage, head = self._ledger, exchange.usage, exchange.head
+        ledger, usage, head = self._ledger, exchange.usage, exchange.head + header
         if ledger is not None and usage is not None:
             head += ledger.sent(usage, replica, carried_tokens)
         head += b"content-length: %d\r\n\r\n" % len(body)
@@ -432,14 +475,12 @@ class Relay:
 
     async def _ended(self, exchange: Exchange) -> bool:
         """Ends an answer whose stream broke. Returns False if another replica may continue it."""
-        missing = exchange.resumption.broken()
-        if missing is not None:
-            await self._end(exchange, missing)
-        elif exchange.resumption.unresumable_reason:
-            await self._break_off(
-                exchange, errors.stream_broken(exchange.resumption.unresumable_reason)
-            )
-        return missing is not None or bool(exchange.resumption.unresumable_reason)
+        resumption = exchange.resumption
+        if complete := resumption.broken():
+            await self._end(exchange, b"")
+        elif resumption.unresumable_reason:
+            await self._break_off(exchange, errors.stream_broken(resumption.unresumable_reason))
+        return complete or bool(resumption.unresumable_reason)
 
     async def _break_off(self, exchange: Exchange, error: ApiError) -> None:
         event = error.event(exchange.record.path, exchange.record.output_tokens)

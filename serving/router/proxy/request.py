@@ -107,6 +107,12 @@ def routing_fields(body: Any) -> RoutingFields:
             code="invalid_value",
             param=named and named[1],
         ) from None
+    except UnicodeEncodeError:
+        raise ApiError(
+            400,
+            "The request is not valid: a lone surrogate stands where a number or a boolean should.",
+            code="invalid_value",
+        ) from None
 
 
 def engine_request(
@@ -177,11 +183,14 @@ def work_of(
     expected_output: ExpectedOutput,
     headers: Headers,
     salt: int = 0,
+    adapter: str = "",
 ) -> Work:
     """Returns the work that a request asks of a replica; `body` is what the engine is sent. `salt`
-    is the tenant's, of hashes."""
+    is the tenant's, of hashes; `adapter` is the digest of what answers in the model's place."""
+    if adapter:  # What it makes of a prompt is cached apart, public prompts included.
+        salt ^= int.from_bytes(bytes.fromhex(adapter[:16]), signed=True)
     parts = prompt_parts(path, body, model.tools_first, model.system_prompt)
-    shared = salt != 0 and len(parts) > 1 and _is_public(parts[0], model.rules)
+    shared = salt != 0 and not adapter and len(parts) > 1 and _is_public(parts[0], model.rules)
     prefix = prefix_of(parts, salt, salted_from=1 if shared else 0)
     output_tokens = 0
     if path in GENERATING:
@@ -192,6 +201,7 @@ def work_of(
         output_tokens,
         session=session(fields, headers),
         streamed=bool(fields.stream),
+        adapter=adapter if output_tokens else "",
     )
 
 

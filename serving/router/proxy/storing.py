@@ -1,20 +1,29 @@
 """Has the answers to /v1/responses stored."""
 
+import asyncio
 import datetime
 from dataclasses import replace
+
+import msgspec
+from starlette.types import Scope
 
 from serving.asgi import Headers, send_response
 from serving.mistral import InvalidRequest
 from serving.requests.responses import read
-from serving.router.proxy.exchange import Exchange
+from serving.router.proxy.exchange import Exchange, kept_headers
 from serving.router.proxy.request import invalid, warn
+from serving.router.responses.background import BackgroundRun, RunRequest
 from serving.router.responses.responses import Responses
+from serving.router.responses.streaming import tell
+from serving.tenants import Caller
 
 
-async def detach(exchange: Exchange, responses: Responses) -> None:
-    """Answers the client that the response is queued, and puts a run in the background in its
-    place. Raises ApiError for an invalid request as well, of which the client would else learn only
-    from the failed response."""
+async def detach(
+    exchange: Exchange, responses: Responses, scope: Scope, caller: Caller
+) -> BackgroundRun:
+    """Answers the client that the response is queued, or has it told of the events from now on, and
+    puts a run in the background in its place, which it returns. Raises ApiError for an invalid
+    request as well, of which the client would else learn only from the failed response."""
     assert exchange.turn is not None
     model = exchange.served.model
     if model.backend is None and model.rules is not None:
@@ -22,17 +31,39 @@ async def detach(exchange: Exchange, responses: Responses) -> None:
             read(exchange.request.body, model.rules, datetime.date.today())
         except InvalidRequest as error:
             raise invalid(error) from None
-    run = await responses.begin(exchange.turn, model.model_id)
-    exchange.run = run
-    body = run.body_of_response()
-    headers = [
+    headers = kept_headers(scope["headers"], exchange.record.request_id)
+    again = RunRequest(exchange.turn.raw, headers, caller.key_id, caller.max_priority)
+    run = await responses.runs.begin(exchange.turn, model.model_id, msgspec.msgpack.encode(again))
+    receive, send = exchange.receive, exchange.send
+    run_in_background(exchange, run)
+    if run.log is not None:
+        events = await responses.runs.follow(*run.key, 0)
+        run.client = asyncio.create_task(tell(events, exchange.headers, receive, send))
+        return run
+    body = run.stored.response
+    answer_headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         *exchange.headers,
     ]
-    await send_response(exchange.send, 200, headers, body)
+    await send_response(send, 200, answer_headers, body)
+    return run
+
+
+def run_in_background(exchange: Exchange, run: BackgroundRun) -> None:
+    """Puts a run in the place of the client. What another router had of its answer goes on: raises
+    ApiError if that cannot be continued."""
+    exchange.run = run
     exchange.receive, exchange.send = run.receive, run.send
     exchange.demand = replace(exchange.demand, timeout_s=None)  # no one waits
+    if run.log is None:
+        return
+    exchange.resumption.keeps_comments = True
+    if (told := run.log.told_before()) is not None:
+        run.goes_on()
+        exchange.begun = True
+        exchange.resumption.goes_on(told.mark, told.events)
+        exchange.record.cached_tokens = told.cached_tokens
 
 
 async def keep_whole(

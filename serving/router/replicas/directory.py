@@ -1,7 +1,8 @@
 """The models that the router serves, by id and alias."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from serving.adapters.adapter import Adapter
 from serving.config import RouterConfig
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
@@ -21,6 +22,23 @@ class Directory:
 
     def find(self, name: str) -> ServedModel | None:
         return self._by_name.get(name)
+
+    def find_adapter(self, name: str) -> tuple[ServedModel, Adapter] | None:
+        """Returns the adapter of that name and its model."""
+        for served in self.models.values():
+            if served.adapters is not None:
+                adapter = served.adapters.by_name.get(name)
+                if adapter is not None:
+                    return served, adapter
+        return None
+
+    def adapters_of(self, tenant: str) -> Iterator[tuple[ServedModel, Adapter]]:
+        """Yields the adapters that a tenant may use, with their models."""
+        for served in self.models.values():
+            if served.adapters is not None:
+                for adapter in served.adapters.by_name.values():
+                    if adapter.declared.may_be_used_by(tenant):
+                        yield served, adapter
 
     def update(self, model_id: str, infos: Iterable[ReplicaInfo]) -> None:
         """Replaces the live replicas of a model. Those that remain keep their connections."""

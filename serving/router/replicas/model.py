@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from serving.mistral import ModelRules
 from serving.placement import UNLIMITED, Capacity, Rates
 from serving.router.replicas.backend import Backend
+from serving.router.replicas.declared_adapters import AdapterSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Model:
     """Whether its number of replicas follows the routers' reports."""
     from_zero: bool = False
     """Whether it may have no replica until a request arrives."""
+    adapters: AdapterSettings | None = None
+    """Its LoRA adapters; None: it takes none."""
 
     @property
     def names(self) -> tuple[str, ...]:

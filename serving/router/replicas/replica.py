@@ -7,6 +7,7 @@ from typing import Any, cast
 from serving.engine_protocol import EngineMetadata
 from serving.placement import UNLIMITED, Capacity, ReplicaLoad
 from serving.router.replicas.health import HealthCheck, ReplicaHealth
+from serving.router.replicas.replica_adapters import ReplicaAdapters
 from serving.router.replicas.upstream import ConnectionPool
 
 _PROBE_CONNECT_S = 60
@@ -49,13 +50,17 @@ class Replica:
         connect_timeout_s: float,
         check: HealthCheck | None,
         on_health: Callable[[], object],
+        takes_adapters: bool = False,
     ) -> None:
         """`on_health` is called when it is ejected and when it is healthy again. Without a `check`
-        it is never ejected."""
+        it is never ejected, and takes no adapters."""
         self.info = info
         self.load = load
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
+        self.adapters: ReplicaAdapters | None = None
+        if takes_adapters and check is not None:
+            self.adapters = ReplicaAdapters(load, self.pool, check.engine_token)
         self.health = ReplicaHealth(
             info.replica_id,
             check,

@@ -22,6 +22,7 @@ from serving.placement.policies import WAIT_FOR_CHOICE, policy
 from serving.poison import PoisonMessage
 from serving.router.http import errors
 from serving.router.replicas import backend_health
+from serving.router.replicas.declared_adapters import PERIOD_S, DeclaredAdapters
 from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import Replica, ReplicaInfo
@@ -47,6 +48,7 @@ class ServedModel:
         self.model = model
         self.replicas: list[Replica] = []
         self.metrics = ModelMetrics()
+        self.adapters = None if model.adapters is None else DeclaredAdapters(model.adapters)
         self.dispatcher = Dispatcher(
             policy(config.placement),
             model.capacity,
@@ -60,6 +62,7 @@ class ServedModel:
             max_itl_ms=math.inf if admission.max_itl_ms is None else admission.max_itl_ms,
             waits_for_choice=config.placement in WAIT_FOR_CHOICE,
             background_scales=config.batches.scale_up,
+            max_loras=0 if self.adapters is None else self.adapters.max_loras,
         )
         self.trials = Trials(
             model.model_id,
@@ -179,7 +182,25 @@ class ServedModel:
 
     def _new(self, info: ReplicaInfo) -> Replica:
         load = self.dispatcher.fleet.loads[info.replica_id]
-        return Replica(info, load, self._connect_timeout_s, self._check, self.refresh)
+        return Replica(
+            info,
+            load,
+            self._connect_timeout_s,
+            self._check,
+            self.refresh,
+            takes_adapters=self.adapters is not None,
+        )
+
+    async def follow_adapters(self) -> None:
+        """Follows the declared adapters, and which of them each replica has loaded, until
+        cancelled."""
+        assert self.adapters is not None
+        while True:
+            await asyncio.to_thread(self.adapters.look)
+            await asyncio.gather(
+                *(one.adapters.refresh() for one in self.replicas if one.adapters is not None)
+            )
+            await asyncio.sleep(PERIOD_S)
 
     # Other routers
 

@@ -1,12 +1,16 @@
 """The endpoints of stored responses."""
 
+from typing import Annotated
+
 from fastapi import FastAPI, Request, Response
 
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import wrong_value
+from serving.router.http.openapi import Order, whole_number
 from serving.router.responses import objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
+from serving.router.responses.streaming import EventsResponse
 
 _MOST_ITEMS = 100
 
@@ -16,12 +20,19 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
         return (await authentication.caller(request.scope)).tenant.name
 
     @api.get(PATH + "/{response_id}")
-    async def get_response(request: Request, response_id: str, stream: str = "false") -> Response:
-        """Returns a stored response."""
+    async def get_response(
+        request: Request, response_id: str, stream: str = "false", starting_after: str = "-1"
+    ) -> Response:
+        """Returns a stored response, or streams the events of one behind that number."""
         of = await tenant(request)
-        if stream.lower() not in ("false", "0"):
-            raise wrong_value("stream", "false: stored responses are not streamed")
-        return _json((await responses.get(of, response_id)).response)
+        if stream.lower() in ("false", "0"):
+            return _json((await responses.get(of, response_id)).response)
+        if stream.lower() not in ("true", "1"):
+            raise wrong_value("stream", "true or false")
+        if starting_after != "-1" and not (starting_after.isdecimal() and len(starting_after) < 10):
+            raise wrong_value("starting_after", "the sequence number of an event")
+        first = int(starting_after) + 1
+        return EventsResponse(await responses.runs.follow(of, response_id, first))
 
     @api.delete(PATH + "/{response_id}")
     async def delete_response(request: Request, response_id: str) -> Response:
@@ -34,8 +45,8 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
     async def list_input_items(
         request: Request,
         response_id: str,
-        limit: str = "20",
-        order: str = "desc",
+        limit: Annotated[str, whole_number(_MOST_ITEMS)] = "20",
+        order: Order = "desc",
         after: str | None = None,
     ) -> Response:
         """Lists the input items of a stored response."""

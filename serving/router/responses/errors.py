@@ -87,12 +87,13 @@ def background_needs_store() -> ApiError:
     )
 
 
-def background_stream() -> ApiError:
+def not_streamed(response_id: str) -> ApiError:
     return ApiError(
         400,
-        "background cannot be combined with stream: leave one of them out.",
-        code="unsupported_parameter",
-        param="background",
+        f"The response '{response_id[:200]}' has no events: only one that was created with "
+        "background and stream can be streamed. Leave out stream.",
+        code="invalid_value",
+        param="stream",
     )
 
 

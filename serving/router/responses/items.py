@@ -3,6 +3,8 @@
 import uuid
 from typing import Any
 
+from serving.router.responses.objects import encoded, parsed
+
 Item = dict[str, Any]
 
 _PREFIXES = {
@@ -21,6 +23,11 @@ def input_items(given: Any) -> list[Any]:
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     return given if isinstance(given, list) else []
+
+
+def kept_input(raw: bytes) -> bytes:
+    """Returns the input items of a request's body as they are kept."""
+    return encoded(with_ids(input_items(parsed(raw).get("input"))))
 
 
 def with_ids(items: list[Any]) -> list[Item]:

@@ -74,11 +74,16 @@ def ended(response: JsonObject, status: int, body: bytes) -> JsonObject:
     """Returns the response after the answer that another client would have been sent."""
     answer = parsed(body)
     if status == 200 and isinstance(answer.get("status"), str):
-        own = ("id", "created_at", "background", "previous_response_id")
-        return answer | {name: response[name] for name in own}
+        return with_identity(response, answer)
     error = answer.get("error")
     message = error.get("message") if isinstance(error, dict) else None
     return failed(response, str(message or "The engine gave no answer."), max(status, 400))
+
+
+def with_identity(response: JsonObject, answer: JsonObject) -> JsonObject:
+    """Returns an engine's answer as that of the response."""
+    own = ("id", "created_at", "background", "previous_response_id")
+    return answer | {name: response[name] for name in own}
 
 
 def parsed(body: bytes) -> JsonObject:

@@ -3,6 +3,7 @@
 _BEGINNING = """
 local PREFIX = 'mistral-serve:responses-1:'
 local AGES, SIZES, USED = PREFIX .. 'ages', PREFIX .. 'sizes', PREFIX .. 'used'
+local RUNNING = PREFIX .. 'running'
 local EVERYONE = ''
 local keep_s, now_s = tonumber(ARGV[1]), tonumber(ARGV[2])
 if not now_s then
@@ -12,6 +13,10 @@ end
 
 local function key(name)
     return PREFIX .. 'response:' .. name
+end
+
+local function events(name)
+    return PREFIX .. 'events:' .. name
 end
 
 local function tenant(name)
@@ -31,6 +36,8 @@ end
 
 local function remove(name)
     local removed = redis.call('UNLINK', key(name))
+    redis.call('UNLINK', events(name))
+    redis.call('ZREM', RUNNING, name)
     if redis.call('HEXISTS', SIZES, name) == 1 then
         resize(name, 0)
         redis.call('HDEL', SIZES, name)
@@ -65,9 +72,32 @@ local function make_room(kept, share, most)
     remove_oldest(kept, EVERYONE, AGES, tonumber(most))
 end
 
-local function runs(name)
-    local status = redis.call('HGET', key(name), 'status')
-    return status == 'queued' or status == 'in_progress'
+local function runs(name, owner)
+    local found = redis.call('HMGET', key(name), 'status', 'owner')
+    local is_running = found[1] == 'queued' or found[1] == 'in_progress'
+    return is_running and (owner == '' or owner == found[2])
+end
+
+local function seen(name)
+    redis.call('HSET', key(name), 'seen_s', now_s)
+    redis.call('ZADD', RUNNING, now_s, name)
+end
+
+local function append(name, first, count, at)
+    local kept = redis.call('LLEN', events(name))
+    if count > 0 and kept < first then
+        return nil
+    end
+    local bytes = 0
+    for n = kept - first, count - 1 do
+        local event = ARGV[at + n]
+        redis.call('RPUSH', events(name), event)
+        bytes = bytes + #event
+    end
+    if bytes > 0 then
+        redis.call('HINCRBY', key(name), 'event_bytes', bytes)
+    end
+    return bytes
 end
 """
 """Arguments 1 and 2 are the seconds for which responses are kept, and the time, if it is not to be
@@ -77,29 +107,50 @@ more, unless the script has written before: so contents come first where somethi
 first where it is removed."""
 
 PUT = f"""{_BEGINNING}
-local name, bytes, share, most = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-redis.call('HSET', key(name), 'created_s', now_s, 'seen_s', now_s, unpack(ARGV, 7))
+local name, bytes, share, most, count = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[8]
+local owner = ARGV[9 + count]
+redis.call('HSET', key(name), 'created_s', now_s, unpack(ARGV, 10 + count))
+redis.call('HDEL', key(name), 'event_bytes', 'owner', 'claims')
+redis.call('UNLINK', events(name))
+append(name, 0, tonumber(count), 9)
+if owner ~= '' then
+    redis.call('HSET', key(name), 'owner', owner)
+end
 redis.call('ZADD', AGES, now_s, name)
 redis.call('ZADD', ages(tenant(name)), now_s, name)
-resize(name, bytes)
+resize(name, bytes + (redis.call('HGET', key(name), 'event_bytes') or 0))
+if runs(name, '') then
+    seen(name)
+end
 remove_expired()
 make_room(name, share, most)
-for _, each in ipairs({{key(name), AGES, ages(tenant(name)), SIZES, USED}}) do
+local keys = {{key(name), events(name), RUNNING, AGES, ages(tenant(name)), SIZES, USED}}
+for _, each in ipairs(keys) do
     redis.call('PEXPIRE', each, math.ceil(keep_s * 1000))
 end
 """
-"""Arguments: name, size, a tenant's share, the size of all, and pairs of a field and its value."""
+"""Arguments: name, size without events, a tenant's share, the size of all, the first event's
+number, how many they are, the events, the owner, and pairs of a field and its value."""
 
 GET = f"""{_BEGINNING}
-local found = redis.call('HMGET', key(ARGV[3]), 'created_s', 'seen_s', unpack(ARGV, 4))
+local found = redis.call('HMGET', key(ARGV[3]), 'created_s', unpack(ARGV, 4))
 if not found[1] or tonumber(found[1]) <= now_s - keep_s then
     return false
 end
 table.remove(found, 1)
-found[1] = tostring(now_s - found[1])
 return found
 """
-"""Arguments: name and fields. Returns the seconds since it was last reported, and the fields."""
+"""Arguments: name and fields. Returns the fields."""
+
+EVENTS = f"""{_BEGINNING}
+local name, first, last = ARGV[3], ARGV[4], ARGV[5]
+local found = redis.call('HMGET', key(name), 'created_s', 'status')
+if not found[1] or tonumber(found[1]) <= now_s - keep_s then
+    return false
+end
+return {{found[2], redis.call('LRANGE', events(name), first, last)}}
+"""
+"""Arguments: name, and the numbers of the first and the last event. Returns status and events."""
 
 DELETE = f"""{_BEGINNING}
 remove_expired()
@@ -109,27 +160,61 @@ return remove(ARGV[3])
 
 ADVANCE = f"""{_BEGINNING}
 local name, bytes, share, most = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-if not runs(name) then
+local first, count, owner = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9 + ARGV[8]]
+if not runs(name, owner) or not append(name, first, count, 9) then
     return 0
 end
-redis.call('HSET', key(name), 'seen_s', now_s, unpack(ARGV, 7))
-resize(name, bytes)
+redis.call('HSET', key(name), unpack(ARGV, 10 + count))
+resize(name, bytes + (redis.call('HGET', key(name), 'event_bytes') or 0))
+if runs(name, '') then
+    seen(name)
+else
+    redis.call('HDEL', key(name), 'request')
+    redis.call('ZREM', RUNNING, name)
+end
 make_room(name, share, most)
 return 1
 """
 """The arguments of PUT."""
 
-SEEN = f"""{_BEGINNING}
-local running = {{}}
-for i = 3, #ARGV do
-    if runs(ARGV[i]) then
-        redis.call('HSET', key(ARGV[i]), 'seen_s', now_s)
-        running[#running + 1] = i - 3
+REPORT = f"""{_BEGINNING}
+local owner, share, most = ARGV[3], ARGV[4], ARGV[5]
+local running, at, place = {{}}, 6, 0
+while ARGV[at] do
+    local name, first, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local added = runs(name, owner) and append(name, first, count, at + 3)
+    if added then
+        seen(name)
+        running[#running + 1] = place
+        if added > 0 then
+            resize(name, redis.call('HGET', SIZES, name) + added)
+            make_room(name, share, most)
+        end
     end
+    at, place = at + 3 + count, place + 1
 end
 return running
 """
-"""Arguments: names. Returns the places of those that run, from 0."""
+"""Arguments: owner, a tenant's share, the size of all, and of each response its name, the number of
+its first event, how many they are, and the events. Returns the places of those that run, from 0."""
+
+CLAIM = f"""{_BEGINNING}
+local owner, silent_s = ARGV[3], ARGV[4]
+local names = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', now_s - silent_s, 'LIMIT', 0, 1000)
+for _, name in ipairs(names) do
+    if not runs(name, '') then
+        redis.call('ZREM', RUNNING, name)
+    elseif redis.call('HGET', key(name), 'owner') ~= owner then
+        redis.call('HSET', key(name), 'owner', owner)
+        seen(name)
+        local claims = redis.call('HINCRBY', key(name), 'claims', 1)
+        local fields = redis.call('HMGET', key(name), unpack(ARGV, 5))
+        return {{name, claims, redis.call('LRANGE', events(name), 0, -1), unpack(fields)}}
+    end
+end
+return false
+"""
+"""Arguments: owner, seconds, and fields. Returns name, number of claims, events, and the fields."""
 
 EXPIRE = f"""{_BEGINNING}
 return remove_expired()

@@ -1,7 +1,7 @@
 """Keeps responses in a Redis that the routers of all nodes share."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +11,15 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from redis.retry import Retry
 
 from serving.router.responses import redis_scripts as scripts
-from serving.router.responses.store import StoredResponse, StoreError
+from serving.router.responses.store import (
+    MOST_EVENTS,
+    NO_NEWS,
+    Claim,
+    Key,
+    News,
+    StoredResponse,
+    StoreError,
+)
 
 LARGEST_BYTES = 16 * 1024**2
 """Redis and its scripts hold a response several times while it passes."""
@@ -19,6 +27,7 @@ OVERHEAD_BYTES = 1024
 """What Redis needs of a response beside its content, at most."""
 _CONNECT_TIMEOUT_S = 0.5
 _TIMEOUT_S = 2.0
+_FIELDS = ("status", "input", "response", "previous_id", "background", "owner")
 _AWAY_S = 2.0
 """After a failure, calls fail at once for this long: answers do not wait for a Redis that is
 away."""
@@ -64,43 +73,54 @@ class RedisStore:
     def largest_bytes(self) -> int:
         return min(self._share_bytes - OVERHEAD_BYTES, LARGEST_BYTES)
 
-    def put(self, stored: StoredResponse) -> bool:
-        if stored.size_bytes > self.largest_bytes:
+    def put(
+        self, stored: StoredResponse, request: bytes = b"", events: Sequence[bytes] = ()
+    ) -> bool:
+        size_bytes = stored.size_bytes + len(request)
+        if size_bytes + sum(map(len, events)) > self.largest_bytes:
             return False
-        self._write(scripts.PUT, stored, input=stored.input)
+        news = News(0, events)
+        more = {"input": stored.input} | ({"request": request} if request else {})
+        self._write(scripts.PUT, stored, size_bytes, news, **more)
         return True
 
     def get(self, tenant: str, response_id: str) -> StoredResponse | None:
         if not response_id.isascii():  # a lone surrogate cannot be sent
             return None
-        fields = ("status", "input", "response", "previous_id", "background")
-        found = self._call(scripts.GET, _name(tenant, response_id), *fields)
-        if found is None:
-            return None
-        silent_s, status, kept_input, response, previous_id, background = found
-        return StoredResponse(
-            tenant,
-            response_id,
-            status.decode(),
-            kept_input,
-            response,
-            previous_id.decode() or None,
-            background == b"1",
-            float(silent_s),
-        )
+        found = self._call(scripts.GET, _name(tenant, response_id), *_FIELDS)
+        return None if found is None else _stored((tenant, response_id), found)
 
     def delete(self, tenant: str, response_id: str) -> bool:
         if not response_id.isascii():
             return False
         return bool(self._call(scripts.DELETE, _name(tenant, response_id)))
 
-    def advance(self, stored: StoredResponse) -> bool:
-        return bool(self._write(scripts.ADVANCE, stored))
+    def advance(self, stored: StoredResponse, news: News = NO_NEWS) -> bool:
+        return bool(self._write(scripts.ADVANCE, stored, stored.size_bytes, news))
 
-    def seen(self, running: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    def report(self, owner: str, running: Mapping[Key, News]) -> set[Key]:
+        arguments: list[str | bytes | int] = []
+        for key, news in running.items():
+            arguments += (_name(*key), news.first, len(news.events), *news.events)
+        limits = self._share_bytes, self._max_bytes
+        places = self._call(scripts.REPORT, owner, *limits, *arguments)
         keys = list(running)
-        places = self._call(scripts.SEEN, *(_name(*key) for key in keys))
         return {keys[place] for place in places}
+
+    def events(self, tenant: str, response_id: str, first: int) -> tuple[str, list[bytes]] | None:
+        if not response_id.isascii():
+            return None
+        last = first + MOST_EVENTS - 1
+        found = self._call(scripts.EVENTS, _name(tenant, response_id), first, last)
+        return None if found is None else (found[0].decode(), found[1])
+
+    def claim(self, owner: str, silent_s: float) -> Claim | None:
+        found = self._call(scripts.CLAIM, owner, str(silent_s), *_FIELDS, "request")
+        if found is None:
+            return None
+        name, claims, events, *fields, request = found
+        tenant, _, response_id = name.decode().partition("/")
+        return Claim(_stored((tenant, response_id), fields), request or b"", events, claims)
 
     def expire(self) -> None:
         while self._call(scripts.EXPIRE):
@@ -109,7 +129,9 @@ class RedisStore:
     def close(self) -> None:
         self._redis.close()
 
-    def _write(self, script: str, stored: StoredResponse, **more: bytes) -> Any:
+    def _write(
+        self, script: str, stored: StoredResponse, size_bytes: int, news: News, **more: bytes
+    ) -> Any:
         fields: dict[str, str | bytes] = {
             "status": stored.status,
             "response": stored.response,
@@ -120,9 +142,13 @@ class RedisStore:
         return self._call(
             script,
             _name(stored.tenant, stored.response_id),
-            stored.size_bytes + OVERHEAD_BYTES,
+            size_bytes + OVERHEAD_BYTES,
             self._share_bytes,
             self._max_bytes,
+            news.first,
+            len(news.events),
+            *news.events,
+            stored.owner,
             *(part for field in fields.items() for part in field),
         )
 
@@ -148,3 +174,17 @@ class RedisStore:
 
 def _name(tenant: str, response_id: str) -> str:
     return f"{tenant}/{response_id}"
+
+
+def _stored(key: Key, fields: Sequence[bytes | None]) -> StoredResponse:
+    """Returns a response of which Redis has these `_FIELDS`."""
+    status, kept_input, response, previous_id, background, owner = (one or b"" for one in fields)
+    return StoredResponse(
+        *key,
+        status.decode(),
+        kept_input,
+        response,
+        previous_id.decode() or None,
+        background == b"1",
+        owner.decode(),
+    )

@@ -2,21 +2,15 @@
 background."""
 
 import asyncio
-import logging
-import time
-import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import msgspec
 
-from serving.router.http.errors import ApiError
 from serving.router.responses import errors, objects
-from serving.router.responses.background import BackgroundRun, Key
 from serving.router.responses.expansion import (
     MAX_ITEMS,
     BrokenChainError,
@@ -26,8 +20,10 @@ from serving.router.responses.expansion import (
     expand,
     history,
 )
-from serving.router.responses.items import Item, input_items, with_ids
+from serving.router.responses.failover import Failover
+from serving.router.responses.items import Item, kept_input
 from serving.router.responses.references import UnknownItemError, has_references, resolved
+from serving.router.responses.runs import Runs
 from serving.router.responses.store import (
     ENDED_WELL,
     RUNNING,
@@ -35,11 +31,8 @@ from serving.router.responses.store import (
     StoredResponse,
     StoreError,
 )
+from serving.router.responses.store_calls import Kept, StoreCalls
 from serving.router.responses.turn import NOT_STORED, TOO_LARGE, Turn, turn_of
-
-T = TypeVar("T")
-Kept = Literal["stored", "too_large", "failed"]
-"""What became of an answer that was to be stored; `failed` is also a read of the store."""
 
 PATH = "/v1/responses"
 _CALL_TIMEOUT_S = 5.0
@@ -47,17 +40,7 @@ _CALL_TIMEOUT_S = 5.0
 _SECOND_LOOK_S = 0.1
 """The time after which an unknown id is looked up again: a client may have the last event of a
 stream, and continue it at another router, a moment before it is stored."""
-SEEN_PERIOD_S = 1.0
-LOST_S = 30.0
-"""A running response that its router has not reported for this long is lost."""
-RECOVERY_S = 4.0
-"""The time within which routers report what they run to a store that was away."""
-_END_TIMEOUT_S = 60.0
-"""How long a response that has ended waits for a store that is away."""
 _EXPIRE_PERIOD_S = 300.0
-_LOST = "The router that ran this response has stopped. Send the request again."
-
-log = logging.getLogger(__name__)
 
 
 class _Head(msgspec.Struct):
@@ -75,7 +58,7 @@ _items = msgspec.json.Decoder(list[Item]).decode
 
 
 class Responses:
-    """The facade of this room for one router. Calls the store in a thread of its own."""
+    """The facade of this room for one router."""
 
     def __init__(
         self,
@@ -86,15 +69,9 @@ class Responses:
         """`count` is called once for each answer that was to be stored."""
         self._store = store
         self._max_body_bytes = max_body_bytes
-        self._count = count
-        self._thread = ThreadPoolExecutor(1, "responses")
-        self._failing = False
-        self._runs: dict[Key, BackgroundRun] = {}
-        self._reporting: asyncio.Task[None] | None = None
-        self._advancing: set[asyncio.Task[bool | None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closed = False
+        self._call = StoreCalls(store, count)
+        self.runs = Runs(store, self._call)
+        self.failover = Failover(store, self._call, self.runs)
 
     async def open(self, tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
         """Puts the items that a request refers to and the history that it continues into `body`,
@@ -114,7 +91,7 @@ class Responses:
             if turn.background:
                 raise errors.background_too_large(most)
             turn.stores, turn.warning = False, TOO_LARGE
-            self._count("too_large")
+            self._call.count("too_large")
         return turn
 
     async def _referred(self, tenant: str, items: list[Any], max_bytes: int) -> list[Any]:
@@ -129,7 +106,7 @@ class Responses:
             except TooLongError:
                 raise errors.items_too_large(self._max_body_bytes) from None
             except StoreError as error:
-                raise self._failed(error) from None
+                raise self._call.failed(error) from None
         raise AssertionError
 
     async def _history(self, tenant: str, response_id: str, max_bytes: int) -> list[Any]:
@@ -148,7 +125,7 @@ class Responses:
             except TooLongError:
                 raise errors.history_too_long(MAX_ITEMS, self._max_body_bytes) from None
             except StoreError as error:
-                raise self._failed(error) from None
+                raise self._call.failed(error) from None
         raise AssertionError
 
     async def answered(self, turn: Turn, body: bytes, is_event: bool = False) -> str | None:
@@ -160,13 +137,13 @@ class Responses:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
                 kept = await self._call(self._keep, turn, body, is_event)
         except StoreError as error:
-            self._note(error)
+            self._call.note(error)
             kept = "failed"
         except Exception as error:  # A request is answered whatever happens here.
-            self._note(type(error).__name__)
+            self._call.note(type(error).__name__)
             kept = "failed"
         if kept is not None:
-            self._count(kept)
+            self._call.count(kept)
         return {"too_large": TOO_LARGE, "failed": NOT_STORED}.get(kept or "")
 
     def _keep(self, turn: Turn, body: bytes, is_event: bool) -> Kept | None:
@@ -178,41 +155,20 @@ class Responses:
             return None  # another server's answer, of another form
         if head.status not in ENDED_WELL:
             return None
-        kept_input = _kept_input(turn.raw)
         stored = StoredResponse(
-            turn.tenant, head.id, head.status, kept_input, response, turn.previous_id
+            turn.tenant, head.id, head.status, kept_input(turn.raw), response, turn.previous_id
         )
         return "stored" if self._store.put(stored) else "too_large"
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """Raises ApiError 404."""
-        found = await self._found(tenant, response_id)
-        if _seems_lost(found):
-            await asyncio.sleep(RECOVERY_S)
-            found = await self._found(tenant, response_id)
-            if _seems_lost(found):
-                response = objects.failed(objects.parsed(found.response), _LOST)
-                lost = replace(found, status="failed", response=objects.encoded(response))
-                if await self._replaced(lost):
-                    return lost
-                found = await self._found(tenant, response_id)
-        return found
-
-    async def _found(self, tenant: str, response_id: str) -> StoredResponse:
         try:
             found = await self._call(self._store.get, tenant, response_id)
         except StoreError as error:
-            raise self._failed(error) from None
+            raise self._call.failed(error) from None
         if found is None:
             raise errors.not_found(response_id)
         return found
-
-    async def _replaced(self, stored: StoredResponse) -> bool:
-        """Returns False if the response no longer runs. Raises ApiError."""
-        try:
-            return await self._call(self._store.advance, stored)
-        except StoreError as error:
-            raise self._failed(error) from None
 
     async def items(self, tenant: str, response_id: str) -> list[Item]:
         """Returns the input items of the request itself, without its history. Raises ApiError."""
@@ -223,10 +179,10 @@ class Responses:
         try:
             was_there = await self._call(self._store.delete, tenant, response_id)
         except StoreError as error:
-            raise self._failed(error) from None
+            raise self._call.failed(error) from None
         if not was_there:
             raise errors.not_found(response_id)
-        self._abort((tenant, response_id))
+        self.runs.abort((tenant, response_id))
 
     async def cancel(self, tenant: str, response_id: str) -> bytes:
         """Cancels a response in the background, if it still runs: here or at another router.
@@ -237,90 +193,14 @@ class Responses:
         if found.status not in RUNNING:
             return found.response
         response = objects.encoded(objects.cancelled(objects.parsed(found.response)))
-        if not await self._replaced(replace(found, status="cancelled", response=response)):
-            return (await self._found(tenant, response_id)).response  # it has just ended
-        self._abort((tenant, response_id))
+        cancelled = replace(found, owner="", status="cancelled", response=response)
+        try:
+            if not await self._call(self._store.advance, cancelled):
+                return (await self.get(tenant, response_id)).response  # it has just ended
+        except StoreError as error:
+            raise self._call.failed(error) from None
+        self.runs.abort((tenant, response_id))
         return response
-
-    def _abort(self, key: Key) -> None:
-        if (run := self._runs.get(key)) is not None:
-            run.abort()
-
-    # Responses in the background
-
-    async def begin(self, turn: Turn, model: str) -> BackgroundRun:
-        """Stores a response as queued. Raises ApiError."""
-        request = objects.parsed(turn.raw)
-        response = objects.queued(request, f"resp_{uuid.uuid4().hex}", model, int(time.time()))
-        run = BackgroundRun(turn.tenant, response, _kept_input(turn.raw))
-        try:
-            if not await self._call(self._store.put, _stored(run)):
-                raise errors.background_too_large(self._store.largest_bytes)
-        except StoreError as error:
-            raise self._failed(error) from None
-        self._runs[run.key] = run
-        self._idle.clear()
-        if self._reporting is None:
-            self._reporting = asyncio.create_task(self._report())
-        return run
-
-    def placed(self, run: BackgroundRun) -> None:
-        """Notes that a replica has the request."""
-        if run.response["status"] == "queued":
-            run.response = objects.in_progress(run.response)
-            task = asyncio.create_task(self._advance(_stored(run)))
-            self._advancing.add(task)
-            task.add_done_callback(self._advancing.discard)
-
-    async def end(self, run: BackgroundRun) -> None:
-        """Stores what became of a response. Never raises."""
-        if run.status:
-            run.response = objects.ended(run.response, run.status, run.body)
-        elif run.aborted and not run.stopped_by_router:
-            run.response = objects.cancelled(run.response)
-        else:
-            run.response = objects.failed(run.response, _LOST)
-        stored = _stored(run)
-        if stored.size_bytes > self._store.largest_bytes:
-            self._count("too_large")
-            emptied = {**run.response, "output": [], "usage": None}
-            run.response = objects.failed(emptied, f"Not kept: {TOO_LARGE}.")
-            await self._finish(_stored(run))
-        elif (done := await self._finish(stored)) is not False:
-            self._count("failed" if done is None else "stored")
-        self._runs.pop(run.key, None)
-        if not self._runs and self._reporting is not None:
-            self._reporting.cancel()
-            self._reporting = None
-            self._idle.set()
-
-    async def _finish(self, stored: StoredResponse) -> bool | None:
-        """Is `_advance` with patience: a whole answer would be lost."""
-        give_up_s = time.monotonic() + _END_TIMEOUT_S
-        while (done := await self._advance(stored)) is None:
-            if self._closed or time.monotonic() > give_up_s:
-                break
-            await asyncio.sleep(SEEN_PERIOD_S)
-        return done
-
-    async def _advance(self, stored: StoredResponse) -> bool | None:
-        """Returns False if the response no longer runs, and None if the store failed."""
-        try:
-            return await self._call(self._store.advance, stored)
-        except StoreError as error:
-            self._note(error)
-            return None
-
-    async def _report(self) -> None:
-        """Reports what runs here to the store, and ends what was cancelled or deleted elsewhere."""
-        while True:
-            await asyncio.sleep(SEEN_PERIOD_S)
-            running = list(self._runs)
-            with suppress(StoreError):
-                goes_on = await self._call(self._store.seen, running)
-                for key in running:
-                    if key not in goes_on:
-                        self._abort(key)
 
     async def expire(self) -> None:
         """Deletes expired responses from time to time, for as long as it is awaited."""
@@ -329,56 +209,11 @@ class Responses:
             try:
                 await self._call(self._store.expire)
             except StoreError as error:
-                self._note(error)
-
-    async def drain(self, timeout_s: float) -> None:
-        """Returns when no response runs in the background; after the timeout they end as failed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        for run in self._runs.values():
-            run.abort(stopped_by_router=True)
+                self._call.note(error)
 
     async def close(self) -> None:
         """To be called when no request is served any more."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CALL_TIMEOUT_S):
-                await self._idle.wait()
-                await self._call(self._store.close)
-        self._closed = True
-        self._thread.shutdown(wait=False)
-
-    async def _call(self, call: Callable[..., T], *arguments: Any) -> T:
-        if self._closed:
-            raise StoreError("the router has stopped")
-        loop = asyncio.get_running_loop()
-        done = await loop.run_in_executor(self._thread, call, *arguments)
-        self._failing = False
-        return done
-
-    def _failed(self, error: StoreError) -> ApiError:
-        self._note(error)
-        self._count("failed")
-        return errors.store_failed()
-
-    def _note(self, why: object) -> None:
-        if not self._failing:
-            log.error("responses cannot be stored: %s", why)
-        self._failing = True
-
-
-def _seems_lost(found: StoredResponse) -> bool:
-    return found.status in RUNNING and found.silent_s > LOST_S
-
-
-def _kept_input(raw: bytes) -> bytes:
-    return objects.encoded(with_ids(input_items(objects.parsed(raw).get("input"))))
-
-
-def _stored(run: BackgroundRun) -> StoredResponse:
-    tenant, response_id = run.key
-    response, status = objects.encoded(run.response), run.response["status"]
-    previous_id = run.response["previous_response_id"]
-    return StoredResponse(
-        tenant, response_id, status, run.kept_input, response, previous_id, background=True
-    )
+                await self.runs.ended()
+        await self._call.close(_CALL_TIMEOUT_S)

@@ -5,11 +5,20 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from serving.router.responses.store import RUNNING, StoredResponse, StoreError
+from serving.router.responses.store import (
+    MOST_EVENTS,
+    NO_NEWS,
+    RUNNING,
+    Claim,
+    Key,
+    News,
+    StoredResponse,
+    StoreError,
+)
 
 T = TypeVar("T")
 
@@ -19,7 +28,7 @@ _BUSY_S = 2.0
 """How long a call waits for other processes."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SIDE_FILES = ("", "-wal", "-shm")
-_COLUMNS = "tenant, id, status, input, response, previous_id, background, seen_s"
+_COLUMNS = "tenant, id, status, input, response, previous_id, background"
 _RUNNING = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(RUNNING)))
 
 _TABLES = """
@@ -48,6 +57,26 @@ CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON responses BEGIN
 END;
 CREATE TRIGGER IF NOT EXISTS resized AFTER UPDATE OF bytes ON responses BEGIN
     UPDATE usage SET bytes = bytes + new.bytes - old.bytes WHERE tenant = new.tenant;
+END;
+CREATE TABLE IF NOT EXISTS runs (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    request BLOB NOT NULL,
+    claims INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, id)
+);
+CREATE TABLE IF NOT EXISTS events (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (tenant, id, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS running ON responses (seen_s) WHERE status IN ('in_progress', 'queued');
+CREATE TRIGGER IF NOT EXISTS removed_run AFTER DELETE ON responses BEGIN
+    DELETE FROM runs WHERE tenant = old.tenant AND id = old.id;
+    DELETE FROM events WHERE tenant = old.tenant AND id = old.id;
 END;
 """
 
@@ -79,8 +108,11 @@ class SqliteStore:
     def largest_bytes(self) -> int:
         return self._share_bytes
 
-    def put(self, stored: StoredResponse) -> bool:
-        if stored.size_bytes > self._share_bytes:
+    def put(
+        self, stored: StoredResponse, request: bytes = b"", events: Sequence[bytes] = ()
+    ) -> bool:
+        size_bytes = stored.size_bytes + len(request) + sum(map(len, events))
+        if size_bytes > self._share_bytes:
             return False
 
         def write(db: sqlite3.Connection) -> bool:
@@ -89,7 +121,7 @@ class SqliteStore:
             key = (stored.tenant, stored.response_id)
             db.execute("DELETE FROM responses WHERE tenant = ? AND id = ?", key)
             db.execute(
-                f"INSERT INTO responses ({_COLUMNS}, created_s, bytes) "
+                f"INSERT INTO responses ({_COLUMNS}, seen_s, created_s, bytes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *key,
@@ -100,9 +132,13 @@ class SqliteStore:
                     stored.background,
                     now_s,
                     now_s,
-                    stored.size_bytes,
+                    size_bytes,
                 ),
             )
+            if stored.background:
+                run = (*key, stored.owner, request)
+                db.execute("INSERT INTO runs (tenant, id, owner, request) VALUES (?, ?, ?, ?)", run)
+            _add_events(db, key, News(0, events))
             self._make_room(db, key)
             return True
 
@@ -111,27 +147,20 @@ class SqliteStore:
     def get(self, tenant: str, response_id: str) -> StoredResponse | None:
         if not response_id.isascii():  # SQLite takes no lone surrogates
             return None
+        return self._call(lambda db: self._get(db, (tenant, response_id)))
 
-        def read(db: sqlite3.Connection) -> StoredResponse | None:
-            row = db.execute(
-                f"SELECT {_COLUMNS} FROM responses WHERE tenant = ? AND id = ? AND created_s > ?",
-                (tenant, response_id, self._clock() - self._keep_s),
-            ).fetchone()
-            if row is None:
-                return None
-            status, kept_input, response, previous_id, background, seen_s = row[2:]
-            return StoredResponse(
-                tenant,
-                response_id,
-                status,
-                kept_input,
-                response,
-                previous_id,
-                bool(background),
-                self._clock() - seen_s,
-            )
-
-        return self._call(read)
+    def _get(self, db: sqlite3.Connection, key: Key) -> StoredResponse | None:
+        row = db.execute(
+            f"SELECT {_COLUMNS}, coalesce(owner, '') FROM responses LEFT JOIN runs USING "
+            "(tenant, id) WHERE tenant = ? AND id = ? AND created_s > ?",
+            (*key, self._clock() - self._keep_s),
+        ).fetchone()
+        if row is None:
+            return None
+        status, kept_input, response, previous_id, background, owner = row[2:]
+        return StoredResponse(
+            *key, status, kept_input, response, previous_id, bool(background), owner
+        )
 
     def delete(self, tenant: str, response_id: str) -> bool:
         if not response_id.isascii():
@@ -146,25 +175,80 @@ class SqliteStore:
 
         return self._transaction(write)
 
-    def advance(self, stored: StoredResponse) -> bool:
+    def advance(self, stored: StoredResponse, news: News = NO_NEWS) -> bool:
         key = (stored.tenant, stored.response_id)
 
         def write(db: sqlite3.Connection) -> bool:
-            done = db.execute(
-                "UPDATE responses SET status = ?, response = ?, bytes = ?, seen_s = ? "
-                f"WHERE tenant = ? AND id = ? AND {_RUNNING}",
-                (stored.status, stored.response, stored.size_bytes, self._clock(), *key),
+            if not _runs(db, key, stored.owner) or _add_events(db, key, news) is None:
+                return False
+            db.execute(
+                "UPDATE responses SET status = ?, response = ?, seen_s = ?, bytes = ? + "
+                "(SELECT coalesce(sum(length(event)), 0) FROM events WHERE tenant = ? AND id = ?) "
+                "WHERE tenant = ? AND id = ?",
+                (stored.status, stored.response, self._clock(), stored.size_bytes, *key, *key),
             )
+            if stored.status not in RUNNING:
+                db.execute("UPDATE runs SET request = x'' WHERE tenant = ? AND id = ?", key)
             self._make_room(db, key)
-            return bool(done.rowcount)
+            return True
 
         return self._transaction(write)
 
-    def seen(self, running: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        def write(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    def report(self, owner: str, running: Mapping[Key, News]) -> set[Key]:
+        def write(db: sqlite3.Connection) -> set[Key]:
+            now_s, goes_on = self._clock(), set()
+            for key, news in running.items():
+                if not _runs(db, key, owner) or (added := _add_events(db, key, news)) is None:
+                    continue
+                db.execute(
+                    "UPDATE responses SET seen_s = ?, bytes = bytes + ? "
+                    "WHERE tenant = ? AND id = ?",
+                    (now_s, added, *key),
+                )
+                if added:
+                    self._make_room(db, key)
+                goes_on.add(key)
+            return goes_on
+
+        return self._transaction(write)
+
+    def events(self, tenant: str, response_id: str, first: int) -> tuple[str, list[bytes]] | None:
+        if not response_id.isascii():
+            return None
+        key = (tenant, response_id)
+
+        def read(db: sqlite3.Connection) -> tuple[str, list[bytes]] | None:
+            row = db.execute(
+                "SELECT status FROM responses WHERE tenant = ? AND id = ? AND created_s > ?",
+                (*key, self._clock() - self._keep_s),
+            ).fetchone()
+            return None if row is None else (row[0], _events(db, key, first, MOST_EVENTS))
+
+        return self._call(read)
+
+    def claim(self, owner: str, silent_s: float) -> Claim | None:
+        def write(db: sqlite3.Connection) -> Claim | None:
             now_s = self._clock()
-            query = f"UPDATE responses SET seen_s = ? WHERE tenant = ? AND id = ? AND {_RUNNING}"
-            return {key for key in running if db.execute(query, (now_s, *key)).rowcount}
+            key = db.execute(
+                "SELECT tenant, id FROM responses LEFT JOIN runs USING (tenant, id) "
+                f"WHERE {_RUNNING} AND seen_s <= ? AND created_s > ? "
+                "AND owner IS NOT ? ORDER BY seen_s LIMIT 1",
+                (now_s - silent_s, now_s - self._keep_s, owner),
+            ).fetchone()
+            if key is None:
+                return None
+            db.execute(
+                "INSERT INTO runs (tenant, id, owner, request, claims) VALUES (?, ?, ?, x'', 1) "
+                "ON CONFLICT DO UPDATE SET owner = excluded.owner, claims = claims + 1",
+                (*key, owner),
+            )
+            db.execute("UPDATE responses SET seen_s = ? WHERE tenant = ? AND id = ?", (now_s, *key))
+            request, claims = db.execute(
+                "SELECT request, claims FROM runs WHERE tenant = ? AND id = ?", key
+            ).fetchone()
+            stored = self._get(db, key)
+            assert stored is not None
+            return Claim(stored, request, _events(db, key, 0, -1), claims)
 
         return self._transaction(write)
 
@@ -258,3 +342,37 @@ class SqliteStore:
             yield
         finally:
             os.close(lock)
+
+
+def _runs(db: sqlite3.Connection, key: Key, owner: str) -> bool:
+    """Returns whether a response runs, at this owner if there is one."""
+    row = db.execute(
+        "SELECT owner FROM responses LEFT JOIN runs USING (tenant, id) "
+        f"WHERE tenant = ? AND id = ? AND {_RUNNING}",
+        key,
+    ).fetchone()
+    return row is not None and owner in ("", row[0])
+
+
+def _add_events(db: sqlite3.Connection, key: Key, news: News) -> int | None:
+    """Adds those that are new. Returns their size; None if events before them are missing."""
+    if not news.events:
+        return 0
+    query = "SELECT coalesce(max(number) + 1, 0) FROM events WHERE tenant = ? AND id = ?"
+    kept = db.execute(query, key).fetchone()[0]
+    if kept < news.first:
+        return None
+    new = news.events[kept - news.first :]
+    db.executemany(
+        "INSERT INTO events VALUES (?, ?, ?, ?)",
+        ((*key, number, event) for number, event in enumerate(new, kept)),
+    )
+    return sum(map(len, new))
+
+
+def _events(db: sqlite3.Connection, key: Key, first: int, most: int) -> list[bytes]:
+    query = (
+        "SELECT event FROM events WHERE tenant = ? AND id = ? AND number >= ? "
+        "ORDER BY number LIMIT ?"
+    )
+    return [event for (event,) in db.execute(query, (*key, first, most))]

@@ -1,5 +1,6 @@
 """A request to /v1/responses as far as storing is concerned."""
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +28,18 @@ class Turn:
     """Whether the answer is kept."""
     previous_id: str | None = None
     background: bool = False
+    streams: bool = False
+    response_id: str | None = None
+    """The id of a response in the background, which it has before an engine answers."""
     echoed: dict[str, Any] = field(default_factory=dict)
     """Fields that were taken out of the body, and that an engine of ours repeats in its answer."""
     warning: str | None = None
+
+    @property
+    def engine_request_id(self) -> str | None:
+        """The request id that has an engine give its answer, and the items in it, the
+        `response_id`."""
+        return None if self.response_id is None else self.response_id.removeprefix("resp_")
 
 
 def turn_of(tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
@@ -42,9 +52,9 @@ def turn_of(tenant: str, raw: bytes, body: dict[str, Any]) -> Turn:
     background = _flag(body, "background", False)
     if background and not stores:
         raise errors.background_needs_store()
-    if background and body.get("stream"):
-        raise errors.background_stream()
-    turn = Turn(tenant, raw, stores, previous_id, background)
+    turn = Turn(tenant, raw, stores, previous_id, background, bool(body.get("stream")))
+    if background:
+        turn.response_id = f"resp_{uuid.uuid4().hex}"
     if previous_id is not None:
         turn.echoed["previous_response_id"] = body.pop("previous_response_id")
     if background:

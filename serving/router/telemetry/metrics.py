@@ -27,7 +27,7 @@ from serving.mistral.normalise import Rewrite
 from serving.poison import Reason as Death
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
-from serving.router.responses.responses import Kept
+from serving.router.responses.store_calls import Kept
 from serving.router.telemetry import objectives
 from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
@@ -148,6 +148,7 @@ class Metrics(Collector):
         yield from self._times()
         yield from self._of_models()
         yield from self._poison()
+        yield from self._of_adapters()
         yield from self._replicas()
         yield from self._by_tenant()
         yield from self._of_authentication()
@@ -229,6 +230,25 @@ class Metrics(Collector):
             length.add_metric(labels, served.dispatcher.waiting)
             replicas.add_metric(labels, len(served.dispatcher.replicas))
         yield from (tokens, expected, cached, length, replicas)
+
+    def _of_adapters(self) -> Iterator[Metric]:
+        requests = _counter("adapter_requests", "Finished requests.", "model", "adapter")
+        served = GaugeMetricFamily(
+            f"{PREFIX}_served_adapters", "Adapters that requests may ask for.", labels=["model"]
+        )
+        refused = GaugeMetricFamily(
+            f"{PREFIX}_refused_adapters",
+            "Declared adapters that are not served, or only in an older version.",
+            labels=["model"],
+        )
+        for model_id, of in self._directory.models.items():
+            if of.adapters is None:
+                continue
+            for adapter, count in of.metrics.adapters.items():
+                requests.add_metric([model_id, adapter], count)
+            served.add_metric([model_id], len(of.adapters.by_name))
+            refused.add_metric([model_id], len(of.adapters.refused))
+        yield from (requests, served, refused)
 
     def _poison(self) -> Iterator[Metric]:
         deaths = _counter(

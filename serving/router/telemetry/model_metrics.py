@@ -8,6 +8,11 @@ from serving.router.telemetry.request_record import RequestRecord
 UNKNOWN = "unknown"
 """Label value for models that a client made up or did not name."""
 
+MAX_ADAPTERS = 100
+"""The most adapters of a model that have series of their own."""
+OTHER = "(other)"
+"""Label value for all further ones; no adapter can have this name."""
+
 Outcome = Literal["answered", "client_gone", "invalid", "refused", "failed", "broken"]
 """Outcomes as in the request log, grouped by what an SRE needs to distinguish:
 
@@ -29,6 +34,7 @@ class ModelMetrics:
     """Monotonic counters of one model."""
 
     __slots__ = (
+        "adapters",
         "cached_tokens",
         "duration",
         "expected_cached_tokens",
@@ -45,6 +51,8 @@ class ModelMetrics:
         self.ttft, self.itl, self.duration, self.queue = (Latency() for _ in range(4))
         self.input_tokens = self.output_tokens = 0
         self.expected_cached_tokens = self.cached_tokens = 0
+        self.adapters: dict[str, int] = {}
+        """Finished requests of the first adapters that were asked for, and of all others."""
 
     def ended(self, record: RequestRecord) -> None:
         """Counts a request to this model that has ended, from its complete record. The times of a
@@ -59,6 +67,10 @@ class ModelMetrics:
         if record.cached_tokens is not None:
             self.cached_tokens += record.cached_tokens
             self.expected_cached_tokens += record.expected_cached_tokens or 0
+        if (adapter := record.adapter) is not None:
+            if adapter not in self.adapters and len(self.adapters) >= MAX_ADAPTERS:
+                adapter = OTHER
+            self.adapters[adapter] = self.adapters.get(adapter, 0) + 1
         self.input_tokens += record.input_tokens
         self.output_tokens += record.output_tokens
 

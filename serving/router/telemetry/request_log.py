@@ -2,8 +2,9 @@
 
 import itertools
 import logging
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
+
+from serving import serve_log
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,9 @@ class RequestLog:
     @classmethod
     def of_this_replica(cls) -> "RequestLog":
         """Opens a log beside the file that Ray Serve logs to, rotated in the same way."""
-        for handler in logging.getLogger("ray.serve").handlers:
-            own = getattr(handler, "target", handler)
-            if isinstance(own, RotatingFileHandler):
-                path = Path(own.baseFilename).with_suffix(".requests.jsonl")
-                return cls(path, own.maxBytes, own.backupCount)
-        raise RuntimeError("Ray Serve has no log file in this process")
+        own = serve_log.log_handler()
+        path = Path(own.baseFilename).with_suffix(".requests.jsonl")
+        return cls(path, own.maxBytes, own.backupCount)
 
     def write(self, line: bytes) -> None:
         """Writes a line. If the disk rejects it, only the line is lost."""

@@ -65,6 +65,8 @@ class RequestRecord(msgspec.Struct):
     batch_id: str | None = None
     """The batch that the request is a line of."""
     model: str | None = None
+    adapter: str | None = None
+    """The adapter of the model that was asked for."""
     stream: bool | None = None
     replica: str | None = None
     """The replica that sent the head of the response; without a response, the last one tried."""

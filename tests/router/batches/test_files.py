@@ -45,6 +45,14 @@ async def test_a_file_comes_back_as_it_was_sent(router: LiveRouter) -> None:
         await files.content(sent.id)
 
 
+async def test_a_file_may_have_any_name(router: LiveRouter) -> None:
+    assert (await upload(router, b"{}", "日本.jsonl")).json()["filename"] == "日本.jsonl"
+    part = b'--b\r\ncontent-disposition: form-data; name="\xff"; filename="\xfe"\r\n\r\n\r\n--b--'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = await router.http.post(PATH, content=part, headers=headers)
+    assert error_of(response, 400)["param"] == "purpose"
+
+
 async def test_files_are_listed_in_pages(router: LiveRouter) -> None:
     files = router.openai.files
     ids = [(await files.create(file=("a.jsonl", b"{}"), purpose="batch")).id for _ in range(5)]

@@ -173,5 +173,5 @@ async def test_the_service_describes_itself(router: LiveRouter) -> None:
         jsonschema.validate({"messages": []}, schema)
     response = await router.chat(model="unknown")
     error = operation["responses"]["4XX"]["content"]["application/json"]["schema"]
-    assert jsonschema.Draft202012Validator(error).is_valid(response.json())
+    jsonschema.validate(response.json(), {**error, "components": document["components"]})
     assert error_of(response, 404)["code"] == "model_not_found"

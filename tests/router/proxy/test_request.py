@@ -62,6 +62,7 @@ def test_null_fields_count_as_absent() -> None:
         (b"null", "Expected `object`, got `null`"),
         (b'{"model": 5}', "`$.model`"),
         (b'{"max_tokens": "many"}', "`$.max_tokens`"),
+        (b'{"max_tokens": "\\ud81e"}', "lone surrogate"),
     ],
 )
 def test_what_is_no_request_is_a_400_that_says_why(body: bytes, says: str) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.engine_protocol import RESUMPTION
 from serving.router.proxy.stream_resumption import (
     CHAT,
     COMPLETIONS,
     StreamResumption,
-    unresumable_reason,
 )
 from serving.router.replicas.model import Model
 from tests.router.test_app import error_of
-from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead
+from tests.support.engines import Engine, IsUnavailable, ResetsAfterHead, Steered
 from tests.support.live_router import MODEL, RULES, LiveRouter, StartRouter
 from tests.support.stand_in_engine import STREAM_HEAD
 from tests.support.storyteller import (
@@ -62,9 +62,8 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 def seen(answer: httpx.Response) -> list[Any]:
-    """Returns the events without the fields that differ between answers or replicas."""
-    own = {"created", "continued"}
-    return [{k: v for k, v in event.items() if k not in own} for event in events(answer)]
+    """Returns the events without the time, which differs between answers."""
+    return [{k: v for k, v in event.items() if k != "created"} for event in events(answer)]
 
 
 @each_endpoint
@@ -78,11 +77,7 @@ async def test_a_stream_goes_on_where_it_stopped(
     assert answer.headers["x-replica"] == "replica-0"
     assert undisturbed.headers["x-replica"] == "replica-1"
     assert seen(answer) == seen(undisturbed)
-    begins = 7 if path == CHAT else 6
-    assert [event.get("continued", False) for event in events(answer)] == (
-        [False] * begins + [True] * (len(events(answer)) - begins)
-    )
-    assert not any("continued" in event for event in events(undisturbed))
+    assert ":" not in {event[:1] for event in answer.text.split("\n\n")}
     assert len({event["created"] for event in events(answer)}) == 1
     assert text_of(events(answer)) == "".join(STORY)
     assert events(answer)[-1]["usage"] == {
@@ -167,7 +162,7 @@ async def test_replicas_that_cannot_go_on_are_passed_over(
 async def test_a_long_answer_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Delivered text is parsed in between, and not kept as bytes."""
+    """What was delivered is read in between, and not kept as bytes."""
     monkeypatch.setattr("serving.router.proxy.stream_resumption._FOLD_BYTES", 500)
     router = await start_router(breaking(20, resets), Storyteller)
     assert text_of(events(await story(router, CHAT, stop="never"))) == "".join(STORY)
@@ -177,7 +172,7 @@ async def test_a_long_answer_goes_on_too(
 async def test_separated_reasoning_goes_on_too(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, breaks_after: int
 ) -> None:
-    """The next engine continues the answer as the model wrote it, with the tags."""
+    """The next engine continues the answer as the model wrote it."""
     thoughts = ["<think>\n", "Well", ",", " so", ".", "\n</think>\n", "Yes", "."]
     monkeypatch.setattr("tests.support.storyteller.STORY", thoughts)
     monkeypatch.setattr("tests.support.storyteller._IDS", list(range(1000, 1008)))
@@ -190,24 +185,22 @@ async def test_separated_reasoning_goes_on_too(
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "says"),
+    ("header", "says"),
     [
-        (CHAT, {"n": 2}, "requests with n "),
-        (CHAT, {"messages": [BEGUN]}, "the client has begun"),
-        (CHAT, {"messages": [BEGUN], "continue_final_message": False}, "the client has begun"),
-        (CHAT, {"logprobs": True}, "requests with logprobs "),
-        (CHAT, {"response_format": {"type": "json_object"}}, "structured output"),
-        (CHAT, {"structured_outputs": {"regex": "a*"}}, "structured_outputs"),
-        (COMPLETIONS, {"logprobs": 0}, "requests with logprobs "),
-        (COMPLETIONS, {"echo": True}, "requests with echo "),
-        (COMPLETIONS, {"prompt": ["one", "two"]}, "several prompts"),
+        (b"x-not-resumable: grammars cannot be continued\r\n", "grammars cannot be continued"),
+        (b"", "its engine does not tell its tokens"),
     ],
 )
-async def test_what_cannot_be_continued_soundly_says_so_and_cannot_look_complete(
-    start_router: StartRouter, path: str, fields: dict[str, Any], says: str
+async def test_what_an_engine_cannot_have_continued_says_so_and_cannot_look_complete(
+    start_router: StartRouter, header: bytes, says: str
 ) -> None:
-    router = await start_router(breaking(6, says_that_it_died), Storyteller)
-    got = await broken_text(router, path, **fields)
+    class Untold(breaking(6, says_that_it_died)):  # type: ignore[misc]
+        def stream_head(self) -> bytes:
+            self.continuation.wanted = False
+            return bytes(STREAM_HEAD.replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n"))
+
+    router = await start_router(Untold, Storyteller)
+    got = await broken_text(router)
     *_, last, end = got.split("\n\n")
     error = json.loads(last.removeprefix("data: "))["error"]
     assert (error["type"], error["code"], end) == ("server_error", "replica_failed", "")
@@ -228,34 +221,71 @@ async def broken_text(router: LiveRouter, path: str = CHAT, **fields: Any) -> st
     return got.decode()
 
 
-async def test_a_tool_call_half_sent_is_not_continued(start_router: StartRouter) -> None:
-    def calls(engine: Storyteller) -> None:
-        call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"a'}}
-        engine._event({"model": "m"}, {"delta": {"tool_calls": [call]}}, None)
-        engine.reset()
+async def test_engines_that_refuse_to_go_on_are_passed_over(start_router: StartRouter) -> None:
+    """For example because they have another model's tokens by now."""
 
-    router = await start_router(breaking(2, calls), Storyteller)
-    got = await broken_text(router)
-    assert "a tool call that has begun cannot be continued" in got
-    assert router.engines[1].requests == 0
+    class Refuses(Storyteller):
+        async def _stream(self, request: dict[str, Any], meter: Any) -> None:
+            refused = b"HTTP/1.1 409 Conflict\r\ncontent-length: 2\r\n\r\n{}"
+            self.transport.write(refused)
 
-
-async def test_an_answer_that_would_go_on_differently_is_not_continued(
-    start_router: StartRouter,
-) -> None:
-    """The client has spaces that no replica generates again."""
-
-    class Other(Storyteller):
-        def _delivered_tokens(self, request: dict[str, Any]) -> int:
-            return 13
-
-    router = await start_router(breaking(7, resets), Other, Other)
+    router = await start_router(breaking(7, resets), Refuses, Refuses)
     got = await broken_text(router)
     assert "no other replica could continue it" in got
     assert "There" not in got
     assert [engine.requests for engine in router.engines] == [1, 1, 1]
     _, *others = router.directory.models[MODEL].replicas
     assert not any(other.health.ejected for other in others)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", CHAT])
+async def test_the_next_engine_gets_the_request_and_the_tokens(
+    start_router: StartRouter, path: str
+) -> None:
+    """Whatever the API: the router reads of events no more than the text of a token."""
+    deltas = {
+        "/v1/messages": {"delta": {"type": "text_delta", "text": "b"}},
+        "/v1/responses": {"type": "response.output_text.delta", "delta": "b"},
+        CHAT: {
+            "choices": [{"index": 1, "delta": {"tool_calls": [{"function": {"arguments": "b"}}]}}]
+        },
+    }
+    begun = (
+        b': tokens 2,[0,[1,2]],[1,[3],"stop",null]\nevent: a\ndata: {}\n\nevent: b\ndata: {}\n\n'
+    )
+    plain = b"event: c\ndata: " + json.dumps(deltas[path]).encode() + b"\n\n"
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nx-resumption: 1-2-1\r\n\r\n")
+    router = await start_router(Steered, Steered)
+    body = json.dumps({"model": MODEL, "stream": True, "n": 2, "input": "é"}, indent=1).encode()
+    headers = {"x-resumption": "the client's", "x-cached-tokens": "3"}
+    asked = asyncio.create_task(router.http.post(path, content=body, headers=headers))
+    first = await router.engines[0].asked()  # type: ignore[attr-defined]
+    assert first.latest.header(b"x-resumption") == b"begin"
+    first.transport.write(head)
+    for piece in (begun, plain, begun.partition(b"\n\n")[0] + b"\n\n"):
+        first.send(piece)
+    first.send(b"event: half")
+    first.transport.close()
+    second = await router.engines[1].asked()  # type: ignore[attr-defined]
+    assert second.latest.header(b"x-resumption") == b"1-2-1 %d" % len(body)
+    request = second.received[-1]
+    assert request.body.startswith(body)
+    choice = 1 if path == CHAT else 0
+    told = [[0, [1, 2]], [1, [3], "stop", None]]
+    assert json.loads(request.body[len(body) :]) == {
+        "events": 4,
+        "cached_tokens": 0,
+        "steps": [*told, [choice, "b", None, None], *told],
+    }
+    second.transport.write(head)
+    second.send(b": tokens 1\nevent: d\ndata: {}\n\n")
+    second.send(b": tokens 1,null\nevent: e\ndata: {}\n\n")
+    second.transport.close()
+    answer = await asked
+    assert [event.partition("\n")[0] for event in answer.text.split("\n\n")] == [
+        *("event: a", "event: b", "event: c", "event: a", "event: d", "event: e", "")
+    ]
+    assert "x-resumption" not in answer.headers
 
 
 @pytest.mark.parametrize("usage_asked", [False, True])
@@ -265,7 +295,7 @@ async def test_an_answer_that_has_ended_lacks_no_more_than_its_end(
     router = await start_router(breaking(len(STORY), resets), Storyteller)
     answer = await story(router, CHAT, stream_options={"include_usage": usage_asked})
     assert text_of(events(answer)) == "".join(STORY)
-    assert router.engines[1].requests == 0
+    assert [("usage" in event) for event in events(answer)].count(True) == usage_asked
 
 
 def says_at_once(fault: Fault) -> type[Engine]:
@@ -275,6 +305,7 @@ def says_at_once(fault: Fault) -> type[Engine]:
             fault(self)  # type: ignore[arg-type]
 
         write_event = Storyteller.write_event
+        _write = Storyteller._write
 
     return Failing
 
@@ -336,21 +367,6 @@ async def test_the_requests_own_error_within_a_stream_is_the_clients(
 def test_whatever_comes_is_passed_on(stream: bytes, piece_bytes: int) -> None:
     stream = stream[: 20_000 * piece_bytes]
     resumption = StreamResumption(CHAT, b"{}", unresumable_reason="")
+    resumption.answered([(RESUMPTION, b"mark")])
     pieces = [stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)]
     assert b"".join(map(resumption.feed, pieces)) + resumption.end() == stream
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"n": 1, "logprobs": False, "response_format": {"type": "text"}, "tools": [{}]},
-        {"max_tokens": 5, "max_completion_tokens": None, "top_logprobs": None},
-    ],
-)
-def test_plain_text_can_be_resumed(fields: dict[str, Any]) -> None:
-    assert unresumable_reason(CHAT, BODIES[CHAT] | fields) == ""
-
-
-def test_streams_of_other_endpoints_cannot() -> None:
-    assert "/v1/messages" in unresumable_reason("/v1/messages", {"messages": []})

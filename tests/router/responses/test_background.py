@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import Response
 
 from serving.config import ResponsesConfig
-from serving.router.responses import responses as room
+from serving.router.responses import failover, runs
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
@@ -111,7 +111,7 @@ async def test_the_sdk_cancels_it_and_the_engine_is_told(
 async def test_one_that_was_cancelled_or_deleted_at_another_router_ends(
     start_router: StartRouter, stored: ResponsesConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "SEEN_PERIOD_S", 0.02)
+    monkeypatch.setattr(runs, "SEEN_PERIOD_S", 0.02)
     router = await start_router(SteeredResponses, responses=stored)
     other = await start_router(ResponseEngine, responses=stored)
     for method, path in (("POST", "/cancel"), ("DELETE", "")):
@@ -203,39 +203,63 @@ async def test_an_invalid_request_is_answered_at_once(router: LiveRouter) -> Non
     error_of(await create(router, background=True, previous_response_id="resp_no"), 404)
 
 
-async def test_one_whose_router_is_gone_has_failed(
-    start_router: StartRouter, stored: ResponsesConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def fails_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "SILENT_S", 0.1)
+    monkeypatch.setattr(failover, "RECOVERY_S", 0.0)
+    monkeypatch.setattr(failover, "_PERIOD_S", 0.02)
+    monkeypatch.setattr(runs, "SEEN_PERIOD_S", 0.02)
+
+
+@pytest.mark.usefixtures("fails_over_at_once")
+async def test_one_that_its_router_left_goes_on_at_another(
+    start_router: StartRouter, stored: ResponsesConfig
 ) -> None:
     router = await start_router(SteeredResponses, responses=stored)
-    response = await begun(router)
+    other = await start_router(ResponseEngine, responses=stored)
+    assert router.responses is not None
+    response = await begun(router, instructions="Be brief.", metadata={"a": "b"})
     engine = await router.asked()
     await with_status(router, response["id"], "in_progress")
-    monkeypatch.setattr(room, "LOST_S", -1.0)
-    monkeypatch.setattr(room, "RECOVERY_S", 0.01)
-    done = await retrieved(router, response["id"])
-    assert (done["status"], done["error"]["code"]) == ("failed", "server_error")
-    monkeypatch.undo()
-    engine.proceed()
-    await eventually(lambda: router.lines)
-    assert (await retrieved(router, response["id"]))["status"] == "failed"
+    await router.responses.runs.drain(0.01)
+    await engine.closed.wait()
+    done = await ended(other, response["id"])
+    assert (done["status"], texts(done["output"])) == ("completed", ["Hello!"])
+    assert done["created_at"] == response["created_at"]
+    assert done["output"][0]["id"].startswith(response["id"].replace("resp_", "msg_"))
+    assert sent(other)["instructions"] == "Be brief."
+    await eventually(lambda: other.lines)
+    (left,), (line,) = (map(json.loads, lines) for lines in (router.lines, other.lines))
+    assert (line["outcome"], line["request_id"]) == ("answered", left["request_id"])
 
 
-async def test_a_router_that_stops_waits_and_then_gives_up(
+@pytest.mark.usefixtures("fails_over_at_once")
+async def test_one_that_no_router_can_go_on_with_has_failed(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(SteeredResponses, responses=stored)
+    other = await start_router(ResponseEngine, responses=stored)
+    assert router.responses is not None
+    first = await created(other)
+    response = await begun(router, previous_response_id=first["id"])
+    await router.asked()
+    await router.http.delete(f"{PATH}/{first['id']}")
+    await router.responses.runs.drain(0.01)
+    done = await ended(other, response["id"])
+    assert (done["status"], done["error"]["code"]) == ("failed", "invalid_prompt")
+    assert first["id"] in done["error"]["message"]
+
+
+async def test_a_router_that_stops_waits(
     start_router: StartRouter, stored: ResponsesConfig
 ) -> None:
     router = await start_router(SteeredResponses, responses=stored)
     assert router.responses is not None
     response = await begun(router)
     engine = await router.asked()
-    draining = asyncio.create_task(router.responses.drain(5))
+    draining = asyncio.create_task(router.responses.runs.drain(5))
     await with_status(router, response["id"], "in_progress")
     assert not draining.done()
     engine.proceed()
     await draining
     assert (await retrieved(router, response["id"]))["status"] == "completed"
-
-    response = await begun(router)
-    engine = await router.asked()
-    await router.responses.drain(0.01)
-    assert (await ended(router, response["id"]))["status"] == "failed"
-    await engine.closed.wait()

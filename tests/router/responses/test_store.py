@@ -1,12 +1,13 @@
 """What every store does: its limits, who sees what, and what runs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from serving.router.responses.sqlite_store import SqliteStore
-from serving.router.responses.store import ResponseStore, StoredResponse
+from serving.router.responses.store import NO_NEWS, News, ResponseStore, StoredResponse
 from tests.router.responses.conftest import STORES
 from tests.support.redis_server import RedisServer
 
@@ -57,6 +58,10 @@ def response(
     """Makes a response of `size` kB."""
     content = b"x" * (size * KB - 2)
     return StoredResponse(tenant, response_id, status, b"[]", content, "resp_0")
+
+
+def running(response_id: str) -> StoredResponse:
+    return replace(response(response_id, size=1, status="queued"), background=True, owner="x")
 
 
 def ids(store: ResponseStore, tenant: str = "a") -> list[int]:
@@ -158,18 +163,75 @@ def test_hundreds_expire_at_once(store: ResponseStore, clock: Clock) -> None:
 
 
 def test_only_what_runs_advances(store: ResponseStore, clock: Clock) -> None:
-    store.put(response("1", status="queued"))
+    store.put(running("1"))
     store.put(response("2"))
-    clock.now_s += 5
-    assert getattr(store.get("a", "1"), "silent_s", None) == 5
-    assert store.seen([("a", "2"), ("a", "1"), ("b", "1"), ("a", "3")]) == {("a", "1")}
-    assert getattr(store.get("a", "1"), "silent_s", None) == 0
+    keys = ("a", "2"), ("a", "1"), ("b", "1"), ("a", "3")
+    assert store.report("x", dict.fromkeys(keys, NO_NEWS)) == {("a", "1")}
+    assert store.report("y", dict.fromkeys(keys, NO_NEWS)) == set()
+    assert not store.advance(replace(running("1"), owner="y"))
     assert store.advance(response("1", size=450, status="cancelled"))
     assert not store.advance(response("1"))
     assert not store.advance(response("3"))
     assert ids(store) == [1], "it has grown, and the other had to go"
-    assert store.seen([("a", "1")]) == set()
-    assert store.seen([]) == set()
+    assert store.report("x", {("a", "1"): NO_NEWS}) == set()
+    assert store.report("x", {}) == set()
+
+
+def test_events_are_kept_once_and_in_order(store: ResponseStore) -> None:
+    store.put(running("1"), b"request", [b"0", b"1"])
+    key = ("a", "1")
+    assert store.events("a", "1", 0) == ("queued", [b"0", b"1"])
+    assert store.report("x", {key: News(2, [b"2", b"3"])}) == {key}
+    assert store.report("x", {key: News(2, [b"2", b"3", b"4"])}) == {key}, "sent again"
+    assert store.report("x", {key: News(9, [b"9"])}) == set(), "some before it are lost"
+    assert store.report("y", {key: News(5, [b"y"])}) == set()
+    assert store.events("a", "1", 3) == ("queued", [b"3", b"4"])
+    assert store.advance(replace(running("1"), status="completed"), News(4, [b"4", b"5"]))
+    assert store.events("a", "1", 4) == ("completed", [b"4", b"5"])
+    assert store.events("a", "1", 6) == ("completed", [])
+    assert store.events("b", "1", 0) is None and store.events("a", "\ud800", 0) is None
+    assert store.delete("a", "1") and store.events("a", "1", 0) is None
+    store.put(running("1"))
+    assert store.events("a", "1", 0) == ("queued", [])
+
+
+def test_events_count_as_long_as_they_are_kept(store: ResponseStore, clock: Clock) -> None:
+    store.put(response("0"))
+    clock.now_s += 1
+    store.put(running("1"))
+    assert store.report("x", {("a", "1"): News(0, [b"x" * 1000] * 350)})
+    assert ids(store) == [0, 1]
+    assert store.report("x", {("a", "1"): News(350, [b"x" * 1000] * 60)})
+    assert ids(store) == [1]
+    assert store.advance(replace(running("1"), status="completed"))
+    clock.now_s += 1
+    store.put(response("2"))
+    assert ids(store) == [2]
+
+
+def test_what_nobody_reports_is_claimed_once(make: MakeStore, clock: Clock) -> None:
+    store, other = make(1), make(1)
+    store.put(running("1"), b"request", [b"0"])
+    store.put(response("2"))
+    clock.now_s += 5
+    store.report("x", {("a", "1"): NO_NEWS})
+    clock.now_s += 4
+    assert other.claim("y", 5) is None
+    clock.now_s += 1
+    assert store.claim("x", 5) is None, "its own"
+    claim = other.claim("y", 5)
+    assert claim is not None
+    assert claim.stored == replace(running("1"), owner="y")
+    assert (claim.request, claim.events, claim.claims) == (b"request", [b"0"], 1)
+    assert store.claim("z", 5) is None
+    assert store.report("x", {("a", "1"): News(1, [b"1"])}) == set()
+    assert not store.advance(replace(running("1"), status="completed"))
+    clock.now_s += 5
+    again = store.claim("x", 5)
+    assert again is not None and again.claims == 2
+    assert store.advance(replace(running("1"), status="completed"))
+    clock.now_s += 5
+    assert other.claim("y", 5) is None
 
 
 def test_it_opens_again_after_it_was_closed(store: ResponseStore) -> None:

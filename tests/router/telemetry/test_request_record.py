@@ -66,6 +66,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "limit": None,
         "tenant": "default",
         "key_id": None,
+        "adapter": None,
         "batch_id": None,
         "model": MODEL,
         "stream": stream,

@@ -1,0 +1,1 @@
+"""LoRA adapters: where they are declared, what their files must be, and which model they fit."""

@@ -1,0 +1,240 @@
+"""`mistral-serve adapters`: checks LoRA adapters, and adds them to a running service."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from serving.adapters import declared
+from serving.adapters.adapter import Adapter, checked
+from serving.adapters.base import base_of
+from serving.adapters.config import AdapterConfig
+from serving.adapters.files import AdapterError
+from serving.adapters.fit import Base
+from serving.catalogue.memory import GIB
+from serving.cli.client import BAD_OPTION, fail
+from serving.config import ConfigError, ModelConfig, load
+from serving.section import explain
+from serving.weights_claims import ClaimsError
+
+_PIPED_WIDTH = 1000
+_MIB = 1024**2
+
+adapters = typer.Typer(
+    help="Check LoRA adapters, and add them to a running service or remove them from it.",
+    no_args_is_help=True,
+)
+
+Config = Annotated[
+    Path,
+    typer.Option("--config", help="The Serve config file of the service."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="The adapters' model, by a name; needed if several models take adapters."
+    ),
+]
+Source = Annotated[
+    str, typer.Argument(help="A folder, by its absolute path, or a Hugging Face repository.")
+]
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="The commit of the repository to take.")
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option("--base", help="The model's name in adapter_config.json, if it is another one."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder", help="adapters_folder, if it has another path here than where routers run."
+    ),
+]
+
+
+@adapters.command()
+def check(
+    source: Source,
+    config: Config,
+    model: Model = None,
+    revision: Revision = None,
+    base: TrainedOn = None,
+) -> None:
+    """Say whether an adapter can be served with the model, or all reasons why not."""
+    of = _model(config, model)
+    wanted = _declaration("checked", source, revision, base, None)
+    adapter = _checked(wanted, _base(of))
+    typer.echo(
+        f"fits {of.entry.id}: {adapter.version.loaded_bytes / _MIB:.1f} MiB of main memory in each "
+        f"process of an engine, content {adapter.version.digest}"
+    )
+
+
+@adapters.command()
+def add(
+    name: Annotated[str, typer.Argument(help="The model id by which requests ask for it.")],
+    source: Source,
+    config: Config,
+    model: Model = None,
+    revision: Revision = None,
+    base: TrainedOn = None,
+    tenant: Annotated[
+        list[str] | None, typer.Option("--tenant", help="A tenant that may use it; all by default.")
+    ] = None,
+    folder: Folder = None,
+) -> None:
+    """Check an adapter and declare it in the model's folder, from which routers take it within two
+    seconds."""
+    of = _model(config, model)
+    wanted = _declaration(name, source, revision, base, tenant)
+    if any(one.name == name for one in of.adapters):
+        raise fail(f"{config} has an adapter {name} already: change it there", BAD_OPTION)
+    if name in (of.entry.id, *of.entry.aliases):
+        raise fail(f"{name} is a name of the model itself", BAD_OPTION)
+    _checked(wanted, _base(of))
+    try:
+        path = declared.write(_folder(of, folder), wanted)
+    except AdapterError as error:
+        raise fail(str(error)) from None
+    typer.echo(f"{name} is declared in {path}", err=True)
+
+
+@adapters.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The adapter's name.")],
+    config: Config,
+    model: Model = None,
+    folder: Folder = None,
+) -> None:
+    """Remove an adapter's file from the model's folder. Answers that have begun end as they are."""
+    of = _model(config, model)
+    if any(one.name == name for one in of.adapters):
+        raise fail(f"{name} is declared in {config}: remove it there", BAD_OPTION)
+    try:
+        path = declared.path_of(_folder(of, folder), name)
+        path.unlink()
+    except FileNotFoundError:
+        raise fail(f"there is no adapter {name}", BAD_OPTION) from None
+    except AdapterError as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"{path} cannot be removed: {error.strerror}") from None
+    typer.echo(f"{name} is no longer declared", err=True)
+
+
+@adapters.command("list")
+def list_adapters(config: Config, model: Model = None, folder: Folder = None) -> None:
+    """List the declared adapters, each with its check, and the memory that they take together."""
+    of = _model(config, model)
+    base = _base(of)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for column in ("name", "source", "tenants", "MiB", "content", "state"):
+        table.add_column(column, overflow="fold")
+    total_bytes, refused = 0, False
+    for origin, one in _declarations(of, folder):
+        if isinstance(one, AdapterError):
+            refused = True
+            table.add_row(origin, "", "", "", "", str(one))
+            continue
+        tenants = "all" if one.tenants is None else ",".join(one.tenants)
+        try:
+            version = checked(one, base).version
+        except (AdapterError, ClaimsError) as error:
+            refused = True
+            table.add_row(one.name, one.source, tenants, "", "", str(error))
+            continue
+        total_bytes += version.loaded_bytes
+        size = f"{version.loaded_bytes / _MIB:.1f}"
+        table.add_row(one.name, one.source, tenants, size, version.digest[:12], "fits")
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+    lora = base.lora
+    typer.echo(
+        f"{total_bytes / GIB:.2f} GiB of {lora.host_cache_gib:g} GiB in each process of an engine "
+        f"if all are loaded; {lora.max_loras} of rank {lora.max_lora_rank} run at a time, for "
+        f"{lora.running_gib(base.network):.2f} GiB of the GPUs"
+    )
+    if refused:
+        raise typer.Exit(1)
+
+
+def _declarations(
+    of: ModelConfig, folder: Path | None
+) -> list[tuple[str, AdapterConfig | AdapterError]]:
+    found: list[tuple[str, AdapterConfig | AdapterError]] = [(one.name, one) for one in of.adapters]
+    if of.adapters_folder is None:
+        return found
+    try:
+        paths = declared.files_in(_folder(of, folder))
+    except AdapterError as error:
+        raise fail(str(error)) from None
+    for path in paths:
+        try:
+            found.append((path.name, declared.read(path)))
+        except AdapterError as error:
+            found.append((path.name, error))
+    return found
+
+
+def _model(config: Path, name: str | None) -> ModelConfig:
+    """Returns the model of that name or, without one, the only one that takes adapters."""
+    try:
+        models = load(config).models
+    except ConfigError as error:
+        raise fail(str(error), BAD_OPTION) from None
+    taking = [one for one in models if one.has_adapters]
+    if name is not None:
+        taking = [one for one in taking if name in (one.entry.id, *one.entry.aliases)]
+    if len(taking) == 1:
+        return taking[0]
+    if taking:
+        ids = ", ".join(one.entry.id for one in taking)
+        raise fail(f"several models take adapters: choose one with --model ({ids})", BAD_OPTION)
+    what = "no model takes adapters" if name is None else f"{name} takes no adapters"
+    raise fail(f"{config}: {what}: set adapters_folder or adapters of a model", BAD_OPTION)
+
+
+def _folder(of: ModelConfig, folder: Path | None) -> Path:
+    if of.adapters_folder is None:
+        raise fail(f"{of.entry.id} has no adapters_folder in the config: set one", BAD_OPTION)
+    return Path(of.adapters_folder) if folder is None else folder
+
+
+def _base(of: ModelConfig) -> Base:
+    try:
+        return base_of(of.entry)
+    except (AdapterError, ClaimsError) as error:
+        raise fail(str(error)) from None
+
+
+def _checked(wanted: AdapterConfig, base: Base) -> Adapter:
+    try:
+        return checked(wanted, base)
+    except AdapterError as error:
+        raise fail(str(error)) from None
+
+
+def _declaration(
+    name: str,
+    source: str,
+    revision: str | None,
+    base: str | None,
+    tenants: list[str] | None,
+) -> AdapterConfig:
+    fields = {
+        "name": name,
+        "source": source,
+        "revision": revision,
+        "base": base,
+        "tenants": tuple(tenants) if tenants else None,
+    }
+    try:
+        return AdapterConfig.model_validate(fields)
+    except ValidationError as error:
+        field, message = explain(error, AdapterConfig)[0]
+        raise fail(f"{field}: {message}", BAD_OPTION) from None

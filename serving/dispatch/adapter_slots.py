@@ -1,0 +1,113 @@
+"""Which adapters may run on which replicas, of which each has slots for a few at a time."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from serving.dispatch.reservation import Reservation
+from serving.placement import ReplicaLoad
+
+_TURN_S = 1.0
+"""How long an adapter that runs nowhere waits for a slot to become free by itself, before another
+one yields to it."""
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A slot that an adapter gets when the one that has it is done."""
+
+    load: ReplicaLoad
+    yields: str
+
+
+class AdapterSlots:
+    """A replica runs at most `max_loras` distinct adapters, as an engine that is given more lets
+    the requests of one wait for whole answers of the others, where they can no longer go elsewhere.
+
+    A slot is free once no request of its adapter is left. So that busy adapters do not keep theirs
+    for ever, one that has waited for `_TURN_S` gets a turn: the adapter with the fewest requests on
+    a replica gets no further ones there, until the other one has its slot. It waits no longer than
+    that and what the answers that have begun take, and not beyond the longest wait of the queue.
+    """
+
+    def __init__(self, max_loras: int) -> None:
+        """With 0 there are no adapters."""
+        self.due_s: float | None = None
+        """When an adapter may get a turn though nothing else happens until then; None: never."""
+        self._max_loras = max_loras
+        self._turns: dict[str, _Turn] = {}
+
+    def is_open(self, load: ReplicaLoad, adapter: str) -> bool:
+        """Whether a replica may take a further request of the adapter; "" is the model itself."""
+        if not adapter:
+            return True
+        running = load.running_adapters
+        if adapter in running:
+            return not any(
+                turn.load is load and turn.yields == adapter for turn in self._turns.values()
+            )
+        promised = sum(turn.load is load for other, turn in self._turns.items() if other != adapter)
+        return len(running) + promised < self._max_loras
+
+    def open_to(self, adapter: str, replicas: Sequence[ReplicaLoad]) -> Sequence[ReplicaLoad]:
+        """Returns those of the replicas that may take a further request of the adapter."""
+        if not adapter:
+            return replicas
+        return [load for load in replicas if self.is_open(load, adapter)]
+
+    def masked(self, free: list[int], adapter: str, replicas: Sequence[ReplicaLoad]) -> list[int]:
+        """Returns the headroom of the replicas as a request of the adapter sees it."""
+        if not adapter:
+            return free
+        return [
+            tokens if self.is_open(load, adapter) else -1
+            for load, tokens in zip(replicas, free, strict=True)
+        ]
+
+    def blocked(self, adapters: Iterable[str], replicas: Sequence[ReplicaLoad]) -> Collection[str]:
+        """Returns those of the adapters that no replica may take a request of."""
+        if not self._max_loras:
+            return _NONE
+        return {
+            adapter
+            for adapter in adapters
+            if not any(self.is_open(load, adapter) for load in replicas)
+        }
+
+    def give_turns(
+        self, firsts: Sequence[Reservation], replicas: Sequence[ReplicaLoad], now_s: float
+    ) -> None:
+        """Has adapters yield to those that wait. `firsts` are the first reservations of each
+        adapter in the queue, in its order."""
+        self.due_s = None
+        waiting = {reservation.request.work.adapter for reservation in firsts}
+        self._turns = {
+            adapter: turn
+            for adapter, turn in self._turns.items()
+            if adapter in waiting
+            and turn.load in replicas
+            # Else it has its slot, or the other one was faster to come back than it to take it.
+            and adapter not in turn.load.running_adapters
+        }
+        for reservation in firsts:
+            adapter = reservation.request.work.adapter
+            if not adapter or adapter in self._turns:
+                continue
+            if any(self.is_open(load, adapter) for load in replicas):
+                continue
+            due_s = reservation.arrived_at_s + _TURN_S
+            if due_s > now_s:
+                self.due_s = due_s if self.due_s is None else min(self.due_s, due_s)
+            elif (turn := self._turn(replicas)) is not None:
+                self._turns[adapter] = turn
+
+    def _turn(self, replicas: Sequence[ReplicaLoad]) -> _Turn | None:
+        """Returns the slot that is done soonest, of those that are promised to no one."""
+        promised = {(turn.load, turn.yields) for turn in self._turns.values()}
+        slots = [
+            (requests, _Turn(load, adapter))
+            for load in replicas
+            for adapter, requests in load.running_adapters.items()
+            if (load, adapter) not in promised
+        ]
+        return min(slots, key=lambda slot: slot[0])[1] if slots else None
