@@ -18,14 +18,14 @@ from serving.router.peers.peers import PeerInfo, Peers
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
 from tests.e2e.engine_farm import CONFIG, Farm, running_farm
-from tests.e2e.killed_engine import Stream
+from tests.e2e.killed_engine import LASTS, Stream
 from tests.support.ending_logits import OUT_OF_MEMORY
 from tests.support.live_router import CHAT, MODEL, TOKEN, LiveRouter, running_router
 from tests.support.waiting import eventually
 
 STREAMS = 60
 TOKENS = 200
-"""Length of each innocent stream."""
+"""Length of the shortest innocent stream; each other one is a token longer."""
 SENT = 20
 """How often each poison is sent."""
 ALONE = ("raises", "exits", "hangs", "raises", "exits")
@@ -80,8 +80,7 @@ class Fleet:
 
 
 def innocent(number: int) -> dict[str, Any]:
-    messages = [{"role": "user", "content": f"Tell me of the number {number}."}]
-    return {"model": MODEL, "messages": messages, "max_tokens": TOKENS, "ignore_eos": True}
+    return LASTS | {"model": MODEL, "max_tokens": TOKENS + number, "ignore_eos": True}
 
 
 def poison(number: int, ends: str) -> dict[str, Any]:
@@ -97,6 +96,7 @@ async def running_fleet(folder: Path) -> AsyncIterator[Fleet]:
             await stack.enter_async_context(
                 running_router(
                     models=[Model(MODEL, rules=rules_of(CONFIG))],
+                    backoff_s=1,
                     check_period_s=5,
                     check_timeout_s=60,
                     startup_s=_START_S,
@@ -145,9 +145,9 @@ async def one_poison(fleet: Fleet, number: int, ends: str, alone: bool) -> int:
         assert answer.status_code == 500
         assert answer.json()["error"]["code"] == "request_crashes_engine"
         assert ("CUDA out of memory" in answer.text) == (ends == "runs out")
-    for stream in await asyncio.gather(*tasks):
+    for number, stream in enumerate(await asyncio.gather(*tasks)):
         _, finish_reason, usage = stream.answer()
-        assert (finish_reason, usage["completion_tokens"]) == ("length", TOKENS)
+        assert (finish_reason, usage["completion_tokens"]) == ("length", TOKENS + number)
     return len(fleet.farm.deaths) - deaths
 
 
