@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray import serve
 
+from serving import serve_log
 from serving.config import LedgerConfig, ResponsesConfig, RouterConfig, TenantConfig
 from serving.dispatch import TenantLimits
 from serving.ledger.folder import LedgerFolder
@@ -75,6 +76,7 @@ def no_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, feed.
     monkeypatch.setattr(gc, "freeze", lambda: None)
     log = RequestLog(tmp_path / "log", 0, 0)
     monkeypatch.setattr(RequestLog, "of_this_replica", lambda: log)
+    monkeypatch.setattr(serve_log, "session_folder", lambda: tmp_path)
     return listeners
 
 
