@@ -80,7 +80,9 @@ class Fleet:
 
 
 def innocent(number: int) -> dict[str, Any]:
-    return LASTS | {"model": MODEL, "max_tokens": TOKENS + number, "ignore_eos": True}
+    messages = [{"role": "user", "content": f"Tell me of the number {number}."}]
+    fields = {"model": MODEL, "messages": messages, "max_tokens": TOKENS + number}
+    return LASTS | fields | {"ignore_eos": True}
 
 
 def poison(number: int, ends: str) -> dict[str, Any]:
