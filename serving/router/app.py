@@ -20,7 +20,7 @@ from serving.config import RouterConfig
 from serving.router import poison, ui
 from serving.router.batches import endpoints as batch_endpoints
 from serving.router.batches.runner import BatchRunner
-from serving.router.http import errors
+from serving.router.http import authentication_errors, errors, protocol_errors
 from serving.router.http.asgi import client_request_id
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
@@ -189,14 +189,14 @@ def own_endpoints(
         found = directory.find_adapter(name)
         if found is not None and found[1].declared.may_be_used_by(caller.tenant.name):
             if not caller.may_use((name,)):
-                raise errors.model_not_allowed(name)
+                raise authentication_errors.model_not_allowed(name)
             return adapter_card(*found)
         served = directory.find(name)
         if served is None:
             known = [served.model.model_id for served in usable(caller)]
             raise errors.unknown_model(name, known)
         if not caller.may_use(served.model.names):
-            raise errors.model_not_allowed(name)
+            raise authentication_errors.model_not_allowed(name)
         return card(served)
 
     @api.get("/health", response_class=Response)
@@ -249,7 +249,9 @@ def own_endpoints(
     async def http_error(request: Request, error: HTTPException) -> Response:
         method, path = request.method, request.url.path
         if path in RELAYED:
-            return await api_error(request, errors.method_not_allowed(method, path, "POST"))
+            return await api_error(
+                request, protocol_errors.method_not_allowed(method, path, "POST")
+            )
         if error.status_code == 405:
             # Starlette's own header has the methods of one of the path's routes alone.
             matching = [
@@ -258,7 +260,7 @@ def own_endpoints(
                 if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
             ]
             allow = ", ".join(sorted({one for methods in matching for one in methods}))
-            return await api_error(request, errors.method_not_allowed(method, path, allow))
-        return await api_error(request, errors.not_found(method, path))
+            return await api_error(request, protocol_errors.method_not_allowed(method, path, allow))
+        return await api_error(request, protocol_errors.not_found(method, path))
 
     return api

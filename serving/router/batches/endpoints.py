@@ -26,8 +26,9 @@ from serving.router.batches.runner import BatchRunner
 from serving.router.batches.upload import Upload
 from serving.router.http.asgi import read_body
 from serving.router.http.authentication import Authentication
+from serving.router.http.authentication_errors import endpoint_not_allowed
 from serving.router.http.body_budget import BodyBudget
-from serving.router.http.errors import ApiError, endpoint_not_allowed, wrong_value
+from serving.router.http.errors import ApiError, wrong_value
 from serving.router.http.openapi import Order, body_of, whole_number
 
 T = TypeVar("T")

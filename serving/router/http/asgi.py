@@ -6,7 +6,7 @@ import uuid
 from starlette.types import Receive, Send
 
 from serving.asgi import ClientGoneError, Headers, send_response
-from serving.router.http import errors
+from serving.router.http import protocol_errors
 from serving.router.http.body_budget import HeldBody
 from serving.router.http.content_encoding import decompress
 from serving.router.http.errors import ApiError
@@ -21,7 +21,7 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int, held: 
     coding = b""
     for name, value in headers:
         if name == b"content-length" and int(value) > limit_bytes:
-            raise errors.body_too_large(limit_bytes)
+            raise protocol_errors.body_too_large(limit_bytes)
         if name == b"content-encoding":
             coding += value
     body = bytearray()  # not a list of pieces, which may take many times the bytes in them
@@ -31,7 +31,7 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int, held: 
             raise ClientGoneError
         piece = message.get("body", b"")
         if len(body) + len(piece) > limit_bytes:
-            raise errors.body_too_large(limit_bytes)
+            raise protocol_errors.body_too_large(limit_bytes)
         held.take(len(piece))
         if not message.get("more_body", False):
             break

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from serving.asgi import Headers
 from serving.config import RouterConfig
-from serving.router.http import errors
+from serving.router.http import authentication_errors
 from serving.router.http.errors import ApiError
 from serving.router.http.watched_file import WatchedFile
 from serving.tenants import DEFAULT, Caller, Tenant
@@ -100,7 +100,7 @@ class Authentication:
             return self._anyone
         caller = await self._identified(scope)
         if not caller.may_ask(scope["path"]):
-            raise errors.endpoint_not_allowed(scope["path"])
+            raise authentication_errors.endpoint_not_allowed(scope["path"])
         return caller
 
     async def check_admin(self, scope: Scope) -> None:
@@ -112,8 +112,13 @@ class Authentication:
             return
         if self.is_required:
             await self._identified(scope)
-            raise errors.admin_key_required()
-        raise self._failed(scope, errors.invalid_api_key() if sent else errors.missing_api_key())
+            raise authentication_errors.admin_key_required()
+        raise self._failed(
+            scope,
+            authentication_errors.invalid_api_key()
+            if sent
+            else authentication_errors.missing_api_key(),
+        )
 
     async def _identified(self, scope: Scope) -> Caller:
         refused = None
@@ -122,7 +127,7 @@ class Authentication:
                 return await self._known(credential)
             except ApiError as error:
                 refused = error
-        raise self._failed(scope, refused or errors.missing_api_key())
+        raise self._failed(scope, refused or authentication_errors.missing_api_key())
 
     async def _known(self, credential: bytes) -> Caller:
         """Returns who comes with the credential. Raises ApiError."""
@@ -133,13 +138,13 @@ class Authentication:
             if caller is not None:
                 if self._clock() < caller.expires_s:
                     return caller
-                raise errors.api_key_expired()
+                raise authentication_errors.api_key_expired()
             if hashed in of_unknown_tenants:
-                raise errors.unknown_tenant(
+                raise authentication_errors.unknown_tenant(
                     f"The key's tenant '{of_unknown_tenants[hashed]}' is not configured."
                 )
         if self._tokens is None or credential.count(b".") != 2:
-            raise errors.invalid_api_key()
+            raise authentication_errors.invalid_api_key()
         return await self._tokens.caller(credential, hashed)
 
     def _failed(self, scope: Scope, error: ApiError) -> ApiError:
@@ -147,7 +152,7 @@ class Authentication:
         if error.status == 401:
             address = scope["client"][0] if scope.get("client") else ""
             if retry_after_s := self._throttle.failed(address, self._clock()):
-                error = errors.too_many_failures(retry_after_s)
+                error = authentication_errors.too_many_failures(retry_after_s)
         if error.code is not None:
             self.failures[error.code] += 1
         return error

@@ -1,6 +1,6 @@
 """Bounds the memory of the request bodies that a router holds."""
 
-from serving.router.http import errors
+from serving.router.http import protocol_errors
 
 
 class BodyBudget:
@@ -25,7 +25,7 @@ class HeldBody:
     def take(self, count: int) -> None:
         """Takes that many more bytes. Raises ApiError 503 if the budget has not as many."""
         if count > self._budget.left_bytes:
-            raise errors.too_many_bodies()
+            raise protocol_errors.too_many_bodies()
         self._budget.left_bytes -= count
         self._bytes += count
 

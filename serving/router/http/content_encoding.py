@@ -4,7 +4,7 @@ import zlib
 
 import zstandard
 
-from serving.router.http import errors
+from serving.router.http import protocol_errors
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # `wbits` of zlib
 _MOST_MEMBERS = 16
@@ -28,11 +28,11 @@ def decompress(body: bytes, coding: bytes, limit_bytes: int) -> bytes:
             case b"" | b"identity":
                 return body
             case _:
-                raise errors.unsupported_content_encoding(coding.decode("latin-1"))
+                raise protocol_errors.unsupported_content_encoding(coding.decode("latin-1"))
     except (zlib.error, zstandard.ZstdError):
-        raise errors.damaged_body(coding.decode("latin-1")) from None
+        raise protocol_errors.damaged_body(coding.decode("latin-1")) from None
     if len(plain) > limit_bytes:
-        raise errors.body_too_large(limit_bytes)
+        raise protocol_errors.body_too_large(limit_bytes)
     return plain
 
 

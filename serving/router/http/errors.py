@@ -12,9 +12,6 @@ REQUEST_FAILED = "request_failed"
 CRASHES_ENGINE = "request_crashes_engine"
 """Code of the error that blames the request for an engine's death."""
 
-TOO_MANY_FAILURES = "too_many_failures"
-"""Code of the error of a request without a valid key, from an address that sent many such."""
-
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -145,80 +142,6 @@ def adapter_not_loaded(name: str) -> ApiError:
         "log of the engines.",
         code="adapter_not_loaded",
         param="model",
-    )
-
-
-def model_not_allowed(model: str) -> ApiError:
-    return ApiError(
-        403,
-        f"This API key may not use the model '{model[:200]}'. Those that it may are in /v1/models.",
-        type="permission_error",
-        code="model_not_allowed",
-        param="model",
-    )
-
-
-def endpoint_not_allowed(path: str) -> ApiError:
-    return ApiError(
-        403,
-        f"This API key may not use {path[:200]}.",
-        type="permission_error",
-        code="endpoint_not_allowed",
-    )
-
-
-def unknown_tenant(message: str) -> ApiError:
-    return ApiError(403, message, type="permission_error", code="unknown_tenant")
-
-
-def admin_key_required() -> ApiError:
-    return ApiError(
-        403,
-        "This path requires the admin key of the service, not a tenant's.",
-        type="permission_error",
-        code="admin_key_required",
-    )
-
-
-def _unauthorized(message: str, code: str) -> ApiError:
-    return ApiError(401, message, type="authentication_error", code=code)
-
-
-def missing_api_key() -> ApiError:
-    message = "This service requires an API key. Send it as `Authorization: Bearer KEY`."
-    return _unauthorized(message, "missing_api_key")
-
-
-def invalid_api_key() -> ApiError:
-    return _unauthorized("The API key is not known here, or no longer.", "invalid_api_key")
-
-
-def api_key_expired() -> ApiError:
-    return _unauthorized("The API key has expired. Ask for another one.", "api_key_expired")
-
-
-def invalid_token(why: str) -> ApiError:
-    return _unauthorized(f"The token {why}.", "invalid_token")
-
-
-def issuer_unavailable() -> ApiError:
-    return ApiError(
-        503,
-        "Tokens cannot be verified now, as their issuer does not answer. Try again soon.",
-        type="service_unavailable_error",
-        code="issuer_unavailable",
-        retry_after_s=5,
-    )
-
-
-def too_many_failures(retry_after_s: int) -> ApiError:
-    return ApiError(
-        429,
-        "The API key or token is missing or wrong, and so were many from this address. Correct it; "
-        f"the next is checked in {retry_after_s} s, a valid one at once.",
-        type="rate_limit_error",
-        code=TOO_MANY_FAILURES,
-        retry_after_s=retry_after_s,
     )
 
 
@@ -412,84 +335,6 @@ def crashes_engine(reason: Reason) -> ApiError:
         type="invalid_request_error" if is_too_large else "server_error",
         code=CRASHES_ENGINE,
         is_final=True,
-    )
-
-
-def body_too_large(limit_bytes: int) -> ApiError:
-    return ApiError(
-        413,
-        f"The request body exceeds this service's limit of {limit_bytes} bytes.",
-        code="request_too_large",
-    )
-
-
-def too_many_bodies() -> ApiError:
-    return ApiError(
-        503,
-        "The bodies of the requests that this router reads and answers now are too large together. "
-        "Try again in 1 s.",
-        type="service_unavailable_error",
-        code="too_many_bodies",
-        retry_after_s=1,
-    )
-
-
-def not_http() -> ApiError:
-    return ApiError(400, "This is not a valid request in HTTP/1.1.", code="invalid_http")
-
-
-def unknown_transfer_encoding() -> ApiError:
-    message = "The only transfer-encoding that this service reads is chunked, in HTTP/1.1."
-    return ApiError(501, message, code="unsupported_transfer_encoding")
-
-
-def too_many_pipelined(limit: int) -> ApiError:
-    message = f"More than {limit} requests wait for the answers before them on this connection."
-    return ApiError(400, message, code="too_many_pipelined")
-
-
-def request_timeout() -> ApiError:
-    message = "The request did not arrive in time. Send it again, or over a faster connection."
-    return ApiError(408, message, code="request_timeout")
-
-
-def url_too_long(limit_bytes: int) -> ApiError:
-    message = f"The request's URL exceeds this service's limit of {limit_bytes} bytes."
-    return ApiError(414, message, code="url_too_long")
-
-
-def head_too_large(limit_bytes: int) -> ApiError:
-    message = f"The request's headers exceed this service's limit of {limit_bytes} bytes together."
-    return ApiError(431, message, code="headers_too_large")
-
-
-def unsupported_content_encoding(coding: str) -> ApiError:
-    return ApiError(
-        415,
-        f"The content-encoding '{coding[:40]}' is not supported. Send the body as it is, or with "
-        "one of gzip, deflate and zstd.",
-        code="unsupported_content_encoding",
-    )
-
-
-def damaged_body(coding: str) -> ApiError:
-    return ApiError(
-        400,
-        f"The request body cannot be decompressed: it is not valid {coding[:40]}.",
-        code="invalid_content_encoding",
-    )
-
-
-def not_found(method: str, path: str) -> ApiError:
-    return ApiError(404, f"This service has no endpoint {method} {path[:200]}.", code="not_found")
-
-
-def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
-    return ApiError(
-        405,
-        f"{method} is not allowed on {path[:200]}; use {allow}.",
-        code="method_not_allowed",
-        allow=allow,
     )
 
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from serving.router.http import errors
+from serving.router.http import authentication_errors
 from serving.router.http.issuer_keys import IssuerKeys
 from serving.tenants import Caller, Tenant
 from serving.tenants.authentication_config import OidcConfig
@@ -50,11 +50,11 @@ class IssuerTokens:
                 await self.issuer.look_again()
                 return self._verify(token)
         except UnknownTenantError as error:
-            raise errors.unknown_tenant(str(error)) from None
+            raise authentication_errors.unknown_tenant(str(error)) from None
         except TokenError as error:
             if isinstance(error, UnknownSigningKeyError) and not self.issuer.keys:
-                raise errors.issuer_unavailable() from None
-            raise errors.invalid_token(str(error)) from None
+                raise authentication_errors.issuer_unavailable() from None
+            raise authentication_errors.invalid_token(str(error)) from None
 
     def _verify(self, token: bytes) -> Caller:
         return verify(token, self._config, self.issuer.keys, self._tenants, self._clock())

@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.router.http import errors
+from serving.router.http import protocol_errors
 from serving.router.http.errors import ApiError
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -55,7 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def close_if_overdue(self, now_s: float) -> None:
         """Closes the connection if its client is too slow to send a request."""
         if now_s - self._began_s > self._timeout_s() and not self.flow.read_paused:
-            self._refuse(errors.request_timeout())
+            self._refuse(protocol_errors.request_timeout())
 
     def _timeout_s(self) -> float:
         if self._phase is _Phase.READ:
@@ -75,11 +75,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, ApiError) else errors.not_http())
+            self._refuse(cause if isinstance(cause, ApiError) else protocol_errors.not_http())
         else:
             self._received_bytes += len(data)
             if self._phase is _Phase.HEAD and self._received_bytes > MAX_HEAD_BYTES:
-                self._refuse(errors.head_too_large(MAX_HEAD_BYTES))
+                self._refuse(protocol_errors.head_too_large(MAX_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -94,7 +94,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
-            raise errors.too_many_pipelined(MAX_PIPELINED)
+            raise protocol_errors.too_many_pipelined(MAX_PIPELINED)
         self._begin(_Phase.BODY)
 
     def on_message_complete(self) -> None:
@@ -111,13 +111,13 @@ class GuardedProtocol(HttpToolsProtocol):
             if name == b"host":
                 hosts += 1
             elif name == b"transfer-encoding" and (version != "1.1" or value.lower() != b"chunked"):
-                raise errors.unknown_transfer_encoding()
+                raise protocol_errors.unknown_transfer_encoding()
         if len(self.url) > MAX_URL_BYTES:
-            raise errors.url_too_long(MAX_URL_BYTES)
+            raise protocol_errors.url_too_long(MAX_URL_BYTES)
         if size_bytes > MAX_HEAD_BYTES:
-            raise errors.head_too_large(MAX_HEAD_BYTES)
+            raise protocol_errors.head_too_large(MAX_HEAD_BYTES)
         if version not in _VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise errors.not_http()
+            raise protocol_errors.not_http()
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Reads a request that asks for another protocol as one that does not. llhttp takes what

@@ -11,7 +11,7 @@ from serving.asgi import Headers
 from serving.dispatch import Request
 from serving.engine_protocol import ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID, bearer
 from serving.placement import Work
-from serving.router.http import errors
+from serving.router.http import authentication_errors, errors
 from serving.router.http.errors import ApiError
 from serving.router.ledger.open_entry import OpenEntry
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
@@ -183,7 +183,7 @@ class ExchangeReader:
             served, adapter = found
             if adapter.declared.may_be_used_by(caller.tenant.name):
                 if not caller.may_use((adapter.name,)):
-                    raise errors.model_not_allowed(name)
+                    raise authentication_errors.model_not_allowed(name)
                 return served, adapter
         return self._served(name, caller), None
 
@@ -206,7 +206,7 @@ class ExchangeReader:
             known = [one.name for _, one in adapters if caller.may_use((one.name,))]
             raise errors.unknown_model(name, [*models, *known[:_NAMED_ADAPTERS]])
         if served.model.model_id not in models:
-            raise errors.model_not_allowed(name)
+            raise authentication_errors.model_not_allowed(name)
         return served
 
     def _demand(self, work: Work, caller: Caller, headers: Headers, key: int) -> Request:

@@ -9,12 +9,8 @@ import msgspec
 from serving.asgi import Headers
 from serving.dispatch import LimitName
 from serving.mistral.normalise import Rewrite
-from serving.router.http.errors import (
-    CRASHES_ENGINE,
-    REQUEST_FAILED,
-    TOO_MANY_FAILURES,
-    ApiError,
-)
+from serving.router.http.authentication_errors import TOO_MANY_FAILURES
+from serving.router.http.errors import CRASHES_ENGINE, REQUEST_FAILED, ApiError
 
 Outcome = Literal[
     "answered",

@@ -4,7 +4,7 @@ import pytest
 from openai.types.responses import ResponseErrorEvent
 
 from serving.dispatch import Reason, Rejection
-from serving.router.http import errors
+from serving.router.http import errors, protocol_errors
 from serving.router.http.errors import ApiError
 
 CHAT = "/v1/chat/completions"
@@ -18,9 +18,9 @@ EACH = [
     errors.rejected("m", Rejection("no_replica", 60.0, 45)),
     errors.replicas_failed("m", 5),
     errors.stream_broken("why"),
-    errors.body_too_large(100),
-    errors.not_found("GET", "/a"),
-    errors.method_not_allowed("GET", "/a", "POST"),
+    protocol_errors.body_too_large(100),
+    protocol_errors.not_found("GET", "/a"),
+    protocol_errors.method_not_allowed("GET", "/a", "POST"),
     errors.internal_error(),
 ]
 
@@ -42,7 +42,7 @@ def test_the_body_is_openais_error_object(error: ApiError) -> None:
 def test_a_later_try_and_the_right_method_are_headers() -> None:
     assert (b"retry-after", b"60") in errors.no_replica("m", 60).headers
     assert (b"retry-after", b"5") in errors.replicas_failed("m", 5).headers
-    assert (b"allow", b"POST") in errors.method_not_allowed("GET", "/a", "POST").headers
+    assert (b"allow", b"POST") in protocol_errors.method_not_allowed("GET", "/a", "POST").headers
 
 
 @pytest.mark.parametrize(
@@ -178,5 +178,5 @@ def test_what_an_engine_answers_in_place_of_a_stream_is_its_error() -> None:
 
 def test_names_that_a_client_made_up_are_cut() -> None:
     assert len(errors.unknown_model("x" * 100_000, ["m"]).message) < 300
-    assert len(errors.not_found("GET", "/" + "x" * 100_000).message) < 300
-    assert len(errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300
+    assert len(protocol_errors.not_found("GET", "/" + "x" * 100_000).message) < 300
+    assert len(protocol_errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300
