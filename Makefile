@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full test-services test-units coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-agents bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -65,7 +65,11 @@ bench-relay: setup ## what the router adds to a request, in time and CPU (PEERS=
 
 bench-placement: setup ## how well requests are placed, beside other routers' rules, in simulated time
 	@nice -n 19 .venv/bin/python -m tests.bench.placement $(ARGS)
+	@nice -n 19 .venv/bin/python -m tests.bench.adapters
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
+
+bench-agents: setup ## what agents get done while their sessions fill the caches, beside other routers' rules, in simulated time (LIVE=1: on a real vLLM here)
+	@exec nice -n $(if $(LIVE),0,19) .venv/bin/python -m tests.bench.agents$(if $(LIVE),_live) $(ARGS)
 
 bench-scaling: setup ## GPU-hours for 99 % of a load served well, beside other services' scaling (ARGS=--load=step)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.scaling $(ARGS)

@@ -13,6 +13,12 @@ UNAVAILABLE = b"x-engine-unavailable"
 DRAINING = b"draining"
 DEAD = b"dead"
 
+HEALTH_PATH = "/health"
+
+DRAIN_LEFT = b"x-engine-drain-left-s"
+"""Header of a 503 with `DRAINING`, and of the answer to a health check from when the engine knows
+that its node goes: the seconds until the engine cuts off the answers that are left."""
+
 DEATH = b"x-engine-death"
 """Header of a 503 with `DEAD`: why the engine died, one of `serving.poison.Reason`."""
 SUSPECTS = b"x-engine-suspects"
@@ -77,6 +83,8 @@ class EngineMetadata(TypedDict):
     kv_cache_tokens: int
     max_num_seqs: int
     """The most sequences that vLLM runs at the same time."""
+    host_kv_cache_tokens: NotRequired[int]
+    """Tokens of earlier prompts that main memory keeps."""
     build: NotRequired[str]
     """A digest of the engine's code, model and settings: what ends one build need not end
     another."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import ModelConfig
-from serving.engine import cxx_compiler
+from serving.engine import torch_compile
 from serving.engine.entry_flags import engine_flags, environment
 from serving.model_rules import rules_of
 from serving.router.http import errors
@@ -53,7 +54,7 @@ class OfflineModel(httpx.AsyncBaseTransport):
         sockets = {"VLLM_RPC_BASE_PATH": self._sockets.name}
         os.environ.update(_SPAWN | sockets | environment(entry))
         if entry.accelerator == "cpu":
-            cxx_compiler.do_without()
+            torch_compile.avoid(vllm_flags(entry).get("enforce-eager") is True)
 
     async def start(self) -> None:
         """Loads the model. Raises ClaimsError, what vLLM raises, or a StartError with the root

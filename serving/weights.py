@@ -68,8 +68,10 @@ def repositories(config: AppConfig) -> list[Repository]:
         if entry.kind == "vllm" and entry.embedded is None:
             found |= dict.fromkeys(_of_model(entry))
         for adapter in model.adapters:
-            if not adapter.is_folder:
-                found[Repository(adapter.source, adapter.revision, _BESIDE_ADAPTERS)] = None
+            for version in adapter.versions:
+                if version.revision is not None:
+                    repository = Repository(version.source, version.revision, _BESIDE_ADAPTERS)
+                    found[repository] = None
     return list(found)
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.claims import WeightsFile, mismatches
@@ -10,6 +11,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.tiny import tiny_model_folder
 
 PARAMS, CONFIG, TEKKEN = "params.json", "config.json", "tekken.json"
+TEMPLATE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ def check_claims(entry: CatalogueEntry) -> None:
         _unchecked(entry, "context_tokens and image_limit", weights, names)
     if tekken is None:
         _unchecked(entry, f"tokenizer {entry.tokenizer}", tokenizer, (TEKKEN,))
-    if found := mismatches(entry, network, tekken):
+    template = _template(weights, entry.revision)
+    if found := mismatches(entry, network, tekken, template=template):
         raise ClaimsError(
             f"{entry.id}: the weights at {weights} are not as the catalogue says: "
             f"{'; '.join(found)}. Set the weights that the entry describes, or correct the values "
@@ -61,17 +64,50 @@ def _unchecked(entry: CatalogueEntry, claim: str, location: str, names: tuple[st
     log.warning("%s: %s is not checked: no %s at %s", entry.id, claim, " or ".join(names), location)
 
 
+def _template(location: str, revision: str | None) -> str | None:
+    """Returns the chat template that is here beside weights, if Hugging Face's libraries have
+    written one. None is downloaded: Mistral's own weights have none."""
+    path = _path_here(location, revision, TEMPLATE)
+    if path is not None:
+        return path.read_text()
+    path = _path_here(location, revision, TOKENIZER_CONFIG)
+    if path is None:
+        return None
+    templates = _content(path).get("chat_template")
+    if isinstance(templates, list):  # by names
+        return "".join(str(one.get("template")) for one in templates)
+    return templates if isinstance(templates, str) else None
+
+
 def _first(location: str, revision: str | None, names: tuple[str, ...]) -> WeightsFile | None:
     """Returns the first of these files that is there."""
     for name in names:
         path = _path(location, revision, name)
         if path is not None and path.is_file():
-            try:
-                content = json.loads(path.read_bytes())
-            except ValueError:
-                raise ClaimsError(f"{path}: not JSON; copy or download it again") from None
-            return WeightsFile(name, content)
+            return WeightsFile(name, _content(path))
     return None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError:
+        raise ClaimsError(f"{path}: not JSON; copy or download it again") from None
+    return content
+
+
+def _path_here(location: str, revision: str | None, name: str) -> Path | None:
+    """Returns the path of a file that is on this machine already."""
+    if Path(location).is_dir():
+        path = Path(location) / name
+        return path if path.is_file() else None
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(location, name, revision=revision)
+    except errors.HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _path(location: str, revision: str | None, name: str) -> Path | None:

@@ -65,6 +65,39 @@ def test_of_a_build_in_hugging_faces_format_what_it_has_is_checked(
         check_claims(quantised.model_copy(update=elsewhere))
 
 
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("chat_template.jinja", CHATML),
+        ("tokenizer_config.json", json.dumps({"chat_template": CHATML})),
+        (
+            "tokenizer_config.json",
+            json.dumps({"chat_template": [{"name": "default", "template": CHATML}]}),
+        ),
+    ],
+)
+def test_a_fine_tune_on_other_prompts_is_refused(weights: Path, name: str, content: str) -> None:
+    (weights / name).write_text(content)
+    with pytest.raises(ClaimsError, match=r"prompts have \[INST\], and the chat template beside"):
+        check_claims(entry(weights=str(weights)))
+    (weights / name).write_text(content.replace("<|im_start|>", "[INST]"))
+    check_claims(entry(weights=str(weights)))
+
+
+def test_a_fine_tune_with_a_smaller_vocabulary_than_its_tokenizer_is_refused(
+    weights: Path,
+) -> None:
+    params = json.loads((weights / "params.json").read_text())
+    (weights / "params.json").write_text(json.dumps(params | {"vocab_size": 100}))
+    with pytest.raises(
+        ClaimsError, match=r"tekken\.json has \d+ tokens, and params\.json has room"
+    ):
+        check_claims(entry(weights=str(weights)))
+
+
 def test_a_file_that_is_cut_off_is_named(weights: Path) -> None:
     (weights / "params.json").write_text('{"dim": 16')
     with pytest.raises(ClaimsError, match=rf"^{weights}/params.json: not JSON"):

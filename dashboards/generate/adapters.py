@@ -6,6 +6,21 @@ from dashboards.generate.panel import Query, graph
 
 _NONE = "No adapters"
 
+_NO_CANARIES = "No canaries"
+
+
+def _of_canaries(part: str, of: str) -> Query:
+    """Returns the ratio of two metrics by version, of adapters that have a canary."""
+    by = "sum by (adapter, version) (rate(mistral_serve_adapter_"
+    canary = f'mistral_serve_adapter_requests_total{{{MODEL}, version="canary"}}'
+    return Query(
+        f"{by}{part}{{{MODEL}}}[$__rate_interval]))\n"
+        f"/ ({by}{of}{{{MODEL}}}[$__rate_interval])) > 0)\n"
+        f"and on (adapter) sum by (adapter) (rate({canary}[1h])) > 0",
+        "{{adapter}} {{version}}",
+    )
+
+
 ROW = Row(
     "LoRA adapters",
     7,
@@ -65,6 +80,24 @@ ROW = Row(
             unit="reqps",
             width=8,
             empty=_NONE,
+        ),
+        graph(
+            title="Canaries: failures",
+            shows="The share of the requests to each version of an adapter that fail.",
+            remedy="Withdraw a canary that fails more often than the stable version.",
+            queries=[_of_canaries("failures_total", "requests_total")],
+            unit="percentunit",
+            width=12,
+            empty=_NO_CANARIES,
+        ),
+        graph(
+            title="Canaries: TTFT",
+            shows="The mean time to first token of each version of an adapter.",
+            remedy="A canary is slower while engines load it. If it stays so, compare the ranks.",
+            queries=[_of_canaries("ttft_seconds_sum", "ttft_seconds_count")],
+            unit="s",
+            width=12,
+            empty=_NO_CANARIES,
         ),
     ],
 )

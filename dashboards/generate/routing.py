@@ -250,14 +250,18 @@ DASHBOARD = dashboard(
                 ),
                 graph(
                     title="Recovered and broken requests",
-                    shows="Per second: retries, streams that another replica continued, and "
-                    "streams that broke.",
+                    shows="Per second: retries, streams that another replica continued, those of "
+                    "them that a draining replica handed over, and streams that broke.",
                     remedy="Broken streams could not be continued; see MistralStreamsBroken.",
                     queries=[
                         Query(_rate("mistral_serve_retries_total", matchers=NAMESPACE), "retries"),
                         Query(
                             _rate("mistral_serve_continued_streams_total", matchers=NAMESPACE),
                             "continued",
+                        ),
+                        Query(
+                            _rate("mistral_serve_handed_over_streams_total", matchers=NAMESPACE),
+                            "handed over",
                         ),
                         Query(
                             _rate(

@@ -5,46 +5,33 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
+from serving.adapters.canary import Canary
+from serving.adapters.source import Source
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.lora import Lora
-from serving.section import Section, wrong
+from serving.section import wrong
 from serving.tenants.api_key import TENANT_NAME
 
 ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)?$"
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_LONGEST_NAME = 96
 
 
-class AdapterConfig(Section):
-    """A LoRA adapter of a model."""
+class AdapterConfig(Source):
+    """A LoRA adapter of a model, whose own source is its stable version."""
 
-    name: str = Field(pattern=ADAPTER_NAME, max_length=96)
+    name: str = Field(pattern=ADAPTER_NAME, max_length=_LONGEST_NAME)
     """The model id by which requests ask for it."""
-    source: str
-    """A folder that routers and engines see under the same path, or a Hugging Face repository, with
-    adapter_config.json and adapter_model.safetensors as PEFT writes them."""
-    revision: str | None = None
-    """Commit of the repository, which must be given, so that no name changes what it means."""
     base: str | None = None
     """The name that adapter_config.json has for the model, where it is none of the model's own."""
+    aliases: tuple[str, ...] = ()
+    """Further model ids for it."""
+    rank: int | None = Field(ge=1, default=None)
+    """The highest rank that it may have, below `lora.max_lora_rank`, which holds for all."""
     tenants: tuple[str, ...] | None = None
     """The tenants that may use and list it; without the setting all may."""
-
-    @model_validator(mode="after")
-    def _source_is_pinned(self) -> "AdapterConfig":
-        if self.is_folder:
-            if self.revision is not None:
-                raise wrong("revision", "a folder has none; only a repository has")
-            return self
-        if not _REPOSITORY.fullmatch(self.source):
-            raise wrong(
-                "source",
-                "allowed is an absolute path of a folder, or a repository as owner/name "
-                f"(got '{self.source}')",
-            )
-        if self.revision is None or not _COMMIT.fullmatch(self.revision):
-            raise wrong("revision", "a repository needs the commit to take, as 40 hex digits")
-        return self
+    canary: Canary | None = None
+    """A new version, which is tried beside the stable one."""
 
     @model_validator(mode="after")
     def _tenants_are_names(self) -> "AdapterConfig":
@@ -53,12 +40,39 @@ class AdapterConfig(Section):
                 raise wrong("tenants", f"'{tenant}' is no tenant's name")
         return self
 
+    @model_validator(mode="after")
+    def _aliases_are_names(self) -> "AdapterConfig":
+        for alias in self.aliases:
+            if not re.fullmatch(ADAPTER_NAME, alias) or len(alias) > _LONGEST_NAME:
+                raise wrong("aliases", f"'{alias}' is no name of a model")
+        if len({*self.names}) < len(self.names):
+            raise wrong("aliases", "a name is there twice")
+        return self
+
     @property
-    def is_folder(self) -> bool:
-        return self.source.startswith("/")
+    def names(self) -> tuple[str, ...]:
+        """The names by which requests may ask for it."""
+        return (self.name, *self.aliases)
+
+    @property
+    def versions(self) -> tuple[Source, ...]:
+        return (self,) if self.canary is None else (self, self.canary)
 
     def may_be_used_by(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants
+
+    def promoted(self) -> "AdapterConfig":
+        """Returns it with the canary as the stable version."""
+        assert self.canary is not None
+        version = {name: getattr(self.canary, name) for name in Source.model_fields}
+        return self.model_copy(update=version | {"canary": None})
+
+    def withdrawn(self, reason: str) -> "AdapterConfig":
+        """Returns it with a canary that gets no requests."""
+        assert self.canary is not None
+        return self.model_copy(
+            update={"canary": self.canary.model_copy(update={"withdrawn": reason})}
+        )
 
 
 def check_adapters(
@@ -67,6 +81,13 @@ def check_adapters(
     """Raises the error of a section for settings of a model's adapters that contradict."""
     if folder is not None and not folder.startswith("/"):
         raise wrong("adapters_folder", f"allowed is an absolute path (got '{folder}')")
+    for adapter in adapters:
+        if adapter.canary is not None and adapter.canary.rule is not None:
+            raise wrong(
+                "adapters",
+                f"{adapter.name}: only what is declared in adapters_folder may have a rule, as it "
+                "changes the declaration",
+            )
     if lora is not None and not adapters and folder is None:
         raise wrong("lora", "has no effect without adapters or adapters_folder")
 

@@ -48,7 +48,7 @@ def write(folder: Path, declared: AdapterConfig) -> Path:
     """Writes the file of an adapter, so that readers see the whole of it or none. Returns its path.
     Raises AdapterError."""
     path = path_of(folder, declared.name)
-    text = yaml.safe_dump(declared.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    text = yaml.safe_dump(declared.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
     try:
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
         with os.fdopen(descriptor, "w") as file:

@@ -32,13 +32,16 @@ class Base:
     lora: Lora
 
 
-def misfits(files: AdapterFiles, base: Base, trained_on: str | None = None) -> list[str]:
+def misfits(
+    files: AdapterFiles, base: Base, trained_on: str | None = None, rank: int | None = None
+) -> list[str]:
     """Returns the reasons why an adapter cannot be served with a model, of each kind the first.
-    `trained_on` is the name that it may have for the model beside the model's own."""
+    `trained_on` is the name that it may have for the model beside the model's own, and `rank` a
+    limit of its own."""
     return [
         *_of_base(files.config, base, trained_on),
         *_of_method(files.config),
-        *_of_rank(files, base.lora.max_lora_rank),
+        *_of_rank(files, base.lora.max_lora_rank, rank),
         *_of_modules(files.tensors, base.network),
         *_of_memory(files, base.lora),
     ]
@@ -101,7 +104,7 @@ def _of_method(config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _of_rank(files: AdapterFiles, max_rank: int) -> Iterator[str]:
+def _of_rank(files: AdapterFiles, max_rank: int, own_max: int | None) -> Iterator[str]:
     rank, alpha = files.config.get("r"), files.config.get("lora_alpha")
     patterns = files.config.get("rank_pattern") or {}
     ranks = [rank, *patterns.values()] if isinstance(patterns, dict) else []
@@ -116,6 +119,8 @@ def _of_rank(files: AdapterFiles, max_rank: int) -> Iterator[str]:
             f"rank above the limit: it has rank {highest}, and lora.max_lora_rank is {max_rank}. "
             "Raise the limit, which takes memory for each of max_loras, or train with a lower rank"
         )
+    elif own_max is not None and highest > own_max:
+        yield f"rank above the limit: it has rank {highest}, and {own_max} is declared"
 
 
 def _side(tensor: str) -> str | None:

@@ -8,30 +8,30 @@ from typing import Literal
 import msgspec
 
 
-class Text(msgspec.Struct, frozen=True):
+class Text(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-class Reasoning(msgspec.Struct, frozen=True):
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
     """What the model thinks before its answer."""
 
     text: str
 
 
-class CallBegun(msgspec.Struct, frozen=True):
+class CallBegun(msgspec.Struct, frozen=True, gc=False):
     """A tool call begins. Its `Arguments` follow, before any other event but `CallEnded`."""
 
     id: str
     name: str
 
 
-class Arguments(msgspec.Struct, frozen=True):
+class Arguments(msgspec.Struct, frozen=True, gc=False):
     """A piece of the JSON arguments of the call that began last."""
 
     text: str
 
 
-class CallEnded(msgspec.Struct, frozen=True):
+class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """The call that began last is complete. A call that `max_tokens` cuts off has no such event."""
 
 
@@ -40,7 +40,7 @@ Event = Text | Reasoning | CallBegun | Arguments | CallEnded
 EndReason = Literal["stop", "length", "tool_calls"]
 
 
-class End(msgspec.Struct, frozen=True):
+class End(msgspec.Struct, frozen=True, gc=False):
     """The end of an answer."""
 
     reason: EndReason
@@ -51,7 +51,7 @@ class End(msgspec.Struct, frozen=True):
     "repetition_detected" for endless repetition."""
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """The log-probability of a token."""
 
     token_id: int
@@ -71,7 +71,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
         return self.bytes.decode("utf-8", "replace")
 
 
-class PromptTokens(msgspec.Struct, frozen=True):
+class PromptTokens(msgspec.Struct, frozen=True, gc=False):
     """A prompt as the engine was given it."""
 
     index: int
@@ -85,7 +85,7 @@ class PromptTokens(msgspec.Struct, frozen=True):
     """One for each token, of which the first has none; None unless they were requested."""
 
 
-class Step(msgspec.Struct):
+class Step(msgspec.Struct, gc=False):
     """What one or more consecutive tokens of an answer add to it."""
 
     events: list[Event]

@@ -1,6 +1,7 @@
 """Detects that an answer repeats itself endlessly, from its token ids alone."""
 
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -62,14 +63,22 @@ class LoopDetector:
         self._stride = min(_STRIDE, 1 + rest_of_run - probe)
         """Number of tokens from one look to the next where no loop is close. What becomes a loop
         before the next look already ends in two occurrences of its probe."""
-        self._next_look = _TOKEN_BYTES * shortest_run
+        self._unread = array("I")
+        """The tokens since the last look."""
+        self._look_at = shortest_run
+        """The number of those at which the next look is due."""
 
     def add(self, token_id: int) -> bool:
         """Whether the answer loops at this next token."""
-        ids = self._ids
-        ids += token_id.to_bytes(_TOKEN_BYTES, "little")
-        if len(ids) < self._next_look:
-            return False
+        unread = self._unread
+        unread.append(token_id)
+        return len(unread) >= self._look_at and self._look()
+
+    def _look(self) -> bool:
+        """Whether the tokens so far end in a loop."""
+        self._ids += self._unread.tobytes()
+        del self._unread[:]
+        self._look_at = 1
         close = False
         for pattern in self._suspects():
             run = self._guard.run_tokens(pattern, wordless=False)
@@ -80,7 +89,7 @@ class LoopDetector:
                         pattern, self._guard.run_tokens(pattern, wordless=True)
                     )
         if not close:
-            self._next_look = len(ids) + _TOKEN_BYTES * self._stride
+            self._look_at = self._stride
         return False
 
     def _suspects(self) -> Iterator[int]:

@@ -17,6 +17,7 @@ _CONTROL_TOKENS = {
     "v13": ("[TOOL_CALLS]", "[ARGS]"),
 }
 """The control tokens of each tokenizer version that answers are read by."""
+_INSTRUCTION = "[INST]"
 _IMAGE_TOKENS = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
 _TOOL_CALLS_OF_V7 = 9
 """The id of [TOOL_CALLS], by which the router bans calls under tokenizer v7."""
@@ -31,19 +32,40 @@ class WeightsFile:
 
 
 def mismatches(
-    entry: CatalogueEntry, network: WeightsFile | None, tekken: WeightsFile | None
+    entry: CatalogueEntry,
+    network: WeightsFile | None,
+    tekken: WeightsFile | None,
+    *,
+    template: str | None = None,
 ) -> list[str]:
     """Returns a message for each claim of `entry` that its weights contradict, with both values.
 
-    `network` is params.json, or config.json of weights in Hugging Face's format, and `tekken` is
-    tekken.json. A file that is None or does not state a value contradicts nothing.
+    `network` is params.json, or config.json of weights in Hugging Face's format, `tekken` is
+    tekken.json, and `template` the chat template that lies beside the weights: prompts are not made
+    by it, but it shows which ones a fine-tune was trained on. A file that is None or does not state
+    a value contradicts nothing.
     """
     found: list[str] = []
     if network is not None:
         found += _of_network(entry, network)
     if tekken is not None:
         found += _of_tokenizer(entry, tekken)
+    if network is not None and tekken is not None:
+        found += _of_vocabulary(network, tekken)
+    if template is not None and _INSTRUCTION not in template:
+        found.append(
+            f"prompts have {_INSTRUCTION}, and the chat template beside the weights has not: they "
+            "were trained on other prompts"
+        )
     return found
+
+
+def _of_vocabulary(network: WeightsFile, tekken: WeightsFile) -> Iterator[str]:
+    text: Json = network.content.get("text_config") or network.content
+    embedded = text.get("vocab_size")
+    tokens = (tekken.content.get("config") or {}).get("default_vocab_size")
+    if type(embedded) is int and type(tokens) is int and embedded < tokens:
+        yield f"{tekken.name} has {tokens} tokens, and {network.name} has room for {embedded}"
 
 
 def _of_network(entry: CatalogueEntry, network: WeightsFile) -> Iterator[str]:

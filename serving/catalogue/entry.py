@@ -17,11 +17,13 @@ from pydantic import (
 from serving.catalogue.gpus import GPUS, efficiency, usable_gib
 from serving.catalogue.lora import Lora
 from serving.catalogue.memory import (
+    GIB,
     VLLM_GPU_MEMORY_UTILIZATION,
     KvCacheDtype,
     MemorySum,
     Network,
     WeightsDtype,
+    kv_bytes_per_token,
     memory_sum,
 )
 from serving.catalogue.speed import Speed, speed_by_formula
@@ -43,6 +45,7 @@ _INSTEAD_OF_FLAG = {
     "gpu-memory-utilization": "as gpu_memory_utilization",
     "enable-lora": "as adapters or adapters_folder",
     "kv-cache-dtype": "as kv_cache_dtype",
+    "kv-offloading-size": "as host_kv_cache_gib",
     "limit-mm-per-prompt": "as image_limit",
     "lora-modules": "as adapters",
     "max-cpu-loras": "as lora.host_cache_gib",
@@ -63,6 +66,7 @@ _INSTEAD_OF_FLAG = {
 _OF_OUR_ENGINES = (
     *("weights", "revision", "network", "weights_dtype", "kv_cache_dtype", "model_impl"),
     *("accelerator", "gpu", "gpu_memory_utilization", "host_memory_gib", "loop_guard"),
+    "host_kv_cache_gib",
     *("tensor_parallel_size", "pipeline_parallel_size", "vllm_args", "env", "lora"),
     *("tokenizer_repository", "tokenizer_revision", "allowed_image_domains"),
 )
@@ -168,6 +172,7 @@ class Variant(Section):
     pipeline_parallel_size: int | None = Field(ge=1, default=None)
     gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
     host_memory_gib: float | None = Field(gt=0, default=None)
+    host_kv_cache_gib: float | None = Field(ge=0, default=None)
     weights_dtype: WeightsDtype | None = None
     kv_cache_dtype: KvCacheDtype | None = None
     model_impl: ModelImpl | None = None
@@ -232,6 +237,10 @@ class CatalogueEntry(Section):
     """Share of a GPU's memory that vLLM takes; vLLM's own default if not set."""
     host_memory_gib: float = Field(gt=0, default=16)
     """Main memory of a replica with all its processes."""
+    host_kv_cache_gib: float = Field(ge=0, default=0)
+    """Further main memory of a replica, which keeps the KV cache of earlier prompts when its GPUs
+    have no room for it any more: vLLM's `--kv-offloading-size`, of all GPUs together. It is taken
+    from /dev/shm."""
 
     network: Network | None = None
     """The shape of the network, for the memory calculation, which is skipped without it."""
@@ -309,6 +318,14 @@ class CatalogueEntry(Section):
             raise wrong("image_limit", "the network has no vision encoder: 0 is all that it takes")
         return self
 
+    @model_validator(mode="after")
+    def _host_can_keep_kv_cache(self) -> "CatalogueEntry":
+        if self.host_kv_cache_gib and self.accelerator == "cpu":
+            raise wrong("host_kv_cache_gib", "only engines on GPUs have one; a CPU's is all there")
+        if self.host_kv_cache_gib and self.pipeline_parallel_size > 1:
+            raise wrong("host_kv_cache_gib", "vLLM has it on a single node: leave it out")
+        return self
+
     @property
     def embedded(self) -> str | None:
         """The preset of `serving.tiny` that `weights` names; None for weights from elsewhere."""
@@ -349,10 +366,19 @@ class CatalogueEntry(Section):
 
     @property
     def replica_memory_gib(self) -> float:
-        """Main memory of a replica with all its processes and adapters."""
-        if self.lora is None:
-            return self.host_memory_gib
-        return self.host_memory_gib + self.lora.host_cache_gib * self.tensor_parallel_size
+        """Main memory of a replica with all its processes, adapters and KV cache."""
+        adapters_gib = 0.0 if self.lora is None else self.lora.host_cache_gib
+        return (
+            self.host_memory_gib + adapters_gib * self.tensor_parallel_size + self.host_kv_cache_gib
+        )
+
+    @property
+    def host_kv_cache_tokens(self) -> int:
+        """Tokens that a replica's main memory keeps; 0 for a model without `network`."""
+        if self.network is None:
+            return 0
+        token_bytes = kv_bytes_per_token(self.network, self.kv_cache_dtype)
+        return int(self.host_kv_cache_gib * GIB / token_bytes)
 
     def memory(self) -> MemorySum | None:
         """The memory of a replica on its GPUs; None for a model without `network` or `gpu`."""

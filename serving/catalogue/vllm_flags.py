@@ -24,6 +24,8 @@ def vllm_flags(entry: CatalogueEntry) -> dict[str, Any]:
         flags["allowed-media-domains"] = list(entry.allowed_image_domains)
     if entry.kv_cache_dtype != "auto":
         flags["kv-cache-dtype"] = entry.kv_cache_dtype
+    if entry.host_kv_cache_gib:
+        flags["kv-offloading-size"] = entry.host_kv_cache_gib
     if entry.gpu_memory_utilization:
         flags["gpu-memory-utilization"] = entry.gpu_memory_utilization
     if entry.model_impl != "auto":

@@ -2,6 +2,7 @@
 
 import typer
 
+from serving.cli.adapter_canary import canary, compare, promote, withdraw
 from serving.cli.adapters import adapters
 from serving.cli.batch import batch
 from serving.cli.calibrate import calibrate
@@ -46,6 +47,8 @@ for command in (
 ):
     app.command()(command)
 app.command("plan")(plan_command)
+for of_canary in (canary, compare, promote, withdraw):
+    adapters.command()(of_canary)
 app.add_typer(adapters, name="adapters")
 app.add_typer(keys, name="keys")
 app.add_typer(deploy, name="deploy")

@@ -1,8 +1,9 @@
 """`mistral-serve adapters`: checks LoRA adapters, and adds them to a running service."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -10,11 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.adapters import declared
-from serving.adapters.adapter import Adapter, checked
+from serving.adapters.adapter import Version, checked
+from serving.adapters.archive import fetch_archive
 from serving.adapters.base import base_of
+from serving.adapters.canary import Canary
 from serving.adapters.config import AdapterConfig
 from serving.adapters.files import AdapterError
 from serving.adapters.fit import Base
+from serving.adapters.source import Source as VersionSource
 from serving.catalogue.memory import GIB
 from serving.cli.client import BAD_OPTION, fail
 from serving.config import ConfigError, ModelConfig, load
@@ -40,7 +44,14 @@ Model = Annotated[
     ),
 ]
 Source = Annotated[
-    str, typer.Argument(help="A folder, by its absolute path, or a Hugging Face repository.")
+    str,
+    typer.Argument(
+        help="A folder, by its absolute path, a Hugging Face repository, or the URL of a tar "
+        "archive."
+    ),
+]
+Sha256 = Annotated[
+    str | None, typer.Option("--sha256", help="The SHA-256 of the archive at the URL.")
 ]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="The commit of the repository to take.")
@@ -63,15 +74,16 @@ def check(
     config: Config,
     model: Model = None,
     revision: Revision = None,
+    sha256: Sha256 = None,
     base: TrainedOn = None,
 ) -> None:
     """Say whether an adapter can be served with the model, or all reasons why not."""
-    of = _model(config, model)
-    wanted = _declaration("checked", source, revision, base, None)
-    adapter = _checked(wanted, _base(of))
+    of = model_with_adapters(config, model)
+    wanted = _declaration("checked", source, revision, sha256, base=base)
+    version = checked_or_fail(wanted, base_or_fail(of), wanted)
     typer.echo(
-        f"fits {of.entry.id}: {adapter.version.loaded_bytes / _MIB:.1f} MiB of main memory in each "
-        f"process of an engine, content {adapter.version.digest}"
+        f"fits {of.entry.id}: {version.loaded_bytes / _MIB:.1f} MiB of main memory in each "
+        f"process of an engine, content {version.digest}"
     )
 
 
@@ -82,7 +94,14 @@ def add(
     config: Config,
     model: Model = None,
     revision: Revision = None,
+    sha256: Sha256 = None,
     base: TrainedOn = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="The highest rank that it may have.")
+    ] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option("--alias", help="A further model id for it.")
+    ] = None,
     tenant: Annotated[
         list[str] | None, typer.Option("--tenant", help="A tenant that may use it; all by default.")
     ] = None,
@@ -90,15 +109,24 @@ def add(
 ) -> None:
     """Check an adapter and declare it in the model's folder, from which routers take it within two
     seconds."""
-    of = _model(config, model)
-    wanted = _declaration(name, source, revision, base, tenant)
+    of = model_with_adapters(config, model)
+    wanted = _declaration(
+        name,
+        source,
+        revision,
+        sha256,
+        base=base,
+        rank=rank,
+        aliases=tuple(alias or ()),
+        tenants=tuple(tenant) if tenant else None,
+    )
     if any(one.name == name for one in of.adapters):
         raise fail(f"{config} has an adapter {name} already: change it there", BAD_OPTION)
     if name in (of.entry.id, *of.entry.aliases):
         raise fail(f"{name} is a name of the model itself", BAD_OPTION)
-    _checked(wanted, _base(of))
+    checked_or_fail(wanted, base_or_fail(of), wanted)
     try:
-        path = declared.write(_folder(of, folder), wanted)
+        path = declared.write(folder_or_fail(of, folder), wanted)
     except AdapterError as error:
         raise fail(str(error)) from None
     typer.echo(f"{name} is declared in {path}", err=True)
@@ -112,11 +140,11 @@ def remove(
     folder: Folder = None,
 ) -> None:
     """Remove an adapter's file from the model's folder. Answers that have begun end as they are."""
-    of = _model(config, model)
+    of = model_with_adapters(config, model)
     if any(one.name == name for one in of.adapters):
         raise fail(f"{name} is declared in {config}: remove it there", BAD_OPTION)
     try:
-        path = declared.path_of(_folder(of, folder), name)
+        path = declared.path_of(folder_or_fail(of, folder), name)
         path.unlink()
     except FileNotFoundError:
         raise fail(f"there is no adapter {name}", BAD_OPTION) from None
@@ -130,8 +158,8 @@ def remove(
 @adapters.command("list")
 def list_adapters(config: Config, model: Model = None, folder: Folder = None) -> None:
     """List the declared adapters, each with its check, and the memory that they take together."""
-    of = _model(config, model)
-    base = _base(of)
+    of = model_with_adapters(config, model)
+    base = base_or_fail(of)
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in ("name", "source", "tenants", "MiB", "content", "state"):
         table.add_column(column, overflow="fold")
@@ -143,14 +171,15 @@ def list_adapters(config: Config, model: Model = None, folder: Folder = None) ->
             continue
         tenants = "all" if one.tenants is None else ",".join(one.tenants)
         try:
-            version = checked(one, base).version
+            version = checked(one, base, one)
         except (AdapterError, ClaimsError) as error:
             refused = True
             table.add_row(one.name, one.source, tenants, "", "", str(error))
             continue
         total_bytes += version.loaded_bytes
         size = f"{version.loaded_bytes / _MIB:.1f}"
-        table.add_row(one.name, one.source, tenants, size, version.digest[:12], "fits")
+        state = "fits" if one.canary is None else f"fits; {_state(one.canary)}"
+        table.add_row(one.name, one.source, tenants, size, version.digest[:12], state)
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
     Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
     lora = base.lora
@@ -163,6 +192,12 @@ def list_adapters(config: Config, model: Model = None, folder: Folder = None) ->
         raise typer.Exit(1)
 
 
+def _state(canary: Canary) -> str:
+    if canary.withdrawn is not None:
+        return f"canary {canary.source} withdrawn: {canary.withdrawn}"
+    return f"canary {canary.source} with {canary.weight:.0%}"
+
+
 def _declarations(
     of: ModelConfig, folder: Path | None
 ) -> list[tuple[str, AdapterConfig | AdapterError]]:
@@ -170,7 +205,7 @@ def _declarations(
     if of.adapters_folder is None:
         return found
     try:
-        paths = declared.files_in(_folder(of, folder))
+        paths = declared.files_in(folder_or_fail(of, folder))
     except AdapterError as error:
         raise fail(str(error)) from None
     for path in paths:
@@ -181,7 +216,7 @@ def _declarations(
     return found
 
 
-def _model(config: Path, name: str | None) -> ModelConfig:
+def model_with_adapters(config: Path, name: str | None) -> ModelConfig:
     """Returns the model of that name or, without one, the only one that takes adapters."""
     try:
         models = load(config).models
@@ -199,40 +234,34 @@ def _model(config: Path, name: str | None) -> ModelConfig:
     raise fail(f"{config}: {what}: set adapters_folder or adapters of a model", BAD_OPTION)
 
 
-def _folder(of: ModelConfig, folder: Path | None) -> Path:
+def folder_or_fail(of: ModelConfig, folder: Path | None) -> Path:
     if of.adapters_folder is None:
         raise fail(f"{of.entry.id} has no adapters_folder in the config: set one", BAD_OPTION)
     return Path(of.adapters_folder) if folder is None else folder
 
 
-def _base(of: ModelConfig) -> Base:
+def base_or_fail(of: ModelConfig) -> Base:
     try:
         return base_of(of.entry)
     except (AdapterError, ClaimsError) as error:
         raise fail(str(error)) from None
 
 
-def _checked(wanted: AdapterConfig, base: Base) -> Adapter:
+def checked_or_fail(wanted: VersionSource, base: Base, declared: AdapterConfig) -> Version:
+    """Checks a version, which is downloaded first if it is an archive that is not here yet."""
     try:
-        return checked(wanted, base)
+        if wanted.is_archive:
+            say = partial(typer.echo, err=True)
+            fetch_archive(wanted.source, wanted.sha256 or "", say)
+        return checked(wanted, base, declared)
     except AdapterError as error:
         raise fail(str(error)) from None
 
 
 def _declaration(
-    name: str,
-    source: str,
-    revision: str | None,
-    base: str | None,
-    tenants: list[str] | None,
+    name: str, source: str, revision: str | None, sha256: str | None, **fields: Any
 ) -> AdapterConfig:
-    fields = {
-        "name": name,
-        "source": source,
-        "revision": revision,
-        "base": base,
-        "tenants": tuple(tenants) if tenants else None,
-    }
+    fields |= {"name": name, "source": source, "revision": revision, "sha256": sha256}
     try:
         return AdapterConfig.model_validate(fields)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from serving.cli.deploy_cluster import (
     say_kubectl,
 )
 from serving.cli.up import Progress
-from serving.deploy import manifests
+from serving.deploy import manifests, rollout
 from serving.deploy.again import try_again
 from serving.deploy.apply import apply_all, line, placed, refusals
 from serving.deploy.errors import DeployError
@@ -59,7 +59,9 @@ def apply(
                 context=context,
             )
             say = Progress()
-            follow(kube, namespace, timeout_min * 60, say)
+            # What is up already looks so until Serve begins with a change.
+            settle_s = rollout.SETTLE_S if before else 0
+            follow(kube, namespace, timeout_min * 60, say, settle_s=settle_s)
             say("ready")
 
 

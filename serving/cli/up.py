@@ -77,7 +77,7 @@ def service(config: AppConfig, say: Progress) -> Iterator[Path]:
     with contextlib.ExitStack() as ray:
         try:
             logs = ray.enter_context(local_ray(preflight.cpus_needed(config)))
-        except ray_errors() as error:
+        except Exception as error:  # Ray raises just that if a node is too slow to start.
             raise did_not_start(error) from error
         say(f"logs: {logs}")
         try:

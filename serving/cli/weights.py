@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from serving import config
+from serving.adapters.archive import archive_folder, fetch_archive
+from serving.adapters.files import AdapterError
+from serving.adapters.source import Source
 from serving.cli.client import fail
 from serving.config import AppConfig, ConfigError
 from serving.weights import WeightsError, fetch, is_whole, repositories
@@ -37,14 +40,16 @@ def weights(
             wait_for_all(app_config)
         else:
             fetch_all(app_config)
-    except (ConfigError, WeightsError, ClaimsError) as error:
+    except (ConfigError, WeightsError, ClaimsError, AdapterError) as error:
         raise fail(str(error)) from None
 
 
 def fetch_all(app_config: AppConfig) -> None:
-    """Downloads and checks all weights. Raises WeightsError, ClaimsError."""
+    """Downloads and checks all weights. Raises WeightsError, ClaimsError, AdapterError."""
     for repository in repositories(app_config):
         fetch(repository, say)
+    for version in archives(app_config):
+        fetch_archive(version.source, version.sha256 or "", say)
     for model in app_config.models:
         if model.entry.kind == "vllm":
             check_claims(model.entry)
@@ -63,7 +68,22 @@ def wait_for_all(app_config: AppConfig) -> None:
 
 def missing(app_config: AppConfig) -> str:
     """Returns what is missing as a readable list."""
-    return ", ".join(str(r) for r in repositories(app_config) if not is_whole(r))
+    lacking = [str(one) for one in repositories(app_config) if not is_whole(one)]
+    lacking += [
+        one.source for one in archives(app_config) if not archive_folder(one.sha256 or "").is_dir()
+    ]
+    return ", ".join(lacking)
+
+
+def archives(app_config: AppConfig) -> list[Source]:
+    """Returns the adapters of the config that are archives at URLs, in all versions."""
+    return [
+        version
+        for model in app_config.models
+        for adapter in model.adapters
+        for version in adapter.versions
+        if version.is_archive
+    ]
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from serving.deploy.errors import Unreachable, refusal
 
 Object = dict[str, Any]
 
-_CONNECT_S, _READ_S = 5, 30
+_CONNECT_S, _READ_S = 10, 30
 _HEADERS = " -+-+- "
 """The mark that websocket-client puts between a refusal and the whole answer."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from serving.dispatch.messages import Turns
 from serving.dispatch.reservation import Reservation
 from serving.placement import ReplicaLoad
 
@@ -16,8 +17,10 @@ _NONE: frozenset[str] = frozenset()
 class _Turn:
     """A slot that an adapter gets when the one that has it is done."""
 
-    load: ReplicaLoad
+    replica_id: str
     yields: str
+    adapter: str
+    """The one that gets it."""
 
 
 class AdapterSlots:
@@ -26,8 +29,10 @@ class AdapterSlots:
 
     A slot is free once no request of its adapter is left. So that busy adapters do not keep theirs
     for ever, one that has waited for `_TURN_S` gets a turn: the adapter with the fewest requests on
-    a replica gets no further ones there, until the other one has its slot. It waits no longer than
-    that and what the answers that have begun take, and not beyond the longest wait of the queue.
+    a replica gets no further ones there, at any router, until the other one has its slot. It waits
+    no longer than that and what the answers that have begun take, and not beyond the longest wait
+    of the queue. Where routers have given turns of the same slot at the same time, the first of the
+    adapters by name gets it.
     """
 
     def __init__(self, max_loras: int) -> None:
@@ -36,18 +41,33 @@ class AdapterSlots:
         """When an adapter may get a turn though nothing else happens until then; None: never."""
         self._max_loras = max_loras
         self._turns: dict[str, _Turn] = {}
+        self._others_turns: dict[str, list[_Turn]] = {}
 
     def is_open(self, load: ReplicaLoad, adapter: str) -> bool:
         """Whether a replica may take a further request of the adapter; "" is the model itself."""
         if not adapter:
             return True
-        running = load.running_adapters
+        running, turns = load.running_adapters, self._turns_at(load)
         if adapter in running:
-            return not any(
-                turn.load is load and turn.yields == adapter for turn in self._turns.values()
-            )
-        promised = sum(turn.load is load for other, turn in self._turns.items() if other != adapter)
-        return len(running) + promised < self._max_loras
+            return not any(turn.yields == adapter for turn in turns)
+        own = self._turns.get(adapter)
+        promised = {
+            turn.adapter
+            for turn in turns
+            if turn.adapter != adapter and not (own is not None and _is_before(own, turn))
+        }
+        return len(running) + len(promised) < self._max_loras
+
+    def _turns_at(self, load: ReplicaLoad) -> list[_Turn]:
+        """Returns the turns at a replica that adapters still wait for, of all routers."""
+        given = [*self._turns.values()]
+        for turns in self._others_turns.values():
+            given += turns
+        return [
+            turn
+            for turn in given
+            if turn.replica_id == load.replica_id and turn.adapter not in load.running_adapters
+        ]
 
     def open_to(self, adapter: str, replicas: Sequence[ReplicaLoad]) -> Sequence[ReplicaLoad]:
         """Returns those of the replicas that may take a further request of the adapter."""
@@ -76,18 +96,22 @@ class AdapterSlots:
 
     def give_turns(
         self, firsts: Sequence[Reservation], replicas: Sequence[ReplicaLoad], now_s: float
-    ) -> None:
+    ) -> bool:
         """Has adapters yield to those that wait. `firsts` are the first reservations of each
-        adapter in the queue, in its order."""
+        adapter in the queue, in its order. Returns whether the turns have changed."""
         self.due_s = None
+        before = self._turns
         waiting = {reservation.request.work.adapter for reservation in firsts}
+        loads = {load.replica_id: load for load in replicas}
         self._turns = {
             adapter: turn
-            for adapter, turn in self._turns.items()
+            for adapter, turn in before.items()
             if adapter in waiting
-            and turn.load in replicas
+            and (load := loads.get(turn.replica_id)) is not None
             # Else it has its slot, or the other one was faster to come back than it to take it.
-            and adapter not in turn.load.running_adapters
+            and adapter not in load.running_adapters
+            # Else another one was faster than it.
+            and (turn.yields in load.running_adapters or self.is_open(load, adapter))
         }
         for reservation in firsts:
             adapter = reservation.request.work.adapter
@@ -98,16 +122,36 @@ class AdapterSlots:
             due_s = reservation.arrived_at_s + _TURN_S
             if due_s > now_s:
                 self.due_s = due_s if self.due_s is None else min(self.due_s, due_s)
-            elif (turn := self._turn(replicas)) is not None:
+            elif (turn := self._turn(adapter, replicas)) is not None:
                 self._turns[adapter] = turn
+        return self._turns != before
 
-    def _turn(self, replicas: Sequence[ReplicaLoad]) -> _Turn | None:
+    def _turn(self, adapter: str, replicas: Sequence[ReplicaLoad]) -> _Turn | None:
         """Returns the slot that is done soonest, of those that are promised to no one."""
-        promised = {(turn.load, turn.yields) for turn in self._turns.values()}
-        slots = [
-            (requests, _Turn(load, adapter))
-            for load in replicas
-            for adapter, requests in load.running_adapters.items()
-            if (load, adapter) not in promised
-        ]
+        slots: list[tuple[int, _Turn]] = []
+        for load in replicas:
+            promised = {turn.yields for turn in self._turns_at(load)}
+            slots += [
+                (requests, _Turn(load.replica_id, running, adapter))
+                for running, requests in load.running_adapters.items()
+                if running not in promised
+            ]
         return min(slots, key=lambda slot: slot[0])[1] if slots else None
+
+    # Other routers
+
+    def turns(self) -> Turns:
+        """Returns the message with this router's turns."""
+        return Turns([(one.replica_id, one.yields, one.adapter) for one in self._turns.values()])
+
+    def receive(self, router_id: str, message: Turns) -> None:
+        self._others_turns[router_id] = [_Turn(*turn) for turn in message.turns]
+
+    def forget(self, router_id: str) -> None:
+        self._others_turns.pop(router_id, None)
+
+
+def _is_before(own: _Turn, other: _Turn) -> bool:
+    """Whether a turn comes before another one of the same slot."""
+    is_same = (own.replica_id, own.yields) == (other.replica_id, other.yields)
+    return is_same and own.adapter < other.adapter

@@ -1,14 +1,12 @@
 """Decides whether a request may wait for headroom, or is rejected and told when to retry."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from serving.dispatch.arrival_rate import ArrivalRate
 from serving.dispatch.fair_share import Backlog, FairShare, together
 from serving.dispatch.headroom import Headroom
-from serving.dispatch.messages import RetryMessage
 from serving.dispatch.request import Request
 from serving.dispatch.request_queue import RequestQueue
 from serving.dispatch.reservation import Reason, Rejection, Reservation
@@ -49,11 +47,11 @@ class AdmissionControl:
         headroom: Headroom,
         service_rate: ServiceRate,
         fair_share: FairShare,
-        publish: Callable[[RetryMessage], object],
+        retries: RetryReservations,
         now_s: float,
     ) -> None:
         self.limits = limits
-        self.retries = RetryReservations(publish)
+        self.retries = retries
         self._queue = queue
         self._headroom = headroom
         self._service_rate = service_rate
@@ -103,6 +101,15 @@ class AdmissionControl:
             self.retries.redeem(retry)
         else:
             self._arrival_rate.add(reservation.request.priority, reservation.share, now_s)
+
+    def prolong(self, reservation: Reservation, now_s: float) -> None:
+        """Lets a reservation that enters the queue after another wait stay there for as long as one
+        that has just arrived."""
+        request, service_s = reservation.request, reservation.service_s
+        waited_s = now_s - reservation.arrived_at_s
+        if request.timeout_s is not None:
+            request = replace(request, timeout_s=request.timeout_s - waited_s)
+        reservation.expires_at_s = self._expires_at_s(request, service_s, now_s)
 
     def dismiss(self, reservation: Reservation, reason: Reason, now_s: float) -> Rejection:
         """Rejects a reservation that has left the queue because it waited too long."""
@@ -164,7 +171,7 @@ class AdmissionControl:
         rate = self._service_rate.per_s_with(ahead + share)
         rate = max(rate - self._arrival_rate.above_per_s(priority, now_s), rate * _LEAST_LEFT)
         expected = self.retries.expected_share(priority)
-        if request.tenant:
+        if request.tenant and ahead + expected > 0:
             ahead, expected = self._ahead_by_share(request, priority, share, ahead, expected)
         return (ahead + share) / rate, (ahead + share + expected) / rate
 

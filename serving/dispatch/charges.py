@@ -1,30 +1,43 @@
 """Charges tenants for the requests that a router places."""
 
+from collections.abc import Mapping
+
 from serving.dispatch.fair_share import Backlog, FairShare, together
 from serving.dispatch.messages import Service, TenantDemand
 from serving.dispatch.reservation import Outcome, Reservation, Spent
-from serving.placement import ReplicaLoad
+from serving.placement import Rates
+
+_ANSWERS = 100
+"""How many of a tenant's last answers its next ones are expected to be like."""
 
 
 class Charges:
     """Charges `fair_share` by estimate when a request is placed, and by what it took when it ends.
     Requests without a tenant are not charged, nor is background work, which takes nothing from
-    others."""
+    others.
 
-    def __init__(self, fair_share: FairShare) -> None:
+    Engine time is that of `rates`, which are the same at all routers: what each learns from the
+    requests that it sees differs by a half, and so would the shares of tenants at different
+    routers."""
+
+    def __init__(self, fair_share: FairShare, rates: Rates) -> None:
         self._fair_share = fair_share
+        self._rates = rates
+        self._answers: dict[str, tuple[int, float]] = {}
+        """The number of each tenant's last answers, and their mean length in tokens."""
         self.booked: dict[str, Backlog] = {}
         """What each tenant's placed requests hold."""
         self._counts: dict[str, int] = {}
         """The number of them."""
 
-    def place(self, reservation: Reservation, load: ReplicaLoad) -> Service | None:
+    def place(self, reservation: Reservation) -> Service | None:
         """Charges for a request that is placed for the first time, and returns the charge."""
         request = reservation.request
         if not request.tenant or request.work.background or reservation.service is not None:
             return None
         prefill_tokens = max(request.work.prompt_tokens - reservation.cached_tokens, 0)
-        expected_ms = engine_ms(reservation, load, prefill_tokens, request.work.output_tokens)
+        _, output_tokens = self._answers.get(request.tenant, (0, request.work.output_tokens))
+        expected_ms = self._engine_ms(reservation, Spent(prefill_tokens, output_tokens))
         self._book(reservation, 1)
         reservation.service = self._fair_share.charge(
             request.tenant, request.priority, request.weight, expected_ms
@@ -50,18 +63,20 @@ class Charges:
         elif spent is None:
             took_ms = service.virtual_ms * weight
         else:
-            took_ms = engine_ms(
-                reservation, booking.load, spent.prefill_tokens, spent.output_tokens
-            )
+            self._learn(service.tenant, spent.output_tokens)
+            took_ms = self._engine_ms(reservation, spent)
         return self._fair_share.correct(service, weight, took_ms)
 
-    def demands(self, *waiting: dict[str, Backlog]) -> dict[str, TenantDemand]:
-        """Returns what each tenant holds and waits for."""
+    def demands(
+        self, priorities: Mapping[str, int], *waiting: dict[str, Backlog]
+    ) -> dict[str, TenantDemand]:
+        """Returns what each tenant holds and waits for, with the highest of the `priorities` at
+        which it waits for a replica."""
         demands = {}
         for name, (share, weight) in together(self.booked, *waiting).items():
             booked = self.booked[name].share if name in self.booked else 0.0
             if name:
-                demands[name] = TenantDemand(weight, booked, share - booked)
+                demands[name] = TenantDemand(weight, booked, share - booked, priorities.get(name))
         return demands
 
     def _book(self, reservation: Reservation, sign: int) -> None:
@@ -74,14 +89,16 @@ class Charges:
         share = self.booked[tenant].share if tenant in self.booked else 0.0
         self.booked[tenant] = Backlog(max(0.0, share + sign * reservation.share), weight)
 
+    def _learn(self, tenant: str, output_tokens: float) -> None:
+        count, mean_tokens = self._answers.get(tenant, (0, 0.0))
+        count = min(count + 1, _ANSWERS)
+        self._answers[tenant] = count, mean_tokens + (output_tokens - mean_tokens) / count
 
-def engine_ms(
-    reservation: Reservation, load: ReplicaLoad, prefill_tokens: int, output_tokens: int
-) -> float:
-    """Returns the engine time that a request takes: its prefill, and of each decode step the
-    reading of its context and, of the rest, the part of the replica that it takes. Those of a full
-    replica's requests add up to its time."""
-    rates = load.rates
-    step_ms = reservation.share * rates.step_ms(0)
-    step_ms += reservation.kv_tokens * rates.step_ms_per_context_token
-    return prefill_tokens * rates.prefill_ms_per_token + output_tokens * step_ms
+    def _engine_ms(self, reservation: Reservation, spent: Spent) -> float:
+        """Returns the engine time that a request takes: its prefill, and of each decode step the
+        reading of its context and, of the rest, the part of the replica that it takes. Those of a
+        full replica's requests add up to its time."""
+        rates = self._rates
+        step_ms = reservation.share * rates.step_ms(0)
+        step_ms += reservation.kv_tokens * rates.step_ms_per_context_token
+        return spent.prefill_tokens * rates.prefill_ms_per_token + spent.output_tokens * step_ms

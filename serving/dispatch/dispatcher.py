@@ -1,7 +1,7 @@
 """The life of a model's requests in one router."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from serving.dispatch.adapter_slots import AdapterSlots
 from serving.dispatch.admission_control import AdmissionControl, Limits
@@ -11,19 +11,9 @@ from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.fair_share import FairShare
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.messages import (
-    BookingMessage,
-    Cached,
-    FirstToken,
-    Message,
-    Placed,
-    Released,
-    RetryMessage,
-    RouterDemand,
     Service,
 )
 from serving.dispatch.offered_load import OfferedLoad
-from serving.dispatch.other_routers import OtherRouters
-from serving.dispatch.quota import divide_by_tenants, quotas
 from serving.dispatch.request import Request
 from serving.dispatch.request_queue import RequestQueue
 from serving.dispatch.reservation import (
@@ -34,8 +24,10 @@ from serving.dispatch.reservation import (
     Spent,
     State,
 )
+from serving.dispatch.router_sync import RouterSync
 from serving.dispatch.scheduler import Scheduler
 from serving.dispatch.service_rate import ServiceRate
+from serving.dispatch.working_set import WorkingSet
 from serving.placement import Capacity, Fleet, Policy, Rates, ReplicaLoad, Work
 from serving.scaling.report import Report
 
@@ -74,45 +66,50 @@ class Dispatcher:
         waits for the replica that the policy chooses. With `background_scales` the report counts
         background work as it does other requests. `max_loras` is how many adapters run on a replica
         at a time."""
-        self.publish: Callable[[Message], object] | None = None
-        """Called with each message for the other routers, in order. None: there are none."""
         self.expected_output = ExpectedOutput()
         self.fleet = Fleet(policy, first_rates)
+        self._working_set = WorkingSet(
+            self.fleet.sessions, max_waiting=0 if limits is None else limits.max_waiting
+        )
         self.fair_share = FairShare()
-        self._charges = Charges(self.fair_share)
+        self._charges = Charges(self.fair_share, first_rates())
         self._first_rates = first_rates
         self._prefill_tokens_per_s = first_rates().prefill_tokens_per_s
         self._headroom = Headroom(capacity, max_itl_ms, is_bounded=limits is not None)
         self._queue = RequestQueue(self.fair_share)
         self._service_rate = ServiceRate(now_s)
+        self._slots = AdapterSlots(max_loras)
+        self.sync = RouterSync(
+            self.fleet,
+            self._headroom,
+            self._queue,
+            self._service_rate,
+            self.fair_share,
+            self._charges,
+            self._slots,
+        )
         self._admission = AdmissionControl(
             limits or _NO_LIMITS,
             self._queue,
             self._headroom,
             self._service_rate,
             self.fair_share,
-            self._publish_retry,
+            self.sync.retries,
             now_s,
         )
-        self._slots = AdapterSlots(max_loras)
         self._has_adapters = max_loras > 0
         self._scheduler = Scheduler(
             self._queue,
             self._headroom,
             self._slots,
-            self._service_rate,
+            self.sync,
             self._choice if waits_for_choice else None,
         )
         self._background = Background(self._headroom, self._slots)
         self._background_scales = background_scales
         self._offered_load = OfferedLoad()
-        self._other_routers = OtherRouters(self.fleet, self.fair_share)
-        self._placed: dict[int, Reservation] = {}
-        """Placed reservations by number."""
         self._changed: list[Reservation] = []
         """Reservations placed or rejected since the last `poll`."""
-        self._others_tenants: set[str] = set()
-        """The tenants that hold or want a part of the replicas through other routers."""
         self._settled_at_s = -math.inf
         """The time since which nothing has happened."""
 
@@ -141,7 +138,8 @@ class Dispatcher:
             self._reject(last, "queue_full", now_s)
         self._admission.enter(outcome, retry, now_s)
         outcome.is_counted = retry is not None
-        self._queue.add(outcome)
+        if not self._working_set.holds(outcome, self._headroom.replicas, now_s):
+            self._queue.add(outcome)
         self._settle(now_s)
         if outcome.state is State.WAITING:
             self._offered_load.wait(outcome, self._uncached_tokens(request.work))
@@ -163,7 +161,7 @@ class Dispatcher:
     def poll(self, now_s: float) -> list[Reservation]:
         """Returns the reservations that were placed or rejected since the last call, in that
         order."""
-        if now_s > self._settled_at_s:
+        if now_s > self._settled_at_s or self.sync.has_changed:
             self._settle(now_s)
         changed, self._changed = self._changed, []
         return changed
@@ -172,6 +170,8 @@ class Dispatcher:
         """The time at which `poll` has its next result without further calls; None: never."""
         first, background_s = self._queue.next_to_expire(), self._background.due_s
         due_s = math.inf if background_s is None else background_s
+        if (pause_ends_s := self._working_set.due_s) is not None:
+            due_s = min(due_s, pause_ends_s)
         if first is not None:
             due_s = min(due_s, first.expires_at_s)
             if self._headroom.is_shared:
@@ -184,14 +184,12 @@ class Dispatcher:
         """Records that the first bytes of the answer have arrived."""
         assert reservation.booking is not None
         self.fleet.first_token(reservation.booking, now_s)
-        if self.publish is not None:
-            self.publish(FirstToken(reservation.number))
+        self.sync.first_token(reservation)
 
     def move(self, reservation: Reservation, now_s: float) -> bool:
-        """Moves a reservation whose replica failed to one that was not tried, with or without
-        headroom. Returns False, and changes nothing, if there is none."""
-        tried = reservation.tried
-        others = [load for load in self._headroom.replicas if load.replica_id not in tried]
+        """Moves a reservation whose replica failed or drains to one that was not tried, with or
+        without headroom. Returns False, and changes nothing, if there is none."""
+        others = self._untried(reservation)
         if not others:
             return False
         others = list(self._slots.open_to(reservation.request.work.adapter, others)) or others
@@ -199,6 +197,10 @@ class Dispatcher:
         self._book(reservation, others, now_s)
         self._settled_at_s = -math.inf
         return True
+
+    def can_move(self, reservation: Reservation) -> bool:
+        """Whether there is a replica that `move` could move it to."""
+        return bool(self._untried(reservation))
 
     def release(
         self,
@@ -224,6 +226,9 @@ class Dispatcher:
         rejected."""
         if reservation in self._background.waiting:
             del self._background.waiting[reservation]
+            self._offered_load.waits_no_more(reservation)
+        elif reservation in self._working_set.waiting:
+            del self._working_set.waiting[reservation]
             self._offered_load.waits_no_more(reservation)
         elif reservation.state is State.WAITING:
             self._leave_queue(reservation)
@@ -255,12 +260,12 @@ class Dispatcher:
         self._headroom.update([loads[one] for one in replicas if one not in ejected])
         self._admission.update(now_s)
         self._scheduler.update()
-        self._set_capacity(now_s)
+        self.sync.divide(now_s)
 
     @property
     def waiting(self) -> int:
         """The number of waiting requests."""
-        return self._queue.waiting
+        return self._queue.waiting + len(self._working_set.waiting)
 
     def waiting_of(self, tenant: str) -> int:
         """Returns the number of a tenant's requests in the queue."""
@@ -291,85 +296,26 @@ class Dispatcher:
             waiting_requests=offered.waiting_requests + retries.expected,
             running_kv_tokens=sum(kv_tokens for _, kv_tokens in running),
             running_requests=sum(requests for requests, _ in running),
-            draining=self._draining(),
+            draining=len(self.sync.draining()),
             prefill_tokens_per_s=self._prefill_tokens_per_s,
             kv_cache_tokens=capacity.kv_cache_tokens,
             max_num_seqs=capacity.max_num_seqs,
             residence_time_s=self._service_rate.residence_time_s,
         )
 
-    # Other routers
-
-    @property
-    def quota(self) -> float | None:
-        """The parts of a replica that this router may have booked; None: unlimited, as it is
-        alone."""
-        return self._scheduler.quota
-
-    def snapshot(self) -> list[Message]:
-        """Returns the messages that a router needs first when it subscribes."""
-        messages: list[Message] = []
-        for reservation in self._placed.values():
-            messages.append(_placed(reservation, _already_charged(reservation.service)))
-            if reservation.booking is not None and reservation.booking.has_first_token:
-                messages.append(FirstToken(reservation.number))
-        return messages
-
-    def cached(self) -> Iterator[Cached]:
-        """Yields the messages that a router needs before the snapshot if it has just begun.
-        Replicas may come and go meanwhile."""
-        for replica_id in list(self.fleet.loads):
-            if replica_id in self.fleet.loads:
-                yield Cached(replica_id, self.fleet.cached_blocks(replica_id))
-
-    def publish_demand(self, now_s: float) -> None:
-        """Publishes what this router's requests hold and wait for, and computes its quota from the
-        others' demands. Due every `DEMAND_PERIOD_S`."""
-        queue, retries = self._queue, self._admission.retries
-        waiting = queue.share_ahead(0) + retries.expected_share(0)
-        tenants = self._charges.demands(queue.demands(), retries.demands())
-        own = RouterDemand(self._service_rate.booked, waiting, tenants)
-        demands = [own, *self._other_routers.demands(now_s)]
-        self._others_tenants = {name for demand in demands[1:] for name in demand.tenants}
-        replicas = len(self._headroom.replicas)
-        parts = divide_by_tenants(replicas, demands)
-        if parts is None:
-            parts = [one.booked + one.waiting for one in demands]
-        self._service_rate.others_demand = sum(parts[1:])
-        quota = quotas(demands, replicas, self._headroom.used)[0] if len(demands) > 1 else None
-        if quota != self._scheduler.quota:
-            self._scheduler.quota = quota
-            self._set_capacity(now_s)
-        if self.publish is not None:
-            self.publish(own)
-
-    def receive(self, router_id: str, messages: Iterable[Message], now_s: float) -> None:
-        """Applies what another router published, in its order."""
-        for message in messages:
-            if isinstance(message, BookingMessage):
-                self._other_routers.book(router_id, message, now_s)
-            elif isinstance(message, RetryMessage):
-                self._admission.retries.receive(message, now_s)
-            elif isinstance(message, Cached):
-                self.fleet.restore(message.replica_id, message.blocks)
-            else:
-                self._other_routers.note_demand(router_id, message, now_s)
-        self._settled_at_s = -math.inf
-
-    def forget(self, router_id: str, now_s: float) -> None:
-        """Forgets a router that is gone, and its requests."""
-        self._other_routers.forget(router_id, now_s)
-        self._settled_at_s = -math.inf
-
     # Within
 
     def _settle(self, now_s: float) -> None:
         """Rejects requests that waited too long and hands out all available headroom."""
         self._settled_at_s = now_s
+        self.sync.has_changed = False
         queue = self._queue
         self._headroom.is_shared = self._has_several_tenants()
         while (first := queue.next_to_expire()) is not None and first.expires_at_s <= now_s:
             self._reject(first, "wait_too_long", now_s)
+        while (resumed := self._working_set.next(self._headroom.replicas, now_s)) is not None:
+            self._admission.prolong(resumed, now_s)
+            queue.add(resumed)
         self._give_turns(now_s)
         while (turn := self._scheduler.next(now_s)) is not None:
             reservation, candidates = turn
@@ -389,7 +335,8 @@ class Dispatcher:
         """Ends what adapters no longer wait for, and has others yield to those that do."""
         if self._has_adapters:
             firsts = self._queue.first_of_adapters()
-            self._slots.give_turns(firsts, self._headroom.replicas, now_s)
+            if self._slots.give_turns(firsts, self._headroom.replicas, now_s):
+                self.sync.gave_turns()
 
     def _place(
         self,
@@ -408,9 +355,14 @@ class Dispatcher:
     def _has_several_tenants(self) -> bool:
         """Whether several tenants hold or want a part of the replicas."""
         booked, waiting = self._charges.booked, self._queue.tenants
-        if len(booked) + len(waiting) + len(self._others_tenants) < 2:
+        if len(booked) + len(waiting) + len(self.sync.tenants) < 2:
             return False
-        return len(booked.keys() | waiting | self._others_tenants) > 1
+        return len(booked.keys() | waiting | self.sync.tenants) > 1
+
+    def _untried(self, reservation: Reservation) -> list[ReplicaLoad]:
+        """Returns the replicas that take requests and that the reservation was not on."""
+        tried = reservation.tried
+        return [load for load in self._headroom.replicas if load.replica_id not in tried]
 
     def _leave_queue(self, reservation: Reservation) -> None:
         self._queue.remove(reservation)
@@ -426,14 +378,13 @@ class Dispatcher:
         self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
     ) -> None:
         work = reservation.request.work
+        if (room := reservation.room) is not None and room in candidates:
+            candidates = [room]
         load, cached_tokens = self.fleet.choose(work, candidates, now_s)
         reservation.booking = self.fleet.book(work, load, cached_tokens, now_s)
         reservation.cached_tokens = cached_tokens
         reservation.tried.append(load.replica_id)
-        self._placed[reservation.number] = reservation
-        service = self._charges.place(reservation, load)
-        if self.publish is not None:
-            self.publish(_placed(reservation, service))
+        self.sync.placed(reservation, self._charges.place(reservation))
 
     def _end_booking(
         self,
@@ -445,19 +396,7 @@ class Dispatcher:
         assert reservation.booking is not None
         self.fleet.end(reservation.booking, now_s, output_tokens)
         reservation.booking = None
-        del self._placed[reservation.number]
-        if self.publish is not None:
-            self.publish(Released(reservation.number, output_tokens, correction))
-
-    def _publish_retry(self, message: RetryMessage) -> None:
-        if self.publish is not None:
-            self.publish(message)
-
-    def _set_capacity(self, now_s: float) -> None:
-        capacity = self.quota or len(self._headroom.replicas) or 1
-        self._service_rate.set_capacity(capacity, now_s)
-        self._service_rate.replicas = len(self._headroom.replicas)
-        self._settled_at_s = -math.inf
+        self.sync.released(reservation, output_tokens, correction)
 
     def _choice(self, work: Work, replicas: Sequence[ReplicaLoad], now_s: float) -> ReplicaLoad:
         return self.fleet.choose(work, replicas, now_s)[0]
@@ -471,35 +410,3 @@ class Dispatcher:
         load = next(iter(self.fleet.loads.values()), None)
         rates = self._first_rates() if load is None else load.rates
         return rates.first_token_ms(self._uncached_tokens(work)) / 1000
-
-    def _draining(self) -> int:
-        """Returns how many removed replicas are still finishing requests."""
-        own = (reservation.booking for reservation in self._placed.values())
-        bookings = [*own, *self._other_routers.bookings()]
-        return len({one.load.replica_id for one in bookings if one} - self.fleet.loads.keys())
-
-
-def _already_charged(service: Service | None) -> Service | None:
-    """Returns what a router that has just subscribed, and may know the charge, needs of it."""
-    if service is None:
-        return None
-    end_ms = (service.start_ms or 0.0) + service.virtual_ms
-    return Service(service.tenant, service.priority, 0.0, end_ms)
-
-
-def _placed(reservation: Reservation, service: Service | None) -> Placed:
-    work = reservation.request.work
-    return Placed(
-        reservation.number,
-        reservation.replica_id,
-        work.prefix.hashes,
-        work.prefix.ends_tokens,
-        work.prefix.answer,
-        work.prompt_tokens,
-        work.output_tokens,
-        reservation.cached_tokens,
-        work.streamed,
-        work.background,
-        service,
-        work.adapter,
-    )

@@ -1,7 +1,7 @@
 """Shares the engines' work among tenants by weight, in virtual time."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from serving.dispatch.messages import Service
 from serving.dispatch.request import PRIORITIES
@@ -15,6 +15,10 @@ class Backlog(NamedTuple):
     weight: float
 
 
+Rank: TypeAlias = tuple[int, float]
+"""A priority, negated, and a virtual time: the least is served first."""
+
+
 class FairShare:
     """The virtual time of each tenant: the engine time of its requests over its weight. Whoever
     waits and has least is served next, within a priority.
@@ -23,7 +27,7 @@ class FairShare:
     2024), charged by estimate when a request is placed, as in start-time fair queueing (Goyal et
     al., SIGCOMM 1996), and corrected when it ends. A tenant that begins to wait is lifted to the
     least of those that wait, so it has no credit for its idleness. All routers charge what any of
-    them places.
+    them places, and hold back a tenant that leads while another waits at another router.
     """
 
     def __init__(self) -> None:
@@ -32,16 +36,44 @@ class FairShare:
         self._virtual_ms: list[dict[str, float]] = [{} for _ in range(PRIORITIES)]
         self._last_start_ms = [0.0] * PRIORITIES
         """The virtual time of the tenant that was served last, before it was charged."""
+        self._elsewhere: dict[str, int] = {}
+        """The tenants that wait at other routers, each with the highest priority."""
+        self._lead_ms = 0.0
 
     def virtual_ms(self, tenant: str, priority: int) -> float:
         return self._virtual_ms[priority].get(tenant, 0.0)
 
+    def rank(self, tenant: str, priority: int) -> Rank:
+        return -priority, self.virtual_ms(tenant, priority)
+
     def wake(self, tenant: str, priority: int, waiting: Iterable[str]) -> None:
-        """Lifts the virtual time of a tenant that begins to wait, beside those that do already."""
+        """Lifts the virtual time of a tenant that begins to wait to the least of those that do
+        already: those `waiting` at this router, and those at others."""
+        elsewhere = (name for name, at in self._elsewhere.items() if at == priority)
+        others = {*waiting, *elsewhere}
+        if tenant in others:
+            return
         times = self._virtual_ms[priority]
-        floor = self._floor_ms(priority, waiting)
+        floor = self._floor_ms(priority, others)
         if times.get(tenant, 0.0) <= floor:
             times[tenant] = floor
+
+    def meet(self, elsewhere: dict[str, int], here: Mapping[str, int], lead_ms: float) -> None:
+        """Takes the tenants that wait at other routers and those that wait `here`, each with the
+        highest priority. As this is known with a delay, a tenant may lead by `lead_ms`."""
+        for tenant, priority in elsewhere.items():
+            if self._elsewhere.get(tenant) != priority:
+                self.wake(tenant, priority, (name for name, at in here.items() if at == priority))
+        self._elsewhere = elsewhere
+        self._lead_ms = lead_ms
+
+    def last_rank(self) -> Rank | None:
+        """Returns the rank behind which no request of this router is to be placed now, as a tenant
+        that waits at another router comes before it. None: any may be."""
+        if not self._elsewhere:
+            return None
+        priority, virtual_ms = min(self.rank(*one) for one in self._elsewhere.items())
+        return priority, virtual_ms + self._lead_ms
 
     def charge(self, tenant: str, priority: int, weight: float, engine_ms: float) -> Service:
         """Charges a tenant for a request that is placed."""

@@ -79,6 +79,20 @@ class Headroom:
         return False
 
     @property
+    def interactive(self) -> float:
+        """How much of the replicas interactive requests hold, in replicas: of their KV cache, their
+        batch, or the context that they decode within `max_itl_ms`."""
+        parts = 0.0
+        for load in self.replicas:
+            requests, kv_tokens = load.interactive
+            part = load.capacity.share_of(requests, kv_tokens)
+            if kv_tokens and self._max_itl_ms < math.inf:
+                most_tokens = max(load.rates.context_tokens(self._max_itl_ms), 1.0)
+                part = max(part, kv_tokens / most_tokens)
+            parts += min(part, 1.0)
+        return parts
+
+    @property
     def used(self) -> float:
         """How much of the replicas is booked, in replicas."""
         return sum(load.utilization for load in self.replicas)

@@ -58,6 +58,8 @@ class TenantDemand(msgspec.Struct, frozen=True, array_like=True):
     weight: float
     booked: float
     waiting: float
+    priority: int | None = None
+    """The highest priority at which its requests wait for a replica; None: none of them does."""
 
 
 class RouterDemand(msgspec.Struct, frozen=True, array_like=True, tag="demand"):
@@ -94,6 +96,14 @@ class Cached(msgspec.Struct, frozen=True, array_like=True, tag="cached"):
     """The tokens of each block, least recently used first."""
 
 
+class Turns(msgspec.Struct, frozen=True, array_like=True, tag="turns"):
+    """All slots that adapters which wait at the router get next, in place of those of its message
+    before."""
+
+    turns: list[tuple[str, str, str]] = []
+    """The replica, the adapter that yields its slot, and the one that gets it."""
+
+
 class Used(msgspec.Struct, frozen=True, array_like=True, tag="used"):
     """A tenant with limits has used some of them, or less than it was thought to."""
 
@@ -119,4 +129,4 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, tag="usage"):
 LimitMessage = Used | Usage
 BookingMessage = Placed | FirstToken | Released
 RetryMessage = RetryIssued | RetryRedeemed
-Message = BookingMessage | RetryMessage | RouterDemand | Cached
+Message = BookingMessage | RetryMessage | RouterDemand | Cached | Turns

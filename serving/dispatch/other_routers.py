@@ -8,6 +8,8 @@ from serving.placement import Booking, Fleet, Prefix, Work
 
 _SILENCE_S = 5.0
 """A router that has published nothing for this long counts as ended, as do its requests."""
+_LATE_S = 1.0
+"""Nobody waits for the turn of a router that has published nothing for this long."""
 
 
 class OtherRouters:
@@ -76,3 +78,12 @@ class OtherRouters:
             if now_s - at_s < _SILENCE_S
         }
         return [demand for demand, _ in self._demands.values()]
+
+    def waiting(self, now_s: float) -> dict[str, int]:
+        """Returns the tenants that wait at these routers, each with the highest priority."""
+        found: dict[str, int] = {}
+        for demand, at_s in self._demands.values():
+            for name, of in demand.tenants.items():
+                if of.priority is not None and now_s - at_s < _LATE_S:
+                    found[name] = max(of.priority, found.get(name, 0))
+        return found

@@ -1,9 +1,9 @@
 """Divides the replicas of a model among several routers.
 
 Each router has its own queue. The ledger of bookings that the routers publish shows where a request
-fits; the quota bounds how much each may have booked in all. So two routers that see the same
-headroom do not both fill it before they know of each other, and queues are served in proportion to
-their length, not to the speed of their router.
+fits; the quota bounds how much each may have booked of a tenant's requests. So two routers that see
+the same headroom do not both fill it before they know of each other, and queues are served in
+proportion to their length, not to the speed of their router. Between tenants, `Turns` decides.
 """
 
 from collections import defaultdict
@@ -19,9 +19,24 @@ _LEAST_DENSITY = 1.25
 ones, and prompts with a common prefix share blocks. Where fewer fit, the ledger shows it."""
 
 
-def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[float]:
-    """Returns the parts of a replica that each router may have booked over all `replicas`, of which
-    `used` are booked by the ledger."""
+def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> dict[str, float]:
+    """Returns the parts of a replica that the first router may have booked of each tenant's
+    requests, over all `replicas`, of which `used` are booked by the ledger. Tenants that no other
+    router has are left out. Those of no tenant are under the empty name."""
+    booked = sum(demand.booked for demand in demands)
+    capacity = replicas * max(booked / used if used > 0 else 0.0, _LEAST_DENSITY)
+    elsewhere = {name for demand in demands[1:] for name in demand.tenants}
+    found = {}
+    for name in {"", *(elsewhere & demands[0].tenants.keys())}:
+        of_tenant = [_of(name, demand) for demand in demands]
+        others = booked - sum(demand.booked for demand in of_tenant)
+        found[name] = divide(capacity - others, of_tenant)[0]
+    return found
+
+
+def expected_parts(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[float]:
+    """Returns the parts of a replica that each router will come to have booked, if all demands
+    remain."""
     density = sum(demand.booked for demand in demands) / used if used > 0 else 0.0
     by_tenants = divide_by_tenants(replicas * max(density, 1.0), demands)
     if by_tenants is not None:
@@ -31,8 +46,7 @@ def quotas(demands: Sequence[RouterDemand], replicas: int, used: float) -> list[
 
 def divide_by_tenants(capacity: float, demands: Sequence[RouterDemand]) -> list[float] | None:
     """Divides `capacity` among several tenants, max-min fair by weight, and a tenant's part among
-    the routers that its requests come to. A router may get less than it has booked, and then places
-    nothing until the rest of it has ended. None: there is enough for all, or one tenant."""
+    the routers that its requests come to. None: there is enough for all, or one tenant."""
     wanted: defaultdict[str, float] = defaultdict(float)
     weights: dict[str, float] = {}
     for demand in demands:
@@ -68,6 +82,18 @@ def divide(capacity: float, demands: Sequence[RouterDemand]) -> list[float]:
     parts = [_part(demand, low) for demand in demands]
     spare = max(0.0, capacity - sum(parts)) / max(1, len(parts))
     return [part + spare for part in parts]
+
+
+def _of(tenant: str, demand: RouterDemand) -> RouterDemand:
+    """Returns a tenant's part of a router's demand."""
+    if tenant:
+        of = demand.tenants.get(tenant)
+        return RouterDemand(of.booked, of.waiting) if of else RouterDemand(0.0, 0.0)
+    named = demand.tenants.values()
+    return RouterDemand(
+        max(0.0, demand.booked - sum(of.booked for of in named)),
+        max(0.0, demand.waiting - sum(of.waiting for of in named)),
+    )
 
 
 def _part(demand: RouterDemand, level: float) -> float:

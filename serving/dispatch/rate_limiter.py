@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.dispatch.messages import LimitMessage, Usage, Used
 from serving.dispatch.sliding_window import SlidingWindow
@@ -19,8 +20,7 @@ _PACE_S = 3.0
 """What it gets at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """The use that a tenant's request makes of its limits, until it ends."""
 
     tenant: str
@@ -38,8 +38,7 @@ class Exceeded:
     """When there is room for the request; None if there never is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left of a limit."""
 
     limit: int
@@ -67,14 +66,8 @@ class RateLimiter:
         most = limits.concurrent_requests
         if most is not None and usage.running >= most:
             return Exceeded("concurrent_requests", most, _CONCURRENT_RETRY_S)
-        windows: tuple[tuple[LimitName, int | None, SlidingWindow, int], ...] = (
-            ("requests_per_minute", limits.requests_per_minute, usage.requests, 1),
-            ("tokens_per_minute", limits.tokens_per_minute, usage.tokens, tokens),
-            ("tokens_per_day", limits.tokens_per_day, usage.day_tokens, tokens),
-        )
-        for limit, most, window, amount in windows:
-            if most is None:
-                continue
+        for limit, most, window in usage.bounds(limits):
+            amount = 1 if limit == "requests_per_minute" else tokens
             excess = window.total(now_s) + amount - most
             if excess > 0 or (limit != "tokens_per_day" and usage.is_ahead(window, most, now_s)):
                 usage.exceeded_at_s = now_s
@@ -182,6 +175,22 @@ class _Usage:
         self.others_running: dict[str, int] = {}
         self.exceeded_at_s = -math.inf
         """When a request was last refused for a limit."""
+        self._limits: TenantLimits | None = None
+        self._bounds: list[tuple[LimitName, int, SlidingWindow]] = []
+
+    def bounds(self, limits: TenantLimits) -> list[tuple[LimitName, int, SlidingWindow]]:
+        """Returns the limits over a time that there are, and what is counted of each."""
+        if limits is not self._limits:
+            counted: tuple[tuple[LimitName, int | None, SlidingWindow], ...] = (
+                ("requests_per_minute", limits.requests_per_minute, self.requests),
+                ("tokens_per_minute", limits.tokens_per_minute, self.tokens),
+                ("tokens_per_day", limits.tokens_per_day, self.day_tokens),
+            )
+            self._limits = limits
+            self._bounds = [
+                (limit, most, window) for limit, most, window in counted if most is not None
+            ]
+        return self._bounds
 
     def is_ahead(self, window: SlidingWindow, most: int, now_s: float) -> bool:
         """Whether a tenant that keeps exceeding its limits has had its part of the last seconds.
@@ -205,6 +214,5 @@ class _Usage:
 def _left(limit: int | None, window: SlidingWindow, now_s: float) -> Allowance | None:
     if limit is None:
         return None
-    used = window.total(now_s)
-    reset_s = window.frees_in_s(used, now_s) if used > 0 else 0.0
-    return Allowance(limit, max(0, limit - used), reset_s)
+    remaining = max(0, limit - window.total(now_s))
+    return Allowance(limit, remaining, window.empties_in_s(now_s))

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from sortedcontainers import SortedList
 
-from serving.dispatch.fair_share import Backlog, FairShare
+from serving.dispatch.fair_share import Backlog, FairShare, Rank
 from serving.dispatch.request import Request
 from serving.dispatch.reservation import Reservation
 from serving.dispatch.tenant_queue import TenantQueue
@@ -15,8 +15,7 @@ from serving.placement import ReplicaLoad
 _LEAST_HEAD = 8
 """How many reservations of each tenant belong to the head, however many tenants wait."""
 
-_Rank: TypeAlias = tuple[int, float, int]
-
+_Position: TypeAlias = tuple[Rank, int]
 
 _Flow: TypeAlias = tuple[str, str]
 """A tenant and an adapter."""
@@ -68,9 +67,8 @@ class RequestQueue:
         if queue is None:
             queue = self._flows[flow] = TenantQueue(tenant)
         if tenant and not queue.counts[priority]:
-            others = {name for (name, _), one in self._waiting.items() if one.counts[priority]}
-            if tenant not in others:
-                self._fair_share.wake(tenant, priority, list(others))
+            waiting = (name for (name, _), one in self._waiting.items() if one.counts[priority])
+            self._fair_share.wake(tenant, priority, waiting)
         queue.add(reservation)
         self._waiting[flow] = queue
         self._by_expiry.add((reservation.expires_at_s, reservation.number, reservation))
@@ -122,14 +120,22 @@ class RequestQueue:
             for (tenant, _), queue in self._waiting.items()
         )
 
+    def priorities(self) -> dict[str, int]:
+        """Returns the highest priority at which each tenant waits, for more than an adapter."""
+        found: dict[str, int] = {}
+        for reservation in (*self.held, *(queue.first() for queue in self._not_blocked())):
+            request = reservation.request
+            found[request.tenant] = max(request.priority, found.get(request.tenant, 0))
+        return found
+
     def head(self, count: int) -> Iterator[Reservation]:
-        """Yields the first reservations in order, `count` or a few more, among them some of each
-        tenant and adapter. The queue must not change during iteration."""
-        waiting = self._not_blocked()
+        """Yields the first reservations that may be placed, in order, `count` or a few more, among
+        them some of each tenant and adapter. The queue must not change during iteration."""
+        waiting = self._in_turn()
         if len(waiting) > 1:
             of_each = max(_LEAST_HEAD, count // len(waiting))
             heads = (queue.head(of_each) for queue in waiting)
-            return heapq.merge(*heads, key=self._rank)
+            return heapq.merge(*heads, key=self._position)
         return next((queue.head(count) for queue in waiting), iter(()))
 
     def first_of_adapters(self) -> Sequence[Reservation]:
@@ -139,32 +145,33 @@ class RequestQueue:
             if adapter:
                 first = queue.first()
                 known = firsts.get(adapter)
-                if known is None or self._rank(first) < self._rank(known):
+                if known is None or self._position(first) < self._position(known):
                     firsts[adapter] = first
-        return sorted(firsts.values(), key=self._rank)
+        return sorted(firsts.values(), key=self._position)
 
     def first(self) -> Reservation | None:
-        firsts = [queue.first() for queue in self._not_blocked()]
+        """Returns the first reservation that may be placed."""
+        firsts = [queue.first() for queue in self._in_turn()]
         if len(firsts) > 1:
-            return min(firsts, key=self._rank)
+            return min(firsts, key=self._position)
         return firsts[0] if firsts else None
 
     def first_within(self, kv_tokens: int) -> Reservation | None:
-        """Returns the first reservation of at most `kv_tokens`, as `TenantQueue.first_within` finds
-        it."""
-        waiting = self._not_blocked()
+        """Returns the first reservation of at most `kv_tokens` that may be placed, as
+        `TenantQueue.first_within` finds it."""
+        waiting = self._in_turn()
         if kv_tokens < 0:
             return None
         if len(waiting) < 2:
             return next((queue.first_within(kv_tokens) for queue in waiting), None)
-        best: tuple[_Rank, Reservation] | None = None
-        in_turn = sorted((self._rank(queue.first()), queue) for queue in waiting)
-        for rank, queue in in_turn:
-            if best is not None and best[0] < rank:
+        best: tuple[_Position, Reservation] | None = None
+        in_order = sorted((self._position(queue.first()), queue) for queue in waiting)
+        for position, queue in in_order:
+            if best is not None and best[0] < position:
                 break
             found = queue.first_within(kv_tokens)
-            if found is not None and (best is None or self._rank(found) < best[0]):
-                best = self._rank(found), found
+            if found is not None and (best is None or self._position(found) < best[0]):
+                best = self._position(found), found
         return None if best is None else best[1]
 
     def last(self) -> Reservation | None:
@@ -193,10 +200,12 @@ class RequestQueue:
         waiting = [*self.held] if first is None else [first, *self.held]
         return min(waiting, key=lambda reservation: reservation.expires_at_s)
 
-    def _rank(self, reservation: Reservation) -> _Rank:
+    def _rank(self, reservation: Reservation) -> Rank:
         request = reservation.request
-        virtual_ms = self._fair_share.virtual_ms(request.tenant, request.priority)
-        return -request.priority, virtual_ms, reservation.number
+        return self._fair_share.rank(request.tenant, request.priority)
+
+    def _position(self, reservation: Reservation) -> _Position:
+        return self._rank(reservation), reservation.number
 
     def _backlog(self, request: Request) -> float:
         """Returns what a request's tenant waits for at its priority, in parts of a replica over its
@@ -209,6 +218,12 @@ class RequestQueue:
         if not blocked:
             return self._waiting.values()
         return [queue for (_, adapter), queue in self._waiting.items() if adapter not in blocked]
+
+    def _in_turn(self) -> Collection[TenantQueue]:
+        waiting, last = self._not_blocked(), self._fair_share.last_rank()
+        if last is None:
+            return waiting
+        return [queue for queue in waiting if self._rank(queue.first()) <= last]
 
     @staticmethod
     def _backlogs(parts: Iterable[tuple[str, float, float]]) -> dict[str, Backlog]:

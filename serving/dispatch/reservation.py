@@ -30,7 +30,7 @@ class Spent:
 
     prefill_tokens: int
     """Prompt tokens that were not cached."""
-    output_tokens: int
+    output_tokens: float
 
 
 class State(Enum):
@@ -80,6 +80,7 @@ class Reservation:
         "preferred",
         "rejection",
         "request",
+        "room",
         "service",
         "service_s",
         "share",
@@ -115,6 +116,8 @@ class Reservation:
         """KV tokens of the requests that bypassed it while it was first."""
         self.preferred: ReplicaLoad | None = None
         """The replica that it waits for, if any."""
+        self.room: ReplicaLoad | None = None
+        """The replica whose cache has room for its session, which waited for that."""
         self.waiting_prefill_tokens: int | None = None
         """Its part of the offered load that waits; None if it does not wait."""
         self.is_counted = False

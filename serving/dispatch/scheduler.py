@@ -6,7 +6,7 @@ from serving.dispatch.adapter_slots import AdapterSlots
 from serving.dispatch.headroom import Headroom
 from serving.dispatch.request_queue import RequestQueue
 from serving.dispatch.reservation import Reservation
-from serving.dispatch.service_rate import ServiceRate
+from serving.dispatch.router_sync import RouterSync
 from serving.placement import ReplicaLoad, Work
 
 _HEAD = 64
@@ -31,19 +31,16 @@ class Scheduler:
         queue: RequestQueue,
         headroom: Headroom,
         slots: AdapterSlots,
-        service_rate: ServiceRate,
+        sync: RouterSync,
         choose: Choose | None,
     ) -> None:
         """`choose` returns the replica that placement prefers for a request, with or without
         headroom. None: any replica with headroom will do."""
-        self.quota: float | None = None
-        """The parts of a replica that this router may have booked over all replicas; None:
-        unlimited, as it is alone."""
         self._queue = queue
         self._headroom = headroom
         self._slots = slots
         self._positions: dict[ReplicaLoad, int] = {}
-        self._service_rate = service_rate
+        self._sync = sync
         self._choose = choose
 
     def update(self) -> None:
@@ -69,7 +66,7 @@ class Scheduler:
         freest = max(free)
         queue.blocked = self._slots.blocked(queue.adapters, replicas)
         while (first := queue.first()) is not None:
-            if self._is_beyond_quota(first.share):
+            if self._sync.is_beyond_quota(first):
                 return None
             if freest >= first.kv_tokens:
                 return self._next_at_head(free, now_s)
@@ -80,12 +77,14 @@ class Scheduler:
             if first.request.work.adapter and max(open_to_it) < 0:
                 break
             at = open_to_it.index(max(open_to_it))
+            if self._choose is not None and not first.request.work.adapter:
+                at = self._positions[self._prefer(first, now_s)]
             queue.hold(first, replicas[at])
             free[at] = -1
             freest = max(free)
         if first is None or (smaller := queue.first_within(freest)) is None:
             return None
-        candidates = self._with_headroom(smaller, free)
+        candidates = self._candidates(smaller, free, False, now_s)
         if not candidates:
             return None
         first.overtaken_tokens += smaller.kv_tokens
@@ -99,16 +98,19 @@ class Scheduler:
         least = min(free)
         for place, reservation in enumerate(self._queue.head(_HEAD)):
             replicas = self._headroom.replicas
-            if reservation.request.work.adapter:
-                replicas = self._with_headroom(reservation, free)
-            elif least < reservation.kv_tokens:
-                if self._choose is None or self._goes_anywhere(reservation, free, now_s):
-                    replicas = self._with_headroom(reservation, free)
-                else:
-                    replicas = self._preferred(reservation, free, place == 0, now_s)
-            if replicas and not self._is_beyond_quota(reservation.share):
+            if reservation.request.work.adapter or least < reservation.kv_tokens:
+                replicas = self._candidates(reservation, free, place == 0, now_s)
+            if replicas and not self._sync.is_beyond_quota(reservation):
                 return reservation, replicas
         return None
+
+    def _candidates(
+        self, reservation: Reservation, free: list[int], anew: bool, now_s: float
+    ) -> Sequence[ReplicaLoad]:
+        """Returns the replicas that a request may go to while some have no headroom for it."""
+        if reservation.request.work.adapter or self._goes_anywhere(reservation, free, now_s):
+            return self._with_headroom(reservation, free)
+        return self._preferred(reservation, free, anew, now_s)
 
     def _preferred(
         self, reservation: Reservation, free: list[int], anew: bool, now_s: float
@@ -126,7 +128,10 @@ class Scheduler:
         return [self._headroom.replicas[at]] if free[at] >= reservation.kv_tokens else []
 
     def _goes_anywhere(self, reservation: Reservation, free: list[int], now_s: float) -> bool:
-        """Whether it has waited long for its replica while hardly any other is full."""
+        """Whether any replica will do: it has waited long for its own while hardly any other is
+        full, or placement prefers none."""
+        if self._choose is None:
+            return True
         longest_s = reservation.expires_at_s - reservation.arrived_at_s
         if now_s - reservation.arrived_at_s < longest_s * _PATIENCE:
             return False
@@ -134,13 +139,10 @@ class Scheduler:
         return full <= len(free) * _FEW_FULL
 
     def _prefer(self, reservation: Reservation, now_s: float) -> ReplicaLoad:
-        """Asks placement for a choice among the replicas that are not held for others."""
+        """Asks placement for a choice among all replicas. One that is held for another request may
+        be worth the wait: to leave it would cost a session its cached context."""
         assert self._choose is not None
-        replicas = self._headroom.replicas
-        if self._queue.held:
-            held = set(self._queue.held.values())
-            replicas = [replica for replica in replicas if replica not in held]
-        return self._choose(reservation.request.work, replicas, now_s)
+        return self._choose(reservation.request.work, self._headroom.replicas, now_s)
 
     def _with_headroom(self, reservation: Reservation, free: list[int]) -> Sequence[ReplicaLoad]:
         replicas, kv_tokens = self._headroom.replicas, reservation.kv_tokens
@@ -148,7 +150,3 @@ class Scheduler:
         if min(free) >= kv_tokens:
             return replicas
         return [load for load, tokens in zip(replicas, free, strict=True) if tokens >= kv_tokens]
-
-    def _is_beyond_quota(self, share: float) -> bool:
-        booked = self._service_rate.booked
-        return self.quota is not None and booked > 0 and booked + share > self.quota

@@ -15,25 +15,34 @@ class SlidingWindow:
         self._amounts: deque[list[int]] = deque()
         """Pairs of a granule's number and its amount, oldest first."""
         self._total = 0
+        self._expires_s = math.inf
+        """When the oldest granule leaves."""
 
     def add(self, amount: int, at_s: float, now_s: float) -> None:
         """Adds an amount of the time `at_s`, not after `now_s`; ignored if that has left the
         window. It is below 0 to take back what was added then."""
-        self._expire(now_s)
-        number = math.floor(at_s / self._granule_s)
-        if number < math.floor(now_s / self._granule_s) - self._granules:
+        if now_s >= self._expires_s:
+            self._expire(now_s)
+        amounts, number = self._amounts, math.floor(at_s / self._granule_s)
+        if amounts and amounts[-1][0] == number:
+            amounts[-1][1] += amount
+            self._total += amount
+            return
+        if self._leaves_s(number) <= now_s:
             return
         self._total += amount
-        place = len(self._amounts)
-        while place and self._amounts[place - 1][0] > number:
+        place = len(amounts)
+        while place and amounts[place - 1][0] > number:
             place -= 1
-        if place and self._amounts[place - 1][0] == number:
-            self._amounts[place - 1][1] += amount
+        if place and amounts[place - 1][0] == number:
+            amounts[place - 1][1] += amount
         else:
-            self._amounts.insert(place, [number, amount])
+            amounts.insert(place, [number, amount])
+            self._expires_s = self._leaves_s(amounts[0][0])
 
     def total(self, now_s: float) -> int:
-        self._expire(now_s)
+        if now_s >= self._expires_s:
+            self._expire(now_s)
         return self._total
 
     def frees_in_s(self, amount: int, now_s: float) -> float:
@@ -42,7 +51,14 @@ class SlidingWindow:
         for number, of_granule in self._amounts:
             left += of_granule
             if left >= amount:
-                return (number + self._granules + 1) * self._granule_s - now_s
+                return self._leaves_s(number) - now_s
+        return 0.0
+
+    def empties_in_s(self, now_s: float) -> float:
+        """Returns the time until all of the total has left the window."""
+        for number, of_granule in reversed(self._amounts):
+            if of_granule:
+                return self._leaves_s(number) - now_s
         return 0.0
 
     def since(self, ago_s: float, now_s: float) -> int:
@@ -62,7 +78,12 @@ class SlidingWindow:
             (max(0.0, now_s - number * self._granule_s), amount) for number, amount in self._amounts
         ]
 
+    def _leaves_s(self, number: int) -> float:
+        """Returns when a granule leaves the window."""
+        return (number + self._granules + 1) * self._granule_s
+
     def _expire(self, now_s: float) -> None:
-        oldest = math.floor(now_s / self._granule_s) - self._granules
-        while self._amounts and self._amounts[0][0] < oldest:
-            self._total -= self._amounts.popleft()[1]
+        amounts = self._amounts
+        while amounts and self._leaves_s(amounts[0][0]) <= now_s:
+            self._total -= amounts.popleft()[1]
+        self._expires_s = self._leaves_s(amounts[0][0]) if amounts else math.inf

@@ -2,8 +2,11 @@
 replica drains; Prometheus always is."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
+import math
+import time
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +16,9 @@ from serving.engine.last_steps import EngineDeathError
 from serving.engine_protocol import (
     DEAD,
     DEATH,
+    DRAIN_LEFT,
     DRAINING,
+    HEALTH_PATH,
     SUSPECTS,
     UNAVAILABLE,
     USAGE_PATH,
@@ -34,8 +39,10 @@ class AccessMiddleware:
       routers learn what the last requests used.
     - While the replica drains, and once the engine is dead, the answer is a 503 whose header
       `x-engine-unavailable` says which: the router may try another replica. Of a dead engine it
-      also says why it died, and whether this request was in its last steps. An answer that has
-      begun when the engine dies is left without an end.
+      says why it died, and whether this request was in its last steps. An answer that has begun
+      when the engine dies is left without an end.
+    - The header `x-engine-drain-left-s` says when answers are cut off: while the replica drains,
+      and with health checks before that, from when it is known that its node goes.
     """
 
     def __init__(self, app: ASGIApp, token: str, death: Callable[[], Reason | None]) -> None:
@@ -45,19 +52,33 @@ class AccessMiddleware:
         self._authorization = bearer(token)
         self._death = death
         self._draining = False
-        self._idle = asyncio.Event()
+        self._ends_s = math.inf
+        """When the answers that are left are cut off, by time.monotonic()."""
+        self._drain_changed = asyncio.Event()
 
     async def drain(self, timeout_s: float) -> int:
         """Rejects new requests and waits for those in progress. Returns how many were left at the
         timeout."""
         self._draining = True
-        if self.in_flight:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._idle.wait()
-            except TimeoutError:
-                pass
+        self.end_within(timeout_s)
+        while self.in_flight and (left_s := self._ends_s - time.monotonic()) > 0:
+            self._drain_changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._drain_changed.wait()
         return self.in_flight
+
+    def end_within(self, left_s: float) -> None:
+        """Has answers end within that time at the latest, whether the replica drains yet or is
+        about to. The soonest end counts."""
+        self._ends_s = min(self._ends_s, time.monotonic() + left_s)
+        self._drain_changed.set()
+
+    @property
+    def _time_left(self) -> Headers:
+        if self._ends_s == math.inf:
+            return []
+        return [(DRAIN_LEFT, b"%d" % max(0, int(self._ends_s - time.monotonic())))]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _is_scrape(scope):
@@ -67,9 +88,11 @@ class AccessMiddleware:
         elif scope["path"] == USAGE_PATH:
             await self._app(scope, receive, send)
         elif self._draining:
-            await _refuse(send, 503, [(UNAVAILABLE, DRAINING)])
+            await _refuse(send, 503, [(UNAVAILABLE, DRAINING), *self._time_left])
         elif (reason := self._death()) is not None:
             await _refuse(send, 503, _of_death(reason, 0))
+        elif scope["path"] == HEALTH_PATH:
+            await self._admit(scope, receive, _with_headers(send, self._time_left))
         else:
             await self._admit(scope, receive, send)
 
@@ -100,12 +123,23 @@ class AccessMiddleware:
             await _refuse(send, 503, _of_death(reason, suspects))
         finally:
             self.in_flight -= 1
-            if self._draining and not self.in_flight:
-                self._idle.set()
+            if not self.in_flight:
+                self._drain_changed.set()
 
 
 def _of_death(reason: Reason, suspects: int) -> Headers:
     return [(UNAVAILABLE, DEAD), (DEATH, reason.encode()), (SUSPECTS, b"%d" % suspects)]
+
+
+def _with_headers(send: Send, headers: Headers) -> Send:
+    """Returns a `send` that adds headers to a response."""
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *headers]}
+        await send(message)
+
+    return noted
 
 
 def _is_scrape(scope: Scope) -> bool:

@@ -17,9 +17,11 @@ from serving import ports, serve_log
 from serving.adapters.base import base_of
 from serving.adapters.store import AdapterStore
 from serving.catalogue import CatalogueEntry
-from serving.engine import cxx_compiler, kernel_cache, start_log
+from serving.catalogue.vllm_flags import vllm_flags
+from serving.engine import kernel_cache, start_log, torch_compile
 from serving.engine.access import AccessMiddleware
 from serving.engine.entry_flags import engine_flags, environment
+from serving.engine.node_deadline import follow_node
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.mistral import ModelRules
 from serving.versions import version, vllm_version
@@ -77,6 +79,7 @@ class Engine:
         self._drain_timeout_s = drain_timeout_s
         self._host = host or ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._build = build_of(entry)
+        self._host_kv_cache_tokens = entry.host_kv_cache_tokens
         self._stages: list[Any] = []
         self._access: AccessMiddleware | None = None
         with serve_log.kept():
@@ -87,7 +90,7 @@ class Engine:
         await asyncio.to_thread(check_claims, entry)
         kernel_cache.use(gpu_type())
         if entry.accelerator == "cpu":
-            cxx_compiler.do_without()
+            torch_compile.avoid(vllm_flags(entry).get("enforce-eager") is True)
         from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
@@ -107,6 +110,7 @@ class Engine:
             await self._raise_stage_error()
             raise
         self._access = AccessMiddleware(app, engine_token(), lambda: self._server.death)
+        self._following = asyncio.create_task(follow_node(self._end_before_the_node))
         sock = ports.listen(self._host)
         self._port = sock.getsockname()[1]
         await self._server.listen(self._access, sock)
@@ -131,6 +135,7 @@ class Engine:
             "max_model_len": self._server.max_model_len,
             "kv_cache_tokens": self._server.kv_cache_tokens,
             "max_num_seqs": self._server.max_num_seqs,
+            "host_kv_cache_tokens": self._host_kv_cache_tokens,
             "build": self._build,
         }
 
@@ -157,12 +162,20 @@ class Engine:
             log.warning("answers are cut off: the engine that should finish them does not answer")
         elif left := drain.result():
             log.warning(
-                "%d answers are cut off: they did not end within drain_timeout_s, %g s",
+                "%d answers are cut off: they did not end within drain_timeout_s, %g s, or before "
+                "the node goes",
                 left,
                 self._drain_timeout_s,
             )
         await self._until_its_usage_is_known()
+        self._following.cancel()
         await self._server.close()
+
+    def _end_before_the_node(self, left_s: float) -> None:
+        """Has answers end early enough before the node for the routers to learn what the last
+        requests used."""
+        assert self._access is not None
+        self._access.end_within(left_s - _USAGE_TRIES * _USAGE_PAUSE_S)
 
     async def _until_its_usage_is_known(self) -> None:
         """Returns when the routers have fetched the counts of the last requests."""

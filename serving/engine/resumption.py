@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from serving.answers.events import Arguments, Event, Reasoning, Step, Text
+from serving.answers.events import Event, Step
 from serving.asgi import Headers
 from serving.engine_protocol import (
     BEGIN,
@@ -196,8 +196,8 @@ class TokenComments:
     def __init__(
         self, choices: int, ids: Mapping[str, int], told_by: Collection[type[Event]]
     ) -> None:
-        """`ids` are those of tokens by their texts; the API writes events of the types `told_by`
-        with their text unchanged."""
+        """`ids` are those of tokens by their texts; the API writes events of the types `told_by`,
+        which have a text, with that unchanged."""
         self._held: list[list[bytes]] = [[] for _ in range(choices)]
         self._ids = ids
         self._told_by = told_by
@@ -212,14 +212,13 @@ class TokenComments:
         """Returns the events that `step` of vLLM's `output` has added, with a comment if need
         be."""
         held, events, token_ids = self._held[choice], step.events, output.token_ids
+        event = events[0] if len(events) == 1 else None
         if (
-            len(events) == 1
+            type(event) in self._told_by
             and len(token_ids) == 1
             and output.finish_reason is None
             and not held
-            and isinstance(event := events[0], Text | Reasoning | Arguments)
-            and type(event) in self._told_by
-            and self._ids.get(event.text) == token_ids[0]
+            and self._ids.get(event.text) == token_ids[0]  # type: ignore[union-attr]
             and piece.count(b"\n\n") == 1
         ):
             return piece

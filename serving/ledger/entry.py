@@ -19,6 +19,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     request_id: str
     tenant: str
     model: str
+    adapter_version: str | None = None
+    """The digest of the version that answered, if the model is an adapter."""
     key_id: str | None = None
     outcome: str = "answered"
     """The outcome in the request log; `ROUTER_ENDED`: the counts are what was known by then."""

@@ -5,7 +5,7 @@ and generated.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.ledger.tokens import Tokens
 
@@ -13,8 +13,7 @@ _BILLED = frozenset(("answered", "client_gone", "broken", "router_ended"))
 """Outcomes whose client had an answer or a part of one, or left before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -34,22 +33,26 @@ def settle(
     if an engine did not report them. The one at `answering` began the answer, or was the last to
     try, and those behind it continued the answer. The last had `carried_tokens` of the answer in
     its prompt. `counted` is what the router knows of the whole answer by itself."""
-    known = [tokens for tokens in attempts if tokens is not None]
-    last, earlier = attempts[-1], [tokens.generated for tokens in attempts[:-1] if tokens]
-    before = sum(earlier)
-    if len(earlier) < len(attempts) - 1:
-        before = max(before, carried_tokens)
-    if last is None:
-        output = counted.output
-        generated = max(before, output)
+    last, prompt = attempts[-1], attempts[answering] or counted
+    if len(attempts) == 1 and last is not None:
+        output, generated, read = last.output, last.generated, last.read
+        estimated = False
     else:
-        output = min(carried_tokens, before) + last.output
-        generated = before + last.generated
-    prompt = attempts[answering] or counted
-    read = sum(tokens.read for tokens in known)
-    if attempts[answering] is None:
-        read += counted.input
-    estimated = len(known) < len(attempts)
+        known = [tokens for tokens in attempts if tokens is not None]
+        earlier = [tokens.generated for tokens in attempts[:-1] if tokens]
+        before = sum(earlier)
+        if len(earlier) < len(attempts) - 1:
+            before = max(before, carried_tokens)
+        if last is None:
+            output = counted.output
+            generated = max(before, output)
+        else:
+            output = min(carried_tokens, before) + last.output
+            generated = before + last.generated
+        read = sum(tokens.read for tokens in known)
+        if attempts[answering] is None:
+            read += counted.input
+        estimated = len(known) < len(attempts)
     if outcome not in _BILLED:
         return Settlement(0, 0, 0, read, generated, estimated)
     return Settlement(

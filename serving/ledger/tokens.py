@@ -14,7 +14,8 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True):
     output: int = 0
     """Answer tokens, as the usage of the answer has them."""
     read: int = 0
-    """Prompt tokens that were read: once for each of `n` choices. vLLM counts these."""
+    """Prompt tokens that were read, once for each of `n` choices, and the tokens of another engine
+    that the answer goes on behind. vLLM counts these."""
     generated: int = 0
     """All tokens that were generated: also those behind a stop string or an abort, which no answer
     has. vLLM counts these."""

@@ -9,6 +9,7 @@ from serving.placement.prefix import Prefix, prefix_of
 from serving.placement.prefix_index import PrefixIndex
 from serving.placement.prompt_parts import prompt_parts
 from serving.placement.rates import Rates
+from serving.placement.sessions import Session, Sessions
 from serving.placement.work import Work
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Rates",
     "ReplicaLoad",
     "RoundRobin",
+    "Session",
     "SessionHash",
+    "Sessions",
     "Work",
     "prefix_of",
     "prompt_parts",

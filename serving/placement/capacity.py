@@ -10,6 +10,13 @@ class Capacity:
     kv_cache_tokens: int
     max_num_seqs: int
     """The number of sequences in its batch."""
+    host_kv_cache_tokens: int = 0
+    """Tokens of earlier prompts that main memory keeps; it has those of the KV cache too."""
+
+    @property
+    def prefix_cache_tokens(self) -> int:
+        """Tokens of earlier prompts that need not be computed again."""
+        return max(self.kv_cache_tokens, self.host_kv_cache_tokens)
 
     def share(self, kv_tokens: int) -> float:
         """Returns the part of a replica that a request takes, above 0 and at most 1: of its KV

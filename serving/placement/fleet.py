@@ -10,6 +10,7 @@ from serving.placement.policies import Policy
 from serving.placement.prefix import Prefix
 from serving.placement.prefix_index import PrefixIndex
 from serving.placement.rates import Rates
+from serving.placement.sessions import Sessions
 from serving.placement.work import Work
 
 
@@ -21,6 +22,7 @@ class Fleet:
         self.policy = policy
         self.loads: dict[str, ReplicaLoad] = {}
         """Loads by replica id."""
+        self.sessions = Sessions()
         self._first_rates = first_rates
         self._index = PrefixIndex()
         self._slots: dict[str, int] = {}
@@ -33,13 +35,13 @@ class Fleet:
     def add(self, replica_id: str, capacity: Capacity) -> None:
         """Adds a replica that is up, with nothing cached."""
         self.loads[replica_id] = load = ReplicaLoad(replica_id, capacity, self._first_rates())
-        self._slots[replica_id] = slot = self._index.add_replica(capacity.kv_cache_tokens)
+        self._slots[replica_id] = slot = self._index.add_replica(capacity.prefix_cache_tokens)
         self._table.note(slot, load)
         self._candidates = []
 
     def remove(self, replica_id: str) -> None:
         """Removes a replica, which takes no more requests. Its bookings still have to be ended."""
-        del self.loads[replica_id]
+        self.sessions.end_all(self.loads.pop(replica_id))
         slot = self._slots.pop(replica_id)
         self._index.remove_replica(slot)
         self._table.forget(slot)
@@ -83,6 +85,8 @@ class Fleet:
         slot = self._slots[load.replica_id]
         self._table.note(slot, load)
         self._index.touch(slot, work.prefix)
+        tokens = work.prompt_tokens + work.output_tokens
+        self.sessions.begin(booking, tokens, cached_tokens, now_s)
         return booking
 
     def first_token(self, booking: Booking, now_s: float) -> None:
@@ -93,6 +97,7 @@ class Fleet:
         """Ends a booking. `output_tokens` is the length of an answer that is complete, which is
         then cached on the replica; 0 if it failed or its client left."""
         booking.end(now_s, output_tokens or None)
+        self.sessions.end(booking, now_s)
         slot = self._note(booking)
         if slot is not None and output_tokens:
             self._index.touch(slot, booking.prefix, output_tokens)

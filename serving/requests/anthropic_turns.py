@@ -1,7 +1,7 @@
 """Converts the conversation of Anthropic's Messages API into a chat's messages."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NoReturn
 
 import msgspec
@@ -145,7 +145,11 @@ def _parts(block: JsonObject, where: str) -> list[JsonObject]:
             # The prompt describes every tool, so that one that a search found needs only its name.
             return [{"type": "text", "text": name}]
         case {"type": "document", "source": {"type": "text", "data": str(data)}}:
-            return [{"type": "text", "text": data}] if data else []
+            return _titled(block, ("title", "context"), [{"type": "text", "text": data}])
+        case {"type": "document", "source": {"type": "content", "content": content}}:
+            return _titled(block, ("title", "context"), _nested(content, f"{where}.source"))
+        case {"type": "search_result", "content": content}:
+            return _titled(block, ("title", "source"), _nested(content, where))
         case {"type": "image", "source": {"type": "url", "url": str(url)}}:
             return [{"type": "image_url", "image_url": {"url": url}}]
         case {
@@ -156,6 +160,32 @@ def _parts(block: JsonObject, where: str) -> list[JsonObject]:
         case {"type": "image" | "document"}:
             raise _invalid(f"{where}.source has a form that is not supported.", where)
     _refuse(block, where)
+
+
+def _nested(content: object, where: str) -> list[JsonObject]:
+    """Returns the parts of the content of a document or a search result."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        raise _invalid(f"{where}.content must be a string or a list of blocks.", where)
+    return [
+        part
+        for index, block in enumerate(content)
+        for part in _parts(block, f"{where}.content[{index}]")
+    ]
+
+
+def _titled(block: JsonObject, names: Iterable[str], parts: list[JsonObject]) -> list[JsonObject]:
+    """Returns parts behind the texts that a block has under these names, such as its title. Texts
+    that follow one another are joined."""
+    heads = [block[name] for name in names if isinstance(block.get(name), str) and block[name]]
+    joined: list[JsonObject] = []
+    for part in [*({"type": "text", "text": head} for head in heads), *parts]:
+        if joined and part["type"] == joined[-1]["type"] == "text":
+            joined[-1] = {"type": "text", "text": f"{joined[-1]['text']}\n{part['text']}"}
+        elif part.get("text") != "":
+            joined.append(part)
+    return joined
 
 
 def _content(parts: list[JsonObject]) -> str | list[JsonObject]:

@@ -1,5 +1,6 @@
 """The router's HTTP surface: what is relayed to engines, and what the router answers itself."""
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +16,7 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.adapters.adapter import Adapter
-from serving.asgi import Headers
+from serving.asgi import ClientGoneError, Headers
 from serving.config import RouterConfig
 from serving.router import poison, ui
 from serving.router.batches import endpoints as batch_endpoints
@@ -39,6 +40,8 @@ from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
 from serving.tenants import Caller
 from serving.versions import version, vllm_version
+
+log = logging.getLogger(__name__)
 
 
 class RouterApp:
@@ -111,7 +114,12 @@ class RouterApp:
                 message["headers"].append(id_header)
             await send(message)
 
-        await api(scope, receive, send_with_id)
+        try:
+            await api(scope, receive, send_with_id)
+        except ClientGoneError:
+            return
+        except Exception:  # which the client has been told of, or sees by the end of its connection
+            log.exception("request %s failed in the router", id_header[1].decode())
 
     def _cors_headers(self, origin: bytes) -> Headers:
         """Returns the headers by which a page of this origin may read a relayed response."""
@@ -122,6 +130,12 @@ class RouterApp:
             (b"access-control-expose-headers", b"*"),
             (b"vary", b"origin"),
         ]
+
+
+def _canary(adapter: Adapter) -> dict[str, Any] | None:
+    if adapter.canary is None or adapter.declared.canary is None:
+        return None
+    return {"root": adapter.canary.digest, "weight": adapter.declared.canary.weight}
 
 
 def own_endpoints(
@@ -169,7 +183,8 @@ def own_endpoints(
             "id": adapter.name,
             "root": adapter.version.digest,
             "parent": served.model.model_id,
-            "aliases": [],
+            "aliases": list(adapter.declared.aliases),
+            "canary": _canary(adapter),
         }
 
     def usable(caller: Caller) -> list[ServedModel]:
@@ -180,7 +195,7 @@ def own_endpoints(
     async def list_models(caller: FromCaller) -> dict[str, Any]:
         cards = [card(served) for served in usable(caller)]
         for served, adapter in directory.adapters_of(caller.tenant.name):
-            if caller.may_use((adapter.name,)):
+            if caller.may_use(adapter.declared.names):
                 cards.append(adapter_card(served, adapter))
         return {"object": "list", "data": cards}
 
@@ -188,7 +203,7 @@ def own_endpoints(
     async def get_model(name: str, caller: FromCaller) -> dict[str, Any]:
         found = directory.find_adapter(name)
         if found is not None and found[1].declared.may_be_used_by(caller.tenant.name):
-            if not caller.may_use((name,)):
+            if not caller.may_use(found[1].declared.names):
                 raise authentication_errors.model_not_allowed(name)
             return adapter_card(*found)
         served = directory.find(name)
@@ -244,6 +259,10 @@ def own_endpoints(
     async def api_error(request: Request, error: ApiError) -> Response:
         headers = {name.decode(): value.decode() for name, value in error.headers}
         return Response(error.body(request.url.path), error.status, headers)
+
+    @api.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return await api_error(request, errors.internal_error())
 
     @api.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

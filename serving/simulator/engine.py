@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from serving.simulator.block_cache import BlockCache, Piece
+from serving.simulator.host_cache import HostCache
 from serving.simulator.request import Outcome
 from serving.simulator.step_time import StepTime
 
@@ -35,6 +36,11 @@ class EngineSpec:
     """Whether a step is composed while the one before it runs, which vLLM does on GPUs."""
     request_overhead_s: float = 0.008
     """Time from the router's sending to the scheduler's queue: HTTP, template, tokenizer."""
+    host_kv_cache_tokens: int = 0
+    """Tokens of earlier prompts that main memory keeps."""
+    host_token_s: float = 0.0
+    """Time to copy one of them from there. Here the step waits for it, while vLLM copies beside
+    other steps."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +67,11 @@ class Engine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self.cache = BlockCache(spec.kv_cache_tokens // spec.block_tokens, spec.block_tokens)
+        self._host: HostCache | None = None
+        if host_blocks := spec.host_kv_cache_tokens // spec.block_tokens:
+            self._host = HostCache(host_blocks, spec.block_tokens)
+        self._copied_blocks = 0
+        """Those that the step copies from main memory."""
         self.next_s: float | None = None
         self.busy_s = 0.0
         self.itl_histogram: dict[int, int] = {}
@@ -121,6 +132,7 @@ class Engine:
         composed_before = self._running and self.spec.async_scheduling
         ready_s = self._last_began_s if composed_before else now_s
         self._chunks = []
+        self._copied_blocks = 0
         self._preempted = False
         self._make_room(0)
         budget = self.spec.max_num_batched_tokens - self._decoding
@@ -173,6 +185,7 @@ class Engine:
             duration_s = step_time.mixed_s(
                 prefill_tokens, reads, self._decoding, self._context_tokens
             )
+            duration_s += self._copied_blocks * self.spec.block_tokens * self.spec.host_token_s
             self._last_began_s = now_s
         elif self._decoding:
             self._steps = self._decode_steps()
@@ -315,10 +328,22 @@ class Engine:
         self.cache.hold(pieces)
         sequence.pieces = pieces
         sequence.stretch = stretch
-        sequence.computed = cached * self.spec.block_tokens
+        sequence.computed = (cached + self._copy(sequence, cached)) * self.spec.block_tokens
         if sequence.outcome.first_token_s is None:
             sequence.outcome.cached_tokens = sequence.computed
         return True
+
+    def _copy(self, sequence: Sequence, cached: int) -> int:
+        """Copies the blocks that main memory keeps beyond those `cached`. Returns how many."""
+        if self._host is None:
+            return 0
+        prefix = sequence.outcome.request.prefix
+        kept = self._host.find(prefix.hashes, prefix.ends_tokens, sequence.stretch)
+        copied = max(min(kept, (sequence.tokens - 1) // self.spec.block_tokens) - cached, 0)
+        self.cache.take(copied)
+        sequence.nameless_blocks += copied
+        self._copied_blocks += copied
+        return copied
 
     def _name_blocks(self, sequence: Sequence) -> None:
         """Puts the stretches that the sequence has computed whole into the cache."""
@@ -333,6 +358,8 @@ class Engine:
         sequence.stretch = stretch
 
     def _name(self, sequence: Sequence, key: int, blocks: int) -> None:
+        if self._host is not None and blocks > 0:
+            self._host.put(key, blocks)
         last = sequence.pieces[-1] if sequence.pieces else None
         if last is not None and last.key == key:
             grown = min(max(blocks - last.blocks, 0), sequence.nameless_blocks)

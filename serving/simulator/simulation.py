@@ -100,7 +100,9 @@ class Simulation:
             raise ValueError("autoscaling needs max_wait_s")
         startup_s = _STARTUP_S if autoscaling is None else autoscaling.startup_s
         limits = None if max_wait_s is None else Limits(_MAX_WAITING, max_wait_s, startup_s)
-        self._capacity = Capacity(spec.kv_cache_tokens, spec.max_num_seqs)
+        self._capacity = Capacity(
+            spec.kv_cache_tokens, spec.max_num_seqs, spec.host_kv_cache_tokens
+        )
         self.dispatchers = [
             Dispatcher(
                 new_policy(),
@@ -121,7 +123,7 @@ class Simulation:
         self._lag_s = lag_s if routers > 1 else None
         if self._lag_s is not None:
             for router, dispatcher in enumerate(self.dispatchers):
-                dispatcher.publish = partial(self._publish, router)
+                dispatcher.sync.publish = partial(self._publish, router)
                 self._limiters[router].publish = partial(self._publish_limits, router)
         self._adapters = adapters
         self.loaded = None if adapters is None else LoadedAdapters(adapters)
@@ -139,6 +141,7 @@ class Simulation:
         """Router and reservation, by the outcome's identity."""
         self._to_come = 0
         """Number of arrivals that are known to come."""
+        self._until_s = math.inf
         self._spread_sum = 0.0
         self._spread_count = 0
         self._now_s = 0.0
@@ -152,11 +155,16 @@ class Simulation:
             self._at(join_s, lambda now_s: self._join(self._replicas.ask(now_s), now_s))
 
     def run(
-        self, arrivals: Iterable[workload.Arrival], progress: Callable[[float], None] | None = None
+        self,
+        arrivals: Iterable[workload.Arrival],
+        progress: Callable[[float], None] | None = None,
+        until_s: float = math.inf,
     ) -> Result:
         """Runs all requests to their end, except those that the engines refuse. `arrivals` are in
-        the order of time. `progress` receives the simulated time now and then. Can be called once.
+        the order of time. `progress` receives the simulated time now and then. After `until_s` no
+        request is sent. Can be called once.
         """
+        self._until_s = until_s
         events = self._events
         coming = iter(arrivals)
         arrival = next(coming, None)
@@ -247,8 +255,11 @@ class Simulation:
 
     # Requests
 
-    def _send(self, request: Request, now_s: float) -> None:
+    def _send(self, request: Request, now_s: float, sent_s: float | None = None) -> None:
+        """`sent_s` is the time at which the client sent it, if that was earlier."""
         self._to_come -= 1
+        if now_s > self._until_s:
+            return
         router = self._rng.randrange(len(self.dispatchers))
         dispatcher = self.dispatchers[router]
         output_tokens = self._output_tokens
@@ -263,7 +274,7 @@ class Simulation:
             adapter=request.adapter,
             background=request.background,
         )
-        outcome = Outcome(request, now_s, NO_REPLICA)
+        outcome = Outcome(request, now_s if sent_s is None else sent_s, NO_REPLICA)
         asked = dispatch.Request(work, key=next(self._keys))
         if request.tenant:
             tenant = self._tenants[request.tenant]
@@ -400,7 +411,7 @@ class Simulation:
     def _receive(self, publisher: int, message: Message, now_s: float) -> None:
         for router, dispatcher in enumerate(self.dispatchers):
             if router != publisher:
-                dispatcher.receive(f"router-{publisher}", [message], now_s)
+                dispatcher.sync.receive(f"router-{publisher}", [message], now_s)
                 self._poll(router, now_s)
 
     def _publish_limits(self, router: int, message: LimitMessage) -> None:
@@ -413,7 +424,7 @@ class Simulation:
                 limiter.receive(f"router-{publisher}", [message], now_s)
 
     def _publish_demand(self, router: int, now_s: float) -> None:
-        self.dispatchers[router].publish_demand(now_s)
+        self.dispatchers[router].sync.publish_demand(now_s)
         self._poll(router, now_s)
         if self._is_busy:
             self._at(now_s + DEMAND_PERIOD_S, partial(self._publish_demand, router))

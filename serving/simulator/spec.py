@@ -2,12 +2,17 @@
 
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.gpus import GPUS
+from serving.catalogue.memory import kv_bytes_per_token
 from serving.catalogue.speed import Speed
 from serving.simulator.engine import EngineSpec
 from serving.simulator.step_time import StepTime
 
 _LARGE_GIB = 70
 """Least GPU memory for vLLM 0.32's larger default batches, which A100s do not get."""
+
+_HOST_BYTES_PER_S = 20e9
+"""Speed of copies between main memory and one GPU. Not measured; PCIe 5.0 with 16 lanes has 63
+GB/s."""
 
 
 class SpecError(Exception):
@@ -33,7 +38,17 @@ def engine_spec(entry: CatalogueEntry) -> EngineSpec:
         max_num_batched_tokens=int(flags.get("max-num-batched-tokens", 8192 if large else 2048)),
         max_num_seqs=int(flags.get("max-num-seqs", 1024 if large else 256)),
         context_tokens=entry.context_tokens,
+        host_kv_cache_tokens=entry.host_kv_cache_tokens,
+        host_token_s=_host_token_s(entry),
     )
+
+
+def _host_token_s(entry: CatalogueEntry) -> float:
+    """Returns the time that a GPU takes to copy the KV cache of a token from main memory, while all
+    GPUs copy their parts."""
+    assert entry.network is not None
+    token_bytes = kv_bytes_per_token(entry.network, entry.kv_cache_dtype)
+    return token_bytes / entry.tensor_parallel_size / _HOST_BYTES_PER_S
 
 
 def step_time(speed: Speed) -> StepTime:

@@ -83,6 +83,29 @@ def shared_prefix_requests(
         yield Request(prompt, output_tokens, maker.fresh())
 
 
+def unshared(
+    count: int,
+    per_s: float,
+    *,
+    prompt_tokens: int = 2000,
+    output_tokens: int = 28,
+    seed: int = 0,
+) -> list[Arrival]:
+    """Prompts that share nothing and are answered briefly, as in classification. Lengths are
+    exponential around the means."""
+    rng = random.Random(seed)
+    maker = PromptMaker()
+    requests = [
+        Request(
+            maker.extend(None, _around(prompt_tokens, rng)),
+            _around(output_tokens, rng),
+            maker.fresh(),
+        )
+        for _ in range(count)
+    ]
+    return list(poisson(requests, per_s, rng))
+
+
 def sessions(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
     """The first `count` of `conversations`, which takes `load`; `per_s` begin each second."""
     rng = random.Random(seed)

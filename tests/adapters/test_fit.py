@@ -22,7 +22,8 @@ BASE = base_of(ModelConfig(**TINY).entry)
 
 def refusal(folder: Path, base: Base = BASE, **declared: Any) -> str:
     with pytest.raises(AdapterError) as refused:
-        checked(AdapterConfig(name="a", source=str(folder), **declared), base)
+        config = AdapterConfig(name="a", source=str(folder), **declared)
+        checked(config, base, config)
     return str(refused.value)
 
 
@@ -31,7 +32,7 @@ def test_a_good_adapter_is_known_by_its_content(tmp_path: Path) -> None:
     zero_adapter(tmp_path / "same")
     zero_adapter(tmp_path / "other", lora_alpha=32)
     digests = [
-        checked(AdapterConfig(name="a", source=str(tmp_path / name)), BASE).version.digest
+        checked(AdapterConfig(name="a", source=str(tmp_path / name)), BASE).digest
         for name in ("a", "same", "other")
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -58,7 +59,8 @@ def test_an_adapter_of_another_base_is_refused_unless_that_is_declared(tmp_path:
         "wrong base: it was trained on mistralai/Mistral-7B-v0.3, and the model is "
         "mistral-serve/tiny-mistral-small-3.2."
     )
-    checked(AdapterConfig(name="a", source=str(tmp_path), base="mistralai/Mistral-7B-v0.3"), BASE)
+    config = AdapterConfig(name="a", source=str(tmp_path), base="mistralai/Mistral-7B-v0.3")
+    checked(config, BASE, config)
 
 
 def test_a_rank_above_the_limit_is_refused(tmp_path: Path) -> None:
@@ -66,6 +68,11 @@ def test_a_rank_above_the_limit_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(
         "rank above the limit: it has rank 32, and lora.max_lora_rank is 16."
     )
+
+
+def test_a_rank_above_that_of_its_declaration_is_refused(tmp_path: Path) -> None:
+    zero_adapter(tmp_path, rank=16)
+    assert refusal(tmp_path, rank=8) == ("rank above the limit: it has rank 16, and 8 is declared")
 
 
 def test_a_rank_pattern_above_the_limit_is_refused(tmp_path: Path) -> None:
@@ -186,7 +193,7 @@ def test_tensors_get_the_names_that_vllm_has_for_them(prefix: str) -> None:
         ({"source": "relative/path/of"}, "allowed is an absolute path"),
         ({"source": "owner/name"}, "needs the commit to take"),
         ({"source": "owner/name", "revision": "main"}, "needs the commit to take"),
-        ({"source": "/folder", "revision": "a" * 40}, "a folder has none"),
+        ({"source": "/folder", "revision": "a" * 40}, "only a repository has one"),
         ({"source": "/folder", "tenants": ["Not A Tenant"]}, "is no tenant's name"),
         ({"source": "/folder", "name": "with space"}, "String should match"),
     ],

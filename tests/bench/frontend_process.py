@@ -1,7 +1,7 @@
 """The servers of the front-end benchmark, each in a process group of its own.
 
-`python -m tests.bench.frontend_process FLAGS PORT` is the program of ours: what an Engine replica
-starts, without Ray around it.
+`python -m tests.bench.frontend_process FLAGS PORT TOKEN` is the program of ours: what an Engine
+replica starts, without Ray around it.
 """
 
 import asyncio
@@ -65,25 +65,25 @@ def plain(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def ours(flags: Mapping[str, Any], log: Path) -> Iterator[Server]:
-    """An engine's vLLM with its application and access middleware."""
+def ours(flags: Mapping[str, Any], log: Path, token: str = TOKEN) -> Iterator[Server]:
+    """An engine's vLLM with its application and access middleware, which wants that token."""
     port = free_port()
     with _running(
-        port, log, "tests.bench.frontend_process", json.dumps(flags), str(port)
+        port, log, "tests.bench.frontend_process", json.dumps(flags), str(port), token
     ) as server:
         yield server
 
 
-def client(server: Server) -> httpx.Client:
-    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+def client(server: Server, token: str = TOKEN) -> httpx.Client:
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     return httpx.Client(base_url=f"http://{HOST}:{server.port}", headers=headers, timeout=120)
 
 
-def wait_until_ready(servers: dict[str, Server]) -> None:
+def wait_until_ready(servers: dict[str, Server], token: str = TOKEN) -> None:
     """Returns when all are ready. Raises RuntimeError if one has ended or takes too long."""
     end_s = time.monotonic() + _START_S
     for name, server in servers.items():
-        with client(server) as http:
+        with client(server, token) as http:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     if http.get("/health").status_code == 200:
@@ -135,7 +135,7 @@ def _wait_for_group(leader: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-async def _serve(flags: dict[str, Any], port: int) -> None:
+async def _serve(flags: dict[str, Any], port: int, token: str) -> None:
     # imported here because the load generator need not load vLLM
     from serving.catalogue import LoopGuard
     from serving.engine.access import AccessMiddleware
@@ -146,7 +146,7 @@ async def _serve(flags: dict[str, Any], port: int) -> None:
     server = VllmServer(flags, [MODEL], rules, LoopGuard())
     app = await server.start()
     sock = socket.create_server((HOST, port), backlog=2048)
-    await server.listen(AccessMiddleware(app, TOKEN, lambda: server.death), sock)
+    await server.listen(AccessMiddleware(app, token, lambda: server.death), sock)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()
@@ -154,4 +154,4 @@ async def _serve(flags: dict[str, Any], port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(json.loads(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(_serve(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -24,7 +24,7 @@ from serving.placement.least_cost import LeastCost
 from serving.placement.policies import LeastTokens, Policy, PowerOfTwo, RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.result import Slo, Summary, mean
+from serving.simulator.result import Slo, Summary, hit_rate, mean
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.trace import read_trace
@@ -113,8 +113,13 @@ _TRACE_PARTS = 2
 _SHIFT_S = 0.05
 SESSIONS = Ladder("sessions", "Sessions of 6 turns, sessions a second", (4, 16))
 HOT = Ladder("hot", "As the first, half of all requests with one prefix", (3, 14, 17), seeds=4)
+UNSHARED = Ladder(
+    "unshared", "Prompts of about 2,000 tokens that share nothing, short answers", (55, 65), seeds=2
+)
 JOIN_S = 60.0
 JOIN = Run("shared", 14, OURS, joins_s=(JOIN_S,))
+JOINS = (JOIN, Run("sessions", 12, OURS, joins_s=(JOIN_S,)))
+WINDOW_S, WINDOWS = 20.0, 5
 ROUTERS = [
     Run("sessions", 16, OURS),
     *(
@@ -123,7 +128,7 @@ ROUTERS = [
         for lag_s in (0.01, 0.1, None)
     ),
 ]
-OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "mooncake": 343}
+OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "unshared": 28, "mooncake": 343}
 """The answer length that the routers expect: the mean of the load."""
 
 
@@ -136,6 +141,8 @@ def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list
             return workload.shared_prefixes(3000, rate, hot_share=0.5, seed=seed)
         case "sessions":
             return workload.sessions(1000, rate, seed=seed)
+        case "unshared":
+            return workload.unshared(6000, rate, seed=seed)
         case _:
             part = seed % _TRACE_PARTS
             of_part = read_trace(trace, (part + 1) * limit)[part * limit :]
@@ -179,6 +186,26 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
     return result.summary(), joined / len(result.outcomes)
 
 
+def hit_rates(run: Run, trace: Path, limit: int) -> list[tuple[float, float, float]]:
+    """Returns the hit rates of the others and of a replica that has joined, for each `WINDOW_S`
+    since then, and when these end, in seconds."""
+    (joins_s,) = run.joins_s
+    policy, rates = POLICIES[run.policy], first_rates(ENTRY)
+    expected = OUTPUT_TOKENS[run.load]
+    simulation = Simulation(
+        SPEC, REPLICAS, policy, rates, output_tokens=expected, joins_s=run.joins_s
+    )
+    outcomes = simulation.run(arrivals(run.load, run.rate, run.seed, trace, limit)).outcomes
+    found = []
+    for number in range(WINDOWS):
+        begin_s = joins_s + number * WINDOW_S
+        sent = [one for one in outcomes if begin_s <= one.sent_s < begin_s + WINDOW_S]
+        others = [one for one in sent if one.replica < REPLICAS]
+        joined = [one for one in sent if one.replica >= REPLICAS]
+        found.append(((number + 1) * WINDOW_S, hit_rate(others), hit_rate(joined)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, default=TRACES, metavar="DIR", help="public traces")
@@ -188,7 +215,7 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(width=max(Console().width, 130))
     trace = args.traces / MOONCAKE
-    ladders = [SHARED, HOT, SESSIONS]
+    ladders = [SHARED, HOT, SESSIONS, UNSHARED]
     if trace.exists():
         ladders.insert(1, TRACE)
     else:
@@ -214,6 +241,8 @@ def main() -> None:
             )
         placement_report.show_ladder(console, ladder, ladder.means(summaries), ceilings)
     placement_report.show_join(console, shown[JOIN], REPLICAS)
+    for run in JOINS:
+        placement_report.show_hit_rates(console, run, hit_rates(run, trace, args.requests))
     placement_report.show_routers(console, [(run, summaries[run]) for run in ROUTERS])
     means = [(ladder, ladder.means(summaries)) for ladder in ladders]
     placement_report.show_goodput(console, OURS, means)

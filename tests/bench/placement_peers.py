@@ -12,6 +12,7 @@ from serving.placement.load import ReplicaLoad
 from serving.placement.work import Work
 
 _BLOCK_TOKENS = 16
+_LORA_THRESHOLD = 0.999
 
 
 class _Peer:
@@ -152,3 +153,19 @@ class LeastPrefill(_Peer):
             return loads[i].prefill_tokens + max(work.prompt_tokens - cached_tokens[i], 0)
 
         return self._least(range(len(loads)), tokens)
+
+
+class LoraAffinity(_Peer):
+    """The LoRA affinity of llm-d and the Gateway API's inference extension: those that run the
+    adapter, else those with a slot for another one, at random with the threshold 0.999; of them the
+    least loaded. They know what runs, not what is loaded.
+    (kubernetes-sigs/gateway-api-inference-extension, lora_affinity)"""
+
+    def choose(
+        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
+    ) -> int:
+        runs = [i for i, load in enumerate(loads) if work.adapter in load.running_adapters]
+        fewest = min(len(load.running_adapters) for load in loads)
+        others = [i for i, load in enumerate(loads) if len(load.running_adapters) == fewest]
+        candidates = runs if runs and self._random.random() < _LORA_THRESHOLD else others
+        return self._least(candidates, lambda i: loads[i].kv_tokens)

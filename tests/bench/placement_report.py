@@ -63,6 +63,19 @@ def show_join(console: Console, before_and_after: tuple[Summary, float], replica
     )
 
 
+def show_hit_rates(
+    console: Console, run: "Run", rates: Sequence[tuple[float, float, float]]
+) -> None:
+    table = new_table(
+        f"A replica joins, {run.load} at {run.rate:g} a second",
+        "until, s",
+        *("hit rate of the others", "of the new one"),
+    )
+    for until_s, others, joined in rates:
+        table.add_row(f"{until_s:.0f}", f"{others:.1%}", f"{joined:.1%}")
+    console.print(table)
+
+
 def show_routers(console: Console, rows: Sequence[tuple["Run", Summary]]) -> None:
     table = new_table(
         "Several routers, sessions",

@@ -50,6 +50,7 @@ def mistakes(document: dict[str, Any]) -> list[tuple[str, str]]:
         {"gpu": float("inf")},
         {"gpu": float("nan")},
         {"host_memory_gib": float("inf")},
+        {"host_kv_cache_gib": -1},
         {"gpu_memory_utilization": 1.5},
         {"model_impl": "torch"},
         {"weights_dtype": "int3"},
@@ -62,6 +63,15 @@ def test_a_wrong_field_is_refused_by_its_name(wrong: dict[str, Any]) -> None:
     CatalogueFile.model_validate(ENTRY)
     # A union's choices are told one by one, each under the field.
     assert {field.split(".")[0] for field, _ in mistakes(ENTRY | wrong)} == set(wrong)
+
+
+@pytest.mark.parametrize("fields", [{"accelerator": "cpu"}, {"pipeline_parallel_size": 2}])
+def test_main_memory_keeps_kv_cache_only_beside_the_gpus_of_one_node(
+    fields: dict[str, Any],
+) -> None:
+    CatalogueFile.model_validate(ENTRY | fields)
+    ((field, _),) = mistakes(ENTRY | fields | {"host_kv_cache_gib": 64})
+    assert field == "host_kv_cache_gib"
 
 
 def test_a_gpu_is_a_known_type_or_its_memory() -> None:

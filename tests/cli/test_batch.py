@@ -212,7 +212,7 @@ def test_the_key_comes_from_the_named_variable(
         (("--model", TINY, "--url", "http://x"), "--url is for a running"),
         (("--set", "variant=fp8"), "--set changes the model that --model names"),
         (("--model", TINY, "--set", "variant"), "--set: 'variant' is not FIELD=VALUE, such as"),
-        (("--model", TINY, "--set", "size=8"), "--set size: unknown field; allowed are: model, "),
+        (("--model", TINY, "--set", "size=8"), "--set size: unknown field; allowed are: "),
         (("--model", TINY, "--set", "max_model_len=x"), "--set max_model_len: Input should be a"),
         (("--model", TINY, "--set", "replicas=2"), "--set replicas: is for a service"),
         (("--model", TINY, "--set", "vllm_args.x=1"), "models.0.vllm_args: vLLM 0"),

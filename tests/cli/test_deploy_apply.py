@@ -143,6 +143,31 @@ def test_a_changed_config_heals_a_failed_application_in_place(
     assert same["metadata"]["uid"] == cluster["metadata"]["uid"]
 
 
+def test_a_change_in_place_is_waited_for_although_serve_begins_it_a_moment_later(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    deploy("apply", "--wait")
+    folder = manifests(tmp_path)
+    replace(folder, "registry.test", "registry.example.com")
+    replace(folder, "drain_timeout_s: 600", "drain_timeout_s: 500")
+    looks = 0
+
+    def take(*arguments: object) -> object:
+        nonlocal looks
+        looks += 1
+        deploys = 1 < looks < 4
+        ready.kuberay.judge = lambda *_: ("DEPLOYING" if deploys else "RUNNING", "")
+        ready.reconcile()
+        return snapshot.take(*arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.deploy.follow.take", take)
+        result = deploy("apply", str(folder), "--wait")
+    assert result.exit_code == 0, result.output
+    assert "application mistral: DEPLOYING" in result.stderr
+    assert looks >= 5  # running before it, twice while it deploys, and twice after it
+
+
 def test_a_failed_application_that_clients_reach_is_not_replaced(
     ready: Cluster, deploy: Deploy
 ) -> None:

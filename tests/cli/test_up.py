@@ -62,6 +62,14 @@ def test_what_ray_raises_at_its_start_is_told(
         pass
 
 
+def test_a_node_that_is_too_slow_to_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = Exception("The current node timed out during startup.")
+    monkeypatch.setattr(command, "local_ray", fails_with(error))
+    raises = pytest.raises(StartError, match=r"Ray did not start: .*timed out")
+    with raises, service(CONFIG, Progress()):
+        pass
+
+
 def test_an_error_of_its_user_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "local_ray", no_ray)
     monkeypatch.setattr(command, "start", lambda *_: None)

@@ -50,7 +50,7 @@ def of_routers(metrics: Metrics) -> set[str]:
 
 def _family(family: Metric) -> set[str]:
     if family.type == "summary":
-        return {family.name}
+        return {family.name} | series(family.name, family.type)
     return series(family.name, family.type)
 
 
@@ -62,7 +62,7 @@ def of_engines() -> set[str]:
         name
         for path in (
             vllm,
-            *(own / name for name in ("vllm/adapters.py", "vllm/front_end.py", "start_log.py")),
+            *(own / name for name in ("adapters.py", "vllm/answering.py", "start_log.py")),
         )
         for metric, kind in _unconditional(ast.parse(path.read_text()))
         if metric.startswith(("vllm:", "mistral_serve_"))

@@ -96,7 +96,7 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
         elif program == "xargs" and "kubectl" in rest:
             check_kubectl(rest[rest.index("kubectl") + 1 :])
         upper = {word for word in rest if re.fullmatch(r"[A-Z_]{3,}", word)}
-        assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD"}, words
+        assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD", "NAME"}, words
 
 
 def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None:

@@ -164,16 +164,16 @@ class Simulation:
         def publish(publisher: Dispatcher, message: Message) -> None:
             for other in self.dispatchers:
                 if other is not publisher:
-                    other.receive(str(id(publisher)), [message], self.now_s)
+                    other.sync.receive(str(id(publisher)), [message], self.now_s)
 
         def publish_demands() -> None:
             for dispatcher in self.dispatchers:
-                dispatcher.publish_demand(self.now_s)
+                dispatcher.sync.publish_demand(self.now_s)
             if self.now_s < until_s:
                 self.at(self.now_s + DEMAND_PERIOD_S, publish_demands)
 
         for dispatcher in self.dispatchers:
-            dispatcher.publish = partial(publish, dispatcher)
+            dispatcher.sync.publish = partial(publish, dispatcher)
         self.at(0, publish_demands)
 
     def _try(self, job: Job) -> None:

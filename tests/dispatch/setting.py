@@ -75,11 +75,11 @@ class Setting:
     def book(self, replica: int, kv_tokens: int) -> None:
         """Books a request of another router."""
         placed: list[Message] = [Placed(replica, self.ids[replica], [], [], None, kv_tokens, 0, 0)]
-        self.dispatcher.receive("other", placed, self.now_s)
+        self.dispatcher.sync.receive("other", placed, self.now_s)
 
     def unbook(self, replica: int) -> None:
         """Ends the request of the other router."""
-        self.dispatcher.receive("other", [Released(replica)], self.now_s)
+        self.dispatcher.sync.receive("other", [Released(replica)], self.now_s)
 
     def submit(
         self,

@@ -2,9 +2,10 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from serving.dispatch import Request, Reservation, State
-from serving.dispatch.messages import Placed, Released
+from serving.dispatch.messages import Message, Placed, Released, Turns
 from tests.dispatch.setting import Setting, work
 
 
@@ -44,10 +45,10 @@ def test_a_waiting_adapter_goes_where_a_slot_is_free() -> None:
 def test_the_slots_that_others_requests_take_count_too() -> None:
     setting = Setting(1, max_loras=1)
     theirs = Placed(1, setting.ids[0], [], [], None, 100, 0, 0, adapter="theirs")
-    setting.dispatcher.receive("other", [theirs], setting.now_s)
+    setting.dispatcher.sync.receive("other", [theirs], setting.now_s)
     ours = setting.offer(adapter="ours")
     assert setting.place() == []
-    setting.dispatcher.receive("other", [Released(1)], setting.now_s)
+    setting.dispatcher.sync.receive("other", [Released(1)], setting.now_s)
     assert setting.place() == [ours]
 
 
@@ -119,6 +120,75 @@ def test_a_moved_request_goes_where_its_adapter_may_run_if_it_can() -> None:
     setting.end(third)
     assert setting.dispatcher.move(first, setting.now_s)
     assert first.replica_id == third.replica_id
+
+
+def test_a_busy_adapter_yields_to_one_that_waits_at_another_router() -> None:
+    setting = Setting(1, max_loras=1)
+    replica = setting.ids[0]
+    running = setting.offer(adapter="busy")
+    setting.place()
+    setting.dispatcher.sync.receive("other", [Turns([(replica, "busy", "theirs")])], setting.now_s)
+    late = setting.offer(adapter="busy")
+    assert setting.place() == []
+    assert setting.end(running) == []
+    theirs = Placed(1, replica, [], [], None, 100, 0, 0, adapter="theirs")
+    setting.dispatcher.sync.receive("other", [theirs, Turns()], setting.now_s)
+    setting.dispatcher.sync.receive("other", [Released(1)], setting.now_s)
+    assert setting.place() == [late]
+
+
+def test_the_turns_of_a_router_that_is_gone_are_void() -> None:
+    setting = Setting(1, max_loras=1)
+    setting.offer(adapter="busy")
+    setting.place()
+    turns = Turns([(setting.ids[0], "busy", "theirs")])
+    setting.dispatcher.sync.receive("other", [turns], setting.now_s)
+    late = setting.offer(adapter="busy")
+    assert setting.place() == []
+    setting.dispatcher.sync.forget("other", setting.now_s)
+    assert setting.place() == [late]
+
+
+def test_several_routers_let_no_adapter_wait_for_long() -> None:
+    """Three routers, of which one is asked for two adapters all the time and the others for
+    others now and then, and two replicas with a slot each."""
+    dice = random.Random(1)
+    routers = [Setting(2, max_loras=1, max_wait_s=60) for _ in range(3)]
+    for number, one in enumerate(routers):
+        others = [other for other in routers if other is not one]
+
+        def publish(message: Message, number: int = number, others: Any = others) -> None:
+            for other in others:
+                other.dispatcher.sync.receive(f"router-{number}", [message], other.now_s)
+
+        one.dispatcher.sync.publish = publish
+    running: list[tuple[float, Setting, Reservation]] = []
+    longest_s, served = 0.0, 0
+    for step in range(4000):
+        now_s = step * 0.05
+        for one in routers:
+            one.now_s = now_s
+        placed = []
+        for end_s, one, reservation in running:
+            if end_s <= now_s:
+                placed += [(one, new) for new in one.end(reservation)]
+        running = [ends for ends in running if ends[0] > now_s]
+        if step < 3200:
+            routers[0].submit(10, adapter=f"hot-{dice.randrange(2)}")
+            if dice.random() < 0.05:
+                routers[dice.randrange(1, 3)].submit(10, adapter=f"cold-{dice.randrange(4)}")
+        for one in routers:
+            placed += [(one, new) for new in one.place()]
+            assert is_within_slots(one, 1)
+            assert not [e for e in one.expired if e.request.work.adapter.startswith("cold")]
+        for one, reservation in placed:
+            if reservation.request.work.adapter.startswith("cold"):
+                longest_s = max(longest_s, now_s - reservation.arrived_at_s)
+                served += 1
+            running.append((now_s + 0.5, one, reservation))
+    assert served > 100
+    assert not any(router.dispatcher.waiting for router in routers)
+    assert longest_s < 15
 
 
 def test_many_adapters_on_few_slots_are_all_served_and_none_waits_for_long() -> None:

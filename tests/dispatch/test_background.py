@@ -52,6 +52,23 @@ def test_no_interactive_request_waits_for_it() -> None:
     assert placed(setting, background) == 2, "the load of the others varies, so that more is kept"
 
 
+def test_most_of_the_replicas_are_left_to_interactive_requests() -> None:
+    setting = Setting(6)
+    interactive = setting.offer(100)
+    assert setting.place() == [interactive]
+    setting.dispatcher.first_token(interactive, setting.now_s)
+    waiting = [offer(setting, 100) for _ in range(40)]
+    assert placed(setting, waiting) == 2 * 10
+    assert [setting.load(replica).background_requests for replica in range(6)] == [
+        0,
+        10,
+        10,
+        0,
+        0,
+        0,
+    ]
+
+
 def test_interactive_requests_that_come_again_find_their_room() -> None:
     """The fleet is half full of them for a while, then empty; what they had stays free."""
     setting = Setting(1)
@@ -112,7 +129,7 @@ def test_it_counts_in_scaling_only_if_it_is_told_to(scales: bool) -> None:
         offer(setting, 100)
     placed(setting, [])
     of_other = Placed(1, setting.ids[0], [], [], None, 10, 0, 0, streamed=False, background=True)
-    setting.dispatcher.receive("other", [of_other], setting.now_s)
+    setting.dispatcher.sync.receive("other", [of_other], setting.now_s)
     report = setting.dispatcher.report()
     counted = (report.running_requests, report.running_kv_tokens, report.waiting_requests)
     assert counted == ((8, 710, 13) if scales else (0, 0, 0))

@@ -341,9 +341,9 @@ def with_quota(setting: Setting, *kv_tokens: int) -> list[Reservation]:
     want = sum(tokens / 1000 for tokens in kv_tokens)
     # Two replicas are taken to hold 2.5 parts of a replica.
     other = RouterDemand(booked=0.0, waiting=want * (2.5 / 0.55 - 1))
-    setting.dispatcher.receive("other", [other], setting.now_s)
-    setting.dispatcher.publish_demand(setting.now_s)
-    assert setting.dispatcher.quota == pytest.approx(0.55)
+    setting.dispatcher.sync.receive("other", [other], setting.now_s)
+    setting.dispatcher.sync.publish_demand(setting.now_s)
+    assert setting.dispatcher.sync.quota == pytest.approx(0.55)
     for replica in range(2):
         setting.unbook(replica)
     return reservations
@@ -366,8 +366,8 @@ def test_a_router_that_is_alone_again_has_no_quota() -> None:
     setting = Setting(2)
     reservations = with_quota(setting, *[100] * 10)
     setting.now_s = 6
-    setting.dispatcher.publish_demand(setting.now_s)
-    assert setting.dispatcher.quota is None
+    setting.dispatcher.sync.publish_demand(setting.now_s)
+    assert setting.dispatcher.sync.quota is None
     assert setting.place() == reservations
 
 
@@ -382,6 +382,7 @@ def test_a_failed_request_moves_to_a_replica_that_was_not_tried() -> None:
     setting.update(setting.ids)
     assert setting.dispatcher.move(reservation, 0)
     assert reservation.tried == ["replica-0", "replica-1", "replica-2"]
+    assert not setting.dispatcher.can_move(reservation)
     assert not setting.dispatcher.move(reservation, 0)
     assert reservation.state is State.PLACED
     setting.dispatcher.release(reservation, Outcome.FAILED, 0)

@@ -52,6 +52,30 @@ def test_routers_that_hear_of_each_others_charges_have_the_same_virtual_times() 
     assert one.virtual_ms("a", P) == two.virtual_ms("a", P) == 160
 
 
+def test_a_tenant_is_held_back_while_one_with_less_virtual_time_waits_at_another_router() -> None:
+    fair_share = FairShare()
+    assert fair_share.last_rank() is None
+    fair_share.meet({"a": P, "b": P}, {"a": P}, lead_ms=50)
+    fair_share.charge("a", P, 1, 100)
+    fair_share.charge("b", P, 1, 40)
+    last = fair_share.last_rank()
+    assert last is not None and last == (-P, 90)
+    assert fair_share.rank("b", P) < last < fair_share.rank("a", P)
+    fair_share.meet({"b": P - 1}, {"a": P}, lead_ms=50)
+    last = fair_share.last_rank()
+    assert last is not None and fair_share.rank("a", P) < last, "a higher priority goes first"
+
+
+def test_a_tenant_that_waits_at_another_router_already_does_not_wake() -> None:
+    fair_share = FairShare()
+    fair_share.charge("b", P, 1, 100)
+    fair_share.meet({"a": P}, {"b": P}, lead_ms=0)
+    assert fair_share.virtual_ms("a", P) == 100, "it begins to wait beside b"
+    fair_share.charge("b", P, 1, 100)
+    fair_share.wake("a", P, ["b"])
+    assert fair_share.virtual_ms("a", P) == 100
+
+
 def ahead(own: float, weight: float = 1.0, **others: tuple[float, float]) -> float:
     fair_share = FairShare()
     backlogs = {name: Backlog(*of) for name, of in others.items()}

@@ -55,9 +55,9 @@ def test_routers_that_publish_to_each_other_know_the_same() -> None:
 
     def listen(name: str, other: Dispatcher) -> None:
         def publish(message: Message) -> None:
-            other.receive(name, [_decode(msgspec.msgpack.encode(message))], now_s)
+            other.sync.receive(name, [_decode(msgspec.msgpack.encode(message))], now_s)
 
-        routers[name].publish = publish
+        routers[name].sync.publish = publish
 
     listen("one", routers["two"])
     listen("two", routers["one"])
@@ -89,10 +89,10 @@ def test_a_late_router_receives_what_is_unfinished() -> None:
     first, second, over = place(one, 1, 2), place(one, 7), place(one, 9)
     one.first_token(first, 0.1)
     one.release(over, Outcome.SERVED, 0.2)
-    late.receive("one", one.snapshot(), 1.0)
+    late.sync.receive("one", one.sync.snapshot(), 1.0)
     ledger = [(load.requests, load.prefill_tokens) for load in one.fleet.loads.values()]
     assert [(load.requests, load.prefill_tokens) for load in late.fleet.loads.values()] == ledger
-    late.receive("one", [Released(first.number), Released(second.number)], 2.0)
+    late.sync.receive("one", [Released(first.number), Released(second.number)], 2.0)
     assert requests(late) == 0
 
 
@@ -101,26 +101,26 @@ def test_a_router_that_goes_takes_its_requests_along() -> None:
     place(router, 1)
     for i in range(5):
         place(other, 10 * i)
-    router.receive("other", other.snapshot(), 0.0)
+    router.sync.receive("other", other.sync.snapshot(), 0.0)
     assert requests(router) == 6
-    router.forget("other", 1.0)
+    router.sync.forget("other", 1.0)
     assert requests(router) == 1
-    router.forget("unknown", 1.0)
+    router.sync.forget("unknown", 1.0)
 
 
 def test_messages_about_what_is_not_known_are_ignored() -> None:
     router = dispatcher()
     early = Placed(1, "new", [1], [100], None, 100, 100, 0)
-    router.receive("other", [early, FirstToken(1), Released(1, 10), Released(99)], 0.0)
+    router.sync.receive("other", [early, FirstToken(1), Released(1, 10), Released(99)], 0.0)
     assert requests(router) == 0
 
 
 def test_the_demand_is_what_requests_hold_and_wait_for() -> None:
     router, messages = dispatcher(), list[Message]()
-    router.publish = messages.append
+    router.sync.publish = messages.append
     place(router, 1)
     router.update({}, 0.0)
     router.submit(Request(work(1, 2)), 0.0)
     messages.clear()
-    router.publish_demand(0.0)
+    router.sync.publish_demand(0.0)
     assert [(one.booked, one.waiting) for one in messages] == [(1 / 256, 1 / 256)]  # type: ignore[union-attr]

@@ -77,23 +77,33 @@ def test_who_waits_for_a_replica_that_goes_is_asked_anew() -> None:
     assert setting.place() == [reservation]
 
 
-def test_a_replica_that_is_held_for_a_large_one_is_nobodys_choice() -> None:
+def test_for_a_large_one_the_replica_is_held_that_it_prefers() -> None:
     setting, running = full(3, max_wait_s=10_000)
-    large = setting.offer(900)
+    large = setting.offer(900, choice=prefers(1))
     while large not in setting.dispatcher._queue.held:
         churn(setting, running)
-    held = setting.dispatcher._queue.held[large].replica_id
-    offered: list[list[str]] = []
+    assert setting.dispatcher._queue.held[large].replica_id == "replica-1"
 
-    def choice(ids: list[str], now_s: float) -> str:
-        offered.append(ids)
-        return ids[0]
 
-    reservation = setting.offer(choice=choice)
-    others = [replica_id for replica_id in setting.ids if replica_id != held]
-    (ended, *_) = [one for one in running if one.replica_id == others[0]]
-    assert setting.end(ended) == [reservation]
-    assert offered[-1] == others
+def test_who_prefers_a_replica_that_is_held_for_a_large_one_waits_for_it() -> None:
+    setting, running = full(3, max_wait_s=10_000)
+    large = setting.offer(900, choice=prefers(1))
+    while large not in setting.dispatcher._queue.held:
+        churn(setting, running)
+    reservation = setting.offer(choice=prefers(1))
+    assert reservation not in setting.end(on(0, running)[0])
+    placed = [one for ended in on(1, running) for one in setting.end(ended)]
+    assert [one for one in placed if one in (large, reservation)] == [large, reservation]
+    assert large.replica_id == reservation.replica_id == "replica-1"
+
+
+def test_a_smaller_one_overtakes_on_the_replica_that_it_prefers() -> None:
+    setting, running = full(3, max_wait_s=10_000)
+    setting.offer(900, choice=prefers(0))
+    smaller = setting.offer(choice=prefers(1))
+    assert setting.end(on(2, running)[0]) == []
+    assert setting.end(on(1, running)[0]) == [smaller]
+    assert smaller.replica_id == "replica-1"
 
 
 def test_who_waited_long_for_one_replica_takes_another_if_hardly_any_is_full() -> None:

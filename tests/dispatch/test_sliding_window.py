@@ -30,6 +30,16 @@ def test_it_is_told_when_enough_has_left() -> None:
     assert [window.total(30 + in_s) for in_s in (30.5, 40.5, 50.5)] == [20, 10, 0]
 
 
+def test_it_is_told_when_all_has_left() -> None:
+    window = minute()
+    assert window.empties_in_s(0) == 0
+    for at_s in (0, 10, 20):
+        window.add(10, at_s, at_s)
+    assert window.empties_in_s(30) == window.frees_in_s(30, 30) == 50.5
+    window.add(-10, 20, 30)
+    assert window.empties_in_s(30) == 40.5
+
+
 def test_its_amounts_can_be_counted_elsewhere_by_their_age() -> None:
     window, other = minute(), minute()
     for at_s in (0, 10.25, 20):

@@ -23,7 +23,7 @@ from serving.config import ModelConfig
 from serving.engine.entry_flags import engine_flags, environment
 from serving.placement import Capacity
 from serving.router.replicas.replica import ReplicaInfo
-from tests.e2e.service import ROOT
+from tests.e2e.service import ROOT, own_temporary_folder
 from tests.support.ending_logits import FLAG
 from tests.support.live_router import MODEL, TOKEN
 
@@ -72,28 +72,29 @@ class Farm:
 @asynccontextmanager
 async def running_farm(folder: Path) -> AsyncIterator[Farm]:
     """Yields a farm without engines; all of them are gone afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.e2e.engine_farm",
-        folder,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, **environment(CONFIG.entry), "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    farm = Farm(process, folder)
-    following = asyncio.create_task(farm.follow())
-    try:
-        yield farm
-    finally:
-        shared = shared_memory(psutil.Process(process.pid).children(recursive=True))
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        await following
-        for path in shared:
-            path.unlink(missing_ok=True)
+    with own_temporary_folder() as own:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.e2e.engine_farm",
+            folder,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+            env={**own, **environment(CONFIG.entry), "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        farm = Farm(process, folder)
+        following = asyncio.create_task(farm.follow())
+        try:
+            yield farm
+        finally:
+            shared = shared_memory(psutil.Process(process.pid).children(recursive=True))
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            await following
+            for path in shared:
+                path.unlink(missing_ok=True)
 
 
 async def engine(name: str, say: Callable[[dict[str, Any]], object]) -> None:

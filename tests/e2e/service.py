@@ -110,6 +110,7 @@ class Service:
     url: str
     process: subprocess.Popen[str]
     auth_token: str
+    model: str = MODEL
     output: list[str] = field(default_factory=list)
 
     @property
@@ -130,9 +131,8 @@ class Service:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def replicas(self) -> list[dict[str, Any]]:
-        replicas: list[dict[str, Any]] = httpx.get(f"{self.url}/-/status").json()["models"][MODEL][
-            "replicas"
-        ]
+        models = httpx.get(f"{self.url}/-/status", timeout=60).json()["models"]
+        replicas: list[dict[str, Any]] = models[self.model]["replicas"]
         return replicas
 
     def engine_token(self) -> str:
@@ -165,7 +165,15 @@ def environment(auth_token: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(config: Path, *command: str | Path) -> Iterator[Service]:
+def own_temporary_folder() -> Iterator[dict[str, str]]:
+    """Gives the environment for a command that runs vLLM itself, whose sockets stay behind. Their
+    folder has a short name, as their paths have at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="vllm-", dir="/tmp") as folder:
+        yield {**os.environ, "TMPDIR": folder}
+
+
+@contextlib.contextmanager
+def running(config: Path, *command: str | Path, model: str = MODEL) -> Iterator[Service]:
     """Runs `mistral-serve up CONFIG`, yields at its ready line, and ends it if it still runs."""
     auth_token = secrets.token_hex(32)
     process = subprocess.Popen(
@@ -177,7 +185,7 @@ def running(config: Path, *command: str | Path) -> Iterator[Service]:
         cwd=ROOT,
         env=environment(auth_token),
     )
-    service = Service("", process, auth_token)
+    service = Service("", process, auth_token, model)
     try:
         _read_until_ready(service)
         yield service
@@ -209,7 +217,7 @@ def running_by_ray(config: Path) -> Iterator[str]:
     def healthy() -> bool:
         assert process.poll() is None
         try:
-            return httpx.get(f"{url}/health").status_code == 200
+            return httpx.get(f"{url}/health", timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 

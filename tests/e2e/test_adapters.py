@@ -107,7 +107,7 @@ def test_a_bad_adapter_is_refused_and_nothing_else_is_disturbed(adapters: Adapte
         declared.write(adapters.folder, AdapterConfig(name=name, source=str(source)))
 
     def refused() -> float:
-        metrics = httpx.get(f"{adapters.service.url}/metrics").text
+        metrics = httpx.get(f"{adapters.service.url}/metrics", timeout=60).text
         line = next(one for one in metrics.splitlines() if "_refused_adapters{" in one)
         return float(line.split()[-1])
 

@@ -80,7 +80,7 @@ def failure(service: Service, body: dict[str, Any]) -> str:
 
 def test_from_zero_to_two_replicas_and_back(scaled: Service, engines: Engines) -> None:
     assert scaled.replicas() == []
-    assert httpx.get(f"{scaled.url}/health").status_code == 200
+    assert httpx.get(f"{scaled.url}/health", timeout=60).status_code == 200
     assert not failure(scaled, _COUNT)
     assert len(scaled.replicas()) == 1
     stream = _STREAM | {"max_tokens": _TOKENS[engines]}

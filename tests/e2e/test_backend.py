@@ -67,7 +67,7 @@ def router(elsewhere: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def service_is_healthy(service: Service) -> bool:
-    return httpx.get(f"{service.url}/health").status_code == 200
+    return httpx.get(f"{service.url}/health", timeout=60).status_code == 200
 
 
 def test_a_client_of_the_router_is_answered_by_the_other_server(router: Service) -> None:
@@ -87,7 +87,7 @@ def test_a_client_of_the_router_is_answered_by_the_other_server(router: Service)
 
 def test_the_router_alone_has_its_key(elsewhere: Server, router: Service) -> None:
     url = f"http://{HOST}:{elsewhere.port}/v1/models"
-    assert httpx.get(url).status_code == 401
+    assert httpx.get(url, timeout=60).status_code == 401
     logs = [path for path in router.folder.rglob("*") if path.is_file()]
     assert logs and not any(KEY.encode() in path.read_bytes() for path in logs)
 

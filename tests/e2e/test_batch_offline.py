@@ -30,10 +30,11 @@ SCHEMA = {
     "required": ["country", "capital"],
     "additionalProperties": False,
 }
+CACHED = "cache_read_input_tokens"
 OF_ONE_RUN = frozenset(
     {
         *("id", "call_id", "created", "created_at", "completed_at", "request_id"),
-        *("cached_tokens", "cache_read_input_tokens"),
+        *("cached_tokens", CACHED),
     }
 )
 
@@ -93,6 +94,8 @@ def lines() -> list[Line]:
 def without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: without_ids(each) for key, each in value.items() if key not in OF_ONE_RUN}
+        if CACHED in value:  # which Anthropic's API leaves out of the prompt's tokens
+            kept["input_tokens"] += value[CACHED]
         if "logprobs" in kept:  # the last digits depend on what else is in the batch
             kept["logprobs"] = bool(kept["logprobs"])
         return kept

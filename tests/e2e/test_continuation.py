@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.e2e.continued_engine import cases, of_tokens_alone
-from tests.e2e.service import ROOT
+from tests.e2e.service import ROOT, own_temporary_folder
 
 pytestmark = pytest.mark.full
 
@@ -21,13 +21,15 @@ pytestmark = pytest.mark.full
     ],
 )
 def test_every_kind_of_stream_goes_on_from_each_event(model: str, mode: tuple[str, ...]) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.continued_engine", model, *mode],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        timeout=900,
-        check=True,
-    )
+    with own_temporary_folder() as environment:
+        ran = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.continued_engine", model, *mode],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            timeout=900,
+            check=True,
+        )
     found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith(b"[")]
     asked = {
         name for name, (_, fields) in cases(None).items() if not mode or of_tokens_alone(fields)

@@ -207,7 +207,9 @@ def test_a_server_that_dies_is_missed_and_one_that_comes_back_is_found(
     assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
 
     def is_ejected() -> bool:
-        replicas = httpx.get(f"{router.url}/-/status").json()["models"][Q8_0]["replicas"]
+        replicas = httpx.get(f"{router.url}/-/status", timeout=60).json()["models"][Q8_0][
+            "replicas"
+        ]
         return not replicas
 
     wait_for(is_ejected, 60, "the other server is missed")

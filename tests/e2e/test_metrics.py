@@ -26,13 +26,13 @@ def test_routers_and_engines_are_found_and_each_is_scraped_where_it_is(
     assert router != service.url.removeprefix("http://")
 
     def answered() -> re.Match[str] | None:
-        text = httpx.get(f"http://{router}/metrics").text
+        text = httpx.get(f"http://{router}/metrics", timeout=60).text
         name = r"mistral_serve_time_to_first_token_seconds_count"
         return re.search(rf'^{name}{{model="{MODEL}"}} [1-9]', text, re.MULTILINE)
 
     wait_for(answered, 5, "the router has counted the stream")
     for address in engines:
-        text = httpx.get(f"http://{address}/metrics").text
+        text = httpx.get(f"http://{address}/metrics", timeout=60).text
         assert f'vllm:num_requests_running{{engine="0",model_name="{MODEL}"}}' in text
         assert f'mistral_serve_loop_stops_total{{model_name="{MODEL}"}}' in text
 
@@ -45,7 +45,8 @@ def test_ray_has_the_metrics_of_the_replicas(service: Service) -> None:
     assert address is not None
     wait_for(
         lambda: (
-            "ray_serve_deployment_replica_healthy" in httpx.get(f"http://{address}/metrics").text
+            "ray_serve_deployment_replica_healthy"
+            in httpx.get(f"http://{address}/metrics", timeout=60).text
         ),
         60,
         "Ray exports Serve's metrics",

@@ -32,7 +32,7 @@ def url(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_serve_run_serves_the_model_of_the_config(url: str, name: str) -> None:
-    (model,) = httpx.get(f"{url}/v1/models").json()["data"]
+    (model,) = httpx.get(f"{url}/v1/models", timeout=60).json()["data"]
     assert model["id"] == catalogue.load(name).id
 
 

@@ -42,7 +42,7 @@ def engines(service: Service) -> Iterator[list[httpx.Client]]:
     """Clients of the engines' own ports, with the token that only the cluster knows."""
     headers = {"authorization": f"Bearer {service.engine_token()}"}
     clients = [
-        httpx.Client(base_url=f"http://{replica['address']}", headers=headers)
+        httpx.Client(base_url=f"http://{replica['address']}", headers=headers, timeout=60)
         for replica in service.replicas()
     ]
     yield clients
@@ -101,7 +101,7 @@ def test_vllm_logs_its_statistics(http: httpx.Client, service: Service) -> None:
 def test_an_engine_tells_nothing_without_the_token(service: Service, path: str) -> None:
     for replica in service.replicas():
         for headers in ({}, {"authorization": "Bearer EMPTY"}):
-            response = httpx.get(f"http://{replica['address']}{path}", headers=headers)
+            response = httpx.get(f"http://{replica['address']}{path}", headers=headers, timeout=60)
             assert response.status_code == 401
             assert response.content == b""
 

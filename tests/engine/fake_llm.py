@@ -17,6 +17,7 @@ from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from serving.answers.vocabulary import Vocabulary, of_tekken
+from serving.engine.vllm.resumed_requests import RESUMED_IDS
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
 
@@ -188,7 +189,8 @@ class FakeLlm:
                 await asyncio.sleep(0)
                 if isinstance(part, Part):
                     if not counts.num_generation_tokens:
-                        self.read_tokens += len(prompt["prompt_token_ids"])
+                        resumed = (params.extra_args or {}).get(RESUMED_IDS, [])
+                        self.read_tokens += len(prompt["prompt_token_ids"]) + len(resumed)
                     counts.num_generation_tokens += len(part.token_ids)
                     self.generated_tokens += len(part.token_ids)
                     output = self._output(prompt, part)

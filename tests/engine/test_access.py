@@ -165,6 +165,31 @@ async def test_while_draining_no_request_comes_in(engine: Engine) -> None:
     assert engine.requests == 0
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/models"])
+async def test_while_draining_it_tells_routers_how_long(engine: Engine, path: str) -> None:
+    answer = await engine.begin()
+    drained = asyncio.create_task(engine.access.drain(timeout_s=3600))
+    await asyncio.sleep(0)
+    assert int((await engine.get(path)).headers["x-engine-drain-left-s"]) in range(3500, 3601)
+    engine.access.end_within(100)
+    engine.access.end_within(200)
+    assert int((await engine.get(path)).headers["x-engine-drain-left-s"]) in range(50, 101)
+    engine.access.end_within(-1)
+    assert await drained == 1
+    assert (await engine.get(path)).headers["x-engine-drain-left-s"] == "0"
+    engine.finish.set()
+    assert (await answer).status_code == 200
+
+
+async def test_before_it_drains_health_checks_alone_tell_that_its_node_goes(engine: Engine) -> None:
+    assert "x-engine-drain-left-s" not in (await engine.get("/health")).headers
+    engine.access.end_within(100)
+    health, other = await engine.get("/health"), await engine.get()
+    assert (health.status_code, other.status_code) == (200, 200)
+    assert int(health.headers["x-engine-drain-left-s"]) in range(50, 101)
+    assert "x-engine-drain-left-s" not in other.headers
+
+
 async def test_a_drain_waits_for_the_requests_inside(engine: Engine) -> None:
     answers = [await engine.begin("/slow"), await engine.begin("/stream")]
     drained = asyncio.create_task(engine.access.drain(timeout_s=3600))

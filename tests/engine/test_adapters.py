@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from safetensors import safe_open
+from vllm.lora.request import LoRARequest
 
 from serving.adapters.adapter import Version, checked
 from serving.adapters.base import base_of
@@ -19,7 +20,7 @@ from serving.adapters.config import AdapterConfig
 from serving.adapters.files import AdapterError
 from serving.adapters.store import AdapterStore
 from serving.config import ModelConfig
-from serving.engine.vllm.adapters import Adapters
+from serving.engine.adapters import Adapters
 from serving.engine.vllm.front_end import FrontEnd
 from serving.mistral import ModelRules
 from tests.engine.asking import BODIES, CHAT, NAMES
@@ -33,7 +34,7 @@ BASE = base_of(ModelConfig(model="tiny-mistral-small-3.2", adapters_folder="/unu
 
 def version(folder: Path, **options: Any) -> Version:
     zero_adapter(folder, **options)
-    return checked(AdapterConfig(name=folder.name, source=str(folder)), BASE).version
+    return checked(AdapterConfig(name=folder.name, source=str(folder)), BASE)
 
 
 @asynccontextmanager
@@ -41,7 +42,7 @@ async def engine(
     llm: FakeLlm, folder: Path, host_cache_gib: float = 1.0, rules: ModelRules = RULES
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = AdapterStore(folder, BASE.network)
-    adapters = Adapters(llm, store, host_cache_gib, NAMES[0])
+    adapters = Adapters(llm, LoRARequest, store, host_cache_gib, NAMES[0])
     app = FrontEnd(llm, NAMES, rules, None, adapters=adapters)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:

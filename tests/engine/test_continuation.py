@@ -4,6 +4,7 @@ The router's own code reads what was delivered and has the second engine continu
 """
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from serving.router.proxy.stream_resumption import StreamResumption
 from tests.engine.asking import BODIES, CHAT, COMPLETIONS, MESSAGES, NAMES, RESPONSES
 from tests.engine.fake_llm import EOS, FakeLlm, Part, control, ids
 from tests.support.reading import RULES
+from tests.support.strict_sdks import read
 
 COMMENT = re.compile(rb"^:", re.M)
 ASKED = {"x-request-id": "id", "user-agent": "any"}
@@ -63,6 +65,7 @@ class Engines:
         self._http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self._app), base_url="http://engine"
         )
+        self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> "Engines":
         return self
@@ -76,9 +79,16 @@ class Engines:
     ) -> httpx.Response:
         """Has the next engine answer, by generating these answers."""
         self.engine.answers, self.engine.calls = list(answers), []
-        headers = {**ASKED, RESUMPTION.decode(): resumption.decode()}
+        usage_id = f"router/{next(self._numbers)}"
+        headers = {**ASKED, RESUMPTION.decode(): resumption.decode(), "x-usage-id": usage_id}
         async with asyncio.timeout(60):
             return await self._http.post(path, content=content, headers=headers)
+
+    def assert_counted(self) -> None:
+        """Checks that the router is told of all tokens that the engine counts."""
+        counts = self._app.usage.report(b"router=router").ended.values()
+        assert sum(one.read for one in counts) == self.engine.read_tokens
+        assert sum(one.generated for one in counts) == self.engine.generated_tokens
 
 
 def resumption_of(path: str, body: bytes, response: httpx.Response) -> StreamResumption:
@@ -109,7 +119,7 @@ def by_choice(stream: bytes) -> list[str]:
 
 async def check(path: str, *answers: Answer, exactly: bool = True, **fields: Any) -> str:
     """Breaks the stream off behind each of its events, and checks that the client gets the same as
-    without that, which it returns."""
+    without that, which it returns, and that the strict SDK of its API reads it to the end."""
     async with Engines(exactly) as engines:
         return await _checked(engines, path, answers, exactly, fields)
 
@@ -147,6 +157,8 @@ async def _checked(
                 prompt = call.prompt["prompt_token_ids"]
                 extra = (call.params.extra_args or {}).get(RESUMED_IDS, [])
                 assert given == (extra if exactly else prompt[len(prompt) - carried :])
+    read(path, expected)
+    engines.assert_counted()
     return expected.decode()
 
 

@@ -62,7 +62,8 @@ async def test_a_pipeline_stage_that_ended_is_told_with_its_cause(
 
 
 def stopping(
-    drain: Callable[[float], Awaitable[int]], check_health: Callable[[], Awaitable[None]]
+    drain: Callable[[float], Awaitable[int]],
+    check_health: Callable[[], Awaitable[None]],
 ) -> Any:
     """Returns an engine replica with only the parts that stopping needs."""
 
@@ -71,6 +72,7 @@ def stopping(
 
     engine: Any = SimpleNamespace(
         _access=SimpleNamespace(drain=drain),
+        _following=asyncio.get_running_loop().create_future(),
         _server=SimpleNamespace(close=close, unclaimed_usage=0),
         _drain_timeout_s=60.0,
         check_health=check_health,
@@ -90,8 +92,18 @@ async def test_answers_that_a_stopping_replica_cuts_off_are_logged(
     async def check_health() -> None:
         pass
 
-    await deployment.Engine.__del__(stopping(drain, check_health))
+    engine = stopping(drain, check_health)
+    await deployment.Engine.__del__(engine)
     assert [message[:23] for message in caplog.messages] == says
+    assert engine._following.cancelled()
+
+
+def test_answers_end_before_the_node_goes() -> None:
+    """Early enough for the routers to learn what the last requests used."""
+    ends: list[float] = []
+    engine: Any = SimpleNamespace(_access=SimpleNamespace(end_within=ends.append))
+    deployment.Engine._end_before_the_node(engine, 30)
+    assert ends == [27]
 
 
 @pytest.mark.parametrize("is_fetched", [True, False])

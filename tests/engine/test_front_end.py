@@ -286,11 +286,19 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "whole"), [("mistral-client-python/3.7.0", True), ("OpenAI/Python 3.3.0", False)]
+    ("client", "cache", "whole"),
+    [
+        ("mistral-client-python/3.7.0", "", True),
+        ("python-httpx/0.28.1", "no-store", True),
+        ("python-httpx/0.28.1", "", False),
+        ("OpenAI/Python 3.3.0", "no-store", False),
+    ],
 )
-async def test_mistrals_clients_get_calls_whole(client: str, whole: bool) -> None:
+async def test_clients_that_fail_on_parts_of_calls_get_them_whole(
+    client: str, cache: str, whole: bool
+) -> None:
     engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
-    headers = {"user-agent": client}
+    headers = {"user-agent": client, "cache-control": cache}
     answer = await asked(engine, CHAT, headers=headers, stream=True, **TOOLS[CHAT])
     deltas = [event["choices"][0]["delta"] for event in events_of(answer.text)]
     functions = [call["function"] for d in deltas for call in d.get("tool_calls", [])]

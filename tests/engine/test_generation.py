@@ -13,7 +13,8 @@ from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import structured_outputs
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
-from serving.engine.vllm.generation import Generation, Model
+from serving.engine.vllm.generation import Generation
+from serving.engine.vllm.sampling import Model
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request, Sampling, StructuredOutputs
 from tests.answers import parsing

@@ -35,6 +35,12 @@ def test_a_request_goes_on_as_after_a_preemption() -> None:
     assert new.num_output_tokens == 0
 
 
+def test_vllm_counts_what_it_reads_for_a_resumed_request() -> None:
+    resumed = request([7, 8])
+    resume(resumed)
+    assert resumed.prefill_stats.num_prompt_tokens == 5
+
+
 def test_in_a_prompt_the_tokens_count_for_the_grammar_alone() -> None:
     params = SamplingParams(max_tokens=9, extra_args={GRAMMAR_IDS: [2, 3]})
     resumed, grammar = Request("id", [1, 2, 3], params, None), Grammar(accepts=True)

@@ -7,8 +7,8 @@ import pytest
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from serving.engine.vllm import scheduler
-from serving.engine.vllm.prepared_grammars import PreparedGrammars
 from serving.engine.vllm.public_prefixes import PublicPrefixes
+from serving.engine.vllm.reused_grammars import ReusedGrammars
 from serving.engine.vllm.scheduler import (
     AsyncEngineScheduler,
     EngineScheduler,
@@ -40,7 +40,7 @@ def test_a_scheduler_that_was_asked_for_stays() -> None:
         use_engine_scheduler(settings, has_public_prompts=True)
 
 
-def test_public_beginnings_are_shared_and_grammars_prepared_after_each_step(
+def test_public_beginnings_are_shared_and_grammars_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[str] = []
@@ -54,17 +54,10 @@ def test_public_beginnings_are_shared_and_grammars_prepared_after_each_step(
     monkeypatch.setattr(Scheduler, "add_request", lambda self, request: steps.append("added"))
     monkeypatch.setattr(PublicPrefixes, "share", lambda self, request: steps.append("shared"))
 
-    def update(self: Any, output: str) -> str:
-        steps.append("updated")
-        return output
-
-    monkeypatch.setattr(Scheduler, "update_from_output", update)
-    monkeypatch.setattr(PreparedGrammars, "prepare", lambda self: steps.append("prepared"))
     one: Any = EngineScheduler(
         vllm_config=SimpleNamespace(cache_config=cache), structured_output_manager=manager
     )
-    assert isinstance(manager.executor, PreparedGrammars)
+    assert isinstance(manager.executor, ReusedGrammars)
     one.add_request(SimpleNamespace(sampling_params=None))
-    assert one.update_from_output("output") == "output"
-    assert steps == ["shared", "added", "updated", "prepared"]
+    assert steps == ["shared", "added"]
     manager.executor.shutdown()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.faults import report, two_nodes
+from tests.faults import report
 from tests.faults.deployed import running
-from tests.faults.events import EVENTS, NOTHING, ON_TWO_NODES
+from tests.faults.events import EVENTS, NOTHING, ON_NODES_APART, ON_TWO_NODES
 from tests.faults.suite import Row, Size, run_all
+from tests.faults.two_nodes import REDIS, NodesApart, TwoNodes
+from tests.faults.two_nodes import running as running_nodes
 
 FULL = Size(streams=60, unstreamed=6, tokens=120, long_tokens=1200)
 SHORT = Size(streams=12, unstreamed=2, tokens=40, long_tokens=120)
@@ -24,20 +26,22 @@ _WIDTH = 124
 def run(engine: str, size: Size, names: list[str], short: bool) -> list[Row]:
     events = [
         event
-        for event in (*EVENTS, *ON_TWO_NODES)
+        for event in (*EVENTS, *ON_TWO_NODES, *ON_NODES_APART)
         if (not names or any(name in event.name for name in names))
         and (event.on_vllm or engine != "vllm")
         and (event.in_short or names or not short)
     ]
     with running(engine, _MAX_WAITING) as app:
-        here = [event for event in events if event not in ON_TWO_NODES]
+        here = [event for event in events if event in EVENTS]
         rows = asyncio.run(run_all(app, size, [NOTHING, *here]))
-    if there := [event for event in events if event in ON_TWO_NODES]:
-        if two_nodes.REDIS is None:
+    for elsewhere, nodes in ((ON_TWO_NODES, TwoNodes), (ON_NODES_APART, NodesApart)):
+        if not (there := [event for event in events if event in elsewhere]):
+            continue
+        if REDIS is None:
             names = [event.name for event in there]
             print(f"skipped, as there is no redis-server: {', '.join(names)}", file=sys.stderr)
         else:
-            with two_nodes.running(_MAX_WAITING) as app:
+            with running_nodes(_MAX_WAITING, nodes) as app:
                 rows += asyncio.run(run_all(app, size, there))
     return rows
 

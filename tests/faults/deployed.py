@@ -5,6 +5,7 @@ Ray is imported late, as it reads its settings then.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,17 @@ def python_path() -> str:
 class DeployedApp:
     """The application on the Ray to which this process is connected."""
 
-    def __init__(self, engine: str, max_waiting: int) -> None:
-        """`engine` is "stand-in" or "vllm"."""
+    apart = False
+    """Whether routers run on nodes with the resource `router`, and engines on those with `engine`,
+    one for each unit of it."""
+
+    def __init__(self, engine: str, max_waiting: int, **settings: Any) -> None:
+        """`engine` is "stand-in" or "vllm"; `settings` are further ones of the model."""
         self.port = free_port()
         self.real = engine == "vllm"
         self._revisions = {"Router": 0, ENGINE: 0}
         self._max_waiting = max_waiting
+        self._settings = settings
 
     @property
     def core(self) -> str:
@@ -64,6 +70,8 @@ class DeployedApp:
             "Router": {} if scales else {"autoscaling_config": fixed},
             ENGINE: {"num_replicas": engines},
         }
+        if self.apart:
+            counts[ENGINE]["placement_group_bundles"] = [{"CPU": _CPUS, "engine": 1}]
         client: Any = _get_global_client()
         client.deploy_apps(
             ServeDeploySchema.model_validate(
@@ -107,6 +115,7 @@ class DeployedApp:
                     "host": "127.0.0.1",
                     "cpus": _CPUS,
                     "drain_timeout_s": 240,
+                    **self._settings,
                 }
             ],
         }
@@ -118,7 +127,8 @@ class DeployedApp:
 
             entry = read("tiny-mistral-small-3.2").entry()
             revision |= {"VLLM_NO_USAGE_STATS": "1", **entry.env}
-        return {"num_cpus": _CPUS, "runtime_env": {"env_vars": revision}}
+        options = {"num_cpus": _CPUS, "runtime_env": {"env_vars": revision}}
+        return options | ({"resources": {"router": 1}} if self.apart and name != ENGINE else {})
 
     def wait_until_running(self) -> None:
         from ray import serve
@@ -144,9 +154,16 @@ class DeployedApp:
 
     def requests_in_flight(self) -> int:
         """The number of all clients' requests, as reported by any one of the routers."""
-        response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=5)
+        response = httpx.get(f"http://127.0.0.1:{self.port}/-/status", timeout=60)
         replicas = response.raise_for_status().json()["models"][MODEL]["replicas"]
         return sum(replica["requests_in_flight"] for replica in replicas)
+
+    def handed_over(self) -> int:
+        """The number of streams that have ended and were handed over by an engine that drained, as
+        reported by any one of the routers."""
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=60).text
+        (number,) = re.findall(r"^mistral_serve_handed_over_streams_total (.*)$", text, re.M)
+        return int(float(number))
 
     def wait_for_replicas(self, count: int, without: str = "") -> None:
         """Returns once a router knows `count` engines and `without` is not among them."""
@@ -198,12 +215,13 @@ class DeployedApp:
 
         headers = {"authorization": f"Bearer {engine_token()}"}
         url = f"http://{self.replicas()[replica]}/fault"
-        httpx.post(url, json=fault, headers=headers).raise_for_status()
+        httpx.post(url, json=fault, headers=headers, timeout=60).raise_for_status()
 
 
 @contextlib.contextmanager
-def running(engine: str, max_waiting: int) -> Iterator[DeployedApp]:
-    """A Ray with Serve and no application yet, of which nothing is left afterwards."""
+def running(engine: str, max_waiting: int, **settings: Any) -> Iterator[DeployedApp]:
+    """A Ray with Serve and no application yet, of which nothing is left afterwards. `settings` are
+    further ones of the model."""
     os.environ["PYTHONPATH"] = python_path()
     with local_ray(2):
-        yield DeployedApp(engine, max_waiting)
+        yield DeployedApp(engine, max_waiting, **settings)

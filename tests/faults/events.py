@@ -1,7 +1,9 @@
 """Faults, updates and scaling of a running service while clients stream from it."""
 
 import asyncio
+import contextlib
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ import psutil
 from tests.faults.deployed import APP, ENGINE, MODEL, MOST_ROUTERS, DeployedApp
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
-from tests.faults.two_nodes import TwoNodes
+from tests.faults.two_nodes import NodesApart, TwoNodes
 from tests.faults.two_nodes import kill as kill_all
 from tests.support.waiting import wait_for
 
@@ -20,6 +22,9 @@ _STREAMS_FOR_ALL_ROUTERS = 150
 """Too many connections for two of the test's routers, and not too many for four engines."""
 _SLOW_STEP_S = 1.0
 _DRAIN_S = 300
+_NOTICE_S = 30
+_PROBES = 1
+"""The connections of a router to an engine that are no request."""
 _REPLICA = f"ray::ServeReplica:{APP}:"
 
 
@@ -81,8 +86,8 @@ class Event:
     """Returns once the service has recovered."""
     routers: int = 1
     engines: int = 3
-    drains: bool = False
-    """Whether some answers take far longer than Serve's own shutdown timeout, 20 s."""
+    one_long_in: int = 0
+    """One in so many answers takes far longer than Serve's own shutdown timeout, 20 s; 0: none."""
     on_vllm: bool = False
     in_short: bool = False
     floods: bool = False
@@ -255,6 +260,49 @@ async def drain_node(scene: Scene) -> None:
     await asyncio.to_thread(app.wait_for_replicas, 3)
 
 
+async def give_notice(scene: Scene) -> None:
+    """Says that the node of the engines with all streams goes, which it then does, while other
+    engines run on another node."""
+    app = scene.app
+    assert isinstance(app, NodesApart)
+    going, replicas = app.worker, list(app.replicas())
+    scene.failed.update(replicas)
+    processes = [app.replica_process(replica) for replica in replicas]
+    ports = {int(address.rsplit(":", 1)[1]) for address in app.replicas().values()}
+    await asyncio.to_thread(app.start_engines_node)
+    await asyncio.to_thread(app.deploy, engines=len(replicas) * 2)
+    await asyncio.to_thread(app.wait_for_replicas, len(replicas) * 2)
+    before = app.handed_over()
+    scene.strike()
+    await asyncio.to_thread(app.drain, going, _NOTICE_S)
+    noticed_s = time.monotonic()  # once Ray knows it: the command has to start first
+    await until(
+        lambda: all(connections(one, ports) <= _PROBES for one in processes),
+        _NOTICE_S,
+        "the node has no stream",
+    )
+    took_s = time.monotonic() - noticed_s
+    print(f"    no stream is left {took_s:.1f} s after the notice", file=sys.stderr)
+    await asyncio.sleep(max(0.0, _NOTICE_S - took_s))
+    await asyncio.to_thread(kill_all, [going, *going.children(recursive=True)])
+    await until(
+        lambda: app.handed_over() - before == len(scene.in_flight),
+        120,
+        "each stream has ended and was handed over once",
+    )
+
+
+def connections(engine: psutil.Process, ports: set[int]) -> int:
+    """Returns how many connections of routers an engine has. `ports` are those that engines serve
+    on: Ray listens in their processes too."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = engine.net_connections("tcp")
+        return sum(
+            one.laddr.port in ports and one.status == psutil.CONN_ESTABLISHED for one in found
+        )
+    return 0
+
+
 NOTHING = Event("nothing", nothing, on_vllm=True, in_short=True)
 
 EVENTS = [
@@ -266,13 +314,15 @@ EVENTS = [
     Event("a replica hangs", replica_hangs),
     Event("a flood past the bound", flood, floods=True, in_short=True),
     Event("kill -9 of a router", kill_router, routers=2, in_short=True),
-    Event("update of the router", update_router, drains=True, in_short=True),
+    Event("update of the router", update_router, one_long_in=10, in_short=True),
     Event("routers scale 1 to 3 to 1", scale_routers, engines=4, floods=True, scales=True),
-    Event("update of the engines", update_engines, drains=True, on_vllm=True),
-    Event("scale down 3 to 1", scale_down, drains=True, on_vllm=True, in_short=True),
+    Event("update of the engines", update_engines, one_long_in=10, on_vllm=True),
+    Event("scale down 3 to 1", scale_down, one_long_in=10, on_vllm=True, in_short=True),
 ]
 
 ON_TWO_NODES = [
     Event("kill -9 of the head", kill_head),
-    Event("a node is drained", drain_node, drains=True),
+    Event("a node is drained", drain_node, one_long_in=10),
 ]
+
+ON_NODES_APART = [Event("30 s notice on a node", give_notice, engines=2, one_long_in=1)]

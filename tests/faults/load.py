@@ -58,6 +58,8 @@ class Answer:
     """Tokens of the prompt and of the answer."""
     error: str = ""
     """The type of the error event, or of the exception that ended it."""
+    refusal: str = ""
+    """The body of an answer that is an error, or the event of one."""
     ends: int = 0
     """Number of [DONE] events."""
     whole: bool = False
@@ -86,6 +88,8 @@ class Answer:
         if self.status == 200:
             self._event(json.loads(body))
             self.ends = 1
+        else:
+            self.refusal = body.decode()
 
     def event(self, data: str) -> None:
         if data == _DONE:
@@ -94,6 +98,7 @@ class Answer:
         event = json.loads(data)
         if "error" in event:
             self.error = str(event["error"].get("type"))
+            self.refusal = data
             return
         self.ids.add((event["id"], event["created"]))
         self._event(event)

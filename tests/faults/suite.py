@@ -52,8 +52,8 @@ class Row:
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
 
-def questions(size: Size, real: bool, drains: bool) -> list[Question]:
-    """The question of each client."""
+def questions(size: Size, real: bool, one_long_in: int) -> list[Question]:
+    """The question of each client. If all are for long answers, each is streamed, and once."""
     texts = ["Count from 1 to 100.", "Repeat the word hello forever."]
     if not real:
         texts = [f"Tell story {n}." for n in range(12)]
@@ -61,9 +61,12 @@ def questions(size: Size, real: bool, drains: bool) -> list[Question]:
         Question(texts[n % len(texts)], size.tokens, ignore_eos=real and n % len(texts) > 0)
         for n in range(size.streams)
     ]
-    if drains:
-        for n in range(1, size.streams, 10):
-            asked[n] = Question(texts[1], size.long_tokens, ignore_eos=real, once=True)
+    if one_long_in:
+        for n in range(1 % one_long_in, size.streams, one_long_in):
+            text = texts[n % len(texts)]
+            asked[n] = Question(text, size.long_tokens, ignore_eos=real, once=True)
+    if one_long_in == 1:
+        return asked
     unstreamed = Question(texts[0], size.tokens, stream=False)
     return asked + [unstreamed] * size.unstreamed
 
@@ -81,7 +84,7 @@ class Suite:
         await asyncio.to_thread(app.deploy, event.routers, event.engines, scales=event.scales)
         await asyncio.to_thread(app.wait_until_running)
         await asyncio.to_thread(app.wait_for_replicas, event.engines)
-        asked = questions(size, app.real, event.drains)
+        asked = questions(size, app.real, event.one_long_in)
         await self._ask_undisturbed(asked)
         load = Load(app.port, MODEL)
         scene = Scene(app, load)

@@ -1,10 +1,11 @@
-"""A cluster of two nodes on this machine, whose head keeps its state in Redis, as KubeRay sets it
-up.
+"""A cluster of several nodes on this machine, whose head keeps its state in Redis, as KubeRay sets
+it up.
 
-The head runs no replica, and can be killed and started again. The other node can be drained.
+The head runs no replica, and can be killed and started again. The other nodes can be drained.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import psutil
 from serving.cli.drain_node import find_node
 from tests.faults.deployed import DeployedApp, python_path
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 REDIS = shutil.which("redis-server")
 _HOST = "127.0.0.1"
@@ -32,6 +34,7 @@ ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
 serve.start(proxy_location="Disabled")
 app = DeployedApp("stand-in", int(sys.argv[3]))
 app.port = int(sys.argv[2])
+app.apart = sys.argv[6] == "True"
 app.deploy(int(sys.argv[4]), int(sys.argv[5]))
 app.wait_until_running()
 """
@@ -64,14 +67,18 @@ class TwoNodes(DeployedApp):
         port = self._address.split(":")[1]
         self._head = self._start("--head", "--port", port, "--num-cpus", "0", redis=True)
 
-    def start_worker(self) -> None:
-        self._worker = self._start("--address", self._address, "--num-cpus", "4")
+    def start_worker(self, **resources: int) -> None:
+        options = ("--num-cpus", "4", "--resources", json.dumps(resources))
+        self._worker = self._start("--address", self._address, *options)
 
     @property
     def worker(self) -> psutil.Popen:
         """The newest worker."""
         assert self._worker is not None
         return self._worker
+
+    def start_workers(self) -> None:
+        self.start_worker()
 
     def kill_head(self) -> None:
         """Kills the head with all its processes."""
@@ -81,18 +88,22 @@ class TwoNodes(DeployedApp):
     def drain_worker(self, within_s: int) -> psutil.Popen:
         """Starts another worker, drains the old one and returns it, to be killed once empty."""
         drained = self.worker
-        node = find_node(drained.children(recursive=True))
-        assert node is not None
         self.start_worker()
+        self.drain(drained, within_s)
+        return drained
+
+    def drain(self, worker: psutil.Popen, within_s: int) -> None:
+        """Tells Ray that the worker will be gone within this time."""
+        node = find_node(worker.children(recursive=True))
+        assert node is not None
         # In a process of its own, as the secret of this process's first Ray stays with it.
         command = [sys.executable, "-c", _DRAIN, *astuple(node), str(within_s)]
         subprocess.run(command, check=True)
-        return drained
 
     def deploy(
         self, routers: int = 1, engines: int = 3, update: str = "", scales: bool = False
     ) -> None:
-        counts = map(str, (self.port, self._max_waiting, routers, engines))
+        counts = map(str, (self.port, self._max_waiting, routers, engines, self.apart))
         command = [sys.executable, "-c", _DRIVER, self._address, *counts]
         subprocess.run(command, check=True)
 
@@ -121,6 +132,23 @@ class TwoNodes(DeployedApp):
         return psutil.Popen(command, env=environment, stdout=log, stderr=log)
 
 
+class NodesApart(TwoNodes):
+    """A node for the router, and nodes for two engines each."""
+
+    apart = True
+
+    def start_workers(self) -> None:
+        self.start_worker(router=1)
+        # One after the other: of two workers that wait for a head, Ray fails one now and then.
+        wait_for(
+            lambda: find_node(self.worker.children(recursive=True)), 120, "the router's node is up"
+        )
+        self.start_engines_node()
+
+    def start_engines_node(self) -> None:
+        self.start_worker(engine=2)
+
+
 def kill(processes: Collection[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -129,8 +157,8 @@ def kill(processes: Collection[psutil.Process]) -> None:
 
 
 @contextlib.contextmanager
-def running(max_waiting: int) -> Iterator[TwoNodes]:
-    """Both nodes and no application yet, of which nothing is left afterwards."""
+def running(max_waiting: int, nodes: type[TwoNodes] = TwoNodes) -> Iterator[TwoNodes]:
+    """The nodes and no application yet, of which nothing is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="mistral-faults-", dir="/tmp"))
     os.environ |= {
         "PYTHONPATH": python_path(),
@@ -139,10 +167,10 @@ def running(max_waiting: int) -> Iterator[TwoNodes]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's name for workers
     }
-    app = TwoNodes(max_waiting, folder)
+    app = nodes(max_waiting, folder)
     try:
         app.start_head()
-        app.start_worker()
+        app.start_workers()
         yield app
     finally:
         app.close()

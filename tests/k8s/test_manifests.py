@@ -23,7 +23,7 @@ def test_grace_periods_follow_the_drain_timeout(name: str | None) -> None:
     service = (base() if name is None else overlay(name)).service
     config = config_of(service)
     answer_s = max(config.router.drain_timeout_s, *(m.drain_timeout_s for m in config.models))
-    start_s = 720 if any(m.entry.accelerator == "gpu" for m in config.models) else 240
+    start_s = 720 if any(m.entry.accelerator == "gpu" for m in config.models) else 420
     for pod in ray_pods(service):
         assert pod.spec["terminationGracePeriodSeconds"] <= answer_s + start_s, pod.owner
     assert service["spec"]["rayClusterDeletionDelaySeconds"] <= answer_s + 60

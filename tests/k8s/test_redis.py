@@ -93,60 +93,105 @@ def test_all_the_responses_that_routers_may_store_leave_room_for_the_heads_state
 
 
 AWAY_S = 60
-_STATE = """
-import sys
+_DRIVER = """
+import sys, ray
 from ray._raylet import GcsClient
+ray.init(sys.argv[1], log_to_driver=False, logging_level="error")
 client = GcsClient(address=sys.argv[1])
-if sys.argv[2:]:
-    client.internal_kv_put(b"key", sys.argv[2].encode(), True, b"test", timeout=30)
-nodes = client.get_all_node_info(timeout=30).values()
-alive = sum(not node.is_head_node and node.state == node.ALIVE for node in nodes)
-print(client.internal_kv_get(b"key", b"test", timeout=30).decode(), alive)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def answer(self):
+        return "actor"
+
+actors = {}
+print("ready", flush=True)
+for line in sys.stdin:
+    verb, name = line.split()
+    if verb == "create":
+        actors[name] = Actor.remote()
+    elif verb == "put":
+        client.internal_kv_put(name.encode(), b"kept", True, b"test", timeout=30)
+    if verb == "get":
+        said = client.internal_kv_get(name.encode(), b"test", timeout=30).decode()
+    else:
+        said = "put" if verb == "put" else ray.get(actors[name].answer.remote(), timeout=60)
+    print(said, flush=True)
 """
+"""An application with actors, which does what it is told on standard input."""
 
 
 class Ray:
     """A head with a worker, which are started as KubeRay starts them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redis: str) -> None:
         self._folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         template = base().service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
-        env = template["spec"]["containers"][0]["env"]
-        self._environment = os.environ | {"TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
-        self._environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # KubeRay's
-        self._of_head = {each["name"]: each["value"] for each in env}
-        self._of_head["RAY_REDIS_ADDRESS"] = f"127.0.0.1:{(folder / 'port').read_text()}"
+        ray = template["spec"]["containers"][0]
+        command = " ".join(ray["command"]).replace("/home/serve", str(folder))
+        self._before = command.replace("6380", str(free_port()))
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._environment = os.environ | {
+            "PATH": path, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # KubeRay's
+        }  # fmt: skip
+        of_head = {each["name"]: each["value"] for each in ray["env"]}
+        self._of_head = of_head | {"RAY_REDIS_ADDRESS": redis, "REDIS_PASSWORD": PASSWORD}
 
-    def start(self, name: str, *options: str, head: bool = False) -> psutil.Popen:
-        ray = str(Path(sys.executable).with_name("ray"))
-        command = [ray, "start", "--block", "--node-ip-address=127.0.0.1", *options]
-        command += ["--object-store-memory=100000000", "--disable-usage-stats"]
-        environment = self._environment | (self._of_head if head else {})
-        return psutil.Popen(command, env=environment, stdout=self.log(name).open("w"),
-                            stderr=subprocess.STDOUT)  # fmt: skip
+    def _start(self, name: str, command: str, more: dict[str, str]) -> psutil.Popen:
+        command += " --node-ip-address=127.0.0.1 --object-store-memory=100000000"
+        return psutil.Popen(
+            ["bash", "-c", f"{command} --disable-usage-stats"], env=self._environment | more,
+            stdout=self.log(name).open("w"), stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
     def start_head(self, name: str) -> psutil.Popen:
         port, folder = self.address.partition(":")[2], self._folder / "ray"
         (folder / "ray_current_cluster").unlink(missing_ok=True)  # a new pod's disk is empty
-        return self.start(
-            name, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
-            f"--redis-password={PASSWORD}", f"--temp-dir={folder}", head=True,
-        )  # fmt: skip
+        command = (
+            f"{self._before} && ulimit -n 65536; ray start --head --block --port={port} "
+            f"--num-cpus=0 --include-dashboard=false --redis-password=$REDIS_PASSWORD "
+            f"--temp-dir={folder}"
+        )
+        return self._start(name, command, self._of_head)
+
+    def start_worker(self) -> psutil.Popen:
+        return self._start("worker", f"ray start --block --address={self.address} --num-cpus=1", {})
 
     def log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
     def wait_until_up(self, name: str) -> None:
-        wait_for(lambda: "Ray runtime started" in self.log(name).read_text(), 60, name)
+        log = self.log(name)
+        try:
+            wait_for(lambda: "Ray runtime started" in log.read_text(), 180, name)
+        except TimeoutError:
+            raise AssertionError(log.read_text()) from None
 
-    def state(self, *value: str) -> str:
-        """The state that the head keeps for us, and how many workers it has."""
-        command = [sys.executable, "-c", _STATE, self.address, *value]
-        result = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, check=True
-        )
-        return result.stdout.strip()
+    def application(self) -> Callable[[str], str]:
+        """Starts it, and returns how to tell it what to do."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DRIVER, self.address], env=self._environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1,
+        )  # fmt: skip
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None and stdout is not None
+
+        def tell(line: str) -> str:
+            stdin.write(f"{line}\n")
+            return stdout.readline().strip()
+
+        assert stdout.readline().strip() == "ready"
+        return tell
+
+
+def end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 @pytest.fixture
@@ -155,33 +200,42 @@ def short_path() -> Iterator[Path]:
     folder = Path("/tmp") / f"redis-{os.getpid()}"
     folder.mkdir()
     yield folder
-    left = psutil.Process().children(recursive=True)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=10)
+    end(psutil.Process().children(recursive=True))
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.full
-def test_a_cluster_outlives_a_minute_without_redis(
+def test_a_head_and_its_actors_outlive_a_minute_without_redis(
     tmp_path: Path, short_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
 ) -> None:
-    (short_path / "port").write_text((tmp_path / "port").read_text())
-    ray, redis = Ray(short_path), start()
+    redis = start()
     wait_for(lambda: ask(tmp_path, "ping") == "PONG", 30, "Redis")
+    ray = Ray(short_path, f"127.0.0.1:{(tmp_path / 'port').read_text()}")
     head = ray.start_head("head")
     ray.wait_until_up("head")
-    ray.start("worker", f"--address={ray.address}", "--num-cpus=1")
+    ray.start_worker()
     ray.wait_until_up("worker")
-    assert ray.state("kept") == "kept 1"
+    tell = ray.application()
+    assert (tell("create before"), tell("put key")) == ("actor", "put")
+    (gcs,) = [each for each in head.children(recursive=True) if each.name() == "gcs_server"]
     redis.kill()
     redis.wait()
-    away_s = time.monotonic()
-    head.wait(60)  # it does not connect to Redis again, and KubeRay makes another
+    back_s = time.monotonic() + AWAY_S
+    wait_for(lambda: tell("call before") != "actor" or time.monotonic() > back_s, 2 * AWAY_S)
+    redis = start()
+    assert tell("create after") == "actor"
+    assert tell("call before") == "actor"
+    assert tell("get key") == "kept"
+    assert gcs.is_running() and head.poll() is None
+
+    # Another head waits for Redis, and continues with what the first one did since.
+    redis.kill()
+    redis.wait()
+    end([*head.children(recursive=True), head])
     head = ray.start_head("next")
-    wait_for(lambda: head.poll() is not None or time.monotonic() > away_s + AWAY_S, 2 * AWAY_S)
-    assert head.poll() is None, ray.log("next").read_text()
+    wait_for(lambda: "Local node IP" in ray.log("next").read_text(), 180, "ray start")
+    assert head.poll() is None
     start()
     ray.wait_until_up("next")
-    assert ray.state() == "kept 1"
+    assert tell("call after") == "actor"
+    assert tell("get key") == "kept"

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,12 @@ def with_batches(setting: str) -> str:
     changed_text = text.replace("batches: {max_bytes: 0}", f"batches: {setting}")
     assert changed_text != text
     return changed_text
+
+
+def with_host_kv_cache(gib: int) -> str:
+    """The Serve config of k8s/ whose engines keep so much KV cache in main memory."""
+    text = str(base().service["spec"]["serveConfigV2"])
+    return re.sub(r"(\n +)- (model: .*)", rf"\1- \2\1  host_kv_cache_gib: {gib}", text, count=1)
 
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -295,6 +302,9 @@ MISTAKES: dict[str, list[Mistake]] = {
     ],
     "sizing/engine-pods": [(RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed")],
     "sizing/engine-spare": [(RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over")],
+    "sizing/shared-memory": [
+        (RAY, CONFIG, with_host_kv_cache(10), "/dev/shm of 12 GiB does not hold host_kv_cache_gib")
+    ],
     "sizing/memory": [
         (RAY, f"{ENGINE}.{CONTAINER}.resources.limits.memory", "24Gi", "24 GiB do not hold")
     ],

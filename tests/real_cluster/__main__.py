@@ -108,11 +108,11 @@ def run(service: Service, operation: Operation, streams: int, tokens: int, say: 
 def run_all(
     service: Service, operations: Iterable[Operation], streams: int, tokens: int, say: Progress
 ) -> Iterator[Row]:
-    image = service.pods(node_type="head")[0]["spec"]["containers"][0]["image"]
+    head, *_ = service.pods(node_type="head")
     name = service.manifests.service["metadata"]["name"]
     host = f"{name}-serve-svc.{service.namespace}.svc"
     (model, *_) = model_ids(service.manifests.service)
-    with pod.clients(service.kube, image, host, _ROUTER_PORT, model) as service.clients:
+    with pod.clients(service.kube, head, host, _ROUTER_PORT, model) as service.clients:
         for operation in operations:
             yield run(service, operation, streams, tokens, say)
 

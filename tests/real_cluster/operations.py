@@ -70,7 +70,8 @@ def delete_redis(service: Service) -> None:
 
 
 def redis_away(service: Service) -> None:
-    """Redis is away for a minute. The head, which ends without it, is back soon after it."""
+    """Redis is away for a minute. The head stays."""
+    (head,) = service.pods(node_type="head")
     (redis,) = service.pods(component="redis")
     redis_set = service.kube.get("apps/v1", "StatefulSet", "redis", service.namespace)
     assert redis_set is not None
@@ -79,10 +80,12 @@ def redis_away(service: Service) -> None:
     time.sleep(AWAY_S)
     service.kube.merge(redis_set, {"spec": {"replicas": 1}})
     _redis_returns(service, redis)
+    if not service.is_there(head):
+        raise DeployError("the head ended")
 
 
 def _redis_returns(service: Service, old: Object) -> None:
-    """Waits for another pod of Redis, and for the head, which ended when its connection did."""
+    """Waits for another pod of Redis, and for a head that is ready."""
     service.wait(lambda: _other(service, old, component="redis"), "Redis is back")
     service.wait(lambda: any(map(is_ready, service.pods(node_type="head"))), "the head is back")
 
@@ -186,8 +189,10 @@ def _lacks_fixed_size(service: Service) -> str:
 
 
 def _engine_pods(service: Service) -> list[Object]:
-    """The pods that engines run in: those of routers where both share a pod."""
-    return service.pods(component="engine") or service.pods(component="router")
+    """The pods that engines run in, those of routers where both share a pod; last a pod that is not
+    ready, as one is in which nothing runs yet or any more."""
+    pods = service.pods(component="engine") or service.pods(component="router")
+    return sorted(pods, key=is_ready, reverse=True)
 
 
 def _other(service: Service, old: Object, **labels: str) -> bool:

@@ -118,8 +118,10 @@ class Clients:
 
 
 @contextlib.contextmanager
-def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterator[Clients]:
-    """A pod of clients, in a namespace that may reach the routers; both are gone afterwards."""
+def clients(kube: Kube, head: Object, host: str, port: int, model: str) -> Iterator[Clients]:
+    """A pod of clients, in a namespace that may reach the routers; both are gone afterwards. It has
+    the image of the head, and its priority: where a second cluster needs all the room that there
+    is, pods without one make way for it."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -137,15 +139,16 @@ def clients(kube: Kube, image: str, host: str, port: int, model: str) -> Iterato
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
+            "priorityClassName": head["spec"].get("priorityClassName"),
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
             "containers": [
                 {
                     "name": _NAME,
-                    "image": image,
+                    "image": head["spec"]["containers"][0]["image"],
                     "command": ["sleep", "infinity"],
                     "env": [{"name": "PYTHONPATH", "value": "/clients"}],
-                    "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}},
+                    "resources": {"requests": {"cpu": "200m", "memory": "128Mi"}},
                     "volumeMounts": [{"name": "files", "mountPath": "/clients"}],
                 }
             ],

@@ -91,6 +91,24 @@ def test_blocks_of_a_user() -> None:
     assert user() == []
 
 
+def test_documents_and_search_results_are_text_under_their_titles() -> None:
+    parts = [text("One."), PIXEL, text("Two."), text("Three.")]
+    document = {"type": "document", "title": "T", "context": "C", "citations": {"enabled": True}}
+    of_text = document | {"source": {"type": "text", "media_type": "text/plain", "data": "Doc."}}
+    of_string = document | {"source": {"type": "content", "content": "Doc."}}
+    of_parts = document | {"source": {"type": "content", "content": parts}}
+    found = {"type": "search_result", "source": "https://a", "title": "T", "content": [text("S.")]}
+    assert user(of_text) == user(of_string) == [{"role": "user", "content": "T\nC\nDoc."}]
+    (message,) = user(of_parts)
+    assert message["content"] == [text("T\nC\nOne."), PIXEL_PART, text("Two.\nThree.")]
+    assert user(found) == [{"role": "user", "content": "T\nhttps://a\nS."}]
+    empty = {"type": "document", "source": {"type": "text", "data": ""}}
+    assert user(empty) == []
+    answer = {"role": "assistant", "content": [CALL]}
+    *_, last = turns(answer, {"role": "user", "content": [result([found])]})
+    assert last == {"role": "tool", "tool_call_id": "abcdefghi", "content": "T\nhttps://a\nS."}
+
+
 def test_a_result_that_refers_to_a_tool_names_it() -> None:
     answer = {"role": "assistant", "content": [CALL]}
     found = result([{"type": "tool_reference", "tool_name": "g"}])
@@ -158,6 +176,9 @@ def test_a_last_assistant_message_is_continued() -> None:
     "message",
     [
         {"role": "user", "content": [{"type": "search_result"}]},
+        {"role": "user", "content": [{"type": "search_result", "content": ["x"]}]},
+        {"role": "user", "content": [{"type": "search_result", "content": [CALL]}]},
+        {"role": "user", "content": [{"type": "document", "source": {"type": "content"}}]},
         {"role": "user", "content": [CALL]},
         {"role": "user", "content": [result([CALL])]},
         {"role": "user", "content": [result(5)]},

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -9,8 +10,10 @@ import pytest
 from serving.placement import Capacity
 from serving.router.http.openapi import RELAYED
 from serving.router.replicas.backend import Backend
+from serving.router.replicas.directory import Directory
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.router.telemetry.observer import Observer
 from tests.support.engines import Engine, Refuses
 from tests.support.live_router import (
     ALIAS,
@@ -272,3 +275,32 @@ async def test_the_body_of_health_is_empty_and_of_errors_is_json(router: LiveRou
     missing = await router.http.get("/nowhere")
     assert int(missing.headers["content-length"]) == len(missing.content)
     assert json.loads(missing.content)
+
+
+@pytest.mark.parametrize(
+    ("path", "of", "name"),
+    [("/v1/models/x", Directory, "find"), ("/-/status", Observer, "explained_status")],
+)
+async def test_what_nobody_foresaw_is_an_internal_error_whose_reason_is_in_the_log_alone(
+    router: LiveRouter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    of: type,
+    name: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the secret reason")
+
+    monkeypatch.setattr(of, name, fail)
+    headers = {"x-request-id": "mine", "origin": "http://page"}
+    with caplog.at_level(logging.ERROR):
+        answers = [await router.http.get(path, headers=headers) for _ in range(2)]
+    for answer in answers:
+        assert error_of(answer, 500)["code"] == "internal_error"
+        assert "secret" not in answer.text + str(answer.headers)
+        assert answer.headers["x-request-id"] == "mine"
+        assert ("access-control-allow-origin" in answer.headers) == path.startswith("/v1/")
+    logged = [record for record in caplog.records if record.exc_info is not None]
+    assert [record.getMessage() for record in logged] == ["request mine failed in the router"] * 2
+    assert all("the secret reason" in str(record.exc_info) for record in logged)

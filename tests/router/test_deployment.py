@@ -99,7 +99,7 @@ async def test_routers_that_share_a_port_are_scraped_each_at_its_own(
     up = {f"router-{i}": router.record_replica_metadata() for i, router in enumerate(routers)}
     for listener in no_serve.values():
         listener(up)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for _ in range(3):
             await http.post(f"http://127.0.0.1:{port}/v1/completions", json={"model": "no"})
         found = (await http.get(f"http://127.0.0.1:{port}/-/targets")).json()
@@ -141,7 +141,7 @@ async def test_a_new_router_takes_requests_once_it_has_learned_what_the_others_k
 
 async def remaining(port: int) -> tuple[int, int]:
     """Asks, and returns how many requests and tokens the tenant has left."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(
             f"http://127.0.0.1:{port}{CHAT}",
             json={"model": MODEL, "messages": MESSAGES, "max_tokens": 1},

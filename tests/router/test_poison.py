@@ -114,7 +114,8 @@ def by_poison(fleet: Fleet) -> dict[str, list[str]]:
 def is_whole(answer: httpx.Response) -> bool:
     if answer.status_code != 200:
         return False
-    *events, done, _ = answer.text.split("\n\n")
+    parts = answer.text.split("\n\n")
+    *events, done, _ = [part for part in parts if not part.startswith(":")]  # it may have waited
     choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
     text = "".join(choice["delta"]["content"] for choice in choices)
     return done == "data: [DONE]" and text == "".join(STORY)

@@ -52,7 +52,7 @@ def test_what_runs_is_known_to_each_router_and_what_waits_to_its_own() -> None:
     routers = Routers(2)
     for _ in range(3):
         routers.submit(0, 900)
-    routers.dispatchers[1].receive("0", routers.dispatchers[0].snapshot(), 0.0)
+    routers.dispatchers[1].sync.receive("0", routers.dispatchers[0].sync.snapshot(), 0.0)
     observed = routers.observed(1.0)
     assert (observed.running_requests, observed.running_kv_tokens) == (3, 3000)
     routers.update(0)

@@ -96,6 +96,19 @@ def test_a_prompt_that_was_read_before_is_read_no_more_but_for_its_last_block() 
     assert ttft_s(second) == pytest.approx(0.010)
 
 
+def test_what_main_memory_keeps_is_copied_when_the_kv_cache_has_evicted_it() -> None:
+    maker = PromptMaker()
+    prompt, other = request(maker, 1600, 2), request(maker, 1986, 2)
+    sent = [(0.0, prompt), (5.0, other), (10.0, prompt)]
+    small = spec(kv_cache_tokens=2000)
+    *_, evicted = run(Engine(small), sent)
+    assert evicted.cached_tokens == 0
+    keeping = replace(small, host_kv_cache_tokens=4000, host_token_s=1e-5)
+    *_, copied = run(Engine(keeping), sent)
+    assert copied.cached_tokens == 1584
+    assert ttft_s(copied) == pytest.approx(0.010 + 1584e-5, rel=0.01)
+
+
 def test_a_prompt_that_is_being_read_is_shared_as_far_as_it_is() -> None:
     prompt = request(PromptMaker(), 20_480, 2)
     first, second = run(Engine(spec()), [(0.0, prompt), (1.0, prompt)])

@@ -116,7 +116,7 @@ def test_a_full_fleet_still_sends_prompts_where_they_are_cached() -> None:
 def test_routers_that_share_have_quotas_of_the_replicas(lag_s: float | None) -> None:
     simulation = Simulation(SPEC, 4, LeastCost, routers=3, lag_s=lag_s, max_wait_s=5)
     simulation.run(shared_prefixes(100, 20.0))
-    quotas = [dispatcher.quota for dispatcher in simulation.dispatchers]
+    quotas = [dispatcher.sync.quota for dispatcher in simulation.dispatchers]
     if lag_s is None:
         assert quotas == [None] * 3
     else:

@@ -69,7 +69,7 @@ def test_engine_time_is_shared_by_weight() -> None:
 @pytest.mark.full
 def test_four_routers_share_engine_time_by_weight() -> None:
     outcomes = simulate(tenant("three", 80, 3), tenant("one", 50), replicas=2, routers=4)
-    assert engine_s(outcomes, "three") / engine_s(outcomes, "one") == pytest.approx(3, rel=0.15)
+    assert engine_s(outcomes, "three") / engine_s(outcomes, "one") == pytest.approx(3, rel=0.05)
 
 
 @pytest.mark.full

@@ -11,6 +11,7 @@ from serving.simulator.workload import (
     shaped,
     shared_prefix_requests,
     shared_prefixes,
+    unshared,
 )
 
 
@@ -38,6 +39,15 @@ def test_a_hot_prefix_has_its_share_with_questions_of_its_own() -> None:
     first_blocks = [arrival.request.prefix.hashes[11] for arrival in arrivals]
     hot = max(set(first_blocks), key=first_blocks.count)
     assert first_blocks.count(hot) == pytest.approx(460, abs=60)
+
+
+def test_unshared_prompts_have_nothing_in_common() -> None:
+    arrivals = unshared(2000, 10.0)
+    hashes = [one for arrival in arrivals for one in arrival.request.prefix.hashes]
+    assert len(set(hashes)) == len(hashes)
+    tokens = [arrival.request.prompt_tokens for arrival in arrivals]
+    assert sum(tokens) / len(tokens) == pytest.approx(2000, rel=0.1)
+    assert 2000 / arrivals[-1].at_s == pytest.approx(10.0, rel=0.1)
 
 
 def test_a_turn_begins_with_the_one_before_and_its_answer() -> None:

@@ -47,7 +47,7 @@ class Steered(Engine):
 
     @classmethod
     async def asked(cls) -> "Steered":
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await cls._asked.get()
 
     def respond(self, request: dict[str, Any]) -> None:

@@ -187,9 +187,9 @@ async def running_router(
     *behaviours: type[Engine],
     models: Sequence[Model] | None = None,
     backoff_s: float = BACKOFF_S,
-    connect_timeout_s: float = 2,
+    connect_timeout_s: float = 30,
     check_period_s: float = 0.3,
-    check_timeout_s: float = 2,
+    check_timeout_s: float = 30,
     startup_s: float = STARTUP_S,
     max_wait_s: float = 30,
     max_waiting: int = 1000,
@@ -271,7 +271,9 @@ async def running_router(
         url = await stack.enter_async_context(_listening(app))
         itself = PeerInfo("router-0", "127.0.0.1", 0, url.removeprefix("http://"))
         targets = partial(scrape_targets, directory, [itself])
-        http = httpx.AsyncClient(base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS)
+        http = httpx.AsyncClient(
+            base_url=url, verify=False, trust_env=False, limits=_NO_LIMITS, timeout=60
+        )
         router = LiveRouter(
             url, http, directory, engines, infos, lines, app, stored, ledger, batch_runner
         )

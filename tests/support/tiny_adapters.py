@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from serving.answers.vocabulary import of_tekken
+from serving.catalogue.lora import module_shapes
+from serving.catalogue.memory import Network
 from serving.tiny import PRESETS, tiny_model_folder
 from serving.tiny.batch import Sequence as Example
 from serving.tiny.batch import collate, encode_prompt
@@ -106,6 +108,17 @@ def zero_adapter(
         f"{name}.lora_A.weight": torch.zeros(rank, inputs),
         f"{name}.lora_B.weight": torch.zeros(outputs, rank),
     }
+    write_adapter(folder, tensors, rank, **config)
+
+
+def full_zero_adapter(folder: Path, network: Network, rank: int = RANK, **config: Any) -> None:
+    """Writes an adapter of all modules that changes no answer."""
+    tensors = {}
+    for layer in range(network.layers):
+        for module, (outputs, inputs) in module_shapes(network).items():
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            tensors[f"{name}.lora_A.weight"] = torch.zeros(rank, inputs, dtype=torch.bfloat16)
+            tensors[f"{name}.lora_B.weight"] = torch.zeros(outputs, rank, dtype=torch.bfloat16)
     write_adapter(folder, tensors, rank, **config)
 
 

@@ -27,7 +27,7 @@ def wait_for(
         time.sleep(min(max(_LEAST_PAUSE_S, 4 * (answered_s - asked_s)), _LONGEST_PAUSE_S))
 
 
-async def eventually(condition: Callable[[], object], within_s: float = 5) -> None:
+async def eventually(condition: Callable[[], object], within_s: float = 30) -> None:
     """Returns once `condition()` is true, and lets the event loop run until then. Raises
     TimeoutError after `within_s`."""
     deadline_s = time.monotonic() + within_s

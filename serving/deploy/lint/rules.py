@@ -95,6 +95,7 @@ FIXES = {
     "sizing/engine-cpus": "set the model's cpus in the Serve config to the pod's",
     "sizing/engine-pods": "lower replicas and minReplicas to that number",
     "sizing/engine-spare": "raise maxReplicas",
+    "sizing/shared-memory": "raise sizeLimit of the group's volume shm and its memory limit",
     "sizing/memory": "raise the group's memory limit to the sum",
     "sizing/object-store": "lower object-store-memory, or raise sizeLimit of the volume shm",
     "sizing/budget": "set it between the two, or remove the budget where there is one pod",

@@ -16,6 +16,8 @@ from serving.deploy.quantity import quantity
 _GIB = 1024**3
 _RAY_GIB = 2
 """The part of a pod's memory for Ray's own processes."""
+_SHARED_GIB = 4
+"""The part of a pod's /dev/shm through which vLLM's processes and NCCL speak."""
 
 
 def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
@@ -83,8 +85,13 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
             what = f"its {model.cpus:g} CPUs do not fill a pod of {name}, {_cpus(group):g}"
             yield wrong("engine-cpus", f"{entry.id}: {what}")
         limit_gib, shared_gib = float(_amount(group, "memory")) / _GIB, _shared_bytes(group) / _GIB
-        if 0 < limit_gib < entry.replica_memory_gib + shared_gib + _RAY_GIB:
-            parts = f"{entry.replica_memory_gib:g}, {shared_gib:g} of shared memory and {_RAY_GIB}"
+        own_gib = entry.replica_memory_gib - entry.host_kv_cache_gib
+        if entry.host_kv_cache_gib and shared_gib < entry.host_kv_cache_gib + _SHARED_GIB:
+            parts = f"host_kv_cache_gib, {entry.host_kv_cache_gib:g}, and {_SHARED_GIB} for NCCL"
+            what = f"/dev/shm of {shared_gib:g} GiB does not hold {parts}"
+            yield wrong("shared-memory", f"{entry.id}: {what}")
+        if 0 < limit_gib < own_gib + shared_gib + _RAY_GIB:
+            parts = f"{own_gib:g}, {shared_gib:g} of shared memory and {_RAY_GIB}"
             what = f"{limit_gib:g} GiB do not hold its {parts} for Ray"
             yield wrong("memory", f"{entry.id}: {what}")
     for group in engine_groups:

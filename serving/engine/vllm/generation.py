@@ -3,18 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
-from vllm.sampling_params import (
-    RepetitionDetectionParams,
-    RequestOutputKind,
-    SamplingParams,
-    StructuredOutputsParams,
-)
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.client_form import ClientForm
@@ -22,56 +14,19 @@ from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
 from serving.answers.loop_guard import STOP_REASON
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
+from serving.engine.vllm.logprobs import LogprobReader, certain
 from serving.engine.vllm.rendering import EngineInput
-from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
+from serving.engine.vllm.sampling import Model, go_on_behind, sampling_params
 from serving.engine_protocol import Delivered
 from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
-from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request
 
 Output = Any
 """vLLM's CompletionOutput: the tokens that it generated in one step of a choice."""
 
 Steps = AsyncGenerator[tuple[int, Step, Output], None]
-
-Logprobs = Sequence[Mapping[int, Any]]
-"""vLLM's log-probabilities: for each token of a step those of some tokens, by their ids."""
-
-_ALL = -1
-"""Asks for the log-probabilities of all tokens."""
-
-_LEAST = -9999.0
-"""Stands for the log-probability of an impossible token, which JSON cannot express."""
-
-_CERTAIN = Logprob(0.0, rank=1)
-
-_DEFAULTS: Mapping[str, float] = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "frequency_penalty": 0.0,
-    "presence_penalty": 0.0,
-    "repetition_penalty": 1.0,
-}
-"""OpenAI's defaults, for what neither the request nor the model sets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What generation needs to know of the engine's model."""
-
-    vocabulary: Vocabulary
-    context_tokens: int
-    sampling: Mapping[str, Any]
-    """The model's own defaults of sampling."""
-    resumes_exactly: bool = False
-    """Whether the engine resumes requests as `serving.engine.vllm.resumed_requests` has them."""
-    advances_grammars: bool = False
-    """Whether its scheduler has grammars read tokens, as told there."""
 
 
 class Generation:
@@ -110,12 +65,9 @@ class Generation:
         self._trace_headers = trace_headers
         self._on_prefilled = on_prefilled
         self._lora_request = lora_request
-        self._common = self._sampling(constraint)
-        self._params = [
-            self._sampling_params(again, tokens)
-            for _, tokens in self._inputs
-            for again in range(request.n)
-        ]
+        self._constrained = constraint is not None
+        self._logprobs = LogprobReader(model.vocabulary, request)
+        self._params = sampling_params(request, model, constraint, [one for _, one in inputs])
         self._counts: list[Any] = [None] * len(self._params)
         """What vLLM counts of each choice, which it keeps up to date; None before the first
         token, and without vLLM's statistics."""
@@ -172,7 +124,7 @@ class Generation:
             self._delivered[index] += ids
             logprobs = None
             if request.sampling.logprobs is not None:  # of which the client has the true values
-                logprobs = self._logprobs(ids, [{one: _CERTAIN} for one in ids])
+                logprobs = self._logprobs.answer(ids, certain(ids))
             yield index, self._read(index, ids, logprobs, one.reason, one.stop)
         self._delivered_tokens = self.usage.completion_tokens
 
@@ -181,8 +133,8 @@ class Generation:
         ids = list(self._inputs[index][0]["prompt_token_ids"])
         logprobs = None
         if self.request.sampling.prompt_logprobs is not None:
-            logprobs = [None, *({token_id: _CERTAIN} for token_id in ids[1:])]
-        return self._prompt(index, ids, logprobs)
+            logprobs = [None, *certain(ids[1:])]
+        return self._logprobs.prompt(index, ids, logprobs)
 
     def take_prompt(self, choice: int) -> PromptTokens | None:
         """Returns the prompt of that choice as the engine was given it, once for each prompt and
@@ -228,37 +180,28 @@ class Generation:
             await queue.put(None)
 
     async def _steps_of(self, index: int) -> Steps:
-        request, parser = self.request, self._parsers[index]
-        prompt = index // request.n
-        begun = False
+        parser, begun = self._parsers[index], False
         outputs = self._engine.generate(
             *self._asked(index),
             self._id if len(self._params) == 1 else f"{self._id}-{index}",
             lora_request=self._lora_request,
             trace_headers=self._trace_headers,
-            priority=request.priority,
+            priority=self.request.priority,
         )
         async with aclosing(outputs):
             async for output in outputs:
-                if prompt in self._unknown:
-                    self._unknown.remove(prompt)
-                    if not self._delivered[index]:
-                        self._note_prompt(prompt, output)
-                    if not self._unknown:
-                        self._on_prefilled()
                 if not begun:
                     begun = True
-                    self._counts[index] = output.metrics
-                    self._read_tokens += len(output.prompt_token_ids)
+                    self._begin(index, output)
                 completion = output.outputs[0]
                 reason = completion.finish_reason
-                if reason == "error" and self._common["structured_outputs"] is not None:
+                if reason == "error" and self._constrained:
                     raise ConstraintError
                 if reason in ("error", "abort"):
                     raise AbandonedError(f"the engine ended a request: {reason}")
                 logprobs = None
                 if completion.logprobs is not None:
-                    logprobs = self._logprobs(completion.token_ids, completion.logprobs)
+                    logprobs = self._logprobs.answer(completion.token_ids, completion.logprobs)
                 step = self._read(
                     index, completion.token_ids, logprobs, reason, completion.stop_reason
                 )
@@ -288,14 +231,25 @@ class Generation:
         """Returns the engine's input and parameters for a choice, behind what was delivered."""
         rendered, params = self._inputs[index // self.request.n][0], self._params[index]
         if ids := self._delivered[index]:
-            params.prompt_logprobs = None
-            name = RESUMED_IDS if self._model.resumes_exactly else GRAMMAR_IDS
-            params.extra_args = {**(params.extra_args or {}), name: ids}
+            go_on_behind(params, ids, self._model)
             if not self._model.resumes_exactly:
                 rendered = {**rendered, "prompt_token_ids": [*rendered["prompt_token_ids"], *ids]}
-                params.max_tokens = max(1, params.max_tokens - len(ids))
-                params.min_tokens = max(0, params.min_tokens - len(ids))
         return rendered, params
+
+    def _begin(self, index: int, output: Any) -> None:
+        """Notes what a choice's first output tells."""
+        self._counts[index] = output.metrics
+        self._read_tokens += len(output.prompt_token_ids)
+        if self._model.resumes_exactly:
+            self._read_tokens += len(self._delivered[index])
+        prompt = index // self.request.n
+        if prompt not in self._unknown:
+            return
+        self._unknown.remove(prompt)
+        if not self._delivered[index]:
+            self._note_prompt(prompt, output)
+        if not self._unknown:
+            self._on_prefilled()
 
     def _note_prompt(self, index: int, output: Any) -> None:
         if self._delivered_tokens is None:
@@ -303,110 +257,7 @@ class Generation:
             self.usage.cached_tokens += output.num_cached_tokens or 0
         if self.request.needs_prompt:
             ids = list(output.prompt_token_ids)
-            self._prompts[index] = self._prompt(index, ids, output.prompt_logprobs)
-
-    def _prompt(
-        self, index: int, ids: list[int], known_logprobs: Sequence[Any] | None
-    ) -> PromptTokens:
-        vocabulary = self._model.vocabulary
-        pieces = [vocabulary.pieces[token_id] for token_id in ids]
-        logprobs = None
-        if known_logprobs is not None:
-            count = self.request.sampling.prompt_logprobs or 0
-            logprobs = [
-                None if known is None else self._logprob(token_id, known, count, piece is not None)
-                for token_id, known, piece in zip(ids, known_logprobs, pieces, strict=True)
-            ]
-        text = b"".join(piece or b"" for piece in pieces).decode("utf-8", "replace")
-        first = TokenLogprob(
-            ids[0], vocabulary.bytes_of(ids[0]), 0.0, in_text=pieces[0] is not None
-        )
-        return PromptTokens(index, ids, text, first, logprobs)
-
-    def _logprobs(self, token_ids: Sequence[int], logprobs: Logprobs) -> list[TokenLogprob]:
-        count = self.request.sampling.logprobs or 0
-        left_out = self._model.vocabulary.control if self.request.skip_special_tokens else ()
-        return [
-            self._logprob(token_id, known, count, token_id not in left_out)
-            for token_id, known in zip(token_ids, logprobs, strict=True)
-        ]
-
-    def _logprob(
-        self, token_id: int, known: Mapping[int, Any], count: int, in_text: bool
-    ) -> TokenLogprob:
-        top = sorted(
-            (value.rank, other)
-            for other, value in known.items()
-            if count == _ALL or value.rank <= count
-        )
-        others = tuple(self._token(other, known[other]) for _, other in top)
-        return self._token(token_id, known[token_id], others, in_text)
-
-    def _token(
-        self,
-        token_id: int,
-        value: Any,
-        top: tuple[TokenLogprob, ...] = (),
-        in_text: bool = True,
-    ) -> TokenLogprob:
-        text = self._model.vocabulary.bytes_of(token_id)
-        return TokenLogprob(token_id, text, max(value.logprob, _LEAST), top, value.rank, in_text)
-
-    def _sampling(self, constraint: StructuredOutputsParams | None) -> dict[str, Any]:
-        given = self.request.sampling
-        values: dict[str, Any] = {
-            name: value
-            if (value := getattr(given, name)) is not None
-            else self._model.sampling.get(name, default)
-            for name, default in _DEFAULTS.items()
-        }
-        detection = given.repetition_detection
-        if detection is not None:
-            values["repetition_detection"] = RepetitionDetectionParams(
-                **msgspec.structs.asdict(detection)
-            )
-        return values | {
-            "stop_token_ids": given.stop_token_ids,
-            "ignore_eos": given.ignore_eos,
-            "min_tokens": given.min_tokens,
-            "logprobs": given.logprobs,
-            "prompt_logprobs": given.prompt_logprobs,
-            "logit_bias": logit_bias(self.request, self._model.vocabulary),
-            "bad_words": given.bad_words,
-            "allowed_token_ids": given.allowed_token_ids,
-            "extra_args": _clients(given.vllm_xargs),
-            "structured_outputs": constraint,
-            "detokenize": False,
-            "output_kind": RequestOutputKind.DELTA,
-            "skip_clone": True,
-        }
-
-    def _sampling_params(self, again: int, prompt_tokens: int) -> SamplingParams:
-        wanted = self.request.max_tokens
-        if wanted is None:
-            wanted = self._model.sampling.get("max_tokens")
-        left = self._model.context_tokens - prompt_tokens
-        if left < 1:
-            raise InvalidRequest(
-                f"This model's maximum context length is {self._model.context_tokens} tokens, and "
-                f"the prompt has {prompt_tokens}. Send a shorter one.",
-                param="messages" if isinstance(self.request.prompt, Chat) else "prompt",
-                code="context_length_exceeded",
-            )
-        seed = self.request.sampling.seed
-        return SamplingParams.from_optional(
-            **self._common,
-            max_tokens=left if wanted is None else min(wanted, left),
-            seed=None if seed is None else seed + again,
-        )
-
-
-def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns a client's extra arguments without the names that are the engine's own."""
-    if xargs is None:
-        return None
-    own = RESUMED_IDS, GRAMMAR_IDS
-    return {name: value for name, value in xargs.items() if name not in own}
+            self._prompts[index] = self._logprobs.prompt(index, ids, output.prompt_logprobs)
 
 
 def _client_form(request: Request) -> ClientForm | None:

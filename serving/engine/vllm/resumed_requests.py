@@ -50,6 +50,8 @@ def resume(request: Request) -> None:
         request.append_output_token_ids(ids)
         # Else vLLM asserts that the cache has no output of a new request.
         request.num_preemptions = 1
+        # Else its metrics have none of this prefill, as of the second one of a preempted request.
+        request.prefill_stats.set(request.num_tokens, 0, 0)
     else:
         ids = _ids(request.sampling_params, GRAMMAR_IDS)
     if ids and (structured := request.structured_output_request) is not None:

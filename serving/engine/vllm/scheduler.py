@@ -9,14 +9,14 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-from serving.engine.vllm.prepared_grammars import PreparedGrammars
 from serving.engine.vllm.public_prefixes import PublicPrefixes
 from serving.engine.vllm.resumed_requests import resume
+from serving.engine.vllm.reused_grammars import ReusedGrammars
 
 
 class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
-    """vLLM's `Scheduler`, with prepared grammars, public beginnings of prompts and requests that go
-    on behind another engine's tokens."""
+    """vLLM's `Scheduler`, with grammars used again, public beginnings of prompts and requests that
+    go on behind another engine's tokens."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
             **kwargs,
         )
         threads = ((os.cpu_count() or 1) + 1) // 2  # as many as vLLM has
-        self._grammars = structured_output_manager.executor = PreparedGrammars(threads)
+        structured_output_manager.executor = ReusedGrammars(threads)
         algorithm = vllm_config.cache_config.prefix_caching_hash_algo
         self._public_prefixes = PublicPrefixes(algorithm, self.hash_block_size)
 
@@ -40,11 +40,6 @@ class EngineScheduler(Scheduler):  # type: ignore[misc]  # vLLM has no types
         resume(request)
         self._public_prefixes.share(request)
         super().add_request(request)
-
-    def update_from_output(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = super().update_from_output(*args, **kwargs)
-        self._grammars.prepare()
-        return outputs
 
 
 class AsyncEngineScheduler(EngineScheduler, AsyncScheduler):  # type: ignore[misc]

@@ -10,14 +10,15 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 from vllm import AsyncEngineArgs, envs
+from vllm.lora.request import LoRARequest
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from serving.adapters.store import AdapterStore
 from serving.catalogue import LoopGuard
+from serving.engine.adapters import Adapters
 from serving.engine.start_log import root_cause_raised
-from serving.engine.vllm.adapters import Adapters
 from serving.engine.vllm.arguments import parse
 from serving.engine.vllm.front_end import FrontEnd
 from serving.engine.vllm.images import load_images_safely
@@ -80,7 +81,9 @@ class VllmServer:
         names = self._args.served_model_name
         adapters = None
         if self._adapter_store is not None:
-            adapters = Adapters(self._engine, self._adapter_store, self._host_cache_gib, names[0])
+            adapters = Adapters(
+                self._engine, LoRARequest, self._adapter_store, self._host_cache_gib, names[0]
+            )
         self._app = FrontEnd(
             self._engine,
             names,

@@ -15,10 +15,11 @@ def rate_limit_headers(
     """Returns the headers for a response to a request to `path`; a limit that there is not has
     none. `now` is the time by the wall clock, which Anthropic's headers name."""
     headers: Headers = []
+    is_anthropic = path.startswith(_ANTHROPIC_PATHS)
     for name, left in ((b"requests", requests), (b"tokens", tokens)):
         if left is None:
             continue
-        if path.startswith(_ANTHROPIC_PATHS):
+        if is_anthropic:
             at = (now or datetime.now(UTC)) + timedelta(seconds=left.reset_s)
             reset = at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
             form = b"anthropic-ratelimit-%b-%b"
@@ -38,7 +39,7 @@ def duration(seconds: float) -> bytes:
     if ms < 1000:
         return b"%dms" % ms if ms else b"0s"
     minutes, rest_ms = divmod(ms, 60_000)
-    rest = f"{rest_ms / 1000:.3f}".rstrip("0").rstrip(".").encode() + b"s"
+    rest = (b"%d.%03d" % divmod(rest_ms, 1000)).rstrip(b"0").rstrip(b".") + b"s"
     if not minutes:
         return rest
     hours, minutes = divmod(minutes, 60)

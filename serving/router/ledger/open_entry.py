@@ -71,6 +71,7 @@ class OpenEntry:
             request_id=record.request_id,
             tenant=record.tenant or "",
             model=record.adapter or self.model.model_id,
+            adapter_version=record.adapter_version,
             key_id=record.key_id,
             outcome=outcome,
             input_tokens=settled.input_tokens,

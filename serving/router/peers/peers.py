@@ -156,7 +156,7 @@ class Peers:
 
     async def _send_cached(self, writer: asyncio.StreamWriter) -> None:
         for model_id, served in self._directory.models.items():
-            for message in served.dispatcher.cached():
+            for message in served.dispatcher.sync.cached():
                 writer.write(frame(Batch(model_id, [message])))
                 await writer.drain()
 

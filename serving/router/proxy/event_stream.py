@@ -112,6 +112,11 @@ class EventStream:
         self._chunks.clear()
         self._times_s.clear()
 
+    def count_tokens(self) -> int:
+        """Returns the tokens of the answer so far."""
+        self.count()
+        return self._exchange.record.output_tokens
+
     def final_response(self) -> bytes | None:
         """The data of the event that has the whole response, if that is to be stored."""
         return None if self._final is None else self._final.data()

@@ -14,11 +14,13 @@ from serving.placement import Work
 from serving.router.http import authentication_errors, errors
 from serving.router.http.errors import ApiError
 from serving.router.ledger.open_entry import OpenEntry
+from serving.router.proxy.adapter_version import VERSION, version_for
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
 from serving.router.proxy.request import (
     EngineRequest,
     engine_request,
     routing_fields,
+    session,
     work_of,
 )
 from serving.router.proxy.request_headers import InvalidHeaderError, priority_and_timeout_s
@@ -39,7 +41,7 @@ _HEADERS_DROPPED = frozenset(
     b"connection keep-alive proxy-authorization proxy-connection te trailer transfer-encoding "
     b"upgrade host content-length content-encoding expect authorization accept-encoding x-api-key "
     b"api-key cookie x-request-id".split()
-) | {ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID}
+) | {ADAPTER, VERSION, CACHE_SALT, RESUMPTION, USAGE_ID}
 
 _NAMED_ADAPTERS = 20
 """The most adapters that the error of an unknown model lists; all are in /v1/models."""
@@ -89,6 +91,8 @@ class Exchange:
     """How many attempts failed in a way that the request itself may have caused."""
     sent_s: float = 0.0
     """When it was last sent to a replica, by time.monotonic()."""
+    handed_over: bool = False
+    """Whether its last replica drains, and the next one is to continue the stream."""
     suspect: bytes | None = None
     """Its digest while it is tried as the suspect of an engine's death."""
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
@@ -137,7 +141,11 @@ class ExchangeReader:
         served, adapter = self._asked_for(fields.model, caller)
         model = served.model
         record.model, record.stream = model.model_id, bool(fields.stream)
-        record.adapter = None if adapter is None else adapter.name
+        if adapter is not None:
+            key = session(fields, headers) or record.request_id
+            adapter = version_for(adapter, headers, key)
+            record.adapter, record.adapter_version = adapter.name, adapter.version.digest
+            record.canary = adapter.is_canary
         request = engine_request(path, raw, body, model, turn)
         record.rewrites = request.rewrites
         salt = self._salts.of(caller.tenant.name)
@@ -165,7 +173,7 @@ class ExchangeReader:
             head=self._head(scope, engine_request_id, model.backend, salt) + header_of(adapter),
             request=request,
             demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
-            headers=[(b"x-request-id", request_id), *request.headers],
+            headers=[(b"x-request-id", request_id), *_told_of(adapter), *request.headers],
             receive=receive,
             send=send,
             resumption=StreamResumption(path, request.body, why_not),
@@ -182,7 +190,7 @@ class ExchangeReader:
         if name is not None and (found := self._directory.find_adapter(name)) is not None:
             served, adapter = found
             if adapter.declared.may_be_used_by(caller.tenant.name):
-                if not caller.may_use((adapter.name,)):
+                if not caller.may_use(adapter.declared.names):
                     raise authentication_errors.model_not_allowed(name)
                 return served, adapter
         return self._served(name, caller), None
@@ -203,7 +211,7 @@ class ExchangeReader:
         served = self._directory.find(name)
         if served is None:
             adapters = self._directory.adapters_of(caller.tenant.name)
-            known = [one.name for _, one in adapters if caller.may_use((one.name,))]
+            known = [one.name for _, one in adapters if caller.may_use(one.declared.names)]
             raise errors.unknown_model(name, [*models, *known[:_NAMED_ADAPTERS]])
         if served.model.model_id not in models:
             raise authentication_errors.model_not_allowed(name)
@@ -248,10 +256,17 @@ def header_of(adapter: Adapter | None) -> bytes:
     return b"" if adapter is None else b"%b: %b\r\n" % (ADAPTER, adapter.version.digest.encode())
 
 
-def kept_headers(headers: Headers, request_id: str) -> Headers:
-    """Returns the headers with which a request can be sent again: no credentials."""
+def _told_of(adapter: Adapter | None) -> Headers:
+    """Returns the response header that names the version of an adapter."""
+    return [] if adapter is None else [(VERSION, adapter.version.digest.encode())]
+
+
+def kept_headers(headers: Headers, exchange: Exchange) -> Headers:
+    """Returns the headers with which a request can be sent again, to the same version of its
+    adapter: no credentials."""
     kept = [(name, value) for name, value in headers if name not in _HEADERS_DROPPED]
-    return [*kept, (b"x-request-id", request_id.encode())]
+    request_id = exchange.record.request_id.encode()
+    return [*kept, (b"x-request-id", request_id), *_told_of(exchange.adapter)]
 
 
 def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:

@@ -31,7 +31,7 @@ async def detach(
             read(exchange.request.body, model.rules, datetime.date.today())
         except InvalidRequest as error:
             raise invalid(error) from None
-    headers = kept_headers(scope["headers"], exchange.record.request_id)
+    headers = kept_headers(scope["headers"], exchange)
     again = RunRequest(exchange.turn.raw, headers, caller.key_id, caller.max_priority)
     run = await responses.runs.begin(exchange.turn, model.model_id, msgspec.msgpack.encode(again))
     receive, send = exchange.receive, exchange.send

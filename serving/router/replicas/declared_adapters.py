@@ -4,16 +4,17 @@ watched."""
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.adapters import declared
-from serving.adapters.adapter import Adapter, checked
+from serving.adapters.adapter import Adapter, Version, checked
 from serving.adapters.base import base_of
 from serving.adapters.config import AdapterConfig
 from serving.adapters.files import CONFIG_FILE, WEIGHTS_FILE, AdapterError
 from serving.adapters.fit import Base
 from serving.catalogue import CatalogueEntry
+from serving.router.replicas.canaries import Canaries
 from serving.weights_claims import ClaimsError
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class DeclaredAdapters:
         self.by_name: Mapping[str, Adapter] = {}
         self.refused: Mapping[str, str] = {}
         """Why each of those that are refused is, by the adapter's name or by its file."""
+        self._by_any_name: Mapping[str, Adapter] = {}
+        self.canaries = Canaries(settings.folder)
         self._settings = settings
         self._names = frozenset((settings.entry.id, *settings.entry.aliases))
         self._clock = clock
@@ -69,6 +72,10 @@ class DeclaredAdapters:
         lora = self._settings.entry.lora
         assert lora is not None
         return lora.max_loras
+
+    def find(self, name: str) -> Adapter | None:
+        """Returns the adapter that has a name or an alias."""
+        return self._by_any_name.get(name)
 
     def look(self) -> None:
         """Reads what has changed."""
@@ -83,6 +90,8 @@ class DeclaredAdapters:
             adapter, reason = self._adapter(config)
             if adapter is not None:
                 by_name[name] = adapter
+            if config.canary is not None and config.canary.withdrawn is not None:
+                reason = reason or f"its canary is withdrawn: {config.canary.withdrawn}"
             if reason is not None:
                 refused[name] = reason
         for name in self.by_name.keys() - by_name.keys():
@@ -90,7 +99,8 @@ class DeclaredAdapters:
         for name, reason in refused.items():
             if self.refused.get(name) != reason:
                 log.error("the adapter %s is refused: %s", name, reason)
-        self.by_name, self.refused = by_name, refused
+        self.by_name, self.refused = by_name, refused | self.canaries.judge(by_name)
+        self._by_any_name = {name: one for one in by_name.values() for name in one.declared.names}
 
     def _declared(self, refused: dict[str, str]) -> dict[str, AdapterConfig] | None:
         """Returns the declarations by name. Adds those that cannot be read to `refused`; None if
@@ -103,13 +113,15 @@ class DeclaredAdapters:
             if self.refused.get("adapters_folder") != str(error):
                 log.error("adapters_folder: %s; what it had before stays in force", error)
             return None
+        taken: set[str] = set()
         for origin, config in declarations:
-            if config.name in self._names:
-                refused[origin] = f"{config.name} is a name of the model itself"
-            elif config.name in found:
-                refused[origin] = f"there is another adapter of the name {config.name}"
+            if own := self._names.intersection(config.names):
+                refused[origin] = f"{min(own)} is a name of the model itself"
+            elif twice := taken.intersection(config.names):
+                refused[origin] = f"there is another adapter of the name {min(twice)}"
             else:
                 found[config.name] = config
+                taken.update(config.names)
         return found
 
     def _declarations(self, refused: dict[str, str]) -> Iterator[tuple[str, AdapterConfig]]:
@@ -124,7 +136,8 @@ class DeclaredAdapters:
                 refused[path.name] = str(error)
 
     def _adapter(self, config: AdapterConfig) -> tuple[Adapter | None, str | None]:
-        """Returns the version of an adapter that is to be served, and why a newer one is not."""
+        """Returns the version of an adapter that is to be served, and why a newer one or its canary
+        is not."""
         seen, before = self._seen.get(config.name), self.by_name.get(config.name)
         files, now_s = _files_of(config), self._clock()
         if seen is not None and seen.config == config and seen.files == files:
@@ -135,19 +148,33 @@ class DeclaredAdapters:
         try:
             if self._base is None:
                 self._base = base_of(self._settings.entry)
-            before = checked(config, self._base)
-            log.info("the adapter %s is served as %s", config.name, before.version.digest)
+            version = checked(config, self._base, config)
+            before = Adapter(config, version)
+            log.info("the adapter %s is served as %s", config.name, version.digest)
+            before = replace(before, canary=self._canary(config, self._base))
         except (AdapterError, ClaimsError) as error:
             reason = str(error)
         self._seen[config.name] = _Seen(config, files, now_s, reason)
         return before, reason
 
+    @staticmethod
+    def _canary(config: AdapterConfig, base: Base) -> Version | None:
+        """Returns the version that is tried, if there is one. Raises AdapterError."""
+        canary = config.canary
+        if canary is None or canary.withdrawn is not None:
+            return None
+        try:
+            version = checked(canary, base, config)
+        except AdapterError as error:
+            raise AdapterError(f"the canary: {error}") from None
+        log.info("the canary of the adapter %s is %s", config.name, version.digest)
+        return version
+
 
 def _files_of(config: AdapterConfig) -> _Files:
-    """Returns what shows that the files of a folder are others; those of a commit never are."""
-    if not config.is_folder:
-        return ()
-    return tuple(map(_identity, (Path(config.source) / n for n in (CONFIG_FILE, WEIGHTS_FILE))))
+    """Returns what shows that the files of its folders are others; those of a commit never are."""
+    folders = [Path(one.source) for one in config.versions if one.is_folder]
+    return tuple(_identity(f / name) for f in folders for name in (CONFIG_FILE, WEIGHTS_FILE))
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -24,10 +24,10 @@ class Directory:
         return self._by_name.get(name)
 
     def find_adapter(self, name: str) -> tuple[ServedModel, Adapter] | None:
-        """Returns the adapter of that name and its model."""
+        """Returns the adapter of that name or alias, and its model."""
         for served in self.models.values():
             if served.adapters is not None:
-                adapter = served.adapters.by_name.get(name)
+                adapter = served.adapters.find(name)
                 if adapter is not None:
                     return served, adapter
         return None

@@ -3,6 +3,10 @@
 A failure that a request causes never ejects a replica. A connection that breaks in the middle of an
 answer may be the request's doing, so the replica is only probed at once. It is ejected if the probe
 fails, or if another replica served the request that failed here.
+
+A replica may say when it will be gone: because it drains, or because its node goes. One that does
+not drain yet keeps taking requests as long as no other replica is up. A replica that Ray Serve has
+removed is probed more often until it is idle, as it will soon drain and say for how long.
 """
 
 import asyncio
@@ -10,10 +14,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serving.engine_protocol import bearer
-from serving.router.replicas.upstream import ConnectionPool, UpstreamError, ask
+from serving.engine_protocol import DRAIN_LEFT, HEALTH_PATH, bearer
+from serving.router.replicas.upstream import ConnectionPool, UpstreamError, read_all
 
 log = logging.getLogger(__name__)
+
+_DRAIN_PERIOD_S = 0.5
+"""Time between two probes of a replica that leaves, or soon will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +32,17 @@ class HealthCheck:
     """How long a replica is ejected before it is probed again; doubled for each consecutive
     failure."""
     max_backoff_s: float = 60
-    period_s: float = 5
-    """Time between two probes of a replica that has work."""
+    period_s: float = 2
+    """Time between two probes of a replica that has work. It adds to the time that streams take to
+    leave a node that goes, of which clouds give notice 30 s before."""
     timeout_s: float = 10
     """A replica whose probe takes longer hangs: its requests move elsewhere."""
 
     @property
     def request(self) -> bytes:
         """The request that a healthy engine answers with 200 under any load."""
-        head = b"GET /health HTTP/1.1\r\nhost: engine\r\nauthorization: %b\r\n\r\n"
-        return head % bearer(self.engine_token)
+        head = b"GET %b HTTP/1.1\r\nhost: engine\r\nauthorization: %b\r\n\r\n"
+        return head % (HEALTH_PATH.encode(), bearer(self.engine_token))
 
     def backoff_after(self, failures: int) -> float:
         """Returns the backoff in seconds after a number of consecutive failures."""
@@ -53,11 +61,15 @@ class ReplicaHealth:
         is_busy: Callable[[], bool],
         abort: Callable[[str], None],
         on_change: Callable[[], object],
+        on_leave: Callable[[float], object],
     ) -> None:
         """`probes` are connections used for nothing else; `abort` ends the requests on a replica
-        that hangs; `on_change` is called when `ejected` changes. Without a `check` the replica is
-        never ejected: its health is watched elsewhere."""
+        that hangs; `on_change` is called when `ejected` or `leaving` changes, and `on_leave`
+        with the seconds until a replica that leaves cuts off its answers, as often as it says so.
+        Without a `check` the replica is never ejected: its health is watched elsewhere."""
         self.ejected = False
+        self.leaving = False
+        """Whether it said when it cuts off its answers."""
         self.answers = 0
         """The number of requests it has answered."""
         self._name = name
@@ -66,6 +78,7 @@ class ReplicaHealth:
         self._is_busy = is_busy
         self._abort = abort
         self._on_change = on_change
+        self._on_leave = on_leave
         self._failures = 0
         self._removed = False
         self._watching: asyncio.Task[None] | None = None
@@ -106,6 +119,8 @@ class ReplicaHealth:
         if not self._is_busy():
             self._stop()
             self._probes.close()
+        elif self._check is not None:
+            self._watch_anew()
 
     def _watch_anew(self) -> None:
         self._stop()
@@ -124,13 +139,18 @@ class ReplicaHealth:
 
     async def _watch(self, check: HealthCheck) -> None:
         while self._is_of_interest():
-            backoff_s = check.backoff_after(self._failures)
-            await asyncio.sleep(backoff_s if self.ejected else check.period_s)
+            await asyncio.sleep(self._pause_s(check))
             if self._is_of_interest():
                 await self._ask(check)
         if self._removed:
             self._probes.close()
         self._watching = None
+
+    def _pause_s(self, check: HealthCheck) -> float:
+        """Returns the time until the next probe."""
+        if self.leaving or (self._removed and not self.ejected):
+            return min(_DRAIN_PERIOD_S, check.period_s)
+        return check.backoff_after(self._failures) if self.ejected else check.period_s
 
     async def _ask_now(self, check: HealthCheck) -> None:
         await self._ask(check)
@@ -142,18 +162,21 @@ class ReplicaHealth:
         self._failures += 1
         self._set_ejected(True)
 
-    def _set_ejected(self, ejected: bool) -> None:
-        if ejected is not self.ejected:
-            self.ejected = ejected
+    def _set_ejected(self, ejected: bool, leaving: bool = False) -> None:
+        if (ejected, leaving) != (self.ejected, self.leaving):
+            self.ejected, self.leaving = ejected, leaving
             self._on_change()
 
     async def _ask(self, check: HealthCheck) -> None:
         problem = ""
         try:
             async with asyncio.timeout(check.timeout_s):
-                status, _ = await ask(self._probes, check.request, b"")
+                status, left_s = await self._probe(check.request)
+            if left_s is not None:
+                self._leaves(left_s, drains=status != 200)
+                return
             if status != 200:
-                # It drains or its engine died; answers in progress end by themselves.
+                # Its engine died; answers in progress end by themselves.
                 problem = f"it answers {status}"
         except TimeoutError:
             problem = f"no answer within {check.timeout_s:g} s"
@@ -163,6 +186,24 @@ class ReplicaHealth:
         if problem:
             log.warning("replica %s is ejected: %s", self._name, problem)
             self._eject()
-        elif self.ejected:
-            log.warning("replica %s is healthy again", self._name)
+        else:
+            if self.ejected:
+                log.warning("replica %s is healthy again", self._name)
             self._set_ejected(False)
+
+    async def _probe(self, request: bytes) -> tuple[int, int | None]:
+        """Returns the status of the answer and, if the replica leaves, the seconds until it cuts
+        off its answers. Raises UpstreamError."""
+        connection = await self._probes.request(request, b"")
+        try:
+            await read_all(connection)
+            left_s = dict(connection.headers).get(DRAIN_LEFT, b"")
+            return connection.status, int(left_s) if left_s.isdigit() else None
+        finally:
+            self._probes.release(connection)
+
+    def _leaves(self, left_s: int, drains: bool) -> None:
+        if not self.leaving:
+            log.warning("replica %s leaves within %d s", self._name, left_s)
+        self._set_ejected(drains, leaving=True)
+        self._on_leave(left_s)

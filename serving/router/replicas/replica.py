@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from serving.engine_protocol import EngineMetadata
 from serving.placement import UNLIMITED, Capacity, ReplicaLoad
+from serving.router.replicas.hand_over import RunningStreams
 from serving.router.replicas.health import HealthCheck, ReplicaHealth
 from serving.router.replicas.replica_adapters import ReplicaAdapters
 from serving.router.replicas.upstream import ConnectionPool
@@ -35,8 +36,12 @@ class ReplicaInfo:
             engine["host"],
             engine["port"],
             engine["max_model_len"],
-            Capacity(engine["kv_cache_tokens"], engine["max_num_seqs"]),
-            build=engine.get("build", ""),  # engines of an earlier version have none
+            Capacity(
+                engine["kv_cache_tokens"],
+                engine["max_num_seqs"],
+                engine.get("host_kv_cache_tokens", 0),
+            ),
+            build=engine.get("build", ""),  # engines of an earlier version have neither
         )
 
 
@@ -52,12 +57,13 @@ class Replica:
         on_health: Callable[[], object],
         takes_adapters: bool = False,
     ) -> None:
-        """`on_health` is called when it is ejected and when it is healthy again. Without a `check`
+        """`on_health` is called when it is ejected, leaves, or is healthy again. Without a `check`
         it is never ejected, and takes no adapters."""
         self.info = info
         self.load = load
         self.pool = ConnectionPool(info.host, info.port, connect_timeout_s, info.tls)
         probes = ConnectionPool(info.host, info.port, _PROBE_CONNECT_S, info.tls)
+        self.streams = RunningStreams()
         self.adapters: ReplicaAdapters | None = None
         if takes_adapters and check is not None:
             self.adapters = ReplicaAdapters(load, self.pool, check.engine_token)
@@ -68,9 +74,10 @@ class Replica:
             lambda: self.load.requests > 0,
             self.pool.abort,
             on_health,
+            self.streams.replica_leaves,
         )
 
     def close(self) -> None:
-        """Sends it no further requests; those in flight finish."""
+        """Sends it no further requests; those in flight finish, or are handed over."""
         self.health.removed()
         self.pool.close()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from serving.adapters.adapter import Adapter
 from serving.config import RouterConfig
 from serving.dispatch import (
     Dispatcher,
@@ -27,7 +28,8 @@ from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import Replica, ReplicaInfo
 from serving.router.replicas.trials import Trials
-from serving.router.telemetry.model_metrics import ModelMetrics
+from serving.router.telemetry.model_metrics import ModelMetrics, is_failure, ttft_s
+from serving.router.telemetry.request_record import RequestRecord
 from serving.scaling.report import Report
 
 
@@ -137,12 +139,17 @@ class ServedModel:
         self.dispatcher.first_token(reservation, self._clock())
 
     def move(self, reservation: Reservation) -> Replica | None:
-        """Moves a request whose replica failed to another one; None if none is left to try."""
+        """Moves a request whose replica failed or drains to another one; None if none is left to
+        try."""
         now_s = self._clock()
         if not self.dispatcher.move(reservation, now_s):
             return None
         self._poll(now_s)
         return self._by_id[reservation.replica_id]
+
+    def can_move(self, reservation: Reservation) -> bool:
+        """Whether there is a replica that `move` could move it to."""
+        return self.dispatcher.can_move(reservation)
 
     def release(
         self,
@@ -157,6 +164,11 @@ class ServedModel:
         self.dispatcher.release(reservation, outcome, now_s, output_tokens, spent)
         self._poll(now_s)
 
+    def count(self, adapter: Adapter, record: RequestRecord) -> None:
+        """Counts a request for an adapter that has ended, by which its canary is judged."""
+        assert self.adapters is not None
+        self.adapters.canaries.ended(adapter, is_failure(record), ttft_s(record))
+
     # Replicas
 
     def update(self, infos: Iterable[ReplicaInfo]) -> None:
@@ -168,9 +180,12 @@ class ServedModel:
         known = {replica.info: replica for replica in self.replicas}
         now_s = self._clock()
         ejected = [info.replica_id for info, one in known.items() if one.health.ejected]
+        leaving = [info.replica_id for info, one in known.items() if one.health.leaving]
         self.trials.update({info.replica_id: info.build for info in infos})
         if self.trials.quarantined is not None:
             ejected.append(self.trials.quarantined)
+        if {info.replica_id for info in infos}.difference(ejected, leaving):
+            ejected += leaving
         self.dispatcher.update({i.replica_id: i.capacity for i in infos}, now_s, ejected)
         self.replicas = [known.get(info) or self._new(info) for info in infos]
         self._by_id = {replica.info.replica_id: replica for replica in self.replicas}
@@ -205,19 +220,19 @@ class ServedModel:
     # Other routers
 
     def publish_demand(self) -> None:
-        """See `Dispatcher.publish_demand`."""
+        """See `RouterSync.publish_demand`."""
         now_s = self._clock()
-        self.dispatcher.publish_demand(now_s)
+        self.dispatcher.sync.publish_demand(now_s)
         self._poll(now_s)
 
     def publish(self, publish: Callable[[Message | PoisonMessage], object] | None) -> None:
         """Has it called with each message for the other routers, in order. None: there are
         none."""
-        self.dispatcher.publish = self.trials.guard.publish = publish
+        self.dispatcher.sync.publish = self.trials.guard.publish = publish
 
     def snapshot(self) -> list[Message | PoisonMessage]:
         """Returns the messages that a router needs first when it subscribes."""
-        return [*self.dispatcher.snapshot(), *self.trials.snapshot()]
+        return [*self.dispatcher.sync.snapshot(), *self.trials.snapshot()]
 
     def receive(self, router_id: str, messages: Sequence[Message | PoisonMessage]) -> None:
         """Applies what another router published, in its order."""
@@ -230,13 +245,13 @@ class ServedModel:
                 bookings.append(message)
         if len(bookings) < len(messages):
             self.trials.poll()
-        self.dispatcher.receive(router_id, bookings, now_s)
+        self.dispatcher.sync.receive(router_id, bookings, now_s)
         self._poll(now_s)
 
     def forget(self, router_id: str) -> None:
         """Forgets a router that is gone, and its requests."""
         now_s = self._clock()
-        self.dispatcher.forget(router_id, now_s)
+        self.dispatcher.sync.forget(router_id, now_s)
         self.trials.forget(router_id)
         self._poll(now_s)
 

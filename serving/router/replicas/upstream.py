@@ -46,6 +46,10 @@ class AbortedError(UpstreamError):
     """The router itself closed the connection."""
 
 
+class HandedOverError(AbortedError):
+    """The replica drains, and another one is to continue the stream."""
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection to an engine.
 
@@ -143,10 +147,10 @@ class Connection(asyncio.Protocol):
             self._between_chunks = False
         return self._done
 
-    def abort(self, reason: str = "the request was aborted") -> None:
+    def abort(self, error: AbortedError | None = None) -> None:
         """Closes the connection at once: the engine aborts the request, and whoever awaits its
-        answer gets AbortedError."""
-        self._fail(AbortedError(reason))
+        answer gets the error."""
+        self._fail(error or AbortedError("the request was aborted"))
         self._transport.abort()
 
     def _taken(self) -> bytes:
@@ -314,7 +318,7 @@ class ConnectionPool:
     def abort(self, reason: str) -> None:
         """Aborts all requests in flight with AbortedError."""
         for connection in list(self._in_use):
-            connection.abort(reason)
+            connection.abort(AbortedError(reason))
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -2,7 +2,7 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 50 per model, one
-per replica, six per tenant, four more per tenant with limits, and 33; with a usage ledger four more
+per replica, six per tenant, four more per tenant with limits, and 34; with a usage ledger four more
 per tenant, and two.
 """
 
@@ -100,7 +100,7 @@ class Metrics(Collector):
             if tenant.limits is not None
             for limit in get_args(LimitName)
         }
-        self._retries = self._continued = 0
+        self._retries = self._continued = self._handed_over = 0
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -116,6 +116,7 @@ class Metrics(Collector):
             self._rewritten[rewrite] += 1
         self._retries += record.retries
         self._continued += record.continued
+        self._handed_over += record.handed_over
         if record.tenant is not None:
             tenant = self._tenants[record.tenant]
             tenant.requests += 1
@@ -185,6 +186,11 @@ class Metrics(Collector):
             "Streams continued by another replica.",
             self._continued,
         )
+        yield CounterMetricFamily(
+            f"{PREFIX}_handed_over_streams",
+            "Streams continued by another replica before the one that drained had ended.",
+            self._handed_over,
+        )
 
     def _times(self) -> Iterator[Metric]:
         for attribute, name, documentation, edges_s in _LATENCIES:
@@ -232,7 +238,14 @@ class Metrics(Collector):
         yield from (tokens, expected, cached, length, replicas)
 
     def _of_adapters(self) -> Iterator[Metric]:
-        requests = _counter("adapter_requests", "Finished requests.", "model", "adapter")
+        labels = "model", "adapter", "version"
+        requests = _counter("adapter_requests", "Finished requests.", *labels)
+        failures = _counter(
+            "adapter_failures", "Requests that failed through no fault of their client.", *labels
+        )
+        ttft = SummaryMetricFamily(
+            f"{PREFIX}_adapter_ttft_seconds", "Times to first token.", labels=labels
+        )
         served = GaugeMetricFamily(
             f"{PREFIX}_served_adapters", "Adapters that requests may ask for.", labels=["model"]
         )
@@ -244,11 +257,15 @@ class Metrics(Collector):
         for model_id, of in self._directory.models.items():
             if of.adapters is None:
                 continue
-            for adapter, count in of.metrics.adapters.items():
-                requests.add_metric([model_id, adapter], count)
+            for adapter, versions in of.metrics.adapters.items():
+                for version, tally in versions.items():
+                    of_version = [model_id, adapter, version]
+                    requests.add_metric(of_version, tally.requests)
+                    failures.add_metric(of_version, tally.failures)
+                    ttft.add_metric(of_version, tally.streams, tally.ttft_s)
             served.add_metric([model_id], len(of.adapters.by_name))
             refused.add_metric([model_id], len(of.adapters.refused))
-        yield from (requests, served, refused)
+        yield from (requests, failures, ttft, served, refused)
 
     def _poison(self) -> Iterator[Metric]:
         deaths = _counter(

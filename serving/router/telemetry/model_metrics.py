@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from serving.adapters.canary import Tally
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.request_record import RequestRecord
 
@@ -51,8 +52,9 @@ class ModelMetrics:
         self.ttft, self.itl, self.duration, self.queue = (Latency() for _ in range(4))
         self.input_tokens = self.output_tokens = 0
         self.expected_cached_tokens = self.cached_tokens = 0
-        self.adapters: dict[str, int] = {}
-        """Finished requests of the first adapters that were asked for, and of all others."""
+        self.adapters: dict[str, dict[str, Tally]] = {}
+        """Finished requests of each version, stable or canary, of the first adapters that were
+        asked for, and of all others."""
 
     def ended(self, record: RequestRecord) -> None:
         """Counts a request to this model that has ended, from its complete record. The times of a
@@ -70,9 +72,20 @@ class ModelMetrics:
         if (adapter := record.adapter) is not None:
             if adapter not in self.adapters and len(self.adapters) >= MAX_ADAPTERS:
                 adapter = OTHER
-            self.adapters[adapter] = self.adapters.get(adapter, 0) + 1
+            versions = self.adapters.setdefault(adapter, {})
+            tally = versions.setdefault("canary" if record.canary else "stable", Tally())
+            tally.add(is_failure(record), ttft_s(record))
         self.input_tokens += record.input_tokens
         self.output_tokens += record.output_tokens
+
+
+def is_failure(record: RequestRecord) -> bool:
+    """Whether a request failed through no fault of its client, and not for want of room."""
+    return outcome(record) in ("failed", "broken")
+
+
+def ttft_s(record: RequestRecord) -> float | None:
+    return None if record.ttft_ms is None else record.ttft_ms / 1000
 
 
 def outcome(record: RequestRecord) -> str:

@@ -63,6 +63,10 @@ class RequestRecord(msgspec.Struct):
     model: str | None = None
     adapter: str | None = None
     """The adapter of the model that was asked for."""
+    adapter_version: str | None = None
+    """The digest of the version of it that answers."""
+    canary: bool | None = None
+    """Whether that is the adapter's canary."""
     stream: bool | None = None
     replica: str | None = None
     """The replica that sent the head of the response; without a response, the last one tried."""
@@ -87,6 +91,8 @@ class RequestRecord(msgspec.Struct):
     """How often the request was sent again after a failure, to another replica or the same."""
     continued: int = 0
     """How many replicas continued a stream that had begun."""
+    handed_over: int = 0
+    """How many of them did so as the one before drained, and would have ended first."""
     rewrites: tuple[Rewrite, ...] = ()
     """How the engine, or the router for a backend, changed the request."""
     trace_id: str | None = None

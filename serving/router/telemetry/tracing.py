@@ -108,4 +108,5 @@ def attributes(record: RequestRecord) -> dict[str, Any]:
         "mistral_serve.expected_cached_tokens": record.expected_cached_tokens,
         "mistral_serve.retries": record.retries,
         "mistral_serve.continued": record.continued,
+        "mistral_serve.handed_over": record.handed_over,
     }

@@ -13,8 +13,9 @@ LOCK = ROOT / "deploy/requirements/llama_cpp.txt"
 FOLDER = ROOT / ".llama-cpp"
 UV = Path(sys.executable).with_name("uv")
 
-_WITHOUT_IMAGES = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF"}
-"""Leaves out a part of llama.cpp that takes long to compile."""
+_FLAGS = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF"}
+"""Leaves out images, which take long to compile, and instructions that few CPUs have: with AMX its
+server ends at the first request to a model of q8_0."""
 
 
 class NotBuiltError(Exception):
@@ -22,10 +23,10 @@ class NotBuiltError(Exception):
 
 
 def python() -> Path:
-    """The environment's Python. Makes the environment where it is not of this lock. Raises
-    NotBuiltError."""
-    executable, stamp = FOLDER / "bin/python", FOLDER / "lock.sha256"
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    """The environment's Python. Makes the environment where it is not of this lock and these flags.
+    Raises NotBuiltError."""
+    executable, stamp = FOLDER / "bin/python", FOLDER / "made.sha256"
+    digest = hashlib.sha256(LOCK.read_bytes() + repr(_FLAGS).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == digest:
         return executable
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -37,9 +38,7 @@ def python() -> Path:
 
 def _run(*command: str | Path) -> None:
     try:
-        subprocess.run(
-            command, env=os.environ | _WITHOUT_IMAGES, check=True, capture_output=True, text=True
-        )
+        subprocess.run(command, env=os.environ | _FLAGS, check=True, capture_output=True, text=True)
     except OSError as error:
         raise NotBuiltError(f"{command[0]}: {error.strerror}") from None
     except subprocess.CalledProcessError as error:

@@ -52,6 +52,6 @@ def serving(
 def is_up(process: subprocess.Popen[bytes], port: int) -> bool:
     assert process.poll() is None, "llama.cpp's server ended"
     try:
-        return httpx.get(f"http://{HOST}:{port}/v1/models").status_code == 200
+        return httpx.get(f"http://{HOST}:{port}/v1/models", timeout=60).status_code == 200
     except httpx.HTTPError:
         return False

@@ -51,7 +51,7 @@ async def test_a_socket_with_a_certificate_speaks_tls_and_the_others_do_not(
     running = asyncio.create_task(server.run_until_stopped())
     await eventually(lambda: server.started)
     trusting = ssl.create_default_context(cafile=config.certificate_file)
-    async with httpx.AsyncClient(verify=trusting) as http:
+    async with httpx.AsyncClient(verify=trusting, timeout=60) as http:
         for url in (f"https://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"):
             assert (await http.get(url)).text == "hello"
         with pytest.raises(httpx.TransportError):

@@ -12,6 +12,7 @@ from serving.config import ResponsesConfig
 from serving.ledger.entry import ROUTER_ENDED, Entry, read_lines
 from serving.ledger.folder import CLOSED_S, LedgerFolder, snapshot_name
 from serving.router.ledger import ledger as room
+from tests.router.proxy.test_hand_over import Draining, drain
 from tests.router.telemetry.test_metrics import scrape
 from tests.support.engines import Engine, IsUnavailable, Refuses, Steered
 from tests.support.live_router import (
@@ -114,6 +115,28 @@ async def test_a_continued_stream_is_one_answer_and_what_was_read_again_is_told_
     repeated = (STORY_PROMPT_TOKENS + 3) + (STORY_PROMPT_TOKENS + 7)
     assert counts(entry) == (STORY_PROMPT_TOKENS, len(STORY), repeated, 0)
     assert (entry.continued, entry.retries) == (2, 2)
+    assert_sum_is_that_of_the_engines(router, [entry])
+
+
+async def test_a_stream_that_was_handed_over_is_one_answer(
+    start_router: StartRouter, tmp_path: Path
+) -> None:
+    """What the first replica had generated beyond what was delivered is wasted, and no more."""
+    router = await start_router(Draining, Storyteller, check_period_s=0.02, ledger_folder=tmp_path)
+    answer = asyncio.create_task(router.chat(**STREAM))
+    metrics = router.directory.models[MODEL].metrics
+    await eventually(lambda: len(metrics.ttft) > 0)
+    drain(router, 1)
+    assert (await answer).status_code == 200
+    await settled(router)
+    (entry,) = entries(tmp_path)
+    first, second = router.engines
+    assert (entry.input_tokens, entry.output_tokens) == (STORY_PROMPT_TOKENS, len(STORY))
+    assert entry.repeated_input_tokens == second.read_tokens
+    assert entry.wasted_output_tokens == (
+        first.generated_tokens + second.generated_tokens - len(STORY)
+    )
+    assert (entry.continued, entry.retries, entry.estimated) == (1, 0, False)
     assert_sum_is_that_of_the_engines(router, [entry])
 
 

@@ -1,6 +1,7 @@
 """Routers that publish their bookings to each other, on loopback."""
 
 import asyncio
+import collections
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -213,6 +214,42 @@ async def test_headroom_released_at_one_router_is_taken_by_a_request_waiting_at_
         one.release(reservation)
 
 
+async def test_tenants_share_by_weight_though_each_comes_to_another_router(
+    routers: list[Router],
+) -> None:
+    """Both always have requests that wait. The replicas end the oldest request, one at a time."""
+    running: asyncio.Queue[tuple[Router, Reservation]] = asyncio.Queue()
+    placed: collections.Counter[str] = collections.Counter()
+
+    async def flood(router: Router, tenant: str, weight: float) -> None:
+        while True:
+            asked = Request(WORK, tenant=tenant, weight=weight)
+            reservation, _ = await router.served.admit(asked)
+            placed[tenant] += 1
+            running.put_nowait((router, reservation))
+
+    floods = [
+        asyncio.create_task(flood(router, tenant, weight))
+        for router, tenant, weight in zip(routers, ("three", "one"), (3, 1), strict=False)
+        for _ in range(12)
+    ]
+    shares = [router.served.dispatcher.fair_share for router in routers[:2]]
+    await eventually(lambda: all(share.last_rank() is not None for share in shares))
+    before = placed.copy()
+    async with asyncio.timeout(60):
+        while placed.total() < before.total() + 200:
+            router, reservation = await running.get()
+            router.release(reservation, output_tokens=100)
+    for task in floods:
+        task.cancel()
+    await asyncio.gather(*floods, return_exceptions=True)
+    while not running.empty():
+        router, reservation = running.get_nowait()
+        router.release(reservation)
+    late = placed - before
+    assert late["three"] / late["one"] == pytest.approx(3, rel=0.15)
+
+
 async def test_without_the_token_nothing_is_published(routers: list[Router]) -> None:
     for hello in (frame(Hello("another")), b"GET / HTTP/1.1\r\n\r\n", b""):
         reader, writer = await asyncio.open_connection(HOST, routers[0].port)
@@ -224,8 +261,8 @@ async def test_without_the_token_nothing_is_published(routers: list[Router]) -> 
 
 async def test_a_quota_is_taken_while_there_are_others(routers: list[Router]) -> None:
     dispatcher = routers[0].served.dispatcher
-    await eventually(lambda: dispatcher.quota is not None)
-    assert (dispatcher.quota or 0) == pytest.approx(2 * 1.25 / 3)
+    await eventually(lambda: dispatcher.sync.quota is not None)
+    assert (dispatcher.sync.quota or 0) == pytest.approx(2 * 1.25 / 3)
 
 
 async def test_a_router_alone_publishes_nothing() -> None:
@@ -233,6 +270,6 @@ async def test_a_router_alone_publishes_nothing() -> None:
     alone.port = await alone.peers.listen(HOST)
     alone.peers.update([alone.info])
     alone.release(await alone.admit())
-    assert alone.served.dispatcher.publish is None
-    assert alone.served.dispatcher.quota is None
+    assert alone.served.dispatcher.sync.publish is None
+    assert alone.served.dispatcher.sync.quota is None
     await alone.peers.close()

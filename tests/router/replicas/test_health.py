@@ -16,11 +16,13 @@ QUICK = {"check_period_s": 0.02, "check_timeout_s": 0.1, "backoff_s": 0.02}
 
 
 class Watched(Steered):
-    """Counts health probes; does not answer them if `silent`, or reports that it drains."""
+    """Counts health probes; does not answer them if `silent`, or reports that it drains or that its
+    node goes."""
 
     asked_for_health = 0
     silent = False
     drains = False
+    node_goes = False
     authorization: bytes | None = None
 
     def answer_health(self) -> None:
@@ -29,6 +31,9 @@ class Watched(Steered):
         cls.authorization = self.latest.header(b"authorization")
         if cls.drains:
             self.transport.write(UNAVAILABLE + b"content-length: 0\r\n\r\n")
+        elif cls.node_goes:
+            head = b"HTTP/1.1 200 OK\r\nx-engine-drain-left-s: 600\r\ncontent-length: 0\r\n\r\n"
+            self.transport.write(head)
         elif not cls.silent:
             super().answer_health()
 
@@ -118,6 +123,27 @@ async def test_a_replica_that_drains_finishes_what_it_has(start_router: StartRou
     await eventually(lambda: ejected(router) == [True, False])
     connection.proceed()
     assert (await answer).headers["x-replica"] == "replica-0"
+
+
+async def test_a_replica_whose_node_goes_takes_requests_only_while_no_other_is_up(
+    start_router: StartRouter,
+) -> None:
+    router = await start_router(Watched, Engine, **QUICK)
+    served = router.directory.models[MODEL]
+    router.directory.update(MODEL, router.infos[:1])
+    (going,) = served.replicas
+    running, connection = await router.begin()
+    watched(router).node_goes = True
+    await eventually(lambda: going.health.leaving)
+    another = asyncio.create_task(router.chat())
+    (await router.asked()).proceed()
+    assert (await another).headers["x-replica"] == "replica-0"
+    router.directory.update(MODEL, router.infos)
+    for _ in range(3):
+        assert (await router.chat()).headers["x-replica"] == "replica-1"
+    connection.proceed()
+    assert (await running).headers["x-replica"] == "replica-0"
+    assert ejected(router) == [False, False]
 
 
 async def test_one_that_left_is_watched_until_it_has_answered(start_router: StartRouter) -> None:

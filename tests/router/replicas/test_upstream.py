@@ -36,7 +36,7 @@ async def connected(
     """Yields a pool of connections to an engine of that behaviour."""
     engine = fresh(behaviour)
     async with running_engine(engine) as port:
-        pool = ConnectionPool("127.0.0.1", port, connect_timeout_s=2)
+        pool = ConnectionPool("127.0.0.1", port, connect_timeout_s=30)
         yield pool, engine
         pool.close()
 

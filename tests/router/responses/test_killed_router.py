@@ -43,7 +43,7 @@ class Client:
                 model=MODEL, input="Hi", max_output_tokens=TOKENS, background=True, stream=True
             )
         )
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(400):
             while not self.has_ended:
                 self._at = 1 - self._at
                 self.resumed += 1

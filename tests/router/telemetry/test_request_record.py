@@ -67,6 +67,8 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "tenant": "default",
         "key_id": None,
         "adapter": None,
+        "adapter_version": None,
+        "canary": None,
         "batch_id": None,
         "model": MODEL,
         "stream": stream,
@@ -76,6 +78,7 @@ async def test_an_answered_request_is_a_line(router: LiveRouter, stream: bool) -
         "output_tokens": 5 if stream else 16,
         "retries": 0,
         "continued": 0,
+        "handed_over": 0,
         "rewrites": [],
         "trace_id": None,
     }

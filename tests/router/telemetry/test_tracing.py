@@ -93,6 +93,7 @@ async def test_a_request_is_a_span_in_the_clients_trace_and_the_parent_of_the_en
         "mistral_serve.expected_cached_tokens": 0,
         "mistral_serve.retries": 0,
         "mistral_serve.continued": 0,
+        "mistral_serve.handed_over": 0,
     }
     for secret in (PROMPT, "the-clients-key", TOKEN):
         assert secret not in repr(span)

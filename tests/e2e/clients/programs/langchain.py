@@ -123,6 +123,3 @@ STEPS = [
     unknown_model,
     refused_parameter,
 ]
-
-# It takes each part of a streamed call for a call; users set disable_streaming="tool_calling".
-CANNOT = {"mistral": [tools_streamed]}

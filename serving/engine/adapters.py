@@ -5,13 +5,12 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import psutil
 from prometheus_client import Counter, Gauge, Summary
-from vllm.lora.request import LoRARequest
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.adapters.adapter import Version
 from serving.adapters.files import AdapterError
@@ -41,14 +40,29 @@ class NoAdapterError(Exception):
     """The engine does not have the adapter that a request needs."""
 
 
+R = TypeVar("R")
+"""An adapter in the engine's own form, which is made of its name, number and folder."""
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+class Loader(Protocol[R_contra]):
+    """vLLM's engine as adapters need it."""
+
+    @property
+    def errored(self) -> bool: ...
+    async def add_lora(self, lora_request: R_contra, /) -> bool: ...
+    async def remove_lora(self, lora_id: int, /) -> bool: ...
+
+
 @dataclass(slots=True)
-class _Loaded:
-    request: LoRARequest
+class _Loaded(Generic[R]):
+    request: R
+    number: int
     bytes: int
     running: int = 0
 
 
-class Adapters:
+class Adapters(Generic[R]):
     """The adapters by their digests, least recently used first.
 
     vLLM's engine dies of an adapter that it cannot load for a request, so that a request is only
@@ -57,12 +71,18 @@ class Adapters:
     """
 
     def __init__(
-        self, engine: AsyncLLM, store: AdapterStore, host_cache_gib: float, model_name: str
+        self,
+        engine: Loader[R],
+        in_its_form: Callable[[str, int, str], R],
+        store: AdapterStore,
+        host_cache_gib: float,
+        model_name: str,
     ) -> None:
         self._engine = engine
+        self._in_its_form = in_its_form
         self._store = store
         self._most_bytes = host_cache_gib * GIB
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[str, _Loaded[R]] = {}
         self._ids = itertools.count(1)
         self._one_at_a_time = asyncio.Lock()
         self._load_ms = _FIRST_LOAD_MS
@@ -74,8 +94,9 @@ class Adapters:
         return EngineAdapters(list(self._loaded), self._load_ms)
 
     @contextlib.contextmanager
-    def running(self, digest: str) -> Iterator[LoRARequest]:
-        """Keeps an adapter for a request, and returns it in vLLM's form. Raises NoAdapterError."""
+    def running(self, digest: str) -> Iterator[R]:
+        """Keeps an adapter for a request, and returns it in the engine's form. Raises
+        NoAdapterError."""
         loaded = self._loaded.pop(digest, None)
         if loaded is None:
             raise NoAdapterError(digest)
@@ -107,7 +128,8 @@ class Adapters:
     async def _load(self, version: Version) -> None:
         await self._make_room(version)
         folder = await asyncio.to_thread(self._store.keep, version)
-        request = LoRARequest(version.digest, next(self._ids), str(folder))
+        number = next(self._ids)
+        request = self._in_its_form(version.digest, number, str(folder))
         try:
             added = await self._engine.add_lora(request)
         except Exception as error:
@@ -118,7 +140,7 @@ class Adapters:
         if not added:
             self._store.drop(version.digest)
             raise AdapterError("the engine does not take it")
-        self._loaded[version.digest] = _Loaded(request, version.loaded_bytes)
+        self._loaded[version.digest] = _Loaded(request, number, version.loaded_bytes)
         self._resident.set(len(self._loaded))
 
     async def _make_room(self, version: Version) -> None:
@@ -143,7 +165,7 @@ class Adapters:
             return
         loaded = self._loaded.pop(digest)
         self._resident.set(len(self._loaded))
-        await self._engine.remove_lora(loaded.request.lora_int_id)
+        await self._engine.remove_lora(loaded.number)
         await asyncio.to_thread(self._store.drop, digest)
 
     def close(self) -> None:

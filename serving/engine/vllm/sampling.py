@@ -1,0 +1,133 @@
+"""vLLM's parameters of sampling for a request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from vllm.sampling_params import (
+    RepetitionDetectionParams,
+    RequestOutputKind,
+    SamplingParams,
+    StructuredOutputsParams,
+)
+
+from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.constraints import logit_bias
+from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
+from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Chat, Request
+
+_DEFAULTS: Mapping[str, float] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+}
+"""OpenAI's defaults, for what neither the request nor the model sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What generation needs to know of the engine's model."""
+
+    vocabulary: Vocabulary
+    context_tokens: int
+    sampling: Mapping[str, Any]
+    """The model's own defaults of sampling."""
+    resumes_exactly: bool = False
+    """Whether the engine resumes requests as `serving.engine.vllm.resumed_requests` has them."""
+    advances_grammars: bool = False
+    """Whether its scheduler has grammars read tokens, as told there."""
+
+
+def sampling_params(
+    request: Request,
+    model: Model,
+    constraint: StructuredOutputsParams | None,
+    prompt_tokens: Sequence[int],
+) -> list[SamplingParams]:
+    """Returns the parameters of each answer: `n` to each of the prompts, which have that many
+    tokens. Raises InvalidRequest for a prompt that leaves no context for an answer, and what vLLM
+    raises for parameters that it refuses."""
+    common = _common(request, model, constraint)
+    seed = request.sampling.seed
+    return [
+        SamplingParams.from_optional(
+            **common,
+            max_tokens=_max_tokens(request, model, tokens),
+            seed=None if seed is None else seed + again,
+        )
+        for tokens in prompt_tokens
+        for again in range(request.n)
+    ]
+
+
+def go_on_behind(params: SamplingParams, delivered: list[int], model: Model) -> None:
+    """Has an answer go on behind tokens that another engine generated. Unless the model resumes
+    exactly, they are to become the end of the prompt."""
+    params.prompt_logprobs = None
+    name = RESUMED_IDS if model.resumes_exactly else GRAMMAR_IDS
+    params.extra_args = {**(params.extra_args or {}), name: delivered}
+    if not model.resumes_exactly:
+        params.max_tokens = max(1, params.max_tokens - len(delivered))
+        params.min_tokens = max(0, params.min_tokens - len(delivered))
+
+
+def _common(
+    request: Request, model: Model, constraint: StructuredOutputsParams | None
+) -> dict[str, Any]:
+    """Returns what the parameters of all the request's answers have in common."""
+    given = request.sampling
+    values: dict[str, Any] = {
+        name: value
+        if (value := getattr(given, name)) is not None
+        else model.sampling.get(name, default)
+        for name, default in _DEFAULTS.items()
+    }
+    detection = given.repetition_detection
+    if detection is not None:
+        values["repetition_detection"] = RepetitionDetectionParams(
+            **msgspec.structs.asdict(detection)
+        )
+    return values | {
+        "stop_token_ids": given.stop_token_ids,
+        "ignore_eos": given.ignore_eos,
+        "min_tokens": given.min_tokens,
+        "logprobs": given.logprobs,
+        "prompt_logprobs": given.prompt_logprobs,
+        "logit_bias": logit_bias(request, model.vocabulary),
+        "bad_words": given.bad_words,
+        "allowed_token_ids": given.allowed_token_ids,
+        "extra_args": _clients(given.vllm_xargs),
+        "structured_outputs": constraint,
+        "detokenize": False,
+        "output_kind": RequestOutputKind.DELTA,
+        "skip_clone": True,
+    }
+
+
+def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
+    left = model.context_tokens - prompt_tokens
+    if left < 1:
+        raise InvalidRequest(
+            f"This model's maximum context length is {model.context_tokens} tokens, and "
+            f"the prompt has {prompt_tokens}. Send a shorter one.",
+            param="messages" if isinstance(request.prompt, Chat) else "prompt",
+            code="context_length_exceeded",
+        )
+    wanted = request.max_tokens
+    if wanted is None:
+        wanted = model.sampling.get("max_tokens")
+    return left if wanted is None else min(wanted, left)
+
+
+def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns a client's extra arguments without the names that are the engine's own."""
+    if xargs is None:
+        return None
+    own = RESUMED_IDS, GRAMMAR_IDS
+    return {name: value for name, value in xargs.items() if name not in own}

@@ -1,0 +1,72 @@
+"""The endpoints that turn prompts into tokens, and tokens into text, without an answer."""
+
+import datetime
+from collections.abc import Sequence
+
+from starlette.types import Receive, Scope, Send
+from vllm.tokenizers.mistral import MistralTokenizer
+
+from serving.encoders.sse import to_json
+from serving.engine.exchange import adapter_of, cache_salt_of, changes, read_body, send_whole
+from serving.engine.vllm.failures import check_model
+from serving.engine.vllm.rendering import Renderer
+from serving.engine.vllm.sampling import Model
+from serving.mistral import InvalidRequest, ModelRules
+from serving.requests import messages, tokenize
+from serving.requests.request import Chat
+
+
+class Tokenizing:
+    """Answers with a model's tokens, of prompts as they would be generated from."""
+
+    def __init__(
+        self,
+        tokenizer: MistralTokenizer,
+        renderer: Renderer,
+        model: Model,
+        names: Sequence[str],
+        rules: ModelRules,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._renderer = renderer
+        self._model = model
+        self._names = names
+        self._rules = rules
+
+    async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = tokenize.read(await read_body(receive), self._rules, datetime.date.today())
+        check_model(request.model, self._names, adapter_of(scope))
+        if isinstance(request.prompt, Chat):
+            tokens = await self._renderer.chat_token_ids(request.prompt, cache_salt_of(scope))
+        else:
+            tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
+        names = None
+        if request.return_token_strs:
+            names = [self._model.vocabulary.text_of(token) for token in tokens]
+        result = {
+            "count": len(tokens),
+            "max_model_len": self._model.context_tokens,
+            "tokens": tokens,
+            "token_strs": names,
+        }
+        await send_whole(send, 200, to_json(result), changes(request.normalised))
+
+    async def detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = tokenize.read_tokens(await read_body(receive))
+        check_model(request.model, self._names, adapter_of(scope))
+        tokens, last = request.tokens, len(self._model.vocabulary.pieces) - 1
+        if any(not 0 <= token <= last for token in tokens):
+            raise InvalidRequest(
+                f"tokens must be between 0 and {last}.", param="tokens", code="invalid_value"
+            )
+        text = self._tokenizer.decode(tokens, skip_special_tokens=False)
+        await send_whole(send, 200, to_json({"prompt": text}))
+
+    async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with the number of a conversation's tokens, as Anthropic's API has it."""
+        name, conversation, normalised = messages.read_count(
+            await read_body(receive), self._rules, datetime.date.today()
+        )
+        check_model(name, self._names, adapter_of(scope))
+        tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
+        await send_whole(send, 200, to_json({"input_tokens": len(tokens)}), changes(normalised))
