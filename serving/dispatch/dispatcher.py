@@ -228,9 +228,10 @@ class Dispatcher:
             del self._background.waiting[reservation]
             self._offered_load.waits_no_more(reservation)
         elif reservation in self._working_set.waiting:
-            del self._working_set.waiting[reservation]
+            self._working_set.withdraw(reservation, now_s)
             self._offered_load.waits_no_more(reservation)
         elif reservation.state is State.WAITING:
+            self._working_set.withdraw(reservation, now_s)
             self._leave_queue(reservation)
         elif reservation.state is State.PLACED:
             self.release(reservation, Outcome.FAILED, now_s)
@@ -369,6 +370,7 @@ class Dispatcher:
         self._offered_load.waits_no_more(reservation)
 
     def _reject(self, reservation: Reservation, reason: Reason, now_s: float) -> None:
+        self._working_set.withdraw(reservation, now_s)
         self._leave_queue(reservation)
         reservation.rejection = self._admission.dismiss(reservation, reason, now_s)
         reservation.state = State.REJECTED

@@ -6,7 +6,7 @@ from typing import Literal
 
 from serving.dispatch.messages import Service
 from serving.dispatch.request import Request
-from serving.placement import Booking, ReplicaLoad
+from serving.placement import Booking, ReplicaLoad, Session
 
 Reason = Literal[
     "queue_full", "wait_too_long", "deadline_unreachable", "deadline_too_short", "no_replica"
@@ -83,6 +83,7 @@ class Reservation:
         "room",
         "service",
         "service_s",
+        "session",
         "share",
         "state",
         "tried",
@@ -116,6 +117,8 @@ class Reservation:
         """KV tokens of the requests that bypassed it while it was first."""
         self.preferred: ReplicaLoad | None = None
         """The replica that it waits for, if any."""
+        self.session: Session | None = None
+        """The session that it is a turn of, if it is known."""
         self.room: ReplicaLoad | None = None
         """The replica whose cache has room for its session, which waited for that."""
         self.waiting_prefill_tokens: int | None = None

@@ -51,7 +51,11 @@ class WorkingSet:
             return False
         prefix, tokens = reservation.request.work.prefix, reservation.kv_tokens
         session = self._sessions.find(prefix)
-        if session is None or session.load is not None or session.key == prefix.hashes[-1]:
+        if session is None or prefix.hashes[-1] in session.prompts:
+            return False
+        reservation.session = session
+        if session.load is not None:
+            self._sessions.expect(session)
             return False
         if not self.waiting and self._sessions.room_for(session, tokens, replicas, now_s):
             return False
@@ -77,6 +81,12 @@ class WorkingSet:
             turn = late
         del self.waiting[turn]
         return turn
+
+    def withdraw(self, reservation: Reservation, now_s: float) -> None:
+        """Ends a turn that is not placed, whether or not it waits here."""
+        self.waiting.pop(reservation, None)
+        if reservation.session is not None:
+            self._sessions.give_up(reservation.session, now_s)
 
     @property
     def due_s(self) -> float | None:

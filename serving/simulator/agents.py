@@ -2,7 +2,7 @@
 the turns."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from serving.placement.prefix import Prefix
@@ -46,18 +46,11 @@ class AgentsLoad:
         rng = random.Random(seed)
         maker = PromptMaker()
         systems = [maker.extend(None, self.system_tokens) for _ in range(self.kinds)]
-        firsts = []
-        for agent in range(count):
-            turns = [
-                turn
-                for task in range(tasks)
-                for turn in self._task(maker, rng, systems[agent % self.kinds], f"{agent}/{task}")
-            ]
-            first = turns.pop()
-            while turns:
-                first = replace(turns.pop(), next_turn=first)
-            firsts.append(Arrival(rng.uniform(0, 60), first))
-        return sorted(firsts, key=lambda arrival: arrival.at_s)
+
+        def task(agent: int, number: int) -> Iterator[Request]:
+            return self._task(maker, rng, systems[agent % self.kinds], f"{agent}/{number}")
+
+        return one_after_another(count, tasks, task, rng)
 
     def _task(
         self, maker: PromptMaker, rng: random.Random, prefix: Prefix, session: str
@@ -74,6 +67,24 @@ class AgentsLoad:
                 return
             tool_s = rng.lognormvariate(self.tool_log_mean, self.tool_log_sd)
             yield replace(turn, think_s=min(tool_s, self.longest_tool_s))
+
+
+def one_after_another(
+    count: int,
+    tasks: int,
+    task: Callable[[int, int], Iterable[Request]],
+    rng: random.Random,
+) -> list[Arrival]:
+    """The first turns of `count` agents, each of which begins within a minute and sends the turns
+    of `task(agent, number)` for `tasks` numbers, one turn after the answer to the one before."""
+    firsts = []
+    for agent in range(count):
+        turns = [turn for number in range(tasks) for turn in task(agent, number)]
+        first = turns.pop()
+        while turns:
+            first = replace(turns.pop(), next_turn=first)
+        firsts.append(Arrival(rng.uniform(0, 60), first))
+    return sorted(firsts, key=lambda arrival: arrival.at_s)
 
 
 def _around(mean: int, rng: random.Random) -> int:

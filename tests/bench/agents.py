@@ -3,7 +3,8 @@ simulated time.
 
 `python -m tests.bench.agents` runs agents whose tasks are many turns over one growing context with
 tools between them, on two replicas of a 24B model in BF16, each on two H100s, with our router and
-with other routers' rules. Reports, asserts nothing.
+with other routers' rules. `--traces FOLDER` plays recorded sessions in place of generated tasks:
+those of callanjfox/kv-cache-tester, or of that format. Reports, asserts nothing.
 """
 
 import argparse
@@ -12,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +22,7 @@ from rich.table import Table
 from serving.catalogue.rates import first_rates
 from serving.simulator.agents import AgentsLoad
 from serving.simulator.ceiling import hit_rate_ceiling
+from serving.simulator.recorded_agents import RecordedAgents, read_sessions
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import hit_rate, quantile
 from serving.simulator.simulation import Simulation
@@ -57,6 +61,7 @@ class Figures:
     last answer; `fairness` is Jain's index of the agents' turns."""
 
     tasks_per_h: float
+    turns_per_h: float
     task_p50_s: float
     task_p99_s: float
     hit_rate: float
@@ -65,11 +70,17 @@ class Figures:
     fairness: float
 
 
-def agents(subscription: float) -> list[Arrival]:
-    sample = [turn for arrival in LOAD.agents(20, 20, seed=1) for turn in turns(arrival.request)]
+@cache
+def load(traces: Path | None) -> AgentsLoad | RecordedAgents:
+    return LOAD if traces is None else RecordedAgents(read_sessions(traces))
+
+
+def agents(subscription: float, traces: Path | None = None) -> list[Arrival]:
+    source = load(traces)
+    sample = [turn for arrival in source.agents(20, 20, seed=1) for turn in turns(arrival.request)]
     session_tokens = sum(turn.prompt_tokens + turn.output_tokens for turn in sample) / len(sample)
     caches_tokens = SPEC.kv_cache_tokens * REPLICAS
-    return LOAD.agents(round(subscription * caches_tokens / session_tokens), TASKS, seed=2)
+    return source.agents(round(subscription * caches_tokens / session_tokens), TASKS, seed=2)
 
 
 def turns(request: Request | None) -> Iterator[Request]:
@@ -78,7 +89,7 @@ def turns(request: Request | None) -> Iterator[Request]:
         request = request.next_turn
 
 
-def simulate(name: str, subscription: float) -> Figures:
+def simulate(name: str, subscription: float, traces: Path | None = None) -> Figures:
     rule = WITH_HOST.get(name, name)
     simulation = PROGRAM_AWARE.get(rule, Simulation)(
         HOST_SPEC if name in WITH_HOST else SPEC,
@@ -88,7 +99,7 @@ def simulate(name: str, subscription: float) -> Figures:
         output_tokens=LOAD.output_tokens,
         max_wait_s=MAX_WAIT_S if rule == OURS else None,
     )
-    arrivals = agents(subscription)
+    arrivals = agents(subscription, traces)
     result = simulation.run(arrivals, until_s=UNTIL_S)
     return figures(result.outcomes, len(arrivals), WARM_S, UNTIL_S)
 
@@ -114,6 +125,7 @@ def figures(outcomes: Sequence[Outcome], agents: int, warm_s: float, until_s: fl
     done = of_agents.values()
     return Figures(
         tasks_per_h=len(tasks_s) * 3600 / (until_s - warm_s),
+        turns_per_h=len(ended) * 3600 / (until_s - warm_s),
         task_p50_s=quantile(tasks_s, 0.5),
         task_p99_s=quantile(tasks_s, 0.99),
         hit_rate=hit_rate(ended),
@@ -125,12 +137,22 @@ def figures(outcomes: Sequence[Outcome], agents: int, warm_s: float, until_s: fl
 
 def table(title: str, found: Mapping[str, Figures]) -> Table:
     """Returns a row of figures for each rule."""
-    columns = ("tasks/h", "task p50 s", "p99 s", "hit", "wait p99 s", "max s", "fairness")
+    columns = (
+        "tasks/h",
+        "turns/h",
+        "task p50 s",
+        "p99 s",
+        "hit",
+        "wait p99 s",
+        "max s",
+        "fairness",
+    )
     shown = new_table(title, "rule", *columns)
     for rule, one in found.items():
         shown.add_row(
             rule,
             f"{one.tasks_per_h:.0f}",
+            f"{one.turns_per_h:.0f}",
             f"{one.task_p50_s:.0f}",
             f"{one.task_p99_s:.0f}",
             f"{one.hit_rate:.1%}",
@@ -145,13 +167,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES)
+    parser.add_argument("--traces", type=Path, help="folder of recorded sessions, one file each")
     args = parser.parse_args()
     console = Console(width=max(Console().width, 130))
     runs = [(rule, one) for one in SUBSCRIPTIONS for rule in args.rules]
     with ProcessPoolExecutor(args.processes) as pool, console.status(f"{len(runs)} runs"):
-        results = dict(zip(runs, pool.map(simulate, *zip(*runs, strict=True)), strict=True))
+        figures_of_runs = pool.map(partial(simulate, traces=args.traces), *zip(*runs, strict=True))
+        results = dict(zip(runs, figures_of_runs, strict=True))
     for subscription in SUBSCRIPTIONS:
-        sent = agents(subscription)
+        sent = agents(subscription, args.traces)
         title = (
             f"{len(sent)} agents, whose sessions fill the caches {subscription} x; an infinite "
             f"cache hits {hit_rate_ceiling(sent):.1%}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.placement import Booking, Capacity, Rates, ReplicaLoad, Sessions, Work
+from serving.placement import Booking, Capacity, Prefix, Rates, ReplicaLoad, Sessions, Work
 from tests.placement.conversation import Conversation
 
 CAPACITY = Capacity(100_000, 16)
@@ -83,25 +83,52 @@ def test_what_others_begin_with_too_counts_once() -> None:
     assert found is not None and found.tokens == 400
 
 
-def test_a_full_cache_lets_go_of_the_smallest_that_waits_for_its_tool() -> None:
+def test_a_full_cache_lets_go_of_the_one_that_has_waited_longest_for_its_tool() -> None:
     sessions, load = Sessions(), replica()
-    large, small = session(sessions, 1, 40_000, load, 0.0), session(sessions, 2, 10_000, load, 0.0)
-    running = Conversation(3, 10_000)
+    running = Conversation(1, 10_000)
     turn(sessions, running, load, 0.0)
-    begin(sessions, running, load, 1.0)
-    newest = session(sessions, 4, 20_000, load, 1.0)
-    assert [is_member(sessions, one) for one in (large, small, newest)] == [True, False, True]
+    begin(sessions, running, load, 0.0)
+    large, small = session(sessions, 2, 40_000, load, 1.0), session(sessions, 3, 10_000, load, 2.0)
+    newest = session(sessions, 4, 20_000, load, 3.0)
+    assert [is_member(sessions, one) for one in (large, small, newest)] == [False, True, True]
     found = sessions.find(running.prompt)
     assert found is not None and found.load is load
 
 
-def test_one_that_waits_for_longer_than_its_cache_takes_to_fill_goes_first() -> None:
+def test_one_whose_next_turn_waits_is_not_let_go_of() -> None:
     sessions, load = Sessions(), replica()
-    large = session(sessions, 1, 40_000, load, 0.0)
-    small = session(sessions, 2, 20_000, load, 9.0)
-    session(sessions, 3, 30_000, load, 11.0)
-    assert not is_member(sessions, large)
-    assert is_member(sessions, small)
+    first, second = session(sessions, 1, 30_000, load, 0.0), session(sessions, 2, 30_000, load, 1.0)
+    found = sessions.find(first.prompt)
+    assert found is not None
+    sessions.expect(found)
+    session(sessions, 3, 30_000, load, 20.0)
+    assert is_member(sessions, first) and not is_member(sessions, second)
+    sessions.give_up(found, 20.0)
+    session(sessions, 4, 40_000, load, 21.0)
+    assert not is_member(sessions, first)
+
+
+def test_a_turn_without_the_end_of_the_prompt_before_is_of_the_same_session() -> None:
+    sessions, load, talk = Sessions(), replica(), Conversation(1, 1000)
+    turn(sessions, talk, load, 0.0)
+    earlier = talk.prompt
+    turn(sessions, talk, load, 1.0)
+    known = len(earlier.hashes) + 1
+    changed = Prefix(
+        [*talk.prompt.hashes[:known], 7, 8, 9],
+        [*talk.prompt.ends_tokens[:known], 5000, 6000, 7000],
+        7000,
+        answer=(known + 1, known + 2),
+    )
+    found = sessions.find(changed)
+    assert found is not None and found is sessions.find(earlier)
+
+
+def test_a_first_turn_is_of_no_session_though_it_begins_like_one() -> None:
+    sessions, load, talk = Sessions(), replica(), Conversation(1, 1000)
+    turn(sessions, talk, load, 0.0)
+    begins_alike = Prefix([*talk.prompt.hashes[:1], 7], [1000, 2000], 2000)
+    assert sessions.find(begins_alike) is None
 
 
 def test_a_paused_session_is_admitted_where_there_is_room() -> None:
@@ -123,9 +150,9 @@ def test_it_takes_the_place_of_those_that_are_overdue() -> None:
     overdue = session(sessions, 2, 75_000, load, 0.0)
     found = sessions.find(paused.prompt)
     assert found is not None
-    assert sessions.room_for(found, 12_000, [load], 9.0) is None
-    assert sessions.room_for(found, 12_000, [load], 11.0) is load
-    sessions.admit(found, 12_000, load, 11.0)
+    assert sessions.room_for(found, 12_000, [load], 6.0) is None
+    assert sessions.room_for(found, 12_000, [load], 8.0) is load
+    sessions.admit(found, 12_000, load, 8.0)
     assert not is_member(sessions, overdue)
 
 
