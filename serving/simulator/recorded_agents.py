@@ -176,7 +176,7 @@ class RecordedAgents:
 
 
 def _first(prefix: Prefix, tokens: int) -> Prefix:
-    """As much of a prefix as `tokens` hold, up to one of its ends. An answer follows it."""
+    """Returns as much of a prefix as `tokens` hold, up to one of its ends. An answer follows it."""
     if tokens >= prefix.tokens:
         return prefix
     ends_tokens = [end for end in prefix.ends_tokens if end <= tokens]
