@@ -176,8 +176,9 @@ class Dispatcher:
             due_s = min(due_s, first.expires_at_s)
             if self._headroom.is_shared:
                 due_s = min(due_s, self._settled_at_s + _SHARED_PERIOD_S)
-            if self._slots.due_s is not None:
-                due_s = min(due_s, self._slots.due_s)
+            for waits_until_s in (self._slots.due_s, self._scheduler.due_s):
+                if waits_until_s is not None:
+                    due_s = min(due_s, waits_until_s)
         return None if due_s == math.inf else due_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:

@@ -42,6 +42,8 @@ class Scheduler:
         self._positions: dict[ReplicaLoad, int] = {}
         self._sync = sync
         self._choose = choose
+        self.due_s: float | None = None
+        """When a request stops waiting for a replica that has its adapter; None: none does."""
 
     def update(self) -> None:
         """Adapts to a change of the replicas of the headroom."""
@@ -53,6 +55,7 @@ class Scheduler:
     def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
         """Returns the next reservation and the replicas with headroom for it, one of which the
         caller must book before the next call. None: there is no headroom, or none waits."""
+        self.due_s = None
         queue, replicas = self._queue, self._headroom.replicas
         if not queue.waiting or not replicas:
             return None
@@ -108,7 +111,9 @@ class Scheduler:
         self, reservation: Reservation, free: list[int], anew: bool, now_s: float
     ) -> Sequence[ReplicaLoad]:
         """Returns the replicas that a request may go to while some have no headroom for it."""
-        if reservation.request.work.adapter or self._goes_anywhere(reservation, free, now_s):
+        if reservation.request.work.adapter:
+            return self._with_adapter(reservation, self._with_headroom(reservation, free), now_s)
+        if self._goes_anywhere(reservation, free, now_s):
             return self._with_headroom(reservation, free)
         return self._preferred(reservation, free, anew, now_s)
 
@@ -126,6 +131,22 @@ class Scheduler:
             preferred = reservation.preferred = self._prefer(reservation, now_s)
             at = self._positions[preferred]
         return [self._headroom.replicas[at]] if free[at] >= reservation.kv_tokens else []
+
+    def _with_adapter(
+        self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
+    ) -> Sequence[ReplicaLoad]:
+        """Returns no candidates while a replica that has the adapter may have headroom or a slot
+        for it before another one could load it."""
+        adapter = reservation.request.work.adapter
+        if not candidates or any(load.has_adapter(adapter) for load in candidates):
+            return candidates
+        until_s = reservation.arrived_at_s + candidates[0].adapter_load_ms / 1000
+        if now_s >= until_s or not any(
+            load.has_adapter(adapter) for load in self._headroom.replicas
+        ):
+            return candidates
+        self.due_s = until_s if self.due_s is None else min(self.due_s, until_s)
+        return []
 
     def _goes_anywhere(self, reservation: Reservation, free: list[int], now_s: float) -> bool:
         """Whether any replica will do: it has waited long for its own while hardly any other is

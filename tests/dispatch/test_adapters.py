@@ -42,6 +42,39 @@ def test_a_waiting_adapter_goes_where_a_slot_is_free() -> None:
     assert third.replica_id == second.replica_id
 
 
+def with_adapter_on_a_busy_replica() -> tuple[Setting, Reservation, Reservation]:
+    """Returns a request of the adapter that only the first replica has, and the one that has its
+    slot there. The second replica has a free slot, and needs 500 ms to load the adapter."""
+    setting = Setting(2, max_loras=1)
+    for replica in range(2):
+        setting.load(replica).adapter_load_ms = 500.0
+    setting.load(0).resident_adapters = frozenset({"a"})
+    busy = setting.offer(adapter="busy")
+    assert setting.place() == [busy] and busy.replica_id == setting.ids[0]
+    waits = setting.offer(adapter="a")
+    assert setting.place() == [] and setting.dispatcher.next_due_s() == 0.5
+    return setting, waits, busy
+
+
+def test_an_adapter_waits_for_a_replica_that_has_it_while_a_load_would_take_as_long() -> None:
+    setting, waits, busy = with_adapter_on_a_busy_replica()
+    setting.now_s = 0.4
+    assert setting.end(busy) == [waits] and waits.replica_id == setting.ids[0]
+
+
+def test_then_it_is_loaded_elsewhere() -> None:
+    setting, waits, _ = with_adapter_on_a_busy_replica()
+    setting.now_s = 0.5
+    assert setting.place() == [waits] and waits.replica_id == setting.ids[1]
+
+
+def test_an_adapter_that_no_replica_has_is_loaded_at_once() -> None:
+    setting = Setting(2, max_loras=1)
+    setting.load().adapter_load_ms = 500.0
+    asked = setting.offer(adapter="a")
+    assert setting.place() == [asked]
+
+
 def test_the_slots_that_others_requests_take_count_too() -> None:
     setting = Setting(1, max_loras=1)
     theirs = Placed(1, setting.ids[0], [], [], None, 100, 0, 0, adapter="theirs")
