@@ -9,6 +9,7 @@ from serving.adapters.canary import Canary
 from serving.adapters.source import Source
 from serving.catalogue import CatalogueEntry
 from serving.catalogue.lora import Lora
+from serving.dispatch.tenant_limits import TenantLimits
 from serving.section import wrong
 from serving.tenants.api_key import TENANT_NAME
 
@@ -30,6 +31,8 @@ class AdapterConfig(Source):
     """The highest rank that it may have, below `lora.max_lora_rank`, which holds for all."""
     tenants: tuple[str, ...] | None = None
     """The tenants that may use and list it; without the setting all may."""
+    limits: TenantLimits | None = None
+    """How much all tenants together may use of it."""
     canary: Canary | None = None
     """A new version, which is tried beside the stable one."""
 

@@ -5,7 +5,13 @@ from serving.dispatch.dispatcher import Dispatcher
 from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.messages import Cached, LimitMessage, Message
 from serving.dispatch.quota import DEMAND_PERIOD_S
-from serving.dispatch.rate_limiter import Allowance, Exceeded, Permit, RateLimiter
+from serving.dispatch.rate_limiter import (
+    Allowance,
+    Exceeded,
+    Permit,
+    RateLimiter,
+    adapter_key,
+)
 from serving.dispatch.request import DEFAULT_PRIORITY, PRIORITIES, Request
 from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, Spent, State
 from serving.dispatch.tenant_limits import LimitName, TenantLimits
@@ -33,4 +39,5 @@ __all__ = [
     "Spent",
     "State",
     "TenantLimits",
+    "adapter_key",
 ]

@@ -20,6 +20,11 @@ _PACE_S = 3.0
 """What it gets at a time."""
 
 
+def adapter_key(name: str) -> str:
+    """Returns the name under which a `RateLimiter` counts what all tenants use of an adapter."""
+    return f"adapter/{name}"
+
+
 class Permit(NamedTuple):
     """The use that a tenant's request makes of its limits, until it ends."""
 

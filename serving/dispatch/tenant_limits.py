@@ -1,4 +1,4 @@
-"""The limits of a tenant."""
+"""The limits of a tenant or an adapter."""
 
 from typing import Literal
 
@@ -12,8 +12,8 @@ LimitName = Literal[
 
 
 class TenantLimits(Section):
-    """How much a tenant may use of all models together, through all routers. Tokens are those of
-    prompts, cached or not, and of answers."""
+    """How much a tenant may use of all models together, or all tenants of an adapter, through all
+    routers. Tokens are those of prompts, cached or not, and of answers."""
 
     requests_per_minute: int | None = Field(ge=1, default=None)
     """Requests in any minute."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from serving.dispatch import adapter_key
 from serving.ledger import report
 from serving.ledger.entry import (
     NOT_DECODED,
@@ -105,13 +106,19 @@ class LedgerFolder:
         return Report(first.isoformat(), last.isoformat(), rows, running, gaps, damaged)
 
     def used_since(self, since: datetime, tenants: Collection[str]) -> dict[Moment, Used]:
-        """Returns what requests of these tenants used that have ended since then, by the second of
-        their ends. Those in flight at routers whose snapshots are left count, so no router may be
-        up. Lines of batches, which no limit holds for, do not count. Raises OSError."""
+        """Returns what requests of these tenants, and those of each adapter under its
+        `adapter_key`, used that have ended since then, by the second of their ends. Those in flight
+        at routers whose snapshots are left count, so no router may be up. Lines of batches, which
+        no limit holds for, do not count. Raises OSError."""
         found: dict[Moment, Used] = {}
         for entry in self._entries_since(since):
-            if entry.tenant in tenants and entry.batch_id is None:
-                moment = entry.tenant, int(entry.at.timestamp())
+            if entry.batch_id is not None:
+                continue
+            used_by = [entry.tenant] if entry.tenant in tenants else []
+            if entry.adapter_version is not None:
+                used_by.append(adapter_key(entry.model))
+            for name in used_by:
+                moment = name, int(entry.at.timestamp())
                 requests, tokens = found.get(moment, (0, 0))
                 tokens += entry.input_tokens + entry.output_tokens
                 found[moment] = requests + 1, tokens

@@ -136,7 +136,7 @@ class Router:
             others_known.is_set()
             and self._peers.is_first()
             and self._ledger is not None
-            and limited
+            and (limited or with_adapters)
         ):
             self._restoring = asyncio.create_task(self._ledger.restore(limiter, limited))
             await soon("what tenants have used", asyncio.shield(self._restoring))

@@ -128,7 +128,7 @@ class RecordedAgents:
 
     def agents(self, count: int, tasks: int, *, seed: int = 0) -> list[Arrival]:
         """The first turns of `count` agents that each do `tasks` sessions. They begin within a
-        minute; a session is named `agent/task`. Raises TraceError if no session fits the context."""
+        minute; a session is named `agent/task`. Raises TraceError if none fits the context."""
         rng = random.Random(seed)
         maker = PromptMaker()
         systems: dict[tuple[int, int], Prefix] = {}

@@ -174,6 +174,14 @@ def test_what_was_used_since_a_time_by_the_second(tmp_path: Path) -> None:
     assert LedgerFolder(tmp_path).used_since(day_ago, ["b"]) == {}
 
 
+def test_what_all_tenants_have_used_of_an_adapter(tmp_path: Path) -> None:
+    of_adapter: dict[str, Any] = {"adapter_version": "0" * 64, "input_tokens": 5}
+    write(tmp_path, "r1", entry(1), entry(2, **of_adapter), entry(3, **of_adapter))
+    now_s = int(NOW.timestamp())
+    used = LedgerFolder(tmp_path).used_since(NOW - timedelta(days=1), ["b"])
+    assert used == {("adapter/m", now_s): (2, 30)}
+
+
 @pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[]\n", b"\n", b'{"id": 1}\n'])
 def test_a_damaged_line_costs_no_other(tmp_path: Path, line: bytes) -> None:
     write(tmp_path, "r1", entry(1), torn=line)

@@ -204,13 +204,17 @@ _SHOULD_NOT_RETRY = (b"x-should-retry", b"false")
 """Keeps the clients of OpenAI and Anthropic from sending a request again by themselves."""
 
 
-def limited(exceeded: Exceeded) -> ApiError:
-    """Returns the error for a request that exceeds a limit of its tenant, with OpenAI's codes."""
+def limited(exceeded: Exceeded, model: str | None = None) -> ApiError:
+    """Returns the error for a request that exceeds a limit of its tenant, or of a `model`, with
+    OpenAI's codes."""
     of_day = exceeded.limit == "tokens_per_day"
-    message = f"The limit of {exceeded.most} {_LIMITED[exceeded.limit]} is reached."
+    limit = f"limit of {exceeded.most} {_LIMITED[exceeded.limit]}"
+    if model is not None:
+        limit += f" for the model '{model}'"
+    message = f"The {limit} is reached."
     if exceeded.retry_after_s is None:
         message = (
-            f"This request alone exceeds the limit of {exceeded.most} {_LIMITED[exceeded.limit]}. "
+            f"This request alone exceeds the {limit}. "
             "Shorten the prompt, or limit the answer by max_tokens."
         )
     else:

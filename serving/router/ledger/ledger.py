@@ -125,8 +125,8 @@ class Ledger:
     # What was used before
 
     async def restore(self, limiter: RateLimiter, tenants: Collection[str]) -> None:
-        """Tells the limiter what these tenants have used in the last 24 hours, for which no other
-        router may be up."""
+        """Tells the limiter what these tenants have used, and all of each adapter, in the last 24
+        hours, for which no other router may be up."""
         now, now_s = self._clock(), time.monotonic()
         try:
             used = await asyncio.get_running_loop().run_in_executor(
@@ -135,9 +135,9 @@ class Ledger:
         except OSError as error:
             log.error("the usage in %s cannot be read: %s", self.folder.path, error.strerror)
             return
-        for tenant, at_s in sorted(used, key=lambda moment: moment[1]):
-            requests, tokens = used[tenant, at_s]
-            limiter.restore(tenant, requests, tokens, max(0.0, now.timestamp() - at_s), now_s)
+        for user, at_s in sorted(used, key=lambda moment: moment[1]):
+            requests, tokens = used[user, at_s]
+            limiter.restore(user, requests, tokens, max(0.0, now.timestamp() - at_s), now_s)
 
     # Reports
 

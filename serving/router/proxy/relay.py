@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ class Relay:
         span = None if self._tracing is None else self._tracing.begin(scope, record)
         self.requests_in_flight += 1
         exchange: Exchange | None = None
-        permit: Permit | None = None
+        permits: Sequence[Permit] = ()
         run: BackgroundRun | None = scope.get(RUN)
         held = self._bodies.hold()
         try:
@@ -119,7 +119,7 @@ class Relay:
                 scope, body, fields, caller, receive, send, record, began_s, turn
             )
             if not is_admitted:
-                permit = self._limits.admit(caller.tenant, exchange)
+                permits = self._limits.admit(caller.tenant, exchange)
             if run is not None:
                 run_in_background(exchange, run)
             elif self._responses is not None and turn is not None and turn.background:
@@ -151,7 +151,7 @@ class Relay:
             if run is not None and self._responses is not None:
                 await self._responses.runs.end(run)
             self.requests_in_flight -= 1
-            if permit is not None:
+            for permit in permits:
                 self._limits.end(permit, record)
             record.duration_ms = ms_since(began_s)
             self._metrics.ended(record)

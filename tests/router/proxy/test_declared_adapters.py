@@ -3,9 +3,11 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from serving.adapters import declared
 from serving.config import TenantConfig
+from serving.dispatch import TenantLimits
 from tests.router.proxy.with_adapters import (
     WithAdapters,
     ask,
@@ -42,6 +44,34 @@ async def test_models_are_listed_with_their_parents_and_come_and_go(folder: Path
         missing = await ask(router, "one")
         assert missing.status_code == 404
         assert missing.json()["error"]["code"] == "model_not_found"
+
+
+async def test_all_tenants_share_the_limits_of_an_adapter(folder: Path, tmp_path: Path) -> None:
+    declare(folder, "one", limits=TenantLimits(requests_per_minute=2))
+    declare(folder, "two")
+    first_key, second_key = "sk-first", "sk-second"
+    keys = keys_of(tmp_path, key_record(first_key, "first"), key_record(second_key, "second"))
+    tenants = [
+        TenantConfig(name="first", limits=TenantLimits(requests_per_minute=3)),
+        TenantConfig(name="second"),
+    ]
+    async with router_with(folder, WithAdapters, tenants=tenants, authentication=keys) as router:
+
+        async def sent(model: str, key: str) -> Any:
+            return await ask(router, model, authorization=f"Bearer {key}")
+
+        first, second = await sent("one", first_key), await sent("one", second_key)
+        assert [first.status_code, second.status_code] == [200, 200]
+        assert first.headers["x-ratelimit-limit-requests"] == "3"
+        assert second.headers["x-ratelimit-remaining-requests"] == "0"
+        for key in (first_key, second_key):
+            refused = await sent("one", key)
+            assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+            error = refused.json()["error"]
+            assert error["code"] == "rate_limit_exceeded" and "the model 'one'" in error["message"]
+        others = [await sent("two", first_key) for _ in range(3)]
+        # What the adapter's limit refused does not count against the tenant's.
+        assert [one.status_code for one in others] == [200, 200, 429]
 
 
 async def test_an_alias_is_another_name_of_the_same_adapter(folder: Path) -> None:
