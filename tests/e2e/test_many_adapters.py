@@ -6,7 +6,8 @@ import json
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -92,16 +93,22 @@ def test_every_answer_is_of_its_adapter(service: Service, adapters: Adapters) ->
     asked = dice.choices(names, [1 / (rank + 1) for rank in range(len(names))], k=_REQUESTS)
     stopped = threading.Event()
     seen: list[str] = []
+    until_seen_s: list[float] = []
+
+    def see(is_seen: Callable[[], bool], what: str) -> None:
+        began_s = time.monotonic()
+        wait_for(is_seen, 60, what)
+        until_seen_s.append(time.monotonic() - began_s)
 
     def come_and_go() -> None:
         number = 0
         while not stopped.is_set():
             name = f"visitor-{number}"
             adapters.declare(name, number)
-            wait_for(partial(is_listed, service, name), 60, "an adapter is listed")
+            see(partial(is_listed, service, name), "an adapter is listed")
             assert answer(name) == (200, adapters.words[name])
             adapters.remove(name)
-            wait_for(partial(is_gone, service, name), 60, "it is listed no more")
+            see(partial(is_gone, service, name), "it is listed no more")
             assert answer(name)[0] == 404
             seen.append(name)
             number += 1
@@ -124,6 +131,7 @@ def test_every_answer_is_of_its_adapter(service: Service, adapters: Adapters) ->
         answers = list(clients.map(nth_answer, range(_REQUESTS)))
         stopped.set()
         changes.result()
+    print(f"{len(until_seen_s)} changes, each seen within {max(until_seen_s):.2f} s")
     assert answers == [(200, adapters.words[name]) for name in asked]
     assert seen
     assert listed(service) == set(names)
