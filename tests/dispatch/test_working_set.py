@@ -63,6 +63,32 @@ def test_a_turn_that_would_evict_others_waits_until_they_are_over() -> None:
     assert setting.place() == [paused]
 
 
+def beside_a_full_replica() -> tuple[Setting, Reservation, Reservation]:
+    """Returns a turn that waits for headroom, and one that waits for the room of its session."""
+    setting = Setting(service_s=SLOW_S, max_wait_s=1000)
+    member, late = session(setting, 1, 760), Conversation(2, 200)
+    turn(setting, late)
+    setting.book(0, 1000)
+    waits, paused = submit(setting, member), submit(setting, late)
+    assert setting.place() == []
+    return setting, waits, paused
+
+
+def test_a_session_whose_turn_waits_for_headroom_keeps_its_room() -> None:
+    setting, waits, paused = beside_a_full_replica()
+    setting.now_s += 1000 / 100 * SLOW_S + 1  # as long as a tool may take
+    setting.unbook(0)
+    assert setting.place() == [waits] and paused.room is None
+
+
+def test_a_session_whose_client_left_gives_up_its_room() -> None:
+    setting, waits, paused = beside_a_full_replica()
+    setting.dispatcher.withdraw(waits, setting.now_s)
+    setting.now_s += 1000 / 100 * SLOW_S + 1
+    setting.unbook(0)
+    assert setting.place() == [paused]
+
+
 def test_turns_of_sessions_that_are_cached_pass() -> None:
     setting = Setting(service_s=SLOW_S)
     talks = [session(setting, number, 300) for number in (1, 2)]
