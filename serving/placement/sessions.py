@@ -25,7 +25,7 @@ _KEPT = 0.9
 """The part of a KV cache that the sessions of a replica may fill. The rest holds what is of no use
 any more, as the engine evicts the least recently used blocks and not those of ended sessions, and
 requests of no session. At four times as many sessions as the caches hold (`tests.bench.agents`),
-agents finish as many tasks with 0.8, 5 % fewer with 0.95, and 43 % fewer with 1. With as many as
+agents finish as many tasks with 0.8, 2 % fewer with 0.95, and 25 % fewer with 1. With as many as
 the caches hold, 0.8 has turns wait that need not."""
 _OVERDUE = 0.7
 """After how much of the time in which a replica reads as much as its cache holds a session need not
