@@ -68,8 +68,8 @@ bench-placement: setup ## how well requests are placed, beside other routers' ru
 	@nice -n 19 .venv/bin/python -m tests.bench.adapters
 	@exec nice -n 19 .venv/bin/python -m tests.bench.placement_decision
 
-bench-agents: setup ## what agents get done while their sessions fill the caches, beside other routers' rules, in simulated time (LIVE=1: on a real vLLM here)
-	@exec nice -n $(if $(LIVE),0,19) .venv/bin/python -m tests.bench.agents$(if $(LIVE),_live) $(ARGS)
+bench-agents: setup ## what agents get done while their sessions fill the caches, beside other routers' rules, in simulated time (LIVE=1: on a real vLLM here; TENANTS=1: tenants that share the caches)
+	@exec nice -n $(if $(LIVE),0,19) .venv/bin/python -m tests.bench.agents$(if $(LIVE),_live)$(if $(TENANTS),_tenants) $(ARGS)
 
 bench-scaling: setup ## GPU-hours for 99 % of a load served well, beside other services' scaling (ARGS=--load=step)
 	@exec nice -n 19 .venv/bin/python -m tests.bench.scaling $(ARGS)

@@ -31,8 +31,9 @@ class WorkingSet:
 
     It holds them before the request queue. A turn of a session that is cached passes, and so does
     the first turn of a conversation, of which no one knows whether it will be a session. Of those
-    that wait, the session that had the fewest turns for its time is the first to have room, so that
-    all come on alike.
+    that wait, the tenant whose sessions have least of the caches for its weight is the first to
+    have room, and of its sessions the one that had the fewest turns for its time, so that all come
+    on alike.
     """
 
     def __init__(self, sessions: Sessions, max_waiting: int) -> None:
@@ -47,11 +48,13 @@ class WorkingSet:
         self, reservation: Reservation, replicas: Sequence[ReplicaLoad], now_s: float
     ) -> bool:
         """Whether a turn must wait. It is then in `waiting`."""
-        if len(self.waiting) >= self._max_waiting or not replicas:
-            return False
-        prefix, tokens = reservation.request.work.prefix, reservation.kv_tokens
+        request, tokens = reservation.request, reservation.kv_tokens
+        prefix = request.work.prefix
         session = self._sessions.find(prefix)
         if session is None or prefix.hashes[-1] in session.prompts:
+            return False
+        self._sessions.assign(session, request.tenant, request.weight)
+        if len(self.waiting) >= self._max_waiting or not replicas:
             return False
         reservation.session = session
         if session.load is not None:
@@ -60,7 +63,6 @@ class WorkingSet:
         if not self.waiting and self._sessions.room_for(session, tokens, replicas, now_s):
             return False
         until_s = now_s + LONGEST_PAUSE_S
-        request = reservation.request
         if request.timeout_s is not None:
             until_s = min(until_s, now_s + (request.timeout_s - reservation.service_s) / 2)
         lasted_s = max(now_s - session.began_s, _LOOK_AGAIN_S)
@@ -72,7 +74,7 @@ class WorkingSet:
         for it, else one that has waited for too long. None: all must wait."""
         if not self.waiting or now_s < self._looks_at_s:
             return None
-        turn = min(self.waiting, key=lambda one: self.waiting[one].turns_per_s)
+        turn = min(self.waiting, key=self._order)
         if not self._has_room(turn, replicas, now_s):
             self._looks_at_s = now_s + _LOOK_AGAIN_S
             expired = (one for one, waits in self.waiting.items() if waits.until_s <= now_s)
@@ -92,6 +94,12 @@ class WorkingSet:
     def due_s(self) -> float | None:
         """When there may be room though nothing else happens until then; None: none waits."""
         return self._looks_at_s if self.waiting else None
+
+    def _order(self, turn: Reservation) -> tuple[float, float]:
+        """Returns what its tenant has of the caches for its weight, and the rate of its session's
+        turns."""
+        used = self._sessions.shares.used(turn.request.tenant)
+        return used, self.waiting[turn].turns_per_s
 
     def _has_room(self, turn: Reservation, replicas: Sequence[ReplicaLoad], now_s: float) -> bool:
         """Whether a turn need not wait any more. Its session then has its room."""

@@ -2,8 +2,9 @@
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
+from serving.placement.cache_shares import CacheShares
 from serving.placement.capacity import UNLIMITED
 from serving.placement.load import Booking, ReplicaLoad
 from serving.placement.prefix import Prefix
@@ -39,7 +40,7 @@ class Session:
 
     __slots__ = (
         *("began_s", "home", "idle_since_s", "load", "prompts", "running"),
-        *("shared_tokens", "tokens", "turns"),
+        *("shared_tokens", "tenant", "tokens", "turns"),
     )
 
     def __init__(self, shared_tokens: int, began_s: float) -> None:
@@ -54,6 +55,7 @@ class Session:
         """Tokens of its context that no other session has."""
         self.shared_tokens = shared_tokens
         """Tokens that were cached before its first turn, as others begin with the same."""
+        self.tenant = ""
         self.turns = 0
         self.running = 0
         """Requests in flight: more than one if a prompt was sent twice."""
@@ -68,8 +70,9 @@ class Session:
 
 class Sessions:
     """The working set of each replica: the sessions whose contexts its KV cache keeps for their
-    next turns. If they no longer fit, those that wait for their tools leave it, the longest first:
-    the engine evicts them in that order."""
+    next turns. If they no longer fit, those that wait for their tools leave it: first those that
+    are overdue, then those of the tenant that has most of the caches for its weight, the longest
+    idle before others, as the engine evicts them in that order."""
 
     def __init__(self) -> None:
         self._by_prompt: OrderedDict[int, Session] = OrderedDict()
@@ -77,6 +80,7 @@ class Sessions:
         self._running: dict[Booking, Session] = {}
         self._members: dict[ReplicaLoad, dict[Session, None]] = {}
         self._tokens: dict[ReplicaLoad, int] = {}
+        self.shares = CacheShares()
 
     def find(self, prefix: Prefix) -> Session | None:
         """Returns the session that a prompt is a turn of, if it is known."""
@@ -89,6 +93,12 @@ class Sessions:
                 if (session := self._by_prompt.get(block)) is not None:
                     break
         return session
+
+    def assign(self, session: Session, tenant: str, weight: float) -> None:
+        """Notes whose session it is, and the tenant's part of the caches relative to others'."""
+        self.shares.weigh(tenant, weight)
+        if session.load is None:
+            session.tenant = tenant
 
     def expect(self, session: Session) -> None:
         """Notes that the next turn of a session waits: it is not the session that pauses."""
@@ -128,7 +138,8 @@ class Sessions:
         self, session: Session, tokens: int, loads: Sequence[ReplicaLoad], now_s: float
     ) -> ReplicaLoad | None:
         """Returns the replica that the session was on or, if its working set has no room for it,
-        the one whose working set has most; None if that is not enough for a session whose next turn
+        the one whose working set has most, or that can have most as members are overdue or of
+        tenants with more than their share; None if that is not enough for a session whose next turn
         takes `tokens`, with its expected answer."""
         own_tokens = max(tokens - session.shared_tokens, 0)
         home = session.home
@@ -137,8 +148,14 @@ class Sessions:
         load = max(loads, key=self._room_tokens)
         if self._room_tokens(load) >= own_tokens:
             return load
-        load = max(loads, key=lambda load: self._overdue_tokens(load, now_s))
-        return load if self._overdue_tokens(load, now_s) >= own_tokens else None
+        all_tokens = sum(load.capacity.prefix_cache_tokens for load in loads) * _KEPT
+        above = self.shares.above(all_tokens, session.tenant, own_tokens)
+        room = {
+            load: self._room_tokens(load) + self._yielding_tokens(load, above, now_s)
+            for load in loads
+        }
+        load = max(loads, key=room.__getitem__)
+        return load if room[load] >= own_tokens else None
 
     def admit(self, session: Session, tokens: int, load: ReplicaLoad, now_s: float) -> None:
         """Makes a session whose next turn takes `tokens`, with its expected answer, a member of a
@@ -149,8 +166,9 @@ class Sessions:
 
     def end_all(self, load: ReplicaLoad) -> None:
         """Ends the working set of a replica that is gone."""
-        for session in self._members.pop(load, {}):
-            session.load = None
+        for session in list(self._members.get(load, ())):
+            self._leave(session)
+        self._members.pop(load, None)
         self._tokens.pop(load, None)
 
     def _room_tokens(self, load: ReplicaLoad) -> int:
@@ -160,11 +178,6 @@ class Sessions:
             return UNLIMITED.kv_cache_tokens
         return int(load.capacity.prefix_cache_tokens * _KEPT) - self._tokens[load]
 
-    def _overdue_tokens(self, load: ReplicaLoad, now_s: float) -> int:
-        """Returns the same in place of those members that are overdue."""
-        overdue = sum(session.tokens for session in self._overdue(load, now_s))
-        return self._room_tokens(load) + overdue
-
     def _join(self, session: Session, load: ReplicaLoad, now_s: float) -> None:
         """Makes a session a member of a replica's working set, in which it takes the place of those
         that wait for their tools if there is no other."""
@@ -172,12 +185,18 @@ class Sessions:
         session.load = load
         self._members.setdefault(load, {})[session] = None
         self._tokens[load] = self._tokens.get(load, 0) + session.tokens
+        self.shares.add(session.tenant, session.tokens)
         excess = self._tokens[load] - load.capacity.prefix_cache_tokens * _KEPT
         if excess > 0:
             away = [one for one in self._members[load] if one.is_away and one is not session]
-            for other in sorted(away, key=lambda one: one.idle_since_s):
-                if excess <= 0:
-                    break
+            away.sort(key=lambda one: one.idle_since_s)
+            overdue_s = now_s - _kept_s(load)
+            while away and excess > 0:
+                other = max(
+                    away,
+                    key=lambda one: (one.idle_since_s < overdue_s, self.shares.used(one.tenant)),
+                )
+                away.remove(other)
                 excess -= other.tokens
                 self._leave(other)
 
@@ -185,13 +204,18 @@ class Sessions:
         if session.load is not None:
             del self._members[session.load][session]
             self._tokens[session.load] -= session.tokens
+            self.shares.add(session.tenant, -session.tokens)
             session.load = None
 
-    def _overdue(self, load: ReplicaLoad, now_s: float) -> list[Session]:
-        """Returns the members that are not worth their part of the cache any more."""
-        reads_s = load.capacity.prefix_cache_tokens / load.rates.prefill_tokens_per_s
-        before_s = now_s - _OVERDUE * reads_s
-        return [one for one in self._members[load] if one.is_away and one.idle_since_s < before_s]
+    def _yielding_tokens(self, load: ReplicaLoad, above: Set[str], now_s: float) -> int:
+        """Returns the tokens of those members that are overdue, or wait for their tools and are of
+        tenants `above` their shares."""
+        overdue_s = now_s - _kept_s(load)
+        return sum(
+            one.tokens
+            for one in self._members[load]
+            if one.is_away and (one.idle_since_s < overdue_s or one.tenant in above)
+        )
 
     def _note(self, session: Session, prompt: int) -> None:
         """Adds to the prompts by which a session is known."""
@@ -215,3 +239,8 @@ class Sessions:
             self._leave(session)
             for prompt in session.prompts:
                 self._by_prompt.pop(prompt, None)
+
+
+def _kept_s(load: ReplicaLoad) -> float:
+    """Returns how long a session is worth its part of a replica's cache while its tools work."""
+    return _OVERDUE * load.capacity.prefix_cache_tokens / load.rates.prefill_tokens_per_s

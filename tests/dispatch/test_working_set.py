@@ -18,16 +18,22 @@ def room_for_800_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.placement.sessions._KEPT", 0.8)
 
 
-def submit(setting: Setting, talk: Conversation, timeout_s: float | None = None) -> Reservation:
-    tokens = talk.prompt.tokens
-    request = Request(Work(talk.prompt, tokens, 0), timeout_s=timeout_s)
+def submit(
+    setting: Setting,
+    talk: Conversation,
+    timeout_s: float | None = None,
+    tenant: str = "",
+    weight: float = 1.0,
+) -> Reservation:
+    work = Work(talk.prompt, talk.prompt.tokens, 0)
+    request = Request(work, timeout_s=timeout_s, tenant=tenant, weight=weight)
     reservation = setting.dispatcher.submit(request, setting.now_s)
     assert isinstance(reservation, Reservation)
     return reservation
 
 
-def turn(setting: Setting, talk: Conversation) -> None:
-    reservation = submit(setting, talk)
+def turn(setting: Setting, talk: Conversation, tenant: str = "") -> None:
+    reservation = submit(setting, talk, tenant=tenant)
     assert setting.place() == [reservation]
     answer(setting, talk, reservation)
 
@@ -39,12 +45,12 @@ def answer(setting: Setting, talk: Conversation, reservation: Reservation) -> li
     return setting.place()
 
 
-def session(setting: Setting, number: int, tokens: int) -> Conversation:
+def session(setting: Setting, number: int, tokens: int, tenant: str = "") -> Conversation:
     """A session of `tokens`, whose two turns were answered and whose next ones are short."""
     talk = Conversation(number, tokens // 2)
-    turn(setting, talk)
+    turn(setting, talk, tenant)
     talk.tokens = 1
-    turn(setting, talk)
+    turn(setting, talk, tenant)
     return talk
 
 
@@ -183,3 +189,67 @@ def test_when_too_many_turns_wait_further_ones_pass() -> None:
     paused, passes = (submit(setting, talk) for talk in late)
     assert setting.place() == [passes]
     assert paused.state is State.WAITING
+
+
+def test_a_tenant_with_less_than_its_share_takes_the_place_of_others() -> None:
+    setting = Setting(service_s=SLOW_S)
+    others = [session(setting, number, 190, "many") for number in (1, 2, 3, 4)]
+    turn(setting, late := Conversation(5, 80), "few")
+    turn(setting, late, "few")
+    paused = submit(setting, others[0], tenant="many")  # the longest idle
+    assert setting.place() == [] and paused.state is State.WAITING
+    for other in others[1:]:
+        turn(setting, other, "many")
+
+
+def test_a_tenant_with_more_than_its_share_takes_the_place_of_none() -> None:
+    setting = Setting(service_s=SLOW_S)
+    for number, tenant in enumerate(("many", "many", "many", "few")):
+        session(setting, number, 190, tenant)
+    turn(setting, late := Conversation(4, 50), "many")
+    submit(setting, late, tenant="many")
+    assert setting.place() == []
+
+
+def test_a_turn_that_has_waited_for_too_long_takes_the_place_of_its_own_tenant() -> None:
+    setting = Setting(service_s=SLOW_S)
+    few, many = session(setting, 1, 380, "few"), session(setting, 2, 380, "many")
+    turn(setting, late := Conversation(3, 150), "many")
+    paused = submit(setting, late, timeout_s=100, tenant="many")
+    assert setting.place() == []
+    setting.now_s += 50
+    assert setting.place() == [paused]
+    assert answer(setting, late, paused) == []
+    turn(setting, few, "few")
+    submit(setting, many, tenant="many")
+    assert setting.place() == []
+
+
+def test_a_share_is_by_weight() -> None:
+    setting = Setting(service_s=SLOW_S)
+    for number in (1, 2, 3):
+        session(setting, number, 250, "many")
+    late = [Conversation(number, 110) for number in (4, 5)]
+    for talk in late:
+        turn(setting, talk, "few")
+    paused = submit(setting, late[0], tenant="few", weight=0.2)
+    assert setting.place() == []
+    setting.dispatcher.withdraw(paused, setting.now_s)
+    first = submit(setting, late[1], tenant="few", weight=1.0)
+    assert setting.place() == [first]
+
+
+def test_the_tenant_with_the_least_of_the_caches_is_the_first_to_have_room() -> None:
+    setting = Setting(service_s=SLOW_S)
+    session(setting, 1, 480, "many")
+    other = session(setting, 2, 300, "few")
+    late = {tenant: Conversation(at, 150) for at, tenant in enumerate(("many", "few"), start=3)}
+    for tenant, talk in late.items():
+        turn(setting, talk, tenant)
+    setting.now_s += 1000 / 100 * SLOW_S / 2
+    turn(setting, other, "few")
+    second, first = (submit(setting, talk, tenant=tenant) for tenant, talk in late.items())
+    assert setting.place() == []
+    setting.now_s += 1000 / 100 * SLOW_S / 2  # the tool of the large one takes too long
+    assert setting.place() == [first]
+    assert answer(setting, late["few"], first) == [] and second.state is State.WAITING
