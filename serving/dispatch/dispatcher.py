@@ -139,6 +139,8 @@ class Dispatcher:
         self._admission.enter(outcome, retry, now_s)
         outcome.is_counted = retry is not None
         if not self._working_set.holds(outcome, self._headroom.replicas, now_s):
+            if self._place_at_once(outcome, now_s):
+                return outcome
             self._queue.add(outcome)
         self._settle(now_s)
         if outcome.state is State.WAITING:
@@ -307,6 +309,25 @@ class Dispatcher:
 
     # Within
 
+    def _place_at_once(self, reservation: Reservation, now_s: float) -> bool:
+        """Places a reservation as `_settle` would if it was added to the queue, at less cost, if
+        nothing waits and all replicas have headroom. Returns False, and changes nothing, if not."""
+        request = reservation.request
+        if self._background.waiting or self._working_set.waiting or self.sync.has_changed:
+            return False
+        self._headroom.is_shared = self._has_several_tenants(request.tenant)
+        replicas = self._scheduler.at_once(reservation, now_s)
+        if not replicas:
+            return False
+        if request.tenant:
+            self.fair_share.wake(request.tenant, request.priority, ())
+        self._settled_at_s = now_s
+        self._place(reservation, replicas, now_s)
+        self._service_rate.book(reservation.share, now_s)
+        self._service_rate.is_full = False
+        self._background.due_s = None
+        return True
+
     def _settle(self, now_s: float) -> None:
         """Rejects requests that waited too long and hands out all available headroom."""
         self._settled_at_s = now_s
@@ -354,9 +375,12 @@ class Dispatcher:
         reservation.state = State.PLACED
         self._changed.append(reservation)
 
-    def _has_several_tenants(self) -> bool:
-        """Whether several tenants hold or want a part of the replicas."""
+    def _has_several_tenants(self, arrived: str | None = None) -> bool:
+        """Whether several tenants hold or want a part of the replicas, one that has `arrived` among
+        them."""
         booked, waiting = self._charges.booked, self._queue.tenants
+        if arrived is not None:
+            waiting = waiting | {arrived}
         if len(booked) + len(waiting) + len(self.sync.tenants) < 2:
             return False
         return len(booked.keys() | waiting | self.sync.tenants) > 1

@@ -46,6 +46,11 @@ class RequestQueue:
         return len(self._by_expiry) + len(self.held)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, at other routers either."""
+        return not self.waiting and self._fair_share.last_rank() is None
+
+    @property
     def tenants(self) -> Set[str]:
         """The tenants that have reservations in the queue."""
         return {tenant for tenant, _ in self._waiting}

@@ -93,6 +93,16 @@ class Scheduler:
         first.overtaken_tokens += smaller.kv_tokens
         return smaller, candidates
 
+    def at_once(self, reservation: Reservation, now_s: float) -> Sequence[ReplicaLoad]:
+        """Returns the replicas that `next` would return for a reservation if it was in the queue,
+        provided that nothing is and all have headroom for it; else none."""
+        queue, replicas = self._queue, self._headroom.replicas
+        if not queue.is_idle or not replicas or reservation.request.work.adapter:
+            return ()
+        if min(self._headroom.tokens(now_s)) < reservation.kv_tokens:
+            return ()
+        return () if self._sync.is_beyond_quota(reservation) else replicas
+
     def _next_at_head(
         self, free: list[int], now_s: float
     ) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
