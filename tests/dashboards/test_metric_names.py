@@ -68,3 +68,12 @@ async def test_each_label_and_value_of_the_routers_metrics_is_there(tmp_path: Pa
                 assert any(
                     wanted.matches(s.labels) for s in samples if s.name == selector.metric
                 ), f"{where}: nothing is {wanted}"
+
+
+async def test_the_readme_has_each_metric_of_the_routers(tmp_path: Path) -> None:
+    async with running_router(Engine, ledger_folder=tmp_path) as router:
+        scraped = (await router.http.get("/metrics")).text
+    families = text_string_to_metric_families(scraped)
+    names = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+    described = (queries.FOLDER / "README.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in described] == []

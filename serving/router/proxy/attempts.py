@@ -207,7 +207,9 @@ class Attempts:
             if not exchange.begun:
                 record.rewrites = reported_rewrites(connection.headers) or record.rewrites
                 reported = reported_number(headers, PROMPT_TOKENS)
-                record.input_tokens = record.prompt_tokens or 0 if reported is None else reported
+                if reported is None and connection.status < 400:  # a server that does not tell
+                    reported = record.prompt_tokens
+                record.input_tokens = reported or 0
                 record.cached_tokens = reported_number(headers, CACHED_TOKENS)
             headers = merged(headers, exchange.headers) + record.headers()
             if is_event_stream(headers):

@@ -59,9 +59,10 @@ class TenantLimiter:
 
     def end(self, permit: Permit, record: RequestRecord) -> None:
         """Counts what the request used. A prompt that was sent to an engine counts even if the
-        client left before the engine said its length."""
+        client left before the engine said its length, and does not if the engine refused it."""
         tokens = record.input_tokens + record.output_tokens
-        if record.replica is not None and not record.input_tokens:
+        is_read = record.replica is not None and (record.status or 0) < 400
+        if is_read and not record.input_tokens:
             tokens += record.prompt_tokens or 0
         is_refused = record.outcome in _NOT_SERVED
         self._limiter.end(permit, 0 if is_refused else tokens, self._clock(), refused=is_refused)

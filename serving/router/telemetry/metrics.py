@@ -2,8 +2,8 @@
 are formatted when a scrape comes.
 
 The number of series depends on the configuration alone, not on what clients send: 50 per model, one
-per replica, six per tenant, four more per tenant with limits, and 34; with a usage ledger four more
-per tenant, and two.
+per replica, six per tenant, four more per tenant with limits, eight per adapter, and some 35; with
+a usage ledger four more per tenant.
 """
 
 import resource

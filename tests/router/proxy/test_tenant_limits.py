@@ -106,6 +106,23 @@ async def test_tokens_are_corrected_when_the_answer_ends(
     assert 1000 - used - 50 < int(last.headers["x-ratelimit-remaining-tokens"]) < 1000 - used
 
 
+async def test_a_prompt_that_the_engine_refuses_counts_no_tokens(
+    start_router: StartRouter, tmp_path: Path
+) -> None:
+    router = await started(start_router, tmp_path, Steered, tokens_per_minute=1000)
+    answer, connection = await router.begin(OF_TENANT, **ASK)
+    connection.transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}")
+    assert (await answer).status_code == 400
+    await eventually(lambda: len(router.lines) == 1)
+    line = json.loads(router.lines[0])
+    assert line["prompt_tokens"] > 0 == line["input_tokens"]
+    assert (await scrape(router))['tokens_total{type="input"}'] == 0
+    answer, connection = await router.begin(OF_TENANT, **ASK, max_tokens=1)
+    connection.proceed()
+    left = int((await answer).headers["x-ratelimit-remaining-tokens"])
+    assert left > 1000 - 2 * line["prompt_tokens"]
+
+
 async def test_a_request_beyond_the_limit_is_refused_before_its_body_is_read(
     start_router: StartRouter, tmp_path: Path
 ) -> None:
