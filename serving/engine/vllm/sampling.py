@@ -115,7 +115,7 @@ def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
     if left < 1:
         raise InvalidRequest(
             f"This model's maximum context length is {model.context_tokens} tokens, and "
-            f"the prompt has {prompt_tokens}. Send a shorter one.",
+            f"the prompt has {prompt_tokens} input tokens. Send a shorter one.",
             param="messages" if isinstance(request.prompt, Chat) else "prompt",
             code="context_length_exceeded",
         )

@@ -5,6 +5,7 @@ import math
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
+from serving.mistral.context_length import in_anthropics_words
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -96,7 +97,8 @@ class ApiError(Exception):
         whose clients read no other, else in OpenAI's."""
         if path.startswith(ANTHROPIC_PATHS):
             default = "invalid_request_error" if self.status < 500 else "api_error"
-            error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
+            kind = _ANTHROPIC_TYPES.get(self.status, default)
+            error = {"type": kind, "message": in_anthropics_words(self.message)}
             return json.dumps({"type": "error", "error": error}).encode()
         return json.dumps({"error": self._fields()}).encode()
 
