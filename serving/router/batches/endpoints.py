@@ -29,7 +29,7 @@ from serving.router.http.authentication import Authentication
 from serving.router.http.authentication_errors import endpoint_not_allowed
 from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError, wrong_value
-from serving.router.http.openapi import Order, body_of, whole_number
+from serving.router.http.openapi import Order, body_of, limit_of, whole_number
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         of = await tenant(request)
         if order not in ("asc", "desc"):
             raise wrong_value("order", "asc or desc")
-        most = _limit(limit, _MOST_FILES_LISTED)
+        most = limit_of(limit, _MOST_FILES_LISTED)
         ids = await _call(store.ids, of, "file-")
 
         def take() -> tuple[list[FileObject], bool]:
@@ -199,7 +199,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
     ) -> Response:
         """Lists the tenant's batches, the newest first."""
         of = await tenant(request)
-        most = _limit(limit, _MOST_BATCHES_LISTED)
+        most = limit_of(limit, _MOST_BATCHES_LISTED)
         ids = await _call(store.ids, of, "batch_")
 
         def take() -> tuple[list[Batch], bool]:
@@ -283,12 +283,6 @@ def _new_batch(body: bytes) -> _NewBatch:
             f"{_MOST_NAME}",
         )
     return wanted
-
-
-def _limit(text: str, most: int) -> int:
-    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= most):
-        raise wrong_value("limit", f"a whole number from 1 to {most}")
-    return int(text)
 
 
 def _behind(ids: Sequence[str], after: str | None, reverse: bool) -> list[str]:
