@@ -123,6 +123,19 @@ async def test_a_conversation_that_is_too_long_is_told_in_its_apis_words(path: s
             assert message.startswith("This model's maximum context length is")
 
 
+async def test_the_field_of_a_prompt_that_fills_the_context_has_the_clients_name() -> None:
+    for path, field in ((CHAT, "messages"), (COMPLETIONS, "prompt"), (RESPONSES, "input")):
+        around = (await asked(FakeLlm(), path)).json()["usage"]
+        before = around.get("prompt_tokens", around.get("input_tokens")) - len(ids("Hi"))
+        text: Any = "".join("01"[i % 2] for i in range(CONTEXT_TOKENS - before))
+        value: Any = [{"role": "user", "content": text}] if path == CHAT else text
+        filling: dict[str, Any] = {field: value}
+        assert error_of(await asked(FakeLlm(), path, **filling))[2:] == (
+            field,
+            "context_length_exceeded",
+        )
+
+
 @pytest.mark.parametrize(
     "error", [MediaError("The image is damaged."), VLLMUnprocessableEntityError("It is damaged.")]
 )

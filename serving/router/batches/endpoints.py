@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
 from serving.batch.lines import URLS
+from serving.requests.metadata import METADATA, is_metadata
 from serving.router.batches import errors
 from serving.router.batches.objects import (
     COMPLETION_WINDOW,
@@ -38,8 +39,6 @@ FILES = "/v1/files"
 BATCHES = "/v1/batches"
 
 _MOST_BODY_BYTES = 64 * 1024
-_MOST_METADATA = 16
-_MOST_NAME, _MOST_VALUE = 64, 512
 _MOST_BATCHES_LISTED, _MOST_FILES_LISTED = 100, 10_000
 _KEEP_S = range(3600, 10**9)
 _ANCHOR = "created_at"
@@ -303,15 +302,8 @@ def _new_batch(body: bytes) -> _NewBatch:
         raise wrong_value("endpoint", f"one of {', '.join(URLS)}")
     if wanted.completion_window != COMPLETION_WINDOW:
         raise wrong_value("completion_window", COMPLETION_WINDOW)
-    metadata = wanted.metadata or {}
-    if len(metadata) > _MOST_METADATA or any(
-        len(name) > _MOST_NAME or len(value) > _MOST_VALUE for name, value in metadata.items()
-    ):
-        raise wrong_value(
-            "metadata",
-            f"at most {_MOST_METADATA} texts of {_MOST_VALUE} characters, with names of "
-            f"{_MOST_NAME}",
-        )
+    if wanted.metadata is not None and not is_metadata(wanted.metadata):
+        raise wrong_value("metadata", METADATA)
     return wanted
 
 
