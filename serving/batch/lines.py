@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+_RESPONSES = "/v1/responses"
+URLS = ("/v1/chat/completions", "/v1/completions", _RESPONSES, "/v1/messages")
 
 ANSWER_PREFIX = b'{"id":"batch_req_'
 """The beginning of each line that `Answer.encode` returns."""
@@ -56,6 +57,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 class _Body(msgspec.Struct):
     stream: Any = None
+    background: Any = None
 
 
 class _Usage(msgspec.Struct):
@@ -89,6 +91,11 @@ def parse_request(line: bytes) -> Request:
         raise ValueError(f"`body`: {error}") from None
     if body.stream not in (None, False):
         raise ValueError("`body.stream` must be absent or false: answers go to a file whole")
+    if request.url == _RESPONSES and body.background not in (None, False):
+        raise ValueError(
+            "`body.background` must be absent or false: the answer to a response in the background "
+            "is only that it has begun"
+        )
     return request
 
 

@@ -14,6 +14,9 @@ from serving.mistral.tool_ids import nine_alphanumerics
 _BETWEEN_TEXTS = "\n\n"
 """What mistral_common, which makes vLLM's prompts, puts between texts and turns that it joins."""
 
+_LEAST_TOP_P = 1e-6
+"""Less than the most probable token has in any vocabulary."""
+
 
 def join_texts(draft: Draft) -> None:
     """Makes one text of a content that is a list of texts: llama.cpp's Python server writes the
@@ -52,6 +55,12 @@ def use_max_tokens(draft: Draft) -> None:
     if "max_completion_tokens" in draft.fields:
         draft.set("max_tokens", draft.fields["max_completion_tokens"])
         draft.drop("max_completion_tokens")
+
+
+def raise_top_p_of_zero(draft: Draft) -> None:
+    """Asks for the most probable token by a tiny `top_p` in place of 0, which vLLM refuses."""
+    if draft.fields.get("top_p") == 0 and draft.fields["top_p"] is not False:
+        draft.set("top_p", _LEAST_TOP_P)
 
 
 def require_named_tool(draft: Draft) -> None:

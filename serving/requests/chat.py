@@ -9,14 +9,11 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.chat_messages import check_messages
-from serving.requests.openai_body import CompletionsBody
+from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools
 
 PATH = "/v1/chat/completions"
-
-_TOP_LOGPROBS = 20
-"""OpenAI's limit on `top_logprobs`."""
 
 
 class _ChatBody(CompletionsBody, kw_only=True):
@@ -30,6 +27,8 @@ class _ChatBody(CompletionsBody, kw_only=True):
     parallel_tool_calls: bool = True
     continue_final_message: bool = False
     echo: bool = False
+    store: Any = None
+    metadata: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     if not given.messages:
         raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
     check_messages(given.messages)
+    if given.store is True and given.metadata is not None:  # else it goes nowhere
+        check_metadata(given.metadata)
     functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
     choice, named = _choice(given.tool_choice, functions)
     chat = Chat(
@@ -103,8 +104,7 @@ def _max_tokens(given: _ChatBody) -> int | None:
 
 def _logprobs(given: _ChatBody) -> int | None:
     top = given.top_logprobs
-    if top is not None and not 0 <= top <= _TOP_LOGPROBS:
-        raise _invalid(f"top_logprobs must be between 0 and {_TOP_LOGPROBS}.", "top_logprobs")
+    check_top_logprobs(top)
     if top and not given.logprobs:
         raise _invalid("top_logprobs requires logprobs to be true.", "top_logprobs")
     return (top or 0) if given.logprobs else None

@@ -81,6 +81,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         fields.logprobs,
         normalised,
         prompt_logprobs=fields.logprobs if echo else None,
+        prompt_field="prompt",
         add_special_tokens=fields.add_special_tokens,
         echo=echo,
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from serving.mistral import InvalidRequest, Normalised
+from serving.requests.metadata import METADATA, is_metadata
 from serving.requests.output_form import output_form
 from serving.requests.request import (
     Chat,
@@ -22,6 +23,8 @@ MAX_ANSWERS = 128
 MAX_STOP_STRINGS = 256
 """Each stop string costs time for each token."""
 
+_TOP_LOGPROBS = 20
+"""OpenAI's limit on `top_logprobs`."""
 _MAX_SALT = 128
 _FORBIDDEN_IN_SALT = frozenset("@/\\\0")
 _SAME_NAMES = tuple(
@@ -165,6 +168,18 @@ def check_logprobs(count: int, param: str) -> None:
     """Raises InvalidRequest unless `count` is a number of tokens or -1, which is all."""
     if count < -1:
         raise _invalid(f"{param} must be -1 or more.", param)
+
+
+def check_top_logprobs(count: int | None) -> None:
+    """Raises InvalidRequest for a number that OpenAI's APIs do not take."""
+    if count is not None and not 0 <= count <= _TOP_LOGPROBS:
+        raise _invalid(f"top_logprobs must be between 0 and {_TOP_LOGPROBS}.", "top_logprobs")
+
+
+def check_metadata(value: Any) -> None:
+    """Raises InvalidRequest unless `value` is within OpenAI's limits on metadata."""
+    if not is_metadata(value):
+        raise _invalid(f"metadata must be {METADATA}.", "metadata")
 
 
 def check_ranges(min_p: float | None, repetition_penalty: float | None) -> None:

@@ -100,6 +100,8 @@ class Request:
     sampling: Sampling
     max_tokens: int | None = None
     """Limit on the tokens of an answer. None: what the context leaves."""
+    prompt_field: str = "messages"
+    """The client's name of the field that has the prompt."""
     n: int = 1
     """The number of answers to each prompt."""
     stop: Sequence[str] = ()

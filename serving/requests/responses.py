@@ -10,7 +10,7 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
-from serving.requests.openai_body import OpenAIBody
+from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import ANY_OBJECT, output_form
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
@@ -44,6 +44,17 @@ class _Text(msgspec.Struct):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
+_Summary = Literal["auto", "concise", "detailed"]
+
+
+class _Reasoning(msgspec.Struct):
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    generate_summary: _Summary | None = None
+    mode: str | None = None
+    summary: _Summary | None = None
+
+
 class _Body(OpenAIBody, kw_only=True):
     input: str | list[Any]
     background: bool | None = None
@@ -55,8 +66,8 @@ class _Body(OpenAIBody, kw_only=True):
     metadata: dict[str, str] | None = None
     parallel_tool_calls: bool | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
-    reasoning: JsonObject | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    reasoning: _Reasoning | None = None
     safety_identifier: str | None = None
     service_tier: (
         Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
@@ -87,8 +98,9 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_output_tokens is not None and fields.max_output_tokens < 1:
         raise _invalid("max_output_tokens must be at least 1.", "max_output_tokens")
-    if fields.top_logprobs is not None and fields.top_logprobs < 0:
-        raise _invalid("top_logprobs must be at least 0.", "top_logprobs")
+    check_top_logprobs(fields.top_logprobs)
+    if fields.metadata is not None:
+        check_metadata(fields.metadata)
     chat = read_input(fields.input, fields.instructions)
     tools = read_tools(fields.tools or [])
     chat.tools, chat.originals = tools.chat(), normalised.answer.originals
@@ -99,6 +111,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         fields.max_output_tokens,
         _logprobs(fields),
         normalised,
+        prompt_field="input",
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
         schema=schema,
         structured_outputs=structured_outputs,
@@ -139,6 +152,7 @@ def _text_schema(format: _TextFormat | None) -> JsonObject | None:
 
 
 def _echoed(fields: _Body, choice: str | JsonObject) -> JsonObject:
+    retention = fields.prompt_cache_retention
     return {
         "instructions": fields.instructions,
         "metadata": fields.metadata or {},
@@ -154,8 +168,9 @@ def _echoed(fields: _Body, choice: str | JsonObject) -> JsonObject:
         "max_tool_calls": fields.max_tool_calls,
         "previous_response_id": fields.previous_response_id,
         "prompt_cache_key": fields.prompt_cache_key,
-        "prompt_cache_retention": fields.prompt_cache_retention,
-        "reasoning": fields.reasoning,
+        # Today's clients do not read the former name.
+        "prompt_cache_retention": "in_memory" if retention == "in-memory" else retention,
+        "reasoning": None if fields.reasoning is None else _given(fields.reasoning),
         "safety_identifier": fields.safety_identifier,
         "service_tier": fields.service_tier or "auto",
         "text": _echoed_text(fields.text),
@@ -169,11 +184,16 @@ def _echoed_text(text: _Text | None) -> JsonObject:
     format = text.format if text is not None else None
     echoed: JsonObject = {"format": {"type": "text"}}
     if format is not None:
-        given = msgspec.structs.asdict(format)
-        echoed["format"] = {key: value for key, value in given.items() if value is not None}
+        echoed["format"] = _given(format)
     if text is not None and text.verbosity is not None:
         echoed["verbosity"] = text.verbosity
     return echoed
+
+
+def _given(fields: msgspec.Struct) -> JsonObject:
+    return {
+        name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None
+    }
 
 
 def _invalid(message: str, param: str) -> InvalidRequest:

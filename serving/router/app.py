@@ -1,10 +1,8 @@
 """The router's HTTP surface: what is relayed to engines, and what the router answers itself."""
 
 import logging
-import time
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, Request, Response
@@ -15,16 +13,15 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.adapters.adapter import Adapter
 from serving.asgi import ClientGoneError, Headers
 from serving.config import RouterConfig
-from serving.router import poison, ui
+from serving.router import models, poison, ui
 from serving.router.batches import endpoints as batch_endpoints
 from serving.router.batches.runner import BatchRunner
-from serving.router.http import authentication_errors, errors, protocol_errors
+from serving.router.http import errors, protocol_errors
 from serving.router.http.asgi import client_request_id
 from serving.router.http.authentication import Authentication
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ANTHROPIC_VERSION, ApiError
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
@@ -32,13 +29,11 @@ from serving.router.ledger.endpoint import add_usage_endpoint
 from serving.router.ledger.ledger import Ledger
 from serving.router.proxy.relay import Relay
 from serving.router.replicas.directory import Directory
-from serving.router.replicas.served_model import ServedModel
 from serving.router.responses import endpoints as response_endpoints
 from serving.router.responses.responses import Responses
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import Target
-from serving.tenants import Caller
 from serving.versions import version, vllm_version
 
 log = logging.getLogger(__name__)
@@ -66,6 +61,7 @@ class RouterApp:
         self._api = own_endpoints(
             directory, authentication, metrics, targets, observer, is_draining
         )
+        models.add_endpoints(self._api, directory, authentication)
         poison.add_endpoints(self._api, directory, authentication)
         if responses is not None:
             response_endpoints.add_endpoints(self._api, responses, authentication)
@@ -132,12 +128,6 @@ class RouterApp:
         ]
 
 
-def _canary(adapter: Adapter) -> dict[str, Any] | None:
-    if adapter.canary is None or adapter.declared.canary is None:
-        return None
-    return {"root": adapter.canary.digest, "weight": adapter.declared.canary.weight}
-
-
 def own_endpoints(
     directory: Directory,
     authentication: Authentication,
@@ -153,66 +143,12 @@ def own_endpoints(
     )
     generated = api.openapi
     api.openapi = cache(lambda: describe(generated()))  # type: ignore[method-assign]
-    started_at_s = int(time.time())
     versions = {"vllm": vllm_version(), **others}
-
-    async def caller(request: Request) -> Caller:
-        return await authentication.caller(request.scope)
 
     async def admin(request: Request) -> None:
         await authentication.check_admin(request.scope)
 
-    FromCaller = Annotated[Caller, Depends(caller)]
     of_operators = [Depends(admin)]
-
-    def card(served: ServedModel) -> dict[str, Any]:
-        model = served.model
-        return {
-            "id": model.model_id,
-            "object": "model",
-            "created": started_at_s,
-            "owned_by": "mistral-serve",
-            "root": model.model_id,
-            "parent": None,
-            "max_model_len": served.max_model_len,
-            "aliases": list(model.aliases),
-        }
-
-    def adapter_card(served: ServedModel, adapter: Adapter) -> dict[str, Any]:
-        return card(served) | {
-            "id": adapter.name,
-            "root": adapter.version.digest,
-            "parent": served.model.model_id,
-            "aliases": list(adapter.declared.aliases),
-            "canary": _canary(adapter),
-        }
-
-    def usable(caller: Caller) -> list[ServedModel]:
-        models = directory.models.values()
-        return [served for served in models if caller.may_use(served.model.names)]
-
-    @api.get("/v1/models")
-    async def list_models(caller: FromCaller) -> dict[str, Any]:
-        cards = [card(served) for served in usable(caller)]
-        for served, adapter in directory.adapters_of(caller.tenant.name):
-            if caller.may_use(adapter.declared.names):
-                cards.append(adapter_card(served, adapter))
-        return {"object": "list", "data": cards}
-
-    @api.get("/v1/models/{name:path}")
-    async def get_model(name: str, caller: FromCaller) -> dict[str, Any]:
-        found = directory.find_adapter(name)
-        if found is not None and found[1].declared.may_be_used_by(caller.tenant.name):
-            if not caller.may_use(found[1].declared.names):
-                raise authentication_errors.model_not_allowed(name)
-            return adapter_card(*found)
-        served = directory.find(name)
-        if served is None:
-            known = [served.model.model_id for served in usable(caller)]
-            raise errors.unknown_model(name, known)
-        if not caller.may_use(served.model.names):
-            raise authentication_errors.model_not_allowed(name)
-        return card(served)
 
     @api.get("/health", response_class=Response)
     async def health() -> Response:
@@ -258,7 +194,9 @@ def own_endpoints(
     @api.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:
         headers = {name.decode(): value.decode() for name, value in error.headers}
-        return Response(error.body(request.url.path), error.status, headers)
+        of_anthropics_client = ANTHROPIC_VERSION in request.headers
+        body = error.anthropic_body() if of_anthropics_client else error.body(request.url.path)
+        return Response(body, error.status, headers)
 
     @api.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

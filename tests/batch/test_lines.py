@@ -44,12 +44,24 @@ def test_a_request_keeps_its_body_as_it_is_written(url: str) -> None:
         (line(body="x"), "`body`: Expected `object`, got `str`"),
         (line(body={"stream": True}), "`body.stream` must be absent or false"),
         (line(body={"stream": "yes"}), "`body.stream` must be absent or false"),
+        *[
+            (
+                line(url="/v1/responses", body={"background": value}),
+                "`body.background` must be absent or false",
+            )
+            for value in (True, "yes", 1)
+        ],
     ],
 )
 def test_a_bad_line_says_what_is_wrong(bad: bytes, what: str) -> None:
     with pytest.raises(ValueError) as error:
         lines.parse_request(bad)
     assert what in str(error.value)
+
+
+@pytest.mark.parametrize("value", [False, None])
+def test_a_response_that_is_not_in_the_background_is_one(value: Any) -> None:
+    lines.parse_request(line(url="/v1/responses", body={"background": value, "store": True}))
 
 
 def test_an_answer_is_one_line_of_openais_form() -> None:

@@ -393,3 +393,15 @@ async def test_a_stream_comes_token_by_token() -> None:
     ]
     exchange.leave()
     await answering
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_top_p_of_zero_leaves_the_most_probable_token_alone(path: str) -> None:
+    engine = FakeLlm()
+    response = await asked(engine, path, top_p=0, top_k=5, temperature=0.7)
+    assert response.status_code == 200
+    params = engine.calls[0].params
+    assert (params.top_k, params.top_p, params.temperature) == (1, 1.0, 0.7)
+    if path == RESPONSES:
+        assert response.json()["top_p"] == 0
+    assert (await asked(engine, path, top_p=-0.1)).status_code == 400

@@ -101,6 +101,41 @@ async def test_a_prompt_that_is_too_long(length: int) -> None:
     assert fits.status_code == 200
 
 
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_a_conversation_that_is_too_long_is_told_in_its_apis_words(path: str) -> None:
+    async def failed(content: str) -> tuple[int, str]:
+        message = {"role": "user", "content": content}
+        response = await asked(FakeLlm(), path, messages=[message])
+        return response.status_code, response.json()["error"]["message"]
+
+    counted = await asked(FakeLlm(), f"{MESSAGES}/count_tokens", **BODIES[MESSAGES])
+    around = counted.json()["input_tokens"] - len(ids("Hi"))
+    # vLLM refuses the first; the second leaves no token for the answer.
+    for tokens, maximum in ((CONTEXT_TOKENS + 50, CONTEXT_TOKENS), (CONTEXT_TOKENS,) * 2):
+        text = "".join("01"[i % 2] for i in range(tokens - around))
+        assert len(ids(text)) == tokens - around
+        status, message = await failed(text)
+        assert status == 400
+        if path == MESSAGES:
+            most = min(maximum, tokens - 1)
+            assert message == f"prompt is too long: {tokens} tokens > {most} maximum"
+        else:
+            assert message.startswith("This model's maximum context length is")
+
+
+async def test_the_field_of_a_prompt_that_fills_the_context_has_the_clients_name() -> None:
+    for path, field in ((CHAT, "messages"), (COMPLETIONS, "prompt"), (RESPONSES, "input")):
+        around = (await asked(FakeLlm(), path)).json()["usage"]
+        before = around.get("prompt_tokens", around.get("input_tokens")) - len(ids("Hi"))
+        text: Any = "".join("01"[i % 2] for i in range(CONTEXT_TOKENS - before))
+        value: Any = [{"role": "user", "content": text}] if path == CHAT else text
+        filling: dict[str, Any] = {field: value}
+        assert error_of(await asked(FakeLlm(), path, **filling))[2:] == (
+            field,
+            "context_length_exceeded",
+        )
+
+
 @pytest.mark.parametrize(
     "error", [MediaError("The image is damaged."), VLLMUnprocessableEntityError("It is damaged.")]
 )

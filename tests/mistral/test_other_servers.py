@@ -34,6 +34,12 @@ def test_the_limit_on_the_answer_has_the_name_that_all_of_them_know() -> None:
     assert sent(OURS, max_completion_tokens=5) == {"max_completion_tokens": 5}
 
 
+def test_a_top_p_of_zero_is_one_that_all_of_them_take() -> None:
+    assert 0 < sent(ELSEWHERE, top_p=0, temperature=0.5)["top_p"] < 1e-5
+    assert sent(ELSEWHERE, top_p=0.5) == sent(OURS, top_p=0.5) == {"top_p": 0.5}
+    assert sent(OURS, top_p=0) == {"top_p": 0}
+
+
 def test_a_content_of_texts_is_one_text_and_any_other_stays() -> None:
     texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}

@@ -232,3 +232,10 @@ def test_prompt_logprobs_are_not_streamed() -> None:
 def test_the_form_of_the_text(fields: Any, schema: Any, constraint: Any) -> None:
     request, _ = read(**fields)
     assert request.schema == schema and request.structured_outputs == constraint
+
+
+@pytest.mark.parametrize("metadata", [{str(n): "" for n in range(17)}, {"a": 1}, "text"])
+def test_metadata_that_is_to_be_stored_has_openais_limits(metadata: Any) -> None:
+    error = refused(store=True, metadata=metadata)
+    assert (error.param, error.code) == ("metadata", "invalid_value")
+    assert read(metadata=metadata)[0] == read(store=True, metadata={"a": "b"})[0] == read()[0]

@@ -57,7 +57,12 @@ def test_the_number_of_answers_to_all_prompts_is_limited() -> None:
 def test_defaults() -> None:
     request, options = read()
     assert request == Request(
-        model=None, prompt=["Hello"], sampling=Sampling(), max_tokens=16, stop=[]
+        model=None,
+        prompt=["Hello"],
+        sampling=Sampling(),
+        max_tokens=16,
+        prompt_field="prompt",
+        stop=[],
     )
     assert options == completions.CompletionOptions()
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,53 @@ def test_the_response_repeats_fields() -> None:
     assert {key: options.echoed[key] for key in fields} == fields
     assert options.include_reasoning
     assert reading(include_reasoning=False)[1].include_reasoning is False
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "of"),
+    [
+        ({"effort": "foo"}, "effort"),
+        ({"effort": 3}, "effort"),
+        ({"summary": "zzz"}, "summary"),
+        ({"generate_summary": "zzz"}, "generate_summary"),
+        ({"context": "zzz"}, "context"),
+    ],
+)
+def test_reasoning_that_clients_could_not_read_back_is_refused(
+    reasoning: dict[str, Any], of: str
+) -> None:
+    error = refused(reasoning=reasoning)
+    assert error.param == "reasoning" and error.message.startswith(f"reasoning.{of}: ")
+
+
+def test_what_is_repeated_is_what_openais_client_reads() -> None:
+    reasoning = {"effort": "high", "summary": None, "mode": "standard", "more": 1}
+    _, options = reading(reasoning=reasoning, prompt_cache_retention="in-memory")
+    assert options.echoed["reasoning"] == {"effort": "high", "mode": "standard"}
+    assert options.echoed["prompt_cache_retention"] == "in_memory"
+    assert refused(prompt_cache_retention="1h").param == "prompt_cache_retention"
+
+
+@pytest.mark.parametrize("count", [-1, 21])
+def test_too_many_logprobs_are_told_by_the_clients_name(count: int) -> None:
+    error = refused(top_logprobs=count, include=["message.output_text.logprobs"])
+    assert (error.param, error.code) == ("top_logprobs", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {str(number): "" for number in range(17)},
+        {"n" * 65: ""},
+        {"name": "v" * 513},
+    ],
+)
+def test_metadata_has_openais_limits(metadata: dict[str, str]) -> None:
+    error = refused(metadata=metadata)
+    assert (error.param, error.code) == ("metadata", "invalid_value")
+    assert "16" in error.message and "512" in error.message and "64" in error.message
+
+
+def test_metadata_within_the_limits_is_repeated() -> None:
+    metadata = {f"{number:064}": "v" * 512 for number in range(16)}
+    assert reading(metadata=metadata)[1].echoed["metadata"] == metadata

@@ -6,7 +6,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from serving.answers.events import End, Step, Text, Usage
+from serving.answers.events import Answer, End, Step, Text, Usage
 from serving.encoders.responses import ResponsesEncoder
 from serving.engine_protocol import LAST
 from serving.requests.responses import read
@@ -135,3 +135,17 @@ class CountingResponses(Engine):
     def _write(self, events: bytes) -> None:
         if events:
             self.transport.write(chunk(events))
+
+
+class RepeatingResponses(ResponseEngine):
+    """Repeats of each request what a real engine repeats, in a whole answer."""
+
+    def answer(self, request: dict[str, Any]) -> bytes:
+        with self.meter() as meter:
+            self.count(meter, 2)
+        options = read(json.dumps(request).encode(), *READING)[1]
+        usage = Usage(prompt_tokens=5, completion_tokens=2)
+        encoder = ResponsesEncoder(options, f"resp_{self.request_id}", 1, request["model"], usage)
+        return json_response(
+            json.loads(encoder.whole([Answer.of([Step([Text(self.text)], end=End("stop"))])]))
+        )

@@ -35,6 +35,7 @@ from serving.engine_protocol import (
     NotLoaded,
 )
 from serving.mistral import ModelRules
+from serving.mistral.context_length import in_anthropics_words
 from serving.requests import messages, tokenize
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -158,5 +159,9 @@ class FrontEnd:
 
 async def _fail(send: Send, path: str, failure: Failure) -> None:
     anthropic = path.startswith(messages.PATH)
-    error = anthropic_error(failure.message, failure.status) if anthropic else failure.openai()
+    error = (
+        anthropic_error(in_anthropics_words(failure.message), failure.status)
+        if anthropic
+        else failure.openai()
+    )
     await send_whole(send, failure.status, to_json(error))

@@ -16,7 +16,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, Request
+from serving.requests.request import Request
 
 _DEFAULTS: Mapping[str, float] = {
     "temperature": 1.0,
@@ -88,6 +88,8 @@ def _common(
         else model.sampling.get(name, default)
         for name, default in _DEFAULTS.items()
     }
+    if values["top_p"] == 0:  # which vLLM refuses: no token but the most probable
+        values |= {"top_p": 1.0, "top_k": 1}
     detection = given.repetition_detection
     if detection is not None:
         values["repetition_detection"] = RepetitionDetectionParams(
@@ -115,8 +117,8 @@ def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
     if left < 1:
         raise InvalidRequest(
             f"This model's maximum context length is {model.context_tokens} tokens, and "
-            f"the prompt has {prompt_tokens}. Send a shorter one.",
-            param="messages" if isinstance(request.prompt, Chat) else "prompt",
+            f"the prompt has {prompt_tokens} input tokens. Send a shorter one.",
+            param=request.prompt_field,
             code="context_length_exceeded",
         )
     wanted = request.max_tokens

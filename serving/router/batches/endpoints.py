@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
 from serving.batch.lines import URLS
+from serving.requests.metadata import METADATA, is_metadata
 from serving.router.batches import errors
 from serving.router.batches.objects import (
     COMPLETION_WINDOW,
@@ -20,6 +21,7 @@ from serving.router.batches.objects import (
     Batch,
     Creator,
     FileObject,
+    OutputExpiresAfter,
     new_id,
 )
 from serving.router.batches.runner import BatchRunner
@@ -29,7 +31,7 @@ from serving.router.http.authentication import Authentication
 from serving.router.http.authentication_errors import endpoint_not_allowed
 from serving.router.http.body_budget import BodyBudget
 from serving.router.http.errors import ApiError, wrong_value
-from serving.router.http.openapi import Order, body_of, whole_number
+from serving.router.http.openapi import Order, body_of, limit_of, whole_number
 
 T = TypeVar("T")
 
@@ -37,10 +39,10 @@ FILES = "/v1/files"
 BATCHES = "/v1/batches"
 
 _MOST_BODY_BYTES = 64 * 1024
-_MOST_METADATA = 16
-_MOST_NAME, _MOST_VALUE = 64, 512
 _MOST_BATCHES_LISTED, _MOST_FILES_LISTED = 100, 10_000
-_LEAST_KEEP_S = 3600
+_KEEP_S = range(3600, 10**9)
+_ANCHOR = "created_at"
+_KEPT = f"a whole number of seconds, {_KEEP_S[0]} or more"
 
 _TEXT = {"type": "string"}
 _UPLOAD = body_of(
@@ -55,10 +57,23 @@ _CREATE = body_of(
         "completion_window": {**_TEXT, "enum": [COMPLETION_WINDOW]},
     },
     metadata={"type": ["object", "null"], "additionalProperties": _TEXT},
+    output_expires_after={
+        "type": ["object", "null"],
+        "properties": {
+            "anchor": {**_TEXT, "enum": [_ANCHOR]},
+            "seconds": {"type": "integer", "minimum": _KEEP_S[0], "maximum": _KEEP_S[-1]},
+        },
+        "required": ["anchor", "seconds"],
+    },
 )
 _CONTENT: dict[str, Any] = {"content": {"application/octet-stream": {}}}
 
 log = logging.getLogger(__name__)
+
+
+class _ExpiresAfter(msgspec.Struct):
+    anchor: Any = None
+    seconds: Any = None
 
 
 class _NewBatch(msgspec.Struct):
@@ -66,6 +81,18 @@ class _NewBatch(msgspec.Struct):
     endpoint: str | None = None
     completion_window: str | None = None
     metadata: dict[str, str] | None = None
+    output_expires_after: _ExpiresAfter | None = None
+
+    def kept_output(self) -> OutputExpiresAfter | None:
+        """Raises ApiError 400."""
+        given = self.output_expires_after
+        if given is None:
+            return None
+        if given.anchor != _ANCHOR:
+            raise wrong_value("output_expires_after.anchor", _ANCHOR)
+        if type(given.seconds) is not int or given.seconds not in _KEEP_S:
+            raise wrong_value("output_expires_after.seconds", _KEPT)
+        return OutputExpiresAfter(given.seconds)
 
 
 def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authentication) -> None:
@@ -116,7 +143,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         of = await tenant(request)
         if order not in ("asc", "desc"):
             raise wrong_value("order", "asc or desc")
-        most = _limit(limit, _MOST_FILES_LISTED)
+        most = limit_of(limit, _MOST_FILES_LISTED)
         ids = await _call(store.ids, of, "file-")
 
         def take() -> tuple[list[FileObject], bool]:
@@ -163,6 +190,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         body = await read_body(request.headers.raw, request.receive, _MOST_BODY_BYTES, held)
         wanted = _new_batch(body)
         assert wanted.input_file_id is not None and wanted.endpoint is not None
+        output_expires_after = wanted.kept_output()
         if not caller.may_ask(wanted.endpoint):
             raise endpoint_not_allowed(wanted.endpoint)
         file = await _call(store.file, of, wanted.input_file_id)
@@ -180,6 +208,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
             created_at=now_s,
             expires_at=now_s + COMPLETION_WINDOW_S,
             metadata=wanted.metadata,
+            output_expires_after=output_expires_after,
         )
         creator = Creator(
             caller.key_id,
@@ -199,7 +228,7 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
     ) -> Response:
         """Lists the tenant's batches, the newest first."""
         of = await tenant(request)
-        most = _limit(limit, _MOST_BATCHES_LISTED)
+        most = limit_of(limit, _MOST_BATCHES_LISTED)
         ids = await _call(store.ids, of, "batch_")
 
         def take() -> tuple[list[Batch], bool]:
@@ -244,10 +273,10 @@ def _file_of(upload: Upload, file_id: str, now_s: int, keep_s: int) -> FileObjec
         raise wrong_value("file", "a file of JSON lines, whose name ends with .jsonl")
     seconds = fields.get("expires_after[seconds]")
     if seconds is not None:
-        if fields.get("expires_after[anchor]") != "created_at":
-            raise wrong_value("expires_after[anchor]", "created_at")
-        if not seconds.isdecimal() or len(seconds) > 9 or int(seconds) < _LEAST_KEEP_S:
-            raise wrong_value("expires_after[seconds]", f"{_LEAST_KEEP_S} or more")
+        if fields.get("expires_after[anchor]") != _ANCHOR:
+            raise wrong_value("expires_after[anchor]", _ANCHOR)
+        if not seconds.isdecimal() or len(seconds) > 9 or int(seconds) not in _KEEP_S:
+            raise wrong_value("expires_after[seconds]", _KEPT)
         keep_s = min(keep_s, int(seconds))
     return FileObject(
         id=file_id,
@@ -273,22 +302,9 @@ def _new_batch(body: bytes) -> _NewBatch:
         raise wrong_value("endpoint", f"one of {', '.join(URLS)}")
     if wanted.completion_window != COMPLETION_WINDOW:
         raise wrong_value("completion_window", COMPLETION_WINDOW)
-    metadata = wanted.metadata or {}
-    if len(metadata) > _MOST_METADATA or any(
-        len(name) > _MOST_NAME or len(value) > _MOST_VALUE for name, value in metadata.items()
-    ):
-        raise wrong_value(
-            "metadata",
-            f"at most {_MOST_METADATA} texts of {_MOST_VALUE} characters, with names of "
-            f"{_MOST_NAME}",
-        )
+    if wanted.metadata is not None and not is_metadata(wanted.metadata):
+        raise wrong_value("metadata", METADATA)
     return wanted
-
-
-def _limit(text: str, most: int) -> int:
-    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= most):
-        raise wrong_value("limit", f"a whole number from 1 to {most}")
-    return int(text)
 
 
 def _behind(ids: Sequence[str], after: str | None, reverse: bool) -> list[str]:

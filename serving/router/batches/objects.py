@@ -47,6 +47,14 @@ class Creator(msgspec.Struct):
     endpoints: list[str] | None
 
 
+class OutputExpiresAfter(msgspec.Struct):
+    """For how long the files of a batch's answers and failed requests are kept."""
+
+    seconds: int
+    anchor: Literal["created_at"] = "created_at"
+    """Counted from the creation of each file."""
+
+
 class RequestCounts(msgspec.Struct):
     total: int = 0
     completed: int = 0
@@ -90,6 +98,7 @@ class Batch(msgspec.Struct, kw_only=True):
     cancelled_at: int | None = None
     request_counts: RequestCounts = msgspec.field(default_factory=RequestCounts)
     metadata: dict[str, str] | None = None
+    output_expires_after: OutputExpiresAfter | None = None
 
     @property
     def output_id(self) -> str:

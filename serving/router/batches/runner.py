@@ -246,6 +246,8 @@ class BatchRunner:
     def _publish(self, tenant: str, batch: Batch) -> None:
         """Makes the files of a batch known that have something in them."""
         store = self.store
+        wanted = batch.output_expires_after
+        keep_s = store.keep_s if wanted is None else min(store.keep_s, wanted.seconds)
         for file_id, kind in ((batch.output_id, "output"), (batch.errors_id, "error")):
             content = store.content(tenant, file_id)
             if not content.exists() or not (size := content.stat().st_size):
@@ -256,7 +258,7 @@ class BatchRunner:
                 id=file_id,
                 bytes=size,
                 created_at=now_s,
-                expires_at=now_s + store.keep_s,
+                expires_at=now_s + keep_s,
                 filename=f"{batch.id}_{kind}.jsonl",
                 purpose="batch_output",
             )

@@ -5,6 +5,7 @@ import math
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
+from serving.mistral.context_length import in_anthropics_words
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -34,6 +35,8 @@ _DEATHS: dict[Reason, str] = {
 }
 ANTHROPIC_PATHS = "/v1/messages"
 """What the paths of Anthropic's API begin with."""
+ANTHROPIC_VERSION = "anthropic-version"
+"""The header that all clients of Anthropic's API send."""
 _RESPONSES = "/v1/responses"
 
 
@@ -95,10 +98,16 @@ class ApiError(Exception):
         """Returns the response body for a request to `path`: in Anthropic's shape for its API,
         whose clients read no other, else in OpenAI's."""
         if path.startswith(ANTHROPIC_PATHS):
-            default = "invalid_request_error" if self.status < 500 else "api_error"
-            error = {"type": _ANTHROPIC_TYPES.get(self.status, default), "message": self.message}
-            return json.dumps({"type": "error", "error": error}).encode()
+            return self.anthropic_body()
         return json.dumps({"error": self._fields()}).encode()
+
+    def anthropic_body(self) -> bytes:
+        """Returns the response body in Anthropic's shape, which its clients also get at paths that
+        both APIs have."""
+        default = "invalid_request_error" if self.status < 500 else "api_error"
+        kind = _ANTHROPIC_TYPES.get(self.status, default)
+        error = {"type": kind, "message": in_anthropics_words(self.message)}
+        return json.dumps({"type": "error", "error": error}).encode()
 
     def event(self, path: str, number: int) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from serving.router.http.errors import ANTHROPIC_PATHS
+from serving.router.http.errors import ANTHROPIC_PATHS, wrong_value
 
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}}
 _TEXT_OR_ITEMS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
@@ -123,6 +123,13 @@ def whole_number(most: int) -> Any:
     """Describes a query parameter as a number from 1 to `most`. Its endpoint takes it as text, so
     that the error for a wrong one is ours."""
     return Query(json_schema_extra={"type": "integer", "minimum": 1, "maximum": most})
+
+
+def limit_of(text: str, most: int) -> int:
+    """Returns the number of a query parameter `limit`. Raises ApiError 400."""
+    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= most):
+        raise wrong_value("limit", f"a whole number from 1 to {most}")
+    return int(text)
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:

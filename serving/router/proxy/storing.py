@@ -13,6 +13,7 @@ from serving.requests.responses import read
 from serving.router.proxy.exchange import Exchange, kept_headers
 from serving.router.proxy.request import invalid, warn
 from serving.router.responses.background import BackgroundRun, RunRequest
+from serving.router.responses.objects import parsed
 from serving.router.responses.responses import Responses
 from serving.router.responses.streaming import tell
 from serving.tenants import Caller
@@ -26,14 +27,18 @@ async def detach(
     request as well, of which the client would else learn only from the failed response."""
     assert exchange.turn is not None
     model = exchange.served.model
+    name, repeated = model.model_id, parsed(exchange.turn.raw)
     if model.backend is None and model.rules is not None:
         try:
-            read(exchange.request.body, model.rules, datetime.date.today())
+            request, options = read(exchange.request.body, model.rules, datetime.date.today())
         except InvalidRequest as error:
             raise invalid(error) from None
+        repeated = options.echoed
+        if exchange.adapter is not None:
+            name = request.model or name
     headers = kept_headers(scope["headers"], exchange)
     again = RunRequest(exchange.turn.raw, headers, caller.key_id, caller.max_priority)
-    run = await responses.runs.begin(exchange.turn, model.model_id, msgspec.msgpack.encode(again))
+    run = await responses.runs.begin(exchange.turn, name, repeated, msgspec.msgpack.encode(again))
     receive, send = exchange.receive, exchange.send
     run_in_background(exchange, run)
     if run.log is not None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import wrong_value
-from serving.router.http.openapi import Order, whole_number
+from serving.router.http.openapi import Order, limit_of, whole_number
 from serving.router.responses import objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
@@ -51,13 +51,12 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
     ) -> Response:
         """Lists the input items of a stored response."""
         of = await tenant(request)
-        if not (limit.isdecimal() and 1 <= int(limit[:4]) <= _MOST_ITEMS and len(limit) < 4):
-            raise wrong_value("limit", f"a whole number from 1 to {_MOST_ITEMS}")
+        most = limit_of(limit, _MOST_ITEMS)
         if order not in ("asc", "desc"):
             raise wrong_value("order", "asc or desc")
         items = await responses.items(of, response_id)
         try:
-            return _json(objects.encoded(page(items, int(limit), after, order == "desc")))
+            return _json(objects.encoded(page(items, most, after, order == "desc")))
         except KeyError:
             raise wrong_value("after", "the id of an input item of this response") from None
 

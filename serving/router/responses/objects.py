@@ -8,13 +8,16 @@ import msgspec
 JsonObject = dict[str, Any]
 
 _DEFAULTS: JsonObject = {
+    "frequency_penalty": 0.0,
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
     "previous_response_id": None,
     "prompt_cache_key": None,
+    "prompt_cache_retention": None,
     "reasoning": None,
     "safety_identifier": None,
     "service_tier": "auto",

@@ -49,12 +49,13 @@ class Runs:
         self.draining = False
         """Whether this router goes, and takes nothing over."""
 
-    async def begin(self, turn: Turn, model: str, request: bytes) -> BackgroundRun:
+    async def begin(
+        self, turn: Turn, model: str, repeated: objects.JsonObject, request: bytes
+    ) -> BackgroundRun:
         """Stores a response as queued, with the `request` by which another router could run it.
-        Raises ApiError."""
+        `repeated` has the fields of the client's that a response repeats. Raises ApiError."""
         assert turn.response_id is not None
-        fields, now_s = objects.parsed(turn.raw), int(time.time())
-        response = objects.queued(fields, turn.response_id, model, now_s)
+        response = objects.queued(repeated, turn.response_id, model, int(time.time()))
         events = EventLog(self._news.set) if turn.streams else None
         if events is not None:
             events.write("response.created", response)

@@ -96,6 +96,45 @@ async def test_a_wrong_file_fails_the_batch_and_names_the_line(
     assert not router.engines[0].received
 
 
+async def test_a_response_in_the_background_is_no_line_of_a_batch(router: LiveRouter) -> None:
+    body = {"model": "any", "input": "Hi", "background": True}
+    one = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}
+    client = router.openai
+    file = await client.files.create(file=("in.jsonl", encoded(one)), purpose="batch")
+    begun = await client.batches.create(
+        input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+    )
+    batch = await ended(client, begun.id)
+    assert batch.status == "failed" and batch.errors is not None and batch.errors.data
+    assert "`body.background` must be absent or false" in (batch.errors.data[0].message or "")
+    assert not router.engines[0].received
+
+
+async def test_output_files_are_kept_as_long_as_the_batch_says(
+    start_router: StartRouter, stored: BatchesConfig
+) -> None:
+    router = await start_router(RefusesOne, batches=stored)
+    content = lines(1) + encoded(line("bad", temperature=-1))
+    batch = await begun(
+        router.openai, content, output_expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    batch = await ended(router.openai, batch.id)
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        file = await router.openai.files.retrieve(file_id or "")
+        assert file.expires_at == file.created_at + 3600
+    assert router.batches is not None
+    router.batches.store.clock = lambda: time.time() + 3601
+    with pytest.raises(openai.NotFoundError):
+        await router.openai.files.content(batch.output_file_id or "")
+    router.batches.store.clock = time.time
+    longer = {"anchor": "created_at", "seconds": int(stored.keep_s) + 5}
+    batch = await ended(
+        router.openai, (await begun(router.openai, content, output_expires_after=longer)).id
+    )
+    file = await router.openai.files.retrieve(batch.output_file_id or "")
+    assert file.expires_at == file.created_at + stored.keep_s
+
+
 async def test_a_cancelled_batch_keeps_what_was_answered(
     start_router: StartRouter, stored: BatchesConfig
 ) -> None:
@@ -204,6 +243,16 @@ async def test_a_batch_may_do_what_the_key_may_that_created_it(
         ("input_file_id", "../secrets", "input_file_id"),
         ("input_file_id", None, "input_file_id"),
         ("metadata", {"name": "x" * 513}, "metadata"),
+        *[
+            ("output_expires_after", {"anchor": "created_at"} | value, f"output_expires_after.{of}")
+            for value, of in (
+                ({"seconds": 3599}, "seconds"),
+                ({"seconds": "3600"}, "seconds"),
+                ({"seconds": 10**30}, "seconds"),
+                ({}, "seconds"),
+                ({"seconds": 3600, "anchor": "last_active_at"}, "anchor"),
+            )
+        ],
     ],
 )
 async def test_a_wrong_request_for_a_batch_is_told_its_field(

@@ -97,6 +97,31 @@ async def test_its_errors_have_openais_form_and_the_status_that_they_mean(
     assert body["error"].keys() == {"message", "type", "param", "code"}
 
 
+TOO_LONG = (
+    "This model's maximum context length is 10 tokens. However, your prompt contains 12 input "
+    "tokens, which exceeds this limit even without any output tokens."
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_anthropics_clients_know_a_prompt_that_is_too_long(
+    start_router: StartRouter, stream: bool
+) -> None:
+    answer = json.dumps({"error": {"message": TOO_LONG, "code": 400}}).encode()
+    router = await routing_to(start_router, Other, status=400, answered=answer)
+    body = BODY | {"max_tokens": 5, "stream": stream}
+    response = await router.http.post("/v1/messages", json=body)
+    assert response.status_code == 400
+    assert response.json() == {
+        "type": "error",
+        "error": {
+            "type": "invalid_request_error",
+            "message": "prompt is too long: 12 tokens > 10 maximum",
+        },
+    }
+    assert (await router.http.post(CHAT, json=BODY)).json()["error"]["message"] == TOO_LONG
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_key_that_it_rejects_is_no_fault_of_the_client(
     start_router: StartRouter, status: int

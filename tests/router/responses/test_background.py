@@ -14,7 +14,7 @@ from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
 from tests.support.engines import Refuses, ResetsBeforeHead
 from tests.support.live_router import IMPATIENT, MODEL, LiveRouter, StartRouter
-from tests.support.response_engine import ResponseEngine, SteeredResponses
+from tests.support.response_engine import RepeatingResponses, ResponseEngine, SteeredResponses
 from tests.support.waiting import eventually
 
 
@@ -67,6 +67,29 @@ async def test_it_is_queued_then_in_progress_then_completed(
     (line,) = map(json.loads, router.lines)
     assert (line["outcome"], line["status"], line["output_tokens"]) == ("answered", 200, 2)
     assert (await scrape(router))['stored_responses_total{result="stored"}'] == 1
+
+
+async def test_it_repeats_what_the_final_response_repeats(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    router = await start_router(RepeatingResponses, responses=stored)
+    function = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
+    asked: dict[str, Any] = {
+        "tools": [{"type": "web_search"}, function],
+        "frequency_penalty": 0.5,
+        "reasoning": {"effort": "low", "more": 1},
+        "temperature": "0.5",
+        "max_output_tokens": 50,
+        "previous_response_id": (await created(router, input="One"))["id"],
+    }
+    response = await begun(router, **asked)
+    assert response["tools"] == [function]
+    assert (response["frequency_penalty"], response["presence_penalty"]) == (0.5, 0.0)
+    assert response["max_output_tokens"] == 50
+    done = await ended(router, response["id"])
+    changing = {"status", "output", "usage"}
+    assert response.keys() == done.keys()
+    assert {name for name in done if done[name] != response[name]} == changing
 
 
 async def test_it_continues_and_is_continued(router: LiveRouter) -> None:
