@@ -114,7 +114,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     options.move_output_format,
     options.default_sampling,
     options.clamp_max_tokens("max_tokens"),
-    options.warn_of_no_effect("context_management"),
+    options.warn_of_no_effect("context_management", "fallbacks"),
     refusals.refuse_numbers,
     tool_choice.refuse_choice_without_tool,
     tool_choice.drop_empty_tools,
@@ -168,7 +168,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         refusals.refuse_numbers,
     ),
     "/v1/responses": _RESPONSES,
-    "/v1/messages": _ANTHROPIC,
+    "/v1/messages": (*_ANTHROPIC, refusals.refuse(refusals.COMPACTION)),
     "/v1/messages/count_tokens": _ANTHROPIC,
 }
 """The rules of each endpoint, in the order in which they are applied. A chat and its /tokenize
