@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from serving.mistral import (
     anthropic_turns,
+    hosted_blocks,
+    hosted_items,
     hosted_tools,
     images,
     input_items,
@@ -103,7 +105,8 @@ _ANTHROPIC: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     refusals.refuse(refusals.MESSAGES),
     hosted_tools.leave_out,
-    hosted_tools.drop_searches_of_earlier_turns,
+    hosted_blocks.replace_by_summary,
+    hosted_blocks.convert_hosted_blocks,
     refusals.refuse_tools_except("custom"),
     refusals.refuse_system_blocks,
     refusals.refuse_empty("messages"),
@@ -113,7 +116,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     options.default_sampling,
     on_other_servers(other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_tokens"),
-    options.warn_of_no_effect("context_management"),
+    options.warn_of_no_effect("context_management", "fallbacks"),
     refusals.refuse_numbers,
     tool_choice.refuse_choice_without_tool,
     tool_choice.drop_empty_tools,
@@ -130,8 +133,9 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
+    hosted_items.offer_tools_of_items,
     hosted_tools.leave_out,
-    hosted_tools.drop_searches_of_earlier_turns,
+    hosted_items.convert_hosted_items,
     refusals.refuse_tools_except("function", "custom", "namespace"),
     refusals.refuse_hosted_choice,
     on_other_servers(options.drop_includes_of_hosted_tools),
@@ -168,7 +172,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         refusals.refuse_numbers,
     ),
     "/v1/responses": _RESPONSES,
-    "/v1/messages": _ANTHROPIC,
+    "/v1/messages": (*_ANTHROPIC, refusals.refuse(refusals.COMPACTION)),
     "/v1/messages/count_tokens": _ANTHROPIC,
 }
 """The rules of each endpoint, in the order in which they are applied. A chat and its /tokenize

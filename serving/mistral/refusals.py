@@ -38,6 +38,11 @@ MESSAGES: Advice = {
     "mcp_servers": "this service calls no servers: send tools, and run them in the client",
     "container": "this service runs no code: leave it out",
 }
+COMPACTION: Advice = {
+    "compaction": "this service writes no compaction blocks: leave it out, and ask for a summary "
+    "in a message"
+}
+"""Refused where it asks for an answer: Anthropic's own count of tokens ignores it."""
 
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),

@@ -39,7 +39,25 @@ def read_input(input: str | list[Any], instructions: str | None) -> Chat:
         raise InvalidRequest(
             "input must not be empty: send at least one message.", param="input", code="empty_array"
         )
-    return Chat(messages, continue_final_message=_is_partial(input[-1]))
+    continued = _is_partial(input[-1])
+    if not continued:
+        _refuse_nothing_to_answer(messages[-1])
+    return Chat(messages, continue_final_message=continued)
+
+
+def _refuse_nothing_to_answer(last: JsonObject) -> None:
+    if last["role"] != "assistant":
+        return
+    raise InvalidRequest(
+        "input must have a function_call_output or custom_tool_call_output for each call of the "
+        "last turn."
+        if last.get("tool_calls")
+        else "input ends with a completed answer, or with that of previous_response_id: add a "
+        "message of the user's. To have the answer continued, send it as the last item without "
+        "its status.",
+        param="input",
+        code="invalid_value",
+    )
 
 
 def _is_partial(item: JsonObject) -> bool:

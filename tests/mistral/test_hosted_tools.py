@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from tests.mistral.test_options import MESSAGES, RESPONSES, normalised
@@ -10,6 +8,7 @@ OFFERED = [
     (RESPONSES, "web_search", "web_search"),
     (RESPONSES, "web_search_preview_2025_03_11", "web_search"),
     (RESPONSES, "image_generation", "image_generation"),
+    (RESPONSES, "tool_search", "tool_search"),
     (MESSAGES, "web_search_20250305", "web_search"),
     (MESSAGES, "web_fetch_20250910", "web_fetch"),
     (MESSAGES, "tool_search_tool_regex_20251119", "tool_search_tool"),
@@ -38,34 +37,27 @@ def test_it_is_refused_where_it_is_what_the_client_wants(
     assert error.param == "tool_choice"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "kind", "_name"), [one for one in OFFERED if one[0] == RESPONSES]
+)
+def test_it_is_left_out_of_the_allowed_tools_too(endpoint: str, kind: str, _name: str) -> None:
+    hosted = {"type": kind}
+    choice = {"type": "allowed_tools", "mode": "required"}
+    body, _ = normalised(
+        endpoint,
+        tools=[hosted, OWN[endpoint]],
+        tool_choice={**choice, "tools": [hosted, {"type": "function", "name": "f"}]},
+    )
+    assert body == {"tools": [OWN[endpoint]], "tool_choice": "required"}
+    for tools in ([hosted], [{"type": "mcp"}, {"type": "function", "name": "f"}]):
+        error = refused(
+            endpoint, tools=[hosted, OWN[endpoint]], tool_choice={**choice, "tools": tools}
+        )
+        assert error.param == "tool_choice"
+
+
 def test_other_tools_stay_as_they_are() -> None:
     tools = [OWN[RESPONSES], {"type": "custom", "name": "web_search"}]
     body, done = normalised(RESPONSES, tools=tools)
     assert body["tools"] == tools and not done.changed
     assert refused(RESPONSES, tools=[*tools, {"type": "web_searcher"}]).param == "tools"
-
-
-SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-RESULT = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
-TEXT = {"type": "text", "text": "It is out."}
-USER = {"role": "user", "content": "Hello"}
-
-
-def test_a_search_of_an_earlier_turn_is_dropped_and_its_answer_stays() -> None:
-    turn = {"role": "assistant", "content": [SEARCH, RESULT, TEXT]}
-    body, done = normalised(MESSAGES, messages=[USER, turn, USER])
-    assert body["messages"] == [USER, {"role": "assistant", "content": [TEXT]}, USER]
-    assert len(done.warnings) == 1 and done.changed
-    body, done = normalised(RESPONSES, input=[USER, {"type": "web_search_call", "id": "ws"}, USER])
-    assert body["input"] == [USER, USER]
-    assert len(done.warnings) == 1 and done.changed
-
-
-@pytest.mark.parametrize(
-    "block", [{"type": "server_tool_use", "name": "code_execution"}, {"type": "x"}, {}, "text", 5]
-)
-def test_no_other_block_is_dropped(block: Any) -> None:
-    body, done = normalised(
-        MESSAGES, messages=[USER, {"role": "assistant", "content": [block]}, USER]
-    )
-    assert body["messages"][1]["content"] == [block] and not done.warnings

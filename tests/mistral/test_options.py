@@ -112,6 +112,8 @@ def test_efforts_that_vllm_rejects_are_dropped_with_a_warning(effort: str) -> No
         (RESPONSES, {"reasoning": {"effort": "xhigh"}}, "reasoning.effort"),
         (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),
         (MESSAGES, {"context_management": {"edits": []}}, "context_management"),
+        (MESSAGES, {"fallbacks": [{"model": "other"}]}, "fallbacks"),
+        (MESSAGES, {"fallbacks": "default"}, "fallbacks"),
     ],
 )
 def test_what_has_no_effect_is_told(endpoint: str, fields: dict[str, Any], warned: str) -> None:

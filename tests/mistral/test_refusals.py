@@ -34,6 +34,7 @@ def refused(endpoint: str, **fields: Any) -> InvalidRequest:
         (RESPONSES, "prompt", {"id": "pmpt_1"}),
         (MESSAGES, "mcp_servers", [{"type": "url", "url": "https://example.com", "name": "x"}]),
         (MESSAGES, "container", "container_1"),
+        (MESSAGES, "compaction", {"type": "summarize"}),
         (MESSAGES, "system", [{"type": "text", "text": "a"}, {"type": "image", "source": {}}]),
     ],
 )
@@ -54,6 +55,8 @@ def test_what_nobody_here_can_do_is_refused_by_name(endpoint: str, field: str, v
         (COMPLETIONS, {"best_of": 2, "n": 2}),
         (RESPONSES, {"background": False, "store": True, "metadata": {}, "max_tool_calls": 3}),
         (RESPONSES, {"include": ["reasoning.encrypted_content"], "prompt_cache_key": "x"}),
+        ("/v1/messages/count_tokens", {"compaction": {"type": "summarize"}}),
+        (MESSAGES, {"fallbacks": []}),
         (MESSAGES, {"mcp_servers": [], "metadata": {"user_id": "x"}, "service_tier": "auto"}),
         (MESSAGES, {"system": [{"type": "text", "text": "a", "cache_control": {}}]}),
         (MESSAGES, {"tools": [{"name": "f", "input_schema": {}, "cache_control": {}}]}),

@@ -89,11 +89,14 @@ def test_calls_and_the_text_before_them_are_one_message() -> None:
 
 
 def test_calls_alone_and_then_text() -> None:
-    made = messages(USER, call(), {"role": "assistant", "content": "Wait."}, output(None), call())
+    made = messages(
+        USER, call(), {"role": "assistant", "content": "Wait."}, output(None), call(), USER
+    )
     assert made[1:] == [
         {"role": "assistant", "tool_calls": [chat_call()], "content": "Wait."},
         {"role": "tool", "tool_call_id": "abcdefghi", "content": ""},
         {"role": "assistant", "tool_calls": [chat_call()]},
+        USER,
     ]
     AssistantMessage.from_openai(made[3])
 
@@ -106,14 +109,15 @@ def test_calls_of_custom_tools_have_their_input_as_argument() -> None:
 
 
 def test_calls_of_namespaces_have_the_models_name() -> None:
-    (_, message) = messages(USER, call(namespace="ns"))
+    (_, message, _) = messages(USER, call(namespace="ns"), output(""))
     assert message["tool_calls"] == [chat_call(name="ns__f")]
 
 
 def test_reasoning_is_left_out() -> None:
     thought = {"type": "reasoning", "summary": [], "content": []}
-    assert messages(USER, thought, call())[1:] == [
-        {"role": "assistant", "tool_calls": [chat_call()]}
+    assert messages(USER, thought, call(), USER)[1:] == [
+        {"role": "assistant", "tool_calls": [chat_call()]},
+        USER,
     ]
 
 
@@ -123,7 +127,30 @@ def test_reasoning_is_left_out() -> None:
 )
 def test_a_begun_answer_is_continued(status: str | None, continued: bool) -> None:
     begun = {"type": "message", "role": "assistant", "content": "I am", "status": status}
-    assert chat(input=[USER, begun]).continue_final_message is continued
+    items = [USER, begun, *([] if continued else [USER])]
+    assert chat(input=items).continue_final_message is continued
+
+
+COMPLETED = {"type": "message", "role": "assistant", "content": "I am.", "status": "completed"}
+CUSTOM_CALL = {"type": "custom_tool_call", "call_id": "abcdefghi", "name": "c", "input": ""}
+
+
+@pytest.mark.parametrize(
+    ("items", "what"),
+    [
+        ([COMPLETED], "message of the user's"),
+        ([COMPLETED, {"type": "reasoning", "summary": []}], "message of the user's"),
+        ([COMPLETED, {"type": "web_search_call", "id": "ws"}], "message of the user's"),
+        ([call()], "function_call_output"),
+        ([COMPLETED, call(), call("bbbbbbbbb")], "function_call_output"),
+        ([CUSTOM_CALL], "custom_tool_call_output"),
+        ([{"type": "local_shell_call", "call_id": "a", "action": {}}], "function_call_output"),
+    ],
+)
+def test_an_input_that_leaves_nothing_to_answer_is_refused(items: Any, what: str) -> None:
+    error = refused(input=[USER, *items])
+    assert (error.param, error.code) == ("input", "invalid_value")
+    assert error.message.startswith("input ") and what in error.message
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_tools_of_namespaces_become_functions() -> None:
 def test_long_names_of_namespaces_are_shortened_alike_everywhere() -> None:
     name = "n" * 60
     space = {"type": "namespace", "name": name, "tools": [{"type": "function", "name": "tool"}]}
-    made, options = reading(tools=[space], input=[USER, call(name="tool", namespace=name)])
+    made, options = reading(tools=[space], input=[USER, call(name="tool", namespace=name), USER])
     assert isinstance(made.prompt, Chat)
     called = made.prompt.messages[1]["tool_calls"][0]["function"]["name"]
     assert len(called) <= 64 and called == made.tools.callable[0].name
