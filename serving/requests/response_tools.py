@@ -1,5 +1,6 @@
 """The tools of a request to OpenAI's Responses API."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from serving.requests.tools import callable_tools
 
 _LONGEST_NAME = 64
 """Characters in the name of a function that Mistral's tokenizers accept."""
+
+_REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+"""The parts of a regular expression: an escaped character, a class, or any other character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ def _input_parameters(format: Any, path: str) -> JsonObject:
         case None | {"type": "text"}:
             pass
         case {"type": "grammar", "syntax": "regex"}:
-            text["pattern"] = f"^(?:{_string(format, 'definition', f'{path}.format')})$"
+            definition = _string(format, "definition", f"{path}.format")
+            text["pattern"] = f"^(?:{_without_anchors(definition)})$"
         case {"type": "grammar", "syntax": "lark"}:
             grammar = _string(format, "definition", f"{path}.format")
             text["description"] += f" It must match this Lark grammar:\n{grammar}"
@@ -163,6 +168,20 @@ def _input_parameters(format: Any, path: str) -> JsonObject:
         "required": ["input"],
         "additionalProperties": False,
     }
+
+
+def _without_anchors(expression: str) -> str:
+    """Returns a regular expression that all of an input must match, without the anchors around its
+    alternatives, which say the same, and which llguidance refuses within a group."""
+    tokens = _REGEX_TOKENS.findall(expression)
+    kept: list[str] = []
+    depth = 0
+    for before, token, after in zip(["|", *tokens], tokens, [*tokens[1:], "|"], strict=False):
+        depth += (token == "(") - (token == ")")
+        anchors = (token == "^" and before == "|") or (token == "$" and after == "|")
+        if depth or not anchors:
+            kept.append(token)
+    return "".join(kept)
 
 
 def _string(holder: JsonObject, key: str, path: str) -> str:

@@ -1,11 +1,14 @@
+import json
 from typing import Any
 
+import llguidance
 import pytest
 from mistral_common.protocol.instruct.tool_calls import Tool
 
 from serving.mistral.grammar import CallableTool
 from serving.requests.request import Chat
 from serving.requests.response_tools import ClientTool
+from tests.mistral.test_grammar import TOKENIZER, vocabulary
 from tests.requests.response_requests import (
     CUSTOM,
     FUNCTION,
@@ -45,11 +48,32 @@ def test_a_custom_tool_is_a_function_with_one_text() -> None:
     assert made.tools.parallel is False
 
 
-def test_a_regular_expression_limits_a_custom_tools_input() -> None:
-    grammar = {"type": "grammar", "syntax": "regex", "definition": "a|b"}
+@pytest.mark.parametrize(
+    ("definition", "inputs", "others"),
+    [
+        ("a|b", ["a", "b"], ["ab", "xa", "a\n"]),
+        ("^(yes|no)$", ["yes", "no"], ["yesno", "^yes$"]),
+        ("^a", ["a"], ["ab"]),
+        ("^a$|^b$", ["a", "b"], ["ab"]),
+        (r"^\^a\$", ["^a$"], ["^a", "a"]),
+        (r"^a\\$", ["a\\"], ["a"]),
+        (r"[|$^]|[]$]", ["|", "$", "^", "]"], ["[", ""]),
+        ("", [""], ["a"]),
+    ],
+)
+def test_a_regular_expression_limits_a_custom_tools_input(
+    definition: str, inputs: list[str], others: list[str]
+) -> None:
+    grammar = {"type": "grammar", "syntax": "regex", "definition": definition}
     (tool,) = request(tools=[{**CUSTOM, "format": grammar}]).tools.callable
     assert tool.parameters is not None
-    assert tool.parameters["properties"]["input"]["pattern"] == "^(?:a|b)$"
+    schema = llguidance.LLMatcher.grammar_from_json_schema(dict(tool.parameters))
+    for text in (*inputs, *others):
+        matcher = llguidance.LLMatcher(vocabulary(), schema)
+        assert not matcher.is_error(), matcher.get_error()
+        ids = TOKENIZER.encode(json.dumps({"input": text}), False, False)
+        accepted = matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+        assert accepted == (text in inputs)
 
 
 def test_a_lark_grammar_is_described_to_the_model() -> None:
