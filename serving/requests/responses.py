@@ -89,9 +89,9 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         raise _invalid("max_output_tokens must be at least 1.", "max_output_tokens")
     if fields.top_logprobs is not None and fields.top_logprobs < 0:
         raise _invalid("top_logprobs must be at least 0.", "top_logprobs")
-    chat = read_input(fields.input, fields.instructions)
     tools = read_tools(fields.tools or [])
-    chat.tools, chat.originals = tools.chat(), normalised.answer.originals
+    chat = read_input(fields.input, fields.instructions, tools)
+    chat.originals = normalised.answer.originals
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
     request = fields.request(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import InvalidRequest
-from serving.requests import chat, completions, responses
+from serving.requests import chat, completions, messages, responses
 from tests.support.reading import READING
 
 USER = {"role": "user", "content": "Hello"}
@@ -48,3 +48,18 @@ def test_values_out_of_range_are_named(read: Any, body: Any, name: str, value: f
 def test_a_missing_field_is_named() -> None:
     error = refusal(responses.read, model="x")
     assert (error.param, error.message) == ("input", "input: the field is missing.")
+
+
+@pytest.mark.parametrize(
+    ("read", "tool"),
+    [
+        (chat.read, lambda **schema: {"function": {"name": "f", "parameters": schema}}),
+        (messages.read, lambda **schema: {"name": "f", "input_schema": schema}),
+        (responses.read, lambda **schema: {"type": "function", "name": "f", "parameters": schema}),
+    ],
+)
+def test_different_tools_of_one_name_are_refused(read: Any, tool: Any) -> None:
+    body = {"max_tokens": 9, "messages": [USER], "input": "Hello"}
+    error = refusal(read, **body, tools=[tool(), tool(required=["a"])])
+    assert error.param == "tools" and '"f"' in error.message
+    read(json.dumps({**body, "tools": [tool(), tool()]}).encode(), *READING)

@@ -140,3 +140,61 @@ def test_an_ambiguous_choice_is_refused() -> None:
     spaces = [SPACE, {**SPACE, "name": "other"}]
     choice = {"type": "function", "name": "f"}
     assert "namespace" in refused(tools=spaces, tool_choice=choice).message
+
+
+def named(name: str, kind: str = "function", **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "name": name, **fields}
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_tool_that_is_named_as_one_of_a_namespace_is_another(begins: bool) -> None:
+    space = {"type": "namespace", "name": "a", "tools": [named("b", description="Theirs.")]}
+    plain = named("a__b", description="Ours.", parameters={"type": "object"}, strict=True)
+    tools = [plain, space] if begins else [space, plain]
+    calls = [
+        call("aaaaaaaaa", name="b", namespace="a"),
+        call("bbbbbbbbb", name="a__b"),
+        {"type": "custom_tool_call", "call_id": "ccccccccc", "name": "old", "input": ""},
+    ]
+    made, options = reading(tools=tools, input=[USER, *calls])
+    assert isinstance(made.prompt, Chat)
+    names = {
+        tool["function"]["description"]: tool["function"]["name"] for tool in made.prompt.tools
+    }
+    assert names["Ours."] == "a__b" != names["Theirs."]
+    assert options.tools == {names["Theirs."]: ClientTool("b", "a", False)}
+    assert {tool.name: tool.strict for tool in made.tools.callable} == {
+        names["Ours."]: True,
+        names["Theirs."]: False,
+    }
+    earlier = [one["function"]["name"] for one in made.prompt.messages[1]["tool_calls"]]
+    assert earlier == [names["Theirs."], "a__b", "old"]
+    chosen = request(tools=tools, tool_choice=named("a__b")).tools.callable
+    assert [tool.name for tool in chosen] == ["a__b"]
+
+
+def test_namespaces_whose_tools_have_one_name_together_are_told_apart() -> None:
+    spaces = [
+        {"type": "namespace", "name": "a", "tools": [named("b__c")]},
+        {"type": "namespace", "name": "a__b", "tools": [named("c")]},
+    ]
+    _, options = reading(tools=spaces)
+    assert set(options.tools.values()) == {ClientTool("b__c", "a"), ClientTool("c", "a__b")}
+    assert options.tools == reading(tools=spaces[::-1])[1].tools, "the prompts stay cached"
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [named("z"), named("z", "custom")],
+        [named("z"), named("z", strict=True)],
+        [{**SPACE, "tools": [named("z")]}, {**SPACE, "tools": [named("z", "custom")]}],
+    ],
+)
+def test_tools_that_no_call_would_tell_apart_are_refused(tools: list[Any]) -> None:
+    error = refused(tools=tools)
+    assert (error.param, error.code) == ("tools", "invalid_value") and 'z"' in error.message
+
+
+def test_a_tool_that_is_sent_twice_is_no_fault() -> None:
+    assert [tool.name for tool in request(tools=[FUNCTION, FUNCTION]).tools.callable] == ["f", "f"]
