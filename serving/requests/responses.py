@@ -11,7 +11,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody
-from serving.requests.output_form import ANY_OBJECT, output_form
+from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_continue
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, read_tools
@@ -102,8 +102,10 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
         schema=schema,
         structured_outputs=structured_outputs,
+        form_field="structured_outputs" if fields.structured_outputs else "text.format",
         truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
     )
+    refuse_to_continue(request)
     return request, ResponseOptions(
         _echoed(fields, choice), tools.client, fields.include_reasoning is not False
     )
