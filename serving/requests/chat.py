@@ -10,6 +10,7 @@ from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.chat_messages import check_messages
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
+from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools
 
@@ -83,6 +84,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         normalised,
         tools=callable_tools(functions, choice, named, given.parallel_tool_calls),
     )
+    refuse_to_continue(request)
     return request, ChatOptions(
         request.n,
         include_usage,

@@ -11,6 +11,7 @@ from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.anthropic_turns import Message, chat_messages
 from serving.requests.openai_body import check_salt, stop_strings
+from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
 from serving.requests.tools import callable_tools
 
@@ -117,10 +118,12 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         stop=stop_strings(fields.stop_sequences, "stop_sequences"),
         tools=fields.callable_tools(),
         schema=form.schema if form else None,
+        form_field="output_config.format",
         cache_salt=fields.cache_salt,
         stream=fields.stream,
         normalised=normalised,
     )
+    refuse_to_continue(request)
     return request, MessagesOptions()
 
 

@@ -141,6 +141,7 @@ class CompletionsBody(OpenAIBody, kw_only=True):
             return_token_ids=self.return_token_ids,
             schema=schema,
             structured_outputs=structured_outputs,
+            form_field="structured_outputs" if self.structured_outputs else "response_format",
         )
 
     def usage_in_stream(self) -> tuple[bool, bool]:

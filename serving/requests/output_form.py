@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import JsonObject, StructuredOutputs
+from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 
 ANY_OBJECT: JsonObject = {"type": "object"}
 
@@ -35,6 +35,22 @@ def output_form(
     if form.json is None:
         return None, form
     return _schema(form.json) or ANY_OBJECT, None
+
+
+def refuse_to_continue(request: Request) -> None:
+    """Rejects an answer of a demanded form that is to continue a begun one: the form would begin
+    anew behind the given text."""
+    if (
+        (request.schema is not None or request.structured_outputs is not None)
+        and isinstance(request.prompt, Chat)
+        and request.prompt.continue_final_message
+    ):
+        field = request.form_field
+        raise _invalid(
+            f"{field} is not supported for an answer that continues the last message: leave out "
+            f"{field}, or have a message of the user's behind the assistant's.",
+            field,
+        )
 
 
 def _of_response_format(value: JsonObject | None) -> StructuredOutputs | None:

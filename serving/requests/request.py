@@ -116,6 +116,8 @@ class Request:
     """The JSON schema that the answer's text must obey; calls stay possible beside it."""
     structured_outputs: StructuredOutputs | None = None
     """Any other constraint on the text. A JSON schema is in `schema`."""
+    form_field: str = "response_format"
+    """The client's field with the schema or the constraint."""
     truncate_prompt_tokens: int | None = None
     """Number of tokens that a longer prompt is truncated to; -1: what the context allows."""
     truncation_side: Literal["left", "right"] | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, JsonObject
-from serving.requests.response_tools import flat_name
+from serving.requests.response_tools import ResponseTools
 
 _JOIN = "\n\n"
 """The separator that mistral_common puts between two texts of one message."""
@@ -16,15 +16,15 @@ _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 """The field with the text, by the type of the part."""
 
 
-def read_input(input: str | list[Any], instructions: str | None) -> Chat:
-    """Returns the conversation, without tools. The model's reasoning in earlier turns is left out.
-    Raises InvalidRequest."""
+def read_input(input: str | list[Any], instructions: str | None, tools: ResponseTools) -> Chat:
+    """Returns the conversation. The model's reasoning in earlier turns is left out. Raises
+    InvalidRequest."""
     messages: list[JsonObject] = []
     if instructions:
         messages.append({"role": "system", "content": instructions})
     if isinstance(input, str):
         messages.append({"role": "user", "content": input})
-        return Chat(messages)
+        return Chat(messages, tools.chat())
     images: list[JsonObject] = []
     for index, item in enumerate(input):
         path = f"input[{index}]"
@@ -33,7 +33,7 @@ def read_input(input: str | list[Any], instructions: str | None) -> Chat:
             continue
         _add_images(messages, images)
         images = []
-        _add(messages, item, path)
+        _add(messages, item, path, tools)
     _add_images(messages, images)
     if len(messages) == bool(instructions):
         raise InvalidRequest(
@@ -42,7 +42,7 @@ def read_input(input: str | list[Any], instructions: str | None) -> Chat:
     continued = _is_partial(input[-1])
     if not continued:
         _refuse_nothing_to_answer(messages[-1])
-    return Chat(messages, continue_final_message=continued)
+    return Chat(messages, tools.chat(), continued)
 
 
 def _refuse_nothing_to_answer(last: JsonObject) -> None:
@@ -70,17 +70,17 @@ def _is_partial(item: JsonObject) -> bool:
     )
 
 
-def _add(messages: list[JsonObject], item: Any, path: str) -> None:
+def _add(messages: list[JsonObject], item: Any, path: str, tools: ResponseTools) -> None:
     if not isinstance(item, dict):
         raise _wrong_type(path, "an object")
     match item.get("type") or "message":
         case "message":
             _add_message(messages, item, path)
         case "function_call":
-            _add_call(messages, item, _string(item, "arguments", path), path)
+            _add_call(messages, item, _string(item, "arguments", path), path, tools)
         case "custom_tool_call":
             arguments = {"input": _string(item, "input", path)}
-            _add_call(messages, item, json.dumps(arguments, ensure_ascii=False), path)
+            _add_call(messages, item, json.dumps(arguments, ensure_ascii=False), path, tools)
         case "reasoning":
             pass
         case other:
@@ -126,13 +126,15 @@ def _add_message(messages: list[JsonObject], item: JsonObject, path: str) -> Non
         messages.append({"role": role, "content": content})
 
 
-def _add_call(messages: list[JsonObject], item: JsonObject, arguments: str, path: str) -> None:
+def _add_call(
+    messages: list[JsonObject], item: JsonObject, arguments: str, path: str, tools: ResponseTools
+) -> None:
     namespace = None if item.get("namespace") is None else _string(item, "namespace", path)
     call = {
         "id": _string(item, "call_id", path),
         "type": "function",
         "function": {
-            "name": flat_name(_string(item, "name", path), namespace),
+            "name": tools.name_of(_string(item, "name", path), namespace),
             "arguments": arguments,
         },
     }

@@ -1,6 +1,7 @@
 """The tools of a request to OpenAI's Responses API."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,12 @@ from serving.requests.tools import callable_tools
 
 _LONGEST_NAME = 64
 """Characters in the name of a function that Mistral's tokenizers accept."""
+
+_ToolKey = tuple[str, str | None]
+"""The name and the namespace by which a client tells a tool."""
+
+_REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+"""The parts of a regular expression: an escaped character, a class, or any other character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,12 @@ class ResponseTools:
     """Functions as in OpenAI's chat completions, by the names that the model knows."""
     client: Mapping[str, ClientTool] = field(default_factory=dict)
     """The tools that are no plain functions to the client, by the model's name."""
+    names: Mapping[_ToolKey, str] = field(default_factory=dict)
+    """The model's names of the tools."""
+
+    def name_of(self, name: str, namespace: str | None) -> str:
+        """Returns the name by which the model knows a tool, which may be one of earlier turns."""
+        return self.names.get((name, namespace)) or _flat_name(name, namespace)
 
     def chat(self) -> list[JsonObject]:
         return [{"type": "function", "function": function} for function in self.functions]
@@ -69,20 +82,34 @@ class ResponseTools:
         return found[0] if found else name
 
 
-def flat_name(name: str, namespace: str | None) -> str:
-    """Returns the name by which the model knows a tool."""
+def _flat_name(name: str, namespace: str | None) -> str:
     flat = name if namespace is None else f"{namespace}__{name}"
     return flat if len(flat) <= _LONGEST_NAME else shortened(flat)
+
+
+def _model_names(tools: Iterable[_ToolKey]) -> dict[_ToolKey, str]:
+    """Returns a different name for each tool; one without a namespace keeps its own."""
+    keys: dict[str, _ToolKey] = {}
+    for key in sorted(set(tools), key=lambda key: (key[1] is not None, key)):
+        name = _flat_name(*key)
+        while name in keys:
+            name = shortened(name)
+        keys[name] = key
+    return {key: name for name, key in keys.items()}
 
 
 def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
     """Converts tools to functions. Raises InvalidRequest."""
     functions: list[JsonObject] = []
     client: dict[str, ClientTool] = {}
-    for path, tool, namespace in _flat(tools):
-        name = _string(tool, "name", path)
+    flat = [
+        (path, tool, (_string(tool, "name", path), namespace))
+        for path, tool, namespace in _flat(tools)
+    ]
+    names = _model_names(key for *_, key in flat)
+    for path, tool, (name, namespace) in flat:
         custom = tool.get("type") == "custom"
-        function: JsonObject = {"name": flat_name(name, namespace)}
+        function: JsonObject = {"name": names[name, namespace]}
         if tool.get("description") is not None:
             function["description"] = _string(tool, "description", path)
         if custom:
@@ -92,7 +119,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         functions.append(function)
         if custom or function["name"] != name:
             client[function["name"]] = ClientTool(name, namespace, custom)
-    return ResponseTools(functions, client)
+    return ResponseTools(functions, client, names)
 
 
 def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:
@@ -146,7 +173,8 @@ def _input_parameters(format: Any, path: str) -> JsonObject:
         case None | {"type": "text"}:
             pass
         case {"type": "grammar", "syntax": "regex"}:
-            text["pattern"] = f"^(?:{_string(format, 'definition', f'{path}.format')})$"
+            definition = _string(format, "definition", f"{path}.format")
+            text["pattern"] = f"^(?:{_without_anchors(definition)})$"
         case {"type": "grammar", "syntax": "lark"}:
             grammar = _string(format, "definition", f"{path}.format")
             text["description"] += f" It must match this Lark grammar:\n{grammar}"
@@ -163,6 +191,20 @@ def _input_parameters(format: Any, path: str) -> JsonObject:
         "required": ["input"],
         "additionalProperties": False,
     }
+
+
+def _without_anchors(expression: str) -> str:
+    """Returns a regular expression that all of an input must match, without the anchors around its
+    alternatives, which say the same, and which llguidance refuses within a group."""
+    tokens = _REGEX_TOKENS.findall(expression)
+    kept: list[str] = []
+    depth = 0
+    for before, token, after in zip(["|", *tokens], tokens, [*tokens[1:], "|"], strict=False):
+        depth += (token == "(") - (token == ")")
+        anchors = (token == "^" and before == "|") or (token == "$" and after == "|")
+        if depth or not anchors:
+            kept.append(token)
+    return "".join(kept)
 
 
 def _string(holder: JsonObject, key: str, path: str) -> str:

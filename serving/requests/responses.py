@@ -11,7 +11,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
-from serving.requests.output_form import ANY_OBJECT, output_form
+from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_continue
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, read_tools
@@ -101,9 +101,9 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     check_top_logprobs(fields.top_logprobs)
     if fields.metadata is not None:
         check_metadata(fields.metadata)
-    chat = read_input(fields.input, fields.instructions)
     tools = read_tools(fields.tools or [])
-    chat.tools, chat.originals = tools.chat(), normalised.answer.originals
+    chat = read_input(fields.input, fields.instructions, tools)
+    chat.originals = normalised.answer.originals
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
     request = fields.request(
@@ -115,8 +115,10 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
         schema=schema,
         structured_outputs=structured_outputs,
+        form_field="structured_outputs" if fields.structured_outputs else "text.format",
         truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
     )
+    refuse_to_continue(request)
     return request, ResponseOptions(
         _echoed(fields, choice), tools.client, fields.include_reasoning is not False
     )

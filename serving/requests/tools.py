@@ -15,6 +15,7 @@ def callable_tools(
     Raises InvalidRequest."""
     if choice == "none":
         return Tools()
+    _refuse_namesakes(functions)
     if named is not None:
         functions = [function for function in functions if function["name"] == named]
         choice = "required"
@@ -38,3 +39,17 @@ def callable_tools(
         "required" if choice == "required" else "auto",
         parallel,
     )
+
+
+def _refuse_namesakes(functions: Sequence[JsonObject]) -> None:
+    """Rejects different tools of one name, of which a call would not tell which is meant."""
+    by_name: dict[str, JsonObject] = {}
+    for function in functions:
+        name = function["name"]
+        if by_name.setdefault(name, function) != function:
+            raise InvalidRequest(
+                f'tools has different tools with the name "{name[:64]}": give each a name of its '
+                "own.",
+                param="tools",
+                code="invalid_value",
+            )

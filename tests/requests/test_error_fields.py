@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.mistral import InvalidRequest
-from serving.requests import chat, completions, responses
+from serving.requests import chat, completions, messages, responses
 from tests.support.reading import READING
 
 USER = {"role": "user", "content": "Hello"}
@@ -48,3 +48,47 @@ def test_values_out_of_range_are_named(read: Any, body: Any, name: str, value: f
 def test_a_missing_field_is_named() -> None:
     error = refusal(responses.read, model="x")
     assert (error.param, error.message) == ("input", "input: the field is missing.")
+
+
+@pytest.mark.parametrize(
+    ("read", "tool"),
+    [
+        (chat.read, lambda **schema: {"function": {"name": "f", "parameters": schema}}),
+        (messages.read, lambda **schema: {"name": "f", "input_schema": schema}),
+        (responses.read, lambda **schema: {"type": "function", "name": "f", "parameters": schema}),
+    ],
+)
+def test_different_tools_of_one_name_are_refused(read: Any, tool: Any) -> None:
+    body = {"max_tokens": 9, "messages": [USER], "input": "Hello"}
+    error = refusal(read, **body, tools=[tool(), tool(required=["a"])])
+    assert error.param == "tools" and '"f"' in error.message
+    read(json.dumps({**body, "tools": [tool(), tool()]}).encode(), *READING)
+
+
+BEGUN = [USER, {"role": "assistant", "content": '{"a":'}]
+ANY = {"type": "json_schema", "name": "a", "schema": {"type": "object"}}
+FORMAT = {"type": "json_schema", "json_schema": ANY}
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "field"),
+    [
+        (chat.read, {"response_format": FORMAT}, "response_format"),
+        (chat.read, {"response_format": {"type": "json_object"}}, "response_format"),
+        (chat.read, {"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+        (messages.read, {"output_config": {"format": ANY}}, "output_config.format"),
+        (responses.read, {"text": {"format": ANY}}, "text.format"),
+        (responses.read, {"structured_outputs": {"choice": ["a"]}}, "structured_outputs"),
+    ],
+)
+def test_an_answer_of_a_demanded_form_continues_no_other(read: Any, body: Any, field: str) -> None:
+    body = {**body, "max_tokens": 9}
+    error = refusal(read, **body, messages=BEGUN, input=BEGUN)
+    assert error.param == field and error.message.count(field) == 2
+    goes_on = [*BEGUN, USER]
+    read(json.dumps({**body, "messages": goes_on, "input": goes_on}).encode(), *READING)
+
+
+def test_a_begun_message_of_mistrals_api_is_no_exception() -> None:
+    begun = [USER, {**BEGUN[1], "prefix": True}]
+    assert refusal(chat.read, messages=begun, response_format=FORMAT).param == "response_format"
