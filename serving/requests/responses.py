@@ -15,6 +15,7 @@ from serving.requests.output_form import ANY_OBJECT, output_form
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, read_tools
+from serving.requests.strict_functions import with_strictness
 
 PATH = "/v1/responses"
 _LOGPROBS = "message.output_text.logprobs"
@@ -90,7 +91,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     if fields.top_logprobs is not None and fields.top_logprobs < 0:
         raise _invalid("top_logprobs must be at least 0.", "top_logprobs")
     chat = read_input(fields.input, fields.instructions)
-    tools = read_tools(fields.tools or [])
+    fields.tools = with_strictness(fields.tools or [])
+    tools = read_tools(fields.tools)
     chat.tools, chat.originals = tools.chat(), normalised.answer.originals
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
