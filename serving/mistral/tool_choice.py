@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serving.mistral.draft import Draft, objects_in
+from serving.mistral.draft import Draft, Fields, objects_in
 from serving.mistral.rules import InvalidRequest
 
 _TOOL_CALLS_TOKEN = "9"
@@ -21,12 +21,36 @@ def reduce_to_allowed_tools(draft: Draft) -> None:
         raise _invalid(
             'tool_choice of the type "allowed_tools" needs a mode: "auto" or "required".'
         )
-    tools = {name_of(tool): tool for tool in objects_in(draft.fields.get("tools"))}
+    tools = objects_in(draft.fields.get("tools"))
     names = [name_of(tool) for tool in objects_in(allowed.get("tools"))]
-    if not names or any(name not in tools for name in names):
+    plain = [name_of(tool) for tool in tools]
+    known = [
+        *plain,
+        *(name for tool in tools for one in _inner(tool) for name in _names(one, tool)),
+    ]
+    if not names or any(name not in known for name in names):
         raise _invalid("tool_choice must name at least one tool, and only tools of this request.")
-    draft.set("tools", [tool for name, tool in tools.items() if name in names])
+    inner_names = [name for name in names if name not in plain]
+    kept = []
+    for tool in tools:
+        if name_of(tool) in names:
+            kept.append(tool)
+        elif inner := [
+            one for one in _inner(tool) if any(name in inner_names for name in _names(one, tool))
+        ]:
+            kept.append({**tool, "tools": inner})
+    draft.set("tools", kept)
     draft.set("tool_choice", allowed["mode"])
+
+
+def _inner(tool: Fields) -> list[Fields]:
+    """Returns the tools of a namespace; none for any other tool."""
+    return objects_in(tool.get("tools")) if tool.get("type") == "namespace" else []
+
+
+def _names(tool: Fields, namespace: Fields) -> tuple[Any, str]:
+    """Returns the names by which a choice may name a tool of a namespace."""
+    return tool.get("name"), f"{namespace.get('name')}__{tool.get('name')}"
 
 
 def name_of(tool: Mapping[str, Any]) -> Any:

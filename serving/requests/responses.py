@@ -15,6 +15,7 @@ from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_cont
 from serving.requests.request import JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, read_tools
+from serving.requests.strict_functions import with_strictness
 
 PATH = "/v1/responses"
 _LOGPROBS = "message.output_text.logprobs"
@@ -101,7 +102,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     check_top_logprobs(fields.top_logprobs)
     if fields.metadata is not None:
         check_metadata(fields.metadata)
-    tools = read_tools(fields.tools or [])
+    fields.tools = with_strictness(fields.tools or [])
+    tools = read_tools(fields.tools)
     chat = read_input(fields.input, fields.instructions, tools)
     chat.originals = normalised.answer.originals
     choice = "auto" if fields.tool_choice is None else fields.tool_choice

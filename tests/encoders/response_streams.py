@@ -31,7 +31,10 @@ TOOLS = [
         "type": "namespace",
         "name": "ns",
         "description": "",
-        "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "c"}],
+        "tools": [
+            {"type": "function", "name": "f", "strict": False},
+            {"type": "custom", "name": "c"},
+        ],
     },
 ]
 

@@ -61,10 +61,33 @@ def test_the_tools_are_reduced_to_the_allowed_ones(mode: str) -> None:
     assert body == {"tools": [NESTED[1]], "tool_choice": mode}
 
 
+SPACE = {"type": "namespace", "name": "ns", "tools": [*FLAT, {"type": "custom", "name": "d"}]}
+OTHER = {**SPACE, "name": "other"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["d"], [{**SPACE, "tools": SPACE["tools"][3:]}, {**OTHER, "tools": SPACE["tools"][3:]}]),
+        (["ns__d", "f"], [FLAT[0], {**SPACE, "tools": SPACE["tools"][3:]}]),
+        (["f"], [FLAT[0]]),
+        (["g"], [{**SPACE, "tools": [FLAT[1]]}, {**OTHER, "tools": [FLAT[1]]}]),
+        (["other__f"], [{**OTHER, "tools": [FLAT[0]]}]),
+        (["ns"], [SPACE]),
+    ],
+)
+def test_tools_of_namespaces_can_be_allowed(names: list[str], expected: list[Any]) -> None:
+    allowed = [{"type": "function", "name": name} for name in names]
+    choice = {"type": "allowed_tools", "mode": "required", "tools": allowed}
+    body, _ = normalised(RESPONSES, tools=[FLAT[0], SPACE, OTHER], tool_choice=choice)
+    assert body == {"tools": expected, "tool_choice": "required"}
+
+
 @pytest.mark.parametrize(
     "allowed",
     [
         {"mode": "auto", "tools": [{"type": "function", "name": "unknown"}]},
+        {"mode": "auto", "tools": [{"type": "function", "name": ["f"]}]},
         {"mode": "auto", "tools": []},
         {"mode": "any", "tools": FLAT},
         {"tools": FLAT},

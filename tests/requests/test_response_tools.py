@@ -27,7 +27,7 @@ def test_functions_are_tools() -> None:
     function = {key: value for key, value in FUNCTION.items() if key != "type"}
     assert made.prompt.tools == [
         {"type": "function", "function": function},
-        {"type": "function", "function": {"name": "g"}},
+        {"type": "function", "function": {"name": "g", "strict": False}},
     ]
     for tool in made.prompt.tools:
         Tool.from_openai(tool)
