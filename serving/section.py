@@ -1,5 +1,6 @@
 """Sections of YAML files, with errors that name the field and what is allowed."""
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import yaml
@@ -17,12 +18,50 @@ class NotYamlError(Exception):
     """The text is not YAML; the message says where and why."""
 
 
-def parse_yaml(text: bytes) -> Any:
+class DistinctKeys(yaml.constructor.SafeConstructor):
+    """Refuses a duplicate key, of which YAML readers silently take the last."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        for mapping in _mappings_in(node):
+            lines: dict[tuple[str, str], int] = {}
+            for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    raise yaml.YAMLError(
+                        f"line {line}: {key.value} stands twice, first in line {lines[name]}"
+                    )
+                lines[name] = line
+        return super().construct_document(node)
+
+
+def _mappings_in(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Yields each mapping of a document once, though aliases repeat it."""
+    seen: set[int] = set()
+    left = [node]
+    while left:
+        node = left.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            left += (part for pair in node.value for part in pair)
+        else:
+            left += node.value
+
+
+class _Loader(DistinctKeys, yaml.SafeLoader):
+    pass
+
+
+def parse_yaml(text: str | bytes) -> Any:
     """Parses a YAML document. Raises NotYamlError."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise NotYamlError(f"not YAML: {error}") from None
+    except RecursionError:
+        raise NotYamlError("not YAML that can be read: it is nested too deep") from None
     except ValueError as error:  # such as 2025-13-45
         raise NotYamlError(
             f"not YAML: {error}: quote values that look like dates or numbers"
@@ -41,8 +80,8 @@ def set_field(override: str, document: dict[str, Any]) -> None:
         if not isinstance(document, dict):
             raise ValueError(f"{name}: '{section}' has no fields")
     try:
-        document[field] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        document[field] = parse_yaml(text)
+    except NotYamlError:
         document[field] = text
 
 

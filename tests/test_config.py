@@ -82,6 +82,14 @@ def test_a_collector_is_named_by_its_base_url(path: Path, endpoint: str) -> None
     assert "tracing.otlp_endpoint: allowed is the base URL" in refusal(path)
 
 
+def test_a_setting_that_stands_twice_is_refused(path: Path) -> None:
+    path.write_text(
+        f"applications:\n- args:\n    models: [{{model: {TINY}}}]\n"
+        "    router: {port: 1, port: 2}\n"
+    )
+    assert refusal(path) == "not YAML: line 4: port stands twice, first in line 4"
+
+
 @pytest.mark.parametrize(
     ("args", "where", "allowed"),
     [

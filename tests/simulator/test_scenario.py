@@ -64,6 +64,7 @@ def test_scaling_takes_the_place_of_a_number_of_replicas() -> None:
     ("text", "said"),
     [
         ("a: [", "not YAML"),
+        ("slo: {ttft_s: 1, ttft_s: 2}", "not YAML: line 1: ttft_s stands twice, first in line 1"),
         ("- 1", "Input should be a valid dictionary"),
         ("fleet: {replica: 2}", "fleet.replica: unknown field; allowed are: model, variant, gpu"),
         ("fleet: {replicas: 0}", "fleet.replicas: Input should be greater than or equal to 1"),
