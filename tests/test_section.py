@@ -35,7 +35,11 @@ class Tree(Section):
         ({"name": "x", "by_name": {"a": {"s": 1}}}, "by_name.a.s", "unknown field; allowed are"),
         ({"name": "x", "leaf": {"size": 0}}, "leaf.size", "equal to 1 (got 0)"),
         ({"name": "x", "leaf": {"size": 13}}, "leaf.size", "not {13}"),
-        ([], "", "valid dictionary"),
+        ([], "", "Input should be a mapping (got [])"),
+        ({"name": "x", "leaves": {}}, "leaves", "Input should be a list (got {})"),
+        ({"name": "x", "by_name": None}, "by_name", "Input should be a mapping (got nothing)"),
+        ({"name": "x", "leaf": {"size": True}}, "leaf.size", "be a number (got true)"),
+        ({"name": ""}, "name", "an empty text says nothing"),
     ],
 )
 def test_field_and_what_is_allowed(document: object, field: str, message: str) -> None:
