@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.tenants import Tenant, key_file
 from serving.tenants.api_key import callers, digest
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving import catalogue
-from serving.cli import app
+from serving.cli.commands import app
 
 SMALL = "mistral-small-3.2-24b-instruct-2506"
 

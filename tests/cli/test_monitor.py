@@ -15,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine
 from tests.support.live_router import MODEL, LiveRouter, running_router

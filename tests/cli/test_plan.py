@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from serving import config
-from serving.cli import app
+from serving.cli.commands import app
 
 BF16 = ("--variant", "bf16-tp2")
 LONG = ("--context-tokens", "131072", "--gpus-per-node", "1")

@@ -11,7 +11,7 @@ import pytest
 from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.ledger.entry import Entry, lines_of
 from serving.ledger.folder import segment_name
 from serving.ledger.report import Gap, Report, Row
