@@ -41,6 +41,19 @@ def test_one_model_is_shown_with_its_sums() -> None:
     assert "revision 95a6d26c4bfb886c58daf9d3f7332c857cb27b43" in output
 
 
+@pytest.mark.parametrize("name", catalogue.names())
+def test_each_name_in_the_list_is_understood(name: str) -> None:
+    file = catalogue.read(name)
+    for other in (file.id, *file.aliases):
+        assert models(other).output == models(name).output
+
+
+def test_no_two_models_share_a_name() -> None:
+    files = [catalogue.read(name) for name in catalogue.names()]
+    listed = [name for file in files for name in (file.id, *file.aliases)] + catalogue.names()
+    assert len(set(listed)) == len(listed)
+
+
 def test_json_has_every_variant_with_its_numbers() -> None:
     listed = json.loads(models("--json").output)
     expected = [
