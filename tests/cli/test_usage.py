@@ -64,6 +64,12 @@ def test_a_table_has_a_total_and_says_what_is_missing(monkeypatch: pytest.Monkey
     assert damaged.startswith("1 lines")
 
 
+def test_headers_are_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    head = Service(200, encode(REPORT)).usage().stdout.splitlines()[0]
+    assert " ".join(head.split()).endswith("repeated input tokens wasted output tokens GPU-hours")
+
+
 def test_csv_and_json_are_for_programs() -> None:
     result = Service(200, encode(REPORT)).usage("--format", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
