@@ -1,28 +1,89 @@
 """Sections of YAML files, with errors that name the field and what is allowed."""
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+_LIST = "Input should be a list"
+_MAPPING = "Input should be a mapping"
+_IN_WORDS_OF_YAML = {
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "dataclass_type": _MAPPING,
+}
+"""What pydantic says in Python's words."""
 
 
 class Section(BaseModel):
-    """A part of a YAML file: immutable, without unknown fields, and with finite numbers."""
+    """A part of a YAML file: immutable, without unknown fields, and with finite numbers. A field
+    has no text that is empty, and no number that is true or false."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise ValueError("an empty text says nothing; leave it out or give it a value")
+        types = set(_types_in(cls.model_fields[str(info.field_name)].annotation))
+        if isinstance(value, bool) and types & {int, float} and not types & {bool, Any}:
+            raise ValueError(f"Input should be a number (got {_shown(value)})")
+        return value
 
 
 class NotYamlError(Exception):
     """The text is not YAML; the message says where and why."""
 
 
-def parse_yaml(text: bytes) -> Any:
+class DistinctKeys(yaml.constructor.SafeConstructor):
+    """Refuses a duplicate key, of which YAML readers silently take the last."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        for mapping in _mappings_in(node):
+            lines: dict[tuple[str, str], int] = {}
+            for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    raise yaml.YAMLError(
+                        f"line {line}: {key.value} stands twice, first in line {lines[name]}"
+                    )
+                lines[name] = line
+        return super().construct_document(node)
+
+
+def _mappings_in(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Yields each mapping of a document once, though aliases repeat it."""
+    seen: set[int] = set()
+    left = [node]
+    while left:
+        node = left.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            left += (part for pair in node.value for part in pair)
+        else:
+            left += node.value
+
+
+class _Loader(DistinctKeys, yaml.SafeLoader):
+    pass
+
+
+def parse_yaml(text: str | bytes) -> Any:
     """Parses a YAML document. Raises NotYamlError."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise NotYamlError(f"not YAML: {error}") from None
+    except RecursionError:
+        raise NotYamlError("not YAML that can be read: it is nested too deep") from None
     except ValueError as error:  # such as 2025-13-45
         raise NotYamlError(
             f"not YAML: {error}: quote values that look like dates or numbers"
@@ -41,8 +102,8 @@ def set_field(override: str, document: dict[str, Any]) -> None:
         if not isinstance(document, dict):
             raise ValueError(f"{name}: '{section}' has no fields")
     try:
-        document[field] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        document[field] = parse_yaml(text)
+    except NotYamlError:
         document[field] = text
 
 
@@ -66,8 +127,15 @@ def _explain(problem: Any, section: type[Section]) -> tuple[str, str]:
         allowed = _section_of(location[:-1], section).model_fields
         message = f"unknown field; allowed are: {', '.join(allowed)}"
     elif problem["type"] not in ("missing", "value_error"):
-        message += f" (got {problem['input']!r})"
+        message = _IN_WORDS_OF_YAML.get(problem["type"], message)
+        message += f" (got {_shown(problem['input'])})"
     return ".".join(str(part) for part in location), message
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _section_of(location: list[Any], section: type[Section]) -> type[Section]:
@@ -83,3 +151,9 @@ def _section_in(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section_in, get_args(annotation))), None)
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _types_in(part)

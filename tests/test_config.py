@@ -51,6 +51,7 @@ def test_wrong_settings_of_stored_responses_are_named(path: Path, field: str, va
     "url",
     [
         *("redis", "http://redis:6379", "redis://", "redis://redis:port", "unix:///redis.sock"),
+        *("redis://redis/abc", "redis://redis/1/2"),
         *("redis://:pa55@redis", "rediss://a:pa55@redis:6379/1", "redis://redis?password=pa55"),
     ],
 )
@@ -76,10 +77,33 @@ def test_spans_go_to_the_collectors_path_for_traces_if_there_is_one(path: Path) 
     assert load(path).tracing.traces_url is None
 
 
-@pytest.mark.parametrize("endpoint", ["a:4317", "grpc://a:4317", "http://a:4318/v1/traces", ""])
+@pytest.mark.parametrize("endpoint", ["a:4317", "grpc://a:4317", "http://a:4318/v1/traces"])
 def test_a_collector_is_named_by_its_base_url(path: Path, endpoint: str) -> None:
     write(path, {"tracing": {"otlp_endpoint": endpoint}, "models": [{"model": TINY}]})
     assert "tracing.otlp_endpoint: allowed is the base URL" in refusal(path)
+
+
+def test_a_setting_that_stands_twice_is_refused(path: Path) -> None:
+    path.write_text(
+        f"applications:\n- args:\n    models: [{{model: {TINY}}}]\n"
+        "    router: {port: 1, port: 2}\n"
+    )
+    assert refusal(path) == "not YAML: line 4: port stands twice, first in line 4"
+
+
+@pytest.mark.parametrize(
+    "origins", [["*"], ["https://a.b", "http://localhost:3000", "http://[::1]:1"], ["moz-ext://a"]]
+)
+def test_origins_are_what_browsers_send(path: Path, origins: list[str]) -> None:
+    write(path, {"router": {"cors_origins": origins}, "models": [{"model": TINY}]})
+    assert load(path).router.cors_origins == tuple(origins)
+
+
+@pytest.mark.parametrize("field", ["host", "weights", "adapters_folder", "aliases"])
+def test_an_empty_setting_of_a_model_is_refused(path: Path, field: str) -> None:
+    value = [""] if field == "aliases" else ""
+    write(path, {"models": [{"model": TINY, field: value}]})
+    assert f"models.0.{field}: an empty text says nothing" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +132,22 @@ def test_an_unknown_field_is_refused_with_the_known_ones(
         ({"replicas": 1.5}, r"router\.replicas: .*valid integer.* \(got 1\.5\)"),
         ({"max_body_mib": 0}, r"router\.max_body_mib: .*greater than 0 \(got 0\)"),
         ({"drain_timeout_s": -1}, r"router\.drain_timeout_s: .*equal to 0 \(got -1\)"),
-        ({"host": None}, r"router\.host: .*valid string \(got None\)"),
-        ([1], r"router: .*RouterConfig \(got \[1\]\)"),
+        ({"host": None}, r"router\.host: .*valid string \(got nothing\)"),
+        ({"port": True}, r"router\.port: Input should be a number \(got true\)"),
+        ({"max_body_mib": True}, r"router\.max_body_mib: .*a number \(got true\)"),
+        ({"host": ""}, r"router\.host: an empty text says nothing.*"),
+        ({"ledger": {"folder": ""}}, r"router\.ledger\.folder: an empty text.*"),
+        ({"responses": {"folder": ""}}, r"router\.responses\.folder: an empty text.*"),
+        ({"authentication": {"keys_file": ""}}, r"router\.authentication\.keys_file: an empty .*"),
+        ({"cors_origins": [""]}, r"router\.cors_origins: an empty text.*"),
+        ({"cors_origins": "*"}, r"router\.cors_origins: Input should be a list \(got '\*'\)"),
+        ({"cors_origins": ["https://a.b/"]}, r"router\.cors_origins: .* sends 'https://a\.b/'.*"),
+        ({"cors_origins": ["https://a.b/c"]}, r"router\.cors_origins: no browser sends .*"),
+        ({"cors_origins": ["https://A.b"]}, r"router\.cors_origins: no browser sends .*"),
+        ({"cors_origins": ["a.b"]}, r"router\.cors_origins: no browser sends 'a\.b'.*"),
+        ({"max_bodies_mib": 63}, r"router\.max_bodies_mib: .*max_body_mib, which is 64.*"),
+        ([1], r"router: Input should be a mapping \(got \[1\]\)"),
+        (None, r"router: Input should be a mapping \(got nothing\)"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(path: Path, router: Any, says: str) -> None:

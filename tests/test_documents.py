@@ -13,7 +13,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.config import AppConfig
 from serving.deploy.lint.pods import upgraded_in_steps
 from serving.deploy.manifests import Manifests

@@ -91,7 +91,7 @@ def test_a_package_imports_none_of_these(package: str, forbidden: tuple[str, ...
 
 
 def test_a_batch_without_a_service_loads_no_ray_and_sets_the_environment_before_vllm() -> None:
-    code = "import sys, serving.offline, serving.cli; print(*sys.modules)"
+    code = "import sys, serving.offline, serving.cli.commands; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert not {"ray", "vllm", "torch"} & set(loaded.stdout.decode().split())
 

@@ -1,5 +1,6 @@
 """The models that can be served: one YAML file each, beside this module."""
 
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -47,19 +48,23 @@ def read(name: str) -> CatalogueFile:
 
 
 def find(model: str) -> CatalogueFile:
-    """The file of a catalogue name, or at the path of a YAML file. Raises CatalogueError."""
+    """Returns the file of a model's catalogue name, id or alias, or at the path of a YAML file.
+    Raises CatalogueError."""
     if model.endswith((".yaml", ".yml")):
         try:
             return _parse(model, Path(model).read_bytes())
         except OSError as error:
             raise CatalogueError(f"{model}: {error.strerror or error}") from None
-    try:
+    with suppress(KeyError):
         return read(model)
-    except KeyError:
-        raise CatalogueError(
-            f"unknown model '{model}'; the catalogue has: {', '.join(names())}; "
-            "a model of your own is the path of its .yaml file"
-        ) from None
+    for file in map(read, names()):
+        if model in (file.id, *file.aliases):
+            return file
+    raise CatalogueError(
+        f"unknown model '{model}'; the catalogue has: {', '.join(names())}, and each "
+        "model's id and aliases, as `mistral-serve models` lists them; "
+        "a model of your own is the path of its .yaml file"
+    )
 
 
 def _known(model: str, info: ValidationInfo) -> str:
@@ -70,7 +75,8 @@ def _known(model: str, info: ValidationInfo) -> str:
 
 
 ModelName = Annotated[str, AfterValidator(_known)]
-"""A catalogue name, or the path of a YAML file: relative to the folder that is the context."""
+"""A catalogue name, an id, an alias, or the path of a YAML file: relative to the folder that is the
+context."""
 
 
 def load(name: str, variant: str | None = None) -> CatalogueEntry:

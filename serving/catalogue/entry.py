@@ -335,7 +335,7 @@ class CatalogueEntry(Section):
     def on(
         self,
         *,
-        gpu: str | None = None,
+        gpu: str | float | None = None,
         tensor_parallel_size: int | None = None,
         context_tokens: int | None = None,
     ) -> "CatalogueEntry":

@@ -1,59 +1,39 @@
-"""The `mistral-serve` command."""
+"""The `mistral-serve` command: the one door of its subcommands, which take a second to import."""
 
-import typer
+import errno
+import os
+import sys
+from pathlib import Path
 
-from serving.cli.adapter_canary import canary, compare, promote, withdraw
-from serving.cli.adapters import adapters
-from serving.cli.batch import batch
-from serving.cli.calibrate import calibrate
-from serving.cli.chat import chat
-from serving.cli.conformance import conformance
-from serving.cli.deploy import deploy
-from serving.cli.down import down
-from serving.cli.drain_node import drain_node
-from serving.cli.keys import keys
-from serving.cli.models import models
-from serving.cli.monitor import monitor
-from serving.cli.plan import plan_command
-from serving.cli.poison import poison
-from serving.cli.simulate import simulate
-from serving.cli.status import status
-from serving.cli.top import top
-from serving.cli.up import up
-from serving.cli.usage import usage
-from serving.cli.weights import weights
-
-app = typer.Typer(
-    help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (
-    up,
-    status,
-    top,
-    usage,
-    monitor,
-    chat,
-    batch,
-    conformance,
-    models,
-    simulate,
-    calibrate,
-    down,
-    weights,
-    drain_node,
-):
-    app.command()(command)
-app.command("plan")(plan_command)
-for of_canary in (canary, compare, promote, withdraw):
-    adapters.command()(of_canary)
-app.add_typer(adapters, name="adapters")
-app.add_typer(keys, name="keys")
-app.add_typer(deploy, name="deploy")
-app.add_typer(poison, name="poison")
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    app()
+    """Runs the command line, and ends without a traceback if it is interrupted, or if its output
+    cannot be written."""
+    _open_closed_streams()
+    try:
+        try:
+            from serving.cli.commands import app
+
+            app()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        # Python would flush it once more at its end, and fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            what = ": ".join(filter(None, (error.filename, error.strerror or str(error))))
+            print(f"mistral-serve: {what}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Has nothing to read, and drops what is written, in place of a stream that the shell closed:
+    Python has None for it."""
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open()
+    sys.stdout = sys.stdout or nothing.open("w")
+    sys.stderr = sys.stderr or nothing.open("w")

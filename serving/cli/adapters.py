@@ -1,13 +1,11 @@
 """`mistral-serve adapters`: checks LoRA adapters, and adds them to a running service."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from serving.adapters import declared
@@ -21,6 +19,7 @@ from serving.adapters.fit import Base
 from serving.adapters.source import Source as VersionSource
 from serving.catalogue.memory import GIB
 from serving.cli.client import BAD_OPTION, fail
+from serving.cli.console import console
 from serving.config import ConfigError, ModelConfig, load
 from serving.section import explain
 from serving.weights_claims import ClaimsError
@@ -180,8 +179,7 @@ def list_adapters(config: Config, model: Model = None, folder: Folder = None) ->
         size = f"{version.loaded_bytes / _MIB:.1f}"
         state = "fits" if one.canary is None else f"fits; {_state(one.canary)}"
         table.add_row(one.name, one.source, tenants, size, version.digest[:12], state)
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+    console().print(table)
     lora = base.lora
     typer.echo(
         f"{total_bytes / GIB:.2f} GiB of {lora.host_cache_gib:g} GiB in each process of an engine "

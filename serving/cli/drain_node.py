@@ -73,10 +73,13 @@ def drain_node(within_s: Within, head: Head = False) -> None:
         wait_for_nodes(node, end_s)
         return
     typer.echo(f"draining node {node.node_id}")
-    if ask_to_drain(node, within_s):
+    if ask_to_drain(node, within_s, within_s):
         wait_for_replicas(node, end_s)
     else:
-        typer.echo("the replicas here stop now, and others continue their streams")
+        raise fail(
+            "the node is not drained: its replicas end with this machine's Ray, and those of other "
+            "nodes continue their streams"
+        )
 
 
 def find_node(processes: Iterable[psutil.Process]) -> Node | None:
@@ -97,13 +100,13 @@ def gcs_client(node: Node) -> Any:
     return GcsClient(address=node.gcs_address)
 
 
-def ask_to_drain(node: Node, within_s: int) -> bool:
-    """Returns whether Ray's head accepted the request."""
+def ask_to_drain(node: Node, within_s: int, try_s: float) -> bool:
+    """Returns whether Ray's head accepted the request, which it is asked for at most `try_s`."""
     from ray.core.generated import autoscaler_pb2
 
     reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
     deadline_ms = int((time.time() + within_s) * 1000)
-    deadline_s = time.monotonic() + _TRY_S
+    deadline_s = time.monotonic() + min(_TRY_S, try_s)
     while True:
         try:
             accepted, why_not = gcs_client(node).drain_node(
@@ -114,7 +117,7 @@ def ask_to_drain(node: Node, within_s: int) -> bool:
             return bool(accepted)
         except Exception as error:  # Ray raises many types
             if time.monotonic() >= deadline_s:
-                typer.echo(f"Ray's head does not answer: {error}")
+                typer.echo(f"Ray's head does not answer, or refuses this machine: {error}")
                 return False
             time.sleep(_POLL_S)
 
@@ -138,7 +141,7 @@ def wait_for_replicas(node: Node, end_s: float) -> None:
             if why := no_successor(node, now_s - began_s, now_s - busy_s):
                 typer.echo(f"{why}: the replicas stop without successors")
                 # Serve stops a replica its graceful_shutdown_timeout_s before its node's deadline.
-                ask_to_drain(node, 0)
+                ask_to_drain(node, 0, end_s - now_s)
                 waits = False
         time.sleep(_POLL_S)
     typer.echo("no replicas are left")

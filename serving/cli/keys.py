@@ -1,6 +1,5 @@
 """`mistral-serve keys`: the API keys of tenants, in the file that routers read."""
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,18 +7,23 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from serving.cli.client import BAD_OPTION, fail
+from serving.cli.console import console
 from serving.dispatch import PRIORITIES
 from serving.tenants import DEFAULT, key_file
 from serving.tenants.api_key import ApiKey, duration, new_key, rotated
 from serving.tenants.key_file import KeyFileError
 
-_PIPED_WIDTH = 1000
-"""Width in characters, with which no cell is cut or wrapped."""
 _ALL = "all"
+_ALLOWED = {
+    "tenant": "a tenant's name: up to 63 lower-case letters, digits, '.', '_' and '-', of which "
+    "the first and the last are letters or digits",
+    "models": "a list of names, as a,b",
+    "endpoints": "a list of paths, as /v1/models,/v1/messages",
+}
+"""What options may be whose values only the key itself checks."""
 
 keys = typer.Typer(
     help="Make, list, revoke and rotate tenants' API keys. The file has their hashes alone, and "
@@ -80,7 +84,8 @@ def create(
     try:
         wanted = msgspec.convert(properties, ApiKey)
     except msgspec.ValidationError as error:
-        raise fail(f"there is no such key: {error}", BAD_OPTION) from None
+        option = str(error).partition("$.")[2].partition("[")[0].rstrip("`")
+        raise fail(f"--{option} must be {_ALLOWED[option]}", BAD_OPTION) from None
     made: list[tuple[str, ApiKey]] = []
 
     def add(known: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
@@ -111,8 +116,7 @@ def list_keys(file: File = Path("keys.json")) -> None:
             ",".join(key.endpoints or (_ALL,)),
             "the tenant's" if key.max_priority is None else str(key.max_priority),
         )
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+    console().print(table)
 
 
 @keys.command()

@@ -1,20 +1,17 @@
 """`mistral-serve models`: the catalogue as a table."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry, CatalogueError, CatalogueFile
 from serving.cli.client import fail
+from serving.cli.console import console
 
-_PIPED_WIDTH = 1000
-"""Width in characters, with which no cell is cut or wrapped."""
 _COLUMNS = {
     "variant": "left",
     "GPUs": "left",
@@ -30,7 +27,7 @@ _COLUMNS = {
 def models(
     model: Annotated[
         str | None,
-        typer.Argument(help="Show the memory sums of this catalogue entry or YAML file."),
+        typer.Argument(help="Show the memory sums of this model or YAML file."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON.")] = False,
 ) -> None:
@@ -39,20 +36,20 @@ def models(
     if as_json:
         print(json.dumps([facts(entry) for file in files for entry in entries_of(file)], indent=2))
         return
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    console = Console(width=width, highlight=False, soft_wrap=width is not None)
+    out = console()
     for file in files:
         entries = entries_of(file)
-        console.print(f"{file.id}  (also {', '.join(file.aliases) or 'under no other name'})")
-        console.print(table(entries))
+        out.print(f"{file.id}  (also {', '.join(file.aliases) or 'under no other name'})")
+        out.print(table(entries))
         for entry in entries if model else []:
-            console.print(f"\n{entry.variant or entry.id}", *sum_lines(entry), sep="\n")
-        console.print()
+            out.print(f"\n{entry.variant or entry.id}", *sum_lines(entry), sep="\n")
+        out.print()
     if model is None:
-        console.print(
-            "The first variant of a model is its default. A config's `model` is the last part of "
-            "the id, in lower case.\nKV tokens are estimates, good to about 10 %, and contexts the "
-            "requests of full length that they hold;\n`mistral-serve models MODEL` shows the sums."
+        out.print(
+            "The first variant of a model is its default. A config's `model`, and MODEL below, is "
+            "its id, one of its other\nnames, or the last part of the id in lower case. KV tokens "
+            "are estimates, good to about 10 %, and contexts\nthe requests of full length that "
+            "they hold; `mistral-serve models MODEL` shows the sums."
         )
 
 

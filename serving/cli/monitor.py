@@ -16,6 +16,7 @@ import yaml
 
 from serving.cli import pidfile
 from serving.cli.client import (
+    BAD_OPTION,
     DEFAULT_URL,
     AdminKeyEnv,
     Url,
@@ -29,6 +30,7 @@ from serving.cli.client import (
 from serving.cli.up import interrupt
 
 _SCRAPE_INTERVAL = "2s"
+_RULES = Path(__file__).parents[2] / "dashboards" / "rules"
 _START_S = 30
 _STOP_S = 10
 
@@ -39,9 +41,14 @@ def monitor(
     port: Annotated[
         int, typer.Option(help="Port on this machine that Prometheus listens on.")
     ] = 9090,
-    rules: Annotated[Path, typer.Option(help="Folder whose *.yaml rule files are loaded.")] = Path(
-        "dashboards/rules"
-    ),
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder whose *.yaml rule files are loaded. Default: the project's, if this is "
+            "its checkout.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run Prometheus on a running service until Ctrl-C, and discard its data afterwards."""
     signal.signal(signal.SIGTERM, interrupt)
@@ -49,6 +56,7 @@ def monitor(
     if program is None:
         raise fail("there is no prometheus on this machine; install it: apt-get install prometheus")
     admin_key = admin_key_from(admin_key_env)
+    files = rule_files(rules)
     try:
         found = httpx.get(f"{url}/-/targets", headers=bearer(admin_key), timeout=5)
         if needs_admin_key(found):
@@ -58,7 +66,7 @@ def monitor(
         raise unreachable(url) from None
     ray = pidfile.ray_metrics(httpx.URL(url).port or 80)
     try:
-        with prometheus(program, config(url, rules, ray, admin_key), port) as process:
+        with prometheus(program, config(url, files, ray, admin_key), port) as process:
             typer.echo(f"Prometheus: http://127.0.0.1:{port}\nCtrl-C stops it.")
             process.wait()
         raise fail(f"Prometheus exited with code {process.returncode}")
@@ -66,7 +74,18 @@ def monitor(
         typer.echo("stopped", err=True)
 
 
-def config(url: str, rules: Path, ray: str | None, admin_key: str | None) -> dict[str, Any]:
+def rule_files(folder: Path | None) -> list[Path]:
+    """Returns the rule files of the folder, or the project's own where it is installed from its
+    checkout."""
+    files = sorted((folder or _RULES).glob("*.yaml"))
+    if not files and folder is not None:
+        raise fail(f"--rules: {folder} has no rule files: *.yaml", BAD_OPTION)
+    if not files:
+        typer.echo("no alerts: there are no rules here; name their folder with --rules", err=True)
+    return files
+
+
+def config(url: str, rules: list[Path], ray: str | None, admin_key: str | None) -> dict[str, Any]:
     """Returns Prometheus' configuration; `ray` is where Ray exports its metrics, if known."""
     discovery: dict[str, Any] = {"url": f"{url}/-/targets", "refresh_interval": _SCRAPE_INTERVAL}
     if admin_key is not None:
@@ -88,7 +107,7 @@ def config(url: str, rules: Path, ray: str | None, admin_key: str | None) -> dic
             "evaluation_interval": _SCRAPE_INTERVAL,
         },
         "scrape_configs": jobs,
-        "rule_files": [str(file.resolve()) for file in sorted(rules.glob("*.yaml"))],
+        "rule_files": [str(file.resolve()) for file in rules],
     }
 
 

@@ -26,11 +26,26 @@ _WIDTH = 140
 """Width of the output if it is not a terminal."""
 
 
+def _gpu(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def plan_command(
     model: Annotated[
-        str, typer.Argument(help="Catalogue name, or path of a YAML file of the same form.")
+        str,
+        typer.Argument(help="Name in the catalogue, or path of a YAML file of the same form."),
     ] = DEFAULT_MODEL,
-    gpu: Annotated[str, typer.Option(help="Type of the GPUs.")] = "H100-80GB",
+    gpu: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE|GIB",
+            help="Type of the GPUs, or the usable memory of one in GiB; for that the model's file "
+            "must have a `speed`.",
+        ),
+    ] = "H100-80GB",
     variant: Annotated[
         str | None, typer.Option(help="Consider only this variant. Default: all.")
     ] = None,
@@ -95,7 +110,7 @@ def plan_command(
             made = plan(
                 model,
                 file,
-                gpu,
+                _gpu(gpu),
                 traffic,
                 Objective(ttft_s, itl_ms / 1000, percentile / 100),
                 variant=variant,
@@ -147,7 +162,7 @@ def _options(made: Plan) -> Table:
     for option in made.options:
         table.add_row(
             option.entry.variant or "-",
-            f"{option.gpus} x {option.entry.gpu}",
+            option.entry.hardware,
             f"{option.entry.context_tokens:,}",
             f"{option.kv_cache_tokens:,}",
             *("-" if n is None else str(n) for n in (option.replicas, option.checked)),

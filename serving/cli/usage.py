@@ -8,11 +8,11 @@ from typing import Annotated
 import httpx
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from serving.cli.client import BAD_OPTION, DEFAULT_URL, AdminKeyEnv, Url, fail
+from serving.cli.console import console
 from serving.cli.service_status import asking
 from serving.ledger.folder import LedgerFolder
 from serving.ledger.report import COLUMNS, Column, Report, Row, to_csv
@@ -92,7 +92,7 @@ def usage(
     elif format is Format.json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
-        Console(highlight=False).print(table(report, columns))
+        console().print(table(report, columns))
     for note in notes(report):
         typer.echo(note, err=True)
 
@@ -122,9 +122,9 @@ def _read(folder: Path, begin: date, end: date, columns: tuple[Column, ...]) -> 
 def table(report: Report, columns: tuple[Column, ...]) -> Table:
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        shown.add_column(column, no_wrap=True)
+        shown.add_column(column, overflow="fold")
     for name in (*_COUNTS, "GPU-hours"):
-        shown.add_column(name.replace("_", " "), justify="right")
+        shown.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for row in report.rows:
         texts = [Text(getattr(row, column) or "-") for column in columns]
         shown.add_row(*texts, *_figures(row))

@@ -47,8 +47,8 @@ class ModelConfig(Scaled[ScalingConfig]):
     """A model to serve: an entry of the catalogue, and overrides of it."""
 
     model: ModelName
-    """Name of the catalogue entry, or path of a YAML file of the same format: relative to the
-    config file, or to the working directory where Ray Serve reads the config."""
+    """Name, id or alias of the catalogue entry, or path of a YAML file of the same format: relative
+    to the config file, or to the working directory where Ray Serve reads the config."""
     variant: str | None = None
     """The entry's variant for other hardware or weights, as `mistral-serve models` lists them."""
     aliases: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The settings of the router."""
 
+import re
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +12,8 @@ from serving.scaling import RouterScalingConfig
 from serving.section import Section, wrong
 from serving.tenants.api_key import TENANT_NAME
 from serving.tenants.authentication_config import AuthenticationConfig, is_loopback
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")
 
 
 class AdmissionConfig(Section):
@@ -67,6 +70,8 @@ class ResponsesConfig(Section):
             parts = urlsplit(url)
             if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.port == 0:
                 raise ValueError("allowed is redis://host:port, or rediss:// for TLS")
+            if not re.fullmatch(r"/?[0-9]*", parts.path):
+                raise ValueError("allowed after the host is the number of a database, as in /1")
             if parts.password is not None or "password" in parts.query:
                 raise ValueError("must hold no password: name its variable in redis_password_env")
         return url
@@ -167,6 +172,28 @@ class RouterConfig(Scaled[RouterScalingConfig]):
     """The expected start-up time of the first replica, while there is none."""
     drain_timeout_s: float = Field(ge=0, default=600)
     """How long a stopping router waits for its answers to end."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"no browser sends '{origin}'; allowed are a scheme and a host in lower case, "
+                    "with a port or without, as https://example.com, and *"
+                )
+        return origins
+
+    @model_validator(mode="after")
+    def _one_body_has_room(self) -> "RouterConfig":
+        if self.max_bodies_mib < self.max_body_mib:
+            raise wrong(
+                "max_bodies_mib",
+                f"allowed is at least max_body_mib, which is {self.max_body_mib:g}: of all bodies "
+                "that a router holds, one of that size must have room "
+                f"(got {self.max_bodies_mib:g})",
+            )
+        return self
 
     @field_validator("tenants")
     @classmethod

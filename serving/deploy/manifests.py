@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from serving.deploy.errors import BadInput
+from serving.section import DistinctKeys
 
 Object = dict[str, Any]
 
@@ -80,17 +81,8 @@ def _kustomized(path: Path) -> str:
     return result.stdout
 
 
-class _Loader(yaml.CSafeLoader):
-    """Refuses a duplicate key, of which YAML readers silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            names = ", ".join(map(str, twice))
-            raise yaml.constructor.ConstructorError(
-                problem=f"{names} stands twice", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+class _Loader(DistinctKeys, yaml.CSafeLoader):
+    pass
 
 
 def _parse(text: str, where: str) -> list[Object]:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from serving.config import AppConfig
 from serving.deploy.errors import BadInput
-from serving.section import explain
+from serving.section import NotYamlError, explain, parse_yaml
 
 Object = dict[str, Any]
 
@@ -15,12 +14,14 @@ Object = dict[str, Any]
 def config_of(service: Object) -> AppConfig:
     """The application's config in a RayService. Raises BadInput."""
     try:
-        (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        (application,) = parse_yaml(service["spec"]["serveConfigV2"])["applications"]
         return AppConfig.model_validate(application["args"])
     except ValidationError as error:
         field, message = explain(error, AppConfig)[0]
         raise BadInput(f"serveConfigV2: {field}: {message}") from None
-    except (yaml.YAMLError, TypeError, KeyError, ValueError):
+    except NotYamlError as error:
+        raise BadInput(f"serveConfigV2: {error}") from None
+    except (TypeError, KeyError, ValueError, AttributeError):
         raise BadInput("serveConfigV2 is not a Serve config of one application") from None
 
 

@@ -12,7 +12,7 @@ _CONTEXT_STEP = 4096
 
 def candidates(
     file: CatalogueFile,
-    gpu: str,
+    gpu: str | float,
     sizes: Iterable[int],
     variant: str | None,
     context_tokens: int | None,

@@ -111,7 +111,7 @@ class Checks:
             fleet=FleetConfig(
                 model=self._model,
                 variant=entry.variant,
-                gpu=str(entry.gpu),
+                gpu=entry.gpu,
                 tensor_parallel_size=entry.tensor_parallel_size,
                 context_tokens=entry.context_tokens,
                 replicas=replicas,

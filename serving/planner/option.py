@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.catalogue import CatalogueEntry
+from serving.catalogue.gpus import GPUS
 from serving.planner.guess import limit, per_replica
 from serving.planner.objective import Objective
 from serving.planner.traffic import Traffic
@@ -24,7 +25,7 @@ class Option:
 
     @property
     def name(self) -> str:
-        return f"{self.entry.variant or self.entry.id} on {self.gpus} x {self.entry.gpu}"
+        return f"{self.entry.variant or self.entry.id} on {self.entry.hardware}"
 
     @property
     def gpus(self) -> int:
@@ -66,6 +67,12 @@ def option_of(entry: CatalogueEntry, traffic: Traffic, objective: Objective) -> 
     if memory is None or memory.misfit is not None:
         reason = memory.misfit if memory else "the catalogue has no network for it"
         option.limit = f"memory: {reason}"
+        return option
+    if entry.first_speed() is None:
+        option.limit = (
+            "speed: it is unknown where GPUs are given by their memory; a file of the model with "
+            f"`speed` has it, and the known types are {', '.join(GPUS)}"
+        )
         return option
     spec = engine_spec(entry)
     option.limit = limit(spec, traffic, objective)

@@ -68,7 +68,7 @@ class Plan:
 def plan(
     model: str,
     file: CatalogueFile,
-    gpu: str,
+    gpu: str | float,
     traffic: Traffic,
     objective: Objective,
     *,

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from serving import catalogue
 from serving.catalogue import CatalogueEntry, ModelName
-from serving.catalogue.entry import MAX_MODEL_LEN, check_gpu
+from serving.catalogue.entry import MAX_MODEL_LEN, Gpu
 from serving.placement.policies import PolicyName
 from serving.scaling import ScalingConfig
 from serving.section import NotYamlError, Section, explain, parse_yaml, set_field, wrong
@@ -28,11 +28,12 @@ class FleetConfig(Section):
     """The replicas of one model, and the routers in front of them."""
 
     model: ModelName = DEFAULT_MODEL
-    """Name of a catalogue entry, or path of a YAML file of the same form."""
+    """Name, id or alias of a catalogue entry, or path of a YAML file of the same form."""
     variant: str | None = None
     """One of the entry's variants; the first if not set."""
-    gpu: Annotated[str | None, BeforeValidator(check_gpu)] = None
-    """Type of the GPUs, if not the variant's."""
+    gpu: Gpu = None
+    """Type of the GPUs, or the usable memory of one in GiB, if not the variant's. Without a type,
+    the model's file must have a `speed`."""
     tensor_parallel_size: int | None = Field(ge=1, default=None)
     """GPUs per replica, if not the variant's."""
     context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)

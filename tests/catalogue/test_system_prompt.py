@@ -12,8 +12,10 @@ from serving.catalogue.system_prompt import SystemPromptError, default_system_pr
 
 
 def entry(**fields: Any) -> CatalogueEntry:
-    base = {"id": "a/b", "weights": "a/b", "tokenizer": "v7", "context_tokens": 100}
-    return CatalogueEntry.model_validate(base | {"sampling": {"temperature": 0}} | fields)
+    base = {"id": "a/b", "tokenizer": "v7", "context_tokens": 100, "sampling": {"temperature": 0}}
+    if "kind" not in fields:
+        base["weights"] = "a/b"
+    return CatalogueEntry.model_validate(base | fields)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_folder_has_its_own(tmp_path: Path, hub: list[Any]) -> None:
 
 
 def test_where_there_is_none_it_is_said_what_to_do(tmp_path: Path, hub: list[Any]) -> None:
-    remote = entry(weights="", kind="openai", base_url="http://localhost/v1")
+    remote = entry(kind="openai", base_url="http://localhost/v1")
     for without in (entry(weights=str(tmp_path)), entry(weights="no/prompt"), remote):
         with pytest.raises(SystemPromptError, match=r"a/b has no default .*default_system_prompt"):
             default_system_prompt(without)

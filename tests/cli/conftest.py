@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.deploy import drain, follow, rollout
 from tests.cli.deployed import ROOT, make_ready
 from tests.cluster.cluster import Cluster

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.router.telemetry.status import (
     ModelStatus,
     Objectives,

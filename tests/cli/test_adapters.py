@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from serving.adapters import declared
 from serving.adapters.config import AdapterConfig
-from serving.cli import app
+from serving.cli.commands import app
 from tests.support.http_server import BackgroundServer, Request, answering, response
 from tests.support.tiny_adapters import zero_adapter
 

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving.batch import retry
-from serving.cli import app
+from serving.cli.commands import app
 from serving.cli.up import Progress
 from serving.config import AppConfig, ModelConfig
 from serving.engine.start_log import StartError

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from serving import catalogue
 from serving.calibration.record import path_of
 from serving.catalogue import gpus
-from serving.cli import app
+from serving.cli.commands import app
 from serving.simulator.spec import engine_spec
 
 TINY = "tiny-mistral-small-3.2"

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from tests.support.scripted_service import Reply, ScriptedService
 
 EVENT = b'data: {"choices": [{"delta": {"content": "Paris"}}]}\n\ndata: [DONE]\n\n'

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
 from serving.cli.client import checked_url
+from serving.cli.commands import app
 from tests.support.ports import free_port
 from tests.support.scripted_service import Reply, ScriptedService
 

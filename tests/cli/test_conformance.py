@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.conformance.check import Check, Theme
 from serving.conformance.expect import CheckFailed
 from serving.conformance.needs import reasoning

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.deploy import delete
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import NAMESPACE, manifests

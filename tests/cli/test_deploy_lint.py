@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from tests.cli.deployed import manifests, replace
 from tests.k8s.manifests import ADD_ONS, K8S, OVERLAY_PARAMETERS, OVERLAYS, ROOT, needs_kubectl
 

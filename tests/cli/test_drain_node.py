@@ -17,7 +17,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.cli.drain_node import Node
 from tests.support.waiting import wait_for
 
@@ -201,7 +201,8 @@ def test_without_a_head_nothing_is_waited_for(
     replica = pod.run_replica("Router")
     head.is_away = 10**6
     code, log = run("--within-s", "60")
-    assert code == 0 and "head does not answer" in log
+    assert code == 1 and "head does not answer, or refuses this machine: GCS" in log
+    assert "the node is not drained" in log
     assert replica.poll() is None
 
 
@@ -212,8 +213,8 @@ def test_what_ray_refuses_is_not_waited_for(
     pod.run_raylet()
     pod.run_replica("Router")
     code, log = run("--within-s", "60")
-    assert code == 0 and "refuses to drain the node: the node is dead" in log
-    assert "stop now" in log
+    assert code == 1 and "refuses to drain the node: the node is dead" in log
+    assert "the node is not drained" in log
 
 
 def test_it_does_not_outlast_its_time(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.tenants import Tenant, key_file
 from serving.tenants.api_key import callers, digest
 
@@ -75,9 +75,9 @@ def test_a_rotated_key_works_until_its_grace_period_ends(file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--tenant", "Not A Name"), "$.tenant"),
-        (("--endpoints", "v1/models"), "$.endpoints"),
-        (("--models", ""), "$.models"),
+        (("--tenant", "Not A Name"), "--tenant must be a tenant's name: up to 63 lower-case"),
+        (("--endpoints", "v1/models"), "--endpoints must be a list of paths, as /v1/models"),
+        (("--models", ""), "--models must be a list of names, as a,b"),
         (("--expires", "soon"), "no duration such as 30m, 12h or 90d"),
         (("--max-priority", "10"), "max-priority"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving import catalogue
-from serving.cli import app
+from serving.cli.commands import app
 
 SMALL = "mistral-small-3.2-24b-instruct-2506"
 
@@ -39,6 +39,19 @@ def test_one_model_is_shown_with_its_sums() -> None:
         assert "\n".join(memory.lines()) in output
     assert "22,245 prompt tokens/s, 10.0 ms a decode step (by formula, not measured)" in output
     assert "revision 95a6d26c4bfb886c58daf9d3f7332c857cb27b43" in output
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_each_name_in_the_list_is_understood(name: str) -> None:
+    file = catalogue.read(name)
+    for other in (file.id, *file.aliases):
+        assert models(other).output == models(name).output
+
+
+def test_no_two_models_share_a_name() -> None:
+    files = [catalogue.read(name) for name in catalogue.names()]
+    listed = [name for file in files for name in (file.id, *file.aliases)] + catalogue.names()
+    assert len(set(listed)) == len(listed)
 
 
 def test_json_has_every_variant_with_its_numbers() -> None:

@@ -1,6 +1,7 @@
 """Tests of `mistral-serve monitor`, with a real Prometheus."""
 
 import asyncio
+import importlib
 import os
 import shutil
 import signal
@@ -15,11 +16,14 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine
 from tests.support.live_router import MODEL, LiveRouter, running_router
 from tests.support.ports import free_port
+
+# The package's attribute of that name is the command.
+monitor = importlib.import_module("serving.cli.monitor")
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 MONITOR = "-c", "from serving.cli import main; main()", "monitor"
@@ -133,6 +137,27 @@ def test_without_prometheus_it_says_how_to_get_it(
     outcome = CliRunner().invoke(app, ["monitor"])
     assert outcome.exit_code == 1
     assert "install it: apt-get install prometheus" in outcome.stderr
+
+
+def test_a_folder_without_rules_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handlers: None
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "prometheus")
+    for folder in (tmp_path, tmp_path / "none"):
+        outcome = CliRunner().invoke(app, ["monitor", "--rules", str(folder)])
+        assert outcome.exit_code == 2
+        assert f"--rules: {folder} has no rule files" in outcome.stderr
+
+
+def test_the_projects_rules_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rules = Path(__file__).parents[2] / "dashboards" / "rules"
+    assert monitor.rule_files(None) == sorted(rules.glob("*.yaml"))
+    monkeypatch.setattr(monitor, "_RULES", tmp_path)
+    assert monitor.rule_files(None) == []
+    assert "no alerts" in capsys.readouterr().err
 
 
 def test_without_a_service_it_says_how_to_start_one(

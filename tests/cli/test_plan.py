@@ -9,9 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from serving import config
-from serving.cli import app
+from serving import catalogue, config
+from serving.cli.commands import app
 
+CATALOGUE = Path(catalogue.__file__).parent
 BF16 = ("--variant", "bf16-tp2")
 LONG = ("--context-tokens", "131072", "--gpus-per-node", "1")
 
@@ -101,6 +102,22 @@ def test_a_trace_is_planned_for(tmp_path: Path) -> None:
     assert report["total"]["hit_rate"] > 0.7
 
 
+def test_gpus_may_be_given_by_their_memory_for_a_model_of_known_speed(tmp_path: Path) -> None:
+    own = yaml.safe_load((CATALOGUE / "mistral-small-3.2-24b-instruct-2506.yaml").read_text())
+    own["speed"] = {
+        "prefill_tokens_per_s": 20000,
+        "step_ms": 10,
+        "step_ms_per_context_token": 1e-5,
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    result = plan(str(tmp_path / "own.yaml"), *BF16, "--gpu", "80")
+    assert result.exit_code == 0, result.output
+    assert "2 x 80 GiB" in result.output
+    document = result.output[result.output.index("proxy_location:") :]
+    (model,) = yaml.safe_load(document)["applications"][0]["args"]["models"]
+    assert model["gpu"] == 80
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -109,6 +126,8 @@ def test_a_trace_is_planned_for(tmp_path: Path) -> None:
         (("--gpu", "RTX-4090", *BF16, "--gpus-per-node", "1"), "memory: 44.7 GiB of weights"),
         (("--gpu", "L40S", "--variant", "fp8", *LONG), "a context of 131,072 does not fit"),
         (("--prompt-tokens", "300000"), "context: "),
+        (("--gpu", "80"), "speed: it is unknown where GPUs are given by their memory"),
+        (("--gpu", "0"), "the usable memory of a GPU in GiB is a number above 0 (got 0.0)"),
         (("--gpu", "H9000"), "unknown GPU type 'H9000'"),
         (("--variant", "fp4"), "has no variant 'fp4'"),
         (("mistral-large",), "unknown model 'mistral-large'"),

@@ -7,7 +7,7 @@ import pytest
 from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.router.poison_list import GuiltyRequest, PoisonList
 from tests.cli.service import URL
 

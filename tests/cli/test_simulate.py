@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 
 SHORT = ("load.duration_s=60", "load.rate_per_s=5", "fleet.replicas=2")
 MOONCAKE = (

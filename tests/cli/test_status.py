@@ -6,7 +6,7 @@ import pytest
 from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from tests.cli.service import URL, a_model, a_replica, a_service, run
 from tests.support.scripted_service import Reply, ScriptedService
 

@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.exceptions import RayServeException
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.cli.up import Progress, StartError, service
 from serving.config import AppConfig, ModelConfig
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.json import encode
 from typer.testing import CliRunner, Result
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.ledger.entry import Entry, lines_of
 from serving.ledger.folder import segment_name
 from serving.ledger.report import Gap, Report, Row
@@ -62,6 +62,12 @@ def test_a_table_has_a_total_and_says_what_is_missing(monkeypatch: pytest.Monkey
     assert "r1 was killed" in gap and "5 requests" in gap and "2026-11-29 12:30:05 UTC" in gap
     assert estimated.startswith("1 requests have a count")
     assert damaged.startswith("1 lines")
+
+
+def test_headers_are_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    head = Service(200, encode(REPORT)).usage().stdout.splitlines()[0]
+    assert " ".join(head.split()).endswith("repeated input tokens wasted output tokens GPU-hours")
 
 
 def test_csv_and_json_are_for_programs() -> None:

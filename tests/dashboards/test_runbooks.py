@@ -12,7 +12,7 @@ import yaml
 from typer.core import TyperGroup
 
 from dashboards.generate.alerts import RUNBOOKS_URL
-from serving.cli import app
+from serving.cli.commands import app
 from tests.dashboards import queries
 
 SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]

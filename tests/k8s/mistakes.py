@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.cli.deploy_lint import usage_error
 from serving.deploy.finding import Finding
 from serving.deploy.lint.linter import lint

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.deploy.lint.network import Peer, allowed
 from serving.deploy.lint.pods import pods
 from serving.deploy.manifests import Manifests, read

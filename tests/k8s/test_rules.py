@@ -279,6 +279,7 @@ MISTAKES: dict[str, list[Mistake]] = {
     "serve_config/invalid": [
         (RAY, "spec.serveConfigV2", "applications: []", "serveConfigV2"),
         (RAY, "spec.serveConfigV2", "{", "serveConfigV2"),
+        (RAY, "spec.serveConfigV2", "a: 1\na: 2", "serveConfigV2: not YAML: line 2: a stands"),
     ],
     "serve_config/other-config": [
         ("ConfigMap serve-config", "data.serve~yaml", "applications: []", "another config"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from serving.cli import app
+from serving.cli.commands import app
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import follow
 from serving.deploy.kube import Kube

@@ -64,7 +64,8 @@ def test_scaling_takes_the_place_of_a_number_of_replicas() -> None:
     ("text", "said"),
     [
         ("a: [", "not YAML"),
-        ("- 1", "Input should be a valid dictionary"),
+        ("slo: {ttft_s: 1, ttft_s: 2}", "not YAML: line 1: ttft_s stands twice, first in line 1"),
+        ("- 1", "Input should be a mapping"),
         ("fleet: {replica: 2}", "fleet.replica: unknown field; allowed are: model, variant, gpu"),
         ("fleet: {replicas: 0}", "fleet.replicas: Input should be greater than or equal to 1"),
         ("fleet: {model: mistral-large}", "fleet.model: unknown model 'mistral-large'"),
