@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import asdict
 
 from serving.engine import grammar_compiler
-from serving.engine.grammar_compiler import frame
+from serving.engine.grammar_compiler import Tokens, frame
 
 _COMPILER = (sys.executable, "-P", grammar_compiler.__file__)
 _AT_ONCE = 2
@@ -19,18 +21,20 @@ _TOO_COMPLEX = "it takes too long to compile"
 
 
 class GrammarError(Exception):
-    """A grammar does not compile, or not in the time that it may take. The message is the reason;
-    its lines after the first quote the grammar."""
+    """No answer can follow a grammar, or it does not compile in the time that it may take. The
+    message is the reason; its lines after the first quote the grammar."""
 
 
 class GrammarCheck:
-    """Compiles grammars in processes of its own, each grammar once, and remembers the verdicts.
+    """Compiles grammars for a model of those tokens in processes of its own, each grammar once, and
+    remembers the verdicts.
 
     llguidance can neither be interrupted nor bounded in time. In an engine's process a grammar that
     takes it seconds, or for ever, would stop the answers to all requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = frame(json.dumps(asdict(tokens)))
         self._verdicts: dict[bytes, asyncio.Task[str]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._idle: list[Process] = []
@@ -56,7 +60,7 @@ class GrammarCheck:
     async def _compile(self, grammar: str) -> str:
         """Returns why a grammar does not compile; an empty text if it does."""
         async with self._turns:
-            compiler = self._idle.pop() if self._idle else await _start()
+            compiler = self._idle.pop() if self._idle else await self._start()
             assert compiler.stdin is not None and compiler.stdout is not None
             try:
                 compiler.stdin.write(frame(grammar))
@@ -76,8 +80,10 @@ class GrammarCheck:
                 compiler.kill()
             await compiler.wait()
 
-
-async def _start() -> Process:
-    return await asyncio.create_subprocess_exec(
-        *_COMPILER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-    )
+    async def _start(self) -> Process:
+        compiler = await asyncio.create_subprocess_exec(
+            *_COMPILER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        )
+        assert compiler.stdin is not None
+        compiler.stdin.write(self._tokens)
+        return compiler

@@ -105,10 +105,10 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
     return _json(_ANY_OBJECT)
 
 
-def answer_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the schema of an answer that is JSON alone, with llguidance's options for its white
-    space; those that it has itself hold."""
-    return _styled(schema, lenient=False)
+def answer_schema(schema: Mapping[str, Any]) -> str:
+    """Returns the schema of an answer that is JSON alone, as JSON, with llguidance's options for
+    its white space; those that it has itself hold."""
+    return json.dumps(_styled(schema, lenient=False))
 
 
 def _json(schema: Mapping[str, Any], lenient: bool = False) -> str:

@@ -2,7 +2,8 @@
 that does not help. What changes no answer (`metadata`, `user`, `store`, …) passes."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from serving.mistral.draft import Draft, objects_in
@@ -50,7 +51,25 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 }
 """Values that ask for what is done anyway, besides false and an empty list."""
 
-_TOKEN_IDS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")
+_INTEGERS = (
+    "seed",
+    "top_k",
+    "n",
+    "priority",
+    "min_tokens",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "truncate_prompt_tokens",
+    "stop_token_ids",
+    "allowed_token_ids",
+    "logprob_token_ids",
+    "logit_bias",
+    "repetition_detection",
+)
+"""Fields that are integers or have some in them, each of which may be a string."""
+_LONG = re.compile(r"-?[0-9]{19,}").fullmatch
+"""Matches integers that may take more than 64 bits."""
 
 _SAMPLING = (
     "temperature",
@@ -146,12 +165,33 @@ def refuse_numbers(draft: Draft) -> None:
     """Rejects integers that take more than 64 bits and infinite parameters of sampling: vLLM passes
     them on to where they fail."""
     for name, value in draft.fields.items():
-        numbers = value if name in _TOKEN_IDS and type(value) is list else (value,)
-        for number in numbers:
+        has_some = name in _INTEGERS
+        for number in _within(value) if has_some or name == "vllm_xargs" else (value,):
+            if has_some and type(number) is str and _LONG(number):
+                number = int(number[:32])
             if type(number) is int and not -(2**63) <= number < 2**63:
-                raise _out_of_range(f"{name} must be an integer of 64 bits.", name)
+                raise _out_of_range(
+                    f"Integers in {name} must have at most 64 bits."
+                    if type(value) in (dict, list)
+                    else f"{name} must be an integer of 64 bits.",
+                    name,
+                )
             if name in _SAMPLING and type(number) is float and not math.isfinite(number):
                 raise _out_of_range(f"{name} must be a finite number.", name)
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """Yields a value, or the keys and values in an object and what is in a list."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if type(one) is dict:
+            pending += one.keys()
+            pending += one.values()
+        elif type(one) is list:
+            pending += one
+        else:
+            yield one
 
 
 def _unsupported(message: str, param: str) -> InvalidRequest:

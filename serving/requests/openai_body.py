@@ -127,8 +127,7 @@ class CompletionsBody(OpenAIBody, kw_only=True):
     structured_outputs: StructuredOutputs | None = None
 
     def request(self, *common: Any, **fields: Any) -> Request:
-        if not 1 <= self.n <= MAX_ANSWERS:
-            raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
+        check_answers(self.n)
         if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
             raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
         schema, structured_outputs = output_form(self.response_format, self.structured_outputs)
@@ -163,6 +162,12 @@ def stop_strings(stop: str | list[str] | None, param: str) -> Sequence[str]:
     if not all(strings):
         raise _invalid(f"{param} must not contain an empty string.", param)
     return strings
+
+
+def check_answers(n: int) -> None:
+    """Raises InvalidRequest unless a request may ask for that many answers to a prompt."""
+    if not 1 <= n <= MAX_ANSWERS:
+        raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
 
 
 def check_logprobs(count: int, param: str) -> None:

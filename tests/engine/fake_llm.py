@@ -15,6 +15,7 @@ from vllm.renderers.mistral import safe_apply_chat_template
 from vllm.renderers.params import TokenizeParams
 from vllm.tokenizers.mistral import MistralTokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.serial_utils import MsgpackEncoder
 
 from serving.answers.vocabulary import Vocabulary, of_tekken
 from serving.engine.vllm.resumed_requests import RESUMED_IDS
@@ -182,6 +183,7 @@ class FakeLlm:
         self.calls.append(call)
         if max(prompt["prompt_token_ids"]) > mistral_tokenizer().max_token_id:
             raise VLLMValidationError("A token id is out of vocabulary")
+        MsgpackEncoder().encode((params, priority))  # as it is sent to the engine's process
         answer = self.answers[number] if number < len(self.answers) else text("Hello")
         counts = SimpleNamespace(num_generation_tokens=0)
         try:

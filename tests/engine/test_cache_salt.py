@@ -120,6 +120,7 @@ async def test_images_are_loaded_with_the_salt(path: str) -> None:
 
 async def test_an_engine_remembers_grammars_for_each_salt(monkeypatch: pytest.MonkeyPatch) -> None:
     from serving.engine.grammar_check import GrammarCheck
+    from serving.engine.grammar_compiler import Tokens
 
     compiled: list[str] = []
 
@@ -128,7 +129,7 @@ async def test_an_engine_remembers_grammars_for_each_salt(monkeypatch: pytest.Mo
         return ""
 
     monkeypatch.setattr(GrammarCheck, "_compile", compile)
-    grammars = GrammarCheck()
+    grammars = GrammarCheck(Tokens([], 0, 256))
     for salt in ("a", "a", "b", None, None):
         await grammars.check("start: /x/", salt)
     assert len(compiled) == 3

@@ -162,7 +162,7 @@ def test_a_response_has_the_grammar_of_the_same_chat(
 def test_json_without_calls_is_json_alone(words: Vocabulary, request_of: Reader) -> None:
     constraint = structured_outputs(request_of(), words)
     assert constraint is not None and constraint.grammar is None
-    assert constraint.json["x-guidance"]["whitespace_flexible"] is False
+    assert json.loads(constraint.json)["x-guidance"]["whitespace_flexible"] is False
     validate_guidance_grammar(SamplingParams(structured_outputs=constraint))
     assert logit_bias(request_of(), words) is None
 

@@ -12,6 +12,7 @@ import pytest
 from llguidance import LLMatcher
 
 from serving.engine.grammar_check import GrammarCheck, GrammarError
+from serving.engine.grammar_compiler import Tokens
 from tests.support.hostile_schemas import HOSTILE_SCHEMAS, NEVER_COMPILED
 
 
@@ -19,12 +20,13 @@ def grammar(schema: Any) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps(schema))
 
 
+TOKENS = Tokens(["<unk>", "<s>", "</s>", "[INST]"], eos=2, count=1000)
 GOOD = grammar({"type": "object", "properties": {"a": {"type": "integer"}}})
 
 
 @pytest.fixture
 async def grammars() -> AsyncIterator[GrammarCheck]:
-    check = GrammarCheck()
+    check = GrammarCheck(TOKENS)
     yield check
     await check.close()
 
@@ -43,6 +45,28 @@ async def test_the_reason_against_a_grammar_is_told_each_time(grammars: GrammarC
         with pytest.raises(GrammarError, match="objekt"):
             await grammars.check(grammar({"type": "objekt"}))
     await grammars.check(GOOD)
+
+
+@pytest.mark.parametrize("lark", ["start: <INST>", "start: <[0-999]>", "start: </s>", 'start: ""'])
+async def test_a_grammar_may_name_the_models_tokens(grammars: GrammarCheck, lark: str) -> None:
+    await grammars.check(LLMatcher.grammar_from_lark(lark))
+
+
+@pytest.mark.parametrize(
+    ("lark", "reason"),
+    [
+        ('start: <nope> "a"', 'unknown special token: "<nope>"$'),
+        ('start: "a" | <[1000]>', "Token range end too large"),
+        (r"start: /[^\s\S]/", "nothing matches it"),
+        (r"start: /a[^\s\S]/", "nothing matches it"),
+        ("start: start", "nothing matches it"),
+    ],
+)
+async def test_a_grammar_that_no_answer_can_follow_is_refused(
+    grammars: GrammarCheck, lark: str, reason: str
+) -> None:
+    with pytest.raises(GrammarError, match=reason):
+        await grammars.check(LLMatcher.grammar_from_lark(lark))
 
 
 @pytest.mark.parametrize("name", HOSTILE_SCHEMAS)
@@ -81,7 +105,7 @@ async def test_a_process_that_was_killed_is_no_verdict(grammars: GrammarCheck) -
 
 
 async def test_closing_ends_the_processes() -> None:
-    grammars = GrammarCheck()
+    grammars = GrammarCheck(TOKENS)
     await grammars.check(GOOD)
     (pid,) = compilers()
     await grammars.close()

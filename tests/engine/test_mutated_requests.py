@@ -144,7 +144,7 @@ _NEEDED = ("messages", "input", "prompt", "max_tokens", "tokens")
 _ANYTHING: list[Any] = [
     *(None, True, False, 0, 1, -1, 2**31, 2**64, 10**400, 1.5, 1e308),
     *("", "a", "\0", "\ud800x", "😀", "auto", "none", "required", "user", "assistant", "tool"),
-    *("text", "json_object", "f", "abcdefghi", "[INST]", ["a"] * 300),
+    *("text", "json_object", "f", "abcdefghi", "[INST]", ["a"] * 300, str(2**70)),
     *([], {}, [[]], [None], [{}], [1, "a"], {"type": "text"}, {"type": "function"}, {"type": []}),
     *({"a": None}, {"$ref": "#/x"}, {"type": "text", "text": "x"}),
 ]

@@ -138,6 +138,15 @@ def test_an_empty_list_of_messages_is_refused_by_name(endpoint: str, field: str)
         ("seed", 2**64),
         ("top_k", 2**70),
         ("stop_token_ids", [7, 2**64]),
+        ("seed", str(2**70)),
+        ("seed", str(-(2**63) - 1)),
+        ("top_k", str(2**63)),
+        ("priority", "9" * 5000),
+        ("allowed_token_ids", ["7", str(2**64)]),
+        ("logit_bias", {str(2**64): 1}),
+        ("repetition_detection", {"max_pattern_size": 2**70, "min_count": 2}),
+        ("repetition_detection", {"max_pattern_size": 2, "min_count": str(2**70)}),
+        ("vllm_xargs", {"a": [{"b": 2**64}]}),
         ("temperature", float("inf")),
         ("top_p", float("nan")),
     ],
@@ -147,9 +156,17 @@ def test_numbers_that_no_engine_can_hold(endpoint: str, field: str, value: Any) 
     assert (error.param, error.code) == (field, "invalid_value")
 
 
-@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
-def test_seeds_of_64_bits_pass(seed: int) -> None:
+@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63), str(2**63 - 1), str(-(2**63))])
+def test_seeds_of_64_bits_pass(seed: int | str) -> None:
     assert not normalised(CHAT, seed=seed)[1].changed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"user": "9" * 30}, {"vllm_xargs": {"a": "9" * 30}}, {"stop": ["9" * 30]}, {"seed": "9" * 18}],
+)
+def test_texts_of_many_digits_are_no_numbers(fields: dict[str, Any]) -> None:
+    assert not normalised(CHAT, **fields)[1].changed
 
 
 def test_a_limit_beyond_all_bounds_is_the_context() -> None:

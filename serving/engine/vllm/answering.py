@@ -34,6 +34,7 @@ from serving.engine.exchange import (
     while_connected,
 )
 from serving.engine.grammar_check import GrammarCheck
+from serving.engine.grammar_compiler import Tokens
 from serving.engine.last_steps import LastSteps
 from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
@@ -96,7 +97,10 @@ class Answering:
         self._rules = rules
         self._loop_guard = loop_guard
         self._adapters = adapters
-        self._grammars = GrammarCheck()
+        words = model.vocabulary
+        self._grammars = GrammarCheck(
+            Tokens(list(words.control.values()), words.eos, len(words.pieces))
+        )
         self._vocabulary_digest = crc32(repr(model.vocabulary.pieces).encode())
         self.last_steps = LastSteps()
         self.usage = UsageJournal()

@@ -41,6 +41,7 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
         reasoning = vocabulary.think, vocabulary.end_think
     if schema is not None and not tools.callable and reasoning is None:
         # Half a millisecond faster to compile, twice for each request, than the same as a grammar.
+        # As text, since a schema may have integers that vLLM cannot send to its engine's process.
         return StructuredOutputsParams(json=answer_schema(schema))
     grammar = answer_grammar(
         tools.callable,

@@ -5,8 +5,9 @@ import pytest
 
 from serving.asgi import Headers
 from serving.dispatch import ExpectedOutput
-from serving.mistral import ModelRules
+from serving.mistral import InvalidRequest, ModelRules
 from serving.placement import Work
+from serving.requests.openai_body import MAX_ANSWERS, check_answers
 from serving.router.http.errors import ApiError
 from serving.router.proxy.request import (
     RoutingFields,
@@ -19,7 +20,7 @@ from serving.router.proxy.request import (
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RULES = ModelRules(
     "mistral-test/small", "v11", context_tokens=1000, image_limit=2, other_server=True
 )
@@ -130,9 +131,27 @@ def test_a_limit_that_says_nothing_books_the_expected_answer(limit: int | None) 
     assert work(max_tokens=limit).output_tokens == 512
 
 
-@pytest.mark.parametrize("n", [None, 0, 1, 3])
-def test_each_of_several_answers_is_booked(n: int | None) -> None:
-    assert work(max_tokens=9, n=n).output_tokens == 9 * (n or 1)
+@pytest.mark.parametrize("n", [None, 1, 3, MAX_ANSWERS])
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_each_of_several_answers_is_booked(path: str, n: int | None) -> None:
+    assert work(path, max_tokens=9, n=n).output_tokens == 9 * (n or 1)
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+def test_an_api_without_several_answers_has_one(path: str) -> None:
+    assert work(path, max_tokens=9, n=2**70).output_tokens == 9
+
+
+@pytest.mark.parametrize("n", [-1, 0, MAX_ANSWERS + 1, 2**63 - 1, str(2**70)])
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_more_answers_than_an_engine_gives_are_refused_as_it_does(path: str, n: Any) -> None:
+    with pytest.raises(ApiError) as raised:
+        work(path, max_tokens=9, n=n)
+    with pytest.raises(InvalidRequest) as by_the_engine:
+        check_answers(int(n))
+    error = raised.value
+    assert (error.status, error.message) == (400, by_the_engine.value.message)
+    assert (error.param, error.code) == ("n", "invalid_value")
 
 
 @pytest.mark.parametrize(
