@@ -12,7 +12,7 @@ from serving.requests.chat_messages import check_messages
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request
-from serving.requests.tools import callable_tools
+from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/chat/completions"
 
@@ -60,9 +60,10 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     choice, named = _choice(given.tool_choice, functions)
     chat = Chat(
         given.messages,
-        [{"type": "function", "function": function} for function in functions],
+        described(functions),
         given.continue_final_message,
         normalised.answer.originals,
+        schema_paths(len(functions)),
     )
     max_tokens = _max_tokens(given)
     if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
@@ -125,6 +126,11 @@ def function_of(tool: JsonObject, index: int) -> JsonObject:
     # mistral_common accepts neither null nor other fields, which clients send.
     known = ("name", "description", "parameters", "strict")
     return {name: value for name in known if (value := function.get(name)) is not None}
+
+
+def schema_paths(tools: int) -> tuple[str, ...]:
+    """Returns where a request has the parameters of each of its tools."""
+    return tuple(f"tools[{index}].function.parameters" for index in range(tools))
 
 
 def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ from serving.requests.anthropic_turns import Message, chat_messages
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
-from serving.requests.tools import callable_tools
+from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/messages"
 COUNT_PATH = f"{PATH}/count_tokens"
@@ -73,8 +73,9 @@ class _CountBody(msgspec.Struct, kw_only=True):
                 param="messages",
                 code="invalid_value",
             )
-        tools = [{"type": "function", "function": function} for function in self.functions()]
-        return Chat(messages, tools, continued, originals)
+        functions = self.functions()
+        paths = tuple(f"tools[{index}].input_schema" for index in range(len(functions)))
+        return Chat(messages, described(functions), continued, originals, paths)
 
     def callable_tools(self) -> Tools:
         choice = self.tool_choice or _ToolChoice("auto")

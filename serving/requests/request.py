@@ -25,6 +25,8 @@ class Chat:
     """Whether the answer continues the last message, which is an assistant's."""
     originals: Mapping[str, str] = field(default_factory=dict)
     """The client's ids of calls and names of tools by those in `messages` and `tools`."""
+    schema_paths: Sequence[str] = ()
+    """Where the request has the parameters of each tool."""
 
 
 Prompt = str | list[int]

@@ -8,7 +8,7 @@ from typing import Any
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
 from serving.requests.request import JsonObject, Tools
-from serving.requests.tools import callable_tools
+from serving.requests.tools import callable_tools, described
 
 _LONGEST_NAME = 64
 """Characters in the name of a function that Mistral's tokenizers accept."""
@@ -40,13 +40,15 @@ class ResponseTools:
     """The tools that are no plain functions to the client, by the model's name."""
     names: Mapping[_ToolKey, str] = field(default_factory=dict)
     """The model's names of the tools."""
+    schema_paths: Sequence[str] = ()
+    """Where the request has the parameters of each function."""
 
     def name_of(self, name: str, namespace: str | None) -> str:
         """Returns the name by which the model knows a tool, which may be one of earlier turns."""
         return self.names.get((name, namespace)) or _flat_name(name, namespace)
 
     def chat(self) -> list[JsonObject]:
-        return [{"type": "function", "function": function} for function in self.functions]
+        return described(self.functions)
 
     def allowed(self, choice: Any, parallel: bool) -> Tools:
         """Returns the tools that the answer may call. Raises InvalidRequest."""
@@ -119,7 +121,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         functions.append(function)
         if custom or function["name"] != name:
             client[function["name"]] = ClientTool(name, namespace, custom)
-    return ResponseTools(functions, client, names)
+    return ResponseTools(functions, client, names, tuple(f"{path}.parameters" for path, *_ in flat))
 
 
 def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:

@@ -105,7 +105,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     fields.tools = with_strictness(fields.tools or [])
     tools = read_tools(fields.tools)
     chat = read_input(fields.input, fields.instructions, tools)
-    chat.originals = normalised.answer.originals
+    chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
     request = fields.request(

@@ -6,9 +6,10 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
-from serving.requests.chat import function_of
+from serving.requests.chat import function_of, schema_paths
 from serving.requests.chat_messages import check_messages
 from serving.requests.request import Chat, JsonObject
+from serving.requests.tools import described
 
 PATH = "/tokenize"
 
@@ -47,12 +48,13 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest
     prompt: str | Chat
     if given.messages is not None:
         check_messages(given.messages)
-        tools = [
-            {"type": "function", "function": function_of(tool, index)}
-            for index, tool in enumerate(given.tools or ())
-        ]
+        functions = [function_of(tool, index) for index, tool in enumerate(given.tools or ())]
         prompt = Chat(
-            given.messages, tools, given.continue_final_message, normalised.answer.originals
+            given.messages,
+            described(functions),
+            given.continue_final_message,
+            normalised.answer.originals,
+            schema_paths(len(functions)),
         )
     elif given.prompt is not None:
         prompt = given.prompt

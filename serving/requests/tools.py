@@ -1,10 +1,26 @@
 """The tools of a request and the choice among them."""
 
+import copy
+import re
 from collections.abc import Sequence
+
+from mistral_common.exceptions import InvalidToolSchemaException
+from mistral_common.protocol.instruct.messages import (
+    AssistantMessage,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.protocol.instruct.tool_calls import Tool
+from mistral_common.protocol.instruct.validator import MistralRequestValidator
 
 from serving.mistral.grammar import CallableTool
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import JsonObject, Tools
+from serving.mistral.schemas import schemas_in
+from serving.requests.request import Chat, JsonObject, Tools
+
+_LONGEST_REASON = 200
 
 
 def callable_tools(
@@ -53,3 +69,66 @@ def _refuse_namesakes(functions: Sequence[JsonObject]) -> None:
                 param="tools",
                 code="invalid_value",
             )
+
+
+def described(functions: Sequence[JsonObject]) -> list[JsonObject]:
+    """Returns the tools of a chat as its prompt has them. A regular expression that Python cannot
+    read, by which mistral_common would refuse the request, becomes a keyword that it ignores."""
+    return [{"type": "function", "function": _readable(function)} for function in functions]
+
+
+def _readable(function: JsonObject) -> JsonObject:
+    if not any(_foreign(schema) for schema in schemas_in(function.get("parameters"))):
+        return function
+    parameters = copy.deepcopy(function["parameters"])
+    for schema in schemas_in(parameters):
+        foreign = _foreign(schema)
+        fields = [(f"x-{key}" if key in foreign else key, value) for key, value in schema.items()]
+        schema.clear()
+        schema.update(fields)
+    return {**function, "parameters": parameters}
+
+
+def _foreign(schema: JsonObject) -> list[str]:
+    """Returns the keywords of a schema that have a regular expression which Python cannot read."""
+    return [
+        keyword
+        for keyword, value in schema.items()
+        if (keyword == "pattern" and not _is_python(value))
+        or (
+            keyword == "patternProperties"
+            and type(value) is dict
+            and not all(map(_is_python, value))
+        )
+    ]
+
+
+def _is_python(expression: object) -> bool:
+    if not isinstance(expression, str):
+        return True  # which is an error of another kind
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def refuse_broken_schemas(chat: Chat) -> None:
+    """Raises InvalidRequest for the first tool whose parameters mistral_common refuses."""
+    validator = MistralRequestValidator[UserMessage, AssistantMessage, ToolMessage, SystemMessage]()
+    for tool, path in zip(chat.tools, chat.schema_paths, strict=True):
+        try:
+            validator.validate_request(
+                ChatCompletionRequest(
+                    messages=[UserMessage(content="")], tools=[Tool.from_openai(tool)]
+                )
+            )
+        except InvalidToolSchemaException as error:
+            cause = error.__context__  # of jsonschema
+            place = getattr(cause, "json_path", "$").removeprefix("$")
+            reason = getattr(cause, "message", str(error))[:_LONGEST_REASON]
+            raise InvalidRequest(
+                f"{path}{place} is no valid JSON Schema: {reason}.",
+                param=path,
+                code="invalid_value",
+            ) from error

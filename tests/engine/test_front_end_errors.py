@@ -1,5 +1,6 @@
 """Errors before an answer begins, amid its stream, and those of an engine that is dead."""
 
+import json
 from typing import Any
 
 import httpx
@@ -34,6 +35,30 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
     },
 }
+
+
+PARAMETERS = {
+    CHAT: "tools[1].function.parameters",
+    RESPONSES: "tools[1].parameters",
+    MESSAGES: "tools[1].input_schema",
+}
+
+
+def tools_with(path: str, schema: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    """Returns two tools of that API, the second with a parameter of this schema."""
+    name = "input_schema" if path == MESSAGES else "parameters"
+    parameters = {"type": "object", "properties": {"x": schema}}
+    tools = [{"name": "f", name: {"type": "object"}}, {"name": "g", name: parameters, **fields}]
+    if path == CHAT:
+        return [{"type": "function", "function": tool} for tool in tools]
+    return [{"type": "function"} | tool if path == RESPONSES else tool for tool in tools]
+
+
+def roomy() -> FakeLlm:
+    """Returns an engine with a context for tools."""
+    engine = FakeLlm()
+    engine.model_config.max_model_len = 10 * CONTEXT_TOKENS
+    return engine
 
 
 def error_of(response: httpx.Response) -> tuple[int, str, Any, Any]:
@@ -260,3 +285,50 @@ async def test_a_stream_of_an_engine_that_dies_has_no_end(n: int) -> None:
     assert exchange.sent[0]["status"] == 200
     assert not exchange.ended
     assert "error" not in exchange.body and "[DONE]" not in exchange.body
+
+
+FOREIGN: list[dict[str, Any]] = [
+    {"type": "string", "pattern": r"^\p{L}{1,3}$"},
+    {"type": "string", "pattern": r"^(?<y>\d{4})$"},
+    {"type": "object", "patternProperties": {r"^\p{L}$": {"type": "string"}}},
+    {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
+    {"type": "boolean", "description": None},
+    {"type": "array", "items": None},
+]
+
+
+@pytest.mark.parametrize("schema", FOREIGN)
+@pytest.mark.parametrize("path", PARAMETERS)
+async def test_a_schema_of_another_draft_or_dialect_ends_no_request(
+    path: str, schema: dict[str, Any]
+) -> None:
+    engine = roomy()
+    response = await asked(engine, path, tools=tools_with(path, schema))
+    assert response.status_code == 200, response.text
+    (chat,) = engine.renderer.chats
+    shown = json.dumps(chat.chat_template_kwargs["tools"][1])
+    expressions = [schema.get("pattern"), *schema.get("patternProperties", ())]
+    assert all(json.dumps(one)[1:-1] in shown for one in expressions if one is not None)
+
+
+@pytest.mark.parametrize("schema", FOREIGN)
+async def test_a_strict_schema_of_another_dialect_is_enforced(schema: dict[str, Any]) -> None:
+    engine = roomy()
+    response = await asked(engine, CHAT, tools=tools_with(CHAT, schema, strict=True))
+    assert response.status_code == 200, response.text
+    grammar = engine.calls[0].params.structured_outputs.grammar
+    assert "x-pattern" not in grammar
+    if "pattern" in schema:
+        assert json.dumps(schema["pattern"]) in grammar
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+async def test_a_schema_that_is_wrong_in_every_draft_is_named(path: str) -> None:
+    tools = tools_with(path, {"type": "objekt"})
+    response = await asked(FakeLlm(), path, tools=tools)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert f"{PARAMETERS[path]}.properties.x.type" in error["message"]
+    assert "'objekt'" in error["message"]
+    if path in OPENAI:
+        assert (error["param"], error["code"]) == (PARAMETERS[path], "invalid_value")

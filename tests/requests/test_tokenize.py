@@ -11,6 +11,7 @@ from tests.support.reading import READING
 MESSAGES = [{"role": "user", "content": "Hi"}]
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
+PATHS = ("tools[0].function.parameters",)
 
 
 def read(**fields: Any) -> tokenize.TokenizeRequest:
@@ -33,12 +34,14 @@ def test_a_chat() -> None:
     assert read(messages=MESSAGES).prompt == Chat(MESSAGES)
     messages = [*MESSAGES, {"role": "assistant", "content": "Hel"}]
     request = read(messages=messages, tools=[TOOL], continue_final_message=True)
-    assert request.prompt == Chat(messages, [TOOL], True)
+    assert request.prompt == Chat(messages, [TOOL], True, schema_paths=PATHS)
 
 
 def test_tools_are_as_a_chat_completion_has_them() -> None:
     tool = {"type": "function", "function": FUNCTION | {"strict": None, "other": 1}}
-    assert read(messages=MESSAGES, tools=[tool]).prompt == Chat(MESSAGES, [TOOL])
+    assert read(messages=MESSAGES, tools=[tool]).prompt == Chat(
+        MESSAGES, [TOOL], schema_paths=PATHS
+    )
 
 
 @pytest.mark.parametrize(

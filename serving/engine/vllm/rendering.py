@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mistral_common.exceptions import InvalidToolSchemaException
 from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -18,6 +19,7 @@ from serving.mistral.answer import with_originals
 from serving.mistral.rules import InvalidRequest, ModelRules
 from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
+from serving.requests.tools import refuse_broken_schemas
 
 EngineInput = Any
 """vLLM's type of the same name."""
@@ -32,10 +34,21 @@ def _prompt_errors(originals: Mapping[str, str] = _NONE) -> Iterator[None]:
     make. `originals` are a chat's."""
     try:
         yield
-    except MediaError:
+    except (MediaError, InvalidRequest):
         raise
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         raise PromptError(with_originals(str(error), originals)) from error
+
+
+@contextlib.contextmanager
+def _schema_errors(chat: Chat) -> Iterator[None]:
+    """Raises InvalidRequest, which names the tool, for a schema that mistral_common refuses."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error.__cause__, InvalidToolSchemaException):
+            refuse_broken_schemas(chat)
+        raise
 
 
 class Renderer:
@@ -115,7 +128,7 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with _prompt_errors(chat.originals), salted(salt):
+            with _prompt_errors(chat.originals), _schema_errors(chat), salted(salt):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
