@@ -168,6 +168,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         refusals.refuse_numbers,
     ),
     "/v1/responses": _RESPONSES,
+    "/v1/responses/input_tokens": _RESPONSES,
     "/v1/messages": _ANTHROPIC,
     "/v1/messages/count_tokens": _ANTHROPIC,
 }
