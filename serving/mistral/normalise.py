@@ -178,6 +178,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "/v1/responses": _RESPONSES,
     "/v1/messages": (*_ANTHROPIC, refusals.refuse(refusals.COMPACTION)),
+    "/v1/responses/input_tokens": _RESPONSES,
     "/v1/messages/count_tokens": _ANTHROPIC,
 }
 """The rules of each endpoint, in the order in which they are applied. A chat and its /tokenize

@@ -8,16 +8,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from serving.mistral import InvalidRequest, ModelRules
+from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_continue
-from serving.requests.request import JsonObject, Request, StructuredOutputs
+from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
-from serving.requests.response_tools import ClientTool, read_tools
+from serving.requests.response_tools import ClientTool, ResponseTools, read_tools
 from serving.requests.strict_functions import with_strictness
 
 PATH = "/v1/responses"
+COUNT_PATH = f"{PATH}/input_tokens"
 _LOGPROBS = "message.output_text.logprobs"
 
 _Include = Literal[
@@ -102,10 +103,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     check_top_logprobs(fields.top_logprobs)
     if fields.metadata is not None:
         check_metadata(fields.metadata)
-    fields.tools = with_strictness(fields.tools or [])
-    tools = read_tools(fields.tools)
-    chat = read_input(fields.input, fields.instructions, tools)
-    chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
+    tools = _tools(fields)
+    chat = _chat(fields, tools, normalised)
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
     request = fields.request(
@@ -124,6 +123,26 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     return request, ResponseOptions(
         _echoed(fields, choice), tools.client, fields.include_reasoning is not False
     )
+
+
+def read_count(
+    raw: bytes, rules: ModelRules, today: datetime.date
+) -> tuple[str | None, Chat, Normalised]:
+    """Reads the body of /v1/responses/input_tokens: the model and the prompt, which is that of the
+    same response. Raises InvalidRequest."""
+    fields, normalised = body.read(COUNT_PATH, raw, _Body, rules, today)
+    return fields.model, _chat(fields, _tools(fields), normalised), normalised
+
+
+def _tools(fields: _Body) -> ResponseTools:
+    fields.tools = with_strictness(fields.tools or [])
+    return read_tools(fields.tools)
+
+
+def _chat(fields: _Body, tools: ResponseTools, normalised: Normalised) -> Chat:
+    chat = read_input(fields.input, fields.instructions, tools)
+    chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
+    return chat
 
 
 def _logprobs(fields: _Body) -> int | None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from openai.types import Model
+from openai.types.responses import InputTokenCountResponse
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from tests.engine.asking import BODIES, CHAT, MESSAGES, NAMES, asked
+from tests.engine.asking import BODIES, CHAT, MESSAGES, NAMES, RESPONSES, asked
 from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, ids, mistral_tokenizer
 
 MESSAGE = {"messages": BODIES[CHAT]["messages"]}
@@ -102,6 +103,19 @@ async def test_the_tokens_of_a_message_are_counted() -> None:
     engine = FakeLlm()
     await asked(engine, MESSAGES)
     assert len(engine.calls[0].prompt["prompt_token_ids"]) == len(prompt())
+
+
+async def test_the_tokens_of_a_response_are_counted() -> None:
+    function = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    fields: dict[str, Any] = {"input": "Hi", "instructions": "Be brief.", "tools": [function]}
+    counted = await asked(FakeLlm(), f"{RESPONSES}/input_tokens", **fields)
+    InputTokenCountResponse.model_validate(counted.json(), strict=True)
+    response = (await asked(FakeLlm(), RESPONSES, **fields)).json()
+    assert counted.json()["input_tokens"] == response["usage"]["input_tokens"] > len(prompt())
+    long = await asked(FakeLlm(), f"{RESPONSES}/input_tokens", input="x" * 2 * CONTEXT_TOKENS)
+    assert long.json()["input_tokens"] > 2 * CONTEXT_TOKENS
+    wrong = await asked(FakeLlm(), f"{RESPONSES}/input_tokens", input=5)
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "input")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from serving.engine_protocol import (
 )
 from serving.mistral import ModelRules
 from serving.mistral.context_length import in_anthropics_words
-from serving.requests import messages, tokenize
+from serving.requests import messages, responses, tokenize
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -89,6 +89,7 @@ class FrontEnd:
             ("POST", tokenize.PATH): tokenizing.tokenize,
             ("POST", "/detokenize"): tokenizing.detokenize,
             ("POST", messages.COUNT_PATH): tokenizing.count,
+            ("POST", responses.COUNT_PATH): tokenizing.count,
             **{("POST", path): answering for path in APIS},
         }
         if adapters is not None:

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 from vllm.tokenizers.mistral import MistralTokenizer
@@ -12,8 +13,14 @@ from serving.engine.vllm.failures import check_model
 from serving.engine.vllm.rendering import Renderer
 from serving.engine.vllm.sampling import Model
 from serving.mistral import InvalidRequest, ModelRules
-from serving.requests import messages, tokenize
+from serving.requests import messages, responses, tokenize
 from serving.requests.request import Chat
+
+_COUNTS: dict[str, tuple[Any, dict[str, str]]] = {
+    messages.COUNT_PATH: (messages.read_count, {}),
+    responses.COUNT_PATH: (responses.read_count, {"object": "response.input_tokens"}),
+}
+"""The reader of each API's request for a count, and what else the answer has."""
 
 
 class Tokenizing:
@@ -63,10 +70,13 @@ class Tokenizing:
         await send_whole(send, 200, to_json({"prompt": text}))
 
     async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers with the number of a conversation's tokens, as Anthropic's API has it."""
-        name, conversation, normalised = messages.read_count(
+        """Answers with the number of a prompt's tokens, in the form of the path's API."""
+        read, form = _COUNTS[scope["path"]]
+        name, conversation, normalised = read(
             await read_body(receive), self._rules, datetime.date.today()
         )
         check_model(name, self._names, adapter_of(scope))
         tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
-        await send_whole(send, 200, to_json({"input_tokens": len(tokens)}), changes(normalised))
+        await send_whole(
+            send, 200, to_json({**form, "input_tokens": len(tokens)}), changes(normalised)
+        )

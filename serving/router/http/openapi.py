@@ -41,6 +41,15 @@ _ENDPOINTS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         },
         [],
     ),
+    "/v1/responses/input_tokens": (
+        "The number of tokens of a response's prompt",
+        {
+            "input": _TEXT_OR_ITEMS,
+            "tools": _TOOLS,
+            "previous_response_id": {"type": ["string", "null"]},
+        },
+        ["input"],
+    ),
     "/v1/messages": (
         "Anthropic's messages",
         {"messages": _MESSAGES, "tools": _TOOLS, "max_tokens": _TOKENS},

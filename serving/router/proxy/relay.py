@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from serving.asgi import ClientGoneError, disconnected
 from serving.config import RouterConfig
 from serving.dispatch import Permit, RateLimiter
+from serving.requests.responses import COUNT_PATH
 from serving.router.batches.line import SCOPE_KEY as BATCH_LINE
 from serving.router.batches.line import BatchLine
 from serving.router.http import errors
@@ -107,7 +108,9 @@ class Relay:
                 self._limits.check(caller.tenant, scope["path"])
             body = await read_body(scope["headers"], receive, self._max_body_bytes, held)
             fields, turn = decode(body), None
-            is_response = scope["path"] == RESPONSES and isinstance(fields, dict)
+            is_response = scope["path"] in (RESPONSES, COUNT_PATH) and isinstance(fields, dict)
+            if is_response and scope["path"] == COUNT_PATH:  # of which nothing is kept
+                fields |= {"store": False, "background": False}
             if is_response and self._responses is not None:
                 turn = await self._responses.open(caller.tenant.name, body, fields)
                 body = turn.raw

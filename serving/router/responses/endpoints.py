@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import wrong_value
 from serving.router.http.openapi import Order, limit_of, whole_number
-from serving.router.responses import objects
+from serving.router.responses import errors, objects
 from serving.router.responses.items import page
 from serving.router.responses.responses import PATH, Responses
 from serving.router.responses.streaming import EventsResponse
@@ -59,6 +59,11 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
             return _json(objects.encoded(page(items, most, after, order == "desc")))
         except KeyError:
             raise wrong_value("after", "the id of an input item of this response") from None
+
+    @api.post(PATH + "/compact", include_in_schema=False)
+    async def compact() -> Response:
+        """Says that there is no such endpoint, as the path would pass for a response's."""
+        raise errors.not_compacted()
 
     @api.post(PATH + "/{response_id}/cancel")
     async def cancel_response(request: Request, response_id: str) -> Response:

@@ -115,6 +115,15 @@ def not_found(response_id: str) -> ApiError:
     )
 
 
+def not_compacted() -> ApiError:
+    return ApiError(
+        404,
+        "This service does not compact responses. Send a summary of the earlier turns in input, or "
+        'truncation "auto".',
+        code="not_found",
+    )
+
+
 def not_in_background(response_id: str) -> ApiError:
     return ApiError(
         400,

@@ -39,6 +39,7 @@ READERS = {
     CHAT: chat.read,
     "/v1/completions": completions.read,
     "/v1/responses": responses.read,
+    "/v1/responses/input_tokens": responses.read_count,
     "/v1/messages": messages.read,
     "/v1/messages/count_tokens": messages.read_count,
     "/tokenize": tokenize.read,

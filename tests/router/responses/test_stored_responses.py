@@ -372,3 +372,28 @@ async def test_the_description_has_the_endpoints(router: LiveRouter) -> None:
     assert set(paths[f"{PATH}/{{response_id}}/cancel"]) == {"post"}
     schema = paths[PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"store", "previous_response_id", "background"} <= set(schema["properties"])
+
+
+async def test_a_count_has_the_history_and_stores_nothing(router: LiveRouter) -> None:
+    first = await created(router, input="One")
+    body = {"model": MODEL, "input": "Two", "previous_response_id": first["id"], "background": True}
+    counted = await router.http.post(f"{PATH}/input_tokens", json=body)
+    assert counted.status_code == 200
+    assert router.engines[0].received[-1].target == b"/v1/responses/input_tokens"
+    assert texts(sent(router)["input"]) == ["One", "Hello!", "Two"]
+    not_stored = await router.http.get(f"{PATH}/{counted.json()['id']}")
+    assert not_stored.status_code == 404
+    error = error_of(
+        await router.http.post(
+            f"{PATH}/input_tokens",
+            json={"model": MODEL, "input": "Two", "previous_response_id": "resp_gone"},
+        ),
+        404,
+    )
+    assert error["code"] == "previous_response_not_found"
+
+
+async def test_responses_are_not_compacted(router: LiveRouter) -> None:
+    with pytest.raises(openai.NotFoundError) as raised:
+        await router.openai.responses.compact(model=MODEL, input="Hi")
+    assert "compact" in raised.value.message
