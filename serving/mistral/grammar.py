@@ -48,17 +48,19 @@ def answer_grammar(
     parallel: bool,
     text_schema: Mapping[str, Any] | None,
     tokens: ControlTokens,
+    lenient: bool = False,
 ) -> str:
     """Returns the grammar of an answer that calls only the given tools.
 
     With "auto" the answer is text, calls or text before calls; with a `text_schema` JSON that obeys
     it or calls, or without tools JSON alone. With "required" it is calls alone. Without `parallel`
-    there is one call. Reasoning may come before any of these.
+    there is one call. Reasoning may come before any of these. A `lenient` text obeys its schema as
+    far as llguidance knows the keywords.
     """
     assert tools or text_schema is not None, "nothing restricts the answer"
     forms = []
     if text_schema is not None and choice == "auto":
-        forms.append(_json(text_schema))
+        forms.append(_json(text_schema, lenient))
     elif choice == "auto":
         forms.append("text")
     if tools:
@@ -105,14 +107,15 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
     return _json(_ANY_OBJECT)
 
 
-def answer_schema(schema: Mapping[str, Any]) -> str:
+def answer_schema(schema: Mapping[str, Any], lenient: bool = False) -> str:
     """Returns the schema of an answer that is JSON alone, as JSON, with llguidance's options for
-    its white space; those that it has itself hold."""
-    return json.dumps(_styled(schema, lenient=False))
+    its white space; those that it has itself hold. With `lenient` keywords that llguidance does not
+    know are ignored."""
+    return json.dumps(_styled(schema, lenient))
 
 
 def _json(schema: Mapping[str, Any], lenient: bool = False) -> str:
-    return "%json " + json.dumps(_styled(schema, lenient))
+    return "%json " + answer_schema(schema, lenient)
 
 
 def _styled(schema: Mapping[str, Any], lenient: bool) -> dict[str, Any]:

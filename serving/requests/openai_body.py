@@ -130,7 +130,7 @@ class CompletionsBody(OpenAIBody, kw_only=True):
         check_answers(self.n)
         if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
             raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
-        schema, structured_outputs = output_form(self.response_format, self.structured_outputs)
+        form = output_form(self.response_format, self.structured_outputs)
         return super().request(
             *common,
             **fields,
@@ -138,8 +138,9 @@ class CompletionsBody(OpenAIBody, kw_only=True):
             truncate_prompt_tokens=self.truncate_prompt_tokens,
             truncation_side=self.truncation_side,
             return_token_ids=self.return_token_ids,
-            schema=schema,
-            structured_outputs=structured_outputs,
+            schema=form.schema,
+            lenient=form.lenient,
+            structured_outputs=form.constraint,
             form_field="structured_outputs" if self.structured_outputs else "response_format",
         )
 

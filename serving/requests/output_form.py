@@ -1,40 +1,49 @@
 """What a request demands of the form of an answer's text."""
 
-import json
+from dataclasses import dataclass
 
 import msgspec
 
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
+from serving.requests.structural_tag import structural_tag_grammar
 
 ANY_OBJECT: JsonObject = {"type": "object"}
 
 
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """A JSON schema that the text must obey, or any other constraint on it, or neither."""
+
+    schema: JsonObject | None = None
+    lenient: bool = False
+    """Whether keywords of the schema that no grammar can enforce are ignored."""
+    constraint: StructuredOutputs | None = None
+
+
 def output_form(
     response_format: JsonObject | None, structured_outputs: StructuredOutputs | None
-) -> tuple[JsonObject | None, StructuredOutputs | None]:
-    """Returns the JSON schema that the text must obey, or any other constraint on it; at least one
-    of them is None. The arguments are OpenAI's field and vLLM's. Raises InvalidRequest."""
+) -> OutputForm:
+    """Returns the form of the text. The arguments are OpenAI's field and vLLM's. Raises
+    InvalidRequest."""
     form = _of_response_format(response_format)
-    if structured_outputs is not None:
-        names = [
-            name for name, value in msgspec.structs.asdict(structured_outputs).items() if value
-        ]
-        if len(names) != 1:
-            raise _invalid("structured_outputs must have one constraint.", "structured_outputs")
-        if form is not None:
-            raise _invalid(
-                "response_format and structured_outputs exclude each other: send one of them.",
-                "structured_outputs",
-            )
-        form = structured_outputs
-    if form is None:
-        return None, None
-    if form.json_object:
-        return ANY_OBJECT, None
-    if form.json is None:
-        return None, form
-    return _schema(form.json) or ANY_OBJECT, None
+    if structured_outputs is None:
+        return form or OutputForm()
+    names = [name for name, value in msgspec.structs.asdict(structured_outputs).items() if value]
+    if len(names) != 1:
+        raise _invalid("structured_outputs must have one constraint.", "structured_outputs")
+    if form is not None:
+        raise _invalid(
+            "response_format and structured_outputs exclude each other: send one of them.",
+            "structured_outputs",
+        )
+    if structured_outputs.json_object:
+        return OutputForm(ANY_OBJECT)
+    if structured_outputs.json:
+        return OutputForm(_schema(structured_outputs.json) or ANY_OBJECT)
+    if structured_outputs.structural_tag:
+        return _tagged(structured_outputs.structural_tag, "structured_outputs")
+    return OutputForm(constraint=structured_outputs)
 
 
 def refuse_to_continue(request: Request) -> None:
@@ -53,24 +62,33 @@ def refuse_to_continue(request: Request) -> None:
         )
 
 
-def _of_response_format(value: JsonObject | None) -> StructuredOutputs | None:
+def _of_response_format(value: JsonObject | None) -> OutputForm | None:
     match value:
         case None | {"type": "text"}:
             return None
+        case {"type": "json_object", "schema": dict(schema)}:
+            return OutputForm(schema or ANY_OBJECT, lenient=True)
         case {"type": "json_object"}:
-            return StructuredOutputs(json_object=True)
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return StructuredOutputs(json=schema)
+            if value.get("schema") is not None:
+                raise _invalid("response_format.schema must be a JSON schema.", "response_format")
+            return OutputForm(ANY_OBJECT)
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)} as named}:
+            return OutputForm(schema or ANY_OBJECT, lenient=named.get("strict") is not True)
         case {"type": "json_schema"}:
             raise _invalid(
                 "response_format.json_schema.schema must be a JSON schema.", "response_format"
             )
         case {"type": "structural_tag"}:
-            return StructuredOutputs(structural_tag=json.dumps(value, ensure_ascii=False))
+            return _tagged(value, "response_format")
     raise _invalid(
         'response_format.type must be "text", "json_object", "json_schema" or "structural_tag".',
         "response_format",
     )
+
+
+def _tagged(form: str | JsonObject, param: str) -> OutputForm:
+    grammar = structural_tag_grammar(form, param)
+    return OutputForm(constraint=StructuredOutputs(grammar=grammar))
 
 
 def _schema(value: str | JsonObject) -> JsonObject:

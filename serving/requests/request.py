@@ -116,8 +116,11 @@ class Request:
     tools: Tools = field(default_factory=Tools)
     schema: Mapping[str, Any] | None = None
     """The JSON schema that the answer's text must obey; calls stay possible beside it."""
+    lenient: bool = False
+    """Whether keywords of the schema that no grammar can enforce are ignored."""
     structured_outputs: StructuredOutputs | None = None
-    """Any other constraint on the text. A JSON schema is in `schema`."""
+    """Any other constraint on the text. A JSON schema is in `schema`, and a structural tag is read
+    as a grammar."""
     form_field: str = "response_format"
     """The client's field with the schema or the constraint."""
     truncate_prompt_tokens: int | None = None

@@ -11,7 +11,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
-from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_continue
+from serving.requests.output_form import ANY_OBJECT, OutputForm, output_form, refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, ResponseTools, read_tools
@@ -106,7 +106,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     tools = _tools(fields)
     chat = _chat(fields, tools, normalised)
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
-    schema, structured_outputs = _constraint(fields)
+    form = _output_form(fields)
     request = fields.request(
         chat,
         fields.max_output_tokens,
@@ -114,8 +114,9 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         normalised,
         prompt_field="input",
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
-        schema=schema,
-        structured_outputs=structured_outputs,
+        schema=form.schema,
+        lenient=form.lenient,
+        structured_outputs=form.constraint,
         form_field="structured_outputs" if fields.structured_outputs else "text.format",
         truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
     )
@@ -151,27 +152,29 @@ def _logprobs(fields: _Body) -> int | None:
     return fields.top_logprobs or 0
 
 
-def _constraint(fields: _Body) -> tuple[JsonObject | None, StructuredOutputs | None]:
-    """Returns the schema of the text or another constraint on it."""
-    schema = _text_schema(fields.text.format if fields.text else None)
-    if schema is not None and fields.structured_outputs is not None:
+def _output_form(fields: _Body) -> OutputForm:
+    form = _of_text_format(fields.text.format if fields.text else None)
+    if form is None:
+        return output_form(None, fields.structured_outputs)
+    if fields.structured_outputs is not None:
         raise _invalid(
             "text.format and structured_outputs exclude each other: send one of them.",
             "structured_outputs",
         )
-    return (schema, None) if schema is not None else output_form(None, fields.structured_outputs)
+    return form
 
 
-def _text_schema(format: _TextFormat | None) -> JsonObject | None:
+def _of_text_format(format: _TextFormat | None) -> OutputForm | None:
     if format is None or format.type == "text":
         return None
+    lenient = format.strict is not True
     if format.type == "json_object":
-        return ANY_OBJECT
+        return OutputForm(format.schema or ANY_OBJECT, lenient)
     if format.schema is None:
         raise InvalidRequest("text.format.schema is missing.", param="text", code="missing")
     if format.name is None:
         raise InvalidRequest("text.format.name is missing.", param="text", code="missing")
-    return format.schema
+    return OutputForm(format.schema, lenient)
 
 
 def _echoed(fields: _Body, choice: str | JsonObject) -> JsonObject:

@@ -23,7 +23,6 @@ TOOLS = [
 INPUT_TOOLS = [{"name": name, "input_schema": PARAMETERS} for name in "fg"]
 SCHEMA = {"type": "object", "properties": {"capital": {"type": "string"}}}
 FORM = {"type": "json_schema", "json_schema": {"name": "c", "schema": SCHEMA}}
-TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
 USER = [{"role": "user", "content": "?"}]
 
 Reader = Callable[..., Request]
@@ -178,7 +177,6 @@ def test_json_beside_tools_leaves_calls_possible(words: Vocabulary) -> None:
         ({"structured_outputs": {"regex": "a+"}}, "regex", "a+"),
         ({"structured_outputs": {"choice": ["a"]}, "tools": TOOLS}, "choice", ["a"]),
         ({"structured_outputs": {"grammar": 'start: "a"'}}, "grammar", 'start: "a"'),
-        ({"response_format": TAG}, "structural_tag", json.dumps(TAG)),
     ],
 )
 def test_a_form_of_vllms_own_is_as_it_is(

@@ -56,3 +56,84 @@ async def test_integers_of_more_than_64_bits_in_a_schema(
     }
     response = await asked(FakeLlm(), path, **fields({"properties": {"a": property}}))
     assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"grammar": 'start: <nope> "a"'},
+        {"grammar": 'start: "a" | <[99999]>'},
+        {"regex": r"[^\s\S]"},
+        {"regex": r"a[^\s\S]"},
+    ],
+)
+async def test_a_grammar_that_no_answer_can_follow_is_refused(constraint: dict[str, str]) -> None:
+    engine = FakeLlm()
+    assert refusal(await asked(engine, CHAT, structured_outputs=constraint))
+    assert engine.calls == []
+
+
+async def test_a_structural_tag_in_angle_brackets_is_literal_text() -> None:
+    tag = {"begin": "<tool_call>", "schema": {"type": "object"}, "end": "</tool_call>"}
+    form = {"type": "structural_tag", "structures": [tag], "triggers": ["<tool_call>"]}
+    assert (await asked(FakeLlm(), CHAT, response_format=form)).status_code == 200
+
+
+UNKNOWN: list[dict[str, Any]] = [
+    {"type": "string", "format": "path"},
+    {"type": "string", "format": "uri-reference"},
+    {"type": "array", "uniqueItems": True},
+    {"type": "object", "propertyNames": {"pattern": "^a"}},
+    {"type": "string", "not": {"const": "a"}},
+]
+"""Schemas with keywords that no grammar here enforces."""
+
+
+@pytest.mark.parametrize("schema", UNKNOWN)
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [(CHAT, response_format), (COMPLETIONS, response_format), (RESPONSES, text_format)],
+)
+async def test_a_schema_is_strict_where_the_request_says_so(
+    path: str, fields: Any, schema: dict[str, Any]
+) -> None:
+    for lenient in ({}, {"strict": False}, {"strict": None}):
+        response = await asked(FakeLlm(), path, **fields({"properties": {"a": schema}}, **lenient))
+        assert response.status_code == 200, response.text
+    assert refusal(await asked(FakeLlm(), path, **fields(schema, strict=True)))
+
+
+async def test_a_lenient_schema_may_stand_beside_tools() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for schema in UNKNOWN:
+        response = await asked(FakeLlm(), CHAT, tools=tools, **response_format(schema))
+        assert response.status_code == 200, response.text
+        strict = response_format(schema, strict=True)
+        assert refusal(await asked(FakeLlm(), CHAT, tools=tools, **strict))
+
+
+@pytest.mark.parametrize("schema", UNKNOWN)
+async def test_a_schema_of_an_api_without_strict_is_strict(schema: dict[str, Any]) -> None:
+    assert refusal(await asked(FakeLlm(), MESSAGES, **output_format(schema)))
+    assert refusal(await asked(FakeLlm(), CHAT, structured_outputs={"json": schema}))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "objekt"}, {"properties": 5}, {"minLength": "a", "type": "string"}, {"$ref": "#/x"}],
+)
+@pytest.mark.parametrize(("path", "fields"), FIELDS)
+async def test_what_is_no_json_schema_is_refused(
+    path: str, fields: Any, schema: dict[str, Any]
+) -> None:
+    assert "schema" in refusal(await asked(FakeLlm(), path, **fields(schema)))
+
+
+async def test_the_schema_of_a_json_object_is_enforced() -> None:
+    schema = {"type": "object", "properties": {"capital": {"const": "Rome"}}}
+    engine = FakeLlm()
+    form = {"type": "json_object", "schema": schema}
+    assert (await asked(engine, CHAT, response_format=form)).status_code == 200
+    assert (await asked(engine, CHAT, **response_format(schema))).status_code == 200
+    enforced = [call.params.structured_outputs for call in engine.calls]
+    assert enforced[0] == enforced[1] and "Rome" in enforced[0].json

@@ -18,7 +18,6 @@ from tests.support.reading import READING
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
-TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
 
 
 def read(**fields: Any) -> tuple[Request, chat.ChatOptions]:
@@ -194,6 +193,7 @@ def test_the_prompt_has_of_a_tool_what_the_tokenizer_knows() -> None:
         ("tool_choice", tool("other")),
         ("response_format", {"type": "xml"}),
         ("response_format", {"type": "json_schema", "json_schema": {}}),
+        ("response_format", {"type": "json_object", "schema": "object"}),
         ("structured_outputs", {}),
         ("structured_outputs", {"regex": "a", "choice": ["a"]}),
     ],
@@ -223,7 +223,13 @@ def test_prompt_logprobs_are_not_streamed() -> None:
             SCHEMA,
             None,
         ),
-        ({"response_format": TAG}, None, StructuredOutputs(structural_tag=json.dumps(TAG))),
+        (
+            {"response_format": {"type": "json_object", "schema": SCHEMA}},
+            SCHEMA,
+            None,
+        ),
+        ({"response_format": {"type": "json_object", "schema": None}}, {"type": "object"}, None),
+        ({"response_format": {"type": "json_object", "schema": {}}}, {"type": "object"}, None),
         ({"structured_outputs": {"json": SCHEMA}}, SCHEMA, None),
         ({"structured_outputs": {"json_object": True}}, {"type": "object"}, None),
         ({"structured_outputs": {"choice": ["a"]}}, None, StructuredOutputs(choice=["a"])),

@@ -174,7 +174,6 @@ def test_prompt_logprobs_are_not_streamed() -> None:
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
-TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
 
 
 @pytest.mark.parametrize(
@@ -188,11 +187,7 @@ TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
             SCHEMA,
             None,
         ),
-        (
-            {"response_format": TAG},
-            None,
-            StructuredOutputs(structural_tag=json.dumps(TAG)),
-        ),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, SCHEMA, None),
         ({"structured_outputs": {"json": SCHEMA}}, SCHEMA, None),
         ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, SCHEMA, None),
         ({"structured_outputs": {"regex": "a+"}}, None, StructuredOutputs(regex="a+")),

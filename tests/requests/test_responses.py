@@ -56,6 +56,7 @@ def test_a_request_needs_input() -> None:
         ({}, None),
         ({"text": {"format": {"type": "text"}}}, None),
         ({"text": {"format": {"type": "json_object"}}}, {"type": "object"}),
+        ({"text": {"format": {"type": "json_object", "schema": SCHEMA}}}, SCHEMA),
         ({"text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}}, SCHEMA),
         ({"structured_outputs": {"json": SCHEMA}}, SCHEMA),
         ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, SCHEMA),
