@@ -51,6 +51,15 @@ def with_batches(setting: str) -> str:
     return changed_text
 
 
+def with_engines(least: int, most: int) -> str:
+    """The Serve config of k8s/ whose engines scale between these numbers."""
+    text = str(base().service["spec"]["serveConfigV2"])
+    scaled = f"autoscaling: {{min_replicas: {least}, max_replicas: {most}}}"
+    changed_text = text.replace("replicas: 2\n", f"{scaled}\n")
+    assert changed_text != text
+    return changed_text
+
+
 def with_host_kv_cache(gib: int) -> str:
     """The Serve config of k8s/ whose engines keep so much KV cache in main memory."""
     text = str(base().service["spec"]["serveConfigV2"])
@@ -300,8 +309,14 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/engine-cpus": [
         (RAY, f"{ENGINE}.rayStartParams.num-cpus", "2", "1 CPUs do not fill a pod of engine")
     ],
-    "sizing/engine-pods": [(RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed")],
-    "sizing/engine-spare": [(RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over")],
+    "sizing/engine-pods": [
+        (RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed"),
+        (RAY, CONFIG, with_engines(1, 3), "more pods than the 1 that are needed"),
+    ],
+    "sizing/engine-spare": [
+        (RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over"),
+        (RAY, CONFIG, with_engines(2, 4), "no pod can take over"),
+    ],
     "sizing/shared-memory": [
         (RAY, CONFIG, with_host_kv_cache(10), "/dev/shm of 12 GiB does not hold host_kv_cache_gib")
     ],
@@ -311,7 +326,10 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/object-store": [
         (RAY, f"{ROUTER}.rayStartParams.object-store-memory", "2000000000", "exceeds the shared")
     ],
-    "sizing/budget": [("PodDisruptionBudget engine", "spec.minAvailable", 2, "keeps 2 of 2")],
+    "sizing/budget": [
+        ("PodDisruptionBudget engine", "spec.minAvailable", 2, "keeps 2 of 2"),
+        (RAY, CONFIG, with_engines(1, 3), "keeps 1 of 1"),
+    ],
     "sizing/budget-kind": [
         ("PodDisruptionBudget router", "spec.maxUnavailable", 1, "minAvailable as a number")
     ],
@@ -319,6 +337,8 @@ MISTAKES: dict[str, list[Mistake]] = {
         ("ResourceQuota mistral-serve", "spec.hard.requests~nvidia~com/gpu", "8", "may need 16"),
         ("ResourceQuota mistral-serve", "spec.hard.pods", "10", "pods is 10"),
         ("ResourceQuota mistral-serve", "spec.hard.cpu", "10", "cpu is 10"),
+        ("ResourceQuota mistral-serve", "spec.hard.limits~memory", "200Gi",
+         "limits.memory is 200 GiB, and an upgrade may need 503.2 GiB"),
         ("ResourceQuota mistral-serve", "spec.hard.persistentvolumeclaims", "1", "may need 2"),
     ],
     "lifecycle/command": [
@@ -424,6 +444,19 @@ def test_a_mistake_is_noticed(rule: str, mistake: Mistake) -> None:
     found = [each for each in linted(objects) if each.rule == rule]
     said = [f"{each.subject}: {each.message}; {each.fix[0]}" for each in found]
     assert any(mistake[-1] in each for each in said), linted(objects)
+
+
+def test_engines_that_scale_have_the_pods_of_the_least_and_room_for_the_most() -> None:
+    objects = changed(RAY, CONFIG, with_engines(2, 3))
+    change(objects, "ConfigMap serve-config", "data.serve~yaml", with_engines(2, 3))
+    assert linted(objects) == []
+
+
+def test_a_model_without_a_group_is_not_said_to_need_no_pods() -> None:
+    gpus = f"{ENGINE}.{CONTAINER}.resources.limits.nvidia~com/gpu"
+    rules = {finding.rule for finding in linted(changed(RAY, gpus, "1"))}
+    assert "sizing/engine-gpus" in rules
+    assert not {"sizing/engine-pods", "sizing/engine-spare"} & rules
 
 
 def paths(value: Any, start: str = "") -> Iterator[str]:
