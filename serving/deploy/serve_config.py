@@ -6,6 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from serving.config import AppConfig
+from serving.config.serve_file import ServeFileError, application_args
 from serving.deploy.errors import BadInput
 from serving.section import explain
 
@@ -15,11 +16,13 @@ Object = dict[str, Any]
 def config_of(service: Object) -> AppConfig:
     """The application's config in a RayService. Raises BadInput."""
     try:
-        (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
-        return AppConfig.model_validate(application["args"])
+        document = yaml.safe_load(service["spec"]["serveConfigV2"])
+        return AppConfig.model_validate(application_args(document))
     except ValidationError as error:
         field, message = explain(error, AppConfig)[0]
         raise BadInput(f"serveConfigV2: {field}: {message}") from None
+    except ServeFileError as error:
+        raise BadInput(f"serveConfigV2: {error}") from None
     except (yaml.YAMLError, TypeError, KeyError, ValueError):
         raise BadInput("serveConfigV2 is not a Serve config of one application") from None
 
