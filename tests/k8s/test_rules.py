@@ -2,7 +2,6 @@
 
 import copy
 import random
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,15 @@ from tests.k8s.mistakes import (
     change,
     changed,
     linted,
+)
+from tests.k8s.serve_configs import (
+    of_model,
+    of_router,
+    serve_config,
+    with_batches,
+    with_engines,
+    with_host_kv_cache,
+    with_tracing,
 )
 
 ENV, SECURITY = f"{CONTAINER}.env.0", f"{CONTAINER}.securityContext"
@@ -41,29 +49,6 @@ def in_steps(**options: Any) -> dict[str, Any]:
         "type": "NewClusterWithIncrementalUpgrade",
         "clusterUpgradeOptions": good | options,
     }
-
-
-def with_batches(setting: str) -> str:
-    """The Serve config of k8s/ with this setting of router.batches."""
-    text = str(base().service["spec"]["serveConfigV2"])
-    changed_text = text.replace("batches: {max_bytes: 0}", f"batches: {setting}")
-    assert changed_text != text
-    return changed_text
-
-
-def with_engines(least: int, most: int) -> str:
-    """The Serve config of k8s/ whose engines scale between these numbers."""
-    text = str(base().service["spec"]["serveConfigV2"])
-    scaled = f"autoscaling: {{min_replicas: {least}, max_replicas: {most}}}"
-    changed_text = text.replace("replicas: 2\n", f"{scaled}\n")
-    assert changed_text != text
-    return changed_text
-
-
-def with_host_kv_cache(gib: int) -> str:
-    """The Serve config of k8s/ whose engines keep so much KV cache in main memory."""
-    text = str(base().service["spec"]["serveConfigV2"])
-    return re.sub(r"(\n +)- (model: .*)", rf"\1- \2\1  host_kv_cache_gib: {gib}", text, count=1)
 
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -161,6 +146,27 @@ MISTAKES: dict[str, list[Mistake]] = {
     ],
     "network/open": [
         ("NetworkPolicy operator-to-head", "spec.ingress.0.from", REMOVE, "reaches port 8265")
+    ],
+    "connections/router-host": [
+        (RAY, CONFIG, serve_config("host: 0.0.0.0\n", "host: 127.0.0.1\n"), "is 127.0.0.1"),
+        (RAY, CONFIG, serve_config("        host: 0.0.0.0\n", ""), "is 127.0.0.1"),
+        (RAY, CONFIG, serve_config("host: 0.0.0.0\n", "host: localhost\n"), "is localhost"),
+    ],
+    "connections/engine-host": [
+        (RAY, CONFIG, of_model("host: 127.0.0.1"), "routers of other pods do not reach it")
+    ],
+    "outside/blocked": [
+        ("NetworkPolicy names", "spec.egress", [], "head from names (DNS) on port 53 or 5353"),
+        ("NetworkPolicy names", "spec.egress", [], "weights from names (DNS)"),
+        ("NetworkPolicy operator-to-head", "spec.ingress", [],
+         "keep KubeRay's operator from head on port 8265"),
+        ("NetworkPolicy clients-to-routers", "spec.ingress", [],
+         "keep clients from router on port 8000"),
+        ("NetworkPolicy head-to-api-server", "spec.egress", [], "keep head from the API server"),
+        ("NetworkPolicy weights-from-internet", "spec.egress", [],
+         "weights from Hugging Face on port 443"),
+        (RAY, CONFIG, with_tracing("http://otel.tracing:4318"),
+         "engine from tracing.otlp_endpoint http://otel.tracing:4318 on port 4318"),
     ],
     "kuberay/name": [(RAY, "metadata.name", "mistral_serve", "a DNS-1035 label")],
     "kuberay/initializing-timeout": [
@@ -288,6 +294,19 @@ MISTAKES: dict[str, list[Mistake]] = {
     "serve_config/invalid": [
         (RAY, "spec.serveConfigV2", "applications: []", "serveConfigV2"),
         (RAY, "spec.serveConfigV2", "{", "serveConfigV2"),
+        (RAY, CONFIG, serve_config("app:build", "app:buidl"), "import_path: must be"),
+        (RAY, CONFIG, serve_config(": Disabled", ": Disabeld"), "proxy_location: must be Disabled"),
+        (RAY, CONFIG, serve_config(": Disabled", ": EveryNode"), "proxy_location: must be"),
+        (RAY, CONFIG, serve_config("proxy_location", "proxy_locatoin"), "unknown field"),
+        (RAY, CONFIG, serve_config("route_prefix", "rout_prefix"), "unknown field"),
+        (RAY, CONFIG, of_model("max_model_len: 262144"), "262144 is above 131072"),
+    ],
+    "serve_config/proxy-location": [
+        (RAY, CONFIG, serve_config("proxy_location: Disabled", ""), "has no proxy_location")
+    ],
+    "serve_config/vllm-args": [
+        (RAY, CONFIG, of_model("vllm_args: {max-num-seqz: 8}"), "--max-num-seqz"),
+        (RAY, CONFIG, of_model("vllm_args: {max-num-seqs: many}"), "--max-num-seqs"),
     ],
     "serve_config/other-config": [
         ("ConfigMap serve-config", "data.serve~yaml", "applications: []", "another config"),
@@ -378,6 +397,16 @@ MISTAKES: dict[str, list[Mistake]] = {
     "authentication/mount": [
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.subPath", "keys", "router: no volume is at"),
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.mountPath", "/etc/keys", "the keys_file /etc"),
+        (RAY, CONFIG, of_router("tls: {certificate_file: /tls/tls.crt, key_file: /tls/tls.key}"),
+         "no volume is at the tls.key_file /tls/tls.key"),
+    ],
+    "authentication/file": [
+        (RAY, CONFIG, serve_config("/keys.json", "/key.json"),
+         "the volume keys has admin-key, keys.json, not the keys_file"),
+        (RAY, f"{ROUTER}.template.spec.volumes.4.projected.sources.1.secret.items.0.path", "admin",
+         "the volume keys has admin, keys.json, not the admin_key_file"),
+        (RAY, f"{ROUTER}.template.spec.volumes.4.projected.sources.1.secret.items", REMOVE,
+         "the volume keys has key, keys.json, not the admin_key_file"),
     ],
     "folders/batches": [
         (RAY, CONFIG, with_batches("{}"), "each router would have its own files")
@@ -388,7 +417,11 @@ MISTAKES: dict[str, list[Mistake]] = {
         # The weights' volume, which routers only read.
         (RAY, CONFIG, with_batches("{folder: /models/batches}"), "is on no volume"),
     ],
-    "folders/one-node": [("", "", "", "on the claim models, for pods of one node")],
+    "folders/one-node": [
+        ("PersistentVolumeClaim models", "spec.accessModes", ["ReadWriteOnce"],
+         "is for pods of one node, not head, redis-cleanup, router, engine, "
+         "Job mistral-serve/weights"),
+    ],
     "responses/redis-address": [
         ("Service redis", "spec.ports.0.port", 6380, "redis_url redis://redis.mistral-serve.svc")
     ],
@@ -403,14 +436,7 @@ MISTAKES: dict[str, list[Mistake]] = {
 }  # fmt: skip
 
 WITHOUT_AUTOSCALER = (RAY, f"{CLUSTER}.enableInTreeAutoscaling", False, "")
-_MODELS = f"{ROUTER}.template.spec.volumes.3.persistentVolumeClaim.readOnly"
 FURTHER: dict[str, list[Mistake]] = {
-    "folders/one-node": [
-        (RAY, CONFIG, with_batches("{folder: /models/batches}"), ""),
-        (RAY, _MODELS, False, ""),
-        (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.3.readOnly", False, ""),
-        ("PersistentVolumeClaim models", "spec.accessModes", ["ReadWriteOnce"], ""),
-    ],
     "kuberay/upgrade-autoscaler": [WITHOUT_AUTOSCALER, (RAY, UPGRADE, in_steps(), "")],
     "kuberay/group-bounds-missing": [
         WITHOUT_AUTOSCALER,
