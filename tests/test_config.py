@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from serving import catalogue
 from serving.config import AppConfig, ModelConfig, RouterConfig, load
+from serving.config.serve_file import APPLICATION_KEYS, KEYS
 from tests.support.config_files import path, refusal, write
 
 __all__ = ["path"]
@@ -153,6 +155,33 @@ def test_an_unknown_field_is_refused_with_the_known_ones(
 def test_a_wrong_value_is_refused_with_what_is_allowed(path: Path, router: Any, says: str) -> None:
     write(path, {"router": router, "models": [{"model": TINY}]})
     assert re.fullmatch(r"applications\[0\]\.args\." + says, refusal(path))
+
+
+@pytest.mark.parametrize(
+    ("file", "application", "says"),
+    [
+        (
+            {"proxy_locatoin": "Disabled"},
+            {},
+            "proxy_locatoin: unknown field; allowed are: proxy_lo",
+        ),
+        ({}, {"rout_prefix": None}, "applications[0].rout_prefix: unknown field; allowed are: "),
+        ({"proxy_location": "Disabeld"}, {}, "proxy_location: must be Disabled"),
+        ({"proxy_location": "EveryNode"}, {}, "proxy_location: must be Disabled"),
+        ({}, {"import_path": "serving.app:buidl"}, "applications[0].import_path: must be serving."),
+    ],
+)
+def test_a_mistake_around_the_settings_is_named(
+    path: Path, file: dict[str, Any], application: dict[str, Any], says: str
+) -> None:
+    application |= {"name": "mistral", "args": {"models": [{"model": TINY}]}}
+    path.write_text(yaml.safe_dump({"applications": [application]} | file))
+    assert refusal(path).startswith(says)
+
+
+def test_all_keys_of_rays_schema_are_known() -> None:
+    assert set(KEYS) == ServeDeploySchema.model_fields.keys()
+    assert set(APPLICATION_KEYS) == ServeApplicationSchema.model_fields.keys()
 
 
 def test_a_number_of_routers_or_autoscaling(path: Path) -> None:

@@ -80,6 +80,7 @@ def test_weights_from_elsewhere_do_not_keep_the_entrys_commit() -> None:
         ),
         ({"vllm_args": {"max-model-len": 1}}, "vllm_args", "here but as max_model_len"),
         ({"vllm_args": {"max_model_len": 1}}, "vllm_args", "here but as max_model_len"),
+        ({"max_model_len": 131073}, "context_tokens", "131073 is above 131072, all that"),
         ({"reasoning": "yes"}, "reasoning", "'content' or 'separate' .got 'yes'."),
         ({"pipeline_parallel_size": 41}, "", "41 pipeline stages for 40 layers"),
     ],
@@ -110,6 +111,21 @@ def test_a_domain_that_no_host_can_match_is_refused(path: Path, domain: str) -> 
 def test_a_domain_is_a_host_or_its_subdomains(domain: str) -> None:
     entry = ModelConfig(model=TINY, allowed_image_domains=(domain,)).entry
     assert entry.allowed_image_domains == (domain,)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "int4", "gpu": "H100-80GB", "context_tokens": 131072},
+        {"weights": "me/longer", "context_tokens": 140000},
+        {"vllm_args": {"hf-overrides": {"rope_scaling": {}}}, "context_tokens": 140000},
+    ],
+)
+def test_a_context_may_be_that_of_the_model_of_own_weights_or_stretched(
+    settings: dict[str, Any],
+) -> None:
+    entry = ModelConfig.model_validate({"model": SMALL} | settings).entry
+    assert entry.context_tokens == settings["context_tokens"]
 
 
 def test_memory_and_images_can_be_set_and_the_sum_follows(path: Path) -> None:

@@ -70,7 +70,7 @@ def _of_vocabulary(network: WeightsFile, tekken: WeightsFile) -> Iterator[str]:
 
 def _of_network(entry: CatalogueEntry, network: WeightsFile) -> Iterator[str]:
     limit = _context_tokens(network.content)
-    if limit is not None and entry.context_tokens > limit and not _is_stretched(entry):
+    if limit is not None and entry.context_tokens > limit and not is_stretched(entry):
         yield f"context_tokens is {entry.context_tokens}, and {network.name} allows {limit}"
     if entry.image_limit and not _sees(network.content):
         yield f"image_limit is {entry.image_limit}, and {network.name} has no vision encoder"
@@ -85,7 +85,7 @@ def _context_tokens(network: Json) -> int | None:
     return min(stated, default=None)
 
 
-def _is_stretched(entry: CatalogueEntry) -> bool:
+def is_stretched(entry: CatalogueEntry) -> bool:
     """Whether the entry has vLLM take another length than the weights'."""
     return any(flag.replace("_", "-").startswith("hf-overrides") for flag in entry.vllm_args)
 

@@ -8,7 +8,9 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
+from serving.cli import preflight
 from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source, reported_errors
+from serving.config import AppConfig
 from serving.deploy import manifests
 
 
@@ -16,14 +18,15 @@ def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
     """Show what is wrong with MANIFESTS, and how to fix it; exits 1 if anything is.
 
     Needs no cluster. Checks KubeRay's own rules, references between manifests, network policies,
-    security, room for the Serve config and for an upgrade, and time for answers to end.
+    security, room for the Serve config and for an upgrade, and time for answers to end. vLLM reads
+    the flags in vllm_args, if there are any and it is installed.
     """
     from serving.deploy.lint.linter import lint as check  # Ray Serve's schemas take a second
 
     main = context.find_root().command.main
     with reported_errors():
         wanted = manifests.read(source)
-        findings = check(wanted, lambda arguments: usage_error(main, arguments))
+        findings = check(wanted, lambda arguments: usage_error(main, arguments), vllm_error)
     for finding in findings:
         what = f"{finding.subject}: {finding.message}"
         typer.echo(f"{what}; {finding.fix[0]} [{finding.rule}]")
@@ -40,4 +43,15 @@ def usage_error(main: Callable[..., Any], arguments: Sequence[str]) -> str | Non
             main([*arguments, "--help"], standalone_mode=False)
         except TyperException as error:
             return error.format_message()
+    return None
+
+
+def vllm_error(config: AppConfig) -> str | None:
+    """Returns what vLLM refuses in a config's vllm_args, or None; without vLLM, says so."""
+    try:
+        preflight.check_vllm_args(config)
+    except preflight.PreflightError as error:
+        return str(error)
+    except ImportError:
+        typer.echo("vllm_args were not checked: vLLM is not installed here", err=True)
     return None

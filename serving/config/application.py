@@ -6,6 +6,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from serving.config.model import ModelConfig
 from serving.config.router import RouterConfig
+from serving.config.serve_file import ServeFileError, application_args
 from serving.section import NotYamlError, Section, explain, parse_yaml
 
 _TRACES_PATH = "/v1/traces"
@@ -80,13 +81,9 @@ def load(path: Path) -> AppConfig:
     except NotYamlError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
-        (application,) = document["applications"]
-        args = application["args"]
-    except (TypeError, KeyError, ValueError):
-        raise ConfigError(
-            f"{path}: expected one application with its settings under applications[0].args; "
-            "deploy/serve/local.yaml shows the form"
-        ) from None
+        args = application_args(document)
+    except ServeFileError as error:
+        raise ConfigError(f"{path}: {error}") from None
     try:
         return AppConfig.model_validate(args, context=path.parent)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from serving import catalogue
 from serving.adapters.config import AdapterConfig, check_adapters, check_room
 from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
+from serving.catalogue.claims import is_stretched
 from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.lora import Lora
@@ -148,6 +149,14 @@ class ModelConfig(Scaled[ScalingConfig]):
                 "another variant or more GPUs (tensor_parallel_size), or set gpu to the type that "
                 f"you have: {', '.join(GPUS)}, or its usable memory in GiB.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_within_its_context(self) -> "ModelConfig":
+        limit, asked = self.file.context_tokens, self.context_tokens
+        own = self.own_file or self.file.kind == "openai" or self.weights is not None
+        if not own and asked is not None and asked > limit and not is_stretched(self.entry):
+            raise wrong("context_tokens", f"{asked} is above {limit}, all that {self.model} has")
         return self
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from serving.config import AppConfig
+from serving.config.serve_file import ServeFileError, application_args
 from serving.deploy.errors import BadInput
 from serving.section import NotYamlError, explain, parse_yaml
 
@@ -14,12 +15,12 @@ Object = dict[str, Any]
 def config_of(service: Object) -> AppConfig:
     """The application's config in a RayService. Raises BadInput."""
     try:
-        (application,) = parse_yaml(service["spec"]["serveConfigV2"])["applications"]
-        return AppConfig.model_validate(application["args"])
+        document = parse_yaml(service["spec"]["serveConfigV2"])
+        return AppConfig.model_validate(application_args(document))
     except ValidationError as error:
         field, message = explain(error, AppConfig)[0]
         raise BadInput(f"serveConfigV2: {field}: {message}") from None
-    except NotYamlError as error:
+    except (NotYamlError, ServeFileError) as error:
         raise BadInput(f"serveConfigV2: {error}") from None
     except (TypeError, KeyError, ValueError, AttributeError):
         raise BadInput("serveConfigV2 is not a Serve config of one application") from None

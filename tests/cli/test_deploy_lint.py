@@ -1,5 +1,7 @@
 """`mistral-serve deploy lint`."""
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,22 @@ def test_each_mistake_is_a_line_with_what_mends_it(tmp_path: Path) -> None:
     count = len(result.stdout.splitlines())
     assert result.stderr == f"{count} findings in 39 objects\n"
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(("installed", "said"), [(True, "no-such-flag"), (False, "not checked")])
+def test_vllm_reads_its_flags_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, said: str
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "serving.engine.vllm.arguments", None)
+    folder = manifests(tmp_path)
+    for file in ("30-serve-config.yaml", "40-rayservice.yaml"):
+        text = (folder / file).read_text()
+        with_a_flag = re.sub(r"(\n +)variant: ", r"\1vllm_args: {no-such-flag: 1}\g<0>", text)
+        (folder / file).write_text(with_a_flag)
+    result = lint(str(folder))
+    assert said in result.output
+    assert result.exit_code == int(installed)
 
 
 @needs_kubectl

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from serving.cli.commands import app
-from serving.cli.deploy_lint import usage_error
+from serving.cli.deploy_lint import usage_error, vllm_error
 from serving.deploy.finding import Finding
 from serving.deploy.lint.linter import lint
 from serving.deploy.manifests import Manifests
@@ -51,4 +51,5 @@ def change(objects: Sequence[Object], object_name: str, path: str, value: Any) -
 
 def linted(objects: Sequence[dict[str, Any]]) -> list[Finding]:
     main = typer.main.get_command(app).main
-    return lint(Manifests("", tuple(objects)), lambda arguments: usage_error(main, arguments))
+    manifests = Manifests("", tuple(objects))
+    return lint(manifests, lambda arguments: usage_error(main, arguments), vllm_error)

@@ -2,7 +2,6 @@
 
 import copy
 import random
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,15 @@ from tests.k8s.mistakes import (
     change,
     changed,
     linted,
+)
+from tests.k8s.serve_configs import (
+    of_model,
+    of_router,
+    serve_config,
+    with_batches,
+    with_engines,
+    with_host_kv_cache,
+    with_tracing,
 )
 
 ENV, SECURITY = f"{CONTAINER}.env.0", f"{CONTAINER}.securityContext"
@@ -41,20 +49,6 @@ def in_steps(**options: Any) -> dict[str, Any]:
         "type": "NewClusterWithIncrementalUpgrade",
         "clusterUpgradeOptions": good | options,
     }
-
-
-def with_batches(setting: str) -> str:
-    """The Serve config of k8s/ with this setting of router.batches."""
-    text = str(base().service["spec"]["serveConfigV2"])
-    changed_text = text.replace("batches: {max_bytes: 0}", f"batches: {setting}")
-    assert changed_text != text
-    return changed_text
-
-
-def with_host_kv_cache(gib: int) -> str:
-    """The Serve config of k8s/ whose engines keep so much KV cache in main memory."""
-    text = str(base().service["spec"]["serveConfigV2"])
-    return re.sub(r"(\n +)- (model: .*)", rf"\1- \2\1  host_kv_cache_gib: {gib}", text, count=1)
 
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -152,6 +146,27 @@ MISTAKES: dict[str, list[Mistake]] = {
     ],
     "network/open": [
         ("NetworkPolicy operator-to-head", "spec.ingress.0.from", REMOVE, "reaches port 8265")
+    ],
+    "connections/router-host": [
+        (RAY, CONFIG, serve_config("host: 0.0.0.0\n", "host: 127.0.0.1\n"), "is 127.0.0.1"),
+        (RAY, CONFIG, serve_config("        host: 0.0.0.0\n", ""), "is 127.0.0.1"),
+        (RAY, CONFIG, serve_config("host: 0.0.0.0\n", "host: localhost\n"), "is localhost"),
+    ],
+    "connections/engine-host": [
+        (RAY, CONFIG, of_model("host: 127.0.0.1"), "routers of other pods do not reach it")
+    ],
+    "outside/blocked": [
+        ("NetworkPolicy names", "spec.egress", [], "head from names (DNS) on port 53 or 5353"),
+        ("NetworkPolicy names", "spec.egress", [], "weights from names (DNS)"),
+        ("NetworkPolicy operator-to-head", "spec.ingress", [],
+         "keep KubeRay's operator from head on port 8265"),
+        ("NetworkPolicy clients-to-routers", "spec.ingress", [],
+         "keep clients from router on port 8000"),
+        ("NetworkPolicy head-to-api-server", "spec.egress", [], "keep head from the API server"),
+        ("NetworkPolicy weights-from-internet", "spec.egress", [],
+         "weights from Hugging Face on port 443"),
+        (RAY, CONFIG, with_tracing("http://otel.tracing:4318"),
+         "engine from tracing.otlp_endpoint http://otel.tracing:4318 on port 4318"),
     ],
     "kuberay/name": [(RAY, "metadata.name", "mistral_serve", "a DNS-1035 label")],
     "kuberay/initializing-timeout": [
@@ -280,6 +295,19 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, "spec.serveConfigV2", "applications: []", "serveConfigV2"),
         (RAY, "spec.serveConfigV2", "{", "serveConfigV2"),
         (RAY, "spec.serveConfigV2", "a: 1\na: 2", "serveConfigV2: not YAML: line 2: a stands"),
+        (RAY, CONFIG, serve_config("app:build", "app:buidl"), "import_path: must be"),
+        (RAY, CONFIG, serve_config(": Disabled", ": Disabeld"), "proxy_location: must be Disabled"),
+        (RAY, CONFIG, serve_config(": Disabled", ": EveryNode"), "proxy_location: must be"),
+        (RAY, CONFIG, serve_config("proxy_location", "proxy_locatoin"), "unknown field"),
+        (RAY, CONFIG, serve_config("route_prefix", "rout_prefix"), "unknown field"),
+        (RAY, CONFIG, of_model("max_model_len: 262144"), "262144 is above 131072"),
+    ],
+    "serve_config/proxy-location": [
+        (RAY, CONFIG, serve_config("proxy_location: Disabled", ""), "has no proxy_location")
+    ],
+    "serve_config/vllm-args": [
+        (RAY, CONFIG, of_model("vllm_args: {max-num-seqz: 8}"), "--max-num-seqz"),
+        (RAY, CONFIG, of_model("vllm_args: {max-num-seqs: many}"), "--max-num-seqs"),
     ],
     "serve_config/other-config": [
         ("ConfigMap serve-config", "data.serve~yaml", "applications: []", "another config"),
@@ -301,8 +329,14 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/engine-cpus": [
         (RAY, f"{ENGINE}.rayStartParams.num-cpus", "2", "1 CPUs do not fill a pod of engine")
     ],
-    "sizing/engine-pods": [(RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed")],
-    "sizing/engine-spare": [(RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over")],
+    "sizing/engine-pods": [
+        (RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed"),
+        (RAY, CONFIG, with_engines(1, 3), "more pods than the 1 that are needed"),
+    ],
+    "sizing/engine-spare": [
+        (RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over"),
+        (RAY, CONFIG, with_engines(2, 4), "no pod can take over"),
+    ],
     "sizing/shared-memory": [
         (RAY, CONFIG, with_host_kv_cache(10), "/dev/shm of 12 GiB does not hold host_kv_cache_gib")
     ],
@@ -312,7 +346,10 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/object-store": [
         (RAY, f"{ROUTER}.rayStartParams.object-store-memory", "2000000000", "exceeds the shared")
     ],
-    "sizing/budget": [("PodDisruptionBudget engine", "spec.minAvailable", 2, "keeps 2 of 2")],
+    "sizing/budget": [
+        ("PodDisruptionBudget engine", "spec.minAvailable", 2, "keeps 2 of 2"),
+        (RAY, CONFIG, with_engines(1, 3), "keeps 1 of 1"),
+    ],
     "sizing/budget-kind": [
         ("PodDisruptionBudget router", "spec.maxUnavailable", 1, "minAvailable as a number")
     ],
@@ -320,6 +357,8 @@ MISTAKES: dict[str, list[Mistake]] = {
         ("ResourceQuota mistral-serve", "spec.hard.requests~nvidia~com/gpu", "8", "may need 16"),
         ("ResourceQuota mistral-serve", "spec.hard.pods", "10", "pods is 10"),
         ("ResourceQuota mistral-serve", "spec.hard.cpu", "10", "cpu is 10"),
+        ("ResourceQuota mistral-serve", "spec.hard.limits~memory", "200Gi",
+         "limits.memory is 200 GiB, and an upgrade may need 503.2 GiB"),
         ("ResourceQuota mistral-serve", "spec.hard.persistentvolumeclaims", "1", "may need 2"),
     ],
     "lifecycle/command": [
@@ -359,6 +398,16 @@ MISTAKES: dict[str, list[Mistake]] = {
     "authentication/mount": [
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.subPath", "keys", "router: no volume is at"),
         (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.4.mountPath", "/etc/keys", "the keys_file /etc"),
+        (RAY, CONFIG, of_router("tls: {certificate_file: /tls/tls.crt, key_file: /tls/tls.key}"),
+         "no volume is at the tls.key_file /tls/tls.key"),
+    ],
+    "authentication/file": [
+        (RAY, CONFIG, serve_config("/keys.json", "/key.json"),
+         "the volume keys has admin-key, keys.json, not the keys_file"),
+        (RAY, f"{ROUTER}.template.spec.volumes.4.projected.sources.1.secret.items.0.path", "admin",
+         "the volume keys has admin, keys.json, not the admin_key_file"),
+        (RAY, f"{ROUTER}.template.spec.volumes.4.projected.sources.1.secret.items", REMOVE,
+         "the volume keys has key, keys.json, not the admin_key_file"),
     ],
     "folders/batches": [
         (RAY, CONFIG, with_batches("{}"), "each router would have its own files")
@@ -369,7 +418,11 @@ MISTAKES: dict[str, list[Mistake]] = {
         # The weights' volume, which routers only read.
         (RAY, CONFIG, with_batches("{folder: /models/batches}"), "is on no volume"),
     ],
-    "folders/one-node": [("", "", "", "on the claim models, for pods of one node")],
+    "folders/one-node": [
+        ("PersistentVolumeClaim models", "spec.accessModes", ["ReadWriteOnce"],
+         "is for pods of one node, not head, redis-cleanup, router, engine, "
+         "Job mistral-serve/weights"),
+    ],
     "responses/redis-address": [
         ("Service redis", "spec.ports.0.port", 6380, "redis_url redis://redis.mistral-serve.svc")
     ],
@@ -384,14 +437,7 @@ MISTAKES: dict[str, list[Mistake]] = {
 }  # fmt: skip
 
 WITHOUT_AUTOSCALER = (RAY, f"{CLUSTER}.enableInTreeAutoscaling", False, "")
-_MODELS = f"{ROUTER}.template.spec.volumes.3.persistentVolumeClaim.readOnly"
 FURTHER: dict[str, list[Mistake]] = {
-    "folders/one-node": [
-        (RAY, CONFIG, with_batches("{folder: /models/batches}"), ""),
-        (RAY, _MODELS, False, ""),
-        (RAY, f"{ROUTER}.{CONTAINER}.volumeMounts.3.readOnly", False, ""),
-        ("PersistentVolumeClaim models", "spec.accessModes", ["ReadWriteOnce"], ""),
-    ],
     "kuberay/upgrade-autoscaler": [WITHOUT_AUTOSCALER, (RAY, UPGRADE, in_steps(), "")],
     "kuberay/group-bounds-missing": [
         WITHOUT_AUTOSCALER,
@@ -425,6 +471,19 @@ def test_a_mistake_is_noticed(rule: str, mistake: Mistake) -> None:
     found = [each for each in linted(objects) if each.rule == rule]
     said = [f"{each.subject}: {each.message}; {each.fix[0]}" for each in found]
     assert any(mistake[-1] in each for each in said), linted(objects)
+
+
+def test_engines_that_scale_have_the_pods_of_the_least_and_room_for_the_most() -> None:
+    objects = changed(RAY, CONFIG, with_engines(2, 3))
+    change(objects, "ConfigMap serve-config", "data.serve~yaml", with_engines(2, 3))
+    assert linted(objects) == []
+
+
+def test_a_model_without_a_group_is_not_said_to_need_no_pods() -> None:
+    gpus = f"{ENGINE}.{CONTAINER}.resources.limits.nvidia~com/gpu"
+    rules = {finding.rule for finding in linted(changed(RAY, gpus, "1"))}
+    assert "sizing/engine-gpus" in rules
+    assert not {"sizing/engine-pods", "sizing/engine-spare"} & rules
 
 
 def paths(value: Any, start: str = "") -> Iterator[str]:

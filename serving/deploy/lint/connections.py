@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from serving.config import AppConfig
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, namespace_of, pods, ports_of, ray_pods, upgraded_in_steps
 from serving.deploy.lint.rules import report_on
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.selectors import selects
+from serving.tenants.authentication_config import is_loopback
 
 LISTENERS: dict[str, set[int]] = {
     "head": {6379, 8265, 8080, 44217, 44227, 10001, 52365},
@@ -28,6 +30,18 @@ def problems(manifests: Manifests) -> Iterator[Finding]:
     yield from _redis_address(manifests)
     yield from _clients(manifests.service)
     yield from _routes(manifests)
+
+
+def hosts(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
+    """Checks that routers and engines listen where other pods reach them."""
+    wrong = report_on(named(manifests.service), "connections")
+    if is_loopback(config.router.host):
+        what = f"router.host is {config.router.host}: neither clients nor probes reach the routers"
+        yield wrong("router-host", what)
+    for model in config.models:
+        if model.host is not None and is_loopback(model.host):
+            what = f"its host is {model.host}, where routers of other pods do not reach it"
+            yield wrong("engine-host", f"{model.entry.id}: {what}")
 
 
 def _ports(pod: Pod, in_steps: bool) -> Iterator[Finding]:

@@ -1,15 +1,14 @@
-"""Rules of what routers keep in folders: on volumes that outlive their pods, and that all share."""
+"""Rules of volumes that outlive pods: routers keep their folders there, and all pods share them."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 from serving.config import AppConfig
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
-from serving.deploy.lint.pods import groups, max_replicas, ray_container
+from serving.deploy.lint.pods import Pod, groups, namespace_of, pods, ray_container
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests
+from serving.deploy.manifests import Manifests, Object
 
 
 def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
@@ -21,31 +20,40 @@ def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
         "router.batches.folder": router.batches.folder if router.batches.max_bytes else None,
         "router.ledger.folder": router.ledger.folder if router.ledger.keep_days else None,
     }
-    modes = {
-        claim["metadata"]["name"]: claim["spec"].get("accessModes", ())
-        for claim in manifests.of_kind("PersistentVolumeClaim")
-    }
     for group in groups(manifests.service, "router"):
         for setting, folder in folders.items():
             if folder is None:
                 continue
             where = f"{group['groupName']}: the {setting} {folder}"
-            claim = _claim_at(PurePosixPath(folder), group)
-            if claim is None:
+            if not _is_kept(PurePosixPath(folder), group):
                 yield wrong("no-volume", f"{where} is on no volume that the pods may write")
-            elif "ReadWriteMany" not in modes.get(claim, ["ReadWriteMany"]) and (
-                max_replicas(group) > 1
-            ):
-                yield wrong("one-node", f"{where} is on the claim {claim}, for pods of one node")
+    for claim in manifests.of_kind("PersistentVolumeClaim"):
+        yield from _nodes(claim, pods(manifests))
 
 
-def _claim_at(folder: PurePosixPath, group: dict[str, Any]) -> str | None:
-    """Returns the claim in which a group's pods may write this folder."""
+def _nodes(claim: Object, everyone: list[Pod]) -> Iterator[Finding]:
+    """Checks that a claim which several pods mount is not for those of one node."""
+    name = claim["metadata"]["name"]
+    users = [
+        pod
+        for pod in everyone
+        for volume in pod.spec.get("volumes", ())
+        if volume.get("persistentVolumeClaim", {}).get("claimName") == name
+        if pod.namespace == namespace_of(claim)
+    ]
+    modes = claim["spec"].get("accessModes", ())
+    if not {"ReadWriteMany", "ReadOnlyMany"} & set(modes) and sum(p.most for p in users) > 1:
+        who = ", ".join(dict.fromkeys(pod.owner.rpartition(", ")[2] for pod in users))
+        yield report_on(named(claim), "folders")("one-node", f"is for pods of one node, not {who}")
+
+
+def _is_kept(folder: PurePosixPath, group: Object) -> bool:
+    """Whether a group's pods may write this folder in a claim."""
     volumes = {each["name"]: each for each in group["template"]["spec"].get("volumes", ())}
     for mount in ray_container(group).get("volumeMounts", ()):
         claim = volumes.get(mount["name"], {}).get("persistentVolumeClaim")
         if claim is None or mount.get("readOnly") or claim.get("readOnly"):
             continue
         if PurePosixPath(mount["mountPath"]) in (folder, *folder.parents):
-            return str(claim["claimName"])
-    return None
+            return True
+    return False

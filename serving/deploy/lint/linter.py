@@ -13,6 +13,7 @@ from serving.deploy.lint import (
     kuberay,
     lifecycle,
     network,
+    outside,
     references,
     responses,
     security,
@@ -28,9 +29,12 @@ _READING_ERRORS = (LookupError, TypeError, AttributeError, ValueError, Arithmeti
 """Errors of a rule that reads an object which lacks a field or has one of another type."""
 
 
-def lint(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
+def lint(
+    manifests: Manifests, usage_error: lifecycle.UsageError, vllm_error: serve_config.VllmError
+) -> list[Finding]:
     """The rules that the manifests break, each finding once. `usage_error` gives the error of a
-    `mistral-serve` command line. Raises BadInput unless there is one RayService.
+    `mistral-serve` command line, `vllm_error` that of a config's vllm_args. Raises BadInput unless
+    there is one RayService.
     """
     objects = [_without_nulls(obj) for obj in manifests.objects]
     service = Manifests(manifests.source, tuple(objects)).service
@@ -39,7 +43,8 @@ def lint(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Findin
 
     def broken(count: int) -> list[Finding] | Exception:
         try:
-            return _broken(Manifests(manifests.source, tuple(objects[:count])), usage_error)
+            part = Manifests(manifests.source, tuple(objects[:count]))
+            return _broken(part, usage_error, vllm_error)
         except _READING_ERRORS as error:
             return error
 
@@ -59,7 +64,9 @@ def _reason(error: object) -> str:
     return str(error) if is_clear else "a field is empty or has another type"
 
 
-def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Finding]:
+def _broken(
+    manifests: Manifests, usage_error: lifecycle.UsageError, vllm_error: serve_config.VllmError
+) -> list[Finding]:
     found = [
         *references.problems(manifests),
         *connections.problems(manifests),
@@ -70,6 +77,9 @@ def _broken(manifests: Manifests, usage_error: lifecycle.UsageError) -> list[Fin
     ]
     if not any(finding.rule == "serve_config/invalid" for finding in found):
         config = config_of(manifests.service)
+        found += connections.hosts(manifests, config)
+        found += outside.problems(manifests, config)
+        found += serve_config.vllm_args(manifests, config, vllm_error)
         found += sizing.problems(manifests, config)
         found += lifecycle.problems(manifests, config, usage_error)
         found += folders.problems(manifests, config)

@@ -82,20 +82,26 @@ def allowed(
         ("Egress", "to", source, target),
         ("Ingress", "from", target, source),
     ):
-        rules = [
-            policy["spec"].get(direction.lower(), ())
-            for policy in policies
-            if own.namespace and namespace_of(policy) == own.namespace
-            if selects(policy["spec"]["podSelector"], own.labels)
-            if direction in _types(policy["spec"])
-        ]
+        rules = rules_for(policies, direction, own)
         if rules and not any(
             (not rule.get(key) or any(_is(peer, own, other) for peer in rule[key]))
-            and any(_is_port(each, target, port, protocol) for each in rule.get("ports") or every)
+            and any(is_port(each, target, port, protocol) for each in rule.get("ports") or every)
             for rule in chain(*rules)
         ):
             return False
     return True
+
+
+def rules_for(policies: Sequence[Object], direction: str, own: Peer) -> list[Sequence[Object]]:
+    """Returns the rules, Ingress or Egress, of each policy that restricts a pod in that direction;
+    where there is no such policy all may pass."""
+    return [
+        policy["spec"].get(direction.lower(), ())
+        for policy in policies
+        if own.namespace and namespace_of(policy) == own.namespace
+        if selects(policy["spec"]["podSelector"], own.labels)
+        if direction in _types(policy["spec"])
+    ]
 
 
 def _types(spec: Object) -> list[str]:
@@ -118,7 +124,8 @@ def _in(ip: str, cidr: str) -> bool:
     return ipaddress.ip_address(ip) in ipaddress.ip_network(cidr)
 
 
-def _is_port(rule: Object, target: Peer, port: int, protocol: str) -> bool:
+def is_port(rule: Object, target: Peer, port: int, protocol: str) -> bool:
+    """Whether one of a policy's `ports` is this port of the target."""
     first = rule.get("port", port)
     if isinstance(first, str):
         first = target.ports.get(first, 0)

@@ -11,7 +11,7 @@ from serving.deploy.lint.pods import all_groups, groups, max_replicas, pods, por
 from serving.deploy.lint.rules import Report, report_on
 from serving.deploy.manifests import Manifests, Object
 from serving.deploy.pods import GPU, claims, usage
-from serving.deploy.quantity import quantity
+from serving.deploy.quantity import quantity, shown
 
 _GIB = 1024**3
 _RAY_GIB = 2
@@ -68,7 +68,9 @@ def _routers(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
 def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Finding]:
     """Checks that each pipeline stage of an engine fills a pod, which has the model's memory."""
     engine_groups = groups(service, "engine")
-    needed: Counter[str] = Counter()
+    least: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    all_have_a_group = True
     for model in config.models:
         entry = model.entry
         if entry.kind != "vllm":
@@ -78,9 +80,11 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
         group = next((each for each in candidates if _amount(each, GPU) == gpus), None)
         if group is None:
             yield wrong("engine-gpus", f"{entry.id}: no group of pods with {gpus} GPUs")
+            all_have_a_group = False
             continue
         name = group["groupName"]
-        needed[name] += model.replicas * entry.pipeline_parallel_size
+        least[name] += model.least_replicas * entry.pipeline_parallel_size
+        most[name] += model.most_replicas * entry.pipeline_parallel_size
         if gpus and _cpus(group) // model.cpus != 1:
             what = f"its {model.cpus:g} CPUs do not fill a pod of {name}, {_cpus(group):g}"
             yield wrong("engine-cpus", f"{entry.id}: {what}")
@@ -94,12 +98,14 @@ def _engines(service: Object, config: AppConfig, wrong: Report) -> Iterator[Find
             parts = f"{own_gib:g}, {shared_gib:g} of shared memory and {_RAY_GIB}"
             what = f"{limit_gib:g} GiB do not hold its {parts} for Ray"
             yield wrong("memory", f"{entry.id}: {what}")
-    for group in engine_groups:
-        name, wanted = group["groupName"], needed[group["groupName"]]
-        if max(group.get("minReplicas", 0), group.get("replicas", 0)) > wanted:
-            yield wrong("engine-pods", f"{name}: has more pods than the {wanted} that are needed")
-        if max_replicas(group) <= wanted:
-            what = f"no pod can take over from one whose node is drained beside {wanted} in use"
+    # Which pods a model needs that has no group is not known.
+    for group in engine_groups if all_have_a_group else ():
+        name = group["groupName"]
+        if max(group.get("minReplicas", 0), group.get("replicas", 0)) > least[name]:
+            what = f"has more pods than the {least[name]} that are needed"
+            yield wrong("engine-pods", f"{name}: {what}")
+        if max_replicas(group) <= most[name]:
+            what = f"no pod can take over from one whose node is drained beside {most[name]} in use"
             yield wrong("engine-spare", f"{name}: {what}")
 
 
@@ -123,7 +129,7 @@ def _budgets(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:
     engines = [m for m in config.models if m.entry.kind == "vllm"]
     replicas = {
         "router": config.router.least_replicas,
-        "engine": sum(m.replicas * m.entry.pipeline_parallel_size for m in engines),
+        "engine": sum(m.least_replicas * m.entry.pipeline_parallel_size for m in engines),
     }
     for budget in manifests.of_kind("PodDisruptionBudget"):
         wrong, spec = report_on(named(budget), "sizing"), budget["spec"]
@@ -151,5 +157,6 @@ def _quotas(manifests: Manifests) -> Iterator[Finding]:
         for key, hard in quota["spec"].get("hard", {}).items():
             amount = need[f"requests.{key}" if key in ("cpu", "memory") else key]
             if amount > quantity(hard):
-                message = f"{key} is {hard}, and an upgrade may need {amount:g}"
+                given, needed = shown(key, quantity(hard)), shown(key, Decimal(amount))
+                message = f"{key} is {given}, and an upgrade may need {needed}"
                 yield report_on(named(quota), "sizing")("quota", message)
