@@ -22,7 +22,17 @@ _TOO_COMPLEX = "it takes too long to compile"
 
 class GrammarError(Exception):
     """No answer can follow a grammar, or it does not compile in the time that it may take. The
-    message is the reason; its lines after the first quote the grammar."""
+    message is the reason; its lines after the first quote the grammar or its regular expression.
+    """
+
+    def __init__(self, reason: str, field: str | None = None) -> None:
+        super().__init__(reason)
+        self.field = field
+        """The field of the request that has the schema or the grammar, if it is known."""
+
+
+class GrammarTimeoutError(GrammarError):
+    """A grammar does not compile in the time that it may take."""
 
 
 class GrammarCheck:
@@ -55,7 +65,7 @@ class GrammarCheck:
             self._verdicts.pop(key, None)
             raise
         if reason:
-            raise GrammarError(reason)
+            raise GrammarTimeoutError(reason) if reason is _TOO_COMPLEX else GrammarError(reason)
 
     async def _compile(self, grammar: str) -> str:
         """Returns why a grammar does not compile; an empty text if it does."""

@@ -27,7 +27,8 @@ class CallableTool:
     """The JSON schema of its arguments."""
     strict: bool
     """Whether arguments must always obey the schema. Those of other tools obey it in a required
-    call, as far as llguidance knows its keywords, and else are any object."""
+    call, as far as llguidance knows its keywords and regular expressions, and else are any
+    object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,16 @@ def _call_v7(tool: CallableTool, choice: Choice, tokens: ControlTokens) -> str:
 
 
 def _arguments(tool: CallableTool, choice: Choice) -> str:
+    return "%json " + json.dumps(arguments_schema(tool, choice))
+
+
+def arguments_schema(tool: CallableTool, choice: Choice) -> dict[str, Any]:
+    """Returns the schema of a call's arguments, with llguidance's options."""
     if tool.strict:
-        return _json(tool.parameters or _NO_ARGUMENTS)
+        return _styled(tool.parameters or _NO_ARGUMENTS, lenient=False)
     if choice == "required" and tool.parameters:
-        return _json(tool.parameters, lenient=True)
-    return _json(_ANY_OBJECT)
+        return _styled(tool.parameters, lenient=True)
+    return _styled(_ANY_OBJECT, lenient=False)
 
 
 def answer_schema(schema: Mapping[str, Any], lenient: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Mends JSON schemas: what older drafts and clients write that no reader of Draft 7 accepts."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields, objects_in
@@ -48,6 +49,34 @@ def schemas_in(root: Any) -> Iterator[Fields]:
                 pending.extend(value if type(value) is list else (value,))
             elif keyword in _WITH_NAMED_SCHEMAS and type(value) is dict:
                 pending.extend(value.values())
+
+
+def expressions_in(root: Mapping[str, Any]) -> list[str]:
+    """Returns the different regular expressions of a schema."""
+    found: dict[Any, None] = {}
+    for schema in schemas_in(root):
+        found.update(dict.fromkeys(_expressions(schema)))
+    return list(found)
+
+
+def _expressions(schema: Fields) -> Iterator[str]:
+    if type(pattern := schema.get("pattern")) is str:
+        yield pattern
+    if type(named := schema.get("patternProperties")) is dict:
+        yield from named
+
+
+def without_expressions(root: Mapping[str, Any], dropped: Collection[str]) -> dict[str, Any]:
+    """Returns a schema that allows what it did whatever these regular expressions match."""
+    kept = copy.deepcopy(dict(root))
+    for schema in schemas_in(kept):
+        if schema.get("pattern") in dropped:
+            del schema["pattern"]
+        named = schema.get("patternProperties")
+        if type(named) is dict and not named.keys().isdisjoint(dropped):
+            for name in ("patternProperties", "additionalProperties", "unevaluatedProperties"):
+                schema.pop(name, None)
+    return kept
 
 
 def mend(draft: Draft) -> None:

@@ -28,6 +28,11 @@ class Chat:
     schema_paths: Sequence[str] = ()
     """Where the request has the parameters of each tool."""
 
+    def schema_path(self, name: str) -> str:
+        """Returns where the request has the parameters of the tool with that name."""
+        names = [tool["function"]["name"] for tool in self.tools]
+        return self.schema_paths[names.index(name)]
+
 
 Prompt = str | list[int]
 """A prompt as text or as token ids."""

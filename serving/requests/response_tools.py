@@ -121,7 +121,10 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         functions.append(function)
         if custom or function["name"] != name:
             client[function["name"]] = ClientTool(name, namespace, custom)
-    return ResponseTools(functions, client, names, tuple(f"{path}.parameters" for path, *_ in flat))
+    paths = [
+        f"{path}.{'format' if tool['type'] == 'custom' else 'parameters'}" for path, tool, _ in flat
+    ]
+    return ResponseTools(functions, client, names, tuple(paths))
 
 
 def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:

@@ -63,12 +63,23 @@ def test_what_the_request_is_to_blame_for(
         ),
         ('failed to parse "%json": too deep at line 1', "too deep at line 1"),
         ("at 3(7): unknown name: a\n 3 | a", "unknown name: a"),
+        (
+            "at 3(7): failed to compile JSON schema: regex parse error:\n    (?!a)\n    ^^^\n"
+            "error: look-around is not supported\n 1 | start: calls",
+            "look-around is not supported",
+        ),
     ],
 )
 def test_a_broken_grammar_is_named_without_our_own_around_it(message: str, reason: str) -> None:
     failure = failure_of(GrammarError(message))
     assert (failure.status, failure.code) == (400, "invalid_constraint")
     assert failure.message.endswith(f"cannot be used: {reason}.")
+
+
+def test_the_field_of_a_broken_schema_is_named() -> None:
+    failure = failure_of(GrammarError("Invalid type: objekt", "text.format"))
+    assert failure.param == "text.format"
+    assert failure.message == "text.format cannot be used: Invalid type: objekt."
 
 
 def test_no_field_is_named_that_requests_do_not_have() -> None:

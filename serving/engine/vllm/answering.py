@@ -196,7 +196,7 @@ class Answering:
         """Renders the request, and checks its grammar at the same time."""
         if constraint is None:
             return await self._renderer.render(request)
-        check = constraints.check(constraint, self._grammars, request.cache_salt)
+        check = constraints.check(constraint, request, self._model.vocabulary, self._grammars)
         if has_images(request):  # which vLLM takes for known to the engine once they are rendered
             await check
             return await self._renderer.render(request)

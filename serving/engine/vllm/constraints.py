@@ -1,11 +1,10 @@
 """What restricts an answer: its grammar, and the tokens that it may not have."""
 
 from vllm.sampling_params import StructuredOutputsParams
-from vllm.v1.structured_output.backend_guidance import serialize_guidance_grammar
-from vllm.v1.structured_output.request import get_structured_output_key
 
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.grammar_check import GrammarCheck, GrammarError
+from serving.engine.grammar_check import GrammarCheck, GrammarError, GrammarTimeoutError
+from serving.engine.vllm.grammar_parts import compile_alone, tools_that_compile
 from serving.mistral.grammar import ControlTokens, answer_grammar, answer_schema
 from serving.requests.request import Chat, Request
 
@@ -54,16 +53,28 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
 
 
 async def check(
-    constraint: StructuredOutputsParams, grammars: GrammarCheck, salt: str | None
+    constraint: StructuredOutputsParams,
+    request: Request,
+    vocabulary: Vocabulary,
+    grammars: GrammarCheck,
 ) -> None:
     """Returns once it is known that the engine can compile the grammar; raises GrammarError if it
-    cannot. Takes the place of vLLM's own check, which compiles the grammar of each request in the
-    event loop, however long that takes."""
+    cannot. What of tools that are not strict cannot be compiled is left out of the grammar. Takes
+    the place of vLLM's own check, which compiles the grammar of each request in the event loop,
+    however long that takes."""
     try:
-        grammar = serialize_guidance_grammar(*get_structured_output_key(constraint))
-    except (ValueError, KeyError, TypeError) as error:
-        raise GrammarError(str(error)) from error
-    await grammars.check(grammar, salt)
+        await compile_alone(constraint, grammars, request.cache_salt)
+    except GrammarTimeoutError:
+        raise
+    except GrammarError as error:
+        if request.structured_outputs is not None or not request.tools.callable:
+            error.field = request.form_field
+            raise
+        request.tools = await tools_that_compile(request, grammars)
+        fitting = structured_outputs(request, vocabulary)
+        assert fitting is not None
+        constraint.grammar = fitting.grammar
+        await compile_alone(constraint, grammars, request.cache_salt)
     constraint._backend = _BACKEND  # as vLLM's check would
 
 

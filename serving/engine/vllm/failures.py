@@ -26,6 +26,8 @@ _GRAMMAR = re.compile(
     r'(?:at \d+\(\d+\): )?(?:failed to (?:compile JSON schema|parse "%json"): )?(.*)'
 )
 """The reason why a grammar does not compile, after its place in a grammar that is our own."""
+_IN_EXPRESSION = re.compile(r"regex parse error:\n.*?^error: (.*?)$", re.DOTALL | re.MULTILINE)
+"""The reason behind a quoted regular expression."""
 _RECURSION = "maximum recursion depth exceeded"
 
 
@@ -88,7 +90,7 @@ def failure_of(error: Exception) -> Failure:
         case CannotContinueError():
             return Failure(409, _message(error), code="cannot_continue")
         case GrammarError():
-            return _invalid_grammar(_message(error))
+            return _invalid_grammar(_message(error), error.field)
         case VLLMNotFoundError():
             return Failure(404, _message(error), "model", "model_not_found")
         case VLLMUnprocessableEntityError() | MediaError():
@@ -110,15 +112,12 @@ def failure_of(error: Exception) -> Failure:
     return Failure(500, "The engine failed on this request.", code="request_failed")
 
 
-def _invalid_grammar(message: str) -> Failure:
-    match = _GRAMMAR.match(message)
+def _invalid_grammar(message: str, field: str | None) -> Failure:
+    match = _IN_EXPRESSION.search(message) or _GRAMMAR.match(message)
     assert match is not None
-    reason = match[1]
-    return Failure(
-        400,
-        f"The schema or grammar of this request cannot be used: {reason.rstrip('.')}.",
-        code="invalid_constraint",
-    )
+    subject = field or "The schema or grammar of this request"
+    reason = match[1].rstrip(".")
+    return Failure(400, f"{subject} cannot be used: {reason}.", field, "invalid_constraint")
 
 
 def _message(error: Exception) -> str:
