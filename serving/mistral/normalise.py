@@ -59,6 +59,7 @@ _CHAT: tuple[Rule, ...] = (
     refusals.refuse(refusals.CHAT),
     refusals.refuse_tools_except("function"),
     refusals.refuse_function_turns,
+    refusals.refuse_spoken_turns,
     refusals.refuse_empty("messages"),
     mistral_api.rename_random_seed,
     mistral_api.ignore_prompt_settings,

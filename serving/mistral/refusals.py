@@ -109,6 +109,16 @@ def refuse_function_turns(draft: Draft) -> None:
             )
 
 
+def refuse_spoken_turns(draft: Draft) -> None:
+    """Rejects answers of OpenAI's models that are audio, known by an id alone, which vLLM drops."""
+    for index, message in enumerate(draft.objects("messages")):
+        if message.get("role") == "assistant" and message.get("audio") is not None:
+            raise _unsupported(
+                f"messages[{index}].audio is not supported: send what was said as content.",
+                "messages",
+            )
+
+
 def refuse_best_of(draft: Draft) -> None:
     """Rejects answers that are generated to be thrown away."""
     best_of, n = draft.fields.get("best_of"), draft.fields.get("n", 1)

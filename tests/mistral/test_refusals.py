@@ -69,6 +69,13 @@ def test_what_changes_no_answer_passes(endpoint: str, harmless: dict[str, Any]) 
     assert (done.changed, done.warnings) == (False, ())
 
 
+def test_an_answer_that_is_audio_is_refused_by_its_place() -> None:
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "audio_1"}}
+    error = refused(CHAT, messages=[{"role": "user", "content": "Hi"}, spoken])
+    assert (error.param, error.code) == ("messages", "unsupported_parameter")
+    assert "messages[1].audio" in error.message and "content" in error.message
+
+
 @pytest.mark.parametrize(
     ("endpoint", "kind"),
     [
