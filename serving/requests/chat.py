@@ -8,7 +8,7 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
-from serving.requests.chat_messages import check_messages
+from serving.requests.chat_messages import NAME, check_messages, is_function_name
 from serving.requests.openai_body import CompletionsBody
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools
@@ -53,7 +53,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     given, normalised = body.read(PATH, raw, _ChatBody, rules, today)
     if not given.messages:
         raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
-    check_messages(given.messages)
+    check_messages(given.messages, rules)
     functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
     choice, named = _choice(given.tool_choice, functions)
     chat = Chat(
@@ -116,8 +116,13 @@ def function_of(tool: JsonObject, index: int) -> JsonObject:
     function = tool.get("function")
     if tool.get("type", "function") != "function" or type(function) is not dict:
         raise _invalid(f"tools[{index}] must be a function.", "tools")
-    if type(function.get("name")) is not str:
-        raise _invalid(f"tools[{index}].function.name must be a string.", "tools")
+    name = function.get("name")
+    if type(name) is not str or not is_function_name(name):
+        raise _invalid(f"tools[{index}].function.name must be {NAME}.", "tools")
+    if type(function.get("description", "")) not in (str, type(None)):
+        raise _invalid(f"tools[{index}].function.description must be a string.", "tools")
+    if type(function.get("strict")) not in (bool, type(None)):
+        raise _invalid(f"tools[{index}].function.strict must be a boolean.", "tools")
     if type(function.get("parameters", {})) not in (dict, type(None)):
         raise _invalid(f"tools[{index}].function.parameters must be a JSON schema.", "tools")
     # mistral_common accepts neither null nor other fields, which clients send.

@@ -7,6 +7,18 @@ import msgspec
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import JsonObject, StructuredOutputs
 
+
+class _Structure(msgspec.Struct):
+    begin: str
+    schema: JsonObject
+    end: str
+
+
+class _StructuralTag(msgspec.Struct):
+    structures: list[_Structure]
+    triggers: list[str]
+
+
 ANY_OBJECT: JsonObject = {"type": "object"}
 
 
@@ -33,6 +45,9 @@ def output_form(
     if form.json_object:
         return ANY_OBJECT, None
     if form.json is None:
+        if form.structural_tag is not None:
+            field = "response_format" if response_format else "structured_outputs"
+            _check_structural_tag(form.structural_tag, field)
         return None, form
     return _schema(form.json) or ANY_OBJECT, None
 
@@ -55,6 +70,21 @@ def _of_response_format(value: JsonObject | None) -> StructuredOutputs | None:
         'response_format.type must be "text", "json_object", "json_schema" or "structural_tag".',
         "response_format",
     )
+
+
+def _check_structural_tag(text: str, field: str) -> None:
+    """Raises InvalidRequest for a tag in `field` that vLLM cannot make a grammar of."""
+    try:
+        tag = msgspec.json.decode(text, type=_StructuralTag)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid(f"{field} has no structural tag: {error}.", field) from None
+    if not tag.structures:
+        raise _invalid(f"{field} must have at least one of structures.", field)
+    for index, structure in enumerate(tag.structures):
+        if not structure.begin.startswith(tuple(tag.triggers)):
+            raise _invalid(
+                f"{field}: structures[{index}].begin must begin with one of triggers.", field
+            )
 
 
 def _schema(value: str | JsonObject) -> JsonObject:

@@ -1,5 +1,6 @@
 """A request to generate, whichever API it came through."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,12 +20,14 @@ class Chat:
     """A conversation, in the form of OpenAI's chat completions, which mistral_common reads."""
 
     messages: list[JsonObject]
-    tools: list[JsonObject] = field(default_factory=list)
+    tools: list[JsonObject] = dataclasses.field(default_factory=list)
     """The tools that the prompt describes: `{"type": "function", "function": {...}}`."""
     continue_final_message: bool = False
     """Whether the answer continues the last message, which is an assistant's."""
-    originals: Mapping[str, str] = field(default_factory=dict)
+    originals: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The client's ids of calls and names of tools by those in `messages` and `tools`."""
+    field: str = "messages"
+    """The field of the client's request that has the conversation."""
 
 
 Prompt = str | list[int]
@@ -128,6 +131,11 @@ class Request:
     stream: bool = False
     normalised: Normalised = field(default_factory=Normalised)
     """What was changed as it was read."""
+
+    @property
+    def prompt_field(self) -> str:
+        """The field of the client's request that has the prompt."""
+        return self.prompt.field if isinstance(self.prompt, Chat) else "prompt"
 
     @property
     def needs_prompt(self) -> bool:

@@ -92,6 +92,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     chat = read_input(fields.input, fields.instructions)
     tools = read_tools(fields.tools or [])
     chat.tools, chat.originals = tools.chat(), normalised.answer.originals
+    chat.field = "input"
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
     schema, structured_outputs = _constraint(fields)
     request = fields.request(

@@ -156,6 +156,23 @@ def test_counts_in_each_part_come_with_those_at_the_end() -> None:
         ("structured_outputs", {}),
         ("structured_outputs", {"regex": "a", "choice": ["a"]}),
         ("structured_outputs", {"json": "not a schema"}),
+        ("structured_outputs", {"structural_tag": "not JSON"}),
+        ("structured_outputs", {"structural_tag": "[]"}),
+        ("response_format", {"type": "structural_tag", "structures": []}),
+        ("response_format", {"type": "structural_tag", "structures": [], "triggers": []}),
+        (
+            "response_format",
+            {"type": "structural_tag", "structures": [{"begin": "<a>"}], "triggers": ["<"]},
+        ),
+        (
+            "response_format",
+            {
+                "type": "structural_tag",
+                "structures": [{"begin": "<a>", "schema": {}, "end": "</a>"}],
+                "triggers": ["["],
+            },
+        ),
+        ("truncate_prompt_tokens", 0),
     ],
 )
 def test_what_is_refused(field: str, value: Any) -> None:
@@ -169,7 +186,11 @@ def test_prompt_logprobs_are_not_streamed() -> None:
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
-TAG = {"type": "structural_tag", "structures": [], "triggers": ["<"]}
+TAG = {
+    "type": "structural_tag",
+    "structures": [{"begin": "<a>", "schema": SCHEMA, "end": "</a>"}],
+    "triggers": ["<"],
+}
 
 
 @pytest.mark.parametrize(

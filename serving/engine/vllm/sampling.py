@@ -16,7 +16,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
 from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, Request
+from serving.requests.request import Request
 
 _DEFAULTS: Mapping[str, float] = {
     "temperature": 1.0,
@@ -116,7 +116,7 @@ def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
         raise InvalidRequest(
             f"This model's maximum context length is {model.context_tokens} tokens, and "
             f"the prompt has {prompt_tokens}. Send a shorter one.",
-            param="messages" if isinstance(request.prompt, Chat) else "prompt",
+            param=request.prompt_field,
             code="context_length_exceeded",
         )
     wanted = request.max_tokens
