@@ -18,8 +18,16 @@ _GUIDED: Advice = dict.fromkeys(
 _IMAGE_PROCESSING: Advice = dict.fromkeys(
     ("mm_processor_kwargs", "media_io_kwargs"), "images are processed as the model wants it"
 )
-CHAT: Advice = {
+_VLLMS: Advice = {
     **_GUIDED,
+    "use_beam_search": "send n, and choose among the answers",
+    "logprob_token_ids": "send the number of the most probable tokens to tell of instead "
+    "(logprobs, in a chat top_logprobs)",
+    "kv_transfer_params": "engines share no caches by request: leave it out",
+    "ec_transfer_params": "engines share no caches by request: leave it out",
+}
+CHAT: Advice = {
+    **_VLLMS,
     "functions": "send tools instead",
     "function_call": "send tool_choice instead",
     "audio": "this model answers with text",
@@ -27,7 +35,7 @@ CHAT: Advice = {
     "modalities": 'this model answers with text: leave it out, or send ["text"]',
     "web_search_options": "this service runs no tools itself: leave it out",
 }
-COMPLETIONS: Advice = _GUIDED
+COMPLETIONS: Advice = {**_VLLMS, "prompt_embeds": "send a text or token ids as prompt"}
 RESPONSES: Advice = {
     **_IMAGE_PROCESSING,
     "conversation": "this service stores none: send previous_response_id, or the earlier turns in "

@@ -30,6 +30,7 @@ class _ChatBody(CompletionsBody, kw_only=True):
     parallel_tool_calls: bool = True
     continue_final_message: bool = False
     echo: bool = False
+    return_tokens_as_token_ids: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class ChatOptions:
     """Whether a stream has all calls in its last chunk, as Mistral's own API streams them."""
     echo: str = ""
     """Text that the answer repeats before its own: the message that it continues."""
+    tokens_as_ids: bool = False
+    """Whether log-probabilities name tokens by their ids."""
 
 
 def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, ChatOptions]:
@@ -88,6 +91,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         continuous_usage,
         given.return_token_ids,
         echo=_last_text(given.messages) if given.echo else "",
+        tokens_as_ids=given.return_tokens_as_token_ids is True,
     )
 
 

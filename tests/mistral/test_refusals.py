@@ -29,6 +29,9 @@ def refused(endpoint: str, **fields: Any) -> InvalidRequest:
         (CHAT, "guided_regex", "a+"),
         (COMPLETIONS, "guided_choice", ["a"]),
         (COMPLETIONS, "best_of", 3),
+        (CHAT, "best_of", 3),
+        (CHAT, "use_beam_search", True),
+        (COMPLETIONS, "use_beam_search", True),
         (RESPONSES, "conversation", "conv_1"),
         (RESPONSES, "conversation", {"id": "conv_1"}),
         (RESPONSES, "prompt", {"id": "pmpt_1"}),
@@ -47,6 +50,7 @@ def test_what_nobody_here_can_do_is_refused_by_name(endpoint: str, field: str, v
     [
         (CHAT, {"function_call": "auto"}),
         (CHAT, {"functions": []}),
+        (CHAT, {"use_beam_search": False, "logprob_token_ids": [], "best_of": 1}),
         (CHAT, {"modalities": ["text"]}),
         (CHAT, {"metadata": {"a": "b"}, "user": "me", "store": True, "service_tier": "flex"}),
         (CHAT, {"prediction": {"type": "content", "content": "x"}, "safety_identifier": "x"}),

@@ -179,6 +179,12 @@ def test_what_is_refused(field: str, value: Any) -> None:
     assert refused(**{field: value}) == field
 
 
+def test_a_suffix_is_refused_with_advice() -> None:
+    with pytest.raises(InvalidRequest, match="Leave it out"):
+        read(suffix="x")
+    read(suffix="")
+
+
 def test_prompt_logprobs_are_not_streamed() -> None:
     assert refused(stream=True, prompt_logprobs=1) == "prompt_logprobs"
     read(stream=True, prompt_logprobs=0)
