@@ -70,6 +70,11 @@ class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
         """The text of the token; characters of which it holds only a part are replaced."""
         return self.bytes.decode("utf-8", "replace")
 
+    def name(self, by_id: bool) -> str:
+        """Returns the text of the token, or its id in the form of vLLM's
+        `return_tokens_as_token_ids`."""
+        return f"token_id:{self.token_id}" if by_id else self.token
+
 
 class PromptTokens(msgspec.Struct, frozen=True, gc=False):
     """A prompt as the engine was given it."""

@@ -89,7 +89,7 @@ class ChatEncoder:
         chunks = []
         for at, delta in enumerate(deltas):
             choice = dict(rest) if at == 0 else {}
-            choice["logprobs"] = _logprobs(step.logprobs) if at == 0 else None
+            choice["logprobs"] = self._logprobs(step.logprobs) if at == 0 else None
             choice["finish_reason"] = None
             if at == len(deltas) - 1 and step.end is not None:
                 choice["finish_reason"] = step.end.reason
@@ -159,7 +159,7 @@ class ChatEncoder:
         choice = {
             "index": index,
             "message": message,
-            "logprobs": _logprobs(answer.logprobs),
+            "logprobs": self._logprobs(answer.logprobs),
             "finish_reason": answer.end.reason,
             "stop_reason": answer.end.stop,
         }
@@ -167,22 +167,21 @@ class ChatEncoder:
             choice["token_ids"] = answer.token_ids
         return choice
 
+    def _logprobs(self, logprobs: list[TokenLogprob] | None) -> JsonObject | None:
+        if logprobs is None:
+            return None
+        return {
+            "content": [
+                {**self._token(token), "top_logprobs": [self._token(other) for other in token.top]}
+                for token in logprobs
+            ]
+        }
+
+    def _token(self, token: TokenLogprob) -> JsonObject:
+        name = token.name(self._options.tokens_as_ids)
+        return {"token": name, "logprob": token.logprob, "bytes": list(token.bytes)}
+
 
 def _call(call: ToolCall) -> JsonObject:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def _logprobs(logprobs: list[TokenLogprob] | None) -> JsonObject | None:
-    if logprobs is None:
-        return None
-    return {
-        "content": [
-            {**_token(token), "top_logprobs": [_token(other) for other in token.top]}
-            for token in logprobs
-        ]
-    }
-
-
-def _token(token: TokenLogprob) -> JsonObject:
-    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.bytes)}

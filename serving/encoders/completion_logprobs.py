@@ -55,4 +55,4 @@ class CompletionLogprobs:
         return top
 
     def _name(self, token: TokenLogprob) -> str:
-        return f"token_id:{token.token_id}" if self._tokens_as_ids else token.token
+        return token.name(self._tokens_as_ids)

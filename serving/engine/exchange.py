@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from serving.asgi import ClientGoneError, Headers, disconnected, send_response
+from serving.engine.image_file import MediaError
 from serving.engine_protocol import ADAPTER, CACHE_SALT, REWRITES
-from serving.mistral import Normalised
+from serving.mistral import InvalidRequest, Normalised
+from serving.requests.places import field_of, place_of
 
 _NONE: Headers = []
 
@@ -68,6 +71,26 @@ def while_connected(receive: Receive) -> Iterator[None]:
 async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
     await disconnected(receive)
     answering.cancel()
+
+
+@contextlib.contextmanager
+def images_of(body: bytes) -> Iterator[None]:
+    """Has the error for an image name its place in the request with that body."""
+    try:
+        yield
+    except MediaError as error:
+        url = error.url
+        place = url and place_of(
+            msgspec.json.decode(body),
+            # Anthropic's API has the type and the data of an image in two fields.
+            lambda value: (
+                value == url or (url.startswith("data:") and url.rpartition(",")[2] == value)
+            ),
+        )
+        if not place:
+            raise
+        place = place[: place.rindex("]") + 1]
+        raise InvalidRequest(f"{place}: {error}", field_of(place), "invalid_image") from error
 
 
 def changes(normalised: Normalised) -> Headers:

@@ -20,7 +20,11 @@ ten."""
 
 class MediaError(ValueError):
     """An image was rejected. The message is for the client: it says which image and why, and
-    reveals nothing about this network."""
+    reveals nothing about this network. `url` is the image's, as the client sent it."""
+
+    def __init__(self, message: str, url: str = "") -> None:
+        super().__init__(message)
+        self.url = url
 
 
 def check_image(data: bytes, max_pixels: int) -> int:

@@ -90,11 +90,11 @@ class ImageFetcher:
             pixels = await in_thread(check_image, data, self._limits.max_pixels)
             await self._held_pixels.take(pixels)
         except MediaError as error:
-            raise MediaError(f"{_shown(url)} cannot be used: {error}.") from None
+            raise MediaError(f"{_shown(url)} cannot be used: {error}.", url) from None
         try:
             return await in_thread(decode, data)
         except Exception:  # hostile bytes make decoders raise anything
-            raise MediaError(f"{_shown(url)} cannot be used: it is damaged.") from None
+            raise MediaError(f"{_shown(url)} cannot be used: it is damaged.", url) from None
 
     def _data(self, url: str) -> bytes:
         head, comma, text = url[5:].partition(",")

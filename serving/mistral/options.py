@@ -1,6 +1,6 @@
 """Rules for options that the engine would reject or misread with a Mistral tokenizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from serving.mistral.draft import Draft, objects_in
@@ -9,6 +9,8 @@ from serving.mistral.rules import InvalidRequest
 _EFFORTS_REFUSED = ("minimal", "low", "medium", "xhigh", "max")
 """Levels that OpenAI and Anthropic define and vLLM rejects. It accepts "none" and "high", without
 any effect before tokenizer v15."""
+
+_EFFORTS = ("none", "high", *_EFFORTS_REFUSED)
 
 _DEFAULTS = ("medium", "none")
 """Levels of verbosity and effort that ask for nothing special."""
@@ -77,6 +79,21 @@ def drop_template_arguments(draft: Draft) -> None:
             draft.warn(f"{name} has no effect on this model and was dropped")
 
 
+def refuse_unknown_effort(name: str) -> Callable[[Draft], None]:
+    """Returns the rule that rejects an effort that no API defines. A dot leads into an object."""
+
+    def rule(draft: Draft) -> None:
+        effort = _value(draft, name)
+        if effort is not None and effort not in _EFFORTS:
+            raise InvalidRequest(
+                f"{name} must be one of {', '.join(_EFFORTS)}.",
+                param=name.split(".")[0],
+                code="invalid_value",
+            )
+
+    return rule
+
+
 def drop_reasoning_effort(draft: Draft) -> None:
     """Drops levels that vLLM rejects: with the tokenizers here all levels give the same prompt."""
     if draft.fields.get("reasoning_effort") in _EFFORTS_REFUSED:
@@ -103,13 +120,36 @@ def warn_of_no_effect(*names: str) -> Callable[[Draft], None]:
 
     def rule(draft: Draft) -> None:
         for name in names:
-            value: Any = draft.fields
-            for key in name.split("."):
-                value = value.get(key) if type(value) is dict else None
+            value = _value(draft, name)
             if value and value not in _DEFAULTS:
                 draft.warn(f"{name} has no effect on this model")
 
     return rule
+
+
+def _value(draft: Draft, name: str) -> Any:
+    value: Any = draft.fields
+    for key in name.split("."):
+        value = value.get(key) if type(value) is dict else None
+    return value
+
+
+_VLLMS: Mapping[str, tuple[Any, str]] = {
+    "thinking_token_budget": (-1, "no limit on thinking alone: send max_tokens"),
+    "include_reasoning": (True, "no effect: reasoning_format says where reasoning stands"),
+    "watermarking": (False, "no effect on this model"),
+    "request_id": (None, "no effect: send the header x-request-id"),
+    "return_prompt_text": (False, "no effect: return_token_ids has the prompt's tokens"),
+    "stream_interval": (1, "no effect: each chunk is sent at once"),
+}
+"""vLLM's own fields that nothing here heeds: the value that asks for nothing, and what is told."""
+
+
+def warn_of_vllms_fields(draft: Draft) -> None:
+    for name, (harmless, effect) in _VLLMS.items():
+        value = draft.fields.get(name)
+        if value is not None and value != harmless:
+            draft.warn(f"{name} has {effect}")
 
 
 def move_output_format(draft: Draft) -> None:

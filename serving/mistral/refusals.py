@@ -19,8 +19,16 @@ _GUIDED: Advice = dict.fromkeys(
 _IMAGE_PROCESSING: Advice = dict.fromkeys(
     ("mm_processor_kwargs", "media_io_kwargs"), "images are processed as the model wants it"
 )
-CHAT: Advice = {
+_VLLMS: Advice = {
     **_GUIDED,
+    "use_beam_search": "send n, and choose among the answers",
+    "logprob_token_ids": "send the number of the most probable tokens to tell of instead "
+    "(logprobs, in a chat top_logprobs)",
+    "kv_transfer_params": "engines share no caches by request: leave it out",
+    "ec_transfer_params": "engines share no caches by request: leave it out",
+}
+CHAT: Advice = {
+    **_VLLMS,
     "functions": "send tools instead",
     "function_call": "send tool_choice instead",
     "audio": "this model answers with text",
@@ -28,7 +36,7 @@ CHAT: Advice = {
     "modalities": 'this model answers with text: leave it out, or send ["text"]',
     "web_search_options": "this service runs no tools itself: leave it out",
 }
-COMPLETIONS: Advice = _GUIDED
+COMPLETIONS: Advice = {**_VLLMS, "prompt_embeds": "send a text or token ids as prompt"}
 RESPONSES: Advice = {
     **_IMAGE_PROCESSING,
     "conversation": "this service stores none: send previous_response_id, or the earlier turns in "
@@ -129,6 +137,16 @@ def refuse_function_turns(draft: Draft) -> None:
             raise _unsupported(
                 f"messages[{index}] has a function call of OpenAI's former API, which is not "
                 "supported: send tool_calls and messages of the role tool instead.",
+                "messages",
+            )
+
+
+def refuse_spoken_turns(draft: Draft) -> None:
+    """Rejects answers of OpenAI's models that are audio, known by an id alone, which vLLM drops."""
+    for index, message in enumerate(draft.objects("messages")):
+        if message.get("role") == "assistant" and message.get("audio") is not None:
+            raise _unsupported(
+                f"messages[{index}].audio is not supported: send what was said as content.",
                 "messages",
             )
 

@@ -25,9 +25,18 @@ def developer_is_system(draft: Draft) -> None:
 
 
 def image_urls_and_refusals(draft: Draft) -> None:
-    """Converts parts that vLLM does not know: `"image_url": "https://…"`, which Mistral's own API
-    accepts, and an assistant's refusal, which becomes text."""
+    """Converts what vLLM does not know: `"image_url": "https://…"`, which Mistral's own API
+    accepts, and an assistant's refusal, a part or the field beside `content`, which becomes
+    text."""
     for message in draft.objects("messages"):
+        if message.get("role") == "assistant" and type(message.get("refusal")) is str:
+            refusal, content = message.pop("refusal"), message.get("content")
+            if type(content) is list:
+                content.append({"type": "text", "text": refusal})
+            else:
+                said = f"{content}\n\n" if type(content) is str and content else ""
+                message["content"] = said + refusal
+            draft.changed = True
         if type(message.get("content")) is not list:
             continue
         for part in objects_in(message["content"]):

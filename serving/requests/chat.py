@@ -8,7 +8,7 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
-from serving.requests.chat_messages import check_messages
+from serving.requests.chat_messages import NAME, check_messages, is_function_name
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request
@@ -30,6 +30,7 @@ class _ChatBody(CompletionsBody, kw_only=True):
     echo: bool = False
     store: Any = None
     metadata: Any = None
+    return_tokens_as_token_ids: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class ChatOptions:
     """Whether a stream has all calls in its last chunk, as Mistral's own API streams them."""
     echo: str = ""
     """Text that the answer repeats before its own: the message that it continues."""
+    tokens_as_ids: bool = False
+    """Whether log-probabilities name tokens by their ids."""
 
 
 def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, ChatOptions]:
@@ -53,7 +56,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     given, normalised = body.read(PATH, raw, _ChatBody, rules, today)
     if not given.messages:
         raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
-    check_messages(given.messages)
+    check_messages(given.messages, rules)
     if given.store is True and given.metadata is not None:  # else it goes nowhere
         check_metadata(given.metadata)
     functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
@@ -92,6 +95,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         continuous_usage,
         given.return_token_ids,
         echo=_last_text(given.messages) if given.echo else "",
+        tokens_as_ids=given.return_tokens_as_token_ids is True,
     )
 
 
@@ -119,8 +123,13 @@ def function_of(tool: JsonObject, index: int) -> JsonObject:
     function = tool.get("function")
     if tool.get("type", "function") != "function" or type(function) is not dict:
         raise _invalid(f"tools[{index}] must be a function.", "tools")
-    if type(function.get("name")) is not str:
-        raise _invalid(f"tools[{index}].function.name must be a string.", "tools")
+    name = function.get("name")
+    if type(name) is not str or not is_function_name(name):
+        raise _invalid(f"tools[{index}].function.name must be {NAME}.", "tools")
+    if type(function.get("description", "")) not in (str, type(None)):
+        raise _invalid(f"tools[{index}].function.description must be a string.", "tools")
+    if type(function.get("strict")) not in (bool, type(None)):
+        raise _invalid(f"tools[{index}].function.strict must be a boolean.", "tools")
     if type(function.get("parameters", {})) not in (dict, type(None)):
         raise _invalid(f"tools[{index}].function.parameters must be a JSON schema.", "tools")
     # mistral_common accepts neither null nor other fields, which clients send.

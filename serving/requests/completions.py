@@ -3,8 +3,6 @@
 import datetime
 from dataclasses import dataclass
 
-import msgspec
-
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.openai_body import CompletionsBody, check_logprobs
@@ -47,24 +45,19 @@ class _Body(CompletionsBody, kw_only=True):
     suffix: str | None = None
     add_special_tokens: bool = True
     return_tokens_as_token_ids: bool | None = None
-    use_beam_search: bool = False
-    prompt_embeds: msgspec.Raw | None = None
 
 
 def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, CompletionOptions]:
     """Reads the body of /v1/completions. Without tokens to generate, the request has a limit of
     one, which is the least that the engine generates. Raises InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
-    unsupported = {
-        "suffix": fields.suffix,
-        "use_beam_search": fields.use_beam_search,
-        "prompt_embeds": fields.prompt_embeds,
-    }
-    for name, value in unsupported.items():
-        if value:
-            raise InvalidRequest(
-                f"{name} is not supported.", param=name, code="unsupported_parameter"
-            )
+    if fields.suffix:
+        raise InvalidRequest(
+            "suffix is not supported: this model continues a prompt and fills no gap. Leave it "
+            "out, or ask for the text between in a chat.",
+            param="suffix",
+            code="unsupported_parameter",
+        )
     prompts = _prompts(fields.prompt)
     if len(prompts) * fields.n > MAX_PROMPTS:
         raise _invalid(f"n times the prompts must be at most {MAX_PROMPTS} answers.", "n")
@@ -81,7 +74,6 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         fields.logprobs,
         normalised,
         prompt_logprobs=fields.logprobs if echo else None,
-        prompt_field="prompt",
         add_special_tokens=fields.add_special_tokens,
         echo=echo,
     )

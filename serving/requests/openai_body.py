@@ -128,8 +128,12 @@ class CompletionsBody(OpenAIBody, kw_only=True):
 
     def request(self, *common: Any, **fields: Any) -> Request:
         check_answers(self.n)
-        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
-            raise _invalid("truncate_prompt_tokens must be -1 or more.", "truncate_prompt_tokens")
+        truncated = self.truncate_prompt_tokens
+        if truncated is not None and truncated < 1 and truncated != -1:
+            raise _invalid(
+                "truncate_prompt_tokens must be at least 1, or -1 for what the context allows.",
+                "truncate_prompt_tokens",
+            )
         form = output_form(self.response_format, self.structured_outputs)
         return super().request(
             *common,

@@ -1,7 +1,8 @@
 """A request to generate, whichever API it came through."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -19,11 +20,11 @@ class Chat:
     """A conversation, in the form of OpenAI's chat completions, which mistral_common reads."""
 
     messages: list[JsonObject]
-    tools: list[JsonObject] = field(default_factory=list)
+    tools: list[JsonObject] = dataclasses.field(default_factory=list)
     """The tools that the prompt describes: `{"type": "function", "function": {...}}`."""
     continue_final_message: bool = False
     """Whether the answer continues the last message, which is an assistant's."""
-    originals: Mapping[str, str] = field(default_factory=dict)
+    originals: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The client's ids of calls and names of tools by those in `messages` and `tools`."""
     schema_paths: Sequence[str] = ()
     """Where the request has the parameters of each tool."""
@@ -32,6 +33,9 @@ class Chat:
         """Returns where the request has the parameters of the tool with that name."""
         names = [tool["function"]["name"] for tool in self.tools]
         return self.schema_paths[names.index(name)]
+
+    field: str = "messages"
+    """The field of the client's request that has the conversation."""
 
 
 Prompt = str | list[int]
@@ -107,8 +111,6 @@ class Request:
     sampling: Sampling
     max_tokens: int | None = None
     """Limit on the tokens of an answer. None: what the context leaves."""
-    prompt_field: str = "messages"
-    """The client's name of the field that has the prompt."""
     n: int = 1
     """The number of answers to each prompt."""
     stop: Sequence[str] = ()
@@ -118,7 +120,7 @@ class Request:
     """Whether control tokens are left out of the answer's text."""
     add_special_tokens: bool = True
     """Whether a prompt of text gets the token that begins a sequence."""
-    tools: Tools = field(default_factory=Tools)
+    tools: Tools = dataclasses.field(default_factory=Tools)
     schema: Mapping[str, Any] | None = None
     """The JSON schema that the answer's text must obey; calls stay possible beside it."""
     lenient: bool = False
@@ -140,8 +142,13 @@ class Request:
     echo: bool = False
     """Whether a completion begins with its prompt."""
     stream: bool = False
-    normalised: Normalised = field(default_factory=Normalised)
+    normalised: Normalised = dataclasses.field(default_factory=Normalised)
     """What was changed as it was read."""
+
+    @property
+    def prompt_field(self) -> str:
+        """The field of the client's request that has the prompt."""
+        return self.prompt.field if isinstance(self.prompt, Chat) else "prompt"
 
     @property
     def needs_prompt(self) -> bool:

@@ -112,7 +112,6 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         fields.max_output_tokens,
         _logprobs(fields),
         normalised,
-        prompt_field="input",
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
         schema=form.schema,
         lenient=form.lenient,
@@ -143,6 +142,7 @@ def _tools(fields: _Body) -> ResponseTools:
 def _chat(fields: _Body, tools: ResponseTools, normalised: Normalised) -> Chat:
     chat = read_input(fields.input, fields.instructions, tools)
     chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
+    chat.field = "input"
     return chat
 
 

@@ -47,7 +47,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest
     given, normalised = body.read(PATH, raw, _TokenizeBody, rules, today)
     prompt: str | Chat
     if given.messages is not None:
-        check_messages(given.messages)
+        check_messages(given.messages, rules)
         functions = [function_of(tool, index) for index, tool in enumerate(given.tools or ())]
         prompt = Chat(
             given.messages,

@@ -211,6 +211,19 @@ def test_usage() -> None:
     assert [one["usage"]["completion_tokens"] for one in counts] == [0, 1, 2, 2]
 
 
+def test_logprobs_name_tokens_by_ids_where_that_is_asked_for() -> None:
+    steps = [
+        (0, Step([Text("abc")], logprobs=[token("abc", token("ab"))])),
+        (0, Step([], end=End("stop"))),
+    ]
+    writer = encoder(tokens_as_ids=True)
+    (one,) = whole(writer, 1, steps)["choices"][0]["logprobs"]["content"]
+    assert (one["token"], one["top_logprobs"][0]["token"]) == ("token_id:3", "token_id:2")
+    assert one["bytes"] == list(b"abc")
+    told = [chunk["choices"][0]["logprobs"] for chunk in streamed(writer, steps)]
+    assert {"content": [one]} in told
+
+
 def test_logprobs() -> None:
     logprob = token("é", token("é"), token("x"))
     steps = [

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mistral_common.exceptions import InvalidMessageStructureException
 
 from serving.mistral.tool_ids import nine_alphanumerics
 from tests.engine.asking import BODIES, CHAT, COMPLETIONS, MESSAGES, RESPONSES, asked, events_of
@@ -124,7 +125,9 @@ def reasoning_and_content(answer: str, stream: bool) -> tuple[str, str]:
 
 async def test_an_error_speaks_of_the_clients_ids() -> None:
     engine = FakeLlm()
-    engine.renderer.error = ValueError(f"Unexpected tool call id {nine_alphanumerics('call_1-2')}")
+    said = f"Unexpected tool call id {nine_alphanumerics('call_1-2')}"
+    engine.renderer.error = ValueError(said)
+    engine.renderer.error.__cause__ = InvalidMessageStructureException(said)
     for path in (CHAT, "/tokenize"):
         answer = await asked(engine, path, messages=FOREIGN_IDS)
         assert answer.status_code == 400

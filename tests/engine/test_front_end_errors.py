@@ -101,7 +101,93 @@ async def test_a_body_that_is_no_json(path: str) -> None:
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
-    assert error["message"] == "The body is not valid JSON."
+    assert error["message"] == "The request body is not valid JSON: Input data was truncated."
+
+
+USER = {"role": "user", "content": "Hi"}
+RESULT = {"type": "function_call_output", "call_id": "a", "output": "r"}
+FUNCTION: dict[str, Any] = {"type": "function", "name": "f", "parameters": {}}
+INSIDE = ("input_value", "pydantic", "errors for", "sys.", "expected str instance", "NoneType")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        # What mistral_common finds wrong with messages and tools, on the APIs that do not check it.
+        (RESPONSES, {"input": [RESULT, RESULT]}, "input"),
+        (RESPONSES, {"tools": [FUNCTION | {"name": "a b"}]}, "tools"),
+        (
+            RESPONSES,
+            {"tools": [FUNCTION | {"parameters": {"type": "objekt"}}]},
+            "tools[0].parameters",
+        ),
+        # What vLLM's parameters of sampling refuse.
+        (CHAT, {"frequency_penalty": 3}, "frequency_penalty"),
+        (CHAT, {"presence_penalty": -3}, "presence_penalty"),
+        (CHAT, {"top_k": -5}, "top_k"),
+        (CHAT, {"bad_words": [""]}, "bad_words"),
+        (CHAT, {"min_tokens": CONTEXT_TOKENS}, "min_tokens"),
+        (CHAT, {"vllm_xargs": {"a": 2**70}}, "vllm_xargs"),
+        (CHAT, {"repetition_detection": {"max_pattern_size": 3}}, "repetition_detection"),
+        (CHAT, {"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        (COMPLETIONS, {"prompt": [9999]}, "prompt"),
+        (COMPLETIONS, {"prompt": [[1], [9999]]}, "prompt"),
+        (COMPLETIONS, {"prompt": "x" * 500}, "prompt"),
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 500}]}, "messages"),
+        (RESPONSES, {"input": "x" * 500}, "input"),
+    ],
+)
+async def test_what_vllm_and_its_tokenizer_refuse_names_the_clients_field(
+    path: str, fields: dict[str, Any], param: str
+) -> None:
+    response = await asked(FakeLlm(), path, **fields)
+    assert error_of(response)[::2] == (400, param)
+    message = response.json()["error"]["message"]
+    assert "\n" not in message and not any(word in message for word in INSIDE)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("sequence item 0: expected str instance"), ValueError("use sys.f()")]
+)
+async def test_what_nobody_foresaw_in_a_prompt_tells_nothing_of_the_inside(
+    error: Exception,
+) -> None:
+    engine = FakeLlm()
+    engine.renderer.error = error
+    response = await asked(engine, CHAT)
+    assert error_of(response) == (400, "invalid_request_error", "messages", "invalid_value")
+    assert not any(word in response.text for word in INSIDE)
+
+
+async def test_a_rejected_image_is_told_by_its_place_in_the_clients_request() -> None:
+    url = "data:image/png;base64,AAAA"
+    engine = FakeLlm()
+    engine.renderer.error = MediaError("The image in a data URL cannot be used.", url)
+    part = {"type": "image_url", "image_url": {"url": url}}
+    item = {"type": "input_image", "image_url": url}
+    block = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"},
+    }
+    text, late = {"type": "text", "text": "?"}, {"role": "system", "content": "s"}
+    messages = [
+        USER,
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": [text, part]},
+    ]
+    for path in (CHAT, "/tokenize"):
+        response = await asked(engine, path, messages=[*messages, late, USER])
+        assert error_of(response)[::2] == (400, "messages")
+        assert error_of(response)[3] == "invalid_image"
+        assert response.json()["error"]["message"].startswith("messages[2].content[1]: The image")
+    response = await asked(engine, RESPONSES, input=[{"role": "user", "content": [item]}])
+    assert response.json()["error"]["param"] == "input"
+    assert response.json()["error"]["message"].startswith("input[0].content[0]: The image")
+    for path in (MESSAGES, f"{MESSAGES}/count_tokens"):
+        response = await asked(
+            engine, path, messages=[{"role": "user", "content": [block]}], model=NAMES[0]
+        )
+        assert response.json()["error"]["message"].startswith("messages[0].content[0]: The image")
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -169,6 +255,9 @@ async def test_an_image_that_cannot_be_had(error: Exception) -> None:
     engine.renderer.error = error
     response = await asked(engine, CHAT)
     assert error_of(response)[::3] == (400, "invalid_image")
+    assert error_of(response)[2] == (
+        "messages" if isinstance(error, VLLMUnprocessableEntityError) else None
+    )
     assert response.json()["error"]["message"] == str(error)
 
 

@@ -161,13 +161,13 @@ async def test_an_answer_has_no_more_tokens_than_the_context_leaves(
     [
         ([PROMPT], "prompt"),
         (Chat([{"role": "user"}]), "messages"),
-        (Chat([{"role": "user"}]), "input"),
+        (Chat([{"role": "user"}], field="input"), "input"),
     ],
 )
 def test_a_prompt_that_fills_the_context_is_too_long(prompt: Any, param: str) -> None:
     generation(FakeLlm(), prompt_tokens=CONTEXT_TOKENS - 1)
     with pytest.raises(InvalidRequest, match="maximum context length is 200 tokens") as raised:
-        generation(FakeLlm(), prompt=prompt, prompt_field=param, prompt_tokens=CONTEXT_TOKENS)
+        generation(FakeLlm(), prompt=prompt, prompt_tokens=CONTEXT_TOKENS)
     assert (raised.value.param, raised.value.code) == (param, "context_length_exceeded")
 
 

@@ -142,8 +142,16 @@ def test_what_a_search_would_add_to_a_response_is_dropped() -> None:
     assert body == {"include": include[1:]}
 
 
-def test_an_effort_that_nobody_knows_is_left_to_the_engine() -> None:
-    assert normalised(CHAT, reasoning_effort="huge")[0] == {"reasoning_effort": "huge"}
+@pytest.mark.parametrize("effort", ["wizard", 3, [], ""])
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [(CHAT, "reasoning_effort"), (RESPONSES, "reasoning"), (MESSAGES, "output_config")],
+)
+def test_an_effort_that_no_api_defines_is_refused(endpoint: str, field: str, effort: Any) -> None:
+    value = effort if endpoint == CHAT else {"effort": effort}
+    with pytest.raises(InvalidRequest, match="medium") as raised:
+        normalised(endpoint, **{field: value})
+    assert (raised.value.param, raised.value.code) == (field, "invalid_value")
 
 
 @pytest.mark.parametrize("kind", ["enabled", "disabled", "adaptive"])

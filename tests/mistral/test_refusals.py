@@ -29,6 +29,9 @@ def refused(endpoint: str, **fields: Any) -> InvalidRequest:
         (CHAT, "guided_regex", "a+"),
         (COMPLETIONS, "guided_choice", ["a"]),
         (COMPLETIONS, "best_of", 3),
+        (CHAT, "best_of", 3),
+        (CHAT, "use_beam_search", True),
+        (COMPLETIONS, "use_beam_search", True),
         (RESPONSES, "conversation", "conv_1"),
         (RESPONSES, "conversation", {"id": "conv_1"}),
         (RESPONSES, "prompt", {"id": "pmpt_1"}),
@@ -48,6 +51,7 @@ def test_what_nobody_here_can_do_is_refused_by_name(endpoint: str, field: str, v
     [
         (CHAT, {"function_call": "auto"}),
         (CHAT, {"functions": []}),
+        (CHAT, {"use_beam_search": False, "logprob_token_ids": [], "best_of": 1}),
         (CHAT, {"modalities": ["text"]}),
         (CHAT, {"metadata": {"a": "b"}, "user": "me", "store": True, "service_tier": "flex"}),
         (CHAT, {"prediction": {"type": "content", "content": "x"}, "safety_identifier": "x"}),
@@ -70,6 +74,13 @@ def test_what_changes_no_answer_passes(endpoint: str, harmless: dict[str, Any]) 
     body, done = normalised(endpoint, **harmless)
     assert body == harmless
     assert (done.changed, done.warnings) == (False, ())
+
+
+def test_an_answer_that_is_audio_is_refused_by_its_place() -> None:
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "audio_1"}}
+    error = refused(CHAT, messages=[{"role": "user", "content": "Hi"}, spoken])
+    assert (error.param, error.code) == ("messages", "unsupported_parameter")
+    assert "messages[1].audio" in error.message and "content" in error.message
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,34 @@ def test_an_image_url_as_mistrals_own_api_has_it() -> None:
     assert kept[0]["content"] == [{"type": "image_url", "image_url": {"url": DATA_URL}}]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"content": None}, "No."),
+        ({}, "No."),
+        ({"content": ""}, "No."),
+        ({"content": "Well."}, "Well.\n\nNo."),
+        (
+            {"content": [{"type": "text", "text": "Well."}]},
+            [{"type": "text", "text": "Well."}, {"type": "text", "text": "No."}],
+        ),
+    ],
+)
+def test_a_refused_message_as_openais_client_sends_it_stays_in_the_conversation(
+    version: str, content: dict[str, Any], text: Any
+) -> None:
+    kept, done = normalised(USER, assistant(**content, refusal="No."), USER, version=version)
+    assert kept == [USER, {"role": "assistant", "content": text}, USER]
+    assert (done.changed, done.warnings) == (True, ())
+    shown = prompt(version, {"messages": kept})
+    assert shown is not None and "No." in shown
+
+
+def test_an_empty_refusal_is_no_turn() -> None:
+    assert normalised(USER, assistant(content=None, refusal=""), USER)[0] == [USER, USER]
+
+
 def test_a_refusal_is_a_text() -> None:
     refusal = assistant(content=[{"type": "refusal", "refusal": "No."}])
     kept, _ = normalised(USER, refusal, USER)

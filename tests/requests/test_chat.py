@@ -245,3 +245,115 @@ def test_metadata_that_is_to_be_stored_has_openais_limits(metadata: Any) -> None
     error = refused(store=True, metadata=metadata)
     assert (error.param, error.code) == ("metadata", "invalid_value")
     assert read(metadata=metadata)[0] == read(store=True, metadata={"a": "b"})[0] == read()[0]
+
+
+USER = {"role": "user", "content": "Hello"}
+CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+THOUGHT = {"type": "thinking", "thinking": "a"}
+RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "content": "r"}
+
+
+def calls(*given: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": list(given)}
+
+
+def calling(**function: Any) -> dict[str, Any]:
+    return calls({**CALL, "function": {"name": "f", "arguments": "{}", **function}})
+
+
+@pytest.mark.parametrize(
+    ("messages", "place"),
+    [
+        ([{"role": "system", "content": [IMAGE]}, USER], "messages[0].content[0].type"),
+        ([USER, {"role": "assistant", "content": [IMAGE]}, USER], "messages[1].content[0].type"),
+        (
+            [{"role": "user", "content": [{**IMAGE, "image_url": {"url": "x", "detail": 5}}]}],
+            "messages[0].content[0].image_url.detail",
+        ),
+        ([{"role": "user", "content": [THOUGHT]}], "messages[0].content[0].type"),
+        ([{"role": "system", "content": [THOUGHT]}, USER], "messages[0].content[0].type"),
+        ([USER, calls(CALL), {**RESULT, "name": 5}, USER], "messages[2].name"),
+        ([USER, calls({**CALL, "type": "wizard"}), RESULT, USER], "messages[1].tool_calls[0].type"),
+        ([USER, calling(name="a b"), RESULT, USER], "messages[1].tool_calls[0].function.name"),
+        (
+            [USER, calling(arguments='{"a": %s}' % ("9" * 6000)), RESULT, USER],
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        ([USER, RESULT, USER], "messages[1].tool_call_id"),
+        (
+            [USER, calls(CALL), {**RESULT, "tool_call_id": "call_1"}, USER],
+            "messages[2].tool_call_id",
+        ),
+        ([USER, calls(CALL), RESULT, RESULT, USER], "messages[3].tool_call_id"),
+        ([USER, calls(CALL, CALL), RESULT, USER], "messages[1].tool_calls[1].id"),
+        ([USER, calls(CALL), USER, calls(CALL), RESULT, USER], "messages[3]"),
+    ],
+)
+def test_a_message_that_no_prompt_can_have_is_told_by_its_place(messages: Any, place: str) -> None:
+    error = refused(messages=messages)
+    assert (error.param, error.code) == ("messages", "invalid_value")
+    assert error.message.startswith(f"{place} must")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [USER, calling(arguments='{"a": "%s"}' % ("9" * 6000)), RESULT, USER],
+        [RESULT, USER],
+        [USER, calls(CALL), RESULT, calls(CALL), RESULT, USER],
+        [USER, calls(CALL), USER],
+    ],
+)
+def test_what_the_tokenizer_takes_passes(messages: Any) -> None:
+    read(messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("function", "place"),
+    [
+        ({"description": 5}, "tools[0].function.description"),
+        ({"strict": "x"}, "tools[0].function.strict"),
+        ({"name": "a b"}, "tools[0].function.name"),
+        ({"name": ""}, "tools[0].function.name"),
+    ],
+)
+def test_a_tool_that_no_prompt_can_have_is_told_by_its_place(function: Any, place: str) -> None:
+    error = refused(tools=[{"type": "function", "function": {"name": "f", **function}}])
+    assert error.param == "tools" and error.message.startswith(f"{place} must")
+
+
+def raw_refusal(raw: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as error:
+        chat.read(raw, *READING)
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("raw", "param", "says"),
+    [
+        (b'{"messages": [], "top_p": NaN}', "top_p", "top_p is NaN"),
+        (b'{"messages": [{"content": "\\ud83d"}]}', "messages", "messages[0].content is"),
+        (b'{"messages": [{"content": "\\udc00"}]}', "messages", "messages[0].content is"),
+        (b'\xef\xbb\xbf{"messages": []}', None, "byte order mark (byte 0)"),
+        ('{"messages": []}'.encode("utf-16"), None, "byte order mark (byte 0)"),
+        (b'{"a": "\xff"}', None, "not UTF-8 (byte 7)"),
+        (b'{"a": 1,}', None, "trailing comma in object (byte 8)"),
+        (b"[" * 100_000, None, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_told_by_reason_and_place(
+    raw: bytes, param: str | None, says: str
+) -> None:
+    error = raw_refusal(raw)
+    assert (error.param, error.code) == (param, "invalid_json")
+    assert says in error.message
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 6000])
+@pytest.mark.parametrize("place", ["top_p", "logit_bias.5"])
+def test_a_number_out_of_range_is_told_by_its_place(place: str, number: str) -> None:
+    first, _, inner = place.partition(".")
+    value = f'{{"{inner}": {number}}}' if inner else number
+    error = raw_refusal(b'{"messages": [], "%s": %s}' % (first.encode(), value.encode()))
+    assert error.param == first and error.message.startswith(f"{place}: ")

@@ -61,7 +61,6 @@ def test_defaults() -> None:
         prompt=["Hello"],
         sampling=Sampling(),
         max_tokens=16,
-        prompt_field="prompt",
         stop=[],
     )
     assert options == completions.CompletionOptions()
@@ -161,10 +160,33 @@ def test_counts_in_each_part_come_with_those_at_the_end() -> None:
         ("structured_outputs", {}),
         ("structured_outputs", {"regex": "a", "choice": ["a"]}),
         ("structured_outputs", {"json": "not a schema"}),
+        ("structured_outputs", {"structural_tag": "not JSON"}),
+        ("structured_outputs", {"structural_tag": "[]"}),
+        ("response_format", {"type": "structural_tag", "structures": []}),
+        ("response_format", {"type": "structural_tag", "structures": [], "triggers": []}),
+        (
+            "response_format",
+            {"type": "structural_tag", "structures": [{"begin": "<a>"}], "triggers": ["<"]},
+        ),
+        (
+            "response_format",
+            {
+                "type": "structural_tag",
+                "structures": [{"begin": "<a>", "schema": {}, "end": "</a>"}],
+                "triggers": ["["],
+            },
+        ),
+        ("truncate_prompt_tokens", 0),
     ],
 )
 def test_what_is_refused(field: str, value: Any) -> None:
     assert refused(**{field: value}) == field
+
+
+def test_a_suffix_is_refused_with_advice() -> None:
+    with pytest.raises(InvalidRequest, match="Leave it out"):
+        read(suffix="x")
+    read(suffix="")
 
 
 def test_prompt_logprobs_are_not_streamed() -> None:

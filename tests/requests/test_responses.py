@@ -161,7 +161,7 @@ def test_reasoning_that_clients_could_not_read_back_is_refused(
     reasoning: dict[str, Any], of: str
 ) -> None:
     error = refused(reasoning=reasoning)
-    assert error.param == "reasoning" and error.message.startswith(f"reasoning.{of}: ")
+    assert error.param == "reasoning" and error.message.startswith(f"reasoning.{of}")
 
 
 def test_what_is_repeated_is_what_openais_client_reads() -> None:

@@ -28,6 +28,7 @@ from serving.engine.exchange import (
     cache_salt_of,
     changes,
     header,
+    images_of,
     read_body,
     request_id_of,
     send_whole,
@@ -116,7 +117,7 @@ class Answering:
             self.usage.meter(header(scope, USAGE_ID)) as meter,
         ):
             asked = self._read(scope, await read_body(receive))
-            with while_connected(receive):
+            with while_connected(receive), images_of(asked.continuation.request):
                 try:
                     await self._respond(asked, meter, lora, scope, send)
                 except (AbandonedError, ConstraintError):

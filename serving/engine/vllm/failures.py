@@ -18,6 +18,7 @@ from serving.engine.grammar_check import GrammarError
 from serving.engine.image_file import MediaError
 from serving.engine.resumption import CannotContinueError
 from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Request, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,16 @@ _GRAMMAR = re.compile(
 """The reason why a grammar does not compile, after its place in a grammar that is our own."""
 _IN_EXPRESSION = re.compile(r"regex parse error:\n.*?^error: (.*?)$", re.DOTALL | re.MULTILINE)
 """The reason behind a quoted regular expression."""
-_RECURSION = "maximum recursion depth exceeded"
+_CLIENTS_NAMES = {
+    "extra_args": "vllm_xargs",
+    "max_pattern_size": "repetition_detection",
+    "min_count": "repetition_detection",
+}
+"""The fields of requests by vLLM's names of what they set, where those differ."""
+_FIELDS = frozenset(
+    (*Sampling.__struct_fields__, *Request.__dataclass_fields__, "messages", "top_logprobs")
+)
+_FIELD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +72,6 @@ class ConstraintError(Exception):
     """The answer cannot take the form that the request asks for."""
 
 
-class PromptError(Exception):
-    """No prompt can be made of the request."""
-
-
 class AbandonedError(Exception):
     """The engine ended an answer that was neither complete nor cut off at a limit."""
 
@@ -96,18 +102,13 @@ def failure_of(error: Exception) -> Failure:
         case VLLMUnprocessableEntityError() | MediaError():
             return Failure(400, _message(error), _param(error), "invalid_image")
         case VLLMClientError():
-            message = _message(error)
+            message = _message(error).replace("extra_args", "vllm_xargs")
             code = "context_length_exceeded" if _CONTEXT in message else "invalid_value"
             return Failure(400, message, _param(error), code)
         case GracefulHTTPError():
             return Failure(int(error.http_status), error.message, code="overloaded")
         case RecursionError():
             return TOO_DEEP
-        case PromptError():
-            message = _message(error)
-            return (
-                TOO_DEEP if _RECURSION in message else Failure(400, message, code="invalid_value")
-            )
     log.error("a request failed", exc_info=error)
     return Failure(500, "The engine failed on this request.", code="request_failed")
 
@@ -125,5 +126,10 @@ def _message(error: Exception) -> str:
 
 
 def _param(error: Exception) -> str | None:
-    parameter: str | None = getattr(error, "parameter", None)
-    return None if parameter == "input_tokens" else parameter  # which no API has
+    """Returns the request's field that an error of vLLM's is about: the one that it names, or else
+    begins with."""
+    first = _FIELD.match(_message(error))
+    named: str | None = getattr(error, "parameter", None) or (first and first[0])
+    if named in _CLIENTS_NAMES:
+        return _CLIENTS_NAMES[named]
+    return named if named in _FIELDS else None

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mistral_common.exceptions import InvalidToolSchemaException
@@ -11,11 +11,9 @@ from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.image_file import MediaError
-from serving.engine.vllm.failures import PromptError
 from serving.engine.vllm.images import salted
+from serving.engine.vllm.prompt_errors import prompt_errors
 from serving.engine.vllm.public_prefixes import salted_after
-from serving.mistral.answer import with_originals
 from serving.mistral.rules import InvalidRequest, ModelRules
 from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
@@ -23,21 +21,6 @@ from serving.requests.tools import refuse_broken_schemas
 
 EngineInput = Any
 """vLLM's type of the same name."""
-
-
-_NONE: Mapping[str, str] = {}
-
-
-@contextlib.contextmanager
-def _prompt_errors(originals: Mapping[str, str] = _NONE) -> Iterator[None]:
-    """Raises PromptError for what vLLM and mistral_common raise for prompts that they cannot
-    make. `originals` are a chat's."""
-    try:
-        yield
-    except (MediaError, InvalidRequest):
-        raise
-    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
-        raise PromptError(with_originals(str(error), originals)) from error
 
 
 @contextlib.contextmanager
@@ -58,6 +41,7 @@ class Renderer:
         self._renderer = engine.renderer
         self._model_config = engine.model_config
         self._image_token = vocabulary.image
+        self._last_token = len(vocabulary.pieces) - 1
         self._end_system_token = vocabulary.end_system
         self._rules = rules
 
@@ -104,6 +88,12 @@ class Renderer:
                 param="prompt",
                 code="invalid_value",
             )
+        if any(type(prompt) is list and max(prompt) > self._last_token for prompt in prompts):
+            raise InvalidRequest(
+                f"prompt must not have token ids above {self._last_token}, this model's last.",
+                param="prompt",
+                code="invalid_value",
+            )
         return await self._texts(prompts, params)
 
     async def chat_token_ids(self, chat: Chat, salt: str | None) -> list[int]:
@@ -128,7 +118,11 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with _prompt_errors(chat.originals), _schema_errors(chat), salted(salt):
+            with (
+                prompt_errors(chat.field, chat.originals),
+                _schema_errors(chat),
+                salted(salt),
+            ):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
@@ -159,7 +153,7 @@ class Renderer:
             raise RuntimeError(f"a prompt has {found} image tokens for {expected} of its images")
 
     async def _texts(self, prompts: Sequence[Prompt], params: TokenizeParams) -> list[EngineInput]:
-        with _prompt_errors():
+        with prompt_errors("prompt"):
             parsed = [parse_model_prompt(self._model_config, prompt) for prompt in prompts]
             inputs: list[EngineInput] = await self._renderer.render_cmpl_async(parsed, params)
         return inputs

@@ -8,7 +8,14 @@ from starlette.types import Receive, Scope, Send
 from vllm.tokenizers.mistral import MistralTokenizer
 
 from serving.encoders.sse import to_json
-from serving.engine.exchange import adapter_of, cache_salt_of, changes, read_body, send_whole
+from serving.engine.exchange import (
+    adapter_of,
+    cache_salt_of,
+    changes,
+    images_of,
+    read_body,
+    send_whole,
+)
 from serving.engine.vllm.failures import check_model
 from serving.engine.vllm.rendering import Renderer
 from serving.engine.vllm.sampling import Model
@@ -41,10 +48,12 @@ class Tokenizing:
         self._rules = rules
 
     async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = tokenize.read(await read_body(receive), self._rules, datetime.date.today())
+        body = await read_body(receive)
+        request = tokenize.read(body, self._rules, datetime.date.today())
         check_model(request.model, self._names, adapter_of(scope))
         if isinstance(request.prompt, Chat):
-            tokens = await self._renderer.chat_token_ids(request.prompt, cache_salt_of(scope))
+            with images_of(body):
+                tokens = await self._renderer.chat_token_ids(request.prompt, cache_salt_of(scope))
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
         names = None
@@ -71,12 +80,12 @@ class Tokenizing:
 
     async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers with the number of a prompt's tokens, in the form of the path's API."""
+        body = await read_body(receive)
         read, form = _COUNTS[scope["path"]]
-        name, conversation, normalised = read(
-            await read_body(receive), self._rules, datetime.date.today()
-        )
+        name, conversation, normalised = read(body, self._rules, datetime.date.today())
         check_model(name, self._names, adapter_of(scope))
-        tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
+        with images_of(body):
+            tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
         await send_whole(
             send, 200, to_json({**form, "input_tokens": len(tokens)}), changes(normalised)
         )

@@ -1,6 +1,15 @@
 """Errors of requests that are no HTTP of ours, or too large or slow."""
 
+import re
+
 from serving.router.http.errors import ApiError
+
+_MISPLACED = re.compile(
+    r"(?:.*?/)?(chat/completions|completions|responses|messages(?:/count_tokens)?|models|files"
+    r"|batches|tokenize|detokenize)/?"
+)
+"""A path that ends as one of this service's does: without /v1, with two of them, or behind what
+other services have in its place."""
 
 
 def body_too_large(limit_bytes: int) -> ApiError:
@@ -69,7 +78,12 @@ def damaged_body(coding: str) -> ApiError:
 
 
 def not_found(method: str, path: str) -> ApiError:
-    return ApiError(404, f"This service has no endpoint {method} {path[:200]}.", code="not_found")
+    message = f"This service has no endpoint {method} {path[:200]}."
+    if meant := _MISPLACED.fullmatch(path):
+        name = meant[1]
+        place = f"/{name}" if name.endswith("tokenize") else f"/v1/{name}"
+        message += f" Use {place}: check the client's base URL."
+    return ApiError(404, message, code="not_found")
 
 
 def method_not_allowed(method: str, path: str, allow: str) -> ApiError:

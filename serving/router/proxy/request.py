@@ -16,6 +16,7 @@ from serving.mistral.system_prompt import is_public
 from serving.placement import Work, prefix_of, prompt_parts
 from serving.placement.prompt_parts import Kind, Part
 from serving.requests import chat, completions
+from serving.requests.body import nested_too_deeply, not_json
 from serving.requests.openai_body import check_answers
 from serving.router.http.errors import ApiError
 from serving.router.replicas.model import Model
@@ -70,15 +71,11 @@ def decode(body: bytes) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _decode_leniently(body, error)
     except RecursionError:
-        raise _nested_too_deeply() from None
+        raise invalid(nested_too_deeply()) from None
 
 
 def invalid(error: InvalidRequest) -> ApiError:
     return ApiError(400, error.message, code=error.code, param=error.param)
-
-
-def _nested_too_deeply() -> ApiError:
-    return ApiError(400, "The request body is nested too deeply.", code="invalid_json")
 
 
 def _decode_leniently(body: bytes, error: Exception) -> Any:
@@ -86,9 +83,7 @@ def _decode_leniently(body: bytes, error: Exception) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        raise ApiError(
-            400, f"The request body is not valid JSON: {error}.", code="invalid_json"
-        ) from None
+        raise invalid(not_json(body, error)) from None
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -151,7 +146,7 @@ def _normalise(request: EngineRequest, path: str, body: dict[str, Any], rules: M
     except InvalidRequest as error:
         raise invalid(error) from None
     except RecursionError:
-        raise _nested_too_deeply() from None
+        raise invalid(nested_too_deeply()) from None
     request.rewrites = done.rewrites
     request.headers += done.headers
     if done.answer:

@@ -179,4 +179,26 @@ def test_what_an_engine_answers_in_place_of_a_stream_is_its_error() -> None:
 def test_names_that_a_client_made_up_are_cut() -> None:
     assert len(errors.unknown_model("x" * 100_000, ["m"]).message) < 300
     assert len(protocol_errors.not_found("GET", "/" + "x" * 100_000).message) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/completions", "/v1/completions"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/openai/deployments/tiny/chat/completions", "/v1/chat/completions"),
+        ("/models", "/v1/models"),
+        ("/v1/tokenize", "/tokenize"),
+    ],
+)
+def test_a_misplaced_path_is_told_the_right_one(path: str, meant: str) -> None:
+    message = protocol_errors.not_found("POST", path).message
+    assert path in message and f"Use {meant}:" in message
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/embeddings", "/v1/chat", "/v1/incompletions"])
+def test_no_path_is_told_where_none_is_meant(path: str) -> None:
+    assert "Use" not in protocol_errors.not_found("POST", path).message
     assert len(protocol_errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300
