@@ -80,14 +80,11 @@ def images_of(body: bytes) -> Iterator[None]:
         yield
     except MediaError as error:
         url = error.url
-        place = url and place_of(
-            msgspec.json.decode(body),
-            # Anthropic's API has the type and the data of an image in two fields.
-            lambda value: (
-                value == url or (url.startswith("data:") and url.rpartition(",")[2] == value)
-            ),
-        )
-        if not place:
+        # Anthropic's API has the type and the data of an image in two fields.
+        data = url.rpartition(",")[2] if url.startswith("data:") else ""
+        shown = tuple(filter(None, (url, data)))
+        place = place_of(msgspec.json.decode(body), lambda value: value in shown) or ""
+        if "]" not in place:  # it stands somewhere else as well
             raise
         place = place[: place.rindex("]") + 1]
         raise InvalidRequest(f"{place}: {error}", field_of(place), "invalid_image") from error

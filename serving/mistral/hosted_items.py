@@ -67,6 +67,7 @@ def _names(tool: Fields, namespace: Fields | None = None) -> set[tuple[str, str]
 def convert_hosted_items(draft: Draft) -> None:
     """Makes function calls of what the model can read, and drops what only OpenAI can."""
     kept: list[Fields] = []
+    open_calls: list[Fields] = []  # which their results must follow at once
     dropped: list[str] = []
     call_ids: dict[str, Any] = {}
     for index, item in enumerate(draft.objects("input")):
@@ -74,20 +75,24 @@ def convert_hosted_items(draft: Draft) -> None:
         if kind in _WITH_TOOLS:
             continue
         if kind == "mcp_call":
-            place = _before_open_calls(kept)
-            kept[place:place] = _mcp_call(item, index)
+            kept += _mcp_call(item, index)
         elif kind in _CLIENT_CALLS:
             call = _client_call(item)
             for id in (item.get("id"), call["call_id"]):
                 call_ids[str(id)] = call["call_id"]
-            kept.append(call)
+            open_calls.append(call)
+        elif kind in _CALLS:
+            open_calls.append(item)
         elif kind in _CLIENT_OUTPUTS and _reference(item) in call_ids:
-            call_id = call_ids[_reference(item)]
-            kept.append(_output(call_id, item.get("output", item.get("status"))))
+            output = _output(call_ids[_reference(item)], item.get("output", item.get("status")))
+            kept += [*open_calls, output]
+            open_calls.clear()
         elif kind in _CLIENT_OUTPUTS or (kind in _USELESS and not _sets_format(item)):
             dropped.append(kind)
         else:
-            kept.append(item)
+            kept += [*open_calls, item]
+            open_calls.clear()
+    kept += open_calls
     draft.replace("input", kept)
     for kind in dropped if kept else ():
         draft.warn(f"{kind} of earlier turns was dropped: only OpenAI's service can use it")
@@ -97,15 +102,6 @@ def _sets_format(item: Fields) -> bool:
     """Whether an update of the configuration asks for another form of the answer, which may not be
     ignored."""
     return item["type"] == "configuration_update" and "text" in item
-
-
-def _before_open_calls(items: list[Fields]) -> int:
-    """Returns where a call with its result can stand: before calls whose results are yet to come,
-    which must follow them."""
-    place = len(items)
-    while place and items[place - 1].get("type") in _CALLS:
-        place -= 1
-    return place
 
 
 def _mcp_call(item: Fields, index: int) -> list[Fields]:

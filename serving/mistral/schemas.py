@@ -145,7 +145,9 @@ def _read_draft_3(schema: Fields) -> bool:
     if schema.get("type") == "any":
         del schema["type"]
     listed = schema.get("required", [])
-    if type(listed) is list and not all(name in listed for name in required):
-        schema["required"] = [*listed, *(name for name in required if name not in listed)]
-        changed = True
+    if required and type(listed) is list:
+        known = {name for name in listed if type(name) is str}
+        if added := [name for name in required if name not in known]:
+            schema["required"] = [*listed, *added]
+            changed = True
     return changed

@@ -22,23 +22,20 @@ def reduce_to_allowed_tools(draft: Draft) -> None:
             'tool_choice of the type "allowed_tools" needs a mode: "auto" or "required".'
         )
     tools = objects_in(draft.fields.get("tools"))
-    names = [name_of(tool) for tool in objects_in(allowed.get("tools"))]
-    plain = [name_of(tool) for tool in tools]
-    known = [
-        *plain,
-        *(name for tool in tools for one in _inner(tool) for name in _names(one, tool)),
-    ]
-    if not names or any(name not in known for name in names):
+    named = objects_in(allowed.get("tools"))
+    names = {str(name_of(tool)) for tool in named}
+    plain = {str(name_of(tool)) for tool in tools}
+    inner = {name for tool in tools for one in _inner(tool) for name in _names(one, tool)}
+    known = plain | inner
+    if not names <= known or not all(type(name_of(tool)) is str for tool in named or [{}]):
         raise _invalid("tool_choice must name at least one tool, and only tools of this request.")
-    inner_names = [name for name in names if name not in plain]
+    of_inner = names - plain
     kept = []
     for tool in tools:
         if name_of(tool) in names:
             kept.append(tool)
-        elif inner := [
-            one for one in _inner(tool) if any(name in inner_names for name in _names(one, tool))
-        ]:
-            kept.append({**tool, "tools": inner})
+        elif chosen := [one for one in _inner(tool) if of_inner & _names(one, tool)]:
+            kept.append({**tool, "tools": chosen})
     draft.set("tools", kept)
     draft.set("tool_choice", allowed["mode"])
 
@@ -48,9 +45,9 @@ def _inner(tool: Fields) -> list[Fields]:
     return objects_in(tool.get("tools")) if tool.get("type") == "namespace" else []
 
 
-def _names(tool: Fields, namespace: Fields) -> tuple[Any, str]:
+def _names(tool: Fields, namespace: Fields) -> set[str]:
     """Returns the names by which a choice may name a tool of a namespace."""
-    return tool.get("name"), f"{namespace.get('name')}__{tool.get('name')}"
+    return {str(tool.get("name")), f"{namespace.get('name')}__{tool.get('name')}"}
 
 
 def name_of(tool: Mapping[str, Any]) -> Any:

@@ -20,8 +20,8 @@ for it. The rules have moved images out of results."""
 _CALLERS = ("assistant", "tool")
 is_function_name = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 NAME = "a string of 1 to 64 letters, digits, underscores and dashes"
-_MANY_DIGITS = re.compile(r"\d{4301}").search
-"""Whether a text may have an integer that Python refuses to read."""
+_MANY_DIGITS = re.compile(r"(?<!\d)\d{4301}").search
+"""Whether a text may have an integer that Python refuses to read; each digit is looked at once."""
 
 
 def check_messages(messages: Sequence[JsonObject], rules: ModelRules) -> None:

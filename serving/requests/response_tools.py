@@ -16,8 +16,9 @@ _LONGEST_NAME = 64
 _ToolKey = tuple[str, str | None]
 """The name and the namespace by which a client tells a tool."""
 
-_REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
-"""The parts of a regular expression: an escaped character, a class, or any other character."""
+_REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|\Z)|.", re.DOTALL)
+"""The parts of a regular expression: an escaped character, a class, or any other character. A class
+that does not end is one too: else each of its brackets would be searched for an end."""
 
 
 @dataclass(frozen=True, slots=True)

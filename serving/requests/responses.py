@@ -51,7 +51,8 @@ _Summary = Literal["auto", "concise", "detailed"]
 
 class _Reasoning(msgspec.Struct):
     context: Literal["auto", "current_turn", "all_turns"] | None = None
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: str | None = None
+    """One that an API defines; the normalisation refuses others."""
     generate_summary: _Summary | None = None
     mode: str | None = None
     summary: _Summary | None = None

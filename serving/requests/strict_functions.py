@@ -77,5 +77,5 @@ def _is_closed(schema: JsonObject, properties: JsonObject) -> bool:
     return (
         schema.get("additionalProperties") is False
         and isinstance(required, list)
-        and all(name in required for name in properties)
+        and properties.keys() <= {name for name in required if isinstance(name, str)}
     )

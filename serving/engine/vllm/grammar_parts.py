@@ -12,6 +12,10 @@ from serving.mistral.grammar import CallableTool, Choice, answer_schema, argumen
 from serving.mistral.schemas import expressions_in, without_expressions
 from serving.requests.request import Chat, Request, Tools
 
+_MOST_EXPRESSIONS = 100
+"""Regular expressions of a tool that are tried one by one; with more it may be called with any
+object."""
+
 
 async def compile_alone(
     constraint: StructuredOutputsParams, grammars: GrammarCheck, salt: str | None
@@ -55,9 +59,12 @@ class _Search:
         if tool.strict or await self._compiles(arguments_schema(tool, self._choice)):
             return tool
         parameters = tool.parameters or {}
+        expressions = expressions_in(parameters)
+        if len(expressions) > _MOST_EXPRESSIONS:
+            return replace(tool, parameters=None)
         unknown = [
             expression
-            for expression in expressions_in(parameters)
+            for expression in expressions
             if not await self._compiles({"type": "string", "pattern": expression})
         ]
         known = replace(tool, parameters=without_expressions(parameters, unknown))
