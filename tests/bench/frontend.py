@@ -25,6 +25,7 @@ from rich.console import Console
 
 from serving.router.replicas.upstream import ConnectionPool
 from tests.bench import frontend_report
+from tests.bench.frontend_agent import agent_turn
 from tests.bench.frontend_model import write_model
 from tests.bench.frontend_process import (
     CARD_FLAGS,
@@ -73,6 +74,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "tools": {"tools": [WEATHER, {**WEATHER, "function": {**WEATHER["function"], "name": "now"}}]},
     NEW_TOOLS: {},
+    "agent": agent_turn(),
     "JSON": {"response_format": {"type": "json_object"}},
 }
 
@@ -90,7 +92,7 @@ class Target:
             {"role": "user", "content": "What is the weather like in Paris this week?"},
         ]
         fields = {"model": MODEL, "messages": messages, "max_tokens": tokens, "stream": stream}
-        extra = self.tools if "tools" in kind else {}
+        extra = self.tools if kind == NEW_TOOLS or "tools" in KINDS[kind] else {}
         if kind == NEW_TOOLS:
             name = f"f{next(_numbers)}"
             extra = {

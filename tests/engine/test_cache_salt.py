@@ -8,7 +8,8 @@ import pytest
 from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.media.image import ImageMediaIO
 
-from serving.engine.vllm.images import ImageConnector, salted
+from serving.engine.vllm.cache_salt import salted
+from serving.engine.vllm.images import ImageConnector
 from tests.engine.asking import BODIES, CHAT, MESSAGES, RESPONSES, asked
 from tests.engine.fake_llm import FakeLlm, control, ids
 from tests.engine.pictures import PNG, data_url

@@ -111,6 +111,7 @@ class Renderer(ImageRenderer):
 
     def __init__(self) -> None:
         self._executor = None
+        self._chat_tokenizer = None
         self._apply_chat_template_async = self._apply_in_context
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
@@ -16,28 +14,18 @@ from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine.media import HELD_PIXELS, ImageFetcher
+from serving.engine.vllm.cache_salt import CACHE_SALT
+from serving.engine.vllm.chat_tokenizer import chat_tokenizer
 
 _images: ContextVar[dict[str, Any]] = ContextVar("images")
 """The images of the request that is being rendered, by URL."""
-
-_salt: ContextVar[str | None] = ContextVar("salt", default=None)
-
-
-@contextmanager
-def salted(salt: str | None) -> Iterator[None]:
-    """Inside the context, this task and those that it starts load images with that salt."""
-    token = _salt.set(salt)
-    try:
-        yield
-    finally:
-        _salt.reset(token)
 
 
 @MEDIA_CONNECTOR_REGISTRY.register("image-fetcher")
 class ImageConnector(MediaConnector):  # type: ignore[misc]
     """Loads the images of requests in place of vLLM's own connector. It respects the flag
-    `allowed-media-domains`, and ignores `allowed-local-media-path`. Within `salted`, vLLM's caches
-    of processed and encoded images take equal images with different salts for different ones."""
+    `allowed-media-domains`, and ignores `allowed-local-media-path`. vLLM's caches of
+    processed and encoded images take equal images with different cache salts for different ones."""
 
     def __init__(
         self,
@@ -53,7 +41,7 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
         self, url: str, media_io: Any, *, fetch_timeout: int | None = None
     ) -> Any:
         image = await self._fetcher.load(url, media_io.load_bytes)
-        if (salt := _salt.get()) is not None:
+        if (salt := CACHE_SALT.get()) is not None:
             image = replace(image, io_config={**(image.io_config or {}), "cache_salt": salt})
         return _images.get({}).setdefault(url, image)
 
@@ -62,7 +50,7 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
 
 
 class ImageRenderer(MistralRenderer):  # type: ignore[misc]
-    """Gives the tokenizer the images that vLLM has loaded.
+    """Gives the tokenizer of chats the images that vLLM has loaded.
 
     mistral_common would load each URL a second time by itself, unchecked and from local files too.
     It also ignores the EXIF rotation that vLLM applies: the prompt would then hold tokens for
@@ -71,6 +59,7 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._chat_tokenizer = chat_tokenizer(self.get_tokenizer())
         self._apply_chat_template_async = self._apply_in_context
 
     async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,8 +80,9 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
         finally:
             _images.reset(token)
 
-    async def _apply_in_context(self, tokenizer: Any, messages: Any, **kwargs: Any) -> Any:
-        run = partial(copy_context().run, safe_apply_chat_template, tokenizer, messages, **kwargs)
+    async def _apply_in_context(self, _: Any, messages: Any, **kwargs: Any) -> Any:
+        apply = partial(safe_apply_chat_template, self._chat_tokenizer, messages, **kwargs)
+        run = partial(copy_context().run, apply)
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
 

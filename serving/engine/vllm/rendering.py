@@ -11,7 +11,7 @@ from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.vocabulary import Vocabulary
-from serving.engine.vllm.images import salted
+from serving.engine.vllm.cache_salt import salted
 from serving.engine.vllm.prompt_errors import prompt_errors
 from serving.engine.vllm.public_prefixes import salted_after
 from serving.mistral.rules import InvalidRequest, ModelRules
