@@ -1,4 +1,4 @@
-"""The functions of vLLM whose inside the engine relies on are unchanged."""
+"""The functions of vLLM and mistral_common whose inside the engine relies on are unchanged."""
 
 import hashlib
 import inspect
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from mistral_common.protocol.instruct.validator import MistralRequestValidator
 from vllm.multimodal.hasher import MultiModalHasher
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys, get_request_block_hasher
@@ -68,8 +69,12 @@ KNOWN = {
         "the hash of an image must follow from its io_config",
         "4787e706143db382",
     ),
+    MistralRequestValidator._validate_function: (
+        "it must check nothing but the name and the parameters of the function",
+        "ee5a404cf2a352bf",
+    ),
 }
-"""What must hold of each function of vLLM 0.32, and the digest of its source."""
+"""What must hold of each function of vLLM 0.32 and mistral_common, and the digest of its source."""
 
 
 @pytest.mark.parametrize("thing", KNOWN, ids=lambda thing: thing.__qualname__)
@@ -77,6 +82,6 @@ def test_vllm_is_as_the_engine_needs_it(thing: Callable[..., Any]) -> None:
     what, known = KNOWN[thing]
     digest = hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
     assert digest == known, (
-        f"vLLM {VERSION} changed {thing.__module__}.{thing.__qualname__}, on which"
+        f"{thing.__module__}.{thing.__qualname__} has changed since vLLM {VERSION} was taken; on it"
         f" serving/engine/vllm/ relies. Check that {what}; then its digest here is {digest}"
     )
