@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from serving.mistral.enforceable import enforceable
+
 Choice = Literal["auto", "required"]
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
@@ -129,4 +131,4 @@ def _styled(schema: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
     style = _JSON_STYLE | ({"lenient": True} if lenient else {})
     if isinstance(own, Mapping):
         style |= own
-    return {**schema, "x-guidance": style}
+    return {**enforceable(schema), "x-guidance": style}
