@@ -107,11 +107,12 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
 
 
 def arguments_schema(tool: CallableTool, choice: Choice) -> dict[str, Any]:
-    """Returns the schema of a call's arguments, with llguidance's options."""
+    """Returns the schema of a call's arguments, which are an object whatever else their schema
+    allows, with llguidance's options."""
     if tool.strict:
-        return _styled(tool.parameters or _NO_ARGUMENTS, lenient=False)
+        return _styled({**(tool.parameters or _NO_ARGUMENTS), "type": "object"}, lenient=False)
     if choice == "required" and tool.parameters:
-        return _styled(tool.parameters, lenient=True)
+        return _styled({**tool.parameters, "type": "object"}, lenient=True)
     return _styled(_ANY_OBJECT, lenient=False)
 
 
