@@ -12,8 +12,8 @@ _OTHER_TYPES = ("array", "boolean", "integer", "null", "number", "string")
 def refuse_other_than_objects(draft: Draft) -> None:
     """Rejects a tool whose input is no object: answers and turns have objects alone."""
     for path, schema in _inputs(draft):
-        type_ = schema.get("type")
-        types = type_ if type(type_) is list else [type_]
+        kind = schema.get("type")
+        types: list[Any] = kind if type(kind) is list else [kind]
         if types and all(one in _OTHER_TYPES for one in types):
             raise InvalidRequest(
                 f'{path} must be a JSON Schema of the type "object", not {" or ".join(types)}.',

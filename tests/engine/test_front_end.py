@@ -285,52 +285,6 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
         assert (block["name"], block["input"]) == ("f", {"a": 1, "b": [2]})
 
 
-ARGUMENTS = '{"a": 1, "b": 2}'
-(COMMA,) = ids(",")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("choice", ["auto", "required"])
-@pytest.mark.parametrize("path", [CHAT, RESPONSES])
-async def test_a_stop_token_cuts_no_call(path: str, choice: str, stream: bool) -> None:
-    call = [control("[TOOL_CALLS]"), *ids("f"), control("[ARGS]"), *ids(ARGUMENTS)]
-    engine = FakeLlm([*(Part([token_id]) for token_id in call), Part([EOS], "stop")])
-    answer = await asked(
-        engine, path, **TOOLS[path], tool_choice=choice, stop_token_ids=[COMMA], stream=stream
-    )
-    assert json.dumps(ARGUMENTS)[1:-1] in (
-        "".join(
-            json.dumps(event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"])[1:-1]
-            for event in events_of(answer.text)
-            if event["choices"][0]["delta"].get("tool_calls")
-        )
-        if path == CHAT and stream
-        else answer.text
-    )
-    assert not engine.calls[0].params.stop_token_ids
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_stop_token_ends_the_text_beside_tools(stream: bool) -> None:
-    engine = FakeLlm(text("Yes, I do"))
-    answer = await asked(engine, CHAT, tools=[TOOL], stop_token_ids=[COMMA], stream=stream)
-    events = events_of(answer.text) if stream else [answer.json()]
-    key = "delta" if stream else "message"
-    choices = [event["choices"][0] for event in events]
-    assert "".join(choice[key].get("content") or "" for choice in choices) == "Yes"
-    assert (choices[-1]["finish_reason"], choices[-1]["stop_reason"]) == ("stop", COMMA)
-
-
-@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-async def test_a_stop_token_cuts_no_json(path: str) -> None:
-    engine = FakeLlm(text(ARGUMENTS))
-    form = {"type": "json_object"}
-    answer = await asked(engine, path, response_format=form, stop_token_ids=[COMMA])
-    (choice,) = answer.json()["choices"]
-    assert (choice["message"]["content"] if path == CHAT else choice["text"]) == ARGUMENTS
-    assert not engine.calls[0].params.stop_token_ids
-
-
 @pytest.mark.parametrize(
     ("client", "cache", "whole"),
     [

@@ -132,7 +132,10 @@ def test_arguments_of_a_required_call_obey_the_schema_as_far_as_it_is_understood
         {"properties": CITY["properties"], "$defs": CITY["$defs"]},
         CITY | {"type": ["object", "null"]},
         {"anyOf": [CITY, {"type": "null"}], "$defs": CITY["$defs"]},
-        {"$ref": "#/$defs/Call", "$defs": {**CITY["$defs"], "Call": CITY | {"$defs": {}}}},
+        {
+            "$ref": "#/$defs/Call",
+            "$defs": {"Call": CITY, "City": {"type": "string", "maxLength": 9}},
+        },
     ],
 )
 def test_arguments_are_an_object(schema: Any, strict: bool) -> None:
