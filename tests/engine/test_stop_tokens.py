@@ -23,7 +23,11 @@ TOOLS: dict[str, dict[str, Any]] = {
 async def test_a_stop_token_cuts_no_call(path: str, choice: str) -> None:
     for stream in (False, True):
         engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([EOS], "stop")])
-        fields = {"tool_choice": choice, "stop_token_ids": [COMMA], "stream": stream}
+        fields: dict[str, Any] = {
+            "tool_choice": choice,
+            "stop_token_ids": [COMMA],
+            "stream": stream,
+        }
         answer = await asked(engine, path, tools=[TOOLS[path]], **fields)
         assert not engine.calls[0].params.stop_token_ids
         if path == RESPONSES:
