@@ -51,9 +51,9 @@ class AnswerParser:
         want_token_ids: bool = False,
     ) -> None:
         """`tools` is whether the answer may have calls, for which `new_id` makes ids; otherwise
-        [TOOL_CALLS] is a control token like any other. The engine itself ends an answer at
-        `stop_token_ids`, which then add nothing to the text unless `include_stop_str`. Stop strings
-        and loops end nothing before there are `min_tokens`."""
+        [TOOL_CALLS] is a control token like any other. `stop_token_ids` end it anywhere but in
+        calls, and then add nothing to the text unless `include_stop_str`. They, stop strings and
+        loops end nothing before there are `min_tokens`."""
         self.ended = False
         """Whether the answer has ended, so that the engine may stop generating it."""
         self.tokens = 0
@@ -66,8 +66,12 @@ class AnswerParser:
         self._end_think = vocabulary.end_think
         self._tool_calls = vocabulary.tool_calls if tools else None
         self._structure = {self._think, self._end_think, self._tool_calls} - {None}
-        self._ends = frozenset((vocabulary.eos, *stop_token_ids))
-        self._silent = frozenset((vocabulary.eos,)) if include_stop_str else self._ends
+        self._eos = vocabulary.eos
+        self._stop_token_ids = frozenset(stop_token_ids) - {self._eos}
+        self._ends = self._stop_token_ids | {self._eos}
+        self._stop_token: int | None = None
+        """The one of `stop_token_ids` that ended the answer."""
+        self._include_stop = include_stop_str
         self._decoder = TextDecoder(vocabulary, skip_special_tokens)
         self._calls = call_parser(vocabulary, new_id)
         self._stop = StopStrings(stop, include_stop_str)
@@ -131,11 +135,11 @@ class AnswerParser:
         else:
             for count, token_id in enumerate(token_ids, 1):
                 self._read(token_id, out)
-                if self._stop.match is not None:
+                if self._stopped is not None:
                     token_ids = token_ids[:count]
                     break
-        if end is not None and self._stopped is None:
-            self._flush(out, whole=False)
+        if self._stop.match is None and (end is not None or self._stop_token is not None):
+            self._flush(out, whole=self._stop_token is not None)
         end = self._stopped or end
         self._plain = self._is_plain()
         if end is not None:
@@ -150,8 +154,11 @@ class AnswerParser:
 
     @property
     def _stopped(self) -> End | None:
-        match = self._stop.match
-        return None if match is None else End("stop", match)
+        if self._stop.match is not None:
+            return End("stop", self._stop.match)
+        if self._stop_token is not None:
+            return End("tool_calls" if self._calls.ended else "stop", self._stop_token)
+        return None
 
     def _end(self) -> None:
         self.ended = True
@@ -189,7 +196,14 @@ class AnswerParser:
 
     def _read(self, token_id: int, out: list[Event]) -> None:
         self.tokens += 1
-        if token_id in self._silent:
+        if (
+            token_id in self._stop_token_ids
+            and self._within is not _Within.CALLS
+            and self.tokens > self._min_tokens
+        ):
+            self._stop_token = token_id
+        stops = token_id == self._stop_token and not self._include_stop
+        if stops or token_id == self._eos:
             self._write(self._decoder.flush(), out)
         elif token_id in self._structure:
             self._write(self._decoder.flush(), out)

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from serving.mistral.enforceable import enforceable
+
 Choice = Literal["auto", "required"]
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
@@ -105,11 +107,12 @@ def _arguments(tool: CallableTool, choice: Choice) -> str:
 
 
 def arguments_schema(tool: CallableTool, choice: Choice) -> dict[str, Any]:
-    """Returns the schema of a call's arguments, with llguidance's options."""
+    """Returns the schema of a call's arguments, which are an object whatever else their schema
+    allows, with llguidance's options."""
     if tool.strict:
-        return _styled(tool.parameters or _NO_ARGUMENTS, lenient=False)
+        return _styled({**(tool.parameters or _NO_ARGUMENTS), "type": "object"}, lenient=False)
     if choice == "required" and tool.parameters:
-        return _styled(tool.parameters, lenient=True)
+        return _styled({**tool.parameters, "type": "object"}, lenient=True)
     return _styled(_ANY_OBJECT, lenient=False)
 
 
@@ -129,4 +132,4 @@ def _styled(schema: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
     style = _JSON_STYLE | ({"lenient": True} if lenient else {})
     if isinstance(own, Mapping):
         style |= own
-    return {**schema, "x-guidance": style}
+    return {**enforceable(schema), "x-guidance": style}

@@ -55,11 +55,22 @@ def on_other_servers(*rules: Rule) -> Rule:
     return rule
 
 
+def on_own_engines(rule: Rule) -> Rule:
+    """Returns the rule that applies where no other server runs the model."""
+
+    def own(draft: Draft) -> None:
+        if not draft.rules.other_server:
+            rule(draft)
+
+    return own
+
+
 _CHAT: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in("messages", "name", "prefix"),
     nulls.drop_nulls_in("tools", "type"),
     refusals.refuse(refusals.CHAT),
+    on_own_engines(refusals.refuse(refusals.OTHER_ENGINES)),
     refusals.refuse_tools_except("function"),
     refusals.refuse_function_turns,
     refusals.refuse_spoken_turns,
@@ -81,6 +92,7 @@ _CHAT: tuple[Rule, ...] = (
     on_other_servers(other_servers.use_max_tokens),
     options.warn_of_no_effect("verbosity"),
     options.warn_of_vllms_fields,
+    options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
     on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
@@ -89,6 +101,7 @@ _CHAT: tuple[Rule, ...] = (
     on_other_servers(other_servers.require_named_tool),
     tool_choice.drop_tools_if_none_may_be_called,
     schemas.mend,
+    tool_schemas.refuse_other_than_objects,
     on_other_servers(other_servers.expect_calls),
     on_other_servers(tool_schemas.identify_schemas),
     images.limit("messages"),
@@ -129,6 +142,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     tool_choice.drop_empty_tools,
     tool_choice.drop_tools_if_none_may_be_called,
     schemas.mend,
+    tool_schemas.refuse_other_than_objects,
     on_other_servers(tool_schemas.identify_schemas),
     images.limit("messages"),
     anthropic_turns.drop_thinking_and_empty_turns,
@@ -141,6 +155,7 @@ _RESPONSES: tuple[Rule, ...] = (
     nulls.drop_null_fields,
     nulls.drop_nulls_in_items,
     refusals.refuse(refusals.RESPONSES),
+    on_own_engines(refusals.refuse(refusals.OTHER_ENGINES)),
     hosted_items.offer_tools_of_items,
     hosted_tools.leave_out,
     hosted_items.convert_hosted_items,
@@ -153,12 +168,18 @@ _RESPONSES: tuple[Rule, ...] = (
     on_other_servers(other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_output_tokens"),
     options.default_max_tokens("max_output_tokens"),
-    options.warn_of_no_effect("text.verbosity", "reasoning.effort", "context_management"),
+    options.warn_of_no_effect(
+        "text.verbosity",
+        "reasoning.effort",
+        "context_management",
+        "structured_outputs.whitespace_pattern",
+    ),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
     on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
     tool_choice.drop_tools_if_none_may_be_called,
     schemas.mend,
+    tool_schemas.refuse_other_than_objects,
     tool_schemas.warn_of_lark_grammars,
     images.limit("input"),
     input_items.normalise_items,
@@ -172,6 +193,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "/v1/completions": (
         nulls.drop_null_fields,
         refusals.refuse(refusals.COMPLETIONS),
+        on_own_engines(refusals.refuse(refusals.OTHER_ENGINES)),
         refusals.refuse_best_of,
         refusals.refuse_empty("prompt"),
         mistral_api.rename_random_seed,
@@ -180,6 +202,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         on_other_servers(other_servers.raise_top_p_of_zero),
         options.clamp_max_tokens("max_tokens"),
         options.warn_of_vllms_fields,
+        options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
         refusals.refuse_numbers,
         schemas.mend,
     ),

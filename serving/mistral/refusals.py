@@ -16,6 +16,9 @@ _STRUCTURED = "send response_format or structured_outputs instead"
 _GUIDED: Advice = dict.fromkeys(
     ("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED
 )
+OTHER_ENGINES: Advice = dict.fromkeys(("regex", "ebnf", "grammar", "json_schema"), _STRUCTURED)
+"""Constraints of SGLang's and llama.cpp's own, refused where neither runs the model."""
+
 _IMAGE_PROCESSING: Advice = dict.fromkeys(
     ("mm_processor_kwargs", "media_io_kwargs"), "images are processed as the model wants it"
 )
@@ -56,6 +59,7 @@ COMPACTION: Advice = {
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
+    **dict.fromkeys(OTHER_ENGINES, ("", {})),
 }
 """Values that ask for what is done anyway, besides false and an empty list."""
 

@@ -1,8 +1,46 @@
 """Rules for what the input of a tool may be."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from serving.mistral.draft import Draft, objects_in
+from serving.mistral.draft import Draft, Fields, objects_in
+from serving.mistral.rules import InvalidRequest
+
+_OTHER_TYPES = ("array", "boolean", "integer", "null", "number", "string")
+
+
+def refuse_other_than_objects(draft: Draft) -> None:
+    """Rejects a tool whose input is no object: answers and turns have objects alone."""
+    for path, schema in _inputs(draft):
+        kind = schema.get("type")
+        types: list[Any] = kind if type(kind) is list else [kind]
+        if types and all(one in _OTHER_TYPES for one in types):
+            raise InvalidRequest(
+                f'{path} must be a JSON Schema of the type "object", not {" or ".join(types)}.',
+                param=path,
+                code="invalid_value",
+            )
+
+
+def _inputs(draft: Draft) -> Iterator[tuple[str, Fields]]:
+    """Yields where each tool has the schema of its input, and the schema."""
+    tools = draft.fields.get("tools")
+    pending = [("tools", tools)]
+    while pending:
+        path, tools = pending.pop()
+        for index, tool in enumerate(tools if type(tools) is list else ()):
+            if type(tool) is not dict:
+                continue
+            where = f"{path}[{index}]"
+            pending.append((f"{where}.tools", tool.get("tools")))
+            holder = tool.get("function")
+            if type(holder) is dict:
+                where += ".function"
+            else:
+                holder = tool
+            for name in ("parameters", "input_schema"):
+                if type(holder.get(name)) is dict:
+                    yield f"{where}.{name}", holder[name]
 
 
 def identify_schemas(draft: Draft) -> None:

@@ -94,7 +94,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         include_usage,
         continuous_usage,
         given.return_token_ids,
-        echo=_last_text(given.messages) if given.echo else "",
+        echo=chat.begun if given.echo else "",
         tokens_as_ids=given.return_tokens_as_token_ids is True,
     )
 
@@ -154,11 +154,6 @@ def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
             'tool_choice must be "none", "auto", "required", or name a function.', "tool_choice"
         )
     return "required", function["name"]
-
-
-def _last_text(messages: list[JsonObject]) -> str:
-    content = messages[-1].get("content")
-    return content if type(content) is str else ""
 
 
 def _invalid(message: str, param: str) -> InvalidRequest:

@@ -1,14 +1,20 @@
 """What a request demands of the form of an answer's text."""
 
+import copy
 from dataclasses import dataclass
 
 import msgspec
 
 from serving.mistral.rules import InvalidRequest
+from serving.mistral.schemas import schemas_in
 from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 from serving.requests.structural_tag import structural_tag_grammar
 
 ANY_OBJECT: JsonObject = {"type": "object"}
+
+_CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+_COMPACT: JsonObject = {"item_separator": ",", "key_separator": ":"}
+"""llguidance's options for JSON without white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,7 @@ def output_form(
     form = _of_response_format(response_format)
     if structured_outputs is None:
         return form or OutputForm()
-    names = [name for name, value in msgspec.structs.asdict(structured_outputs).items() if value]
-    if len(names) != 1:
+    if sum(bool(getattr(structured_outputs, name)) for name in _CONSTRAINTS) != 1:
         raise _invalid("structured_outputs must have one constraint.", "structured_outputs")
     if form is not None:
         raise _invalid(
@@ -38,9 +43,10 @@ def output_form(
             "structured_outputs",
         )
     if structured_outputs.json_object:
-        return OutputForm(ANY_OBJECT)
+        return OutputForm(_with_options(ANY_OBJECT, structured_outputs))
     if structured_outputs.json:
-        return OutputForm(_schema(structured_outputs.json) or ANY_OBJECT)
+        schema = _schema(structured_outputs.json) or ANY_OBJECT
+        return OutputForm(_with_options(schema, structured_outputs))
     if structured_outputs.structural_tag:
         return _tagged(structured_outputs.structural_tag, "structured_outputs")
     return OutputForm(constraint=structured_outputs)
@@ -89,6 +95,19 @@ def _of_response_format(value: JsonObject | None) -> OutputForm | None:
 def _tagged(form: str | JsonObject, param: str) -> OutputForm:
     grammar = structural_tag_grammar(form, param)
     return OutputForm(constraint=StructuredOutputs(grammar=grammar))
+
+
+def _with_options(schema: JsonObject, options: StructuredOutputs) -> JsonObject:
+    """Returns a schema that has vLLM's options itself."""
+    if options.disable_additional_properties:
+        schema = copy.deepcopy(schema)
+        for one in schemas_in(schema):
+            if "properties" in one or "patternProperties" in one:
+                one.setdefault("additionalProperties", False)
+    if options.disable_any_whitespace:
+        own = schema.get("x-guidance")
+        schema = {**schema, "x-guidance": _COMPACT | (own if isinstance(own, dict) else {})}
+    return schema
 
 
 def _schema(value: str | JsonObject) -> JsonObject:

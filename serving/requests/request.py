@@ -12,6 +12,9 @@ from serving.mistral.grammar import CallableTool
 
 JsonObject = dict[str, Any]
 
+_BETWEEN_TEXTS = "\n\n"
+"""What mistral_common, which makes the prompts, puts between the texts of a message."""
+
 ToolChoice = Literal["none", "auto", "required"]
 
 
@@ -37,6 +40,18 @@ class Chat:
     field: str = "messages"
     """The field of the client's request that has the conversation."""
 
+    @property
+    def begun(self) -> str:
+        """The text that the answer goes on with, in the form that the prompt has it; empty if the
+        answer begins anew."""
+        if not self.continue_final_message:
+            return ""
+        content = self.messages[-1].get("content")
+        if isinstance(content, str):
+            return content
+        parts = content if isinstance(content, list) else []
+        return _BETWEEN_TEXTS.join(part["text"] for part in parts if part.get("type") == "text")
+
 
 Prompt = str | list[int]
 """A prompt as text or as token ids."""
@@ -55,7 +70,8 @@ class Tools:
 
 
 class StructuredOutputs(msgspec.Struct, omit_defaults=True):
-    """vLLM's own constraints on the text of an answer, of which a request has at most one."""
+    """vLLM's own constraints on the text of an answer, of which a request has at most one, and
+    options of those that are JSON."""
 
     json: str | JsonObject | None = None
     regex: str | None = None
@@ -63,6 +79,8 @@ class StructuredOutputs(msgspec.Struct, omit_defaults=True):
     grammar: str | None = None
     json_object: bool | None = None
     structural_tag: str | None = None
+    disable_any_whitespace: bool | None = None
+    disable_additional_properties: bool | None = None
 
 
 class RepetitionDetection(msgspec.Struct):
@@ -144,6 +162,15 @@ class Request:
     stream: bool = False
     normalised: Normalised = dataclasses.field(default_factory=Normalised)
     """What was changed as it was read."""
+
+    @property
+    def has_form(self) -> bool:
+        """Whether all of the answer takes a demanded form, in which no stop token ends it."""
+        return (
+            self.schema is not None
+            or self.structured_outputs is not None
+            or self.tools.choice == "required"
+        )
 
     @property
     def prompt_field(self) -> str:

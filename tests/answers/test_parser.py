@@ -1,12 +1,14 @@
 """The parser of answers, apart from calls and stop strings."""
 
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 from serving.answers.events import Answer, End, Reasoning, Step, Text, TokenLogprob
 from serving.answers.loop_guard import LoopDetector
+from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import of_tekken
 from serving.catalogue import LoopGuard
 from tests.answers.parsing import encode, parse, parser, read, tekken, vocabulary
@@ -76,6 +78,27 @@ def test_a_requested_stop_token_is_text_only_if_included(ids: list[list[int]]) -
     assert parse("v11", ids, stop_token_ids=stop).text == "a"
     assert parse("v11", ids, stop_token_ids=stop, include_stop_str=True).text == "ab"
     assert parser("v11", stop_token_ids=stop).finish("stop", 198).end == End("stop", 198)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_requested_stop_token_ends_any_text_but_a_call(together: bool) -> None:
+    comma = encode("v11", ",")
+
+    def ended(text: str, **fields: Any) -> tuple[AnswerParser, Answer]:
+        tokens = encode("v11", text)
+        reading = parser("v11", tools=True, stop_token_ids=comma, **fields)
+        steps = [reading.feed(one) for one in ([tokens] if together else [[t] for t in tokens])]
+        return reading, Answer.of([*steps, reading.finish("stop")])
+
+    reading, answer = ended("Yes, I")
+    assert (answer.text, answer.end) == ("Yes", End("stop", comma[0]))
+    assert reading.ended and reading.tokens == len(encode("v11", "Yes,"))
+    assert ended("Yes, I", include_stop_str=True)[1].text == "Yes,"
+    assert ended("Yes, I", min_tokens=4)[1].text == "Yes, I"
+    assert ended("Yes, I", stop=["s, "])[1].text == "Yes"
+    _, answer = ended('[TOOL_CALLS]f[ARGS]{"a": 1, "b": 2}')
+    assert [call.arguments for call in answer.calls] == ['{"a": 1, "b": 2}']
+    assert answer.end == End("tool_calls")
 
 
 def test_reasoning_is_apart() -> None:

@@ -5,9 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+from llguidance import LLMatcher
+from vllm.v1.structured_output.backend_guidance import serialize_guidance_grammar
+from vllm.v1.structured_output.request import get_structured_output_key
 
 from tests.engine.asking import CHAT, COMPLETIONS, MESSAGES, RESPONSES, asked
-from tests.engine.fake_llm import FakeLlm
+from tests.engine.fake_llm import FakeLlm, ids, mistral_tokenizer
 
 
 def response_format(schema: Any, **more: Any) -> dict[str, Any]:
@@ -137,3 +140,66 @@ async def test_the_schema_of_a_json_object_is_enforced() -> None:
     assert (await asked(engine, CHAT, **response_format(schema))).status_code == 200
     enforced = [call.params.structured_outputs for call in engine.calls]
     assert enforced[0] == enforced[1] and "Rome" in enforced[0].json
+
+
+def allows(engine: FakeLlm, text: str) -> bool:
+    """Whether the answer to the last request may begin with a text."""
+    key = get_structured_output_key(engine.calls[-1].params.structured_outputs)
+    matcher = LLMatcher(mistral_tokenizer().llg_tokenizer, serialize_guidance_grammar(*key))
+    tokens = ids(text)
+    return bool(matcher.try_consume_tokens(tokens) == len(tokens))
+
+
+DIGIT = {"type": "integer", "minimum": 0, "maximum": 9}
+ENDS_WITH_A: list[dict[str, Any]] = [
+    {"properties": {"a": DIGIT}, "required": ["a"], "patternProperties": {"^a$": {}}},
+    {"properties": {"a": DIGIT}, "patternProperties": {"^(a|a)$": {"type": "integer"}}},
+    {"patternProperties": {"^[a]{1}$": DIGIT}},
+    {"patternProperties": {"^[a]$": DIGIT}, "minProperties": 1},
+    {"patternProperties": {"^[ab]$": DIGIT, "^b$": False}},
+    {"required": ["a"], "patternProperties": {"^a$": DIGIT}, "maxProperties": 3},
+]
+"""Schemas of objects that have at most the property "a", a digit."""
+
+
+@pytest.mark.parametrize("schema", ENDS_WITH_A)
+@pytest.mark.parametrize(("path", "fields"), FIELDS)
+async def test_no_comma_stands_where_no_key_can_follow(
+    path: str, fields: Any, schema: dict[str, Any]
+) -> None:
+    engine = FakeLlm()
+    closed = {"type": "object", "additionalProperties": False, **schema}
+    nested = {"type": "object", "properties": {"o": closed}, "required": ["o"]}
+    response = await asked(engine, path, **fields(nested))
+    assert response.status_code == 200, response.text
+    assert allows(engine, '{"o": {"a": 3}}')
+    assert not allows(engine, '{"o": {"a": 3,')
+    assert not allows(engine, '{"o": {"a": 31')
+
+
+@pytest.mark.parametrize(
+    ("bounds", "within", "beyond"),
+    [
+        (
+            {"minimum": 2**53 + 1, "maximum": 2**53 + 3},
+            [2**53 + 2],
+            [2**53, 2**53 + 4, 2**54],
+        ),
+        ({"minimum": 2**53 + 4, "exclusiveMinimum": 2**53}, [2**53 + 4], [2**53, 2**53 + 2]),
+        ({"exclusiveMinimum": 2**53 + 1}, [2**54], [2**53 + 1]),
+        ({"minimum": 0, "exclusiveMaximum": 2**53}, [2**53 - 1], [2**53]),
+        ({"minimum": -(2**53) - 1, "maximum": 0}, [-(2**53)], [-(2**53) - 2]),
+    ],
+)
+@pytest.mark.parametrize(("path", "fields"), FIELDS)
+async def test_bounds_of_more_than_53_bits(
+    path: str, fields: Any, bounds: dict[str, int], within: list[int], beyond: list[int]
+) -> None:
+    engine = FakeLlm()
+    schema = {"type": "array", "items": {"type": "integer", **bounds}}
+    response = await asked(engine, path, **fields(schema))
+    assert response.status_code == 200, response.text
+    for number in within:
+        assert allows(engine, f"[{number}]")
+    for number in beyond:
+        assert not allows(engine, f"[{number}]")

@@ -34,6 +34,8 @@ class Matcher:
 @dataclass
 class Grammar:
     ll_matcher: Matcher
+    ll_tokenizer: None = None
+    vocab_size: int = 0
 
 
 @dataclass
@@ -150,3 +152,19 @@ def test_a_reused_grammar_begins_anew(grammars: ReusedGrammars) -> None:
     assert not second.is_terminated()
     assert allowed(second) == at_the_start
     assert second.accept_tokens("2", ids("Good bye"))
+
+
+def test_an_answer_that_cannot_go_on_fails(grammars: ReusedGrammars) -> None:
+    tokenizer = mistral_tokenizer().llg_tokenizer
+
+    def compiled(request: Any) -> GuidanceGrammar:
+        lark = 'start: "[1" | "[1" ", " KEY\nKEY: /[ab]/ & ~/[a-c]/\n'
+        return GuidanceGrammar(LLMatcher(tokenizer, lark), tokenizer, tokenizer.vocab_size)
+
+    for answer, whole in (("[1", True), ("[1, ", False)):
+        grammar = grammars.submit(compiled, request("a")).result(5)
+        for token_id in ids(answer):
+            grammar.fill_bitmask(allocate_token_bitmask(1, tokenizer.vocab_size), 0)
+            assert grammar.accept_tokens("1", [token_id])
+        grammar.fill_bitmask(allocate_token_bitmask(1, tokenizer.vocab_size), 0)
+        assert grammar.accept_tokens("1", [tokenizer.eos_token]) is whole

@@ -125,6 +125,26 @@ def test_arguments_of_a_required_call_obey_the_schema_as_far_as_it_is_understood
     assert allows('[TOOL_CALLS]f[ARGS]{"city": "Rome"}', choice="required", tools=[tool])
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": CITY["properties"], "$defs": CITY["$defs"]},
+        CITY | {"type": ["object", "null"]},
+        {"anyOf": [CITY, {"type": "null"}], "$defs": CITY["$defs"]},
+        {
+            "$ref": "#/$defs/Call",
+            "$defs": {"Call": CITY, "City": {"type": "string", "maxLength": 9}},
+        },
+    ],
+)
+def test_arguments_are_an_object(schema: Any, strict: bool) -> None:
+    tools = [CallableTool("f", schema, strict)]
+    assert allows(f"[TOOL_CALLS]f[ARGS]{JSON}", choice="required", tools=tools)
+    for other in ("null", "1", '{"city": 1}'):
+        assert not allows(f"[TOOL_CALLS]f[ARGS]{other}", choice="required", tools=tools)
+
+
 @pytest.mark.parametrize(
     ("answer", "changes"),
     [

@@ -108,6 +108,14 @@ def test_efforts_that_vllm_rejects_are_dropped_with_a_warning(effort: str) -> No
     ("endpoint", "fields", "warned"),
     [
         (CHAT, {"verbosity": "low"}, "verbosity"),
+        *(
+            (
+                endpoint,
+                {"structured_outputs": {"json": {}, "whitespace_pattern": " "}},
+                "structured_outputs.whitespace_pattern",
+            )
+            for endpoint in (CHAT, "/v1/completions", RESPONSES)
+        ),
         (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
         (RESPONSES, {"reasoning": {"effort": "xhigh"}}, "reasoning.effort"),
         (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),

@@ -4,6 +4,7 @@ import pytest
 
 from serving.mistral import InvalidRequest
 from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, TOOL, normalised
+from tests.mistral.tokenizers import rules
 
 COMPLETIONS = "/v1/completions"
 FUNCTION = {"name": "f", "parameters": {}}
@@ -74,6 +75,19 @@ def test_what_changes_no_answer_passes(endpoint: str, harmless: dict[str, Any]) 
     body, done = normalised(endpoint, **harmless)
     assert body == harmless
     assert (done.changed, done.warnings) == (False, ())
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS, RESPONSES])
+@pytest.mark.parametrize("field", ["regex", "ebnf", "grammar", "json_schema"])
+def test_a_constraint_of_another_engines_is_refused(endpoint: str, field: str) -> None:
+    own = rules(other_server=False)
+    with pytest.raises(InvalidRequest, match="structured_outputs") as raised:
+        normalised(endpoint, own, **{field: {"type": "object"} if "_" in field else "a"})
+    assert raised.value.param == field
+    for nothing in (None, ""):
+        normalised(endpoint, own, **{field: nothing})
+    body, _ = normalised(endpoint, rules(other_server=True), **{field: "a"})
+    assert body == {field: "a"}
 
 
 def test_an_answer_that_is_audio_is_refused_by_its_place() -> None:

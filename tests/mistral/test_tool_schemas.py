@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
+from serving.mistral import InvalidRequest
 from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, normalised
 from tests.mistral.tokenizers import rules
 
@@ -93,3 +94,68 @@ def test_a_lark_grammar_is_warned_of_wherever_it_stands() -> None:
         for tools in ([tool], [{"type": "namespace", "name": "n", "tools": [tool]}]):
             _, done = normalised(RESPONSES, tools=tools)
             assert bool(done.warnings) is warns and not done.changed
+
+
+INPUTS: list[Any] = [
+    (
+        CHAT,
+        "tools[0].function.parameters",
+        lambda schema: {"type": "function", "function": {"name": "f", "parameters": schema}},
+    ),
+    (
+        RESPONSES,
+        "tools[0].parameters",
+        lambda schema: {"type": "function", "name": "f", "parameters": schema},
+    ),
+    (
+        RESPONSES,
+        "tools[0].tools[0].parameters",
+        lambda schema: {
+            "type": "namespace",
+            "name": "n",
+            "tools": [{"type": "function", "name": "f", "parameters": schema}],
+        },
+    ),
+    ("/v1/messages", "tools[0].input_schema", lambda schema: {"name": "f", "input_schema": schema}),
+]
+"""Each API's tools: its path, where the schema stands, and the tool with that schema."""
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": "string"},
+        {"type": "integer"},
+        {"type": ["string", "null"]},
+    ],
+)
+@pytest.mark.parametrize(("endpoint", "path", "tool"), INPUTS)
+def test_the_input_of_a_tool_is_an_object(endpoint: str, path: str, tool: Any, schema: Any) -> None:
+    with pytest.raises(InvalidRequest, match='"object"') as raised:
+        normalised(endpoint, tools=[tool(schema)])
+    assert raised.value.param == path and path in raised.value.message
+    assert json.dumps(schema["type"]).split('"')[1] in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        {},
+        {"type": None},
+        {"type": "any"},
+        {"type": ["object", "null"]},
+        {"type": []},
+        {"properties": {"a": {"type": "string"}}},
+        {"anyOf": [{"type": "object"}, {"type": "null"}]},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}},
+        {"type": "object", "properties": {"a": {"type": "string", "required": True}}},
+        True,
+    ],
+)
+@pytest.mark.parametrize(("endpoint", "path", "tool"), INPUTS)
+def test_what_may_be_an_object_stays_an_input(
+    endpoint: str, path: str, tool: Any, schema: Any
+) -> None:
+    normalised(endpoint, tools=[tool(schema)])

@@ -126,8 +126,58 @@ def test_a_message_that_goes_on_may_be_repeated() -> None:
     assert request.prompt == Chat(messages, [], True)
     assert options.echo == "Hel"
     assert read(messages=messages, continue_final_message=True)[1].echo == ""
-    no_text = [*MESSAGES, {"role": "assistant", "content": [{"type": "text", "text": "Hel"}]}]
-    assert read(messages=no_text, continue_final_message=True, echo=True)[1].echo == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "echo"),
+    [
+        ([{"type": "text", "text": "Hel"}], "Hel"),
+        ([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], "Hel\n\nlo"),
+    ],
+)
+def test_a_message_of_parts_that_goes_on_is_repeated_as_the_prompt_has_it(
+    content: Any, echo: str
+) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": content}]
+    assert read(messages=messages, continue_final_message=True, echo=True)[1].echo == echo
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+        {"response_format": {"type": "json_object"}},
+        {
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "tool_choice": "required",
+        },
+    ],
+)
+def test_no_answer_repeats_a_message_of_the_users(fields: dict[str, Any]) -> None:
+    assert read(echo=True, **fields)[1].echo == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "schema"),
+    [
+        (
+            {"disable_any_whitespace": True},
+            {**SCHEMA, "x-guidance": {"item_separator": ",", "key_separator": ":"}},
+        ),
+        ({"disable_any_whitespace": False, "disable_additional_properties": None}, SCHEMA),
+    ],
+)
+def test_options_of_vllms_json(options: dict[str, Any], schema: Any) -> None:
+    assert read(structured_outputs={"json": SCHEMA, **options})[0].schema == schema
+
+
+def test_vllms_json_may_close_all_objects() -> None:
+    inner = {"properties": {"a": {"type": "object"}}}
+    given = {"type": "object", "properties": {"b": inner}, "additionalProperties": True}
+    form = {"json": given, "disable_additional_properties": True}
+    closed = {**given, "properties": {"b": {**inner, "additionalProperties": False}}}
+    assert read(structured_outputs=form)[0].schema == closed
 
 
 F, G = CallableTool("f", {"type": "object"}, False), CallableTool("g", None, True)

@@ -259,7 +259,7 @@ class Answering:
             include_stop_str=request.include_stop_str_in_output,
             skip_special_tokens=request.skip_special_tokens,
             min_tokens=sampling.min_tokens,
-            stop_token_ids=sampling.stop_token_ids or (),
+            stop_token_ids=() if request.has_form else sampling.stop_token_ids or (),
             loop_guard=detector,
             want_logprobs=sampling.logprobs is not None,
             want_token_ids=request.return_token_ids,

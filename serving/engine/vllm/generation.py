@@ -268,9 +268,7 @@ def _client_form(request: Request) -> ClientForm | None:
     splitter = None
     if request.normalised.answer.separate_reasoning:
         splitter = ThinkSplitter()
-        text = chat.messages[-1].get("content")
-        if chat.continue_final_message and isinstance(text, str):
-            splitter.skip(text)
+        splitter.skip(chat.begun)
     elif not chat.originals:
         return None
     return ClientForm(chat.originals, splitter)

@@ -96,7 +96,10 @@ def _common(
             **msgspec.structs.asdict(detection)
         )
     return values | {
-        "stop_token_ids": given.stop_token_ids,
+        # Else vLLM would cut calls and JSON at them. The answer's parser ends other text.
+        "stop_token_ids": None
+        if request.has_form or request.tools.callable
+        else given.stop_token_ids,
         "ignore_eos": given.ignore_eos,
         "min_tokens": given.min_tokens,
         "logprobs": given.logprobs,
