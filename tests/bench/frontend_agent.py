@@ -6,10 +6,44 @@ from typing import Any
 
 _TOOLS = 15
 _TURNS = 10
-_WORDS = (
-    "the file of a function returns its first line when no test has been run since that change "
-    "and every caller reads what it wrote into this folder before it asks for another name"
-).split()
+_WORDS = tuple(
+    [
+        "the",
+        "file",
+        "of",
+        "a",
+        "function",
+        "returns",
+        "its",
+        "first",
+        "line",
+        "when",
+        "no",
+        "test",
+        "has",
+        "been",
+        "run",
+        "since",
+        "that",
+        "change",
+        "and",
+        "every",
+        "caller",
+        "reads",
+        "what",
+        "it",
+        "wrote",
+        "into",
+        "this",
+        "folder",
+        "before",
+        "it",
+        "asks",
+        "for",
+        "another",
+        "name",
+    ]
+)
 
 
 def agent_turn() -> dict[str, Any]:

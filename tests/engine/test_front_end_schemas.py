@@ -150,33 +150,6 @@ def allows(engine: FakeLlm, text: str) -> bool:
     return bool(matcher.try_consume_tokens(tokens) == len(tokens))
 
 
-DIGIT = {"type": "integer", "minimum": 0, "maximum": 9}
-ENDS_WITH_A: list[dict[str, Any]] = [
-    {"properties": {"a": DIGIT}, "required": ["a"], "patternProperties": {"^a$": {}}},
-    {"properties": {"a": DIGIT}, "patternProperties": {"^(a|a)$": {"type": "integer"}}},
-    {"patternProperties": {"^[a]{1}$": DIGIT}},
-    {"patternProperties": {"^[a]$": DIGIT}, "minProperties": 1},
-    {"patternProperties": {"^[ab]$": DIGIT, "^b$": False}},
-    {"required": ["a"], "patternProperties": {"^a$": DIGIT}, "maxProperties": 3},
-]
-"""Schemas of objects that have at most the property "a", a digit."""
-
-
-@pytest.mark.parametrize("schema", ENDS_WITH_A)
-@pytest.mark.parametrize(("path", "fields"), FIELDS)
-async def test_no_comma_stands_where_no_key_can_follow(
-    path: str, fields: Any, schema: dict[str, Any]
-) -> None:
-    engine = FakeLlm()
-    closed = {"type": "object", "additionalProperties": False, **schema}
-    nested = {"type": "object", "properties": {"o": closed}, "required": ["o"]}
-    response = await asked(engine, path, **fields(nested))
-    assert response.status_code == 200, response.text
-    assert allows(engine, '{"o": {"a": 3}}')
-    assert not allows(engine, '{"o": {"a": 3,')
-    assert not allows(engine, '{"o": {"a": 31')
-
-
 @pytest.mark.parametrize(
     ("bounds", "within", "beyond"),
     [

@@ -1,0 +1,52 @@
+"""Moves bounds of numbers that llguidance would round, so that no number is beyond them."""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from serving.mistral.draft import Fields
+from serving.mistral.schemas import schemas_in
+
+_EXACT = 2**53
+"""From here on llguidance, which reads numbers as floats, rounds integers."""
+_LIMIT = 2**63
+"""From here on it takes the largest integer of 64 bits as the bound."""
+
+_BOUNDS = (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1))
+
+
+def with_exact_bounds(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a schema of the same answers, but for some integers at a bound above 2^53."""
+    if not any(_is_affected(one) for one in schemas_in(schema)):
+        return schema
+    rewritten = copy.deepcopy(dict(schema))
+    for one in schemas_in(rewritten):
+        _round_bounds(one)
+    return rewritten
+
+
+def _is_affected(schema: Fields) -> bool:
+    return any(_is_rounded(schema.get(name)) for names in _BOUNDS for name in names[:2])
+
+
+def _round_bounds(schema: Fields) -> None:
+    """Moves bounds that no float has to the next one within them."""
+    for inclusive, exclusive, step in _BOUNDS:
+        for name in (inclusive, exclusive):
+            bound: Any = schema.get(name)
+            if not _is_rounded(bound):
+                continue
+            if name == exclusive:
+                del schema[name]
+                bound += step
+            nearest = float(bound)
+            if (int(nearest) - bound) * step < 0:
+                nearest = math.nextafter(nearest, step * math.inf)
+            other = schema.get(inclusive)
+            if name == inclusive or type(other) not in (int, float) or (other - bound) * step < 0:
+                schema[inclusive] = int(nearest)
+
+
+def _is_rounded(bound: Any) -> bool:
+    return type(bound) is int and _EXACT <= abs(bound) < _LIMIT
