@@ -13,7 +13,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from serving.app import deployment_name
+from serving.app import ROUTER, deployment_name
 from serving.cli.commands import app
 from serving.config import AppConfig
 from serving.deploy.lint.pods import upgraded_in_steps
@@ -133,8 +133,8 @@ def test_blocks_of_json_and_yaml_are_well_formed(path: Path) -> None:
                     AppConfig.model_validate(application["args"])
             elif "deployments" in document:
                 models = config_of(base().service).models
-                engines = {deployment_name(model.entry.id) for model in models}
-                assert {each["name"] for each in document["deployments"]} <= engines
+                known = {ROUTER, *(deployment_name(model.entry.id) for model in models)}
+                assert {each["name"] for each in document["deployments"]} <= known
 
 
 @cache

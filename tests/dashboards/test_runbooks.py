@@ -144,7 +144,7 @@ def test_what_is_applied_is_what_was_installed(page: Path) -> None:
 def test_replicas_are_added_without_replacing_those_that_run(page: Path) -> None:
     text = page.read_text()
     fix = text.split("## Fix")[1].split("## Prevent")[0]
-    if "add replicas" in fix:
+    if "dd replicas" in fix or "dd routers" in fix:
         (block,) = queries.blocks(fix, "yaml")
         (deployment,) = yaml.safe_load(block)["deployments"]
         assert deployment["num_replicas"] > PRODUCTION.models[0].replicas

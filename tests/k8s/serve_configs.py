@@ -26,6 +26,13 @@ def with_engines(least: int, most: int) -> str:
     return serve_config("replicas: 2\n", f"{scaled}\n")
 
 
+def with_routers_fixed(config: str = "") -> str:
+    """A Serve config, of k8s/ by default, whose routers do not scale by an entry beside args."""
+    entry = "{name: Router, autoscaling_config: null, num_replicas: 2}"
+    config = config or str(base().service["spec"]["serveConfigV2"])
+    return config.replace("    args:\n", f"    deployments: [{entry}]\n    args:\n")
+
+
 def with_deployment(options: str, name: str = ENGINE) -> str:
     """The Serve config of k8s/ with these options of a deployment beside args."""
     entry = f"    deployments: [{{name: {name}, {options}}}]\n"

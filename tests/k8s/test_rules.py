@@ -31,6 +31,7 @@ from tests.k8s.serve_configs import (
     with_deployment,
     with_engines,
     with_host_kv_cache,
+    with_routers_fixed,
     with_tracing,
 )
 
@@ -327,6 +328,7 @@ MISTAKES: dict[str, list[Mistake]] = {
     "deployments/autoscaling": [
         (RAY, CONFIG, with_deployment("autoscaling_config: {max_replicas: 3}"), "policy of scal"),
         (RAY, CONFIG, with_deployment("num_replicas: auto"), "policy of scaling"),
+        (RAY, CONFIG, with_routers_fixed(with_engines(2, 3)), "by which engines scale"),
     ],
     "deployments/num-replicas": [
         (RAY, CONFIG, with_deployment("num_replicas: 3", "Router"), "of Router has no effect")
@@ -337,6 +339,8 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ROUTER}.maxReplicas", 3, "no room for an update"),
         (RAY, CONFIG,
          with_deployment("autoscaling_config: {min_replicas: 5, max_replicas: 5}", "Router"),
+         "10 must fit"),
+        (RAY, CONFIG, with_deployment("autoscaling_config: null, num_replicas: 5", "Router"),
          "10 must fit"),
     ],
     "sizing/router-port": [
@@ -361,6 +365,7 @@ MISTAKES: dict[str, list[Mistake]] = {
         (RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over"),
         (RAY, CONFIG, with_engines(2, 4), "no pod can take over"),
         (RAY, CONFIG, with_deployment("num_replicas: 9"), "beside 9 in use"),
+        (RAY, CONFIG, with_deployment("autoscaling_config: null, num_replicas: 9"), "beside 9"),
         (RAY, CONFIG, with_deployment("autoscaling_config: {max_replicas: 9}"), "beside 9 in use"),
     ],
     "sizing/shared-memory": [
@@ -506,8 +511,15 @@ def test_engines_that_scale_have_the_pods_of_the_least_and_room_for_the_most() -
     assert linted(objects) == []
 
 
-def test_engines_beside_args_that_fit_are_no_mistake() -> None:
-    config = with_deployment("num_replicas: 3")
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_deployment("num_replicas: 3"),
+        with_deployment("autoscaling_config: null, num_replicas: 3"),
+        with_routers_fixed(),
+    ],
+)
+def test_numbers_beside_args_that_fit_are_no_mistake(config: str) -> None:
     objects = changed(RAY, CONFIG, config)
     change(objects, "ConfigMap serve-config", "data.serve~yaml", config)
     assert linted(objects) == []

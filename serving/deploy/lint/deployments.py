@@ -19,6 +19,7 @@ def problems(service: Object, config: AppConfig) -> Iterator[Finding]:
     wrong = report_on(named(service), "deployments")
     engines = _engines(config)
     scaled = {name for name, index in engines.items() if config.models[index].autoscaling}
+    engines_scale = bool(scaled)
     if scaled or config.router.autoscaling:
         scaled.add(ROUTER)  # with a fixed number too, as it reports the load of engines then
     for number, options in enumerate(_deployments(service)):
@@ -31,8 +32,11 @@ def problems(service: Object, config: AppConfig) -> Iterator[Finding]:
         elif options.get("autoscaling_config") or options.get("num_replicas") == "auto":
             what = "takes the place of the application's own policy of scaling"
             yield wrong("autoscaling", f"{where}: autoscaling of {name} {what}")
-        elif "num_replicas" in options and name in scaled:
-            what = "has no effect where engines or routers scale"
+        elif "autoscaling_config" in options and name == ROUTER and engines_scale:
+            what = "ends the routers' reports of load, by which engines scale"
+            yield wrong("autoscaling", f"{where}: autoscaling_config of {name} {what}")
+        elif "num_replicas" in options and name in scaled and "autoscaling_config" not in options:
+            what = "has no effect beside autoscaling"
             yield wrong("num-replicas", f"{where}: num_replicas of {name} {what}")
 
 
@@ -55,8 +59,9 @@ def _numbers(
         least, most = scaling.get("min_replicas", 1), scaling.get("max_replicas", 1)
         # Not validated: Serve takes bounds that the application's own policy would not.
         return {"autoscaling": bounds.model_construct(min_replicas=least, max_replicas=most)}
+    fixed: dict[str, Any] = {"autoscaling": None} if "autoscaling_config" in options else {}
     count = options.get("num_replicas")
-    return {"replicas": count} if isinstance(count, int) else {}
+    return fixed | ({"replicas": count} if isinstance(count, int) else {})
 
 
 def _engines(config: AppConfig) -> dict[str, int]:
