@@ -21,6 +21,9 @@ from serving.router.replicas.model import Model
 NAME = "mistral"
 """The application's name in the config files."""
 
+ROUTER = "Router"
+"""The name of the routers' deployment."""
+
 FEED = RequestRouterConfig(
     request_router_class="serving.router.replicas.directory_feed:DirectoryFeed"  # type: ignore[arg-type]
 )
@@ -65,7 +68,7 @@ def build(config: AppConfig) -> Application:
     scaling = config.router.autoscaling
     if scaling is not None or any(model.scales for model in models):
         options |= router_options(options.pop("num_replicas"), scaling)
-    return router.Deployment.options(name="Router", request_router_config=FEED, **options).bind(
+    return router.Deployment.options(name=ROUTER, request_router_config=FEED, **options).bind(
         config.router, models, engines, config.tracing.traces_url
     )
 

@@ -32,9 +32,9 @@ def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
             for line in each.lines:
                 typer.secho(line, fg=_COLOURS.get(line[:1]))
         for each in found:
-            if each.effect is not None:
-                typer.echo(f"\n{each.name}: {each.effect}")
-            if each.effect is Effect.new_cluster:
+            for effect in each.effects:
+                typer.echo(f"\n{each.name}: {effect}")
+            if Effect.new_cluster in each.effects:
                 typer.echo(f"  {gpus_meanwhile(wanted.service)} more GPUs while both are up")
     if found:
         raise typer.Exit(1)

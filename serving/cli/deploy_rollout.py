@@ -73,9 +73,9 @@ def rollout(
             say("nothing to roll out: the cluster already has what the manifests say")
             return
         say_plan(plan, say)
-        if plan.effect is Effect.ignored:
+        if Effect.ignored in plan.effects:
             raise DeployError(
-                f"{plan.effect}. To apply it with an interruption: "
+                f"{Effect.ignored}. To apply it with an interruption: "
                 f"kubectl -n {wanted.namespace} delete rayservice "
                 f"{wanted.service['metadata']['name']}, then mistral-serve deploy apply {source} "
                 "--wait. Without one: set it to NewCluster, if there are GPUs for a "
@@ -112,8 +112,9 @@ def rollout(
 def say_plan(plan: change.Plan, say: Progress) -> None:
     for name in plan.changed:
         say(f"changes {name}")
-    say(f"effect: {plan.effect}")
-    if plan.effect is Effect.new_cluster:
+    for effect in plan.effects:
+        say(f"effect: {effect}")
+    if Effect.new_cluster in plan.effects:
         gpus = gpus_meanwhile(plan.manifests.service)
         say(f"{gpus} more GPUs are in use until it has taken over and the old one has finished")
 

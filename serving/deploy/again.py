@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serving.deploy.effect import Effect, effect
+from serving.deploy.effect import Effect, effects
 from serving.deploy.kube import Kube
 from serving.deploy.stages import active_cluster, pending_cluster
 
@@ -18,7 +18,7 @@ def try_again(kube: Kube, before: Object | None, after: Object | None) -> str:
     """
     if before is None or after is None:
         return ""
-    if effect(before, after) in (Effect.in_place, Effect.new_cluster):
+    if {Effect.in_place, Effect.new_cluster} & set(effects(before, after)):
         return ""
     status, namespace = after.get("status") or {}, after["metadata"]["namespace"]
     pending, active = pending_cluster(after), active_cluster(after)

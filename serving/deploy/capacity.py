@@ -41,7 +41,7 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     for subject, of_gpus in (("GPUs", True), ("nodes", False)):
         short = [(each, count) for each, count in homeless if bool(each.gpus) is of_gpus]
         if short:
-            yield _no_room(subject, short, facts)
+            yield _no_room(subject, short, facts, manifests.namespace)
     if not homeless and (gpu_nodes or not gpus_needed):
         yield ok("nodes", f"room for all {sum(each.count for each in pods)} pods")
         second = second_cluster(manifests.objects)
@@ -55,7 +55,7 @@ def nodes(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Finding:
+def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts, namespace: str) -> Finding:
     lacking = []
     for pods, count in short:
         need = {name: pods.usage[f"requests.{name}"] for name in _SCARCE}
@@ -69,7 +69,8 @@ def _no_room(subject: str, short: list[tuple[Pods, int]], facts: Facts) -> Findi
     fixes = [f"add nodes, free some, or lower replicas: {command}"]
     if any(" taint " in each for each in closed):
         fixes.append("tolerate the taint in the group's tolerations in k8s/40-rayservice.yaml, or "
-                     "use an overlay that does")  # fmt: skip
+                     "use an overlay that does; in a cluster that runs also by "
+                     f"kubectl -n {namespace} edit raycluster")  # fmt: skip
     return missing(subject, "; ".join([said, *closed]), *fixes)
 
 

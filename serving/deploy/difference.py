@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from serving.deploy.apply import placed, stripped
-from serving.deploy.effect import Effect, effect
+from serving.deploy.effect import Effect, effects
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube, named
 
@@ -17,11 +17,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """A unified diff of one object, with the effect if it is a RayService that exists."""
+    """A unified diff of one object, with the effects if it is a RayService that exists."""
 
     name: str
     lines: list[str]
-    effect: Effect | None = None
+    effects: tuple[Effect, ...] = ()
 
 
 def differences(kube: Kube, objects: Iterator[Object]) -> Iterator[Difference]:
@@ -36,7 +36,7 @@ def differences(kube: Kube, objects: Iterator[Object]) -> Iterator[Difference]:
         if lines:
             changes = live is not None and obj["kind"] == "RayService"
             yield Difference(named(obj), [*what, *lines],
-                             effect(live, trial) if live and changes else None)  # fmt: skip
+                             effects(live, trial) if live and changes else ())  # fmt: skip
 
 
 def _trial(kube: Kube, obj: Object, live: Object | None) -> tuple[Object, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from serving.deploy.apply import apply_all, placed, refusals, stripped
-from serving.deploy.effect import Effect, effect
+from serving.deploy.effect import Effect, effects
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say, follow
 from serving.deploy.kube import Kube, named
@@ -32,7 +32,7 @@ class Plan:
     """
 
     manifests: Manifests
-    effect: Effect
+    effects: tuple[Effect, ...]
     changed: tuple[str, ...]
     old: tuple[Object, ...]
     old_cluster: str
@@ -47,7 +47,8 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
             f"the service in {namespace} is not up, so there is nothing to roll back to: see "
             "`mistral-serve deploy status`, and repair it with `mistral-serve deploy apply --wait`"
         )
-    changed, old, found = [], [], Effect.nothing
+    changed, old = [], []
+    found: tuple[Effect, ...] = (Effect.nothing,)
     for obj in manifests.objects:
         obj, metadata = placed(kube, obj), obj["metadata"]
         live = kube.get(
@@ -63,7 +64,7 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
             continue
         changed.append(named(obj))
         if obj["kind"] == "RayService":
-            found = effect(live, trial)
+            found = effects(live, trial)
         if obj["kind"] not in _NOT_RETURNED:
             old.append(stripped(live))
     return Plan(manifests, found, tuple(changed), tuple(old), active_cluster(snapshot.service))
@@ -109,7 +110,7 @@ def wait_for(kube: Kube, namespace: str, plan: Plan, timeout_s: float, say: Say)
     """Waits until the plan is in force. Raises NotUp."""
 
     def switched(service: Object) -> bool:
-        return plan.effect is not Effect.new_cluster or active_cluster(service) != plan.old_cluster
+        return Effect.new_cluster not in plan.effects or active_cluster(service) != plan.old_cluster
 
     follow(kube, namespace, timeout_s, say, until=switched, settle_s=SETTLE_S)
 

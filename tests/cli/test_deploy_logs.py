@@ -185,3 +185,9 @@ def test_diff_is_empty_then_names_the_change_and_what_kuberay_does(
     assert "+            image: registry.test/mistral-serve:0.2.0" in changed.stdout
     assert "RayService mistral-serve/mistral: a second cluster starts" in changed.stdout
     assert "Job mistral-serve/weights is recreated" in changed.stdout
+    replace(folder, ":0.2.0", ":0.1.0")
+    replace(folder, "drain_timeout_s: 600", "drain_timeout_s: 500")
+    replace(folder, "maxReplicas: 4", "maxReplicas: 6")
+    both = deploy("diff", str(folder)).stdout
+    assert "RayService mistral-serve/mistral: Serve updates the application in the running" in both
+    assert "RayService mistral-serve/mistral: new group sizes apply to the next cluster" in both

@@ -1,5 +1,6 @@
 """Each alert has a runbook, whose commands, queries and names exist."""
 
+import copy
 import re
 import shlex
 from itertools import groupby
@@ -12,11 +13,13 @@ import yaml
 from typer.core import TyperGroup
 
 from dashboards.generate.alerts import RUNBOOKS_URL
+from serving.catalogue.lora import Lora
 from serving.cli.commands import app
+from serving.config import AppConfig
 from tests.dashboards import queries
 
 SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]
-PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
+PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET", "RAYCLUSTER"}
 """Words that the reader replaces."""
 
 KUBECTL = {
@@ -24,7 +27,18 @@ KUBECTL = {
     "port-forward",
 }
 KINDS = {
-    *("rayservice", "nodes", "pods", "pod", "events", "pvc", "job", "secrets", "networkpolicies"),
+    *(
+        "rayservice",
+        "raycluster",
+        "nodes",
+        "pods",
+        "pod",
+        "events",
+        "pvc",
+        "job",
+        "secrets",
+        "networkpolicies",
+    ),
     *(
         "certificates",
         "certificaterequests",
@@ -35,6 +49,19 @@ KINDS = {
     ),
 }
 PROGRAMS = {"kubectl", "mistral-serve", "curl", "git", "make", "xargs", "grep", "tail"}
+OVERLAY = (
+    "`$OVERLAY` is what you installed: `k8s`, or your folder of `deploy/overlays/`, which may have "
+    "a Serve config of its own in `deploy/serve/`."
+)
+ADMIN_KEY = (
+    "export ADMIN_KEY=$(kubectl -n mistral-serve get secret admin-key "
+    "-o 'jsonpath={.data.key}' | base64 -d)"
+)
+KEY_OPTIONS = {"--admin-key-env": "ADMIN_KEY", "--api-key-env": "API_KEY"}
+"""Options of `mistral-serve` that name the variable of a key, and the variables that pages use."""
+PRODUCTION_FILE = queries.ROOT / "deploy/serve/production.yaml"
+PRODUCTION_ARGS = yaml.safe_load(PRODUCTION_FILE.read_text())["applications"][0]["args"]
+PRODUCTION = AppConfig.model_validate(PRODUCTION_ARGS)
 _STARTS = ("kubectl ", "mistral-serve ", "make ")
 
 
@@ -44,11 +71,15 @@ def page(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The commands in the code blocks and the text of a page, each part of a pipe by itself."""
+def commands(page: Path, mentioned: bool = True) -> list[list[str]]:
+    """The commands in the code blocks and the text of a page, each part of a pipe by itself. Those
+    that are only `mentioned` in the text have no options.
+    """
     text = page.read_text()
     lines = [line for block in queries.blocks(text, "sh") for line in block.splitlines()]
-    lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(_STARTS)]
+    lines = [line for line in lines if line.strip() != ADMIN_KEY]
+    codes = [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(_STARTS)]
+    lines += [code for code in codes if mentioned or " --" in code]
     return [
         list(part)
         for line in lines
@@ -96,7 +127,71 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
         elif program == "xargs" and "kubectl" in rest:
             check_kubectl(rest[rest.index("kubectl") + 1 :])
         upper = {word for word in rest if re.fullmatch(r"[A-Z_]{3,}", word)}
-        assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD", "NAME"}, words
+        assert upper <= PLACEHOLDERS | {"FILE", "MODEL", "HEAD", "NAME", *KEY_OPTIONS.values()}, (
+            words
+        )
+
+
+def test_what_is_applied_is_what_was_installed(page: Path) -> None:
+    """k8s/ alone would take the changes of an overlay back."""
+    text = page.read_text()
+    applied = set(re.findall(r"kubectl apply (?!-f -)([^`\n]+)", text))
+    assert applied <= {'-k "$OVERLAY"', "-f k8s/monitoring/"}
+    text = unwrapped(text)
+    assert ("$OVERLAY" in text.replace(OVERLAY, "")) == (OVERLAY in text)
+
+
+def test_replicas_are_added_without_replacing_those_that_run(page: Path) -> None:
+    text = page.read_text()
+    fix = text.split("## Fix")[1].split("## Prevent")[0]
+    if "dd replicas" in fix or "dd routers" in fix:
+        (block,) = queries.blocks(fix, "yaml")
+        (deployment,) = yaml.safe_load(block)["deployments"]
+        assert deployment["num_replicas"] > PRODUCTION.models[0].replicas
+    if "max_replicas" in fix:
+        assert re.search("Any change below `args`.* replaces every", unwrapped(fix))
+    if "maxReplicas" in fix:
+        assert "patch raycluster RAYCLUSTER" in fix
+        assert "k8s/11-quota.yaml" in fix
+
+
+def test_commands_bring_the_keys_that_production_asks_for(page: Path) -> None:
+    text = page.read_text()
+    for words in commands(page, mentioned=False):
+        program, *rest = words
+        if program == "mistral-serve":
+            for option in key_options(rest):
+                assert f"{option} {KEY_OPTIONS[option]}" in " ".join(rest), words
+    if "ADMIN_KEY" in text:
+        assert ADMIN_KEY in text
+    if "API_KEY" in text:
+        assert "a key of yours" in unwrapped(text)
+
+
+def test_settings_that_a_page_names_can_be_set_in_production(page: Path) -> None:
+    text = unwrapped(page.read_text())
+    names = re.findall(r"`(router\.[\w.]+)`", text)
+    names += [f"{part}.{name}" for name, part in re.findall(r"`(\w+)` of `(router\.\w+)`", text)]
+    for name in names:
+        args = copy.deepcopy(PRODUCTION_ARGS)
+        value: Any = PRODUCTION
+        section = args
+        *parents, last = name.split(".")
+        for part in parents:
+            value, section = getattr(value, part), section.setdefault(part, {})
+        section.setdefault(last, getattr(value, last))
+        AppConfig.model_validate(args)
+    assert set(re.findall(r"`lora\.(\w+)`", text)) <= Lora.model_fields.keys()
+    found = re.findall(r"((?:`[\w-]+` or )*`[\w-]+`) in (?:the model's|its) `vllm_args`", text)
+    flags = [flag for each in found for flag in re.findall(r"[\w-]{3,}", each)]
+    model = PRODUCTION_ARGS["models"][0] | {"vllm_args": dict.fromkeys(flags, 8)}
+    AppConfig.model_validate(PRODUCTION_ARGS | {"models": [model]})
+
+
+def test_the_key_options_are_those_of_the_commands() -> None:
+    assert key_options(["poison", "clear"]) == {"--admin-key-env"}
+    assert key_options(["conformance", "--url", "x"]) == {"--api-key-env"}
+    assert key_options(["models", "MODEL"]) == set()
 
 
 def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None:
@@ -112,13 +207,26 @@ def test_what_a_page_asks_kubernetes_for_is_in_the_manifests(page: Path) -> None
         assert (queries.ROOT / name).exists()
 
 
-def check_mistral_serve(words: list[str]) -> None:
+def unwrapped(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def key_options(words: list[str]) -> set[str]:
+    """The options of a `mistral-serve` command that name a key's variable."""
+    return {name for name in options_of(words) if name.endswith("-key-env")}
+
+
+def options_of(words: list[str]) -> set[str]:
     command: Any = typer.main.get_command(app)
     for word in words:
         if isinstance(command, TyperGroup):
             assert word in command.commands, f"there is no `mistral-serve {' '.join(words)}`"
             command = command.commands[word]
-    options = {name for parameter in command.params for name in parameter.opts}
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+def check_mistral_serve(words: list[str]) -> None:
+    options = options_of(words)
     given = {word for word in words if word.startswith("--")}
     assert given <= options, f"`mistral-serve {words[0]}` has no {given - options}"
 

@@ -118,6 +118,8 @@ def test_nodes_that_take_none_of_our_pods_do_not_count_and_are_named(
     found = list(nodes(MANIFESTS, closed))
     assert [(each.subject, each.state) for each in found] == [("GPUs", State.missing)]
     assert found[0].message.endswith(why)
+    tolerate = [fix for fix in found[0].fix if "edit raycluster" in fix]
+    assert bool(tolerate) is ("taint" in why)
 
 
 def test_gpus_for_one_cluster_alone_are_a_caution_for_upgrades(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import re
 
 from tests.k8s.manifests import base
 
+ENGINE = "Engine-mistral-small-3-2-24b-instruct-2506"
+"""The deployment of the model's engines."""
+
 
 def serve_config(old: str, new: str) -> str:
     """The Serve config of k8s/ with another text in place of one."""
@@ -21,6 +24,19 @@ def with_engines(least: int, most: int) -> str:
     """The Serve config of k8s/ whose engines scale between these numbers."""
     scaled = f"autoscaling: {{min_replicas: {least}, max_replicas: {most}}}"
     return serve_config("replicas: 2\n", f"{scaled}\n")
+
+
+def with_routers_fixed(config: str = "") -> str:
+    """A Serve config, of k8s/ by default, whose routers do not scale by an entry beside args."""
+    entry = "{name: Router, autoscaling_config: null, num_replicas: 2}"
+    config = config or str(base().service["spec"]["serveConfigV2"])
+    return config.replace("    args:\n", f"    deployments: [{entry}]\n    args:\n")
+
+
+def with_deployment(options: str, name: str = ENGINE) -> str:
+    """The Serve config of k8s/ with these options of a deployment beside args."""
+    entry = f"    deployments: [{{name: {name}, {options}}}]\n"
+    return serve_config("    args:\n", f"{entry}    args:\n")
 
 
 def with_tracing(endpoint: str) -> str:

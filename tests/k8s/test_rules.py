@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
+from ray.serve._private.deploy_utils import get_app_code_version
+from ray.serve.schema import ServeDeploySchema
 
 from serving.deploy.lint.rules import FIXES
 from tests.k8s.manifests import ADD_ONS, K8S, base, cached
@@ -25,8 +28,10 @@ from tests.k8s.serve_configs import (
     of_router,
     serve_config,
     with_batches,
+    with_deployment,
     with_engines,
     with_host_kv_cache,
+    with_routers_fixed,
     with_tracing,
 )
 
@@ -313,9 +318,31 @@ MISTAKES: dict[str, list[Mistake]] = {
         ("ConfigMap serve-config", "data.serve~yaml", "applications: []", "another config"),
         ("ConfigMap serve-config", "data.serve~yaml", "{", "another config"),
     ],
+    "deployments/name": [
+        (RAY, CONFIG, with_deployment("num_replicas: 3", "Engine-mistral-small-3.2"),
+         "deployments[0].name: the application has no Engine-mistral-small-3.2, but Router, Eng"),
+    ],
+    "deployments/field": [
+        (RAY, CONFIG, with_deployment("num_replica: 3"), "deployments[0].num_replica is no option")
+    ],
+    "deployments/autoscaling": [
+        (RAY, CONFIG, with_deployment("autoscaling_config: {max_replicas: 3}"), "policy of scal"),
+        (RAY, CONFIG, with_deployment("num_replicas: auto"), "policy of scaling"),
+        (RAY, CONFIG, with_routers_fixed(with_engines(2, 3)), "by which engines scale"),
+    ],
+    "deployments/num-replicas": [
+        (RAY, CONFIG, with_deployment("num_replicas: 3", "Router"), "of Router has no effect")
+    ],
     "sizing/head-cpus": [(RAY, f"{HEAD}.rayStartParams.num-cpus", "4", "they die with it")],
     "sizing/router-pods": [(RAY, f"{ROUTER}.minReplicas", 1, "hold 1 of 2 routers")],
-    "sizing/router-update": [(RAY, f"{ROUTER}.maxReplicas", 3, "no room for an update")],
+    "sizing/router-update": [
+        (RAY, f"{ROUTER}.maxReplicas", 3, "no room for an update"),
+        (RAY, CONFIG,
+         with_deployment("autoscaling_config: {min_replicas: 5, max_replicas: 5}", "Router"),
+         "10 must fit"),
+        (RAY, CONFIG, with_deployment("autoscaling_config: null, num_replicas: 5", "Router"),
+         "10 must fit"),
+    ],
     "sizing/router-port": [
         (RAY, f"{ROUTER}.{CONTAINER}.ports.0.containerPort", 8001, "is not the router's, 8000")
     ],
@@ -332,10 +359,14 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/engine-pods": [
         (RAY, f"{ENGINE}.replicas", 3, "more pods than the 2 that are needed"),
         (RAY, CONFIG, with_engines(1, 3), "more pods than the 1 that are needed"),
+        (RAY, CONFIG, with_deployment("num_replicas: 1"), "more pods than the 1 that are needed"),
     ],
     "sizing/engine-spare": [
         (RAY, f"{ENGINE}.maxReplicas", 2, "no pod can take over"),
         (RAY, CONFIG, with_engines(2, 4), "no pod can take over"),
+        (RAY, CONFIG, with_deployment("num_replicas: 9"), "beside 9 in use"),
+        (RAY, CONFIG, with_deployment("autoscaling_config: null, num_replicas: 9"), "beside 9"),
+        (RAY, CONFIG, with_deployment("autoscaling_config: {max_replicas: 9}"), "beside 9 in use"),
     ],
     "sizing/shared-memory": [
         (RAY, CONFIG, with_host_kv_cache(10), "/dev/shm of 12 GiB does not hold host_kv_cache_gib")
@@ -349,6 +380,7 @@ MISTAKES: dict[str, list[Mistake]] = {
     "sizing/budget": [
         ("PodDisruptionBudget engine", "spec.minAvailable", 2, "keeps 2 of 2"),
         (RAY, CONFIG, with_engines(1, 3), "keeps 1 of 1"),
+        (RAY, CONFIG, with_deployment("num_replicas: 1"), "keeps 1 of 1"),
     ],
     "sizing/budget-kind": [
         ("PodDisruptionBudget router", "spec.maxUnavailable", 1, "minAvailable as a number")
@@ -477,6 +509,28 @@ def test_engines_that_scale_have_the_pods_of_the_least_and_room_for_the_most() -
     objects = changed(RAY, CONFIG, with_engines(2, 3))
     change(objects, "ConfigMap serve-config", "data.serve~yaml", with_engines(2, 3))
     assert linted(objects) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_deployment("num_replicas: 3"),
+        with_deployment("autoscaling_config: null, num_replicas: 3"),
+        with_routers_fixed(),
+    ],
+)
+def test_numbers_beside_args_that_fit_are_no_mistake(config: str) -> None:
+    objects = changed(RAY, CONFIG, config)
+    change(objects, "ConfigMap serve-config", "data.serve~yaml", config)
+    assert linted(objects) == []
+    assert code_version(config) == code_version(base().service["spec"]["serveConfigV2"])
+    assert code_version(with_engines(3, 3)) != code_version(config)
+
+
+def code_version(serve_config: str) -> str:
+    """Ray Serve replaces all replicas of an application if this changes."""
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(serve_config)).applications
+    return get_app_code_version(application)
 
 
 def test_a_model_without_a_group_is_not_said_to_need_no_pods() -> None:

@@ -9,6 +9,7 @@ from serving.deploy.kube import named
 from serving.deploy.lint import (
     authentication,
     connections,
+    deployments,
     folders,
     kuberay,
     lifecycle,
@@ -76,7 +77,9 @@ def _broken(
         *serve_config.problems(manifests),
     ]
     if not any(finding.rule == "serve_config/invalid" for finding in found):
-        config = config_of(manifests.service)
+        in_args = config_of(manifests.service)
+        found += deployments.problems(manifests.service, in_args)
+        config = deployments.sized(manifests.service, in_args)
         found += connections.hosts(manifests, config)
         found += outside.problems(manifests, config)
         found += serve_config.vllm_args(manifests, config, vllm_error)
