@@ -327,6 +327,17 @@ CAUSES = (
     ),
     Case("an update takes 20 minutes", {status("Engine-m"): "3x20 6x{n}"}, minutes=65),
     Case(
+        "Ray's head is away",
+        {status("Engine-m"): "6x10 _x{n}", status("Router"): "6x10 _x{n}"},
+        {"MistralHeadDown critical"},
+        minutes=240,
+    ),
+    Case(
+        "a new head takes the place of the old one",
+        {status(name): "6x10 _x4 6x{n}" for name in ("Engine-m", "Router")},
+    ),
+    Case("Prometheus does not know Ray", missing=(status("Engine-m"), status("Router"))),
+    Case(
         "Redis is down",
         {REDIS: "0+0x{n}"},
         {"MistralHeadWithoutFaultTolerance warning"},

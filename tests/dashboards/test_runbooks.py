@@ -125,7 +125,7 @@ def check_mistral_serve(words: list[str]) -> None:
 
 def check_kubectl(words: list[str]) -> None:
     if words[:1] == ["-n"]:
-        assert words[1] in ("mistral-serve", "cert-manager"), words
+        assert words[1] in ("mistral-serve", "cert-manager", "kuberay-system"), words
         words = words[2:]
     if not words or words[0] == "drain":
         return
