@@ -10,7 +10,7 @@ registry=${1:?usage: deploy/images.sh REGISTRY [OPTION OF docker build …], suc
 shift
 tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
 docker=${DOCKER:-docker}
-redis=${REDIS:-docker.io/library/redis:7.2.5-alpine}
+redis=${REDIS:-docker.io/library/redis:7.2.16-alpine}
 
 # push IMAGE: pushes it and writes its name and digest where the manifests name an image of that name.
 push() {

@@ -69,11 +69,11 @@ def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) ->
         assert images(checkout) == {
             pinned(f"ghcr.io/acme/mistral-serve:{tag}"),
             pinned(f"ghcr.io/acme/mistral-serve-cpu:{tag}"),
-            pinned("ghcr.io/acme/redis:7.2.5-alpine"),
+            pinned("ghcr.io/acme/redis:7.2.16-alpine"),
         }
     assert not list(checkout.glob("**/*.old"))
     build = "build --platform linux/amd64 -f deploy/Dockerfile --build-arg ACCELERATOR"
-    redis = "docker.io/library/redis:7.2.5-alpine"
+    redis = "docker.io/library/redis:7.2.16-alpine"
     log = (checkout / "podman.log").read_text().splitlines()
     assert [line for line in log if "inspect" not in line][:7] == [
         f"pull --platform linux/amd64 {redis}",
@@ -81,8 +81,8 @@ def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) ->
         "push ghcr.io/acme/mistral-serve:1.2.3",
         f"{build}=cpu -t ghcr.io/acme/mistral-serve-cpu:1.2.3 .",
         "push ghcr.io/acme/mistral-serve-cpu:1.2.3",
-        f"tag {redis} ghcr.io/acme/redis:7.2.5-alpine",
-        "push ghcr.io/acme/redis:7.2.5-alpine",
+        f"tag {redis} ghcr.io/acme/redis:7.2.16-alpine",
+        "push ghcr.io/acme/redis:7.2.16-alpine",
     ]
 
 
