@@ -86,6 +86,11 @@ def probe(folder: Path, name: str) -> bool:
     return subprocess.run(CONTAINER[name]["exec"]["command"], env=environment).returncode == 0
 
 
+def append_only_file(folder: Path) -> Path:
+    (file,) = folder.glob("appendonlydir/*.incr.aof")
+    return file
+
+
 async def test_a_full_disk_makes_it_unready_and_does_not_end_it(
     tmp_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
 ) -> None:
@@ -94,11 +99,11 @@ async def test_a_full_disk_makes_it_unready_and_does_not_end_it(
         await eventually(lambda: probe(tmp_path, "readinessProbe"), 30)
         assert probe(tmp_path, "livenessProbe")
         assert ask(tmp_path, "set", "key", "value") == "OK"
-        (log,) = tmp_path.glob("appendonlydir/*.incr.aof")
-        await eventually(lambda: b"value" in log.read_bytes(), 10)
+        file = append_only_file(tmp_path)
+        await eventually(lambda: b"value" in file.read_bytes(), 10)
         unlimited = psutil.RLIM_INFINITY
         disk = psutil.Process(redis.pid)
-        disk.rlimit(psutil.RLIMIT_FSIZE, (log.stat().st_size, unlimited))
+        disk.rlimit(psutil.RLIMIT_FSIZE, (file.stat().st_size, unlimited))
         await eventually(lambda: "MISCONF" in ask(tmp_path, "set", "key", "other"), 10)
         assert probe(tmp_path, "livenessProbe")
         assert not probe(tmp_path, "readinessProbe")
