@@ -195,7 +195,7 @@ CAUSES = (
         "MistralEngineStalled",
         "warning",
         f'count {BY} (up{{component="engine"}} == 1)\n'
-        f"> max {BY} (mistral_serve_available_replicas)",
+        f"> max {BY} (mistral_serve_available_replicas + mistral_serve_leaving_replicas)",
         "10m",
         "{{ $labels.model }}: an engine is up but ejected by the routers",
         "Prometheus can scrape {{ $value }} engines, but fewer replicas are available: one failed "

@@ -79,6 +79,7 @@ STEADY: dict[str, str] = {
     of_router(f"{_QUEUE}_count"): "0+60x{n}",
     within(_QUEUE, "5.0"): "0+60x{n}",
     of_router("mistral_serve_available_replicas"): "2+0x{n}",
+    of_router("mistral_serve_leaving_replicas"): "0+0x{n}",
     BOOKED: "4000+0x{n}",
     of_engine("vllm:num_requests_running"): "8+0x{n}",
     of_engine("vllm:iteration_tokens_total_count"): "0+600x{n}",
@@ -290,6 +291,13 @@ CAUSES = (
         "the routers eject an engine",
         {of_router("mistral_serve_available_replicas"): "1+0x{n}"},
         {"MistralEngineStalled warning"},
+    ),
+    Case(
+        "an engine drains",
+        {
+            of_router("mistral_serve_available_replicas"): "2x5 1x{n}",
+            of_router("mistral_serve_leaving_replicas"): "0x5 1x{n}",
+        },
     ),
     Case(
         "a request ends an engine",
