@@ -78,8 +78,8 @@ def _retention(prometheus: Object) -> Iterator[Finding]:
         meta = prometheus["metadata"]
         yield caution(
             "monitoring",
-            f"Prometheus {meta['namespace']}/{meta['name']} keeps its samples for {kept}, and error "
-            f"budgets are of {_BUDGET_DAYS} days: they show those of a shorter time",
+            f"Prometheus {meta['namespace']}/{meta['name']} keeps its samples for {kept}, and "
+            f"error budgets are of {_BUDGET_DAYS} days: they show those of a shorter time",
             "set retention: 31d there (prometheus.prometheusSpec.retention in the values of "
             "kube-prometheus-stack), with a volume for it",
         )
