@@ -1,5 +1,6 @@
 """Each alert has a runbook, whose commands, queries and names exist."""
 
+import json
 import re
 import shlex
 from itertools import groupby
@@ -13,7 +14,10 @@ from typer.core import TyperGroup
 
 from dashboards.generate.alerts import RUNBOOKS_URL
 from serving.cli.commands import app
+from serving.deploy.lint import security
+from serving.deploy.manifests import Manifests
 from tests.dashboards import queries
+from tests.k8s.mistakes import changed
 
 SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]
 PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
@@ -21,7 +25,7 @@ PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET"}
 
 KUBECTL = {
     *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
-    "port-forward",
+    *("port-forward", "run"),
 }
 KINDS = {
     *("rayservice", "nodes", "pods", "pod", "events", "pvc", "job", "secrets", "networkpolicies"),
@@ -135,6 +139,17 @@ def check_kubectl(words: list[str]) -> None:
         assert set(rest[0].split(",")) <= KINDS, f"kubectl {verb} {rest[0]}"
     if verb == "exec":
         assert "--" in rest, words
+
+
+def test_a_pod_that_a_page_runs_is_admitted_to_the_namespace(page: Path) -> None:
+    for words in commands(page):
+        for word in words:
+            option, _, spec = word.partition("=")
+            if option == "--overrides":
+                text = spec.replace("IMAGE", "registry.example.com/mistral-serve-cpu:0.1.0")
+                pod = json.loads(text)["spec"]
+                objects = changed("Job weights", "spec.template.spec", pod)
+                assert list(security.problems(Manifests("", tuple(objects)))) == []
 
 
 def test_inhibitions_name_alerts_that_exist_and_silence_no_one_who_is_to_be_woken() -> None:
