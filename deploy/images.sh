@@ -10,18 +10,25 @@ registry=${1:?usage: deploy/images.sh REGISTRY [OPTION OF docker build …], suc
 shift
 tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
 docker=${DOCKER:-docker}
-redis=${REDIS:-docker.io/library/redis:7.2.5-alpine}
+redis=${REDIS:-docker.io/library/redis:7.2.16-alpine}
 
 # push IMAGE: pushes it and writes its name and digest where the manifests name an image of that name.
 push() {
     "$docker" push "$1"
     name=${1##*/} name=${name%:*}
+    # Docker lists the digests of Docker Hub's images without docker.io/.
+    listed=${registry#docker.io/}/$name
     digest=$("$docker" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1" |
-        sed -n "s#^$registry/$name@##p" | head -n 1)
+        sed -nE "s#^(docker.io/)?$listed@##p" | head -n 1)
+    if [ -z "$digest" ]; then
+        echo "$docker has pushed $1 and knows no digest of it: \`$docker image inspect $1\` has none" \
+            "for $registry/$name among its RepoDigests" >&2
+        exit 1
+    fi
     # A digest is another one for each build: nodes would not pull a tag again that they have.
-    pinned="$1${digest:+@$digest}"
+    pinned="$1@$digest"
     # An ending right after -i is what both GNU's and macOS's sed take.
-    sed -i.old -E "s#image: [^ ]+/$name[:@][^ ,}]+#image: $pinned#" k8s/*.yaml deploy/overlays/*/*.yaml
+    sed -i.old -E "s#image: [^ ]+/${name}[:@][^ ,}]+#image: $pinned#" k8s/*.yaml deploy/overlays/*/*.yaml
     rm k8s/*.old deploy/overlays/*/*.old
     echo "the manifests name $pinned"
 }

@@ -33,7 +33,7 @@ _RETRY_S = 0.5
 _CONNECT_TIMEOUT_S = 5
 _LOST_MS = 20_000
 """How long Redis' machine may be silent while bytes are under way to it."""
-_AWAY = (b"-LOADING", b"-READONLY", b"-MASTERDOWN")
+_AWAY = (b"-LOADING", b"-READONLY", b"-MASTERDOWN", b"-MISCONF")
 """Errors of a Redis that will answer, or that another one replaces."""
 
 

@@ -129,10 +129,11 @@ async def test_a_head_that_starts_finds_no_relay_before_redis_answers(
         running.cancel()
 
 
-async def test_a_redis_that_loads_or_was_demoted_is_away(port: int) -> None:
+async def test_a_redis_that_loads_or_was_demoted_or_whose_disk_is_full_is_away(port: int) -> None:
     """A Redis of the test's says for a while what a real one says only in such a moment."""
     said = [b"+PONG\r\n", b"+OK\r\n", b"-LOADING Redis is loading the dataset in memory\r\n"]
     said += [b"+OK\r\n", b"-READONLY You can't write against a read only replica.\r\n"]
+    said += [b"+OK\r\n", b"-MISCONF Errors writing to the AOF file: No space left on device\r\n"]
     said += [b"+OK\r\n", b":1\r\n"]
 
     async def answer(reader: StreamReader, writer: StreamWriter) -> None:

@@ -96,10 +96,9 @@ def _share(part: str, whole: str, window: str) -> str:
 
 _QUEUE_COUNT = "mistral_serve_queue_time_seconds_count"
 _QUEUE_SHORT = f'mistral_serve_queue_time_seconds_bucket{{le="{_WAITED_S}"}}'
-_DEPLOYMENT_STATUS = (
-    "max by (namespace, application, deployment) "
-    '(ray_serve_deployment_status{deployment=~"Engine-.*|Router"})'
-)
+_STATUS = 'ray_serve_deployment_status{deployment=~"Engine-.*|Router"}'
+"""Serve's controller, which runs on Ray's head, exports it."""
+_DEPLOYMENT_STATUS = f"max by (namespace, application, deployment) ({_STATUS})"
 _VOLUMES = (
     f'{{namespace="{NAMESPACE}",persistentvolumeclaim=~"data-redis-.*|models|usage|batches"}}'
 )
@@ -196,7 +195,7 @@ CAUSES = (
         "MistralEngineStalled",
         "warning",
         f'count {BY} (up{{component="engine"}} == 1)\n'
-        f"> max {BY} (mistral_serve_available_replicas)",
+        f"> max {BY} (mistral_serve_available_replicas + mistral_serve_leaving_replicas)",
         "10m",
         "{{ $labels.model }}: an engine is up but ejected by the routers",
         "Prometheus can scrape {{ $value }} engines, but fewer replicas are available: one failed "
@@ -248,6 +247,16 @@ CAUSES = (
         "{{ $labels.deployment }}: an update or a scale-up does not finish",
         "New replicas have not become ready for an hour.",
         {"stage": "never_ready"},
+    ),
+    Alert(
+        "MistralHeadDown",
+        "critical",
+        # That it was there, as a Prometheus need not know Ray's metrics.
+        f"group by (namespace) (present_over_time({_STATUS}[1d]))\n"
+        f"unless group by (namespace) ({_STATUS})",
+        "5m",  # longer than a new head takes, and half of what the workers wait for it
+        "Ray's head is down: nothing is replaced, scaled or updated",
+        "Routers and engines continue without it for ten minutes, then they end too.",
     ),
     Alert(
         "MistralHeadWithoutFaultTolerance",

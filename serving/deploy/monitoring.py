@@ -1,5 +1,6 @@
 """Whether Prometheus and Grafana, where the cluster has them, find what k8s/ makes for them."""
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 
@@ -16,13 +17,21 @@ _KINDS = ("podMonitor", "serviceMonitor", "scrapeConfig", "rule")
 _METRICS = 8080
 _PROMETHEUS = {"app.kubernetes.io/name": "prometheus"}
 _SIDECAR = "grafana_dashboard"
+_BUDGET_DAYS = 30
+_DURATION = r"(\d+)(ms|[smhdwy])"
+_DAYS = {"ms": 0, "s": 1 / 86400, "m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "y": 365}
+"""Prometheus' units of time."""
 
 
 def monitoring(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
-    """Cautions; none about Prometheus if one of several finds the service."""
-    found = [list(_prometheus(each, manifests, facts)) for each in facts.prometheuses or ()]
+    """Cautions; if one of several finds the service, none about those that do not."""
+    prometheuses = facts.prometheuses or []
+    found = [list(_prometheus(each, manifests, facts)) for each in prometheuses]
     if all(found):
         yield from chain(*found)
+    for prometheus, lacks in zip(prometheuses, found, strict=True):
+        if not lacks or all(found):
+            yield from _retention(prometheus)
     for deployment in facts.deployments or ():
         yield from _grafana(deployment, manifests)
 
@@ -57,6 +66,22 @@ def _prometheus(prometheus: Object, manifests: Manifests, facts: Facts) -> Itera
             "monitoring",
             f"the NetworkPolicies keep {name} from the metrics",
             f"set the namespace of the NetworkPolicies prometheus-to-… to {home}",
+        )
+
+
+def _retention(prometheus: Object) -> Iterator[Finding]:
+    """Checks that the samples of the error budgets' 30 days are kept."""
+    spec = prometheus.get("spec") or {}
+    kept = spec.get("retention") or ("" if spec.get("retentionSize") else "24h")
+    days = sum(int(number) * _DAYS[unit] for number, unit in re.findall(_DURATION, kept))
+    if kept and days < _BUDGET_DAYS:
+        meta = prometheus["metadata"]
+        yield caution(
+            "monitoring",
+            f"Prometheus {meta['namespace']}/{meta['name']} keeps its samples for {kept}, and "
+            f"error budgets are of {_BUDGET_DAYS} days: they show those of a shorter time",
+            "set retention: 31d there (prometheus.prometheusSpec.retention in the values of "
+            "kube-prometheus-stack), with a volume for it",
         )
 
 

@@ -6,44 +6,10 @@ from typing import Any
 
 _TOOLS = 15
 _TURNS = 10
-_WORDS = tuple(
-    [
-        "the",
-        "file",
-        "of",
-        "a",
-        "function",
-        "returns",
-        "its",
-        "first",
-        "line",
-        "when",
-        "no",
-        "test",
-        "has",
-        "been",
-        "run",
-        "since",
-        "that",
-        "change",
-        "and",
-        "every",
-        "caller",
-        "reads",
-        "what",
-        "it",
-        "wrote",
-        "into",
-        "this",
-        "folder",
-        "before",
-        "it",
-        "asks",
-        "for",
-        "another",
-        "name",
-    ]
-)
+_WORDS = """
+the file of a function returns its first line when no test has been run since that change and every
+caller reads what it wrote into this folder before it asks for another name
+"""
 
 
 def agent_turn() -> dict[str, Any]:
@@ -60,7 +26,7 @@ def agent_turn() -> dict[str, Any]:
 
 
 def _text(draw: random.Random, words: int) -> str:
-    return " ".join(draw.choices(_WORDS, k=words))
+    return " ".join(draw.choices(_WORDS.split(), k=words))
 
 
 def _step(draw: random.Random, number: int) -> list[dict[str, Any]]:

@@ -79,6 +79,7 @@ STEADY: dict[str, str] = {
     of_router(f"{_QUEUE}_count"): "0+60x{n}",
     within(_QUEUE, "5.0"): "0+60x{n}",
     of_router("mistral_serve_available_replicas"): "2+0x{n}",
+    of_router("mistral_serve_leaving_replicas"): "0+0x{n}",
     BOOKED: "4000+0x{n}",
     of_engine("vllm:num_requests_running"): "8+0x{n}",
     of_engine("vllm:iteration_tokens_total_count"): "0+600x{n}",
@@ -292,6 +293,13 @@ CAUSES = (
         {"MistralEngineStalled warning"},
     ),
     Case(
+        "an engine drains",
+        {
+            of_router("mistral_serve_available_replicas"): "2x5 1x{n}",
+            of_router("mistral_serve_leaving_replicas"): "0x5 1x{n}",
+        },
+    ),
+    Case(
         "a request ends an engine",
         {JUDGED: "0x5 1x{n}"},
         {"MistralRequestsEndEngines warning"},
@@ -326,6 +334,17 @@ CAUSES = (
         minutes=65,
     ),
     Case("an update takes 20 minutes", {status("Engine-m"): "3x20 6x{n}"}, minutes=65),
+    Case(
+        "Ray's head is away",
+        {status("Engine-m"): "6x10 _x{n}", status("Router"): "6x10 _x{n}"},
+        {"MistralHeadDown critical"},
+        minutes=240,
+    ),
+    Case(
+        "a new head takes the place of the old one",
+        {status(name): "6x10 _x4 6x{n}" for name in ("Engine-m", "Router")},
+    ),
+    Case("Prometheus does not know Ray", missing=(status("Engine-m"), status("Router"))),
     Case(
         "Redis is down",
         {REDIS: "0+0x{n}"},

@@ -1,5 +1,6 @@
 """Each query asks for metrics that exist, and for labels that our own metrics have."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,4 +77,12 @@ async def test_the_readme_has_each_metric_of_the_routers(tmp_path: Path) -> None
     families = text_string_to_metric_families(scraped)
     names = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
     described = (queries.FOLDER / "README.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in described] == []
+
+
+def test_the_readme_has_each_metric_of_our_own_of_the_engines() -> None:
+    series = {name for name in exporters.of_engines() if name.startswith("mistral_serve_")}
+    names = {re.sub("_(sum|count|bucket)$", "", name) for name in series}
+    described = (queries.FOLDER / "README.md").read_text()
+    assert names
     assert [name for name in sorted(names) if f"`{name}`" not in described] == []

@@ -1,6 +1,7 @@
 """Each alert has a runbook, whose commands, queries and names exist."""
 
 import copy
+import json
 import re
 import shlex
 from itertools import groupby
@@ -16,7 +17,10 @@ from dashboards.generate.alerts import RUNBOOKS_URL
 from serving.catalogue.lora import Lora
 from serving.cli.commands import app
 from serving.config import AppConfig
+from serving.deploy.lint import security
+from serving.deploy.manifests import Manifests
 from tests.dashboards import queries
+from tests.k8s.mistakes import changed
 
 SECTIONS = ["What users see", "Confirm", "Likely causes", "Fix", "Prevent"]
 PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET", "RAYCLUSTER"}
@@ -24,7 +28,7 @@ PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET", "RAYC
 
 KUBECTL = {
     *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
-    "port-forward",
+    *("port-forward", "run"),
 }
 KINDS = {
     *(
@@ -233,7 +237,7 @@ def check_mistral_serve(words: list[str]) -> None:
 
 def check_kubectl(words: list[str]) -> None:
     if words[:1] == ["-n"]:
-        assert words[1] in ("mistral-serve", "cert-manager"), words
+        assert words[1] in ("mistral-serve", "cert-manager", "kuberay-system"), words
         words = words[2:]
     if not words or words[0] == "drain":
         return
@@ -243,6 +247,17 @@ def check_kubectl(words: list[str]) -> None:
         assert set(rest[0].split(",")) <= KINDS, f"kubectl {verb} {rest[0]}"
     if verb == "exec":
         assert "--" in rest, words
+
+
+def test_a_pod_that_a_page_runs_is_admitted_to_the_namespace(page: Path) -> None:
+    for words in commands(page):
+        for word in words:
+            option, _, spec = word.partition("=")
+            if option == "--overrides":
+                text = spec.replace("IMAGE", "registry.example.com/mistral-serve-cpu:0.1.0")
+                pod = json.loads(text)["spec"]
+                objects = changed("Job weights", "spec.template.spec", pod)
+                assert list(security.problems(Manifests("", tuple(objects)))) == []
 
 
 def test_inhibitions_name_alerts_that_exist_and_silence_no_one_who_is_to_be_woken() -> None:

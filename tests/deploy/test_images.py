@@ -16,10 +16,13 @@ echo "$*" >>"$0.log"
 case "$*" in
     *inspect*println*) # an image may have digests in two registries
         for image; do :; done
+        name=${image%:*}
         echo "registry.other.com/mistral-serve@sha256:$(printf %064d 1)"
-        echo "${image%:*}@sha256:$(echo "$image" | sha256sum | cut -d' ' -f1)" ;;
+        [ -e "$0.knows-none" ] ||
+            echo "${name#docker.io/}@sha256:$(echo "$image" | sha256sum | cut -d' ' -f1)" ;;
 esac
 """
+"""Lists Docker Hub's images as Docker does, without `docker.io/`."""
 
 
 def pinned(image: str) -> str:
@@ -69,11 +72,11 @@ def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) ->
         assert images(checkout) == {
             pinned(f"ghcr.io/acme/mistral-serve:{tag}"),
             pinned(f"ghcr.io/acme/mistral-serve-cpu:{tag}"),
-            pinned("ghcr.io/acme/redis:7.2.5-alpine"),
+            pinned("ghcr.io/acme/redis:7.2.16-alpine"),
         }
     assert not list(checkout.glob("**/*.old"))
     build = "build --platform linux/amd64 -f deploy/Dockerfile --build-arg ACCELERATOR"
-    redis = "docker.io/library/redis:7.2.5-alpine"
+    redis = "docker.io/library/redis:7.2.16-alpine"
     log = (checkout / "podman.log").read_text().splitlines()
     assert [line for line in log if "inspect" not in line][:7] == [
         f"pull --platform linux/amd64 {redis}",
@@ -81,9 +84,28 @@ def test_all_are_pushed_and_all_manifests_name_them_by_digest(checkout: Path) ->
         "push ghcr.io/acme/mistral-serve:1.2.3",
         f"{build}=cpu -t ghcr.io/acme/mistral-serve-cpu:1.2.3 .",
         "push ghcr.io/acme/mistral-serve-cpu:1.2.3",
-        f"tag {redis} ghcr.io/acme/redis:7.2.5-alpine",
-        "push ghcr.io/acme/redis:7.2.5-alpine",
+        f"tag {redis} ghcr.io/acme/redis:7.2.16-alpine",
+        "push ghcr.io/acme/redis:7.2.16-alpine",
     ]
+
+
+@pytest.mark.parametrize("registry", ["docker.io/acme", "acme", "localhost:5000/team/acme"])
+def test_the_digest_is_found_whatever_the_registry_is(checkout: Path, registry: str) -> None:
+    result = run(checkout, registry, tag="1.2.3")
+    assert result.returncode == 0, result.stderr
+    assert images(checkout) == {
+        pinned(f"{registry}/{name}")
+        for name in ("mistral-serve:1.2.3", "mistral-serve-cpu:1.2.3", "redis:7.2.16-alpine")
+    }
+
+
+def test_no_manifest_names_an_image_whose_digest_is_unknown(checkout: Path) -> None:
+    before = images(checkout)
+    (checkout / "podman.knows-none").touch()
+    result = run(checkout, "ghcr.io/acme", tag="1.2.3")
+    assert result.returncode != 0
+    assert "knows no digest of it" in result.stderr
+    assert images(checkout) == before
 
 
 def test_options_of_the_build_are_passed_on(checkout: Path) -> None:

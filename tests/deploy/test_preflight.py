@@ -293,9 +293,12 @@ def test_a_cluster_of_ipv6_alone_is_not_supported() -> None:
     assert "first address family is IPv6" in found.message
 
 
-def prometheus(namespace: str, everywhere: bool = True, **selector: str) -> Object:
+def prometheus(
+    namespace: str, everywhere: bool = True, retention: str = "31d", **selector: str
+) -> Object:
     kinds = ("podMonitor", "serviceMonitor", "scrapeConfig", "rule")
     spec: Object = {f"{kind}Selector": {"matchLabels": selector} for kind in kinds}
+    spec["retention"] = retention
     if everywhere:
         spec |= {f"{kind}NamespaceSelector": {} for kind in kinds}
     return {"metadata": {"name": "kps", "namespace": namespace}, "spec": spec}
@@ -325,6 +328,22 @@ def test_a_prometheus_that_does_not_find_the_service_is_told(made: Object, said:
     assert all(text in each.message for text, each in zip(said, found, strict=True))
     another = having(prometheuses=[made, prometheus("monitoring", release="prometheus")])
     assert of(State.caution, monitoring(MANIFESTS, another)) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "cautions"),
+    [("10d", 1), ("2w1d", 1), ("31d", 0), ("720h", 0), ("1y", 0), ("", 1), (None, 0)],
+)
+def test_a_prometheus_that_forgets_before_an_error_budget_ends_is_told(
+    kept: str | None, cautions: int
+) -> None:
+    """Without a retention its operator sets a day, unless the size alone is bounded."""
+    made = prometheus("monitoring", release="prometheus", retention=kept or "")
+    if kept is None:
+        made["spec"]["retentionSize"] = "100GiB"
+    found = of(State.caution, monitoring(MANIFESTS, having(prometheuses=[made])))
+    assert len(found) == cautions
+    assert all("error budgets are of 30 days" in each.message for each in found)
 
 
 @pytest.mark.parametrize(

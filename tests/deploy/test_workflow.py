@@ -5,6 +5,7 @@ It is not run here: what it names must exist, and its versions are the project's
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +20,17 @@ COMMANDS = [step["run"] for step in STEPS if "run" in step]
 SCRIPT = "\n".join(COMMANDS)
 
 
-def test_a_step_is_a_command_or_an_action_with_a_pinned_version() -> None:
+def test_a_step_is_a_command_or_an_action_of_one_commit() -> None:
     for step in STEPS:
         assert ("run" in step) != ("uses" in step), step
         if "uses" in step:
-            assert re.fullmatch(r"[\w./-]+@(v\d+|[0-9a-f]{40})", step["uses"]), step["uses"]
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+
+
+def test_no_checkout_leaves_its_token_to_the_steps_after_it() -> None:
+    checkouts = [step for step in STEPS if "checkout" in step.get("uses", "")]
+    assert len(checkouts) == len(WORKFLOW["jobs"])
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,9 +73,33 @@ def test_the_image_it_builds_is_the_overlay_s() -> None:
     assert WORKFLOW["env"]["CPU_IMAGE"] == image
 
 
-def test_images_are_published_after_the_test_with_sbom_and_provenance() -> None:
+def test_an_image_s_name_is_lower_case_whoever_owns_the_repository(tmp_path: Path) -> None:
+    (push,) = [command for command in COMMANDS if "--push" in command]
+    for program in ("docker", "jq"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "GITHUB_REPOSITORY_OWNER": "Acme-AI",
+        "GITHUB_REF_NAME": "v1.2.3",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "NAME": "mistral-serve",
+    }
+    said = subprocess.run(
+        ["bash", "-e"],
+        input=re.sub(r"\$\{\{.*?\}\}", "gpu", push),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--tag ghcr.io/acme-ai/mistral-serve:1.2.3 ." in said.stdout
+    assert "ghcr.io/acme-ai/mistral-serve " in (tmp_path / "summary").read_text()
+
+
+def test_images_are_published_after_the_test_and_the_audit_with_sbom_and_provenance() -> None:
     publish = WORKFLOW["jobs"]["publish"]
-    assert publish["needs"] == "kind"
+    assert publish["needs"] == ["kind", "audit"]
     assert publish["permissions"]["packages"] == "write"
     assert "write" not in WORKFLOW["permissions"].values()
     (push,) = [step["run"] for step in publish["steps"] if "--push" in step.get("run", "")]

@@ -35,6 +35,12 @@ def test_in_production_routers_scale_and_are_never_fewer_than_two(name: str) -> 
     assert 2 <= router.least_replicas < router.most_replicas
 
 
+def test_each_pod_has_the_label_that_clusters_ask_for() -> None:
+    """Kyverno's policy require-labels; KubeRay gives it to Ray's pods."""
+    for obj in base().of_kind("StatefulSet", "Deployment", "Job"):
+        assert obj["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], obj
+
+
 def test_nothing_in_the_folder_makes_kubectl_apply_fail() -> None:
     """It reads each .yaml, .yml and .json of the folder itself, and knows no kind Kustomization."""
     assert not base().of_kind("Kustomization")

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed"
 )
 PASSWORD = "a1b2c3"
+CONTAINER = the(base(), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
 
 
 def free_port() -> int:
@@ -33,15 +34,19 @@ def free_port() -> int:
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
     """Starts it in a folder of the test's."""
-    container = the(base(), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
     config = the(base(), "ConfigMap", "redis")["data"]["redis.conf"]
     port = free_port()
     text = config.replace("/data", str(tmp_path)) + f"port {port}\nbind 127.0.0.1\n"
     (tmp_path / "redis.conf").write_text(text)
     (tmp_path / "port").write_text(str(port))
-    command = [part.replace("/etc/redis", str(tmp_path)) for part in container["command"]]
+    command = [part.replace("/etc/redis", str(tmp_path)) for part in CONTAINER["command"]]
     environment = {"PATH": "/usr/bin:/bin", "REDIS_PASSWORD": PASSWORD}
-    return lambda: subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    return lambda: subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        restore_signals=False,  # SIGXFSZ stays ignored: a file that is too large is an error
+    )
 
 
 def ask(folder: Path, *words: str, password: str = PASSWORD) -> str:
@@ -68,6 +73,64 @@ async def test_state_outlives_the_pod_and_a_password_guards_it(
         finally:
             redis.kill()
             redis.wait()
+
+
+def probe(folder: Path, name: str) -> bool:
+    """Whether a probe of the container succeeds."""
+    redis_cli = folder / "bin/redis-cli"
+    redis_cli.parent.mkdir(exist_ok=True)
+    port = (folder / "port").read_text()
+    redis_cli.write_text(f'#!/bin/sh\nexec {shutil.which("redis-cli")} -p {port} "$@"\n')
+    redis_cli.chmod(0o755)
+    environment = {"PATH": f"{redis_cli.parent}:/usr/bin:/bin", "REDISCLI_AUTH": PASSWORD}
+    return subprocess.run(CONTAINER[name]["exec"]["command"], env=environment).returncode == 0
+
+
+def append_only_file(folder: Path) -> Path:
+    (file,) = folder.glob("appendonlydir/*.incr.aof")
+    return file
+
+
+async def test_a_full_disk_makes_it_unready_and_does_not_end_it(
+    tmp_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    redis = start()
+    try:
+        await eventually(lambda: probe(tmp_path, "readinessProbe"), 30)
+        assert probe(tmp_path, "livenessProbe")
+        assert ask(tmp_path, "set", "key", "value") == "OK"
+        file = append_only_file(tmp_path)
+        await eventually(lambda: b"value" in file.read_bytes(), 10)
+        unlimited = psutil.RLIM_INFINITY
+        disk = psutil.Process(redis.pid)
+        disk.rlimit(psutil.RLIMIT_FSIZE, (file.stat().st_size, unlimited))
+        await eventually(lambda: "MISCONF" in ask(tmp_path, "set", "key", "other"), 10)
+        assert probe(tmp_path, "livenessProbe")
+        assert not probe(tmp_path, "readinessProbe")
+        assert ask(tmp_path, "get", "key") in ("value", "other")
+
+        disk.rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
+        await eventually(lambda: probe(tmp_path, "readinessProbe"), 10)
+        assert ask(tmp_path, "set", "key", "value") == "OK"
+    finally:
+        redis.kill()
+        redis.wait()
+    assert not probe(tmp_path, "livenessProbe")
+
+
+async def test_a_snapshot_never_stops_the_writes(
+    tmp_path: Path, start: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    redis = start()
+    try:
+        await eventually(lambda: ask(tmp_path, "ping") == "PONG", 30)
+        assert ask(tmp_path, "config", "get", "save") == "save"
+        redis.terminate()
+        assert redis.wait(30) == 0
+    finally:
+        redis.kill()
+        redis.wait()
+    assert not (tmp_path / "dump.rdb").exists()
 
 
 @pytest.mark.full

@@ -171,6 +171,15 @@ class ServedModel:
 
     # Replicas
 
+    @property
+    def leaving(self) -> int:
+        """The number of replicas that take no requests because they will soon be gone."""
+        available = {load.replica_id for load in self.dispatcher.replicas}
+        return sum(
+            replica.health.leaving and replica.info.replica_id not in available
+            for replica in self.replicas
+        )
+
     def update(self, infos: Iterable[ReplicaInfo]) -> None:
         """Sets the replicas that are up; those that remain keep their load and connections."""
         infos = list(infos)

@@ -227,6 +227,11 @@ class Metrics(Collector):
         replicas = GaugeMetricFamily(
             f"{PREFIX}_available_replicas", "Replicas that take requests.", labels=["model"]
         )
+        leaving = GaugeMetricFamily(
+            f"{PREFIX}_leaving_replicas",
+            "Replicas that take no requests because they drain, or because their node goes.",
+            labels=["model"],
+        )
         for model_id, served in self._directory.models.items():
             of_model, labels = served.metrics, [model_id]
             tokens.add_metric([model_id, "input"], of_model.input_tokens)
@@ -235,7 +240,8 @@ class Metrics(Collector):
             cached.add_metric(labels, of_model.cached_tokens)
             length.add_metric(labels, served.dispatcher.waiting)
             replicas.add_metric(labels, len(served.dispatcher.replicas))
-        yield from (tokens, expected, cached, length, replicas)
+            leaving.add_metric(labels, served.leaving)
+        yield from (tokens, expected, cached, length, replicas, leaving)
 
     def _of_adapters(self) -> Iterator[Metric]:
         labels = "model", "adapter", "version"

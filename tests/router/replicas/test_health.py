@@ -138,7 +138,9 @@ async def test_a_replica_whose_node_goes_takes_requests_only_while_no_other_is_u
     another = asyncio.create_task(router.chat())
     (await router.asked()).proceed()
     assert (await another).headers["x-replica"] == "replica-0"
+    assert served.leaving == 0
     router.directory.update(MODEL, router.infos)
+    assert served.leaving == 1
     for _ in range(3):
         assert (await router.chat()).headers["x-replica"] == "replica-1"
     connection.proceed()
