@@ -69,21 +69,29 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
     async def render_messages_async(self, messages: Any, params: Any) -> Any:
         token = _images.set({})
         try:
-            return await super().render_messages_async(messages, params)
+            conversation, prompt = await super().render_messages_async(messages, params)
         finally:
             _images.reset(token)
+        return conversation, _without_uuids(prompt)
 
     def render_messages(self, messages: Any, params: Any) -> Any:
         token = _images.set({})
         try:
-            return super().render_messages(messages, params)
+            conversation, prompt = super().render_messages(messages, params)
         finally:
             _images.reset(token)
+        return conversation, _without_uuids(prompt)
 
     async def _apply_in_context(self, _: Any, messages: Any, **kwargs: Any) -> Any:
         apply = partial(safe_apply_chat_template, self._chat_tokenizer, messages, **kwargs)
         run = partial(copy_context().run, apply)
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+
+def _without_uuids(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Returns the prompt without the keys by which vLLM would find a client's images in its caches,
+    whatever their pixels and their cache salt are."""
+    return {name: value for name, value in prompt.items() if name != "multi_modal_uuids"}
 
 
 def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
