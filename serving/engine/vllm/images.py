@@ -9,11 +9,12 @@ from typing import Any
 
 import mistral_common.tokens.tokenizers.image as mistral_image
 from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
-from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
+from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaConnector
 from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine.media import HELD_PIXELS, ImageFetcher
+from serving.engine.png_colours import corrected
 from serving.engine.vllm.cache_salt import CACHE_SALT
 from serving.engine.vllm.chat_tokenizer import chat_tokenizer
 
@@ -40,13 +41,23 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
     async def load_from_url_async(
         self, url: str, media_io: Any, *, fetch_timeout: int | None = None
     ) -> Any:
-        image = await self._fetcher.load(url, media_io.load_bytes)
+        image = await self._fetcher.load(url, partial(_decoded, media_io))
         if (salt := CACHE_SALT.get()) is not None:
             image = replace(image, io_config={**(image.io_config or {}), "cache_salt": salt})
         return _images.get({}).setdefault(url, image)
 
     def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: int | None = None) -> Any:
         return asyncio.run(self.load_from_url_async(url, media_io))
+
+
+def _decoded(media_io: Any, data: bytes) -> Any:
+    """Returns vLLM's image of that file, with its colours corrected where they need it."""
+    image = media_io.load_bytes(data)
+    if isinstance(media_io, ImageMediaIO) and image.media.mode == "RGB":
+        picture = corrected(data, media_io.rgba_background_color)
+        if picture is not None:
+            image = replace(image, media=picture)
+    return image
 
 
 class ImageRenderer(MistralRenderer):  # type: ignore[misc]
