@@ -58,6 +58,16 @@ async def an_image_may_come_before_its_question(server: Server) -> None:
     expect("green" in answer.content.lower(), f"not green: {answer.shown}")
 
 
+@check(vision)
+async def an_image_is_seen_as_it_was_sent(server: Server) -> None:
+    """An image that vLLM's field `uuid` says was sent before is seen nevertheless."""
+    for colour in ("red", "blue"):
+        body = image_question(COLOUR, picture(COLOURS[colour]), temperature=0)
+        body["messages"][-1]["content"][-1]["uuid"] = "conformance"
+        answer = await server.chat(body)
+        expect(colour in answer.content.lower(), f"not {colour}: {answer.shown}")
+
+
 @check(vision, limit_s=120)
 async def ten_images_are_taken(server: Server) -> None:
     """Ten images, the limit of the card's flag, are accepted."""

@@ -72,20 +72,20 @@ class CompletionEncoder:
             choice["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
         chunk = self._start | {"choices": [choice]}
         if options.continuous_usage:
-            chunk["usage"] = openai_usage(self._usage)
+            chunk["usage"] = self._told_usage()
         return event(chunk)
 
     def finish(self) -> bytes:
         if not self._options.include_usage:
             return DONE
-        return event(self._start | {"choices": [], "usage": openai_usage(self._usage)}) + DONE
+        return event(self._start | {"choices": [], "usage": self._told_usage()}) + DONE
 
     def error(self, message: str, status: int) -> bytes:
         return event(openai_error(message, status, code=status)) + DONE
 
     def whole(self, answers: list[Answer]) -> bytes:
         choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
-        return to_json(self._start | {"choices": choices, "usage": openai_usage(self._usage)})
+        return to_json(self._start | {"choices": choices, "usage": self._told_usage()})
 
     def _whole_choice(self, index: int, answer: Answer) -> JsonObject:
         options = self._options
@@ -129,6 +129,13 @@ class CompletionEncoder:
             else "stop",
             "stop_reason": end.stop if end else None,
         }
+
+    def _told_usage(self) -> JsonObject:
+        """Returns the usage; the engine generates a token even where none is asked for."""
+        told = openai_usage(self._usage)
+        if self._options.echo_only:
+            told["completion_tokens"], told["total_tokens"] = 0, told["prompt_tokens"]
+        return told
 
     def _token_ids(self, token_ids: list[int] | None) -> list[int] | None:
         if token_ids is None or not self._options.return_token_ids:

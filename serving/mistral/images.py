@@ -1,6 +1,6 @@
-"""Limits the number of images in a request."""
+"""Rules for the images in a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from serving.mistral.draft import Draft, Fields, objects_in
 from serving.mistral.rules import InvalidRequest
@@ -32,13 +32,32 @@ def limit(field: str) -> Callable[[Draft], None]:
     return rule
 
 
+def drop_uuids(field: str) -> Callable[[Draft], None]:
+    """Returns the rule that drops `uuid` from the parts of messages, by which vLLM finds an image
+    in its caches in place of the one that was sent: whoever sends another's sees their image."""
+
+    def rule(draft: Draft) -> None:
+        for message in draft.objects(field):
+            for part in _parts(message):
+                if "uuid" in part:
+                    del part["uuid"]
+                    draft.changed = True
+
+    return rule
+
+
 def count(message: Fields) -> int:
-    """Counts the images in a message's content or in a call's output; Anthropic's tool results have
+    """Counts the images in a message's content or in a call's output."""
+    return sum(part.get("type") in _TYPES for part in _parts(message))
+
+
+def _parts(message: Fields) -> Iterator[Fields]:
+    """Yields the parts of a message's content or of a call's output; Anthropic's tool results have
     content of their own."""
     content = message.get("content", message.get("output"))
     if type(content) is not list:
-        return 0
-    return sum(
-        1 if part.get("type") in _TYPES else count(part) if "content" in part else 0
-        for part in objects_in(content)
-    )
+        return
+    for part in objects_in(content):
+        yield part
+        if part.get("type") not in _TYPES and "content" in part:
+            yield from _parts(part)

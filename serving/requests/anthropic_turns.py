@@ -44,6 +44,9 @@ def chat_messages(
             turns.extend(_user(message.content, where))
         else:
             turns.extend(_assistant(message.content, where))
+    if messages and not turns:
+        where = f"messages[{len(messages) - 1}].content"
+        raise _invalid(f"{where} must not be empty: no message has any content.", where)
     if instructions:
         turns.insert(0, {"role": "system", "content": "\n\n".join(instructions)})
     return turns

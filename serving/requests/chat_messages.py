@@ -78,8 +78,8 @@ def _check_part(part: Any, role: str, kinds: Sequence[str], where: str) -> None:
         raise _invalid(f"{where}.type must be {known} in a message of the role {role}.")
     if kind == "image_url":
         image = part.get("image_url")
-        if type(image) is not dict or type(image.get("url")) is not str:
-            raise _invalid(f"{where}.image_url.url must be a string.")
+        if type(image) is not dict or type(image.get("url")) is not str or not image["url"]:
+            raise _invalid(f"{where}.image_url.url must be a string that is not empty.")
         if type(image.get("detail", "")) not in (str, type(None)):
             raise _invalid(f"{where}.image_url.detail must be a string.")
     elif type(part.get(kind)) is not str:  # the text is in the field of the kind's own name

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from serving import model_cards
+from serving.conformance.pictures import COLOURS, picture
 from tests.e2e.service import ROOT, own_temporary_folder
 from tests.e2e.shared_engine import BLOCK_TOKENS, PUBLIC
 from tests.engine.pictures import data_url, encoded
@@ -166,3 +168,19 @@ def test_an_image_is_the_same_to_every_tenant(client: Client) -> None:
     cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers]
     assert cached[0] == cached[2] == 0
     assert cached[1] == cached[3] > 0
+
+
+def test_an_image_is_seen_as_sent_whatever_its_uuid_is(client: Client) -> None:
+    """vLLM would find the first one in its caches."""
+    for tenant, colour, size in (
+        ("victim", "red", 56),
+        ("victim", "blue", 56),
+        ("attacker", "green", 56),
+        ("attacker", "red", 84),
+    ):
+        image = picture(COLOURS[colour], size, size)
+        part = model_cards.image_message("", image)["content"][1]
+        question = {"type": "text", "text": "What color is this image?", "uuid": "a"}
+        turns = [{"role": "user", "content": [question, part | {"uuid": "a"}]}]
+        answer = client.answer(tenant, messages=turns, temperature=0, max_tokens=20)
+        assert colour in answer["choices"][0]["message"]["content"]

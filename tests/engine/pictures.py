@@ -7,9 +7,15 @@ from typing import Any
 from PIL import Image
 
 
-def encoded(format: str = "PNG", size: tuple[int, int] = (3, 2), **kwargs: Any) -> bytes:
+def encoded(
+    format: str = "PNG",
+    size: tuple[int, int] = (3, 2),
+    mode: str = "RGB",
+    colour: Any = "red",
+    **kwargs: Any,
+) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, "red").save(buffer, format, **kwargs)
+    Image.new(mode, size, colour).save(buffer, format, **kwargs)
     return buffer.getvalue()
 
 

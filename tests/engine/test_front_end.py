@@ -199,6 +199,18 @@ async def test_truncated_prompts() -> None:
         assert response.headers["x-prompt-tokens"] == str(kept)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_alone_has_no_completion_tokens(stream: bool) -> None:
+    fields: dict[str, Any] = {"max_tokens": 0, "echo": True, "stream": stream}
+    if stream:
+        fields["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    response = await asked(FakeLlm(), COMPLETIONS, **fields)
+    bodies = events_of(response.text) if stream else [response.json()]
+    for usage in (body["usage"] for body in bodies):
+        assert usage["completion_tokens"] == 0
+        assert usage["total_tokens"] == usage["prompt_tokens"] > 0
+
+
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_prompt_is_told_of(path: str, stream: bool) -> None:

@@ -421,3 +421,25 @@ async def test_a_schema_that_is_wrong_in_every_draft_is_named(path: str) -> None
     assert "'objekt'" in error["message"]
     if path in OPENAI:
         assert (error["param"], error["code"]) == (PARAMETERS[path], "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "place"),
+    [
+        (
+            CHAT,
+            [{"type": "image_url", "image_url": {"url": ""}}],
+            "messages[0].content[0].image_url.url must be a string that is not empty.",
+        ),
+        (MESSAGES, [], "messages[0].content must not be empty: no message has any content."),
+        (
+            MESSAGES,
+            [{"type": "text", "text": ""}],
+            "messages[0].content must not be empty: no message has any content.",
+        ),
+    ],
+)
+async def test_what_is_empty_is_named(path: str, content: Any, place: str) -> None:
+    response = await asked(FakeLlm(), path, messages=[{"role": "user", "content": content}])
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == place

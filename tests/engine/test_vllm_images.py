@@ -123,23 +123,51 @@ async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
 
     def render(self: Any, url: str, params: Any) -> Any:
         connector.fetch_image(url)
-        return encode(url)
+        return [], {"prompt_token_ids": encode(url)}
 
     async def render_async(self: Any, url: str, params: Any) -> Any:
         await asyncio.gather(connector.fetch_image_async(url))
-        return await self._apply_chat_template_async(None, url)
+        return [], {"prompt_token_ids": await self._apply_chat_template_async(None, url)}
 
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages", render)
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages_async", render_async)
     monkeypatch.setattr(images, "safe_apply_chat_template", lambda _, url: encode(url))
     url, params = photo((280, 56), TURNED), SimpleNamespace()
     if sync:
-        tokens = await asyncio.to_thread(Renderer().render_messages, url, params)
+        _, prompt = await asyncio.to_thread(Renderer().render_messages, url, params)
     else:
-        tokens = await Renderer().render_messages_async(url, params)
-    assert len(tokens) == 10 * (2 + 1)
+        _, prompt = await Renderer().render_messages_async(url, params)
+    assert len(prompt["prompt_token_ids"]) == 10 * (2 + 1)
     with pytest.raises(ValueError, match="no URL to load it from"):
         encode(url)  # the request has ended
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_vllm_caches_no_image_by_a_key_of_the_client(
+    monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    """vLLM takes such a key in place of the image's pixels and its cache salt."""
+    prompt = {"prompt_token_ids": [1], "multi_modal_data": {"image": [1]}}
+
+    def render(self: Any, messages: Any, params: Any) -> Any:
+        return [], prompt | {"multi_modal_uuids": {"image": ["another tenant's"]}}
+
+    async def render_async(self: Any, messages: Any, params: Any) -> Any:
+        return render(self, messages, params)
+
+    monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages", render)
+    monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages_async", render_async)
+    renderer = Renderer()
+    if sync:
+        assert renderer.render_messages([], None) == ([], prompt)
+    else:
+        assert await renderer.render_messages_async([], None) == ([], prompt)
+
+
+def test_vllm_has_the_keys_of_images_where_the_renderer_drops_them() -> None:
+    for render in ("render_messages", "render_messages_async"):
+        source = inspect.getsource(getattr(vllm_mistral.MistralRenderer, render))
+        assert 'prompt["multi_modal_uuids"] = mm_uuids' in source
 
 
 async def test_a_requests_images_are_held_until_it_is_rendered(

@@ -44,6 +44,7 @@ from serving.engine.vllm.failures import AbandonedError, ConstraintError, check_
 from serving.engine.vllm.generation import Generation
 from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
 from serving.engine.vllm.sampling import Model
+from serving.engine.vllm.sampling_limits import check_limits
 from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
 from serving.engine_protocol import RESUMPTION, USAGE_ID
 from serving.mistral import ModelRules
@@ -92,6 +93,7 @@ class Answering:
         adapters: Adapters[LoRARequest] | None,
     ) -> None:
         self._engine = engine
+        self._tokenizer = engine.get_tokenizer()
         self._model = model
         self._renderer = renderer
         self._names = names
@@ -146,6 +148,7 @@ class Answering:
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             options = replace(options, whole_calls=_takes_calls_whole(scope))
+        check_limits(request, self._model.vocabulary, self._tokenizer)
         constraint = constraints.structured_outputs(request, self._model.vocabulary)
         if continuation.wanted:
             continuation.allow(self._not_resumable(scope["path"], request, constraint))

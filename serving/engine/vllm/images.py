@@ -9,11 +9,12 @@ from typing import Any
 
 import mistral_common.tokens.tokenizers.image as mistral_image
 from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
-from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
+from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaConnector
 from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine.media import HELD_PIXELS, ImageFetcher
+from serving.engine.png_colours import corrected
 from serving.engine.vllm.cache_salt import CACHE_SALT
 from serving.engine.vllm.chat_tokenizer import chat_tokenizer
 
@@ -40,13 +41,23 @@ class ImageConnector(MediaConnector):  # type: ignore[misc]
     async def load_from_url_async(
         self, url: str, media_io: Any, *, fetch_timeout: int | None = None
     ) -> Any:
-        image = await self._fetcher.load(url, media_io.load_bytes)
+        image = await self._fetcher.load(url, partial(_decoded, media_io))
         if (salt := CACHE_SALT.get()) is not None:
             image = replace(image, io_config={**(image.io_config or {}), "cache_salt": salt})
         return _images.get({}).setdefault(url, image)
 
     def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: int | None = None) -> Any:
         return asyncio.run(self.load_from_url_async(url, media_io))
+
+
+def _decoded(media_io: Any, data: bytes) -> Any:
+    """Returns vLLM's image of that file, with its colours corrected where they need it."""
+    image = media_io.load_bytes(data)
+    if isinstance(media_io, ImageMediaIO) and image.media.mode == "RGB":
+        picture = corrected(data, media_io.rgba_background_color)
+        if picture is not None:
+            image = replace(image, media=picture)
+    return image
 
 
 class ImageRenderer(MistralRenderer):  # type: ignore[misc]
@@ -69,21 +80,29 @@ class ImageRenderer(MistralRenderer):  # type: ignore[misc]
     async def render_messages_async(self, messages: Any, params: Any) -> Any:
         token = _images.set({})
         try:
-            return await super().render_messages_async(messages, params)
+            conversation, prompt = await super().render_messages_async(messages, params)
         finally:
             _images.reset(token)
+        return conversation, _without_uuids(prompt)
 
     def render_messages(self, messages: Any, params: Any) -> Any:
         token = _images.set({})
         try:
-            return super().render_messages(messages, params)
+            conversation, prompt = super().render_messages(messages, params)
         finally:
             _images.reset(token)
+        return conversation, _without_uuids(prompt)
 
     async def _apply_in_context(self, _: Any, messages: Any, **kwargs: Any) -> Any:
         apply = partial(safe_apply_chat_template, self._chat_tokenizer, messages, **kwargs)
         run = partial(copy_context().run, apply)
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+
+def _without_uuids(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Returns the prompt without the keys by which vLLM would find a client's images in its caches,
+    whatever their pixels and their cache salt are."""
+    return {name: value for name, value in prompt.items() if name != "multi_modal_uuids"}
 
 
 def _image_from_chunk(chunk: ImageChunk | ImageURLChunk) -> Any:
