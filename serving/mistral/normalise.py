@@ -123,7 +123,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     options.default_sampling,
     on_other_servers(other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_tokens"),
-    options.warn_of_no_effect("context_management", "fallbacks"),
+    options.warn_of_no_effect("context_management", "fallbacks", "output_config.task_budget"),
     refusals.refuse_numbers,
     tool_choice.refuse_choice_without_tool,
     tool_choice.drop_empty_tools,
@@ -153,7 +153,9 @@ _RESPONSES: tuple[Rule, ...] = (
     on_other_servers(other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_output_tokens"),
     options.default_max_tokens("max_output_tokens"),
-    options.warn_of_no_effect("text.verbosity", "reasoning.effort", "context_management"),
+    options.warn_of_no_effect(
+        "text.verbosity", "reasoning.effort", "reasoning.mode", "context_management", "personality"
+    ),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
     on_other_servers(tool_choice.ban_calls_if_none_may_be_called),

@@ -27,8 +27,11 @@ _VLLMS: Advice = {
     "kv_transfer_params": "engines share no caches by request: leave it out",
     "ec_transfer_params": "engines share no caches by request: leave it out",
 }
+_UNMODERATED = "this service moderates nothing: leave it out, and check texts before and after"
 CHAT: Advice = {
     **_VLLMS,
+    "moderation": _UNMODERATED,
+    "guardrails": _UNMODERATED,  # Mistral's own
     "functions": "send tools instead",
     "function_call": "send tool_choice instead",
     "audio": "this model answers with text",
@@ -39,6 +42,8 @@ CHAT: Advice = {
 COMPLETIONS: Advice = {**_VLLMS, "prompt_embeds": "send a text or token ids as prompt"}
 RESPONSES: Advice = {
     **_IMAGE_PROCESSING,
+    "image": "images are processed as the model wants it",
+    "moderation": _UNMODERATED,
     "conversation": "this service stores none: send previous_response_id, or the earlier turns in "
     "input",
     "prompt": "this service stores no prompts: send instructions and input",
@@ -46,6 +51,8 @@ RESPONSES: Advice = {
 MESSAGES: Advice = {
     "mcp_servers": "this service calls no servers: send tools, and run them in the client",
     "container": "this service runs no code: leave it out",
+    "thread": "this service stores no conversations: leave it out, and send all turns in messages",
+    "inference_geo": "this service chooses no region: leave it out",
 }
 COMPACTION: Advice = {
     "compaction": "this service writes no compaction blocks: leave it out, and ask for a summary "
@@ -56,6 +63,8 @@ COMPACTION: Advice = {
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
+    "image": ({}, {"context_compression": "auto"}, {"context_compression": "disabled"}),
+    "inference_geo": ("global",),
 }
 """Values that ask for what is done anyway, besides false and an empty list."""
 

@@ -38,6 +38,11 @@ def refused(endpoint: str, **fields: Any) -> InvalidRequest:
         (MESSAGES, "mcp_servers", [{"type": "url", "url": "https://example.com", "name": "x"}]),
         (MESSAGES, "container", "container_1"),
         (MESSAGES, "compaction", {"type": "summarize"}),
+        (MESSAGES, "thread", {"type": "create"}),
+        ("/v1/messages/count_tokens", "thread", {"type": "continue"}),
+        (CHAT, "moderation", {"model": "omni-moderation-latest"}),
+        (CHAT, "guardrails", [{"block_on_error": True}]),
+        (RESPONSES, "moderation", {"model": "omni-moderation-latest"}),
         (MESSAGES, "system", [{"type": "text", "text": "a"}, {"type": "image", "source": {}}]),
     ],
 )
