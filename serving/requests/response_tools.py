@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.mistral.draft import objects_in
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
 from serving.requests.request import JsonObject, Tools
@@ -126,6 +127,19 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         f"{path}.{'format' if tool['type'] == 'custom' else 'parameters'}" for path, tool, _ in flat
     ]
     return ResponseTools(functions, client, names, tuple(paths))
+
+
+def with_formats(tools: Sequence[JsonObject]) -> list[JsonObject]:
+    """Returns tools of which custom ones, also those of namespaces, say the format of their input,
+    as clients read them in a response."""
+    told: list[JsonObject] = []
+    for tool in tools:
+        if tool.get("type") == "namespace":
+            tool = {**tool, "tools": with_formats(objects_in(tool.get("tools")))}
+        elif tool.get("type") == "custom" and tool.get("format") is None:
+            tool = {**tool, "format": {"type": "text"}}
+        told.append(tool)
+    return told
 
 
 def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:
