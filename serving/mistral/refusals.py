@@ -27,6 +27,7 @@ _VLLMS: Advice = {
     "kv_transfer_params": "engines share no caches by request: leave it out",
     "ec_transfer_params": "engines share no caches by request: leave it out",
 }
+_NOT_RUN = "this service does not run"
 _UNMODERATED = "this service moderates nothing: leave it out, and check texts before and after"
 CHAT: Advice = {
     **_VLLMS,
@@ -120,9 +121,11 @@ def refuse_tools_except(*supported: str) -> Callable[[Draft], None]:
             inner = objects_in(tool.get("tools")) if kind == "namespace" else ()
             for one in (kind, *(tool.get("type") for tool in inner)):
                 if type(one) is str and one not in supported:
+                    # The client runs custom tools, whichever API takes them.
+                    by = "this model's server does not know" if one == "custom" else _NOT_RUN
                     raise _unsupported(
-                        f'tools[{index}] has the type "{one[:64]}", which this service does not '
-                        "run. Leave it out, or send a tool of the type "
+                        f'tools[{index}] has the type "{one[:64]}", which {by}. Leave it out, or '
+                        "send a tool of the type "
                         f'"{supported[0]}" and run it in the client.',
                         "tools",
                     )

@@ -4,6 +4,7 @@ import pytest
 
 from serving.mistral import InvalidRequest
 from tests.mistral.test_options import CHAT, MESSAGES, RESPONSES, TOOL, normalised
+from tests.mistral.tokenizers import rules
 
 COMPLETIONS = "/v1/completions"
 FUNCTION = {"name": "f", "parameters": {}}
@@ -72,6 +73,7 @@ def test_what_nobody_here_can_do_is_refused_by_name(endpoint: str, field: str, v
         (MESSAGES, {"tools": [{"type": "custom", "name": "f", "input_schema": {}}]}),
         (MESSAGES, {"stop_sequences": ["a", "b", "c", "d", "e"]}),
         (RESPONSES, {"tools": [{"type": "custom", "name": "f"}]}),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
         (RESPONSES, {"tools": [{"type": "namespace", "name": "n", "tools": [FUNCTION]}]}),
     ],
 )
@@ -91,7 +93,6 @@ def test_an_answer_that_is_audio_is_refused_by_its_place() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "kind"),
     [
-        (CHAT, "custom"),
         (CHAT, "web_search"),
         (RESPONSES, "mcp"),
         (RESPONSES, "file_search"),
@@ -187,3 +188,10 @@ def test_texts_of_many_digits_are_no_numbers(fields: dict[str, Any]) -> None:
 
 def test_a_limit_beyond_all_bounds_is_the_context() -> None:
     assert normalised(CHAT, max_tokens=2**70)[0] == {"max_tokens": 1000}
+
+
+def test_a_custom_tool_that_another_server_does_not_know_is_refused_with_that_reason() -> None:
+    tools = [{"type": "custom", "custom": {"name": "sh"}}]
+    with pytest.raises(InvalidRequest) as raised:
+        normalised(CHAT, rules("v11", other_server=True), tools=tools)
+    assert raised.value.param == "tools" and "server does not know" in raised.value.message
