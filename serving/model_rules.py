@@ -22,7 +22,6 @@ def rules_of(model: ModelConfig) -> ModelRules:
         public_system_prompts=model.public_system_prompts,
         thinks=entry.reasoning,
         reasoning=model.reasoning,
-        # vLLM gets them as flags.
-        sampling=entry.sampling.defaults() if entry.kind == "openai" else {},
+        sampling=entry.sampling.defaults(),
         other_server=entry.kind == "openai",
     )

@@ -15,6 +15,7 @@ from serving.answers.events import (
     ToolCall,
     Usage,
 )
+from serving.encoders.custom_input import CustomInput
 from serving.encoders.errors import openai_error
 from serving.encoders.prompt_logprobs import prompt_logprobs
 from serving.encoders.sse import DONE, event, to_json
@@ -50,6 +51,8 @@ class ChatEncoder:
         """The index of each choice's last call."""
         self._held: list[list[Event]] = [[] for _ in range(options.n)]
         """The events of each choice's calls, where its last chunk has them all."""
+        self._inputs: list[CustomInput | None] = [None] * options.n
+        """The input of each choice's last call, if that is of a custom tool."""
 
     def prompt(self, prompt: PromptTokens) -> None:
         """Takes a prompt that the answer tells of, before any step of its choices is written."""
@@ -79,7 +82,7 @@ class ChatEncoder:
         deltas = [delta for event in events if (delta := self._delta(index, event)) is not None]
         if step.end is not None and self._held[index]:
             calls = Answer.of([Step(self._held[index])]).calls
-            whole = [{"index": at, **_call(call)} for at, call in enumerate(calls)]
+            whole = [{"index": at, **self._call(call)} for at, call in enumerate(calls)]
             deltas.append({"tool_calls": whole})
         rest: JsonObject = {}
         if step.token_ids is not None:
@@ -135,17 +138,31 @@ class ChatEncoder:
                 self._held[index].append(event)
             case CallBegun(id, name):
                 self._calls[index] += 1
-                function = {"name": name, "arguments": ""}
-                call = {"index": self._calls[index], "id": id, "type": "function"}
-                return {"tool_calls": [{**call, "function": function}]}
+                custom = name in self._options.custom_tools
+                self._inputs[index] = CustomInput() if custom else None
+                begun = self._call(ToolCall(id, name, ""))
+                return {"tool_calls": [{"index": self._calls[index], **begun}]}
             case Arguments(text):
-                call = {"index": self._calls[index], "function": {"arguments": text}}
-                return {"tool_calls": [call]}
+                input = self._inputs[index]
+                if input is None:
+                    added = {"function": {"arguments": text}}
+                elif told := input.feed(text):
+                    added = {"custom": {"input": told}}
+                else:
+                    return None
+                return {"tool_calls": [{"index": self._calls[index], **added}]}
         return None
+
+    def _call(self, call: ToolCall) -> JsonObject:
+        if call.name in self._options.custom_tools:
+            custom = {"name": call.name, "input": CustomInput().feed(call.arguments)}
+            return {"id": call.id, "type": "custom", "custom": custom}
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": call.id, "type": "function", "function": function}
 
     def _choice(self, index: int, answer: Answer) -> JsonObject:
         assert answer.end is not None
-        calls = [_call(call) for call in answer.calls]
+        calls = [self._call(call) for call in answer.calls]
         text = self._options.echo + answer.text
         message: JsonObject = {
             "role": "assistant",
@@ -180,8 +197,3 @@ class ChatEncoder:
     def _token(self, token: TokenLogprob) -> JsonObject:
         name = token.name(self._options.tokens_as_ids)
         return {"token": name, "logprob": token.logprob, "bytes": list(token.bytes)}
-
-
-def _call(call: ToolCall) -> JsonObject:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}

@@ -181,6 +181,8 @@ class Call:
             "call_id": call_id,
             "name": tool.name,
         }
+        self._told = {} if tool.custom else {"name": tool.name}
+        """What the event with all the arguments has besides: `openai-java` requires it."""
         if tool.namespace is not None:
             self._fields["namespace"] = tool.namespace
         self._place = content({"item_id": id, "output_index": index})
@@ -212,7 +214,7 @@ class Call:
     def end(self, status: Status) -> bytes:
         """Returns the item's last events, after which nothing may be added."""
         write = self._events.write
-        done = content({self._key: "".join(self._pieces)})
+        done = content(self._told | {self._key: "".join(self._pieces)})
         return write(f"response.{self._kind}.done", self._place + b"," + done) + write(
             "response.output_item.done",
             b'"output_index":%d,"item":' % self._index + self.json(status),

@@ -14,7 +14,7 @@ from serving.asgi import ClientGoneError, Headers, disconnected, send_response
 from serving.engine.image_file import MediaError
 from serving.engine_protocol import ADAPTER, CACHE_SALT, REWRITES
 from serving.mistral import InvalidRequest, Normalised
-from serving.requests.places import field_of, place_of
+from serving.requests.places import place_of
 
 _NONE: Headers = []
 
@@ -86,8 +86,10 @@ def images_of(body: bytes) -> Iterator[None]:
         place = place_of(msgspec.json.decode(body), lambda value: value in shown) or ""
         if "]" not in place:  # it stands somewhere else as well
             raise
-        place = place[: place.rindex("]") + 1]
-        raise InvalidRequest(f"{place}: {error}", field_of(place), "invalid_image") from error
+        end = place.rindex("]") + 1
+        # Codex drops an image by such a name of its field, and this code.
+        param = place[:end] + (".image_url" if ".image_url" in place[end:] else "")
+        raise InvalidRequest(f"{place[:end]}: {error}", param, "invalid_value") from error
 
 
 def changes(normalised: Normalised) -> Headers:

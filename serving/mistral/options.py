@@ -12,8 +12,8 @@ any effect before tokenizer v15."""
 
 _EFFORTS = ("none", "high", *_EFFORTS_REFUSED)
 
-_DEFAULTS = ("medium", "none")
-"""Levels of verbosity and effort that ask for nothing special."""
+_DEFAULTS = ("medium", "none", "standard")
+"""Levels of verbosity and effort, and a mode, that ask for nothing special."""
 
 _EFFORT_WARNING = "the reasoning effort has no effect on this model and was dropped"
 

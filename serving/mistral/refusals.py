@@ -30,8 +30,12 @@ _VLLMS: Advice = {
     "kv_transfer_params": "engines share no caches by request: leave it out",
     "ec_transfer_params": "engines share no caches by request: leave it out",
 }
+_NOT_RUN = "this service does not run"
+_UNMODERATED = "this service moderates nothing: leave it out, and check texts before and after"
 CHAT: Advice = {
     **_VLLMS,
+    "moderation": _UNMODERATED,
+    "guardrails": _UNMODERATED,  # Mistral's own
     "functions": "send tools instead",
     "function_call": "send tool_choice instead",
     "audio": "this model answers with text",
@@ -42,6 +46,8 @@ CHAT: Advice = {
 COMPLETIONS: Advice = {**_VLLMS, "prompt_embeds": "send a text or token ids as prompt"}
 RESPONSES: Advice = {
     **_IMAGE_PROCESSING,
+    "image": "images are processed as the model wants it",
+    "moderation": _UNMODERATED,
     "conversation": "this service stores none: send previous_response_id, or the earlier turns in "
     "input",
     "prompt": "this service stores no prompts: send instructions and input",
@@ -49,6 +55,8 @@ RESPONSES: Advice = {
 MESSAGES: Advice = {
     "mcp_servers": "this service calls no servers: send tools, and run them in the client",
     "container": "this service runs no code: leave it out",
+    "thread": "this service stores no conversations: leave it out, and send all turns in messages",
+    "inference_geo": "this service chooses no region: leave it out",
 }
 COMPACTION: Advice = {
     "compaction": "this service writes no compaction blocks: leave it out, and ask for a summary "
@@ -60,6 +68,8 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
     **dict.fromkeys(OTHER_ENGINES, ("", {})),
+    "image": ({}, {"context_compression": "auto"}, {"context_compression": "disabled"}),
+    "inference_geo": ("global",),
 }
 """Values that ask for what is done anyway, besides false and an empty list."""
 
@@ -115,9 +125,11 @@ def refuse_tools_except(*supported: str) -> Callable[[Draft], None]:
             inner = objects_in(tool.get("tools")) if kind == "namespace" else ()
             for one in (kind, *(tool.get("type") for tool in inner)):
                 if type(one) is str and one not in supported:
+                    # The client runs custom tools, whichever API takes them.
+                    by = "this model's server does not know" if one == "custom" else _NOT_RUN
                     raise _unsupported(
-                        f'tools[{index}] has the type "{one[:64]}", which this service does not '
-                        "run. Leave it out, or send a tool of the type "
+                        f'tools[{index}] has the type "{one[:64]}", which {by}. Leave it out, or '
+                        "send a tool of the type "
                         f'"{supported[0]}" and run it in the client.',
                         "tools",
                     )

@@ -27,7 +27,7 @@ class ModelRules:
     """Templates of system prompts that are no secret: tenants share their place in the engines'
     prefix caches."""
     sampling: Mapping[str, float] = field(default_factory=dict)
-    """Sampling defaults for requests, where the engine has none of its own."""
+    """The model's defaults of sampling. Another server is sent them; our engines have them."""
     other_server: bool = False
     """Whether another OpenAI server runs the model, which reads requests less leniently than our
     engines and may know less of the API than vLLM."""

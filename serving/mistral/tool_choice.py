@@ -52,8 +52,8 @@ def _names(tool: Fields, namespace: Fields) -> set[str]:
 
 def name_of(tool: Mapping[str, Any]) -> Any:
     """Returns the name of a tool, or of the tool that a choice names, of any API."""
-    function = tool.get("function")
-    return (function if type(function) is dict else tool).get("name")
+    inner = tool.get("function", tool.get("custom"))
+    return (inner if type(inner) is dict else tool).get("name")
 
 
 def refuse_choice_without_tool(draft: Draft) -> None:

@@ -70,7 +70,8 @@ def _refers(schema: Any) -> bool:
 def warn_of_lark_grammars(draft: Draft) -> None:
     """Warns of grammars of custom tools that are described to the model, but not enforced."""
     for tool in draft.objects("tools"):
-        for one in (tool, *objects_in(tool.get("tools"))):
-            format = one.get("format")
-            if type(format) is dict and format.get("syntax") == "lark":
+        inner = [*objects_in(tool.get("tools")), *objects_in([tool.get("custom")])]
+        for format in objects_in([one.get("format") for one in (tool, *inner)]):
+            grammar = format.get("grammar", format)  # the chat API has one object more around it
+            if type(grammar) is dict and grammar.get("syntax") == "lark":
                 draft.warn("a Lark grammar is described to the model, and not enforced")

@@ -50,11 +50,18 @@ def image_urls_and_refusals(draft: Draft) -> None:
 
 def calls_of_earlier_turns(draft: Draft) -> None:
     """Completes calls as Mistral's own API and its clients send them: without a type, and with
-    their arguments as an object or left out."""
+    their arguments as an object or left out. Calls of custom tools become calls of functions."""
     for message in draft.objects("messages"):
         if not message.get("tool_calls"):
             continue
         for call in objects_in(message["tool_calls"]):
+            custom = call.get("custom") if call.get("type") == "custom" else None
+            if type(custom) is dict and type(custom.get("input")) is str:
+                written = json.dumps({"input": custom["input"]}, ensure_ascii=False)
+                call["type"] = "function"
+                call["function"] = {"name": custom.get("name"), "arguments": written}
+                del call["custom"]
+                draft.changed = True
             function = call.get("function")
             if type(function) is not dict:
                 continue

@@ -1,6 +1,7 @@
 """Reads requests to OpenAI's chat completions."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,15 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
 from serving.requests.chat_messages import NAME, check_messages, is_function_name
+from serving.requests.custom_tools import input_parameters
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/chat/completions"
+_KINDS = ("function", "custom")
+"""The types of tools, and the fields with what they are."""
 
 
 class _ChatBody(CompletionsBody, kw_only=True):
@@ -49,6 +53,8 @@ class ChatOptions:
     """Text that the answer repeats before its own: the message that it continues."""
     tokens_as_ids: bool = False
     """Whether log-probabilities name tokens by their ids."""
+    custom_tools: frozenset[str] = frozenset()
+    """The names of the tools whose calls have a text as their input."""
 
 
 def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, ChatOptions]:
@@ -60,13 +66,18 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     if given.store is True and given.metadata is not None:  # else it goes nowhere
         check_metadata(given.metadata)
     functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
+    custom = frozenset(
+        function["name"]
+        for tool, function in zip(given.tools, functions, strict=True)
+        if _is_custom(tool)
+    )
     choice, named = _choice(given.tool_choice, functions)
     chat = Chat(
         given.messages,
         described(functions),
         given.continue_final_message,
         normalised.answer.originals,
-        schema_paths(len(functions)),
+        schema_paths(given.tools),
     )
     max_tokens = _max_tokens(given)
     if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
@@ -87,6 +98,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         _logprobs(given),
         normalised,
         tools=callable_tools(functions, choice, named, given.parallel_tool_calls),
+        converts_arguments=bool(custom),
     )
     refuse_to_continue(request)
     return request, ChatOptions(
@@ -96,6 +108,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         given.return_token_ids,
         echo=chat.begun if given.echo else "",
         tokens_as_ids=given.return_tokens_as_token_ids is True,
+        custom_tools=custom,
     )
 
 
@@ -118,28 +131,47 @@ def _logprobs(given: _ChatBody) -> int | None:
 
 
 def function_of(tool: JsonObject, index: int) -> JsonObject:
-    """Returns the function of the tool at that index, as a prompt describes it. Raises
-    InvalidRequest."""
-    function = tool.get("function")
-    if tool.get("type", "function") != "function" or type(function) is not dict:
-        raise _invalid(f"tools[{index}] must be a function.", "tools")
+    """Returns the function of the tool at that index, as a prompt describes it, which a custom tool
+    is to the model. Raises InvalidRequest."""
+    kind = tool.get("type", "function")
+    function = tool.get(kind) if kind in _KINDS else None
+    if type(function) is not dict:
+        raise _invalid(f"tools[{index}] must be a function or a custom tool.", "tools")
+    path = f"tools[{index}].{kind}"
     name = function.get("name")
     if type(name) is not str or not is_function_name(name):
-        raise _invalid(f"tools[{index}].function.name must be {NAME}.", "tools")
+        raise _invalid(f"{path}.name must be {NAME}.", "tools")
     if type(function.get("description", "")) not in (str, type(None)):
-        raise _invalid(f"tools[{index}].function.description must be a string.", "tools")
+        raise _invalid(f"{path}.description must be a string.", "tools")
+    if kind == "custom":
+        parameters = input_parameters(_flat_format(function.get("format")), path)
+        function = {**function, "parameters": parameters, "strict": True}
     if type(function.get("strict")) not in (bool, type(None)):
-        raise _invalid(f"tools[{index}].function.strict must be a boolean.", "tools")
+        raise _invalid(f"{path}.strict must be a boolean.", "tools")
     if type(function.get("parameters", {})) not in (dict, type(None)):
-        raise _invalid(f"tools[{index}].function.parameters must be a JSON schema.", "tools")
+        raise _invalid(f"{path}.parameters must be a JSON schema.", "tools")
     # mistral_common accepts neither null nor other fields, which clients send.
     known = ("name", "description", "parameters", "strict")
     return {name: value for name in known if (value := function.get(name)) is not None}
 
 
-def schema_paths(tools: int) -> tuple[str, ...]:
+def _flat_format(format: Any) -> Any:
+    """Returns the format of a custom tool's input as /v1/responses has it, without an object around
+    the grammar."""
+    grammar = format.get("grammar") if type(format) is dict else None
+    return {**format, **grammar} if type(grammar) is dict else format
+
+
+def schema_paths(tools: Sequence[JsonObject]) -> tuple[str, ...]:
     """Returns where a request has the parameters of each of its tools."""
-    return tuple(f"tools[{index}].function.parameters" for index in range(tools))
+    return tuple(
+        f"tools[{index}].{'custom.format' if _is_custom(tool) else 'function.parameters'}"
+        for index, tool in enumerate(tools)
+    )
+
+
+def _is_custom(tool: JsonObject) -> bool:
+    return bool(tool.get("type") == "custom")
 
 
 def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
@@ -148,12 +180,14 @@ def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
         return ("auto" if functions else "none"), None
     if choice in ("none", "auto", "required"):
         return choice, None
-    function = choice.get("function") if type(choice) is dict else None
-    if type(function) is not dict or type(function.get("name")) is not str:
+    kind = choice.get("type", "function") if type(choice) is dict else None
+    named = choice.get(kind) if kind in _KINDS else None
+    if type(named) is not dict or type(named.get("name")) is not str:
         raise _invalid(
-            'tool_choice must be "none", "auto", "required", or name a function.', "tool_choice"
+            'tool_choice must be "none", "auto", "required", or name a function or a custom tool.',
+            "tool_choice",
         )
-    return "required", function["name"]
+    return "required", named["name"]
 
 
 def _invalid(message: str, param: str) -> InvalidRequest:

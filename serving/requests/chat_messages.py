@@ -89,6 +89,8 @@ def _check_part(part: Any, role: str, kinds: Sequence[str], where: str) -> None:
 def _check_call(call: Any, where: str) -> None:
     function = call.get("function") if type(call) is dict else None
     if type(function) is not dict:
+        if type(call) is dict and call.get("type") == "custom":
+            raise _invalid(f"{where}.custom must be an object with the strings name and input.")
         raise _invalid(f"{where}.function must be an object.")
     if call.get("type") != "function":
         raise _invalid(f'{where}.type must be "function".')

@@ -1,12 +1,13 @@
 """The tools of a request to OpenAI's Responses API."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.mistral.draft import objects_in
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
+from serving.requests.custom_tools import input_parameters
 from serving.requests.request import JsonObject, Tools
 from serving.requests.tools import callable_tools, described
 
@@ -15,10 +16,6 @@ _LONGEST_NAME = 64
 
 _ToolKey = tuple[str, str | None]
 """The name and the namespace by which a client tells a tool."""
-
-_REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|\Z)|.", re.DOTALL)
-"""The parts of a regular expression: an escaped character, a class, or any other character. A class
-that does not end is one too: else each of its brackets would be searched for an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         if tool.get("description") is not None:
             function["description"] = _string(tool, "description", path)
         if custom:
-            function |= {"parameters": _input_parameters(tool.get("format"), path), "strict": True}
+            function |= {"parameters": input_parameters(tool.get("format"), path), "strict": True}
         else:
             function |= _parameters(tool, path)
         functions.append(function)
@@ -126,6 +123,19 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         f"{path}.{'format' if tool['type'] == 'custom' else 'parameters'}" for path, tool, _ in flat
     ]
     return ResponseTools(functions, client, names, tuple(paths))
+
+
+def with_formats(tools: Sequence[JsonObject]) -> list[JsonObject]:
+    """Returns tools of which custom ones, also those of namespaces, say the format of their input,
+    as clients read them in a response."""
+    told: list[JsonObject] = []
+    for tool in tools:
+        if tool.get("type") == "namespace":
+            tool = {**tool, "tools": with_formats(objects_in(tool.get("tools")))}
+        elif tool.get("type") == "custom" and tool.get("format") is None:
+            tool = {**tool, "format": {"type": "text"}}
+        told.append(tool)
+    return told
 
 
 def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | None]]:
@@ -167,50 +177,6 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
             raise _wrong_type(f"{path}.{key}", what)
         fields[key] = value
     return fields
-
-
-def _input_parameters(format: Any, path: str) -> JsonObject:
-    """Returns the JSON schema of the arguments of a custom tool: an object with its input. A
-    regular expression is enforced; a Lark grammar, which no JSON schema can hold, is described."""
-    text: JsonObject = {"type": "string", "description": "The tool's input, as plain text."}
-    if format is not None and not isinstance(format, dict):
-        raise _wrong_type(f"{path}.format", "an object")
-    match format:
-        case None | {"type": "text"}:
-            pass
-        case {"type": "grammar", "syntax": "regex"}:
-            definition = _string(format, "definition", f"{path}.format")
-            text["pattern"] = f"^(?:{_without_anchors(definition)})$"
-        case {"type": "grammar", "syntax": "lark"}:
-            grammar = _string(format, "definition", f"{path}.format")
-            text["description"] += f" It must match this Lark grammar:\n{grammar}"
-        case _:
-            raise InvalidRequest(
-                f"{path}.format is not supported: leave it out, or send a grammar with the syntax "
-                '"regex" or "lark".',
-                param="tools",
-                code="unsupported_parameter",
-            )
-    return {
-        "type": "object",
-        "properties": {"input": text},
-        "required": ["input"],
-        "additionalProperties": False,
-    }
-
-
-def _without_anchors(expression: str) -> str:
-    """Returns a regular expression that all of an input must match, without the anchors around its
-    alternatives, which say the same, and which llguidance refuses within a group."""
-    tokens = _REGEX_TOKENS.findall(expression)
-    kept: list[str] = []
-    depth = 0
-    for before, token, after in zip(["|", *tokens], tokens, [*tokens[1:], "|"], strict=False):
-        depth += (token == "(") - (token == ")")
-        anchors = (token == "^" and before == "|") or (token == "$" and after == "|")
-        if depth or not anchors:
-            kept.append(token)
-    return "".join(kept)
 
 
 def _string(holder: JsonObject, key: str, path: str) -> str:

@@ -14,7 +14,7 @@ from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_l
 from serving.requests.output_form import ANY_OBJECT, OutputForm, output_form, refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
-from serving.requests.response_tools import ClientTool, ResponseTools, read_tools
+from serving.requests.response_tools import ClientTool, ResponseTools, read_tools, with_formats
 from serving.requests.strict_functions import with_strictness
 
 PATH = "/v1/responses"
@@ -122,7 +122,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     )
     refuse_to_continue(request)
     return request, ResponseOptions(
-        _echoed(fields, choice), tools.client, fields.include_reasoning is not False
+        _echoed(fields, choice, rules), tools.client, fields.include_reasoning is not False
     )
 
 
@@ -178,18 +178,21 @@ def _of_text_format(format: _TextFormat | None) -> OutputForm | None:
     return OutputForm(format.schema, lenient)
 
 
-def _echoed(fields: _Body, choice: str | JsonObject) -> JsonObject:
+def _echoed(fields: _Body, choice: str | JsonObject, rules: ModelRules) -> JsonObject:
+    sampling = {"temperature": 1.0, "top_p": 1.0, **rules.sampling}
     retention = fields.prompt_cache_retention
     return {
         "instructions": fields.instructions,
         "metadata": fields.metadata or {},
         "parallel_tool_calls": fields.parallel_tool_calls is not False,
-        "temperature": 1.0 if fields.temperature is None else fields.temperature,
-        "top_p": 1.0 if fields.top_p is None else fields.top_p,
+        "temperature": sampling["temperature"]
+        if fields.temperature is None
+        else fields.temperature,
+        "top_p": sampling["top_p"] if fields.top_p is None else fields.top_p,
         "presence_penalty": fields.presence_penalty or 0.0,
         "frequency_penalty": fields.frequency_penalty or 0.0,
         "tool_choice": choice,
-        "tools": fields.tools or [],
+        "tools": with_formats(fields.tools or []),
         "background": fields.background is True,
         "max_output_tokens": fields.max_output_tokens,
         "max_tool_calls": fields.max_tool_calls,

@@ -54,7 +54,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest
             described(functions),
             given.continue_final_message,
             normalised.answer.originals,
-            schema_paths(len(functions)),
+            schema_paths(given.tools or ()),
         )
     elif given.prompt is not None:
         prompt = given.prompt

@@ -26,14 +26,14 @@ _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 _BEYOND_THE_SDK = {"presence_penalty", "frequency_penalty", "bytes"}
 TOOLS = [
     {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False},
-    {"type": "custom", "name": "c"},
+    {"type": "custom", "name": "c", "format": {"type": "text"}},
     {
         "type": "namespace",
         "name": "ns",
         "description": "",
         "tools": [
             {"type": "function", "name": "f", "strict": False},
-            {"type": "custom", "name": "c"},
+            {"type": "custom", "name": "c", "format": {"type": "text"}},
         ],
     },
 ]
@@ -66,7 +66,8 @@ def parsed(stream: bytes) -> list[dict[str, Any]]:
 
 
 def unknown(value: Any) -> set[str]:
-    """Returns the fields that the SDK's types do not have, but for the status of custom calls."""
+    """Returns the fields that the SDK's types do not have, but for the status of custom calls, and
+    the name of a function with its arguments, which others of OpenAI's SDKs have."""
     if isinstance(value, list):
         return set().union(*map(unknown, value))
     if not isinstance(value, BaseModel):
@@ -74,6 +75,8 @@ def unknown(value: Any) -> set[str]:
     extra = set(value.model_extra or {})
     if getattr(value, "type", None) == "custom_tool_call":
         extra.discard("status")
+    if getattr(value, "type", None) == "response.function_call_arguments.done":
+        extra.discard("name")
     fields = (getattr(value, name) for name in type(value).model_fields)
     return extra.union(*map(unknown, fields))
 

@@ -90,6 +90,7 @@ def test_a_call_of_a_function() -> None:
         "status": "completed",
     }
     assert item["id"].startswith("fc_") and events[-3]["arguments"] == item["arguments"]
+    assert events[-3]["name"] == "f"
 
 
 def test_a_call_of_a_custom_tool() -> None:

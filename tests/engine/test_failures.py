@@ -41,8 +41,8 @@ from serving.mistral.rules import InvalidRequest
                 "context_length_exceeded",
             ),
         ),
-        (VLLMUnprocessableEntityError("Bad."), (400, "Bad.", None, "invalid_image")),
-        (MediaError("Bad."), (400, "Bad.", None, "invalid_image")),
+        (VLLMUnprocessableEntityError("Bad."), (400, "Bad.", None, "invalid_value")),
+        (MediaError("Bad."), (400, "Bad.", None, "invalid_value")),
         (
             VLLMValidationError("top_k must be at least 1, got -5."),
             (400, "top_k must be at least 1, got -5.", "top_k", "invalid_value"),

@@ -82,6 +82,16 @@ def short_name(engine: FakeLlm) -> str:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_tells_the_models_own_sampling(stream: bool) -> None:
+    engine = FakeLlm(text("Hello"))
+    engine.sampling = {"temperature": 0.15, "top_k": 5}
+    answer = (await asked(engine, RESPONSES, stream=stream, top_p=0.5)).text
+    told = [e["response"] for e in events_of(answer) if "response" in e] or [json.loads(answer)]
+    assert {(one["temperature"], one["top_p"]) for one in told} == {(0.15, 0.5)}
+    assert len(told) == (3 if stream else 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
 async def test_reasoning_is_separated_if_asked_for(stream: bool) -> None:
     written = "<think>\n3+4\n</think>\nSeven."
     fields: dict[str, Any] = {"reasoning_format": "separate", "stream": stream}

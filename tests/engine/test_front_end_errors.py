@@ -177,12 +177,16 @@ async def test_a_rejected_image_is_told_by_its_place_in_the_clients_request() ->
     ]
     for path in (CHAT, "/tokenize"):
         response = await asked(engine, path, messages=[*messages, late, USER])
-        assert error_of(response)[::2] == (400, "messages")
-        assert error_of(response)[3] == "invalid_image"
+        assert error_of(response)[::2] == (400, "messages[2].content[1].image_url")
+        assert error_of(response)[3] == "invalid_value"
         assert response.json()["error"]["message"].startswith("messages[2].content[1]: The image")
     response = await asked(engine, RESPONSES, input=[{"role": "user", "content": [item]}])
-    assert response.json()["error"]["param"] == "input"
+    assert error_of(response)[2:] == ("input[0].content[0].image_url", "invalid_value")
     assert response.json()["error"]["message"].startswith("input[0].content[0]: The image")
+    call = {"type": "function_call", "call_id": "c", "name": "view", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": [item]}
+    response = await asked(engine, RESPONSES, input=[USER, call, result])
+    assert error_of(response)[2:] == ("input[2].output[0].image_url", "invalid_value")
     for path in (MESSAGES, f"{MESSAGES}/count_tokens"):
         response = await asked(
             engine, path, messages=[{"role": "user", "content": [block]}], model=NAMES[0]
@@ -254,7 +258,7 @@ async def test_an_image_that_cannot_be_had(error: Exception) -> None:
     engine = FakeLlm()
     engine.renderer.error = error
     response = await asked(engine, CHAT)
-    assert error_of(response)[::3] == (400, "invalid_image")
+    assert error_of(response)[::3] == (400, "invalid_value")
     assert error_of(response)[2] == (
         "messages" if isinstance(error, VLLMUnprocessableEntityError) else None
     )

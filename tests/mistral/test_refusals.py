@@ -39,6 +39,11 @@ def refused(endpoint: str, **fields: Any) -> InvalidRequest:
         (MESSAGES, "mcp_servers", [{"type": "url", "url": "https://example.com", "name": "x"}]),
         (MESSAGES, "container", "container_1"),
         (MESSAGES, "compaction", {"type": "summarize"}),
+        (MESSAGES, "thread", {"type": "create"}),
+        ("/v1/messages/count_tokens", "thread", {"type": "continue"}),
+        (CHAT, "moderation", {"model": "omni-moderation-latest"}),
+        (CHAT, "guardrails", [{"block_on_error": True}]),
+        (RESPONSES, "moderation", {"model": "omni-moderation-latest"}),
         (MESSAGES, "system", [{"type": "text", "text": "a"}, {"type": "image", "source": {}}]),
     ],
 )
@@ -68,6 +73,7 @@ def test_what_nobody_here_can_do_is_refused_by_name(endpoint: str, field: str, v
         (MESSAGES, {"tools": [{"type": "custom", "name": "f", "input_schema": {}}]}),
         (MESSAGES, {"stop_sequences": ["a", "b", "c", "d", "e"]}),
         (RESPONSES, {"tools": [{"type": "custom", "name": "f"}]}),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
         (RESPONSES, {"tools": [{"type": "namespace", "name": "n", "tools": [FUNCTION]}]}),
     ],
 )
@@ -100,7 +106,6 @@ def test_an_answer_that_is_audio_is_refused_by_its_place() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "kind"),
     [
-        (CHAT, "custom"),
         (CHAT, "web_search"),
         (RESPONSES, "mcp"),
         (RESPONSES, "file_search"),
@@ -196,3 +201,10 @@ def test_texts_of_many_digits_are_no_numbers(fields: dict[str, Any]) -> None:
 
 def test_a_limit_beyond_all_bounds_is_the_context() -> None:
     assert normalised(CHAT, max_tokens=2**70)[0] == {"max_tokens": 1000}
+
+
+def test_a_custom_tool_that_another_server_does_not_know_is_refused_with_that_reason() -> None:
+    tools = [{"type": "custom", "custom": {"name": "sh"}}]
+    with pytest.raises(InvalidRequest) as raised:
+        normalised(CHAT, rules("v11", other_server=True), tools=tools)
+    assert raised.value.param == "tools" and "server does not know" in raised.value.message

@@ -1,4 +1,6 @@
+import datetime
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,8 +8,16 @@ import pytest
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import JsonObject, StructuredOutputs
 from serving.requests.responses import read
-from tests.requests.response_requests import FUNCTION, SCHEMA, reading, refused, request
-from tests.support.reading import READING
+from tests.requests.response_requests import (
+    CUSTOM,
+    FUNCTION,
+    SCHEMA,
+    SPACE,
+    reading,
+    refused,
+    request,
+)
+from tests.support.reading import READING, RULES
 
 
 @pytest.mark.parametrize(
@@ -170,6 +180,34 @@ def test_what_is_repeated_is_what_openais_client_reads() -> None:
     assert options.echoed["reasoning"] == {"effort": "high", "mode": "standard"}
     assert options.echoed["prompt_cache_retention"] == "in_memory"
     assert refused(prompt_cache_retention="1h").param == "prompt_cache_retention"
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, (0.7, 0.95)),
+        ({"temperature": None, "top_p": 0.5}, (0.7, 0.5)),
+        ({"temperature": 0, "top_p": 1}, (0, 1)),
+    ],
+)
+def test_the_response_tells_the_sampling_that_is_used(
+    given: dict[str, Any], used: tuple[float, float]
+) -> None:
+    rules = replace(RULES, sampling={"temperature": 0.7, "top_p": 0.95})
+    body = json.dumps({"input": "Hello", **given}).encode()
+    _, options = read(body, rules, datetime.date(2026, 3, 1))
+    assert (options.echoed["temperature"], options.echoed["top_p"]) == used
+    assert reading()[1].echoed["temperature"] == 1.0
+
+
+def test_custom_tools_are_repeated_with_their_format() -> None:
+    grammar = {**CUSTOM, "format": {"type": "grammar", "syntax": "regex", "definition": "a"}}
+    grammar["name"] = "g"
+    _, options = reading(tools=[FUNCTION, CUSTOM, grammar, SPACE])
+    function, custom, told, space = options.echoed["tools"]
+    text = {"format": {"type": "text"}}
+    assert (function, custom, told) == (FUNCTION, CUSTOM | text, grammar)
+    assert space["tools"][1] == SPACE["tools"][1] | text
 
 
 @pytest.mark.parametrize("count", [-1, 21])

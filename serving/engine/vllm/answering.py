@@ -185,7 +185,7 @@ class Answering:
                     generation,
                     encoder,
                     continuation,
-                    () if request.needs_prompt else api.told_by,
+                    () if request.needs_prompt or request.converts_arguments else api.told_by,
                     [*changes(request.normalised), *continuation.headers],
                     lambda: self._engine.errored,
                     self._count_loops,

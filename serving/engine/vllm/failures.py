@@ -100,7 +100,7 @@ def failure_of(error: Exception) -> Failure:
         case VLLMNotFoundError():
             return Failure(404, _message(error), "model", "model_not_found")
         case VLLMUnprocessableEntityError() | MediaError():
-            return Failure(400, _message(error), _param(error), "invalid_image")
+            return Failure(400, _message(error), _param(error), "invalid_value")
         case VLLMClientError():
             message = _message(error).replace("extra_args", "vllm_xargs")
             code = "context_length_exceeded" if _CONTEXT in message else "invalid_value"

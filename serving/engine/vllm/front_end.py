@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -68,11 +69,13 @@ class FrontEnd:
         self._registry = get_prometheus_registry()
         tokenizer = engine.get_tokenizer()
         vocabulary = of_tekken(tokenizer.tokenizer)
+        sampling = engine.model_config.get_diff_sampling_param()
+        rules = replace(rules, sampling=sampling)
         renderer = Renderer(engine, vocabulary, rules)
         model = self._model = Model(
             vocabulary,
             engine.model_config.max_model_len,
-            engine.model_config.get_diff_sampling_param(),
+            sampling,
             resumes_exactly,
             advances_grammars,
         )

@@ -28,7 +28,7 @@ def prompt_errors(field: str, originals: Mapping[str, str] = _NONE) -> Iterator[
     except (MediaError, InvalidRequest):
         raise
     except VLLMUnprocessableEntityError as error:
-        raise InvalidRequest(str(error.args[0]), field, "invalid_image") from error
+        raise InvalidRequest(str(error.args[0]), field, "invalid_value") from error
     except VLLMValidationError as error:
         if error.parameter not in ("input_text", "input_tokens"):
             raise

@@ -9,6 +9,8 @@ from starlette.types import Scope
 
 from serving.asgi import Headers, send_response
 from serving.mistral import InvalidRequest
+from serving.mistral.draft import objects_in
+from serving.requests.response_tools import with_formats
 from serving.requests.responses import read
 from serving.router.proxy.exchange import Exchange, kept_headers
 from serving.router.proxy.request import invalid, warn
@@ -36,6 +38,10 @@ async def detach(
         repeated = options.echoed
         if exchange.adapter is not None:
             name = request.model or name
+    elif model.rules is not None:
+        given = {field: value for field, value in repeated.items() if value is not None}
+        tools = with_formats(objects_in(given.get("tools")))
+        repeated = {**model.rules.sampling, **given, "tools": tools}
     headers = kept_headers(scope["headers"], exchange)
     again = RunRequest(exchange.turn.raw, headers, caller.key_id, caller.max_priority)
     run = await responses.runs.begin(exchange.turn, name, repeated, msgspec.msgpack.encode(again))

@@ -58,7 +58,9 @@ async def test_a_request_goes_to_it_with_its_name_its_key_and_the_models_default
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY, SECRET)
-    rules = ModelRules("me/small", "v7", 1000, image_limit=0, sampling={"temperature": 0.7})
+    rules = ModelRules(
+        "me/small", "v7", 1000, image_limit=0, sampling={"temperature": 0.7}, other_server=True
+    )
     backend = Backend("http://other.test:1234/api", "small:24b-q8_0", 1000, KEY)
     model = Model("me/small", ("small",), rules, backend)
     router = await start_router(Engine, models=[model])

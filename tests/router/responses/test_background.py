@@ -8,6 +8,9 @@ import pytest
 from openai.types.responses import Response
 
 from serving.config import ResponsesConfig
+from serving.mistral import ModelRules
+from serving.router.replicas.backend import Backend
+from serving.router.replicas.model import Model
 from serving.router.responses import failover, runs
 from tests.router.responses.test_stored_responses import PATH, create, created, sent, texts
 from tests.router.telemetry.test_metrics import scrape
@@ -90,6 +93,20 @@ async def test_it_repeats_what_the_final_response_repeats(
     changing = {"status", "output", "usage"}
     assert response.keys() == done.keys()
     assert {name for name in done if done[name] != response[name]} == changing
+
+
+async def test_another_servers_response_tells_at_once_what_it_is_sent(
+    start_router: StartRouter, stored: ResponsesConfig
+) -> None:
+    rules = ModelRules(MODEL, "v11", 1000, 0, sampling={"temperature": 0.15}, other_server=True)
+    model = Model(MODEL, (), rules, Backend("http://other.test/v1", MODEL, 1000))
+    router = await start_router(ResponseEngine, models=[model], responses=stored)
+    custom = {"type": "custom", "name": "sh"}
+    response = await begun(router, tools=[custom], temperature=None)
+    assert (response["temperature"], response["top_p"]) == (0.15, 1.0)
+    assert response["tools"] == [{**custom, "format": {"type": "text"}}]
+    await ended(router, response["id"])
+    assert sent(router)["temperature"] == 0.15
 
 
 async def test_it_continues_and_is_continued(router: LiveRouter) -> None:
