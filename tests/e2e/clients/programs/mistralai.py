@@ -53,9 +53,9 @@ def streamed(client: Any, *messages: Any, **options: Any) -> Any:
 
 
 def models(client: Any) -> Any:
-    (listed,) = [card for card in client().models.list().data if questions.MODEL in card.aliases]
-    model = client().models.retrieve(model_id=listed.id)
-    return [model.id == listed.id, model.capabilities.vision, model.max_context_length > 0]
+    model = client().models.retrieve(model_id=questions.MODEL)
+    listed = [card.id for card in client().models.list().data]
+    return [model.id in listed, model.capabilities.vision, model.max_context_length > 0]
 
 
 def usage_of_a_stream(client: Any) -> Any:
