@@ -82,10 +82,12 @@ class OfflineModel(httpx.AsyncBaseTransport):
             if path == RESPONSES and isinstance(fields, dict):
                 refuse_stored(fields)
         except ApiError as error:
-            return httpx.Response(error.status, headers=headers, content=error.body(path))
+            return httpx.Response(
+                error.status, headers=headers, content=error.body(path, request_id.decode())
+            )
         response, body = await self._generated(path, raw, request_id)
         if response.status_code >= 400:
-            body = errors.of_engine(response.status_code, body).body(path)
+            body = errors.of_engine(response.status_code, body).body(path, request_id.decode())
         return httpx.Response(response.status_code, headers=headers, content=body)
 
     async def _generated(

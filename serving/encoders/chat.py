@@ -49,6 +49,8 @@ class ChatEncoder:
         self._plain = not options.continuous_usage
         self._calls = [-1] * options.n
         """The index of each choice's last call."""
+        self._unended = options.n
+        """The number of choices that have not ended."""
         self._held: list[list[Event]] = [[] for _ in range(options.n)]
         """The events of each choice's calls, where its last chunk has them all."""
         self._inputs: list[CustomInput | None] = [None] * options.n
@@ -89,6 +91,8 @@ class ChatEncoder:
             rest["token_ids"] = step.token_ids
         if not deltas and (step.logprobs or step.token_ids or step.end is not None):
             deltas.append({})
+        if step.end is not None:
+            self._unended -= 1
         chunks = []
         for at, delta in enumerate(deltas):
             choice = dict(rest) if at == 0 else {}
@@ -124,7 +128,8 @@ class ChatEncoder:
         chunk = {**self._head, "choices": [{"index": index, "delta": delta, **rest}]}
         if "role" in delta:
             chunk |= self._of_prompt
-        if self._options.continuous_usage:
+        is_last = self._options.usage_at_end and not self._unended and rest["finish_reason"]
+        if self._options.continuous_usage or is_last:
             chunk["usage"] = openai_usage(self._usage)
         return event(chunk)
 

@@ -47,6 +47,8 @@ class ChatOptions:
     continuous_usage: bool = False
     """Whether each chunk has the usage so far."""
     return_token_ids: bool = False
+    usage_at_end: bool = False
+    """Whether the chunk that ends the last answer has the usage, as Mistral's own API has it."""
     whole_calls: bool = False
     """Whether a stream has all calls in its last chunk, as Mistral's own API streams them."""
     echo: str = ""
@@ -106,6 +108,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         include_usage,
         continuous_usage,
         given.return_token_ids,
+        given.leaves_usage_open(),
         echo=chat.begun if given.echo else "",
         tokens_as_ids=given.return_tokens_as_token_ids is True,
         custom_tools=custom,

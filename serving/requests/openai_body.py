@@ -158,6 +158,10 @@ class CompletionsBody(OpenAIBody, kw_only=True):
         include_usage = self.stream_options.include_usage is True
         return include_usage, include_usage and self.stream_options.continuous_usage_stats is True
 
+    def leaves_usage_open(self) -> bool:
+        """Returns whether the request does not say if it wants the usage of its stream."""
+        return self.stream_options is None or self.stream_options.include_usage is None
+
 
 def stop_strings(stop: str | list[str] | None, param: str) -> Sequence[str]:
     """Returns the strings that end an answer. Raises InvalidRequest about the field `param`."""

@@ -19,9 +19,9 @@ from serving.router import models, poison, ui
 from serving.router.batches import endpoints as batch_endpoints
 from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors, protocol_errors
-from serving.router.http.asgi import client_request_id
+from serving.router.http.asgi import client_request_id, id_headers
 from serving.router.http.authentication import Authentication
-from serving.router.http.errors import ANTHROPIC_VERSION, ApiError
+from serving.router.http.errors import ANTHROPIC_PATHS, ANTHROPIC_VERSION, ApiError
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
@@ -37,6 +37,10 @@ from serving.router.telemetry.scrape_targets import Target
 from serving.versions import version, vllm_version
 
 log = logging.getLogger(__name__)
+
+_REQUEST_ID = "request_id"
+"""The key of a request's id in its ASGI scope."""
+_VERSION = ANTHROPIC_VERSION.encode()
 
 
 class RouterApp:
@@ -103,11 +107,15 @@ class RouterApp:
         api = self._with_cors if scope["path"].startswith("/v1/") else self._api
         if scope["method"] == "HEAD":  # uvicorn leaves the body out
             scope = {**scope, "method": "GET"}
-        id_header = (b"x-request-id", client_request_id(scope["headers"]))
+        request_id = client_request_id(scope["headers"])
+        scope = {**scope, _REQUEST_ID: request_id.decode()}
+        sends_version = any(name == _VERSION for name, _ in scope["headers"])
+        is_anthropics = sends_version or scope["path"].startswith(ANTHROPIC_PATHS)
+        headers = id_headers(request_id, is_anthropics)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"].append(id_header)
+                message["headers"] += headers
             await send(message)
 
         try:
@@ -115,7 +123,7 @@ class RouterApp:
         except ClientGoneError:
             return
         except Exception:  # which the client has been told of, or sees by the end of its connection
-            log.exception("request %s failed in the router", id_header[1].decode())
+            log.exception("request %s failed in the router", scope[_REQUEST_ID])
 
     def _cors_headers(self, origin: bytes) -> Headers:
         """Returns the headers by which a page of this origin may read a relayed response."""
@@ -195,7 +203,11 @@ def own_endpoints(
     async def api_error(request: Request, error: ApiError) -> Response:
         headers = {name.decode(): value.decode() for name, value in error.headers}
         of_anthropics_client = ANTHROPIC_VERSION in request.headers
-        body = error.anthropic_body() if of_anthropics_client else error.body(request.url.path)
+        request_id = request.scope[_REQUEST_ID]
+        if of_anthropics_client:
+            body = error.anthropic_body(request_id)
+        else:
+            body = error.body(request.url.path, request_id)
         return Response(body, error.status, headers)
 
     @api.exception_handler(Exception)

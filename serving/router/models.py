@@ -1,4 +1,5 @@
-"""The endpoints that list models, in OpenAI's form and in Anthropic's."""
+"""The endpoints that list models, in a form for clients of OpenAI's and Mistral's APIs, and in
+Anthropic's."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ PATH = "/v1/models"
 _MOST_LISTED = 1000
 
 Card = dict[str, Any]
-"""What is told of a model, in OpenAI's form."""
+"""What is told of a model: the fields of OpenAI's API, of Mistral's, and of vLLM."""
 
 AnthropicVersion = Annotated[
     str | None,
@@ -51,6 +52,7 @@ def add_endpoints(api: FastAPI, directory: Directory, authentication: Authentica
             "parent": None,
             "max_model_len": served.max_model_len,
             "aliases": list(model.aliases),
+            **_of_mistrals_api(served),
         }
 
     def adapter_card(served: ServedModel, adapter: Adapter) -> Card:
@@ -104,6 +106,25 @@ def add_endpoints(api: FastAPI, directory: Directory, authentication: Authentica
         if not caller.may_use(served.model.names):
             raise authentication_errors.model_not_allowed(name)
         return card(served)
+
+
+def _of_mistrals_api(served: ServedModel) -> dict[str, Any]:
+    """Returns the fields by which clients of Mistral's API know a model."""
+    rules = served.model.rules
+    fields = {
+        "type": "base",
+        "capabilities": {
+            "completion_chat": True,
+            "function_calling": True,
+            "vision": rules is not None and rules.image_limit > 0,
+            "reasoning": rules is not None and rules.thinks,
+            "completion_fim": False,
+            "fine_tuning": False,
+        },
+    }
+    context_tokens = served.max_model_len or (rules and rules.context_tokens)
+    # Those clients do not take null.
+    return fields if context_tokens is None else {**fields, "max_context_length": context_tokens}
 
 
 def _canary(adapter: Adapter) -> dict[str, Any] | None:

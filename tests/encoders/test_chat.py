@@ -211,6 +211,17 @@ def test_usage() -> None:
     assert [one["usage"]["completion_tokens"] for one in counts] == [0, 1, 2, 2]
 
 
+def test_usage_with_the_last_finish_reason() -> None:
+    steps = [
+        (1, Step([Text("b")], end=End("stop"))),
+        (0, Step([Text("a"), *CALL], end=End("tool_calls"))),
+    ]
+    *others, last = streamed(encoder(2, usage_at_end=True), steps)
+    assert not any("usage" in chunk for chunk in others)
+    assert last["choices"][0]["finish_reason"] == "tool_calls"
+    assert last["usage"] == USAGE
+
+
 def test_logprobs_name_tokens_by_ids_where_that_is_asked_for() -> None:
     steps = [
         (0, Step([Text("abc")], logprobs=[token("abc", token("ab"))])),

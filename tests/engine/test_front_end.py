@@ -301,6 +301,10 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
     ("client", "cache", "whole"),
     [
         ("mistral-client-python/3.7.0", "", True),
+        ("langchain4j-mistral-ai", "", True),
+        ("ai-sdk/mistral/3.0.51 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
+        ("ai-sdk/openai/3.0.141 ai-sdk/provider-utils/4.0.66 runtime/bun/1.3.14", "", False),
+        ("opencode/1.18.33 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
         ("python-httpx/0.28.1", "no-store", True),
         ("python-httpx/0.28.1", "", False),
         ("OpenAI/Python 3.3.0", "no-store", False),
@@ -317,6 +321,39 @@ async def test_clients_that_fail_on_parts_of_calls_get_them_whole(
     assert "".join(function["arguments"] for function in functions) == '{"a": 1, "b": [2'
     assert all("name" in function for function in functions) == whole
     assert (len(functions) == 1) == whole
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("options", [None, {"stream_tool_calls": True}])
+async def test_streams_have_their_usage_with_the_finish_reason(n: int, options: Any) -> None:
+    engine = FakeLlm(*[[*text("Hello")]] * n)
+    answer = await asked(engine, CHAT, stream=True, n=n, stream_options=options)
+    *others, last = events_of(answer.text)
+    assert not any("usage" in event for event in others)
+    assert last["choices"][0]["finish_reason"] == "stop"
+    whole = await asked(FakeLlm(*[[*text("Hello")]] * n), CHAT, n=n)
+    assert last["usage"] == whole.json()["usage"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_streams_that_say_so_have_their_usage_apart_or_not_at_all(wanted: bool) -> None:
+    options = {"include_usage": wanted}
+    answer = await asked(FakeLlm(), CHAT, stream=True, stream_options=options)
+    found = [event["choices"] for event in events_of(answer.text) if "usage" in event]
+    assert found == ([[]] if wanted else [])
+
+
+async def test_opencode_gets_calls_in_pieces_of_providers_that_ask_for_usage() -> None:
+    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
+    answer = await asked(
+        engine,
+        CHAT,
+        headers={"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.40"},
+        stream=True,
+        stream_options={"include_usage": True},
+        **TOOLS[CHAT],
+    )
+    assert answer.text.count('"tool_calls":[') > 2
 
 
 async def test_calls_of_a_request_without_tools_are_no_calls() -> None:

@@ -385,16 +385,19 @@ class _Answer:
 
     def events(self, n: int) -> bytes:
         """Returns the events that the n-th token adds to the stream."""
-        finish_reason = "length" if n == self.end - 1 else None
-        return self.event({"content": self.text(n, n + 1)}, finish_reason)
+        delta = {"content": self.text(n, n + 1)}
+        if n < self.end - 1:
+            return self.event(delta)
+        usage = {"usage": self.usage} if self._wants_usage is None else {}
+        return self.event(delta, "length", **usage)
 
     def last_events(self) -> bytes:
         usage = _written(self.head | {"choices": [], "usage": self.usage})
         return (usage if self._wants_usage else b"") + b"data: [DONE]\n\n"
 
-    def event(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+    def event(self, delta: dict[str, str], finish_reason: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _written(self.head | {"choices": [choice]})
+        return _written(self.head | {"choices": [choice]} | more)
 
 
 def _written(event: dict[str, Any]) -> bytes:

@@ -37,7 +37,7 @@ def tool(name: str = "f", **fields: Any) -> dict[str, Any]:
 def test_defaults() -> None:
     request, options = read()
     assert request == Request(model=None, prompt=Chat(MESSAGES), sampling=Sampling(), stop=[])
-    assert options == chat.ChatOptions(1)
+    assert options == chat.ChatOptions(1, usage_at_end=True)
 
 
 def test_every_parameter_of_sampling_is_read() -> None:

@@ -1,4 +1,5 @@
-"""The lists of models as Anthropic's clients read them; OpenAI's are in `test_app`."""
+"""The lists of models as clients of Anthropic's and Mistral's APIs read them; OpenAI's are in
+`test_app`."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ import openai
 import pytest
 from anthropic.types import ModelInfo
 
+from serving.mistral import ModelRules
 from serving.router.replicas.model import Model
 from tests.support.engines import Engine
 from tests.support.live_router import ALIAS, MAX_MODEL_LEN, MODEL, LiveRouter, StartRouter
@@ -93,6 +95,36 @@ async def test_openais_clients_get_the_whole_list_in_openais_form(
     )
     async with strict_client as client:
         assert await ids_of(client.models.list(extra_query={"limit": 2})) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("rules", "vision", "reasoning"),
+    [
+        (ModelRules(MODEL, "v13", 4096, image_limit=8), True, False),
+        (ModelRules(MODEL, "v13", 4096, image_limit=0, thinks=True), False, True),
+    ],
+)
+async def test_clients_of_mistrals_api_learn_what_a_model_can_do(
+    start_router: StartRouter, rules: ModelRules, vision: bool, reasoning: bool
+) -> None:
+    """Checks what Mistral's own clients need to read an entry as a model at all."""
+    router = await start_router(Engine, models=[Model(MODEL, rules=rules)])
+    (listed,) = (await router.http.get("/v1/models")).json()["data"]
+    assert (await router.http.get(f"/v1/models/{MODEL}")).json() == listed
+    assert (listed["type"], listed["max_context_length"]) == ("base", MAX_MODEL_LEN)
+    can = listed["capabilities"]
+    assert can["completion_chat"] and can["function_calling"]
+    assert (can["vision"], can["reasoning"], can["fine_tuning"]) == (vision, reasoning, False)
+
+
+async def test_the_context_of_a_model_without_replicas_is_its_rules(
+    start_router: StartRouter,
+) -> None:
+    idle = Model(NAMES[0], rules=ModelRules(NAMES[0], "v13", 4096, image_limit=0))
+    router = await start_router(Engine, models=[Model(MODEL), idle, Model(NAMES[1])])
+    listed = (await router.http.get("/v1/models")).json()["data"]
+    lengths = [card.get("max_context_length", "none") for card in listed]
+    assert lengths == [MAX_MODEL_LEN, 4096, "none"]
 
 
 def error_of(error: anthropic.APIStatusError) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from serving.catalogue import LoopGuard
 from serving.encoders.encoder import Encoder
 from serving.engine.adapters import Adapters, NoAdapterError
 from serving.engine.apis import APIS, Api
+from serving.engine.clients import takes_calls_whole
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
@@ -147,7 +148,12 @@ class Answering:
         check_model(request.model, self._names, request.adapter)
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
-            options = replace(options, whole_calls=_takes_calls_whole(scope))
+            whole_calls = takes_calls_whole(
+                header(scope, b"user-agent"),
+                header(scope, b"cache-control"),
+                not options.usage_at_end,
+            )
+            options = replace(options, whole_calls=whole_calls)
         check_limits(request, self._model.vocabulary, self._tokenizer)
         constraint = constraints.structured_outputs(request, self._model.vocabulary)
         if continuation.wanted:
@@ -280,12 +286,3 @@ class Answering:
         }
         trace: Mapping[str, str] | None = extract_trace_headers(headers)
         return trace
-
-
-def _takes_calls_whole(scope: Scope) -> bool:
-    """Returns whether the client fails on parts of calls, as Mistral's own do, and LangChain's
-    ChatMistralAI. That has no name: its headers are those of httpx-sse over httpx."""
-    client = header(scope, b"user-agent")
-    if client.startswith(b"python-httpx/"):
-        return header(scope, b"cache-control") == b"no-store"
-    return client.startswith(b"mistral-client-")

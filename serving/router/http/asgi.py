@@ -9,7 +9,7 @@ from serving.asgi import ClientGoneError, Headers, send_response
 from serving.router.http import protocol_errors
 from serving.router.http.body_budget import HeldBody
 from serving.router.http.content_encoding import decompress
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ANTHROPIC_PATHS, ApiError
 
 _REQUEST_ID_BYTES = 128
 
@@ -43,11 +43,15 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int, held: 
     return whole
 
 
-async def send_error(send: Send, error: ApiError, path: str, headers: Headers) -> None:
+async def send_error(
+    send: Send, error: ApiError, path: str, request_id: str, headers: Headers
+) -> None:
     """Sends `error` as the response to a request to `path`, with `headers` in addition to the
     error's own."""
-    body = error.body(path)
-    headers = [*error.headers, (b"content-length", b"%d" % len(body)), *headers]
+    body = error.body(path, request_id)
+    length = (b"content-length", b"%d" % len(body))
+    ids = id_headers(request_id.encode(), path.startswith(ANTHROPIC_PATHS))
+    headers = [*error.headers, length, *ids, *headers]
     await send_response(send, error.status, headers, body)
 
 
@@ -60,3 +64,11 @@ def client_request_id(headers: Headers) -> bytes:
                 return value
             break
     return uuid.uuid4().hex.encode()
+
+
+def id_headers(request_id: bytes, is_anthropics: bool) -> Headers:
+    """Returns the headers that name a request. Clients of Anthropic's API read only its own."""
+    headers = [(b"x-request-id", request_id)]
+    if is_anthropics:
+        headers.append((b"request-id", request_id))
+    return headers

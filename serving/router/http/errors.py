@@ -94,25 +94,25 @@ class ApiError(Exception):
             headers.append((b"x-should-retry", b"false"))
         return headers + self.more_headers
 
-    def body(self, path: str) -> bytes:
+    def body(self, path: str, request_id: str | None = None) -> bytes:
         """Returns the response body for a request to `path`: in Anthropic's shape for its API,
         whose clients read no other, else in OpenAI's."""
         if path.startswith(ANTHROPIC_PATHS):
-            return self.anthropic_body()
+            return self.anthropic_body(request_id)
         return json.dumps({"error": self._fields()}).encode()
 
-    def anthropic_body(self) -> bytes:
+    def anthropic_body(self, request_id: str | None) -> bytes:
         """Returns the response body in Anthropic's shape, which its clients also get at paths that
         both APIs have."""
         default = "invalid_request_error" if self.status < 500 else "api_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
         error = {"type": kind, "message": in_anthropics_words(self.message)}
-        return json.dumps({"type": "error", "error": error}).encode()
+        return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
 
-    def event(self, path: str, number: int) -> bytes:
+    def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun
         with that `number` of events."""
-        data = self.body(path)
+        data = self.body(path, request_id)
         if path == _RESPONSES:
             # OpenAI's clients raise an exception for what is in `error`; others know the rest.
             fields = self._fields()

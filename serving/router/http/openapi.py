@@ -111,6 +111,7 @@ _SCHEMAS = {
                 "required": ["type", "message"],
                 "properties": {"type": _TEXT, "message": _TEXT},
             },
+            "request_id": _NULLABLE_TEXT,
         },
     },
 }

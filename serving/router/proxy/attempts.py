@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 
 
 _RESPONSE_HEADERS_DROPPED = frozenset(
-    b"connection keep-alive transfer-encoding server date x-request-id x-replica x-queue-time-ms "
-    b"x-expected-cached-tokens x-retries x-accel-buffering".split()
+    b"connection keep-alive transfer-encoding server date x-request-id request-id x-replica "
+    b"x-queue-time-ms x-expected-cached-tokens x-retries x-accel-buffering".split()
 ) | {NOT_RESUMABLE, RESUMPTION, REWRITES}
 
 

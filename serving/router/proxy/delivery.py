@@ -43,7 +43,8 @@ class Delivery:
             exchange.record.output_tokens = 0
             note_usage(exchange, body)
         if status >= 400:
-            body = errors.of_engine(status, body).body(exchange.record.path)
+            record = exchange.record
+            body = errors.of_engine(status, body).body(record.path, record.request_id)
             headers = [header for header in headers if header[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
         if exchange.request.answer is not None:
@@ -136,7 +137,8 @@ class Delivery:
 
     async def break_off(self, exchange: Exchange, error: ApiError) -> None:
         """Sends `error` as an event of the stream, and leaves the stream without its proper end."""
-        event = error.event(exchange.record.path, exchange.record.output_tokens)
+        record = exchange.record
+        event = error.event(record.path, record.output_tokens, record.request_id)
         if exchange.request.answer is None and exchange.resumption.within_event:
             event = b"\n\n" + event
         await exchange.send({"type": "http.response.body", "body": event, "more_body": True})

@@ -12,7 +12,8 @@ from serving.dispatch import Request
 from serving.engine_protocol import ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID, bearer
 from serving.placement import Work
 from serving.router.http import authentication_errors, errors
-from serving.router.http.errors import ApiError
+from serving.router.http.asgi import id_headers
+from serving.router.http.errors import ANTHROPIC_PATHS, ApiError
 from serving.router.ledger.open_entry import OpenEntry
 from serving.router.proxy.adapter_version import VERSION, version_for
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
@@ -173,7 +174,11 @@ class ExchangeReader:
             head=self._head(scope, engine_request_id, model.backend, salt) + header_of(adapter),
             request=request,
             demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
-            headers=[(b"x-request-id", request_id), *_told_of(adapter), *request.headers],
+            headers=[
+                *id_headers(request_id, path.startswith(ANTHROPIC_PATHS)),
+                *_told_of(adapter),
+                *request.headers,
+            ],
             receive=receive,
             send=send,
             resumption=StreamResumption(path, request.body, why_not),

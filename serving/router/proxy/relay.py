@@ -175,11 +175,10 @@ class Relay:
         stream has no proper end, so that no one takes it for an empty answer."""
         record.failed(error)
         if in_exchange and response_of(send).response_started:
-            event = error.event(record.path, record.output_tokens)
+            event = error.event(record.path, record.output_tokens, record.request_id)
             await send({"type": "http.response.body", "body": event, "more_body": True})
             return
-        id_header = (b"x-request-id", record.request_id.encode())
-        await send_error(send, error, record.path, [id_header, *record.headers()])
+        await send_error(send, error, record.path, record.request_id, record.headers())
 
     async def _relay(self, exchange: Exchange) -> None:
         """Serves the exchange until the client disconnects."""

@@ -36,6 +36,8 @@ ANSWERS: dict[str, Any] = {
     "an_object": sorted(CAPITAL),
     "an_object_streamed": sorted(CAPITAL),
     "second_turn": True,
+    "models": [True, True, True],
+    "usage_of_a_stream": True,
 }
 CALLED = {
     "tools": EXPRESSIONS,

@@ -101,10 +101,13 @@ def test_as_an_event_of_responses_it_is_one_of_theirs_and_has_openais_envelope()
     ],
 )
 def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str) -> None:
-    name, data, *rest = ApiError(status, "two\n\nlines").event("/v1/messages", 3).split(b"\n")
+    name, data, *rest = (
+        ApiError(status, "two\n\nlines").event("/v1/messages", 3, "r-7").split(b"\n")
+    )
     assert (name, rest) == (b"event: error", [b"", b""])
     error = json.loads(data.removeprefix(b"data: "))
-    assert error == {"type": "error", "error": {"type": kind, "message": "two\n\nlines"}}
+    told = {"type": kind, "message": "two\n\nlines"}
+    assert error == {"type": "error", "error": told, "request_id": "r-7"}
 
 
 @pytest.mark.parametrize(
@@ -124,8 +127,9 @@ def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str)
 )
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
 def test_the_body_is_anthropics_on_its_api(status: int, kind: str, path: str) -> None:
-    body = json.loads(ApiError(status, "why", code="code").body(path))
-    assert body == {"type": "error", "error": {"type": kind, "message": "why"}}
+    body = json.loads(ApiError(status, "why", code="code").body(path, "r-7"))
+    told = {"type": kind, "message": "why"}
+    assert body == {"type": "error", "error": told, "request_id": "r-7"}
 
 
 VLLM_ERRORS = [

@@ -118,6 +118,7 @@ async def test_anthropics_clients_know_a_prompt_that_is_too_long(
             "type": "invalid_request_error",
             "message": "prompt is too long: 12 tokens > 10 maximum",
         },
+        "request_id": response.headers["request-id"],
     }
     assert (await router.http.post(CHAT, json=BODY)).json()["error"]["message"] == TOO_LONG
 

@@ -171,6 +171,7 @@ async def test_the_clients_raise_a_later_refusal(start_router: StartRouter) -> N
             [event async for event in events]
     body: Any = error.value.body
     assert (body["type"], body["error"]["type"]) == ("error", "overloaded_error")
+    assert body["request_id"] == error.value.request_id == events.response.headers["request-id"]
 
 
 @pytest.mark.parametrize(

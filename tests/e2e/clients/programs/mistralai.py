@@ -52,6 +52,17 @@ def streamed(client: Any, *messages: Any, **options: Any) -> Any:
         yield event.data.choices[0].delta
 
 
+def models(client: Any) -> Any:
+    model = client().models.retrieve(model_id=questions.MODEL)
+    listed = [card.id for card in client().models.list().data]
+    return [model.id in listed, model.capabilities.vision, model.max_context_length > 0]
+
+
+def usage_of_a_stream(client: Any) -> Any:
+    *_, last = client().chat.stream(**request(user(questions.HELLO)))
+    return last.data.usage.completion_tokens > 0
+
+
 def hello(client: Any) -> Any:
     return said(client, user(questions.HELLO)).content
 
@@ -97,8 +108,10 @@ def refused_parameter(client: Any) -> Any:
 
 
 STEPS = [
+    models,
     hello,
     stream,
+    usage_of_a_stream,
     tools,
     tools_streamed,
     structured_beside_tools,
