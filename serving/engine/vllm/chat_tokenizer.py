@@ -46,7 +46,7 @@ def chat_tokenizer(tokenizer: MistralTokenizer) -> MistralTokenizer:
     return copied
 
 
-def _no_text(tokens: list[int], special_token_policy: Any) -> str:
+def _no_text(**_: Any) -> str:
     return ""
 
 
