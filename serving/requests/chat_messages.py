@@ -19,7 +19,11 @@ for it. The rules have moved images out of results."""
 
 _CALLERS = ("assistant", "tool")
 is_function_name = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
-NAME = "a string of 1 to 64 letters, digits, underscores and dashes"
+_CHARACTERS = "letters, digits, underscores and dashes"
+NAME = f"a string of 1 to 64 {_CHARACTERS}"
+LONG_NAME = f"a string of 1 to 128 {_CHARACTERS}"
+"""Where an API takes longer names than the tokenizers, and serving.mistral.tool_names shortens
+them."""
 _MANY_DIGITS = re.compile(r"(?<!\d)\d{4301}").search
 """Whether a text may have an integer that Python refuses to read; each digit is looked at once."""
 

@@ -10,6 +10,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.anthropic_turns import Message, chat_messages
+from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
@@ -74,6 +75,11 @@ class _CountBody(msgspec.Struct, kw_only=True):
                 code="invalid_value",
             )
         functions = self.functions()
+        for index, function in enumerate(functions):
+            if not is_function_name(function["name"]):
+                raise InvalidRequest(
+                    f"tools[{index}].name must be {LONG_NAME}.", param="tools", code="invalid_value"
+                )
         paths = tuple(f"tools[{index}].input_schema" for index in range(len(functions)))
         return Chat(messages, described(functions), continued, originals, paths)
 

@@ -7,6 +7,7 @@ from typing import Any
 from serving.mistral.draft import objects_in
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
+from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.custom_tools import input_parameters
 from serving.requests.request import JsonObject, Tools
 from serving.requests.tools import callable_tools, described
@@ -110,6 +111,10 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
     for path, tool, (name, namespace) in flat:
         custom = tool.get("type") == "custom"
         function: JsonObject = {"name": names[name, namespace]}
+        if not is_function_name(function["name"]):
+            raise InvalidRequest(
+                f"{path}.name must be {LONG_NAME}.", param="tools", code="invalid_value"
+            )
         if tool.get("description") is not None:
             function["description"] = _string(tool, "description", path)
         if custom:

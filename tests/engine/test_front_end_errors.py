@@ -115,7 +115,6 @@ INSIDE = ("input_value", "pydantic", "errors for", "sys.", "expected str instanc
     [
         # What mistral_common finds wrong with messages and tools, on the APIs that do not check it.
         (RESPONSES, {"input": [RESULT, RESULT]}, "input"),
-        (RESPONSES, {"tools": [FUNCTION | {"name": "a b"}]}, "tools"),
         (
             RESPONSES,
             {"tools": [FUNCTION | {"parameters": {"type": "objekt"}}]},
@@ -128,6 +127,7 @@ INSIDE = ("input_value", "pydantic", "errors for", "sys.", "expected str instanc
         (CHAT, {"bad_words": [""]}, "bad_words"),
         (CHAT, {"min_tokens": CONTEXT_TOKENS}, "min_tokens"),
         (CHAT, {"vllm_xargs": {"a": 2**70}}, "vllm_xargs"),
+        (CHAT, {"vllm_xargs": {"kv_transfer_params": {"do_remote_prefill": True}}}, "vllm_xargs"),
         (CHAT, {"repetition_detection": {"max_pattern_size": 3}}, "repetition_detection"),
         (CHAT, {"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         (COMPLETIONS, {"prompt": [9999]}, "prompt"),
@@ -447,3 +447,22 @@ async def test_what_is_empty_is_named(path: str, content: Any, place: str) -> No
     response = await asked(FakeLlm(), path, messages=[{"role": "user", "content": content}])
     assert response.status_code == 400
     assert response.json()["error"]["message"] == place
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "é", "", "é" * 129])
+@pytest.mark.parametrize("path", [MESSAGES, RESPONSES])
+async def test_a_wrong_name_of_a_tool_is_told_with_what_the_api_takes(path: str, name: str) -> None:
+    schema = {"type": "object"}
+    tool: Any = {"name": name, "input_schema": schema}
+    if path == RESPONSES:
+        tool = {"type": "function", "name": name, "parameters": schema}
+    engine = FakeLlm()
+    response = await asked(engine, path, tools=[tool])
+    assert response.status_code == 400 and not engine.calls
+    message = response.json()["error"]["message"]
+    if path == RESPONSES and not name:
+        assert message == "tools[0].name must be a string."
+    else:
+        assert message == (
+            "tools[0].name must be a string of 1 to 128 letters, digits, underscores and dashes."
+        )

@@ -29,6 +29,9 @@ _DEFAULTS: Mapping[str, float] = {
 }
 """OpenAI's defaults, for what neither the request nor the model sets."""
 
+_TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
+"""What vLLM takes for fields of the request when it finds it among extra arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -131,8 +134,16 @@ def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
 
 
 def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns a client's extra arguments without the names that are the engine's own."""
+    """Returns a client's extra arguments without the names that are the engine's own. Raises
+    InvalidRequest for those by which vLLM would load another's caches."""
     if xargs is None:
         return None
+    for name in _TRANSFERS:
+        if name in xargs:
+            raise InvalidRequest(
+                f"vllm_xargs must not have {name}: engines share no caches by request.",
+                param="vllm_xargs",
+                code="unsupported_parameter",
+            )
     own = RESUMED_IDS, GRAMMAR_IDS
     return {name: value for name, value in xargs.items() if name not in own}
