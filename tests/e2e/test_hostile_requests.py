@@ -80,7 +80,8 @@ def test_a_schema_that_never_compiles_holds_up_no_answer(
 ) -> None:
     schema = HOSTILE_SCHEMAS[name]
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    tool = {"name": "f", "parameters": schema, "strict": True}
+    parameters = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    tool = {"name": "f", "parameters": parameters, "strict": True}
     bodies = [
         CHAT | {"response_format": form},
         CHAT | {"tools": [{"type": "function", "function": tool}], "tool_choice": "required"},
