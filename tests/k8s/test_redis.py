@@ -162,7 +162,7 @@ from ray._raylet import GcsClient
 ray.init(sys.argv[1], log_to_driver=False, logging_level="error")
 client = GcsClient(address=sys.argv[1])
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0.1)  # that the head has not
 class Actor:
     def answer(self):
         return "actor"
