@@ -159,10 +159,10 @@ AWAY_S = 60
 _DRIVER = """
 import sys, ray
 from ray._raylet import GcsClient
-ray.init(sys.argv[1], log_to_driver=False, logging_level="error")
+ray.init(sys.argv[1], namespace="test", log_to_driver=False, logging_level="error")
 client = GcsClient(address=sys.argv[1])
 
-@ray.remote(num_cpus=0.1)  # that the head has not
+@ray.remote(num_cpus=0.1)  # which the head has not
 class Actor:
     def answer(self):
         return "actor"
@@ -172,7 +172,7 @@ print("ready", flush=True)
 for line in sys.stdin:
     verb, name = line.split()
     if verb == "create":
-        actors[name] = Actor.remote()
+        actors[name] = Actor.options(name=name, lifetime="detached").remote()
     elif verb == "put":
         client.internal_kv_put(name.encode(), b"kept", True, b"test", timeout=30)
     if verb == "get":
