@@ -19,7 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import ModelConfig
+from serving.engine import torch_compile
 from serving.engine.entry_flags import engine_flags, environment
 from serving.engine_protocol import BEGIN, CACHE_SALT, RESUMPTION
 from serving.router.proxy.stream_resumption import StreamResumption
@@ -220,6 +222,7 @@ async def main(model: str, in_prompt: bool) -> None:
     config = ModelConfig(model=model)
     entry = config.entry
     os.environ.update(environment(entry) | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
+    torch_compile.avoid(vllm_flags(entry).get("enforce-eager") is True)  # as a replica does
     # After the environment is set, which vLLM reads when it is imported.
     from serving.engine.vllm import server as module
     from serving.engine.vllm.server import VllmServer
