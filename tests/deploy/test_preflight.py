@@ -1,4 +1,4 @@
-"""What a cluster must have besides room: versions, storage, images, and rights."""
+"""What a cluster must have besides room: versions, storage, images, a reachable API, rights."""
 
 import copy
 from pathlib import Path
