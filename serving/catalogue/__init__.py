@@ -8,14 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationError, ValidationInfo
 
-from serving.catalogue.entry import (
-    CatalogueEntry,
-    CatalogueError,
-    CatalogueFile,
-    LoopGuard,
-    Sampling,
-    Variant,
-)
+from serving.catalogue.entry import CatalogueEntry, CatalogueError, Sampling
+from serving.catalogue.file import CatalogueFile, Variant
+from serving.catalogue.loop_guard import LoopGuard
 from serving.section import NotYamlError, explain, parse_yaml
 
 __all__ = [

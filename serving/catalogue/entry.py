@@ -1,8 +1,7 @@
-"""The format of the catalogue: a model, and its variants for other hardware."""
+"""A model of the catalogue, and how it is served."""
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +14,7 @@ from pydantic import (
 )
 
 from serving.catalogue.gpus import GPUS, efficiency, usable_gib
+from serving.catalogue.loop_guard import LoopGuard
 from serving.catalogue.lora import Lora
 from serving.catalogue.memory import (
     GIB,
@@ -26,6 +26,7 @@ from serving.catalogue.memory import (
     kv_bytes_per_token,
     memory_sum,
 )
+from serving.catalogue.reserved_flags import check_vllm_args
 from serving.catalogue.speed import Speed, speed_by_formula
 from serving.section import Section, explain, wrong
 from serving.tiny.spec import PRESETS
@@ -38,31 +39,6 @@ ModelImpl = Literal["auto", "vllm", "transformers"]
 MAX_MODEL_LEN = AliasChoices("context_tokens", "max_model_len")
 """The names of the context length in files: ours, and vLLM's."""
 
-_INSTEAD_OF_FLAG = {
-    "allowed-media-domains": "as allowed_image_domains",
-    "api-key": "at all: the cluster's own token guards the engines",
-    "data-parallel-size": "as replicas of the model in the Serve config file",
-    "gpu-memory-utilization": "as gpu_memory_utilization",
-    "enable-lora": "as adapters or adapters_folder",
-    "kv-cache-dtype": "as kv_cache_dtype",
-    "kv-offloading-size": "as host_kv_cache_gib",
-    "limit-mm-per-prompt": "as image_limit",
-    "lora-modules": "as adapters",
-    "max-cpu-loras": "as lora.host_cache_gib",
-    "max-lora-rank": "as lora.max_lora_rank",
-    "max-loras": "as lora.max_loras",
-    "max-model-len": "as max_model_len",
-    "model": "as weights",
-    "model-impl": "as model_impl",
-    "pipeline-parallel-size": "as pipeline_parallel_size",
-    "revision": "as revision",
-    "served-model-name": "as id and aliases",
-    "tensor-parallel-size": "as tensor_parallel_size",
-    "tokenizer": "as tokenizer_repository in a model's own file",
-    "tokenizer-revision": "as tokenizer_revision in a model's own file",
-}
-"""Flags of vLLM that other parts of the service set or depend on."""
-
 _OF_OUR_ENGINES = (
     *("weights", "revision", "network", "weights_dtype", "kv_cache_dtype", "model_impl"),
     *("accelerator", "gpu", "gpu_memory_utilization", "host_memory_gib", "loop_guard"),
@@ -71,11 +47,6 @@ _OF_OUR_ENGINES = (
     *("tokenizer_repository", "tokenizer_revision", "allowed_image_domains"),
 )
 """Fields without effect on a model of kind openai."""
-
-_ROW_TOKENS = 9
-_ROWS = 101
-_ROWS_TOKENS = 2500
-_WORDLESS_FACTOR = 16
 
 _HOST_PATTERN = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
@@ -99,49 +70,6 @@ class Sampling(Section):
         return self.model_dump(include={"temperature", "top_p"}, exclude_none=True)
 
 
-class LoopGuard(Section):
-    """Defines when an answer counts as a loop: when it ends in at least `min_count` repeats of one
-    pattern of at most `max_pattern_tokens` tokens. A pattern shorter than `min_pattern_tokens` must
-    repeat for as long as one of that length.
-
-    A pattern of 9 tokens or more may be a legitimate row or line: it must repeat 101 times or, if
-    that is less, for 2,500 tokens. One without words (symbols, digits, literals, tags) must repeat
-    for 16 times as long as a short one with words. With the defaults a loop of up to 8 tokens is
-    stopped within 192, one of 9 to 24 at its 101st repeat, one of 25 to 104 tokens after 2,500, and
-    a longer one at its 24th repeat.
-    """
-
-    max_pattern_tokens: int = Field(ge=1, default=256)
-    min_pattern_tokens: int = Field(ge=1, default=7)
-    min_count: int = Field(ge=2, default=24)
-
-    @model_validator(mode="after")
-    def _shortest_is_not_above_longest(self) -> "LoopGuard":
-        if self.min_pattern_tokens > self.max_pattern_tokens:
-            raise wrong(
-                "min_pattern_tokens", f"at most max_pattern_tokens, {self.max_pattern_tokens}"
-            )
-        return self
-
-    def run_tokens(self, pattern_tokens: int, wordless: bool) -> int:
-        """Number of tokens after which a pattern of that length is a loop."""
-        run = max(pattern_tokens, self.min_pattern_tokens) * self.min_count
-        if wordless:
-            return run * _WORDLESS_FACTOR
-        if pattern_tokens < _ROW_TOKENS:
-            return run
-        return max(run, min(pattern_tokens * _ROWS, _ROWS_TOKENS))
-
-
-def check_vllm_args(vllm_args: Mapping[str, Any]) -> None:
-    """Raises the error of a section for a flag that is set by other means."""
-    for flag in vllm_args:
-        # vLLM also takes underscores, and a part or the value after the name.
-        name = re.split("[.=]", flag.replace("_", "-"))[0]
-        if instead := _INSTEAD_OF_FLAG.get(name):
-            raise wrong("vllm_args", f"'{flag}' is not set here but {instead}")
-
-
 def check_gpu(gpu: Any) -> Any:
     """Raises ValueError for a GPU whose memory is unknown."""
     if isinstance(gpu, str) and gpu not in GPUS:
@@ -156,35 +84,6 @@ def check_gpu(gpu: Any) -> Any:
 
 Gpu = Annotated[str | float | None, BeforeValidator(check_gpu)]
 """A GPU's type, or its usable memory in GiB."""
-
-
-class Variant(Section):
-    """The differences from the entry on other hardware or servers, or with other weights."""
-
-    weights: str | None = None
-    revision: str | None = None
-    tokenizer_repository: str | None = None
-    tokenizer_revision: str | None = None
-    context_tokens: int | None = Field(ge=1, default=None, validation_alias=MAX_MODEL_LEN)
-    image_limit: int | None = Field(ge=0, default=None)
-    gpu: str | float | None = None
-    tensor_parallel_size: int | None = Field(ge=1, default=None)
-    pipeline_parallel_size: int | None = Field(ge=1, default=None)
-    gpu_memory_utilization: float | None = Field(gt=0, le=1, default=None)
-    host_memory_gib: float | None = Field(gt=0, default=None)
-    host_kv_cache_gib: float | None = Field(ge=0, default=None)
-    weights_dtype: WeightsDtype | None = None
-    kv_cache_dtype: KvCacheDtype | None = None
-    model_impl: ModelImpl | None = None
-    base_url: str | None = None
-    upstream_model: str | None = None
-    verified: bool | None = None
-    aliases: tuple[str, ...] = ()
-    """Further names, beside the entry's."""
-    vllm_args: dict[str, Any] = Field(default_factory=dict)
-    """vLLM flags, which override the entry's one by one."""
-    env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables, which override the entry's one by one."""
 
 
 class CatalogueEntry(Section):
@@ -422,34 +321,3 @@ class CatalogueEntry(Section):
         if not isinstance(self.gpu, str):
             return False
         return efficiency(self.gpu, self.weights_dtype, self.tensor_parallel_size).measured
-
-
-class CatalogueFile(CatalogueEntry):
-    """A YAML file of the catalogue: an entry, and its variants, the default one first."""
-
-    variants: dict[str, Variant] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _variants_are_valid(self) -> "CatalogueFile":
-        for name in self.variants:
-            try:
-                self.entry(name)
-            except ValidationError as error:
-                field, message = explain(error, CatalogueEntry)[0]
-                raise wrong(f"variants.{name}.{field}", message) from None
-        return self
-
-    def entry(self, variant: str | None = None) -> CatalogueEntry:
-        """The entry in that variant, or the default one. Raises KeyError if there is no such
-        variant."""
-        name = variant if variant is not None else next(iter(self.variants), None)
-        own = self.model_dump(exclude={"variants"}, exclude_unset=True)
-        if name is None:
-            return CatalogueEntry.model_validate(own)
-        changed = self.variants[name].model_dump(exclude_unset=True)
-        if "weights" in changed:
-            changed = {"revision": None} | changed  # the entry's revision is of another repository
-        for field in ("vllm_args", "env"):
-            changed[field] = {**getattr(self, field), **changed.get(field, {})}
-        changed["aliases"] = (*self.aliases, *changed.get("aliases", ()))
-        return CatalogueEntry.model_validate({**own, **changed, "variant": name})

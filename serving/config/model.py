@@ -9,10 +9,11 @@ from serving import catalogue
 from serving.adapters.config import AdapterConfig, check_adapters, check_room
 from serving.catalogue import CatalogueEntry, CatalogueFile, ModelName
 from serving.catalogue.claims import is_stretched
-from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl, check_vllm_args
+from serving.catalogue.entry import MAX_MODEL_LEN, Gpu, ModelImpl
 from serving.catalogue.gpus import GPUS
 from serving.catalogue.lora import Lora
 from serving.catalogue.memory import KvCacheDtype
+from serving.catalogue.reserved_flags import check_vllm_args
 from serving.config.scaled import Scaled
 from serving.mistral.rules import Reasoning
 from serving.scaling import ScalingConfig

@@ -1,7 +1,9 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kubernetes.client import CoreV1Api, CustomObjectsApi
 
 from tests.cluster.cluster import KUBECTL, Cluster
 
@@ -23,3 +25,19 @@ def kubectl(cluster: Cluster) -> Cluster:
     if KUBECTL is None:
         pytest.skip("kubectl is not installed")
     return cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[Any]:
+    with cluster.client() as made:
+        yield made
+
+
+@pytest.fixture
+def core(client: Any) -> Any:
+    return CoreV1Api(client)
+
+
+@pytest.fixture
+def custom(client: Any) -> Any:
+    return CustomObjectsApi(client)

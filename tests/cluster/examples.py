@@ -1,6 +1,9 @@
 """A small service on Kubernetes, that the server and its controllers are content with."""
 
+import copy
 from typing import Any
+
+from tests.cluster.cluster import Cluster
 
 Object = dict[str, Any]
 
@@ -106,3 +109,20 @@ REDIS_SERVICE: Object = {
 }
 
 SERVICE = (NAMESPACE, REDIS, REDIS_SERVICE, ray_service())
+RAY_SERVICES = {
+    "group": "ray.io",
+    "version": "v1",
+    "namespace": "mistral",
+    "plural": "rayservices",
+}
+"""The arguments of CustomObjectsApi that say where the RayService is."""
+
+
+def serve(cluster: Cluster) -> None:
+    for each in SERVICE:
+        cluster.create(copy.deepcopy(each))
+
+
+def conditions(service: Object) -> dict[str, str]:
+    """The status of each condition of a RayService, by its type."""
+    return {each["type"]: each["status"] for each in service["status"]["conditions"]}

@@ -1,6 +1,6 @@
 """Mistakes that people make in manifests and that a cluster finds: each in a copy of k8s/.
 
-Those that need no cluster to be found are in tests/k8s/test_rules.py.
+Those that need no cluster to be found are in tests/k8s/rules/.
 """
 
 import copy

@@ -122,6 +122,16 @@ class Setting:
         return running
 
 
+def held_for_a_large_one(max_wait_s: float = 10_000) -> tuple[Setting, Reservation]:
+    """Returns a replica that has been emptied in part for a large request, and that request."""
+    setting = Setting(max_wait_s=max_wait_s)
+    running = setting.fill()
+    large = setting.offer(900)
+    for _ in range(8):
+        churn(setting, running)
+    return setting, large
+
+
 def churn(setting: Setting, running: list[Reservation]) -> list[Reservation]:
     """Ends the longest running request, and submits a small one."""
     setting.offer(100)

@@ -27,6 +27,8 @@ BODIES: dict[str, dict[str, Any]] = {
     MESSAGES: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50},
 }
 """The least request of each API."""
+OPENAI = [path for path in BODIES if path != MESSAGES]
+"""The APIs with the envelope of OpenAI's errors."""
 
 
 async def asked(
@@ -53,6 +55,15 @@ async def asked(
             return await http.request(method, path, content=content, headers=headers)
         finally:
             await app.close()
+
+
+def error_of(response: httpx.Response) -> tuple[int, str, Any, Any]:
+    """Returns status, type, param and code of an error after checking its envelope."""
+    assert response.headers["content-type"] == "application/json"
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["message"]
+    return response.status_code, error["type"], error["param"], error["code"]
 
 
 def events_of(stream: str) -> list[dict[str, Any]]:

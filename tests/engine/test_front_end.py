@@ -1,7 +1,6 @@
 """Answers of every API, their heads and their ids."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -29,11 +28,11 @@ from tests.engine.fake_llm import (
     WAITS,
     FakeLlm,
     Part,
-    control,
     ids,
     mistral_tokenizer,
     text,
 )
+from tests.engine.tools import TOOL
 from tests.support.reading import RULES
 from tests.support.waiting import eventually
 
@@ -43,7 +42,6 @@ TYPES: dict[str, Any] = {
     RESPONSES: Response,
     MESSAGES: Message,
 }
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
 def text_of(path: str, body: dict[str, Any]) -> str:
@@ -266,63 +264,6 @@ async def test_a_completion_repeats_its_prompt_before_each_answer(stream: bool) 
     assert texts == ["Hi!", "Hi?", "Yo!", "YoHello"]
 
 
-CALL = [control("[TOOL_CALLS]"), *ids("f"), control("[ARGS]"), *ids('{"a": 1, "b": [2')]
-"""The tokens of a call that is cut off."""
-TOOLS: dict[str, dict[str, Any]] = {
-    CHAT: {"tools": [TOOL]},
-    RESPONSES: {"tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]},
-    MESSAGES: {"tools": [{"name": "f", "input_schema": {"type": "object"}}]},
-}
-
-
-@pytest.mark.parametrize("choice", ["auto", "required"])
-@pytest.mark.parametrize("path", TOOLS)
-async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
-    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
-    given: Any = {"type": "any" if choice == "required" else choice} if path == MESSAGES else choice
-    body = (await asked(engine, path, **TOOLS[path], tool_choice=given)).json()
-    if path == CHAT:
-        (one,) = body["choices"]
-        (call,) = one["message"]["tool_calls"]
-        assert (one["finish_reason"], one["message"]["content"]) == ("length", None)
-        assert call["function"] == {"name": "f", "arguments": '{"a": 1, "b": [2'}
-        assert len(call["id"]) == 9 and call["id"].isalnum()
-    elif path == RESPONSES:
-        (call,) = body["output"]
-        assert (body["status"], call["status"]) == ("incomplete", "incomplete")
-        assert (call["name"], call["arguments"]) == ("f", '{"a": 1, "b": [2')
-    else:
-        (block,) = body["content"]
-        assert body["stop_reason"] == "max_tokens"
-        assert (block["name"], block["input"]) == ("f", {"a": 1, "b": [2]})
-
-
-@pytest.mark.parametrize(
-    ("client", "cache", "whole"),
-    [
-        ("mistral-client-python/3.7.0", "", True),
-        ("langchain4j-mistral-ai", "", True),
-        ("ai-sdk/mistral/3.0.51 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
-        ("ai-sdk/openai/3.0.141 ai-sdk/provider-utils/4.0.66 runtime/bun/1.3.14", "", False),
-        ("opencode/1.18.33 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
-        ("python-httpx/0.28.1", "no-store", True),
-        ("python-httpx/0.28.1", "", False),
-        ("OpenAI/Python 3.3.0", "no-store", False),
-    ],
-)
-async def test_clients_that_fail_on_parts_of_calls_get_them_whole(
-    client: str, cache: str, whole: bool
-) -> None:
-    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
-    headers = {"user-agent": client, "cache-control": cache}
-    answer = await asked(engine, CHAT, headers=headers, stream=True, **TOOLS[CHAT])
-    deltas = [event["choices"][0]["delta"] for event in events_of(answer.text)]
-    functions = [call["function"] for d in deltas for call in d.get("tool_calls", [])]
-    assert "".join(function["arguments"] for function in functions) == '{"a": 1, "b": [2'
-    assert all("name" in function for function in functions) == whole
-    assert (len(functions) == 1) == whole
-
-
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("options", [None, {"stream_tool_calls": True}])
 async def test_streams_have_their_usage_with_the_finish_reason(n: int, options: Any) -> None:
@@ -343,84 +284,6 @@ async def test_streams_that_say_so_have_their_usage_apart_or_not_at_all(wanted: 
     assert found == ([[]] if wanted else [])
 
 
-async def test_opencode_gets_calls_in_pieces_of_providers_that_ask_for_usage() -> None:
-    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
-    answer = await asked(
-        engine,
-        CHAT,
-        headers={"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.40"},
-        stream=True,
-        stream_options={"include_usage": True},
-        **TOOLS[CHAT],
-    )
-    assert answer.text.count('"tool_calls":[') > 2
-
-
-async def test_calls_of_a_request_without_tools_are_no_calls() -> None:
-    engine = FakeLlm([Part([*CALL, EOS], "stop")])
-    (one,) = (await asked(engine, CHAT)).json()["choices"]
-    assert "tool_calls" not in one["message"]
-    assert one["finish_reason"] == "stop"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("n", [1, 3])
-async def test_a_client_that_goes_away_ends_all_its_answers(n: int, stream: bool) -> None:
-    engine = FakeLlm(*[[*text("Hello")[:-1], WAITS]] * n)
-    exchange = Exchange(CHAT, {"n": n, "stream": stream})
-    app = FrontEnd(engine, NAMES, RULES, None)
-    answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
-    await eventually(lambda: [call.waits for call in engine.calls] == [True] * n)
-    if stream:
-        await eventually(lambda: "o" in exchange.body)
-    else:
-        assert not exchange.sent
-    exchange.leave()
-    async with asyncio.timeout(5):
-        await answering
-    assert [call.aborted for call in engine.calls] == [True] * n
-    assert not exchange.ended
-
-
-async def test_a_client_that_goes_away_before_its_body_asks_nothing() -> None:
-    engine, sent = FakeLlm(), []
-
-    async def receive() -> Any:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await FrontEnd(engine, NAMES, RULES, None)(Exchange(CHAT).scope, receive, send)
-    assert engine.calls == [] and sent == []
-
-
-async def test_a_shutdown_is_no_client_that_went_away() -> None:
-    engine, exchange = FakeLlm([WAITS]), Exchange(CHAT)
-    app = FrontEnd(engine, NAMES, RULES, None)
-    answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
-    await eventually(lambda: engine.calls)
-    answering.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await answering
-    assert engine.calls[0].aborted
-
-
-async def test_a_body_may_come_in_pieces() -> None:
-    body = json.dumps(BODIES[CHAT]).encode()
-    pieces = [
-        {"type": "http.request", "body": body[:9], "more_body": True},
-        {"type": "http.request", "body": body[9:]},
-    ]
-    exchange = Exchange(CHAT)
-
-    async def receive() -> Any:
-        return pieces.pop(0) if pieces else await asyncio.Event().wait()
-
-    await FrontEnd(FakeLlm(), NAMES, RULES, None)(exchange.scope, receive, exchange.send)
-    assert exchange.sent[0]["status"] == 200
-
-
 async def test_a_stop_string_ends_the_engines_request() -> None:
     engine = FakeLlm([*text("one END two")[:-1], WAITS])
     response = await asked(engine, CHAT, stop="END")
@@ -428,20 +291,6 @@ async def test_a_stop_string_ends_the_engines_request() -> None:
     assert (one["message"]["content"], one["finish_reason"]) == ("one ", "stop")
     assert one["stop_reason"] == "END"
     assert engine.calls[0].aborted
-
-
-async def test_a_stream_comes_token_by_token() -> None:
-    parts = text("ab")[:-1]
-    exchange = Exchange(CHAT, {"stream": True})
-    app = FrontEnd(FakeLlm([*parts, WAITS]), NAMES, RULES, None)
-    answering = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
-    await eventually(lambda: len(exchange.sent) == 3)
-    assert [message["type"] for message in exchange.sent] == [
-        "http.response.start",
-        *["http.response.body"] * 2,
-    ]
-    exchange.leave()
-    await answering
 
 
 @pytest.mark.parametrize("path", BODIES)

@@ -9,9 +9,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from tests.engine.asking import BODIES, CHAT, MESSAGES, NAMES, RESPONSES, asked
 from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, ids, mistral_tokenizer
+from tests.engine.tools import TOOL
 
 MESSAGE = {"messages": BODIES[CHAT]["messages"]}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
 def prompt(tools: Any = None) -> list[int]:

@@ -1,73 +1,23 @@
-"""Errors before an answer begins, amid its stream, and those of an engine that is dead."""
+"""Requests that cannot be answered, and what their clients are told."""
 
-import json
 from typing import Any
 
-import httpx
 import pytest
 from vllm.exceptions import VLLMUnprocessableEntityError
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from serving.engine.access import AccessMiddleware
 from serving.engine.image_file import MediaError
-from serving.engine.last_steps import EngineDeathError
-from serving.engine.vllm.front_end import FrontEnd
 from tests.engine.asking import (
     BODIES,
     CHAT,
     COMPLETIONS,
     MESSAGES,
     NAMES,
+    OPENAI,
     RESPONSES,
-    Exchange,
     asked,
-    events_of,
+    error_of,
 )
-from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, Part, ids
-from tests.support.reading import RULES
-
-OPENAI = [path for path in BODIES if path != MESSAGES]
-SCHEMA: dict[str, dict[str, Any]] = {
-    CHAT: {"response_format": {"type": "json_object"}},
-    COMPLETIONS: {"response_format": {"type": "json_object"}},
-    RESPONSES: {"text": {"format": {"type": "json_object"}}},
-    MESSAGES: {
-        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
-    },
-}
-
-
-PARAMETERS = {
-    CHAT: "tools[1].function.parameters",
-    RESPONSES: "tools[1].parameters",
-    MESSAGES: "tools[1].input_schema",
-}
-
-
-def tools_with(path: str, schema: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
-    """Returns two tools of that API, the second with a parameter of this schema."""
-    name = "input_schema" if path == MESSAGES else "parameters"
-    parameters = {"type": "object", "properties": {"x": schema}}
-    tools = [{"name": "f", name: {"type": "object"}}, {"name": "g", name: parameters, **fields}]
-    if path == CHAT:
-        return [{"type": "function", "function": tool} for tool in tools]
-    return [{"type": "function"} | tool if path == RESPONSES else tool for tool in tools]
-
-
-def roomy() -> FakeLlm:
-    """Returns an engine with a context for tools."""
-    engine = FakeLlm()
-    engine.model_config.max_model_len = 10 * CONTEXT_TOKENS
-    return engine
-
-
-def error_of(response: httpx.Response) -> tuple[int, str, Any, Any]:
-    """Returns status, type, param and code after checking the envelope."""
-    assert response.headers["content-type"] == "application/json"
-    assert set(response.json()) == {"error"}
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"} and error["message"]
-    return response.status_code, error["type"], error["param"], error["code"]
+from tests.engine.fake_llm import CONTEXT_TOKENS, FakeLlm, ids
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -265,16 +215,6 @@ async def test_an_image_that_cannot_be_had(error: Exception) -> None:
     assert response.json()["error"]["message"] == str(error)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("error", [RuntimeError("inside"), EngineGenerateError("inside")])
-async def test_a_failure_of_the_engine_tells_nothing_of_its_inside(
-    error: Exception, stream: bool
-) -> None:
-    response = await asked(FakeLlm([error]), CHAT, stream=stream)
-    assert error_of(response) == (500, "server_error", None, "request_failed")
-    assert "inside" not in response.text
-
-
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/nowhere"), ("GET", CHAT), ("POST", "/health"), ("POST", CHAT + "/")],
@@ -294,137 +234,6 @@ async def test_messages_have_anthropics_envelope(fields: dict[str, Any]) -> None
     assert "messages" in body["error"]["message"] or "max_tokens" in body["error"]["message"]
     failed = await asked(FakeLlm([RuntimeError()]), MESSAGES)
     assert (failed.status_code, failed.json()["error"]["type"]) == (500, "api_error")
-
-
-@pytest.mark.parametrize("path", BODIES)
-async def test_an_answer_that_cannot_obey_its_constraint_is_the_requests_fault(path: str) -> None:
-    answer = [Part([], "error")]
-    response = await asked(FakeLlm(answer), path, **SCHEMA[path])
-    assert response.status_code == 400
-    assert "cannot be constrained" in response.json()["error"]["message"]
-    assert (await asked(FakeLlm(answer), path)).status_code == 500
-    begun = [Part(ids("{")), *answer]
-    stream = await asked(FakeLlm(begun), path, **SCHEMA[path], stream=True)
-    assert stream.status_code == 200
-    assert "cannot be constrained" in stream.text
-
-
-@pytest.mark.parametrize(
-    ("answer", "fields", "status"),
-    [
-        ([Part(ids("{")), RuntimeError("inside")], {}, 500),
-        ([Part(ids("{")), Part([], "abort")], {}, 500),
-        ([Part(ids("{")), Part([], "error")], {}, 500),
-        ([Part(ids("{")), Part([], "error")], SCHEMA[CHAT], 400),
-    ],
-)
-@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-@pytest.mark.parametrize("n", [1, 2])
-async def test_a_stream_that_fails_ends_with_an_error_of_integer_code(
-    path: str, answer: Any, fields: dict[str, Any], status: int, n: int
-) -> None:
-    engine = FakeLlm(answer, [Part(ids("b")), "waits"])
-    response = await asked(engine, path, stream=True, n=n, **fields)
-    assert response.status_code == 200
-    *_, last = events_of(response.text)
-    assert last["error"]["code"] == status
-    assert last["error"]["type"] == ("server_error" if status == 500 else "invalid_request_error")
-    assert response.text.endswith("data: [DONE]\n\n")
-    assert "inside" not in response.text
-    assert [call.aborted for call in engine.calls[1:]] == [True] * (n - 1)
-
-
-async def test_other_streams_that_fail_end_in_their_own_form() -> None:
-    answer = [Part(ids("a")), RuntimeError("inside")]
-    message = await asked(FakeLlm(answer), MESSAGES, stream=True)
-    assert events_of(message.text)[-1]["error"]["type"] == "api_error"
-    response = await asked(FakeLlm(answer), RESPONSES, stream=True)
-    error, failed = events_of(response.text)[-2:]
-    assert (error["type"], error["code"]) == ("error", "server_error")
-    assert failed["type"] == "response.failed"
-    assert "inside" not in message.text + response.text
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("path", BODIES)
-async def test_an_engine_that_dies_before_the_answer_lets_another_serve_the_request(
-    path: str, stream: bool
-) -> None:
-    engine, exchange = FakeLlm([EngineDeadError()]), Exchange(path, {"stream": stream})
-    app = FrontEnd(engine, NAMES, RULES, None)
-    with pytest.raises(EngineDeathError):
-        await app(exchange.scope, exchange.receive, exchange.send)
-    assert exchange.sent == []
-    engine.errored, engine.answers = False, [[], [EngineDeadError()]]
-    app = FrontEnd(engine, NAMES, RULES, None)
-    access = AccessMiddleware(app, "token", lambda: "crash" if engine.errored else None)
-    again = Exchange(path, {"stream": stream})
-    scope = again.scope | {"headers": [(b"authorization", b"Bearer token")]}
-    await access(scope, again.receive, again.send)
-    assert again.sent[0]["status"] == 503
-    assert (b"x-engine-unavailable", b"dead") in again.sent[0]["headers"]
-    assert (b"x-engine-death", b"crash") in again.sent[0]["headers"]
-    assert (b"x-engine-suspects", b"1") in again.sent[0]["headers"]
-
-
-@pytest.mark.parametrize("n", [1, 2])
-async def test_a_stream_of_an_engine_that_dies_has_no_end(n: int) -> None:
-    answers = [[Part(ids("a")), EngineDeadError()]] * n
-    exchange = Exchange(CHAT, {"stream": True, "n": n})
-    app = AccessMiddleware(FrontEnd(FakeLlm(*answers), NAMES, RULES, None), "token", lambda: None)
-    scope = exchange.scope | {"headers": [(b"authorization", b"Bearer token")]}
-    with pytest.raises(EngineDeathError):
-        await app(scope, exchange.receive, exchange.send)
-    assert exchange.sent[0]["status"] == 200
-    assert not exchange.ended
-    assert "error" not in exchange.body and "[DONE]" not in exchange.body
-
-
-FOREIGN: list[dict[str, Any]] = [
-    {"type": "string", "pattern": r"^\p{L}{1,3}$"},
-    {"type": "string", "pattern": r"^(?<y>\d{4})$"},
-    {"type": "object", "patternProperties": {r"^\p{L}$": {"type": "string"}}},
-    {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
-    {"type": "boolean", "description": None},
-    {"type": "array", "items": None},
-]
-
-
-@pytest.mark.parametrize("schema", FOREIGN)
-@pytest.mark.parametrize("path", PARAMETERS)
-async def test_a_schema_of_another_draft_or_dialect_ends_no_request(
-    path: str, schema: dict[str, Any]
-) -> None:
-    engine = roomy()
-    response = await asked(engine, path, tools=tools_with(path, schema))
-    assert response.status_code == 200, response.text
-    (chat,) = engine.renderer.chats
-    shown = json.dumps(chat.chat_template_kwargs["tools"][1])
-    expressions = [schema.get("pattern"), *schema.get("patternProperties", ())]
-    assert all(json.dumps(one)[1:-1] in shown for one in expressions if one is not None)
-
-
-@pytest.mark.parametrize("schema", FOREIGN)
-async def test_a_strict_schema_of_another_dialect_is_enforced(schema: dict[str, Any]) -> None:
-    engine = roomy()
-    response = await asked(engine, CHAT, tools=tools_with(CHAT, schema, strict=True))
-    assert response.status_code == 200, response.text
-    grammar = engine.calls[0].params.structured_outputs.grammar
-    assert "x-pattern" not in grammar
-    if "pattern" in schema:
-        assert json.dumps(schema["pattern"]) in grammar
-
-
-@pytest.mark.parametrize("path", PARAMETERS)
-async def test_a_schema_that_is_wrong_in_every_draft_is_named(path: str) -> None:
-    tools = tools_with(path, {"type": "objekt"})
-    response = await asked(FakeLlm(), path, tools=tools)
-    assert response.status_code == 400
-    error = response.json()["error"]
-    assert f"{PARAMETERS[path]}.properties.x.type" in error["message"]
-    assert "'objekt'" in error["message"]
-    if path in OPENAI:
-        assert (error["param"], error["code"]) == (PARAMETERS[path], "invalid_value")
 
 
 @pytest.mark.parametrize(
@@ -447,22 +256,3 @@ async def test_what_is_empty_is_named(path: str, content: Any, place: str) -> No
     response = await asked(FakeLlm(), path, messages=[{"role": "user", "content": content}])
     assert response.status_code == 400
     assert response.json()["error"]["message"] == place
-
-
-@pytest.mark.parametrize("name", ["a.b", "a b", "é", "", "é" * 129])
-@pytest.mark.parametrize("path", [MESSAGES, RESPONSES])
-async def test_a_wrong_name_of_a_tool_is_told_with_what_the_api_takes(path: str, name: str) -> None:
-    schema = {"type": "object"}
-    tool: Any = {"name": name, "input_schema": schema}
-    if path == RESPONSES:
-        tool = {"type": "function", "name": name, "parameters": schema}
-    engine = FakeLlm()
-    response = await asked(engine, path, tools=[tool])
-    assert response.status_code == 400 and not engine.calls
-    message = response.json()["error"]["message"]
-    if path == RESPONSES and not name:
-        assert message == "tools[0].name must be a string."
-    else:
-        assert message == (
-            "tools[0].name must be a string of 1 to 128 letters, digits, underscores and dashes."
-        )

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.asking import CHAT, MESSAGES, RESPONSES, asked
 from tests.engine.fake_llm import FakeLlm
-from tests.engine.test_front_end_errors import PARAMETERS, roomy, tools_with
+from tests.engine.tools import PARAMETERS, roomy, tools_with
 
 EMAIL = (
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]"

@@ -33,7 +33,8 @@ from serving.dispatch import Reason
 from tests.faults.deployed import MODEL, DeployedApp, running
 from tests.faults.events import until
 from tests.faults.load import HOST, Answer, Connection, Question
-from tests.faults.stand_in_vllm import REFUSED, WAITED, word
+from tests.faults.stand_in_answer import word
+from tests.faults.stand_in_vllm import REFUSED, WAITED
 from tests.support.tiny_adapters import full_zero_adapter, zero_adapter
 from tests.support.waiting import eventually
 

@@ -14,7 +14,7 @@ from tests.faults.deployed import APP, ENGINE, MODEL, MOST_ROUTERS, DeployedApp
 from tests.faults.load import Answer, Load, Question
 from tests.faults.stand_in_vllm import STEP_S
 from tests.faults.two_nodes import NodesApart, TwoNodes
-from tests.faults.two_nodes import kill as kill_all
+from tests.support.processes import kill as kill_all
 from tests.support.waiting import wait_for
 
 _FLOOD = 300

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import uvicorn
@@ -32,7 +31,6 @@ from serving.adapters.adapter import Version
 from serving.adapters.files import CONFIG_FILE, AdapterError
 from serving.adapters.store import AdapterStore
 from serving.answers.events import Step, Text
-from serving.asgi import Headers
 from serving.engine.adapters import Adapters, NoAdapterError
 from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import UsageJournal
@@ -47,13 +45,12 @@ from serving.engine_protocol import (
     USAGE_PATH,
     NotLoaded,
 )
-from serving.ledger.tokens import Tokens
 from serving.poison import Reason
+from tests.faults.stand_in_answer import Answer
 
 CORE = "StandIn::EngineCore"
 STEP_S = 0.05
 MAX_NUM_SEQS = 40
-PROMPT_TOKENS = 10
 LOAD_S = 0.05
 """The time that the load of an adapter takes."""
 WAITED = "x-waited-for-slot"
@@ -61,11 +58,6 @@ WAITED = "x-waited-for-slot"
 REFUSED = "refused-by-the-engine"
 """The `trained_for` of an adapter that the engine does not take."""
 _RESET = struct.pack("ii", 1, 0)
-
-
-def word(prompt: str, n: int) -> str:
-    """The n-th token of the answer to a prompt."""
-    return f" {crc32(f'{prompt} {n}'.encode()):x}"
 
 
 class EngineDeadError(Exception):
@@ -195,7 +187,7 @@ class VllmServer:
         elif path == ADAPTERS_PATH:
             await self._tell_adapters(body, send)
         else:
-            answer = _Answer(request, request_id, continuation)
+            answer = Answer(request, request_id, continuation)
             digest = headers.get(ADAPTER, b"").decode()
             try:
                 async with self._on_adapter(digest, answer):
@@ -219,7 +211,7 @@ class VllmServer:
             await _answer(send, msgspec.to_builtins(self._adapters.report()))
 
     @contextlib.asynccontextmanager
-    async def _on_adapter(self, digest: str, answer: "_Answer") -> AsyncIterator[None]:
+    async def _on_adapter(self, digest: str, answer: Answer) -> AsyncIterator[None]:
         """Has the answer be of the adapter, once there is a slot for that. Raises
         NoAdapterError."""
         if not digest:
@@ -252,7 +244,7 @@ class VllmServer:
                 transport.abort()
             await asyncio.sleep(0.5)
 
-    async def _whole(self, answer: "_Answer", send: Any) -> None:
+    async def _whole(self, answer: Answer, send: Any) -> None:
         for _ in range(answer.begin, answer.end):
             await self._next_step()
             answer.generated += 1
@@ -261,7 +253,7 @@ class VllmServer:
         body = answer.head | {"choices": [choice], "usage": answer.usage}
         await _answer(send, body, answer.headers)
 
-    async def _stream(self, answer: "_Answer", send: Any) -> None:
+    async def _stream(self, answer: Answer, send: Any) -> None:
         continuation = answer.continuation
         comments = continuation.comments(1, answer.ids, (Text,))
         events = [answer.events(n) for n in range(answer.end)]
@@ -337,71 +329,6 @@ class _Loras:
     def end(self, lora: _Lora) -> None:
         self._running[lora.number] -= 1
         self._running += Counter()  # without those that no longer run
-
-
-class _Answer:
-    """The answer to a request, or the continuation of one."""
-
-    trained_for = ""
-
-    def __init__(
-        self, request: Mapping[str, Any], request_id: str, continuation: Continuation
-    ) -> None:
-        self.continuation = continuation
-        self.headers: Headers = []
-        self.generated = 0
-        self.begin = sum(
-            1 if isinstance(step.tokens, str) else len(step.tokens) for step in continuation.steps
-        )
-        self.end = request.get("max_tokens") or 16
-        self._wants_usage = (request.get("stream_options") or {}).get("include_usage")
-        self._prompt = json.dumps(request["messages"][-1]["content"])
-        self.head = {
-            "id": f"chatcmpl-{request_id}",
-            "object": "chat.completion.chunk" if request.get("stream") else "chat.completion",
-            "created": continuation.mark.created,
-            "model": request["model"],
-        }
-
-    def counts(self) -> Tokens:
-        read = PROMPT_TOKENS + self.begin if self.generated else 0
-        return Tokens(read, 0, self.generated, read, self.generated)
-
-    @property
-    def usage(self) -> dict[str, int]:
-        return {
-            "prompt_tokens": PROMPT_TOKENS,
-            "completion_tokens": self.end,
-            "total_tokens": PROMPT_TOKENS + self.end,
-        }
-
-    def text(self, begin: int, end: int) -> str:
-        prompt = f"{self.trained_for}{self._prompt}"
-        return "".join(word(prompt, n) for n in range(begin, end))
-
-    @property
-    def ids(self) -> dict[str, int]:
-        return {self.text(n, n + 1): n for n in range(self.end)}
-
-    def events(self, n: int) -> bytes:
-        """Returns the events that the n-th token adds to the stream."""
-        delta = {"content": self.text(n, n + 1)}
-        if n < self.end - 1:
-            return self.event(delta)
-        usage = {"usage": self.usage} if self._wants_usage is None else {}
-        return self.event(delta, "length", **usage)
-
-    def last_events(self) -> bytes:
-        usage = _written(self.head | {"choices": [], "usage": self.usage})
-        return (usage if self._wants_usage else b"") + b"data: [DONE]\n\n"
-
-    def event(self, delta: dict[str, str], finish_reason: str | None = None, **more: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _written(self.head | {"choices": [choice]} | more)
-
-
-def _written(event: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
 
 
 async def _body(send: Any, events: bytes) -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import psutil
 from serving.cli.drain_node import find_node
 from tests.faults.deployed import DeployedApp, python_path
 from tests.support.ports import free_port
+from tests.support.processes import kill
 from tests.support.waiting import wait_for
 
 REDIS = shutil.which("redis-server")
@@ -147,13 +148,6 @@ class NodesApart(TwoNodes):
 
     def start_engines_node(self) -> None:
         self.start_worker(engine=2)
-
-
-def kill(processes: Collection[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=10)
 
 
 @contextlib.contextmanager

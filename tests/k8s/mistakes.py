@@ -18,8 +18,28 @@ HEAD = f"{CLUSTER}.headGroupSpec"
 ROUTER = f"{CLUSTER}.workerGroupSpecs.0"
 ENGINE = f"{CLUSTER}.workerGroupSpecs.1"
 CONTAINER = "template.spec.containers.0"
+POD = "spec.template.spec"
+CONFIG = "spec.serveConfigV2"
+
+ENV, SECURITY = f"{CONTAINER}.env.0", f"{CONTAINER}.securityContext"
+UPGRADE, OPTIONS = "spec.upgradeStrategy", f"{CLUSTER}.autoscalerOptions"
+REDIS = f"{CLUSTER}.gcsFaultToleranceOptions"
+
+RAY, JOB, STATE = "RayService mistral", "Job weights", "StatefulSet redis"
 
 REMOVE = object()
+
+Mistake = tuple[str, str, Any, str]
+"""An object, the path of one of its values, what stands there by mistake, and what is said."""
+
+
+def in_steps(**options: Any) -> dict[str, Any]:
+    """An upgradeStrategy in steps, with these clusterUpgradeOptions in place of good ones."""
+    good = {"stepSizePercent": 50, "intervalSeconds": 60, "gatewayClassName": "istio"}
+    return {
+        "type": "NewClusterWithIncrementalUpgrade",
+        "clusterUpgradeOptions": good | options,
+    }
 
 
 def short_name(obj: Object) -> str:

@@ -1,9 +1,7 @@
 """Redis as its manifest starts it, with Debian's redis-server where there is one."""
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,8 @@ from serving.deploy.serve_config import config_of
 from serving.router.responses.redis_store import LARGEST_BYTES, RedisStore
 from serving.router.responses.store import StoredResponse
 from tests.k8s.manifests import base, the
+from tests.support.ports import free_port
+from tests.support.processes import kill
 from tests.support.waiting import eventually, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -24,11 +24,6 @@ pytestmark = pytest.mark.skipif(
 )
 PASSWORD = "a1b2c3"
 CONTAINER = the(base(), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture
@@ -250,20 +245,13 @@ class Ray:
         return tell
 
 
-def end(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=10)
-
-
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A folder for Ray's sockets, whose paths must be short. No process is left afterwards."""
     folder = Path("/tmp") / f"redis-{os.getpid()}"
     folder.mkdir()
     yield folder
-    end(psutil.Process().children(recursive=True))
+    kill(psutil.Process().children(recursive=True))
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -294,7 +282,7 @@ def test_a_head_and_its_actors_outlive_a_minute_without_redis(
     # Another head waits for Redis, and continues with what the first one did since.
     redis.kill()
     redis.wait()
-    end([*head.children(recursive=True), head])
+    kill([*head.children(recursive=True), head])
     head = ray.start_head("next")
     wait_for(lambda: "Local node IP" in ray.log("next").read_text(), 180, "ray start")
     assert head.poll() is None

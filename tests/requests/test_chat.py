@@ -14,6 +14,7 @@ from serving.requests.request import (
     StructuredOutputs,
     Tools,
 )
+from tests.requests.common_fields import OTHERS, SAMPLING
 from tests.support.reading import READING
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -41,54 +42,25 @@ def test_defaults() -> None:
 
 
 def test_every_parameter_of_sampling_is_read() -> None:
-    fields: dict[str, Any] = {
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "top_k": 3,
-        "min_p": 0.1,
-        "frequency_penalty": 0.2,
-        "presence_penalty": 0.3,
-        "repetition_penalty": 1.1,
-        "seed": 7,
-        "stop_token_ids": [3],
-        "ignore_eos": True,
-        "min_tokens": 2,
-        "bad_words": ["x"],
-        "allowed_token_ids": [1, 2],
-        "prompt_logprobs": 1,
-        "vllm_xargs": {"a": 1},
-    }
     request, _ = read(
-        **fields,
+        **SAMPLING,
         logit_bias={"5": -100},
         repetition_detection={"max_pattern_size": 3},
         logprobs=True,
         top_logprobs=4,
     )
     assert request.sampling == Sampling(
-        **fields, repetition_detection=RepetitionDetection(3), logit_bias={5: -100.0}, logprobs=4
+        **SAMPLING, repetition_detection=RepetitionDetection(3), logit_bias={5: -100.0}, logprobs=4
     )
-    assert {*fields, "logit_bias", "logprobs", "repetition_detection"} == set(
+    assert {*SAMPLING, "logit_bias", "logprobs", "repetition_detection"} == set(
         Sampling.__struct_fields__
     )
 
 
 def test_every_other_field_is_read() -> None:
-    fields: dict[str, Any] = {
-        "model": "m",
-        "n": 3,
-        "include_stop_str_in_output": True,
-        "skip_special_tokens": False,
-        "truncate_prompt_tokens": 9,
-        "truncation_side": "left",
-        "cache_salt": "salt",
-        "priority": 2,
-        "return_token_ids": True,
-        "stream": True,
-    }
     options = {"include_usage": True, "continuous_usage_stats": True}
-    request, seen = read(**fields, stop="x", stream_options=options)
-    assert {name: getattr(request, name) for name in fields} == fields
+    request, seen = read(**OTHERS, stop="x", stream_options=options)
+    assert {name: getattr(request, name) for name in OTHERS} == OTHERS
     assert request.stop == ["x"]
     assert seen == chat.ChatOptions(3, True, True, True)
 

@@ -6,6 +6,7 @@ import pytest
 from serving.mistral.rules import InvalidRequest
 from serving.requests import completions
 from serving.requests.request import RepetitionDetection, Request, Sampling, StructuredOutputs
+from tests.requests.common_fields import OTHERS, SAMPLING
 from tests.support.reading import READING
 
 
@@ -67,24 +68,7 @@ def test_defaults() -> None:
 
 
 def test_every_parameter_of_sampling_is_read() -> None:
-    fields: dict[str, Any] = {
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "top_k": 3,
-        "min_p": 0.1,
-        "frequency_penalty": 0.2,
-        "presence_penalty": 0.3,
-        "repetition_penalty": 1.1,
-        "seed": 7,
-        "stop_token_ids": [3],
-        "ignore_eos": True,
-        "min_tokens": 2,
-        "bad_words": ["x"],
-        "allowed_token_ids": [1, 2],
-        "logprobs": 4,
-        "prompt_logprobs": 1,
-        "vllm_xargs": {"a": 1},
-    }
+    fields = SAMPLING | {"logprobs": 4}
     request, _ = read(
         **fields, logit_bias={"5": -100}, repetition_detection={"max_pattern_size": 3}
     )
@@ -95,19 +79,7 @@ def test_every_parameter_of_sampling_is_read() -> None:
 
 
 def test_every_other_field_is_read() -> None:
-    fields: dict[str, Any] = {
-        "model": "m",
-        "n": 3,
-        "include_stop_str_in_output": True,
-        "skip_special_tokens": False,
-        "add_special_tokens": False,
-        "truncate_prompt_tokens": 9,
-        "truncation_side": "left",
-        "cache_salt": "salt",
-        "priority": 2,
-        "return_token_ids": True,
-        "stream": True,
-    }
+    fields = OTHERS | {"add_special_tokens": False}
     request, options = read(**fields, stop="x", stream_options={"include_usage": True})
     assert {name: getattr(request, name) for name in fields} == fields
     assert request.stop == ["x"]

@@ -94,17 +94,24 @@ async def test_each_knows_what_the_others_replicas_have_cached(routers: list[Rou
     other.release(second)
 
 
+@contextlib.asynccontextmanager
+async def joined(routers: list[Router]) -> AsyncIterator[Router]:
+    """Yields one more router, which has these as its peers."""
+    new = Router("new")
+    new.peers.update([router.info for router in routers])
+    try:
+        new.port = await new.peers.listen(HOST)
+        yield new
+    finally:
+        await new.peers.close()
+
+
 async def test_a_late_router_receives_what_is_unfinished(routers: list[Router]) -> None:
     one = routers[0]
     reservation = await one.admit()
-    late = Router("late")
-    late.peers.update([router.info for router in routers])
-    try:
-        late.port = await late.peers.listen(HOST)
+    async with joined(routers) as late:
         await eventually(lambda: late.loads() == one.loads())
-    finally:
-        await late.peers.close()
-        one.release(reservation)
+    one.release(reservation)
 
 
 async def test_a_new_router_learns_the_loads_and_prefixes_before_it_takes_requests(
@@ -115,17 +122,12 @@ async def test_a_new_router_learns_the_loads_and_prefixes_before_it_takes_reques
     one.release(ended, output_tokens=10)
     unfinished = await other.admit()
     await eventually(lambda: one.loads() == other.loads())
-    new = Router("new")
-    new.peers.update([router.info for router in routers])
-    try:
-        new.port = await new.peers.listen(HOST)
+    async with joined(routers) as new:
         async with asyncio.timeout(5):
             await new.peers.learned()
         assert new.loads() == one.loads()
         assert new.served.dispatcher.fleet.most_cached_tokens(WORK.prefix) > 1900
-    finally:
-        await new.peers.close()
-        other.release(unfinished)
+    other.release(unfinished)
 
 
 async def test_a_new_router_learns_what_tenants_have_used(routers: list[Router]) -> None:
@@ -142,15 +144,10 @@ async def test_a_new_router_learns_what_tenants_have_used(routers: list[Router])
         return None if exceeded is None else exceeded.limit
 
     await eventually(lambda: [refused(one) for one in everyone] == ["concurrent_requests"] * 3)
-    new = Router("new")
-    new.peers.update([router.info for router in routers])
-    try:
-        new.port = await new.peers.listen(HOST)
+    async with joined(routers) as new:
         await eventually(lambda: refused(new) == "concurrent_requests")
         routers[0].limiter.end(permits[0], 10, time.monotonic())
         await eventually(lambda: refused(new) == "requests_per_minute")
-    finally:
-        await new.peers.close()
 
 
 async def test_only_one_router_tells_a_new_one_what_is_cached(
@@ -164,15 +161,10 @@ async def test_only_one_router_tells_a_new_one_what_is_cached(
         await send(peers, writer)
 
     monkeypatch.setattr(Peers, "_send_cached", sent)
-    new = Router("new")
-    new.peers.update([router.info for router in routers])
-    try:
-        new.port = await new.peers.listen(HOST)
+    async with joined(routers) as new:
         async with asyncio.timeout(5):
             await new.peers.learned()
-        assert len(asked) == 1
-    finally:
-        await new.peers.close()
+    assert len(asked) == 1
 
 
 async def test_a_new_router_does_not_wait_for_one_that_is_gone(routers: list[Router]) -> None:
