@@ -5,7 +5,7 @@ import math
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
-from serving.mistral.context_length import in_anthropics_words
+from serving.mistral import context_length
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -106,7 +106,7 @@ class ApiError(Exception):
         both APIs have."""
         default = "invalid_request_error" if self.status < 500 else "api_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
-        error = {"type": kind, "message": in_anthropics_words(self.message)}
+        error = {"type": kind, "message": context_length.in_anthropics_words(self.message)}
         return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
 
     def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
@@ -275,7 +275,8 @@ def stream_broken(why: str) -> ApiError:
 
 def of_engine(status: int, body: bytes) -> ApiError:
     """Returns an engine's error in the router's form, whichever layer of vLLM or which other server
-    it comes from: codes are words or null, and parameters have the names that the client used."""
+    it comes from: codes are words or null, parameters have the names that the client used, and a
+    prompt that is too long is told as OpenAI tells it."""
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     try:
         answer = json.loads(body)
@@ -287,11 +288,14 @@ def of_engine(status: int, body: bytes) -> ApiError:
         return ApiError(status, f"The engine answered with status {status}.", type=kind)
     if _TRACE in message:
         message = message.split("\n", 1)[0]
+    code = code if isinstance(code, str) else None
+    if (too_long := context_length.in_openais_words(message)) is not None:
+        message, code = too_long, code or context_length.CODE
     return ApiError(
         status,
         message,
         type=kind,
-        code=code if isinstance(code, str) else None,
+        code=code,
         param=param.removeprefix("body.") if isinstance(param, str) else None,
     )
 

@@ -160,6 +160,26 @@ def test_an_error_of_other_servers_is_its_text(body: bytes) -> None:
     assert errors.of_engine(400, body).message == "text"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "code": 400,
+            "message": "request (9001 tokens) exceeds the available context size (4096 tokens), "
+            "try increasing it",
+            "type": "exceed_context_size_error",
+        },
+        "The number of tokens to keep from the initial prompt is greater than the context length "
+        "(n_keep: 9001>= n_ctx: 4096). Try to load the model with a larger context length.",
+        {"code": 400, "message": "This model's maximum context length is 4096 tokens. However, …"},
+    ],
+)
+def test_agents_know_from_other_servers_too_that_a_prompt_is_too_long(said: object) -> None:
+    error = errors.of_engine(400, json.dumps({"error": said}).encode())
+    assert error.code == "context_length_exceeded"
+    assert "maximum context length is 4096 tokens" in error.message
+
+
 def test_the_code_of_another_server_is_not_shown() -> None:
     said = "1 validation error:\n  {'input': 'secret'}\n\n  File \"/app/server.py\", line 376"
     error = errors.of_engine(500, json.dumps({"error": {"message": said}}).encode())
