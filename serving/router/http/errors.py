@@ -112,15 +112,29 @@ class ApiError(Exception):
     def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun
         with that `number` of events."""
-        data = self.body(path, request_id)
+        told = self._in_stream()
+        data = told.body(path, request_id)
         if path == _RESPONSES:
             # OpenAI's clients raise an exception for what is in `error`; others know the rest.
-            fields = self._fields()
+            fields = told._fields()
             own = {name: fields[name] for name in ("code", "message", "param")}
             event = {"type": "error", "sequence_number": number, **own, "error": fields}
             data = json.dumps(event).encode()
         named = path == _RESPONSES or path.startswith(ANTHROPIC_PATHS)
         return b"%bdata: %b\n\n" % (b"event: error\n" if named else b"", data)
+
+    def _in_stream(self) -> "ApiError":
+        """Returns the error for clients that get no HTTP status: agents send a turn again if they
+        find that of a failure in the message, or OpenAI's type of one."""
+        if self.is_final or not (self.status == 429 or self.status >= 500):
+            return self
+        return ApiError(
+            self.status,
+            f"{self.message} (status {self.status})",
+            type="server_error" if self.status >= 500 else self.type,
+            code=self.code,
+            param=self.param,
+        )
 
     def _fields(self) -> dict[str, str | None]:
         return {
