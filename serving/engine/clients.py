@@ -2,6 +2,9 @@
 
 _TAKE_CALLS_WHOLE = b"mistral-client-", b"langchain4j-mistral-ai", b"ai-sdk/mistral/"
 """What their `User-Agent` begins with."""
+_SEMANTIC_KERNEL = b"Semantic-Kernel"
+"""The whole `User-Agent` of Semantic Kernel's connector for Mistral, with which that of its
+connector for OpenAI begins."""
 
 
 def takes_calls_whole(agent: bytes, cache_control: bytes, has_usage_options: bool) -> bool:
@@ -13,4 +16,4 @@ def takes_calls_whole(agent: bytes, cache_control: bytes, has_usage_options: boo
     if agent.startswith(b"opencode/"):
         # It replaces the name of its provider, of which all but Mistral's ask for the usage.
         return not has_usage_options
-    return agent.startswith(_TAKE_CALLS_WHOLE)
+    return agent == _SEMANTIC_KERNEL or agent.startswith(_TAKE_CALLS_WHOLE)

@@ -42,6 +42,8 @@ async def test_a_call_that_is_cut_off_is_a_call(path: str, choice: str) -> None:
         ("ai-sdk/mistral/3.0.51 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
         ("ai-sdk/openai/3.0.141 ai-sdk/provider-utils/4.0.66 runtime/bun/1.3.14", "", False),
         ("opencode/1.18.33 ai-sdk/provider-utils/4.0.40 runtime/bun/1.3.14", "", True),
+        ("Semantic-Kernel", "", True),
+        ("Semantic-Kernel OpenAI/2.2.0 (.NET 8.0.16; Ubuntu 24.04.2 LTS)", "", False),
         ("python-httpx/0.28.1", "no-store", True),
         ("python-httpx/0.28.1", "", False),
         ("OpenAI/Python 3.3.0", "no-store", False),

@@ -5,7 +5,7 @@ import math
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
-from serving.mistral.context_length import in_anthropics_words
+from serving.mistral import context_length
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -106,21 +106,35 @@ class ApiError(Exception):
         both APIs have."""
         default = "invalid_request_error" if self.status < 500 else "api_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
-        error = {"type": kind, "message": in_anthropics_words(self.message)}
+        error = {"type": kind, "message": context_length.in_anthropics_words(self.message)}
         return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
 
     def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun
         with that `number` of events."""
-        data = self.body(path, request_id)
+        told = self._in_stream()
+        data = told.body(path, request_id)
         if path == _RESPONSES:
             # OpenAI's clients raise an exception for what is in `error`; others know the rest.
-            fields = self._fields()
+            fields = told._fields()
             own = {name: fields[name] for name in ("code", "message", "param")}
             event = {"type": "error", "sequence_number": number, **own, "error": fields}
             data = json.dumps(event).encode()
         named = path == _RESPONSES or path.startswith(ANTHROPIC_PATHS)
         return b"%bdata: %b\n\n" % (b"event: error\n" if named else b"", data)
+
+    def _in_stream(self) -> "ApiError":
+        """Returns the error for clients that get no HTTP status: agents send a turn again if they
+        find that of a failure in the message, or OpenAI's type of one."""
+        if self.is_final or not (self.status == 429 or self.status >= 500):
+            return self
+        return ApiError(
+            self.status,
+            f"{self.message} (status {self.status})",
+            type="server_error" if self.status >= 500 else self.type,
+            code=self.code,
+            param=self.param,
+        )
 
     def _fields(self) -> dict[str, str | None]:
         return {
@@ -275,7 +289,8 @@ def stream_broken(why: str) -> ApiError:
 
 def of_engine(status: int, body: bytes) -> ApiError:
     """Returns an engine's error in the router's form, whichever layer of vLLM or which other server
-    it comes from: codes are words or null, and parameters have the names that the client used."""
+    it comes from: codes are words or null, parameters have the names that the client used, and a
+    prompt that is too long is told as OpenAI tells it."""
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     try:
         answer = json.loads(body)
@@ -287,11 +302,14 @@ def of_engine(status: int, body: bytes) -> ApiError:
         return ApiError(status, f"The engine answered with status {status}.", type=kind)
     if _TRACE in message:
         message = message.split("\n", 1)[0]
+    code = code if isinstance(code, str) else None
+    if (too_long := context_length.in_openais_words(message)) is not None:
+        message, code = too_long, code or context_length.CODE
     return ApiError(
         status,
         message,
         type=kind,
-        code=code if isinstance(code, str) else None,
+        code=code,
         param=param.removeprefix("body.") if isinstance(param, str) else None,
     )
 

@@ -75,7 +75,7 @@ def test_no_other_headers_are_sent() -> None:
 
 
 def test_as_an_event_it_is_one_line_of_data() -> None:
-    error = ApiError(500, "two\n\nlines")
+    error = ApiError(400, "two\n\nlines")
     assert error.event(CHAT, 3) == b"data: " + error.body(CHAT) + b"\n\n"
     assert b"\n" not in error.body(CHAT)
 
@@ -86,8 +86,37 @@ def test_as_an_event_of_responses_it_is_one_of_theirs_and_has_openais_envelope()
     assert (name, rest) == (b"event: error", [b"", b""])
     event = json.loads(data.removeprefix(b"data: "))
     typed = ResponseErrorEvent.model_validate(event, strict=True)
-    assert (typed.sequence_number, typed.code, typed.message) == (3, error.code, error.message)
-    assert event["error"] == json.loads(error.body("/v1/responses"))["error"]
+    message = "two\n\nlines (status 500)"
+    assert (typed.sequence_number, typed.code, typed.message) == (3, error.code, message)
+    told = ApiError(500, message, type="server_error", code=error.code)
+    assert event["error"] == json.loads(told.body("/v1/responses"))["error"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.no_replica("m", 60),
+        errors.replicas_failed("m", 5),
+        errors.router_stopped(),
+        errors.stream_broken("why"),
+        errors.rejected("m", Rejection("wait_too_long", 20.0, 15)),
+    ],
+    ids=lambda error: str(error.code),
+)
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages"])
+def test_an_agent_knows_from_an_event_that_it_may_send_the_turn_again(
+    error: ApiError, path: str
+) -> None:
+    data = error.event(path, 3).partition(b"data: ")[2]
+    told = json.loads(data)["error"]
+    assert told["message"] == f"{error.message} (status {error.status})"
+    # Crush's list
+    assert told["type"] in ("server_error", "overloaded_error", "api_error", "rate_limit_error")
+
+
+def test_an_agent_is_not_told_to_send_again_what_ends_engines() -> None:
+    error = errors.crashes_engine("crash")
+    assert error.event(CHAT, 3) == b"data: " + error.body(CHAT) + b"\n\n"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +135,8 @@ def test_as_an_event_of_messages_it_has_anthropics_shape(status: int, kind: str)
     )
     assert (name, rest) == (b"event: error", [b"", b""])
     error = json.loads(data.removeprefix(b"data: "))
-    told = {"type": kind, "message": "two\n\nlines"}
+    message = "two\n\nlines" if status == 400 else f"two\n\nlines (status {status})"
+    told = {"type": kind, "message": message}
     assert error == {"type": "error", "error": told, "request_id": "r-7"}
 
 
@@ -158,6 +188,26 @@ def test_an_overloaded_backend_is_told_as_such() -> None:
 @pytest.mark.parametrize("body", [b'{"error": "text"}', b'{"detail": "text"}'])
 def test_an_error_of_other_servers_is_its_text(body: bytes) -> None:
     assert errors.of_engine(400, body).message == "text"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "code": 400,
+            "message": "request (9001 tokens) exceeds the available context size (4096 tokens), "
+            "try increasing it",
+            "type": "exceed_context_size_error",
+        },
+        "The number of tokens to keep from the initial prompt is greater than the context length "
+        "(n_keep: 9001>= n_ctx: 4096). Try to load the model with a larger context length.",
+        {"code": 400, "message": "This model's maximum context length is 4096 tokens. However, …"},
+    ],
+)
+def test_agents_know_from_other_servers_too_that_a_prompt_is_too_long(said: object) -> None:
+    error = errors.of_engine(400, json.dumps({"error": said}).encode())
+    assert error.code == "context_length_exceeded"
+    assert "maximum context length is 4096 tokens" in error.message
 
 
 def test_the_code_of_another_server_is_not_shown() -> None:

@@ -221,7 +221,8 @@ async def test_if_all_replicas_fail_the_stream_ends_with_an_error(
     await client.has_waited()
     connection.reset()
     (event,) = await client.events()
-    assert json.loads(event.removeprefix("data: "))["error"]["type"] == "service_unavailable_error"
+    error = json.loads(event.removeprefix("data: "))["error"]
+    assert (error["type"], error["code"]) == ("server_error", "replicas_failed")
     assert not client.is_whole
 
 
