@@ -90,9 +90,9 @@ _CHAT: tuple[Rule, ...] = (
     options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
     options.default_max_tokens("max_tokens", "max_completion_tokens"),
     on_other_servers(other_servers.use_max_tokens),
-    options.warn_of_no_effect("verbosity"),
-    options.warn_of_vllms_fields,
-    options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
+    options.warn_of_no_effect(
+        "verbosity", *options.OF_VLLM, "structured_outputs.whitespace_pattern"
+    ),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
     on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
@@ -205,8 +205,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         options.default_sampling,
         on_other_servers(other_servers.raise_top_p_of_zero),
         options.clamp_max_tokens("max_tokens"),
-        options.warn_of_vllms_fields,
-        options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
+        options.warn_of_no_effect(*options.OF_VLLM, "structured_outputs.whitespace_pattern"),
         refusals.refuse_numbers,
         schemas.mend,
     ),
