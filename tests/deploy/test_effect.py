@@ -56,7 +56,7 @@ CHANGES: list[tuple[Callable[[Object], object], tuple[Effect, ...]]] = [
 
 
 def served(*deployments: Object, **args: Any) -> str:
-    application = {"import_path": "serving.app:build", "args": args}
+    application: Object = {"import_path": "serving.app:build", "args": args}
     if deployments:
         application["deployments"] = list(deployments)
     return yaml.safe_dump({"applications": [application]})
