@@ -51,6 +51,7 @@ from serving.engine_protocol import RESUMPTION, USAGE_ID
 from serving.mistral import ModelRules
 from serving.requests import responses
 from serving.requests.chat import ChatOptions
+from serving.requests.exact_constants import refuse_rounded_constants
 from serving.requests.request import Request
 
 LOOP_STOPS = Counter(
@@ -154,6 +155,7 @@ class Answering:
                 not options.usage_at_end,
             )
             options = replace(options, whole_calls=whole_calls)
+        refuse_rounded_constants(request)
         check_limits(request, self._model.vocabulary, self._tokenizer)
         constraint = constraints.structured_outputs(request, self._model.vocabulary)
         if continuation.wanted:
