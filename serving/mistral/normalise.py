@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Literal
 
 from serving.mistral import (
@@ -229,6 +230,9 @@ class Normalised:
     max_tokens_clamped: int | None = None
     """The limit on the answer that replaces a higher one."""
     answer: AnswerRules = field(default_factory=AnswerRules)
+    numbers: tuple[int | None, ...] = ()
+    """Where each of the messages or items stood in the client's list; None for one that a rule has
+    made. Empty if all stand there."""
 
     @property
     def rewrites(self) -> tuple[Rewrite, ...]:
@@ -261,6 +265,7 @@ def normalise(
     `body` may be any JSON object; errors beyond the rules are left to the engine.
     """
     draft = Draft(body, rules, today)
+    sent = _conversation(body)
     for rule in RULES.get(endpoint, ()):
         rule(draft)
     chat = endpoint == "/v1/chat/completions"
@@ -274,4 +279,18 @@ def normalise(
             split_reasoning=chat and rules.other_server and rules.thinks,
             originals=draft.originals,
         ),
+        numbers=_numbers(sent, _conversation(body)),
     )
+
+
+def _conversation(body: dict[str, Any]) -> list[Any]:
+    """Returns a list of the messages or items in a body."""
+    found = body.get("messages", body.get("input"))
+    return found.copy() if type(found) is list else []
+
+
+def _numbers(sent: list[Any], kept: list[Any]) -> tuple[int | None, ...]:
+    if len(sent) == len(kept) and all(map(is_, sent, kept)):
+        return ()
+    places = {id(item): number for number, item in enumerate(sent)}
+    return tuple(places.get(id(item)) for item in kept)
