@@ -18,7 +18,7 @@ def try_again(kube: Kube, before: Object | None, after: Object | None) -> str:
     """
     if before is None or after is None:
         return ""
-    if {Effect.in_place, Effect.new_cluster} & set(effects(before, after)):
+    if {Effect.scale, Effect.in_place, Effect.new_cluster} & set(effects(before, after)):
         return ""
     status, namespace = after.get("status") or {}, after["metadata"]["namespace"]
     pending, active = pending_cluster(after), active_cluster(after)

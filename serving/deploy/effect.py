@@ -1,15 +1,19 @@
-"""The effects of a changed RayService, by KubeRay 1.7's rules."""
+"""The effects of a changed RayService, by the rules of KubeRay 1.7 and Ray Serve 2.60."""
 
 import copy
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+import yaml
+
 from serving.deploy.pods import wanted
 
 Object = dict[str, Any]
 
 _SIZES = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
+_NUMBERS = frozenset(("num_replicas", "min_replicas", "max_replicas", "initial_replicas"))
+"""Options of a deployment whose change replaces none of its replicas."""
 _SCHEDULING = ("tolerations", "schedulingGates")
 
 
@@ -27,7 +31,11 @@ class Effect(StrEnum):
         "the running cluster gets the new groups, and the sizes and tolerations of all; pods that "
         "run stay as they are"
     )
-    in_place = "Serve updates the application in the running cluster"
+    scale = "Serve changes the numbers of replicas in the running cluster; it replaces none"
+    in_place = (
+        "Serve updates the application in the running cluster, and replaces the replicas that "
+        "change"
+    )
     new_cluster = "a second cluster starts and takes over"
     ignored = "KubeRay ignores the change: upgradeStrategy.type is None"
 
@@ -41,7 +49,7 @@ def effects(old: Object, new: Object) -> tuple[Effect, ...]:
         return (Effect.ignored if strategy == "None" else Effect.new_cluster,)
     found = []
     if old["spec"].get("serveConfigV2") != new["spec"].get("serveConfigV2"):
-        found.append(Effect.in_place)
+        found.append(Effect.scale if _unscaled(old) == _unscaled(new) else Effect.in_place)
     if len(_groups(after)) > groups:
         found.append(Effect.grow)
     else:
@@ -55,6 +63,30 @@ def effects(old: Object, new: Object) -> tuple[Effect, ...]:
 def gpus_meanwhile(service: Object) -> int:
     """The least number of GPUs that a second cluster takes while both are up."""
     return int(sum((Decimal(pods.gpus) * pods.count for pods in wanted([service])), Decimal(0)))
+
+
+def _unscaled(service: Object) -> Any:
+    """Returns the Serve config without the numbers of replicas that its `deployments` set; as text
+    if it is none."""
+    text = service["spec"].get("serveConfigV2")
+    try:
+        config = yaml.safe_load(text)
+        for application in config["applications"]:
+            named = {each.pop("name"): each for each in application.pop("deployments", None) or []}
+            rest = {name: _without_numbers(options) for name, options in named.items()}
+            # An autoscaling_config counts even if empty: to have one or not replaces all replicas.
+            application["deployments"] = {name: kept for name, kept in rest.items() if kept}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return text
+    return config
+
+
+def _without_numbers(options: Object) -> Object:
+    return {
+        name: _without_numbers(value) if name == "autoscaling_config" and value else value
+        for name, value in options.items()
+        if name not in _NUMBERS
+    }
 
 
 def _groups(cluster: Object) -> list[Object]:

@@ -20,6 +20,9 @@ from serving.encoders.sse import event, to_json
 from serving.requests.messages import MessagesOptions
 from serving.requests.request import JsonObject
 
+ID_PREFIX = "msg_"
+"""What a message's id has before the id of its request."""
+
 _DELTAS = {
     "text": ("text_delta", "text"),
     "thinking": ("thinking_delta", "thinking"),
@@ -124,7 +127,8 @@ class MessagesEncoder:
         )
 
     def error(self, message: str, status: int) -> bytes:
-        return event(anthropic_error(message, status), "error")
+        request_id = self._id.removeprefix(ID_PREFIX)
+        return event(anthropic_error(message, status) | {"request_id": request_id}, "error")
 
     def whole(self, answers: list[Answer]) -> bytes:
         (answer,) = answers

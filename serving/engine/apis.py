@@ -9,7 +9,7 @@ from serving.answers.events import Arguments, Event, Reasoning, Text
 from serving.encoders.chat import ChatEncoder
 from serving.encoders.completions import CompletionEncoder
 from serving.encoders.encoder import Encoder
-from serving.encoders.messages import MessagesEncoder
+from serving.encoders.messages import ID_PREFIX, MessagesEncoder
 from serving.encoders.responses import ResponsesEncoder
 from serving.mistral import ModelRules
 from serving.requests import chat, completions, messages, responses
@@ -31,6 +31,6 @@ APIS: Mapping[str, Api] = {
     chat.PATH: Api(chat.read, ChatEncoder, "chatcmpl-"),
     completions.PATH: Api(completions.read, CompletionEncoder, "cmpl-", (Text,)),
     responses.PATH: Api(responses.read, ResponsesEncoder, "resp_", (Text,)),
-    messages.PATH: Api(messages.read, MessagesEncoder, "msg_"),
+    messages.PATH: Api(messages.read, MessagesEncoder, ID_PREFIX),
 }
 """The APIs by their paths."""

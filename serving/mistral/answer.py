@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from serving.mistral.draft import objects_in
-from serving.mistral.other_servers import CallFields, ReasoningField
+from serving.mistral.other_servers import CallFields, HeldCalls, ReasoningField
 from serving.mistral.reasoning import ThinkSplitter
 
 _decode = msgspec.json.Decoder().decode
@@ -39,6 +39,8 @@ class AnswerRules:
     """Whether `<think>` text moves from `content` to `reasoning`."""
     incomplete_calls: bool = False
     """Whether another server answers with calls, which may lack an id or a finish reason."""
+    whole_calls: bool = False
+    """Whether the client takes no pieces of those calls."""
     split_reasoning: bool = False
     """Whether another server may have split the reasoning off."""
     originals: dict[str, str] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Answer:
         self._called: set[Any] = set()
         self._reasoning: dict[Any, ReasoningField] = {}
         self._calls: dict[Any, CallFields] = {}
+        self._held: dict[Any, HeldCalls] = {}
 
     def whole(self, body: bytes, status: int) -> bytes:
         """Converts the body of a non-streamed answer or of an error."""
@@ -134,6 +137,8 @@ class Answer:
             if choice.get("finish_reason") == "stop" and index in self._called:
                 choice["finish_reason"] = "tool_calls"
                 changed = True
+            if self._rules.whole_calls and is_delta:
+                changed |= self._held.setdefault(index, HeldCalls()).hold(message, finished)
         return changed
 
     def _separate(

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Literal
 
 from serving.mistral import (
@@ -90,9 +91,9 @@ _CHAT: tuple[Rule, ...] = (
     options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
     options.default_max_tokens("max_tokens", "max_completion_tokens"),
     on_other_servers(other_servers.use_max_tokens),
-    options.warn_of_no_effect("verbosity"),
-    options.warn_of_vllms_fields,
-    options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
+    options.warn_of_no_effect(
+        "verbosity", *options.OF_VLLM, "structured_outputs.whitespace_pattern"
+    ),
     refusals.refuse_numbers,
     tool_choice.reduce_to_allowed_tools,
     on_other_servers(tool_choice.ban_calls_if_none_may_be_called),
@@ -205,8 +206,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         options.default_sampling,
         on_other_servers(other_servers.raise_top_p_of_zero),
         options.clamp_max_tokens("max_tokens"),
-        options.warn_of_vllms_fields,
-        options.warn_of_no_effect("structured_outputs.whitespace_pattern"),
+        options.warn_of_no_effect(*options.OF_VLLM, "structured_outputs.whitespace_pattern"),
         refusals.refuse_numbers,
         schemas.mend,
     ),
@@ -230,6 +230,9 @@ class Normalised:
     max_tokens_clamped: int | None = None
     """The limit on the answer that replaces a higher one."""
     answer: AnswerRules = field(default_factory=AnswerRules)
+    numbers: tuple[int | None, ...] = ()
+    """Where each of the messages or items stood in the client's list; None for one that a rule has
+    made. Empty if all stand there."""
 
     @property
     def rewrites(self) -> tuple[Rewrite, ...]:
@@ -262,6 +265,7 @@ def normalise(
     `body` may be any JSON object; errors beyond the rules are left to the engine.
     """
     draft = Draft(body, rules, today)
+    sent = _conversation(body)
     for rule in RULES.get(endpoint, ()):
         rule(draft)
     chat = endpoint == "/v1/chat/completions"
@@ -275,4 +279,18 @@ def normalise(
             split_reasoning=chat and rules.other_server and rules.thinks,
             originals=draft.originals,
         ),
+        numbers=_numbers(sent, _conversation(body)),
     )
+
+
+def _conversation(body: dict[str, Any]) -> list[Any]:
+    """Returns a list of the messages or items in a body."""
+    found = body.get("messages", body.get("input"))
+    return found.copy() if type(found) is list else []
+
+
+def _numbers(sent: list[Any], kept: list[Any]) -> tuple[int | None, ...]:
+    if len(sent) == len(kept) and all(map(is_, sent, kept)):
+        return ()
+    places = {id(item): number for number, item in enumerate(sent)}
+    return tuple(places.get(id(item)) for item in kept)

@@ -12,9 +12,6 @@ any effect before tokenizer v15."""
 
 _EFFORTS = ("none", "high", *_EFFORTS_REFUSED)
 
-_DEFAULTS = ("medium", "none", "standard")
-"""Levels of verbosity and effort, and a mode, that ask for nothing special."""
-
 _EFFORT_WARNING = "the reasoning effort has no effect on this model and was dropped"
 
 
@@ -114,15 +111,31 @@ def drop_anthropic_thinking(draft: Draft) -> None:
             draft.warn(_EFFORT_WARNING)
 
 
+_NOTHING_ASKED: tuple[Any, ...] = (False, "", [], {}, "medium", "none", "standard")
+"""Values that ask for nothing special; among them levels of verbosity and effort, and a mode."""
+
+_OF_VLLM: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "thinking_token_budget": ((-1,), "no limit on thinking alone: send max_tokens"),
+    "include_reasoning": ((True,), "no effect: reasoning_format says where reasoning stands"),
+    "watermarking": ((False,), "no effect on this model"),
+    "request_id": ((), "no effect: send the header x-request-id"),
+    "return_prompt_text": ((False,), "no effect: return_token_ids has the prompt's tokens"),
+    "stream_interval": ((1,), "no effect: each chunk is sent at once"),
+}
+OF_VLLM = tuple(_OF_VLLM)
+"""vLLM's own fields that nothing here heeds, for `warn_of_no_effect`."""
+
+
 def warn_of_no_effect(*names: str) -> Callable[[Draft], None]:
-    """Returns the rule that warns of fields that vLLM does not know, and whose effect a client may
+    """Returns the rule that warns of fields that nothing here heeds, and whose effect a client may
     miss. A dot leads into an object."""
 
     def rule(draft: Draft) -> None:
         for name in names:
             value = _value(draft, name)
-            if value and value not in _DEFAULTS:
-                draft.warn(f"{name} has no effect on this model")
+            harmless, effect = _OF_VLLM.get(name, (_NOTHING_ASKED, "no effect on this model"))
+            if value is not None and value not in harmless:
+                draft.warn(f"{name} has {effect}")
 
     return rule
 
@@ -132,24 +145,6 @@ def _value(draft: Draft, name: str) -> Any:
     for key in name.split("."):
         value = value.get(key) if type(value) is dict else None
     return value
-
-
-_VLLMS: Mapping[str, tuple[Any, str]] = {
-    "thinking_token_budget": (-1, "no limit on thinking alone: send max_tokens"),
-    "include_reasoning": (True, "no effect: reasoning_format says where reasoning stands"),
-    "watermarking": (False, "no effect on this model"),
-    "request_id": (None, "no effect: send the header x-request-id"),
-    "return_prompt_text": (False, "no effect: return_token_ids has the prompt's tokens"),
-    "stream_interval": (1, "no effect: each chunk is sent at once"),
-}
-"""vLLM's own fields that nothing here heeds: the value that asks for nothing, and what is told."""
-
-
-def warn_of_vllms_fields(draft: Draft) -> None:
-    for name, (harmless, effect) in _VLLMS.items():
-        value = draft.fields.get(name)
-        if value is not None and value != harmless:
-            draft.warn(f"{name} has {effect}")
 
 
 def move_output_format(draft: Draft) -> None:

@@ -153,3 +153,26 @@ class CallFields:
             call["id"] = nine_alphanumerics(f"{answer_id}:{number}")
         call.setdefault("type", "function")
         self._ids.append(call["id"])
+
+
+@dataclass(slots=True)
+class HeldCalls:
+    """Holds the pieces of streamed calls back until the end, for clients that take them only
+    whole. One for each choice."""
+
+    _calls: dict[Any, Fields] = field(default_factory=dict)
+    """The calls so far by their index."""
+
+    def hold(self, message: Fields, ended: bool) -> bool:
+        """Takes the pieces out of a delta, and gives all calls to the last one. Returns whether it
+        was changed."""
+        pieces = objects_in(message.pop("tool_calls", None))
+        for piece in pieces:
+            call = self._calls.setdefault(piece.get("index"), piece)
+            function, more = call.get("function"), piece.get("function")
+            if call is not piece and type(function) is dict and type(more) is dict:
+                arguments = function.get("arguments") or "", more.get("arguments") or ""
+                function["arguments"] = "".join(map(str, arguments))
+        if ended and self._calls:
+            message["tool_calls"] = list(self._calls.values())
+        return bool(pieces or (ended and self._calls))

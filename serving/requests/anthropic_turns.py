@@ -32,7 +32,7 @@ def chat_messages(
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == "system":
-            texts = _system_texts(message.content, where)
+            texts = _system_texts(message.content, f"{where}.content")
             if turns:
                 turns.extend({"role": "user", "content": text} for text in texts)
             else:
@@ -55,9 +55,10 @@ def chat_messages(
 def _system_texts(content: str | list[JsonObject] | None, where: str) -> Iterator[str]:
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
     for index, block in enumerate(blocks):
-        text = _text(block, f"{where}[{index}]") if block.get("type") == "text" else None
-        if text is None:
-            raise _invalid(f"{where}[{index}] is not of the type text.", where)
+        here = f"{where}[{index}]"
+        if block.get("type") != "text":
+            _refuse(block, here)
+        text = _text(block, here)
         if text and not text.startswith(_ATTRIBUTION):
             yield text
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules, Normalised, normalise
-from serving.requests.places import field_of, place_of
+from serving.requests.places import as_sent, field_of, place_of
 
 T = TypeVar("T")
 
@@ -28,7 +28,9 @@ def read(
     ignored; numbers may be strings. Raises InvalidRequest that names the field."""
     fields = _parsed(body)
     normalised = normalise(path, fields, rules, today) if isinstance(fields, dict) else Normalised()
-    return _decoded(lambda: msgspec.convert(fields, type, strict=False, str_keys=True)), normalised
+    with as_sent(normalised.numbers):
+        decoded = _decoded(lambda: msgspec.convert(fields, type, strict=False, str_keys=True))
+    return decoded, normalised
 
 
 def decode(body: bytes, type: type[T]) -> T:

@@ -13,6 +13,7 @@ from serving.requests.chat_messages import NAME, check_messages, is_function_nam
 from serving.requests.custom_tools import input_parameters
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import refuse_to_continue
+from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject, Request
 from serving.requests.tools import callable_tools, described
 
@@ -64,7 +65,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     given, normalised = body.read(PATH, raw, _ChatBody, rules, today)
     if not given.messages:
         raise InvalidRequest("messages must not be empty.", param="messages", code="missing_field")
-    check_messages(given.messages, rules)
+    with as_sent(normalised.numbers):
+        check_messages(given.messages, rules)
     if given.store is True and given.metadata is not None:  # else it goes nowhere
         check_metadata(given.metadata)
     functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]

@@ -1,7 +1,6 @@
 """Reads the requests of Anthropic's Messages API."""
 
 import datetime
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from serving.requests.anthropic_turns import Message, chat_messages
 from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
+from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
 from serving.requests.tools import callable_tools, described
 
@@ -65,8 +65,9 @@ class _CountBody(msgspec.Struct, kw_only=True):
     def functions(self) -> list[JsonObject]:
         return [tool.function() for tool in self.tools or ()]
 
-    def chat(self, originals: Mapping[str, str]) -> Chat:
-        messages = chat_messages(self.system, self.messages)
+    def chat(self, normalised: Normalised) -> Chat:
+        with as_sent(normalised.numbers):
+            messages = chat_messages(self.system, self.messages)
         continued = bool(messages) and messages[-1]["role"] == "assistant"
         if continued and messages[-1].get("tool_calls"):
             raise InvalidRequest(
@@ -81,7 +82,7 @@ class _CountBody(msgspec.Struct, kw_only=True):
                     f"tools[{index}].name must be {LONG_NAME}.", param="tools", code="invalid_value"
                 )
         paths = tuple(f"tools[{index}].input_schema" for index in range(len(functions)))
-        return Chat(messages, described(functions), continued, originals, paths)
+        return Chat(messages, described(functions), continued, normalised.answer.originals, paths)
 
     def callable_tools(self) -> Tools:
         choice = self.tool_choice or _ToolChoice("auto")
@@ -114,7 +115,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     form = fields.output_config.format if fields.output_config else None
     request = Request(
         model=fields.model,
-        prompt=fields.chat(normalised.answer.originals),
+        prompt=fields.chat(normalised),
         sampling=Sampling(
             temperature=fields.temperature,
             top_p=fields.top_p,
@@ -140,4 +141,4 @@ def read_count(
     """Reads the body of /v1/messages/count_tokens: the model and the prompt, which is that of the
     same message. Raises InvalidRequest."""
     fields, normalised = body.read(COUNT_PATH, raw, _CountBody, rules, today)
-    return fields.model, fields.chat(normalised.answer.originals), normalised
+    return fields.model, fields.chat(normalised), normalised

@@ -12,6 +12,7 @@ from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import ANY_OBJECT, OutputForm, output_form, refuse_to_continue
+from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, ResponseTools, read_tools, with_formats
@@ -141,7 +142,8 @@ def _tools(fields: _Body) -> ResponseTools:
 
 
 def _chat(fields: _Body, tools: ResponseTools, normalised: Normalised) -> Chat:
-    chat = read_input(fields.input, fields.instructions, tools)
+    with as_sent(normalised.numbers):
+        chat = read_input(fields.input, fields.instructions, tools)
     chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
     chat.field = "input"
     return chat

@@ -8,6 +8,7 @@ from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.chat import function_of, schema_paths
 from serving.requests.chat_messages import check_messages
+from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject
 from serving.requests.tools import described
 
@@ -47,7 +48,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest
     given, normalised = body.read(PATH, raw, _TokenizeBody, rules, today)
     prompt: str | Chat
     if given.messages is not None:
-        check_messages(given.messages, rules)
+        with as_sent(normalised.numbers):
+            check_messages(given.messages, rules)
         functions = [function_of(tool, index) for index, tool in enumerate(given.tools or ())]
         prompt = Chat(
             given.messages,

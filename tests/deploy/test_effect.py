@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from serving.deploy import manifests
 from serving.deploy.effect import Effect, effects, gpus_meanwhile
@@ -52,6 +53,47 @@ CHANGES: list[tuple[Callable[[Object], object], tuple[Effect, ...]]] = [
     (lambda s: (container(s).update(image="r/i:2"),
                 s["spec"].update(upgradeStrategy={"type": "None"})), (Effect.ignored,)),
 ]  # fmt: skip
+
+
+def served(*deployments: Object, **args: Any) -> str:
+    application: Object = {"import_path": "serving.app:build", "args": args}
+    if deployments:
+        application["deployments"] = list(deployments)
+    return yaml.safe_dump({"applications": [application]})
+
+
+BOUNDS = {"min_replicas": 1, "max_replicas": 4}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (served(), served({"name": "Router", "num_replicas": 3}), Effect.scale),
+        (served({"name": "Router", "num_replicas": 3}), served(), Effect.scale),
+        (
+            served({"name": "Engine-a", "autoscaling_config": BOUNDS}),
+            served({"name": "Engine-a", "autoscaling_config": BOUNDS | {"max_replicas": 8}}),
+            Effect.scale,
+        ),
+        # Serve counts the policies of all that have one as part of the application's version.
+        (served(), served({"name": "Engine-a", "autoscaling_config": BOUNDS}), Effect.in_place),
+        (
+            served({"name": "Router", "num_replicas": 1}),
+            served({"name": "Router", "num_replicas": 2, "ray_actor_options": {"num_cpus": 2}}),
+            Effect.in_place,
+        ),
+        (
+            served({"name": "Router", "num_replicas": 1}, models=[]),
+            served({"name": "Router", "num_replicas": 2}, models=["tiny"]),
+            Effect.in_place,
+        ),
+        (served(), "applications: [", Effect.in_place),
+    ],
+)
+def test_other_numbers_of_replicas_replace_none(before: str, after: str, expected: Effect) -> None:
+    old, new = copy.deepcopy(SERVICE), copy.deepcopy(SERVICE)
+    old["spec"]["serveConfigV2"], new["spec"]["serveConfigV2"] = before, after
+    assert effects(old, new) == (expected,)
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES)

@@ -197,5 +197,5 @@ def test_an_empty_answer_has_no_content() -> None:
 def test_errors(status: int, kind: str) -> None:
     name, data = encoder(Usage()).error("No.", status).decode().strip().split("\n")
     assert name == "event: error"
-    error = {"type": "error", "error": {"type": kind, "message": "No."}}
+    error = {"type": "error", "error": {"type": kind, "message": "No."}, "request_id": "1"}
     assert json.loads(data.removeprefix("data: ")) == error

@@ -53,8 +53,8 @@ async def test_integers_of_more_than_64_bits_in_a_schema(
     property = {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 2**64},
-            {"const": number, "default": number},
-            {"enum": [number], "examples": [number]},
+            {"type": "integer", "default": number},
+            {"type": "integer", "examples": [number]},
         ]
     }
     response = await asked(FakeLlm(), path, **fields({"properties": {"a": property}}))
@@ -176,3 +176,30 @@ async def test_bounds_of_more_than_53_bits(
         assert allows(engine, f"[{number}]")
     for number in beyond:
         assert not allows(engine, f"[{number}]")
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"id": {"const": 2**53 + 1}}}, "properties.id.const"),
+        ({"items": {"enum": [1, {"of": [-(2**53) - 1]}]}}, "items.enum[1].of[0]"),
+        ({"const": -(2**63)}, "const"),
+        ({"enum": [2**64]}, "enum[0]"),
+    ],
+)
+@pytest.mark.parametrize(("path", "fields"), FIELDS)
+async def test_constants_that_answers_would_have_rounded(
+    path: str, fields: Any, schema: dict[str, Any], place: str
+) -> None:
+    engine = FakeLlm()
+    message = refusal(await asked(engine, path, **fields(schema)))
+    assert f" cannot be used: {place} is an integer beyond 2^53" in message
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("number", [2**53 + 2, -(2**53), 2**60, 2**63 - 1])
+async def test_constants_of_more_than_53_bits(number: int) -> None:
+    engine = FakeLlm()
+    response = await asked(engine, CHAT, **response_format({"enum": [[number]]}))
+    assert response.status_code == 200, response.text
+    assert allows(engine, f"[{number}]") and not allows(engine, f"[{number + 1}]")

@@ -12,11 +12,12 @@ from serving.answers.events import Answer, Text, Usage
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import structured_outputs
-from serving.engine.vllm.failures import AbandonedError, ConstraintError
+from serving.engine.vllm.failures import AbandonedError, ConstraintError, failure_of
 from serving.engine.vllm.generation import Generation
 from serving.engine.vllm.sampling import Model
+from serving.mistral.grammar import CallableTool
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, Request, Sampling, StructuredOutputs
+from serving.requests.request import Chat, Request, Sampling, StructuredOutputs, Tools
 from tests.answers import parsing
 from tests.engine.fake_llm import (
     CONTEXT_TOKENS,
@@ -254,6 +255,42 @@ async def test_only_a_constraint_makes_an_error_the_requests(
 ) -> None:
     with pytest.raises(error):
         await answers_of(generation(FakeLlm([Part(ids("{")), Part([], reason)]), **fields))
+
+
+TOOL = CallableTool("f", None, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "fields", "named"),
+    [
+        ({"bad_words": ["x"]}, {"schema": {}}, "bad_words and response_format together"),
+        (
+            {"allowed_token_ids": [5]},
+            {
+                "structured_outputs": StructuredOutputs(regex="a"),
+                "form_field": "structured_outputs",
+            },
+            "allowed_token_ids and structured_outputs together",
+        ),
+        (
+            {"allowed_token_ids": [5], "bad_words": ["x"]},
+            {"prompt": Chat([]), "tools": Tools([TOOL], "required")},
+            "allowed_token_ids, bad_words and tools together",
+        ),
+        ({"min_tokens": 9}, {"schema": {}}, "min_tokens and response_format together"),
+        ({"min_tokens": 1}, {"schema": {}}, "The answer cannot be constrained to the schema"),
+    ],
+)
+async def test_fields_that_leave_no_token_together_are_named(
+    sampling: dict[str, Any], fields: dict[str, Any], named: str
+) -> None:
+    engine = FakeLlm([Part(ids("{")), Part([], "error")])
+    with pytest.raises(ConstraintError) as raised:
+        await answers_of(generation(engine, sampling=Sampling(**sampling), **fields))
+    failure = failure_of(raised.value)
+    assert (failure.status, failure.code) == (400, "invalid_constraint")
+    assert failure.message.startswith(named)
+    assert failure.param == (next(iter(sampling)) if "together" in named else None)
 
 
 async def test_reasoning_is_counted() -> None:

@@ -71,6 +71,23 @@ async def test_a_strict_tool_that_cannot_be_enforced_is_named(path: str, choice:
     assert error["message"].startswith(f"{PARAMETERS[path]} cannot be used: look-around")
 
 
+@pytest.mark.parametrize("path", PARAMETERS)
+async def test_a_constant_that_would_be_rounded_is_left_out_where_a_call_is_required(
+    path: str,
+) -> None:
+    schema = {"type": "integer", "enum": [2**53 + 1, 1]}
+    grammar = await grammar_of(path, schema)
+    assert '"x": {"type": "integer"}' in grammar
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+async def test_a_constant_of_a_strict_tool_that_would_be_rounded_is_named(path: str) -> None:
+    tools = tools_with(path, {"const": 2**53 + 1}, strict=True)
+    error = (await asked(roomy(), path, tools=tools)).json()["error"]
+    assert (error["param"], error["code"]) == (PARAMETERS[path], "invalid_constraint")
+    assert error["message"].startswith(f"{PARAMETERS[path]} cannot be used: properties.x.const")
+
+
 async def test_the_expression_of_a_custom_tool_is_named() -> None:
     format = {"type": "grammar", "syntax": "regex", "definition": "(?!a)b"}
     tool = {"type": "custom", "name": "c", "format": format}

@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,6 +167,30 @@ def test_streamed_calls_in_pieces_and_without_ids_stay_together() -> None:
         ("g", "{}"),
     ]
     assert all(NINE.fullmatch(call["id"]) for call in calls.values())
+
+
+def test_a_client_that_loses_pieces_of_calls_gets_them_whole_at_the_end() -> None:
+    pieces = [
+        [{"index": 0, "id": "call_a", "function": {"name": "f", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"a":'}}],
+        [{"index": 0, "function": {"arguments": " 1}"}}],
+        [{"index": 1, "id": "call_b", "function": {"name": "g", "arguments": "{}"}}],
+    ]
+    deltas = delta(content="Let me see."), *(delta(tool_calls=each) for each in pieces)
+    for ending in (delta("tool_calls"), delta("stop", tool_calls=[])):
+        stream = streamed(replace(CALLS, whole_calls=True), *deltas, ending)
+        *before, last = [
+            json.loads(line[6:])["choices"][0]
+            for line in stream.decode().split("\n\n")
+            if line.startswith("data: {")
+        ]
+        assert before[0]["delta"] == {"content": "Let me see."}
+        assert not any("tool_calls" in choice["delta"] for choice in before)
+        assert last["finish_reason"] == "tool_calls"
+        assert [(call["index"], call["function"]) for call in last["delta"]["tool_calls"]] == [
+            (0, {"name": "f", "arguments": '{"a": 1}'}),
+            (1, {"name": "g", "arguments": "{}"}),
+        ]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -196,6 +197,15 @@ def test_a_last_assistant_message_is_continued() -> None:
 )
 def test_other_content_is_refused(message: Any) -> None:
     assert refused(messages=[USER, message]).param == "messages"
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+@pytest.mark.parametrize("kind", ["tool_addition", "tool_removal", "container_upload"])
+def test_a_block_that_is_refused_is_named(role: str, kind: str) -> None:
+    turn = {"role": role, "content": [text("One."), {"type": kind}]}
+    refusal = re.escape(f'messages[1].content[1] has the type "{kind}", which is not supported')
+    with pytest.raises(InvalidRequest, match=refusal):
+        chat(messages=[USER, turn])
 
 
 def test_tools_and_choices() -> None:

@@ -23,7 +23,6 @@ from serving.catalogue import LoopGuard
 from serving.encoders.encoder import Encoder
 from serving.engine.adapters import Adapters, NoAdapterError
 from serving.engine.apis import APIS, Api
-from serving.engine.clients import takes_calls_whole
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
@@ -49,8 +48,10 @@ from serving.engine.vllm.sampling_limits import check_limits
 from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
 from serving.engine_protocol import RESUMPTION, USAGE_ID
 from serving.mistral import ModelRules
+from serving.mistral.clients import takes_calls_whole
 from serving.requests import responses
 from serving.requests.chat import ChatOptions
+from serving.requests.exact_constants import refuse_rounded_constants
 from serving.requests.request import Request
 
 LOOP_STOPS = Counter(
@@ -154,6 +155,7 @@ class Answering:
                 not options.usage_at_end,
             )
             options = replace(options, whole_calls=whole_calls)
+        refuse_rounded_constants(request)
         check_limits(request, self._model.vocabulary, self._tokenizer)
         constraint = constraints.structured_outputs(request, self._model.vocabulary)
         if continuation.wanted:

@@ -78,6 +78,20 @@ async def check(
     constraint._backend = _BACKEND  # as vLLM's check would
 
 
+def in_conflict(request: Request, tokens: int) -> list[str]:
+    """Returns the fields of a request that together may leave its answer, which has that many
+    tokens, no next one; none if its grammar alone restricts it."""
+    sampling = request.sampling
+    fields = [name for name in ("allowed_token_ids", "bad_words") if getattr(sampling, name)]
+    if tokens < sampling.min_tokens:
+        fields.append("min_tokens")
+    if not fields:
+        return []
+    if request.schema is not None or request.structured_outputs is not None:
+        fields.append(request.form_field)
+    return [*fields, "tools"] if request.tools.callable else fields
+
+
 def logit_bias(request: Request, vocabulary: Vocabulary) -> dict[int, float] | None:
     """Returns a request's biases. A chat's answer that may call no tool cannot begin a call; where
     it has a grammar, that excludes it."""

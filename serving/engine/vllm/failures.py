@@ -69,7 +69,8 @@ TOO_DEEP = Failure(
 
 
 class ConstraintError(Exception):
-    """The answer cannot take the form that the request asks for."""
+    """The answer cannot take the form that the request asks for. The arguments are the fields of
+    the request that together leave it no token, if there are several."""
 
 
 class AbandonedError(Exception):
@@ -91,8 +92,14 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case InvalidRequest():
             return Failure(400, error.message, error.param, error.code)
-        case ConstraintError():
+        case ConstraintError(args=()):
             return CONSTRAINT
+        case ConstraintError(args=(*others, last)):
+            message = (
+                f"{', '.join(others)} and {last} together leave no token with which the answer "
+                "could go on. Send one of them alone, or allow more tokens."
+            )
+            return Failure(400, message, others[0], "invalid_constraint")
         case CannotContinueError():
             return Failure(409, _message(error), code="cannot_continue")
         case GrammarError():

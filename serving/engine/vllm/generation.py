@@ -14,6 +14,7 @@ from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
 from serving.answers.loop_guard import STOP_REASON
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
+from serving.engine.vllm.constraints import in_conflict
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.logprobs import LogprobReader, certain
 from serving.engine.vllm.rendering import EngineInput
@@ -196,7 +197,7 @@ class Generation:
                 completion = output.outputs[0]
                 reason = completion.finish_reason
                 if reason == "error" and self._constrained:
-                    raise ConstraintError
+                    raise ConstraintError(*in_conflict(self.request, parser.tokens))
                 if reason in ("error", "abort"):
                     raise AbandonedError(f"the engine ended a request: {reason}")
                 logprobs = None

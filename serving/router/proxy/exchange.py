@@ -147,7 +147,7 @@ class ExchangeReader:
             adapter = version_for(adapter, headers, key)
             record.adapter, record.adapter_version = adapter.name, adapter.version.digest
             record.canary = adapter.is_canary
-        request = engine_request(path, raw, body, model, turn)
+        request = engine_request(path, raw, body, model, turn, headers)
         record.rewrites = request.rewrites
         salt = self._salts.of(caller.tenant.name)
         work = work_of(

@@ -3,7 +3,7 @@
 import datetime
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from serving.asgi import Headers
 from serving.dispatch import ExpectedOutput
 from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
+from serving.mistral.clients import takes_calls_whole
 from serving.mistral.normalise import WARNINGS, Rewrite
 from serving.mistral.system_prompt import is_public
 from serving.placement import Work, prefix_of, prompt_parts
@@ -56,6 +57,8 @@ class EngineRequest:
     """Transforms the answer; None: the answer is relayed byte for byte."""
     rewrites: tuple[Rewrite, ...] = ()
 
+
+_NONE: Headers = []
 
 _FIELD = re.compile(r"at `\$\.(\w+)")
 """The field that an error of msgspec names."""
@@ -115,11 +118,16 @@ def routing_fields(body: Any) -> RoutingFields:
 
 
 def engine_request(
-    path: str, raw: bytes, body: dict[str, Any], model: Model, turn: Turn | None = None
+    path: str,
+    raw: bytes,
+    body: dict[str, Any],
+    model: Model,
+    turn: Turn | None = None,
+    headers: Headers = _NONE,
 ) -> EngineRequest:
     """Builds the request for `model`: `raw` itself for our own engines, which read what clients
     send, and a normalised one for a backend. `body` is `raw` decoded, or what `turn` has made of
-    it, and is modified. Raises ApiError 400."""
+    it, and is modified. `headers` are the client's. Raises ApiError 400."""
     request = EngineRequest(raw)
     rewritten = turn is not None and bool(turn.echoed)
     if model.backend is not None:
@@ -127,7 +135,7 @@ def engine_request(
             body["model"] = model.backend.model
             rewritten = True
         if model.rules is not None:
-            rewritten |= _normalise(request, path, body, model.rules)
+            rewritten |= _normalise(request, path, body, model.rules, headers)
     if turn is not None:
         if model.backend is None:
             body |= turn.echoed
@@ -138,9 +146,11 @@ def engine_request(
     return request
 
 
-def _normalise(request: EngineRequest, path: str, body: dict[str, Any], rules: ModelRules) -> bool:
-    """Normalises `body`, and notes in `request` what follows for the answer. Returns whether `body`
-    has changed."""
+def _normalise(
+    request: EngineRequest, path: str, body: dict[str, Any], rules: ModelRules, headers: Headers
+) -> bool:
+    """Normalises `body`, and notes in `request` what follows for the answer to the client with
+    those headers. Returns whether `body` has changed."""
     try:
         done = normalise(path, body, rules, datetime.date.today())
     except InvalidRequest as error:
@@ -150,8 +160,16 @@ def _normalise(request: EngineRequest, path: str, body: dict[str, Any], rules: M
     request.rewrites = done.rewrites
     request.headers += done.headers
     if done.answer:
-        request.answer = Answer(done.answer)
+        whole_calls = done.answer.incomplete_calls and _takes_calls_whole(body, headers)
+        request.answer = Answer(replace(done.answer, whole_calls=whole_calls))
     return done.changed
+
+
+def _takes_calls_whole(body: dict[str, Any], headers: Headers) -> bool:
+    options, sent = body.get("stream_options"), dict(headers)
+    wants = options.get("include_usage") if type(options) is dict else None
+    agent, cache_control = sent.get(b"user-agent", b""), sent.get(b"cache-control", b"")
+    return takes_calls_whole(agent, cache_control, wants is not None)
 
 
 def warn(headers: Headers, warning: str) -> None:

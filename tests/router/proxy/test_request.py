@@ -212,3 +212,27 @@ def test_a_model_without_rules_gets_everything_as_it_is() -> None:
         json.loads(request.body).items()
         >= {"chat_template": "{{ x }}", "max_tokens": 10**9}.items()
     )
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "whole"),
+    [
+        ("mistral-client-python/3.7.0", {"include_usage": True}, True),
+        ("opencode/1.18.33", None, True),
+        ("opencode/1.18.33", {"include_usage": True}, False),
+        ("OpenAI/Python 3.3.0", None, False),
+    ],
+)
+def test_clients_that_take_no_pieces_of_calls_are_known(
+    agent: str, options: Any, whole: bool
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    body = {"model": RULES.model_id, "stream": True, "stream_options": options, "tools": [tool]}
+    model = Model(RULES.model_id, rules=RULES, backend=BACKEND)
+    headers = [(b"user-agent", agent.encode())]
+    answer = engine_request(CHAT, json.dumps(body).encode(), body, model, headers=headers).answer
+    piece = {"index": 0, "id": "call_a", "function": {"name": "f", "arguments": "{"}}
+    choice = {"index": 0, "delta": {"tool_calls": [piece]}, "finish_reason": None}
+    event = b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+    assert answer is not None
+    assert (b"tool_calls" in answer.feed(event)) != whole

@@ -1,4 +1,4 @@
-"""Moves bounds of numbers that llguidance would round, so that no number is beyond them."""
+"""Changes schemas with numbers that llguidance would round, so that no answer breaks them."""
 
 import copy
 import math
@@ -13,21 +13,46 @@ _EXACT = 2**53
 _LIMIT = 2**63
 """From here on it takes the largest integer of 64 bits as the bound."""
 
+CONSTANTS = ("const", "enum")
+
 _BOUNDS = (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1))
 
 
-def with_exact_bounds(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a schema of the same answers, but for some integers at a bound above 2^53."""
+def with_exact_numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a schema of the same answers, but for some integers at a bound above 2^53. Constants
+    that would be rounded are left out: any other value is possible in their place."""
     if not any(_is_affected(one) for one in schemas_in(schema)):
         return schema
     rewritten = copy.deepcopy(dict(schema))
     for one in schemas_in(rewritten):
         _round_bounds(one)
+        for name in CONSTANTS:
+            if _has_rounded_constant(one.get(name)):
+                del one[name]
     return rewritten
 
 
+def is_rounded_constant(value: Any) -> bool:
+    """Whether a constant is an integer that the answer would have rounded. The largest of 64 bits
+    stays as it is, and the smallest crashes llguidance."""
+    if type(value) is not int:
+        return False
+    return not -_LIMIT < value < _LIMIT or min(int(float(value)), _LIMIT - 1) != value
+
+
+def _has_rounded_constant(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if is_rounded_constant(one):
+            return True
+        pending += one.values() if type(one) is dict else one if type(one) is list else ()
+    return False
+
+
 def _is_affected(schema: Fields) -> bool:
-    return any(_is_rounded(schema.get(name)) for names in _BOUNDS for name in names[:2])
+    bounds = any(_is_rounded(schema.get(name)) for names in _BOUNDS for name in names[:2])
+    return bounds or any(_has_rounded_constant(schema.get(name)) for name in CONSTANTS)
 
 
 def _round_bounds(schema: Fields) -> None:
