@@ -11,6 +11,7 @@ from serving.deploy.manifests import Manifests
 from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
 from serving.deploy.selectors import refusal
+from serving.deploy.stages import GROUP
 
 PART_OF = "app.kubernetes.io/part-of"
 _SCARCE = ("cpu", "memory", "ephemeral-storage", GPU)
@@ -87,14 +88,19 @@ def _closed(short: list[Pods], facts: Facts) -> list[str]:
 
 
 def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
-    """The free resources of each node, with this service's own pods counted as free."""
+    """The free resources of each node, with those of this service's own pods, as far as they are
+    wanted: what Ray's autoscaler has added to a group stays."""
     free = {node["metadata"]["name"]: allocatable(node) for node in facts.nodes or ()}
+    sizes = {pods.owner: pods.count for pods in wanted(manifests.objects)}
     for pod in facts.pods or ():
         metadata = pod["metadata"]
-        ours = metadata["namespace"] == manifests.namespace and PART_OF in metadata.get(
-            "labels", {}
-        )
+        labels = metadata.get("labels", {})
+        ours = metadata["namespace"] == manifests.namespace and PART_OF in labels
         node = pod["spec"].get("nodeName")
+        group = labels.get(GROUP)
+        if ours and group in sizes:
+            sizes[group] -= 1
+            ours = sizes[group] >= 0
         if ours or node not in free or pod["status"].get("phase") in _ENDED:
             continue
         for name, amount in usage(pod["spec"]).items():

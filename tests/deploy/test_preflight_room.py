@@ -64,6 +64,17 @@ def test_gpus_for_one_cluster_alone_are_a_caution_for_upgrades(tmp_path: Path) -
     assert of(State.caution, nodes(in_place, small)) == []
 
 
+@pytest.mark.parametrize(("running", "fits"), [(2, True), (3, False)])
+def test_what_autoscaling_has_added_leaves_less_room_for_an_upgrade(
+    running: int, fits: bool
+) -> None:
+    labels = {"app.kubernetes.io/part-of": "mistral-serve", "ray.io/group": "engine"}
+    spec = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "2"}}}], "nodeName": "gpu-0"}
+    pod = {"metadata": {"namespace": NAMESPACE, "labels": labels}, "spec": spec, "status": {}}
+    found = of(State.caution, nodes(MANIFESTS, having(pods=[pod] * running)))
+    assert (found == []) is fits
+
+
 @pytest.mark.parametrize(
     ("labels", "fits"),
     [
