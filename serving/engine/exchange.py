@@ -89,7 +89,7 @@ def images_of(body: bytes) -> Iterator[None]:
         end = place.rindex("]") + 1
         # Codex drops an image by such a name of its field, and this code.
         param = place[:end] + (".image_url" if ".image_url" in place[end:] else "")
-        raise InvalidRequest(f"{place[:end]}: {error}", param, "invalid_value") from error
+        raise InvalidRequest(f"{place[:end]}: {error}", param) from error
 
 
 def changes(normalised: Normalised) -> Headers:

@@ -83,13 +83,13 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     )
     max_tokens = _max_tokens(given)
     if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
-        raise _invalid(
+        raise InvalidRequest(
             "The last message is the assistant's: add a message after it, or set"
             " continue_final_message to have it continued.",
             "messages",
         )
     if given.continue_final_message and given.messages[-1]["role"] != "assistant":
-        raise _invalid(
+        raise InvalidRequest(
             "continue_final_message needs a last message of the assistant's.",
             "continue_final_message",
         )
@@ -120,7 +120,7 @@ def _max_tokens(given: _ChatBody) -> int | None:
         value: int | None = getattr(given, name)
         if value is not None:
             if value < 1:
-                raise _invalid(f"{name} must be at least 1.", name)
+                raise InvalidRequest(f"{name} must be at least 1.", name)
             return value
     return None
 
@@ -129,7 +129,7 @@ def _logprobs(given: _ChatBody) -> int | None:
     top = given.top_logprobs
     check_top_logprobs(top)
     if top and not given.logprobs:
-        raise _invalid("top_logprobs requires logprobs to be true.", "top_logprobs")
+        raise InvalidRequest("top_logprobs requires logprobs to be true.", "top_logprobs")
     return (top or 0) if given.logprobs else None
 
 
@@ -139,20 +139,20 @@ def function_of(tool: JsonObject, index: int) -> JsonObject:
     kind = tool.get("type", "function")
     function = tool.get(kind) if kind in _KINDS else None
     if type(function) is not dict:
-        raise _invalid(f"tools[{index}] must be a function or a custom tool.", "tools")
+        raise InvalidRequest(f"tools[{index}] must be a function or a custom tool.", "tools")
     path = f"tools[{index}].{kind}"
     name = function.get("name")
     if type(name) is not str or not is_function_name(name):
-        raise _invalid(f"{path}.name must be {NAME}.", "tools")
+        raise InvalidRequest(f"{path}.name must be {NAME}.", "tools")
     if type(function.get("description", "")) not in (str, type(None)):
-        raise _invalid(f"{path}.description must be a string.", "tools")
+        raise InvalidRequest(f"{path}.description must be a string.", "tools")
     if kind == "custom":
         parameters = input_parameters(_flat_format(function.get("format")), path)
         function = {**function, "parameters": parameters, "strict": True}
     if type(function.get("strict")) not in (bool, type(None)):
-        raise _invalid(f"{path}.strict must be a boolean.", "tools")
+        raise InvalidRequest(f"{path}.strict must be a boolean.", "tools")
     if type(function.get("parameters", {})) not in (dict, type(None)):
-        raise _invalid(f"{path}.parameters must be a JSON schema.", "tools")
+        raise InvalidRequest(f"{path}.parameters must be a JSON schema.", "tools")
     # mistral_common accepts neither null nor other fields, which clients send.
     known = ("name", "description", "parameters", "strict")
     return {name: value for name in known if (value := function.get(name)) is not None}
@@ -186,12 +186,8 @@ def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
     kind = choice.get("type", "function") if type(choice) is dict else None
     named = choice.get(kind) if kind in _KINDS else None
     if type(named) is not dict or type(named.get("name")) is not str:
-        raise _invalid(
+        raise InvalidRequest(
             'tool_choice must be "none", "auto", "required", or name a function or a custom tool.',
             "tool_choice",
         )
     return "required", named["name"]
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -129,4 +129,4 @@ def _check_result(message: JsonObject, where: str) -> None:
 
 
 def _invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(message, param="messages", code="invalid_value")
+    return InvalidRequest(message, param="messages")

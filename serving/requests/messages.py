@@ -72,14 +72,11 @@ class _CountBody(msgspec.Struct, kw_only=True):
             raise InvalidRequest(
                 "messages must have a tool_result for each tool_use of the last turn.",
                 param="messages",
-                code="invalid_value",
             )
         functions = self.functions()
         for index, function in enumerate(functions):
             if not is_function_name(function["name"]):
-                raise InvalidRequest(
-                    f"tools[{index}].name must be {LONG_NAME}.", param="tools", code="invalid_value"
-                )
+                raise InvalidRequest(f"tools[{index}].name must be {LONG_NAME}.", param="tools")
         paths = tuple(f"tools[{index}].input_schema" for index in range(len(functions)))
         return Chat(messages, described(functions), continued, originals, paths)
 
@@ -107,9 +104,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     """Reads the body of /v1/messages. Raises InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_tokens < 1:
-        raise InvalidRequest(
-            "max_tokens must be at least 1.", param="max_tokens", code="invalid_value"
-        )
+        raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
     check_salt(fields.cache_salt)
     form = fields.output_config.format if fields.output_config else None
     request = Request(

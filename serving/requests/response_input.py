@@ -56,7 +56,6 @@ def _refuse_nothing_to_answer(last: JsonObject) -> None:
         "message of the user's. To have the answer continued, send it as the last item without "
         "its status.",
         param="input",
-        code="invalid_value",
     )
 
 
@@ -114,9 +113,7 @@ def _add_message(messages: list[JsonObject], item: JsonObject, path: str) -> Non
     role = item.get("role")
     if role not in _ROLES:
         raise InvalidRequest(
-            f'{path}.role must be "user", "assistant", "system" or "developer".',
-            param="input",
-            code="invalid_value",
+            f'{path}.role must be "user", "assistant", "system" or "developer".', param="input"
         )
     content = _content(item.get("content"), f"{path}.content", role == "user")
     last = messages[-1] if messages else {}

@@ -54,14 +54,14 @@ class ResponseTools:
         if isinstance(choice, dict):
             name = choice.get("name")
             if choice.get("type") not in ("function", "custom") or not isinstance(name, str):
-                raise _invalid(
+                raise InvalidRequest(
                     'tool_choice must be "auto", "none", "required", or name a function or a '
                     "custom tool.",
                     "tool_choice",
                 )
             return callable_tools(self.functions, "required", self._model_name(name), parallel)
         if choice not in ("auto", "none", "required"):
-            raise _invalid('tool_choice must be "auto", "none" or "required".', "tool_choice")
+            raise InvalidRequest('tool_choice must be "auto", "none" or "required".', "tool_choice")
         return callable_tools(self.functions, choice, None, parallel)
 
     def _model_name(self, name: str) -> str:
@@ -75,7 +75,7 @@ class ResponseTools:
             if name in (tool.name, f"{tool.namespace}__{tool.name}")
         ]
         if len(found) > 1:
-            raise _invalid(
+            raise InvalidRequest(
                 "tool_choice names a tool that several namespaces have: put its namespace and "
                 "two underscores before its name.",
                 "tool_choice",
@@ -112,9 +112,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         custom = tool.get("type") == "custom"
         function: JsonObject = {"name": names[name, namespace]}
         if not is_function_name(function["name"]):
-            raise InvalidRequest(
-                f"{path}.name must be {LONG_NAME}.", param="tools", code="invalid_value"
-            )
+            raise InvalidRequest(f"{path}.name must be {LONG_NAME}.", param="tools")
         if tool.get("description") is not None:
             function["description"] = _string(tool, "description", path)
         if custom:
@@ -193,7 +191,3 @@ def _string(holder: JsonObject, key: str, path: str) -> str:
 
 def _wrong_type(path: str, what: str) -> InvalidRequest:
     return InvalidRequest(f"{path} must be {what}.", param="tools", code="invalid_type")
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -100,7 +100,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     """Reads the body of a request. Raises InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_output_tokens is not None and fields.max_output_tokens < 1:
-        raise _invalid("max_output_tokens must be at least 1.", "max_output_tokens")
+        raise InvalidRequest("max_output_tokens must be at least 1.", "max_output_tokens")
     check_top_logprobs(fields.top_logprobs)
     if fields.metadata is not None:
         check_metadata(fields.metadata)
@@ -158,7 +158,7 @@ def _output_form(fields: _Body) -> OutputForm:
     if form is None:
         return output_form(None, fields.structured_outputs)
     if fields.structured_outputs is not None:
-        raise _invalid(
+        raise InvalidRequest(
             "text.format and structured_outputs exclude each other: send one of them.",
             "structured_outputs",
         )
@@ -224,7 +224,3 @@ def _given(fields: msgspec.Struct) -> JsonObject:
     return {
         name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None
     }
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -28,7 +28,7 @@ def prompt_errors(field: str, originals: Mapping[str, str] = _NONE) -> Iterator[
     except (MediaError, InvalidRequest):
         raise
     except VLLMUnprocessableEntityError as error:
-        raise InvalidRequest(str(error.args[0]), field, "invalid_value") from error
+        raise InvalidRequest(str(error.args[0]), field) from error
     except VLLMValidationError as error:
         if error.parameter not in ("input_text", "input_tokens"):
             raise
@@ -52,4 +52,4 @@ def _refusal(error: Exception, field: str, originals: Mapping[str, str]) -> Inva
             message = f"A part of {field} is not valid{place and f' at {place}'}: {what}."
         case _:
             message = f"No prompt can be made of {field}. Check the types of its values."
-    return InvalidRequest(with_originals(message, originals), field, "invalid_value")
+    return InvalidRequest(with_originals(message, originals), field)

@@ -84,15 +84,12 @@ class Renderer:
     ) -> list[EngineInput]:
         if any(type(prompt) is list and self._image_token in prompt for prompt in prompts):
             raise InvalidRequest(
-                "prompt must not have tokens of images: completions take none.",
-                param="prompt",
-                code="invalid_value",
+                "prompt must not have tokens of images: completions take none.", param="prompt"
             )
         if any(type(prompt) is list and max(prompt) > self._last_token for prompt in prompts):
             raise InvalidRequest(
                 f"prompt must not have token ids above {self._last_token}, this model's last.",
                 param="prompt",
-                code="invalid_value",
             )
         return await self._texts(prompts, params)
 
@@ -139,7 +136,6 @@ class Renderer:
                 "truncate_prompt_tokens would cut into the images of this request. Send fewer of "
                 "them, or a larger value.",
                 param="truncate_prompt_tokens",
-                code="invalid_value",
             ) from error
         return rendered
 

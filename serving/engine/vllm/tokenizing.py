@@ -72,9 +72,7 @@ class Tokenizing:
         check_model(request.model, self._names, adapter_of(scope))
         tokens, last = request.tokens, len(self._model.vocabulary.pieces) - 1
         if any(not 0 <= token <= last for token in tokens):
-            raise InvalidRequest(
-                f"tokens must be between 0 and {last}.", param="tokens", code="invalid_value"
-            )
+            raise InvalidRequest(f"tokens must be between 0 and {last}.", param="tokens")
         text = self._tokenizer.decode(tokens, skip_special_tokens=False)
         await send_whole(send, 200, to_json({"prompt": text}))
 
