@@ -12,10 +12,10 @@ from serving.mistral.grammar import CallableTool
 
 JsonObject = dict[str, Any]
 
-_BETWEEN_TEXTS = "\n\n"
-"""What mistral_common, which makes the prompts, puts between the texts of a message."""
-
 ToolChoice = Literal["none", "auto", "required"]
+
+TEXT_SEPARATOR = "\n\n"
+"""What mistral_common, which makes the prompts, puts between the texts of a message."""
 
 
 @dataclass(slots=True)
@@ -31,14 +31,22 @@ class Chat:
     """The client's ids of calls and names of tools by those in `messages` and `tools`."""
     schema_paths: Sequence[str] = ()
     """Where the request has the parameters of each tool."""
+    field: str = "messages"
+    """The field of the client's request that has the conversation."""
 
     def schema_path(self, name: str) -> str:
         """Returns where the request has the parameters of the tool with that name."""
         names = [tool["function"]["name"] for tool in self.tools]
         return self.schema_paths[names.index(name)]
 
-    field: str = "messages"
-    """The field of the client's request that has the conversation."""
+    @property
+    def has_images(self) -> bool:
+        return any(
+            part.get("type") == "image_url"
+            for message in self.messages
+            if isinstance(content := message.get("content"), list)
+            for part in content
+        )
 
     @property
     def begun(self) -> str:
@@ -50,7 +58,7 @@ class Chat:
         if isinstance(content, str):
             return content
         parts = content if isinstance(content, list) else []
-        return _BETWEEN_TEXTS.join(part["text"] for part in parts if part.get("type") == "text")
+        return TEXT_SEPARATOR.join(part["text"] for part in parts if part.get("type") == "text")
 
 
 Prompt = str | list[int]
@@ -174,6 +182,10 @@ class Request:
             or self.structured_outputs is not None
             or self.tools.choice == "required"
         )
+
+    @property
+    def has_images(self) -> bool:
+        return isinstance(self.prompt, Chat) and self.prompt.has_images
 
     @property
     def prompt_field(self) -> str:

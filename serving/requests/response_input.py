@@ -1,14 +1,11 @@
-"""Converts the input of a request to OpenAI's Responses API to chat messages."""
+"""Converts the input of a request to OpenAI's Responses API into a chat's messages."""
 
 import json
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, JsonObject
+from serving.requests.request import TEXT_SEPARATOR, JsonObject
 from serving.requests.response_tools import ResponseTools
-
-_JOIN = "\n\n"
-"""The separator that mistral_common puts between two texts of one message."""
 
 _ROLES = ("user", "assistant", "system")
 _RESULTS = ("function_call_output", "custom_tool_call_output")
@@ -16,15 +13,17 @@ _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 """The field with the text, by the type of the part."""
 
 
-def read_input(input: str | list[Any], instructions: str | None, tools: ResponseTools) -> Chat:
-    """Returns the conversation. The model's reasoning in earlier turns is left out. Raises
-    InvalidRequest."""
+def read_input(
+    input: str | list[Any], instructions: str | None, tools: ResponseTools
+) -> tuple[list[JsonObject], bool]:
+    """Returns the messages, and whether the answer continues the last one. The model's reasoning in
+    earlier turns is left out. Raises InvalidRequest."""
     messages: list[JsonObject] = []
     if instructions:
         messages.append({"role": "system", "content": instructions})
     if isinstance(input, str):
         messages.append({"role": "user", "content": input})
-        return Chat(messages, tools.chat())
+        return messages, False
     images: list[JsonObject] = []
     for index, item in enumerate(input):
         path = f"input[{index}]"
@@ -42,7 +41,7 @@ def read_input(input: str | list[Any], instructions: str | None, tools: Response
     continued = _is_partial(input[-1])
     if not continued:
         _refuse_nothing_to_answer(messages[-1])
-    return Chat(messages, tools.chat(), continued)
+    return messages, continued
 
 
 def _refuse_nothing_to_answer(last: JsonObject) -> None:
@@ -97,7 +96,7 @@ def _add_result(messages: list[JsonObject], item: JsonObject, path: str) -> list
     images: list[JsonObject] = []
     if not isinstance(content, str):
         images = [part for part in content if part["type"] != "text"]
-        content = _JOIN.join(part["text"] for part in content if part["type"] == "text")
+        content = TEXT_SEPARATOR.join(part["text"] for part in content if part["type"] == "text")
     id = _string(item, "call_id", path)
     messages.append({"role": "tool", "tool_call_id": id, "content": content})
     return images
@@ -149,7 +148,7 @@ def _content(content: Any, path: str, images: bool) -> str | list[JsonObject]:
     parts = [_part(part, f"{path}[{index}]", images) for index, part in enumerate(content)]
     if any(part["type"] != "text" for part in parts):
         return parts
-    return _JOIN.join(part["text"] for part in parts if part["text"])
+    return TEXT_SEPARATOR.join(part["text"] for part in parts if part["text"])
 
 
 def _part(part: Any, path: str, images: bool) -> JsonObject:

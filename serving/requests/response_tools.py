@@ -10,7 +10,7 @@ from serving.mistral.tool_names import shortened
 from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.custom_tools import input_parameters
 from serving.requests.request import JsonObject, Tools
-from serving.requests.tools import callable_tools, described
+from serving.requests.tools import callable_tools
 
 _LONGEST_NAME = 64
 """Characters in the name of a function that Mistral's tokenizers accept."""
@@ -45,9 +45,6 @@ class ResponseTools:
     def name_of(self, name: str, namespace: str | None) -> str:
         """Returns the name by which the model knows a tool, which may be one of earlier turns."""
         return self.names.get((name, namespace)) or _flat_name(name, namespace)
-
-    def chat(self) -> list[JsonObject]:
-        return described(self.functions)
 
     def allowed(self, choice: Any, parallel: bool) -> Tools:
         """Returns the tools that the answer may call. Raises InvalidRequest."""

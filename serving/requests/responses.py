@@ -16,6 +16,7 @@ from serving.requests.request import Chat, JsonObject, Request, StructuredOutput
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, ResponseTools, read_tools, with_formats
 from serving.requests.strict_functions import with_strictness
+from serving.requests.tools import described
 
 PATH = "/v1/responses"
 COUNT_PATH = f"{PATH}/input_tokens"
@@ -141,10 +142,15 @@ def _tools(fields: _Body) -> ResponseTools:
 
 
 def _chat(fields: _Body, tools: ResponseTools, normalised: Normalised) -> Chat:
-    chat = read_input(fields.input, fields.instructions, tools)
-    chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
-    chat.field = "input"
-    return chat
+    messages, continued = read_input(fields.input, fields.instructions, tools)
+    return Chat(
+        messages,
+        described(tools.functions),
+        continued,
+        normalised.answer.originals,
+        tools.schema_paths,
+        field="input",
+    )
 
 
 def _logprobs(fields: _Body) -> int | None:

@@ -43,7 +43,7 @@ from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
 from serving.engine.vllm.failures import AbandonedError, ConstraintError, check_model
 from serving.engine.vllm.generation import Generation
-from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
+from serving.engine.vllm.rendering import EngineInput, Renderer
 from serving.engine.vllm.sampling import Model
 from serving.engine.vllm.sampling_limits import check_limits
 from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
@@ -127,7 +127,7 @@ class Answering:
                     # After a request that failed between its rendering and the engine, vLLM takes
                     # its images for known to the engine. The next request with one fails, which
                     # tells vLLM.
-                    if self._engine.errored or not has_images(asked.request):
+                    if self._engine.errored or not asked.request.has_images:
                         raise
                     await self._respond(asked, meter, lora, scope, send)
 
@@ -207,7 +207,7 @@ class Answering:
         if constraint is None:
             return await self._renderer.render(request)
         check = constraints.check(constraint, request, self._model.vocabulary, self._grammars)
-        if has_images(request):  # which vLLM takes for known to the engine once they are rendered
+        if request.has_images:  # which vLLM takes for known to the engine once they are rendered
             await check
             return await self._renderer.render(request)
         inputs, verdict = await asyncio.gather(

@@ -130,7 +130,7 @@ class Renderer:
             if "mm_placeholders" in rendered:
                 self._check_images(rendered)
         except RuntimeError as error:
-            if params.truncate_prompt_tokens is None or not _shows_images(chat):
+            if params.truncate_prompt_tokens is None or not chat.has_images:
                 raise
             raise InvalidRequest(
                 "truncate_prompt_tokens would cut into the images of this request. Send fewer of "
@@ -164,16 +164,3 @@ class Renderer:
             max_total_tokens_param="max_model_len",
             max_output_tokens_param="max_tokens",
         )
-
-
-def has_images(request: Request) -> bool:
-    return isinstance(request.prompt, Chat) and _shows_images(request.prompt)
-
-
-def _shows_images(chat: Chat) -> bool:
-    return any(
-        part.get("type") == "image_url"
-        for message in chat.messages
-        if isinstance(content := message.get("content"), list)
-        for part in content
-    )
