@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from serving.answers.events import Answer, End, Step, Usage
+from serving.answers.events import Answer, End, Step
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.catalogue import LoopGuard
@@ -41,14 +41,13 @@ from serving.engine.last_steps import LastSteps
 from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
-from serving.engine.vllm.failures import AbandonedError, ConstraintError, check_model
+from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.generation import Generation
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import EngineInput, Renderer
-from serving.engine.vllm.sampling import Model
 from serving.engine.vllm.sampling_limits import check_limits
 from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
 from serving.engine_protocol import RESUMPTION, USAGE_ID
-from serving.mistral import ModelRules
 from serving.requests import responses
 from serving.requests.chat import ChatOptions
 from serving.requests.request import Request
@@ -88,8 +87,6 @@ class Answering:
         engine: AsyncLLM,
         model: Model,
         renderer: Renderer,
-        names: Sequence[str],
-        rules: ModelRules,
         loop_guard: LoopGuard | None,
         adapters: Adapters[LoRARequest] | None,
     ) -> None:
@@ -97,8 +94,6 @@ class Answering:
         self._tokenizer = engine.get_tokenizer()
         self._model = model
         self._renderer = renderer
-        self._names = names
-        self._rules = rules
         self._loop_guard = loop_guard
         self._adapters = adapters
         words = model.vocabulary
@@ -108,7 +103,7 @@ class Answering:
         self._vocabulary_digest = crc32(repr(model.vocabulary.pieces).encode())
         self.last_steps = LastSteps()
         self.usage = UsageJournal()
-        LOOP_STOPS.labels(names[0])  # exposes 0 before the first stop
+        LOOP_STOPS.labels(model.names[0])  # exposes 0 before the first stop
 
     async def close(self) -> None:
         """Ends the processes that compile grammars."""
@@ -143,9 +138,9 @@ class Answering:
         """Raises what `failure_of` reads."""
         api = APIS[scope["path"]]
         continuation = Continuation.of(header(scope, RESUMPTION), body, self._vocabulary_digest)
-        request, options = api.read(continuation.request, self._rules, continuation.mark.date)
+        request, options = api.read(continuation.request, self._model.rules, continuation.mark.date)
         request.adapter = adapter_of(scope)
-        check_model(request.model, self._names, request.adapter)
+        self._model.check_name(request.model, request.adapter)
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             whole_calls = takes_calls_whole(
@@ -168,15 +163,18 @@ class Answering:
         api, request, continuation = asked.api, asked.request, asked.continuation
         inputs = await self._inputs(request, asked.constraint)
         id = api.id_prefix + request_id_of(scope)
-        usage, mark, choices = Usage(), continuation.mark, itertools.count()
-        name = self._names[0] if request.adapter is None else request.model or self._names[0]
+        mark, choices = continuation.mark, itertools.count()
+        name = (
+            self._model.names[0]
+            if request.adapter is None
+            else request.model or self._model.names[0]
+        )
         generation = Generation(
             self._engine,
             self._model,
             request,
             [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
             id,
-            usage,
             asked.constraint,
             lambda: self._parser(request, mark.call_ids(next(choices))),
             await self._trace_headers(scope),
@@ -184,7 +182,7 @@ class Answering:
             lora,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(asked.options, id, mark.created, name, usage)
+        encoder = api.encoder(asked.options, id, mark.created, name, generation.usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
             if request.stream:
                 stream = Stream(
@@ -198,7 +196,7 @@ class Answering:
                 )
                 await stream.send(send)
             else:
-                await self._answer(generation, encoder, usage, send)
+                await self._answer(generation, encoder, send)
 
     async def _inputs(
         self, request: Request, constraint: StructuredOutputsParams | None
@@ -219,9 +217,7 @@ class Answering:
             raise inputs
         return inputs
 
-    async def _answer(
-        self, generation: Generation, encoder: Encoder, usage: Usage, send: Send
-    ) -> None:
+    async def _answer(self, generation: Generation, encoder: Encoder, send: Send) -> None:
         answers: list[list[Step]] = [[] for _ in range(generation.choices)]
         async with aclosing(generation.steps()) as steps:
             async for index, step, _ in steps:
@@ -231,7 +227,10 @@ class Answering:
         for index in range(generation.choices):
             tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
-        headers = [*counts(usage), *changes(generation.request.normalised)]
+        headers = [
+            *counts(generation.usage),
+            *changes(generation.request.normalised),
+        ]
         await send_whole(send, 200, body, headers)
 
     def _not_resumable(
@@ -249,7 +248,7 @@ class Answering:
         if constraint is not None and not self._model.advances_grammars:
             return "this engine cannot continue an answer that follows a grammar, as with tools"
         penalties = "frequency_penalty", "presence_penalty"
-        defaults = self._model.sampling
+        defaults = self._model.rules.sampling
         if any(getattr(sampling, name) or defaults.get(name) for name in penalties):
             return "this engine cannot continue an answer with penalties"
         return ""
@@ -276,7 +275,7 @@ class Answering:
 
     def _count_loops(self, end: End) -> None:
         if end.stop == STOP_REASON:
-            LOOP_STOPS.labels(self._names[0]).inc()
+            LOOP_STOPS.labels(self._model.names[0]).inc()
 
     async def _trace_headers(self, scope: Scope) -> Mapping[str, str] | None:
         if not await self._engine.is_tracing_enabled():

@@ -16,8 +16,9 @@ from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.logprobs import LogprobReader, certain
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import EngineInput
-from serving.engine.vllm.sampling import Model, go_on_behind, sampling_params
+from serving.engine.vllm.sampling import go_on_behind, sampling_params
 from serving.engine_protocol import Delivered
 from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
@@ -43,23 +44,23 @@ class Generation:
         request: Request,
         inputs: Sequence[tuple[EngineInput, int]],
         id: str,
-        usage: Usage,
         constraint: StructuredOutputsParams | None,
         parser: Callable[[], AnswerParser],
         trace_headers: Mapping[str, str] | None,
         on_prefilled: Callable[[], object],
         lora_request: LoRARequest | None = None,
     ) -> None:
-        """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
-        called when each prompt has a token of an answer. `lora_request` is the adapter. Raises
-        InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
-        parameters of sampling that it refuses."""
+        """`inputs` have the number of their tokens. `on_prefilled` is called when each prompt has a
+        token of an answer. `lora_request` is the adapter. Raises InvalidRequest for a prompt that
+        leaves no context for an answer, and what vLLM raises for parameters of sampling that it
+        refuses."""
         self._engine = engine
         self._model = model
         self.request = request
         self._inputs = inputs
         self._id = id
-        self.usage = usage
+        self.usage = Usage()
+        """What the answers have used so far."""
         self._parsers = [parser() for _ in range(len(inputs) * request.n)]
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers

@@ -10,11 +10,11 @@ from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_pro
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.cache_salt import salted
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.prompt_errors import prompt_errors
 from serving.engine.vllm.public_prefixes import salted_after
-from serving.mistral.rules import InvalidRequest, ModelRules
+from serving.mistral.rules import InvalidRequest
 from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
 from serving.requests.tools import refuse_broken_schemas
@@ -37,13 +37,13 @@ def _schema_errors(chat: Chat) -> Iterator[None]:
 class Renderer:
     """Makes the engine's inputs. Its methods raise what `failure_of` reads."""
 
-    def __init__(self, engine: AsyncLLM, vocabulary: Vocabulary, rules: ModelRules) -> None:
+    def __init__(self, engine: AsyncLLM, model: Model) -> None:
         self._renderer = engine.renderer
         self._model_config = engine.model_config
-        self._image_token = vocabulary.image
-        self._last_token = len(vocabulary.pieces) - 1
-        self._end_system_token = vocabulary.end_system
-        self._rules = rules
+        self._image_token = model.vocabulary.image
+        self._last_token = len(model.vocabulary.pieces) - 1
+        self._end_system_token = model.vocabulary.end_system
+        self._rules = model.rules
 
     async def render(self, request: Request) -> list[EngineInput]:
         """Returns one input for each prompt of the request; loads and checks images."""
@@ -115,11 +115,7 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with (
-                prompt_errors(chat.field, chat.originals),
-                _schema_errors(chat),
-                salted(salt),
-            ):
+            with prompt_errors(chat.field, chat.originals), _schema_errors(chat), salted(salt):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
