@@ -1,11 +1,9 @@
 """Makes the engine's inputs of prompts, with vLLM's renderer."""
 
-import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from mistral_common.exceptions import InvalidToolSchemaException
 from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -17,21 +15,9 @@ from serving.engine.vllm.public_prefixes import salted_after
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
-from serving.requests.tools import refuse_broken_schemas
 
 EngineInput = Any
 """vLLM's type of the same name."""
-
-
-@contextlib.contextmanager
-def _schema_errors(chat: Chat) -> Iterator[None]:
-    """Raises InvalidRequest, which names the tool, for a schema that mistral_common refuses."""
-    try:
-        yield
-    except ValueError as error:
-        if isinstance(error.__cause__, InvalidToolSchemaException):
-            refuse_broken_schemas(chat)
-        raise
 
 
 class Renderer:
@@ -115,7 +101,7 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with prompt_errors(chat.field, chat.originals), _schema_errors(chat), salted(salt):
+            with prompt_errors(chat), salted(salt):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
@@ -145,7 +131,7 @@ class Renderer:
             raise RuntimeError(f"a prompt has {found} image tokens for {expected} of its images")
 
     async def _texts(self, prompts: Sequence[Prompt], params: TokenizeParams) -> list[EngineInput]:
-        with prompt_errors("prompt"):
+        with prompt_errors():
             parsed = [parse_model_prompt(self._model_config, prompt) for prompt in prompts]
             inputs: list[EngineInput] = await self._renderer.render_cmpl_async(parsed, params)
         return inputs
