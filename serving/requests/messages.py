@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -18,11 +17,6 @@ from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/messages"
 COUNT_PATH = f"{PATH}/count_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesOptions:
-    """The encoder's view of a request: no field of it changes the form of the answer."""
 
 
 class _Tool(msgspec.Struct):
@@ -100,8 +94,9 @@ class _Body(_CountBody, kw_only=True):
     vllm_xargs: dict[str, Any] | None = None
 
 
-def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, MessagesOptions]:
-    """Reads the body of /v1/messages. Raises InvalidRequest."""
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, None]:
+    """Reads the body of /v1/messages, of which no field changes the form of the answer. Raises
+    InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_tokens < 1:
         raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
@@ -126,7 +121,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         normalised=normalised,
     )
     refuse_to_continue(request)
-    return request, MessagesOptions()
+    return request, None
 
 
 def read_count(
