@@ -27,11 +27,11 @@ from serving.engine.clients import takes_calls_whole
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
-    changes,
     header,
-    images_of,
+    image_errors,
     read_body,
     request_id_of,
+    rewrite_headers,
     send_whole,
     while_connected,
 )
@@ -46,7 +46,7 @@ from serving.engine.vllm.generation import Generation
 from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import EngineInput, Renderer
 from serving.engine.vllm.sampling_limits import check_limits
-from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
+from serving.engine.vllm.stream import Stream, count_headers, tell_of_prompt
 from serving.engine_protocol import RESUMPTION, USAGE_ID
 from serving.requests import responses
 from serving.requests.chat import ChatOptions
@@ -115,7 +115,7 @@ class Answering:
             self.usage.meter(header(scope, USAGE_ID)) as meter,
         ):
             asked = self._read(scope, await read_body(receive))
-            with while_connected(receive), images_of(asked.continuation.request):
+            with while_connected(receive), image_errors(asked.continuation.request):
                 try:
                     await self._respond(asked, meter, lora, scope, send)
                 except (AbandonedError, ConstraintError):
@@ -190,7 +190,7 @@ class Answering:
                     encoder,
                     continuation,
                     () if request.needs_prompt or request.converts_arguments else api.told_by,
-                    [*changes(request.normalised), *continuation.headers],
+                    [*rewrite_headers(request.normalised), *continuation.headers],
                     lambda: self._engine.errored,
                     self._count_loops,
                 )
@@ -228,8 +228,8 @@ class Answering:
             tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
         headers = [
-            *counts(generation.usage),
-            *changes(generation.request.normalised),
+            *count_headers(generation.usage),
+            *rewrite_headers(generation.request.normalised),
         ]
         await send_whole(send, 200, body, headers)
 

@@ -10,9 +10,9 @@ from serving.encoders.sse import to_json
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
-    changes,
-    images_of,
+    image_errors,
     read_body,
+    rewrite_headers,
     send_whole,
 )
 from serving.engine.vllm.model import Model
@@ -41,7 +41,7 @@ class Tokenizing:
         request = tokenize.read(body, self._model.rules, datetime.date.today())
         self._model.check_name(request.model, adapter_of(scope))
         if isinstance(request.prompt, Chat):
-            with images_of(body):
+            with image_errors(body):
                 tokens = await self._renderer.chat_token_ids(request.prompt, cache_salt_of(scope))
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
@@ -54,7 +54,7 @@ class Tokenizing:
             "tokens": tokens,
             "token_strs": names,
         }
-        await send_whole(send, 200, to_json(result), changes(request.normalised))
+        await send_whole(send, 200, to_json(result), rewrite_headers(request.normalised))
 
     async def detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await read_body(receive))
@@ -71,8 +71,8 @@ class Tokenizing:
         read, form = _COUNTS[scope["path"]]
         name, conversation, normalised = read(body, self._model.rules, datetime.date.today())
         self._model.check_name(name, adapter_of(scope))
-        with images_of(body):
+        with image_errors(body):
             tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
         await send_whole(
-            send, 200, to_json({**form, "input_tokens": len(tokens)}), changes(normalised)
+            send, 200, to_json({**form, "input_tokens": len(tokens)}), rewrite_headers(normalised)
         )
