@@ -8,11 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from serving.mistral import Normalised
-from serving.mistral.grammar import CallableTool
+from serving.mistral.grammar import CallableTool, Choice
 
 JsonObject = dict[str, Any]
-
-ToolChoice = Literal["none", "auto", "required"]
 
 TEXT_SEPARATOR = "\n\n"
 """What mistral_common, which makes the prompts, puts between the texts of a message."""
@@ -71,7 +69,7 @@ class Tools:
 
     callable: Sequence[CallableTool] = ()
     """Empty where the answer may call none: the choice is "none", or there are none."""
-    choice: ToolChoice = "none"
+    choice: Choice = "auto"
     """"required" also stands for a tool chosen by name, which is then the only callable one."""
     parallel: bool = True
     """Whether the answer may have several calls."""
