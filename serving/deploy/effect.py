@@ -3,11 +3,9 @@
 import copy
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
+from serving.deploy.objects import Object
 from serving.deploy.pods import wanted
-
-Object = dict[str, Any]
 
 _SIZES = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
 _SCHEDULING = ("tolerations", "schedulingGates")
