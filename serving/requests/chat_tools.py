@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest
-from serving.requests.chat_messages import NAME, is_function_name
 from serving.requests.custom_tools import input_parameters
+from serving.requests.function_names import NAME, is_function_name
 from serving.requests.request import JsonObject, Tools
 from serving.requests.tools import callable_tools
 

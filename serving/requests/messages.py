@@ -9,7 +9,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.anthropic_turns import Message, chat_messages
-from serving.requests.chat_messages import LONG_NAME, is_function_name
+from serving.requests.function_names import LONG_NAME, is_function_name
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools

@@ -1,7 +1,9 @@
-"""Finds where in a client's request a value stands."""
+"""Finds and names where in a client's request a value stands."""
 
 from collections.abc import Callable
 from typing import Any
+
+from serving.mistral.rules import InvalidRequest
 
 
 def place_of(body: Any, matches: Callable[[Any], bool]) -> str | None:
@@ -24,3 +26,8 @@ def place_of(body: Any, matches: Callable[[Any], bool]) -> str | None:
 def field_of(place: str) -> str | None:
     """Returns the request's field that a place is in."""
     return place.replace("[", ".", 1).split(".", 1)[0] or None
+
+
+def wrong_type(place: str, what: str) -> InvalidRequest:
+    """Returns the error for a place that must have another type of value."""
+    return InvalidRequest(f"{place} must be {what}.", param=field_of(place), code="invalid_type")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest
+from serving.requests.places import wrong_type
 from serving.requests.request import TEXT_SEPARATOR, JsonObject
 from serving.requests.response_tools import ResponseTools
 
@@ -70,7 +71,7 @@ def _is_partial(item: JsonObject) -> bool:
 
 def _add(messages: list[JsonObject], item: Any, path: str, tools: ResponseTools) -> None:
     if not isinstance(item, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     match item.get("type") or "message":
         case "message":
             _add_message(messages, item, path)
@@ -144,7 +145,7 @@ def _content(content: Any, path: str, images: bool) -> str | list[JsonObject]:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise _wrong_type(path, "a string or an array")
+        raise wrong_type(path, "a string or an array")
     parts = [_part(part, f"{path}[{index}]", images) for index, part in enumerate(content)]
     if any(part["type"] != "text" for part in parts):
         return parts
@@ -153,7 +154,7 @@ def _content(content: Any, path: str, images: bool) -> str | list[JsonObject]:
 
 def _part(part: Any, path: str, images: bool) -> JsonObject:
     if not isinstance(part, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     type = part.get("type")
     if isinstance(type, str) and type in _TEXTS:
         return {"type": "text", "text": _string(part, _TEXTS[type], path)}
@@ -176,9 +177,5 @@ def _part(part: Any, path: str, images: bool) -> JsonObject:
 def _string(holder: JsonObject, key: str, path: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str):
-        raise _wrong_type(f"{path}.{key}", "a string")
+        raise wrong_type(f"{path}.{key}", "a string")
     return value
-
-
-def _wrong_type(path: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} must be {what}.", param="input", code="invalid_type")

@@ -7,13 +7,11 @@ from typing import Any
 from serving.mistral.draft import objects_in
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
-from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.custom_tools import input_parameters
+from serving.requests.function_names import LONG_NAME, LONGEST_NAME, is_function_name
+from serving.requests.places import wrong_type
 from serving.requests.request import JsonObject, Tools
 from serving.requests.tools import callable_tools
-
-_LONGEST_NAME = 64
-"""Characters in the name of a function that Mistral's tokenizers accept."""
 
 _ToolKey = tuple[str, str | None]
 """The name and the namespace by which a client tells a tool."""
@@ -82,7 +80,7 @@ class ResponseTools:
 
 def _flat_name(name: str, namespace: str | None) -> str:
     flat = name if namespace is None else f"{namespace}__{name}"
-    return flat if len(flat) <= _LONGEST_NAME else shortened(flat)
+    return flat if len(flat) <= LONGEST_NAME else shortened(flat)
 
 
 def _model_names(tools: Iterable[_ToolKey]) -> dict[_ToolKey, str]:
@@ -148,7 +146,7 @@ def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | 
         namespace = _string(tool, "name", path)
         inner = tool.get("tools")
         if not isinstance(inner, list):
-            raise _wrong_type(f"{path}.tools", "an array")
+            raise wrong_type(f"{path}.tools", "an array")
         for position, one in enumerate(inner):
             inner_path = f"{path}.tools[{position}]"
             yield inner_path, _supported(one, inner_path), namespace
@@ -156,7 +154,7 @@ def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | 
 
 def _supported(tool: Any, path: str) -> JsonObject:
     if not isinstance(tool, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     if tool.get("type") not in ("function", "custom"):
         raise InvalidRequest(
             f"{path} is of a type that this service does not run. Leave it out, or send a tool of "
@@ -174,7 +172,7 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
         if value is None:
             continue
         if not isinstance(value, type):
-            raise _wrong_type(f"{path}.{key}", what)
+            raise wrong_type(f"{path}.{key}", what)
         fields[key] = value
     return fields
 
@@ -182,9 +180,5 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
 def _string(holder: JsonObject, key: str, path: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str) or (key == "name" and not value):
-        raise _wrong_type(f"{path}.{key}", "a string")
+        raise wrong_type(f"{path}.{key}", "a string")
     return value
-
-
-def _wrong_type(path: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} must be {what}.", param="tools", code="invalid_type")
