@@ -53,17 +53,20 @@ def generation(
         engine,
         Model(["tiny"], replace(RULES, sampling=defaults or {}), words, CONTEXT_TOKENS),
         request,
-        [({"type": "token", "prompt_token_ids": PROMPT}, prompt_tokens)] * prompts,
+        [{"type": "token", "prompt_token_ids": (PROMPT * prompt_tokens)[:prompt_tokens]}] * prompts,
         "cmpl-1",
         structured_outputs(request, words),
-        lambda: AnswerParser(
-            words,
-            lambda: "callid001",
-            stop=request.stop,
-            min_tokens=request.sampling.min_tokens,
-            want_logprobs=request.sampling.logprobs is not None,
-            want_token_ids=request.return_token_ids,
-        ),
+        [
+            AnswerParser(
+                words,
+                lambda: "callid001",
+                stop=request.stop,
+                min_tokens=request.sampling.min_tokens,
+                want_logprobs=request.sampling.logprobs is not None,
+                want_token_ids=request.return_token_ids,
+            )
+            for _ in range(prompts * request.n)
+        ],
         None,
         lambda: None,
     )

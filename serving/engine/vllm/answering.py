@@ -1,7 +1,6 @@
 """Generates the answers to requests of all APIs."""
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
@@ -163,7 +162,7 @@ class Answering:
         api, request, continuation = asked.api, asked.request, asked.continuation
         inputs = await self._inputs(request, asked.constraint)
         id = api.id_prefix + request_id_of(scope)
-        mark, choices = continuation.mark, itertools.count()
+        mark = continuation.mark
         name = (
             self._model.names[0]
             if request.adapter is None
@@ -173,10 +172,13 @@ class Answering:
             self._engine,
             self._model,
             request,
-            [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
+            inputs,
             id,
             asked.constraint,
-            lambda: self._parser(request, mark.call_ids(next(choices))),
+            [
+                self._parser(request, mark.call_ids(index))
+                for index in range(len(inputs) * request.n)
+            ],
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
             lora,

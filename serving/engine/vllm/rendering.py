@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
+from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -89,9 +89,6 @@ class Renderer:
         params = TokenizeParams(max_total_tokens=None, add_special_tokens=add_special_tokens)
         (rendered,) = await self._texts([prompt], params)
         return list(rendered["prompt_token_ids"])
-
-    def prompt_tokens(self, rendered: EngineInput) -> int:
-        return int(extract_prompt_len(self._model_config, rendered))
 
     async def _chat(self, chat: Chat, params: TokenizeParams, salt: str | None) -> EngineInput:
         template: JsonObject = {
