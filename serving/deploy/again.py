@@ -1,12 +1,9 @@
 """Has Serve try a failed application again."""
 
-from typing import Any
-
 from serving.deploy.effect import Effect, effects
 from serving.deploy.kube import Kube
+from serving.deploy.objects import Object
 from serving.deploy.stages import active_cluster, pending_cluster
-
-Object = dict[str, Any]
 
 
 def try_again(kube: Kube, before: Object | None, after: Object | None) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import urllib3
 
 from serving.deploy.errors import Unreachable, refusal
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 _CONNECT_S, _READ_S = 10, 30
 _HEADERS = " -+-+- "

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from serving.deploy.errors import DeployError, Terminating, Unreachable
 from serving.deploy.kube import MANAGER, Kube, named
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 _CLIENT_SIDE = "kubectl-client-side-apply"
 

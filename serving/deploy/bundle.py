@@ -6,19 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from serving.deploy import redact
 from serving.deploy.errors import DeployError, Unreachable
 from serving.deploy.kube import Kube
+from serving.deploy.objects import Object
 from serving.deploy.pod_logs import files, is_of_ray
 from serving.deploy.pods import containers
 from serving.deploy.snapshot import take
 from serving.deploy.stages import stages
 
-Object = dict[str, Any]
 Entry = tuple[str, str]
 """A name in the archive, and the text."""
 

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 
-from serving.deploy.facts import Facts, Object
+from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.gpus import PRODUCT, allocatable, by_type, usable
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
 from serving.deploy.selectors import refusal

@@ -3,7 +3,6 @@ needs Redis and a namespace that is not being deleted. The namespace goes last, 
 has any, Kubernetes looks at it again only after half of their grace periods, or five minutes."""
 
 import time
-from typing import Any
 
 from serving.deploy.apply import placed
 from serving.deploy.capacity import PART_OF
@@ -11,9 +10,8 @@ from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube, named
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.waiting import cannot_pull
-
-Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
 _OURS = f"{PART_OF}=mistral-serve"

@@ -11,8 +11,7 @@ from serving.deploy.apply import placed, stripped
 from serving.deploy.effect import Effect, effects
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube, named
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """Takes the service's pods off a node without breaking answers, as `kubectl drain` does."""
 
 import time
-from typing import Any
 
 from serving.deploy.errors import Conflict, DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 LOOK_EVERY_S = 5.0
 _ENDED = ("Succeeded", "Failed")

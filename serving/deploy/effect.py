@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
+from serving.deploy.objects import Object
 from serving.deploy.pods import wanted
-
-Object = dict[str, Any]
 
 _SIZES = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
 _NUMBERS = frozenset(("num_replicas", "min_replicas", "max_replicas", "initial_replicas"))

@@ -2,9 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 
 @dataclass(frozen=True)

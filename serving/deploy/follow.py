@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from serving.deploy.errors import DeployError, ServerTrouble, Unreachable
 from serving.deploy.kube import Kube
+from serving.deploy.objects import Object
 from serving.deploy.progress import Progress
 from serving.deploy.snapshot import Snapshot, take
-
-Object = dict[str, Any]
 
 LOOK_EVERY_S = 2.0
 LOST_FOR_S = 120.0

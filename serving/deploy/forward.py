@@ -6,13 +6,11 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from serving.deploy.api_server import first_line
 from serving.deploy.errors import Denied, DeployError
 from serving.deploy.kube import Kube
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 _CHUNK = 65536
 

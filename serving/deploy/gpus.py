@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from serving.catalogue.gpus import GPUS, usable_gib
 from serving.deploy.errors import BadInput
-from serving.deploy.facts import Facts, Object
+from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, missing
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import GPU, wanted
 from serving.deploy.quantity import quantity
 from serving.deploy.selectors import refusal

@@ -8,8 +8,9 @@ users and earlier clusters write, and asks for /version and /apis again for each
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from serving.deploy.api_server import ApiServer, Object
+from serving.deploy.api_server import ApiServer
 from serving.deploy.errors import UnknownKind
+from serving.deploy.objects import Object
 
 MANAGER = "kubectl"
 """The owner of the applied fields, the same as of `kubectl apply --server-side`, so that either can

@@ -2,9 +2,10 @@
 
 import re
 
-from serving.deploy.facts import Facts, Object, version_of
+from serving.deploy.facts import Facts, version_of
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import containers
 from serving.deploy.reach import admits
 

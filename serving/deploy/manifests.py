@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from serving.deploy.errors import BadInput
+from serving.deploy.objects import Object
 from serving.section import DistinctKeys
-
-Object = dict[str, Any]
 
 _ENDINGS = (".yaml", ".yml", ".json")
 _OVERLAY_FILES = ("kustomization.yaml", "kustomization.yml")

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from serving.deploy.facts import Facts, Object
+from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, caution
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import containers
 from serving.deploy.reach import admits, namespace_labels
 from serving.deploy.selectors import selects

@@ -4,13 +4,11 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from serving.deploy.api_server import first_line
 from serving.deploy.errors import Denied, DeployError, ServerTrouble, Unreachable
 from serving.deploy.kube import Kube
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 COMPONENT = "app.kubernetes.io/component"
 RAY_LOGS = "/tmp/ray/session_latest/logs"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from serving.deploy.objects import Object
 from serving.deploy.quantity import quantity
-
-Object = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
 _AUTOSCALER_RESOURCES = {

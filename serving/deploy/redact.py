@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-Object = dict[str, Any]
-
 GONE = "***"
 
 _TOKEN = "token(?!s|iz|_ids?)"

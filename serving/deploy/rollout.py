@@ -13,10 +13,9 @@ from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say, follow
 from serving.deploy.kube import Kube, named
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.snapshot import take
 from serving.deploy.stages import active_cluster, is_up
-
-Object = dict[str, Any]
 
 SETTLE_S = 15.0
 """KubeRay reports an application's old state for some seconds after its config has changed."""

@@ -1,8 +1,6 @@
 """Label selectors, and why a node does not accept a pod."""
 
-from typing import Any
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 
 def selects(selector: Object | None, labels: dict[str, str]) -> bool:

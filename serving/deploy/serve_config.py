@@ -1,15 +1,12 @@
 """The application's config inside a RayService."""
 
-from typing import Any
-
 from pydantic import ValidationError
 
 from serving.config import AppConfig
 from serving.config.serve_file import ServeFileError, application_args
 from serving.deploy.errors import BadInput
+from serving.deploy.objects import Object
 from serving.section import NotYamlError, explain, parse_yaml
-
-Object = dict[str, Any]
 
 
 def config_of(service: Object) -> AppConfig:

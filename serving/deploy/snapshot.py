@@ -1,12 +1,10 @@
 """The objects of a namespace at one moment."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
-
-Object = dict[str, Any]
+from serving.deploy.objects import Object
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
+from serving.deploy.objects import Object
 from serving.deploy.snapshot import JOB_NAME, Snapshot
 from serving.deploy.waiting import Waiting, is_ready, refused, waiting
 from serving.start_errors import exception_of
-
-Object = dict[str, Any]
 
 GROUP, CLUSTER = "ray.io/group", "ray.io/cluster"
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")

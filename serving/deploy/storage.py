@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from serving.deploy.facts import Facts, Object
+from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import claims
 
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"

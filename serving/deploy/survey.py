@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from serving.deploy.errors import Conflict, Denied, DeployError, ServerTrouble, Unreachable
-from serving.deploy.facts import Facts, Object, Right
+from serving.deploy.facts import Facts, Right
 from serving.deploy.kube import Kube, named
 from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import secrets
 from serving.deploy.rights import needed_rights
 

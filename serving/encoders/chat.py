@@ -1,7 +1,5 @@
 """The answers of OpenAI's chat completions."""
 
-from typing import Any
-
 from serving.answers.events import (
     Answer,
     Arguments,
@@ -21,8 +19,7 @@ from serving.encoders.prompt_logprobs import prompt_logprobs
 from serving.encoders.sse import DONE, event, to_json
 from serving.encoders.usage import openai_usage
 from serving.requests.chat import ChatOptions
-
-JsonObject = dict[str, Any]
+from serving.requests.request import JsonObject
 
 _CONTENT = b',"delta":{"content":'
 _GOES_ON = b'},"logprobs":null,"finish_reason":null}]}\n\n'

@@ -1,6 +1,6 @@
 """Writes answers in the form of OpenAI's completions API."""
 
-from serving.answers.events import Answer, End, PromptTokens, Step, Text, TokenLogprob, Usage
+from serving.answers.events import Answer, PromptTokens, Step, Text, TokenLogprob, Usage
 from serving.encoders.completion_logprobs import CompletionLogprobs
 from serving.encoders.errors import openai_error
 from serving.encoders.prompt_logprobs import prompt_logprobs
@@ -64,13 +64,7 @@ class CompletionEncoder:
         if not (text or step.end or step.logprobs or step.token_ids or shown):
             return b""
         self._begun.add(index)
-        choice = self._choice(index, text, step.logprobs, step.end, prompt)
-        shows_ids = options.return_token_ids
-        choice["prompt_token_ids"] = prompt.token_ids if prompt and shows_ids else None
-        choice["token_ids"] = self._token_ids(step.token_ids)
-        if prompt and prompt.logprobs is not None and options.prompt_logprobs:
-            choice["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
-        chunk = self._start | {"choices": [choice]}
+        chunk = self._start | {"choices": [self._choice(index, text, step, prompt)]}
         if options.continuous_usage:
             chunk["usage"] = self._told_usage()
         return event(chunk)
@@ -84,27 +78,14 @@ class CompletionEncoder:
         return event(openai_error(message, status, code=status)) + DONE
 
     def whole(self, answers: list[Answer]) -> bytes:
-        choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
+        choices = [
+            self._choice(index, answer.text, answer, self._prompts.get(index // self._options.n))
+            for index, answer in enumerate(answers)
+        ]
         return to_json(self._start | {"choices": choices, "usage": self._told_usage()})
 
-    def _whole_choice(self, index: int, answer: Answer) -> JsonObject:
-        options = self._options
-        prompt = self._prompts.get(index // options.n)
-        choice = self._choice(index, answer.text, answer.logprobs, answer.end, prompt)
-        choice["token_ids"] = self._token_ids(answer.token_ids)
-        if prompt and prompt.logprobs is not None and options.prompt_logprobs:
-            choice["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
-        shows_ids = options.return_token_ids
-        choice["prompt_token_ids"] = prompt.token_ids if prompt and shows_ids else None
-        return choice
-
     def _choice(
-        self,
-        index: int,
-        text: str,
-        logprobs: list[TokenLogprob] | None,
-        end: End | None,
-        prompt: PromptTokens | None,
+        self, index: int, text: str, part: Step | Answer, prompt: PromptTokens | None
     ) -> JsonObject:
         """Returns a choice, or the next part of one; `prompt` is given with the first part."""
         options = self._options
@@ -112,23 +93,25 @@ class CompletionEncoder:
         if options.echo_only:
             text = ""
         else:
-            tokens.extend(logprobs or ())
+            tokens.extend(part.logprobs or ())
         if prompt and options.echo:
             text = prompt.text + text
             tokens = [*(prompt.logprobs or ()), *tokens]
         first = prompt.first if prompt else None
         shows_logprobs = options.logprobs is not None and bool(tokens)
-        return {
+        reason = part.end and ("length" if part.end.reason == "length" else "stop")
+        choice: JsonObject = {
             "index": index,
             "text": text,
             "logprobs": self._logprobs[index].of(tokens, first) if shows_logprobs else None,
-            "finish_reason": None
-            if end is None
-            else "length"
-            if end.reason == "length"
-            else "stop",
-            "stop_reason": end.stop if end else None,
+            "finish_reason": reason,
+            "stop_reason": part.end and part.end.stop,
+            "prompt_token_ids": prompt.token_ids if prompt and options.return_token_ids else None,
+            "token_ids": self._token_ids(part.token_ids),
         }
+        if prompt and prompt.logprobs is not None and options.prompt_logprobs:
+            choice["prompt_logprobs"] = prompt_logprobs(prompt.logprobs)
+        return choice
 
     def _told_usage(self) -> JsonObject:
         """Returns the usage; the engine generates a token even where none is asked for."""

@@ -17,7 +17,6 @@ from serving.answers.events import (
 )
 from serving.encoders.errors import anthropic_error
 from serving.encoders.sse import event, to_json
-from serving.requests.messages import MessagesOptions
 from serving.requests.request import JsonObject
 
 ID_PREFIX = "msg_"
@@ -35,10 +34,8 @@ class MessagesEncoder:
     """Writes one choice: a block for each text, each call and each stretch of reasoning. An answer
     of none of these has no content."""
 
-    def __init__(
-        self, options: MessagesOptions, id: str, created: int, model: str, usage: Usage
-    ) -> None:
-        """`id` is the message's, `msg_…`; `options` and `created` are not part of the answer."""
+    def __init__(self, options: None, id: str, created: int, model: str, usage: Usage) -> None:
+        """`id` is the message's, `msg_…`; `created` is not part of the answer."""
         self._id = id
         self._model = model
         self._usage = usage

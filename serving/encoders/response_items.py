@@ -193,7 +193,7 @@ class Call:
         """Returns the events with which the item appears."""
         return self._events.write(
             "response.output_item.added",
-            b'"output_index":%d,"item":' % self._index + self._json("in_progress"),
+            b'"output_index":%d,"item":' % self._index + self.json("in_progress"),
         )
 
     def add(self, arguments: str) -> str:
@@ -220,11 +220,8 @@ class Call:
             b'"output_index":%d,"item":' % self._index + self.json(status),
         )
 
-    def json(self, status: Status) -> bytes:
+    def json(self, status: Status | Literal["in_progress"]) -> bytes:
         """Returns the whole item."""
-        return self._json(status)
-
-    def _json(self, status: str) -> bytes:
         return to_json({**self._fields, self._key: "".join(self._pieces), "status": status})
 
 

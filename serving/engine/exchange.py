@@ -74,8 +74,8 @@ async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> N
 
 
 @contextlib.contextmanager
-def images_of(body: bytes) -> Iterator[None]:
-    """Has the error for an image name its place in the request with that body."""
+def image_errors(body: bytes) -> Iterator[None]:
+    """Raises InvalidRequest, with the place in that body, for an image that fails to load."""
     try:
         yield
     except MediaError as error:
@@ -89,10 +89,10 @@ def images_of(body: bytes) -> Iterator[None]:
         end = place.rindex("]") + 1
         # Codex drops an image by such a name of its field, and this code.
         param = place[:end] + (".image_url" if ".image_url" in place[end:] else "")
-        raise InvalidRequest(f"{place[:end]}: {error}", param, "invalid_value") from error
+        raise InvalidRequest(f"{place[:end]}: {error}", param) from error
 
 
-def changes(normalised: Normalised) -> Headers:
+def rewrite_headers(normalised: Normalised) -> Headers:
     """Returns the headers that tell what was changed in a request."""
     rewrites = normalised.rewrites
     return [*normalised.headers, (REWRITES, ",".join(rewrites).encode())] if rewrites else _NONE

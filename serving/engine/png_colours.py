@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STEPS = {"L;2": 85, "L;4": 17}
-"""Between the values of pixels that Pillow makes of fewer than 8 bits, by their raw mode."""
+"""The difference between two neighbouring values that Pillow gives to pixels of fewer than 8 bits,
+by their raw mode."""
 _RGB_OF_16_BITS = "RGB;16B"
 """The raw mode of colours of which Pillow keeps the upper byte."""
 

@@ -204,14 +204,14 @@ def refuse_numbers(draft: Draft) -> None:
             if has_some and type(number) is str and _LONG(number):
                 number = int(number[:32])
             if type(number) is int and not -(2**63) <= number < 2**63:
-                raise _out_of_range(
+                raise InvalidRequest(
                     f"Integers in {name} must have at most 64 bits."
                     if type(value) in (dict, list)
                     else f"{name} must be an integer of 64 bits.",
                     name,
                 )
             if name in _SAMPLING and type(number) is float and not math.isfinite(number):
-                raise _out_of_range(f"{name} must be a finite number.", name)
+                raise InvalidRequest(f"{name} must be a finite number.", name)
 
 
 def _within(value: Any) -> Iterator[Any]:
@@ -230,7 +230,3 @@ def _within(value: Any) -> Iterator[Any]:
 
 def _unsupported(message: str, param: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="unsupported_parameter")
-
-
-def _out_of_range(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -41,7 +41,7 @@ class InvalidRequest(ValueError):
     """The request cannot be served as intended. The message says what to do; `param` and `code` are
     those of OpenAI's error object."""
 
-    def __init__(self, message: str, param: str | None, code: str) -> None:
+    def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.message = message
         self.param = param

@@ -69,7 +69,7 @@ def refuse_choice_without_tool(draft: Draft) -> None:
 
 
 def _invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(message, param="tool_choice", code="invalid_value")
+    return InvalidRequest(message, param="tool_choice")
 
 
 def drop_empty_tools(draft: Draft) -> None:

@@ -18,7 +18,6 @@ def refuse_other_than_objects(draft: Draft) -> None:
             raise InvalidRequest(
                 f'{path} must be a JSON Schema of the type "object", not {" or ".join(types)}.',
                 param=path,
-                code="invalid_value",
             )
 
 

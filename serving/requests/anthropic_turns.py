@@ -7,6 +7,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from serving.mistral.rules import InvalidRequest
+from serving.requests.places import field_of
 from serving.requests.request import JsonObject
 
 _ATTRIBUTION = "x-anthropic-billing-header"
@@ -219,4 +220,4 @@ def _refuse(block: JsonObject, where: str) -> NoReturn:
 
 
 def _invalid(message: str, where: str) -> InvalidRequest:
-    return InvalidRequest(message, param=where.split("[")[0], code="invalid_value")
+    return InvalidRequest(message, param=field_of(where))

@@ -97,9 +97,7 @@ def _out_of_range(body: bytes) -> InvalidRequest:
     large."""
     fields = json.loads(body, parse_int=_finite, parse_float=_finite)
     place = place_of(fields, lambda value: value is math.inf) or ""
-    return InvalidRequest(
-        f"{place}: the number is out of range.", param=field_of(place), code="invalid_value"
-    )
+    return InvalidRequest(f"{place}: the number is out of range.", param=field_of(place))
 
 
 def _finite(digits: str) -> float:

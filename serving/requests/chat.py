@@ -1,7 +1,6 @@
 """Reads requests to OpenAI's chat completions."""
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +8,15 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules
 from serving.requests import body
-from serving.requests.chat_messages import NAME, check_messages, is_function_name
-from serving.requests.custom_tools import input_parameters
+from serving.requests.chat_messages import check_messages
+from serving.requests.chat_tools import read_tools
 from serving.requests.openai_body import CompletionsBody, check_metadata, check_top_logprobs
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject, Request
-from serving.requests.tools import callable_tools, described
+from serving.requests.tools import described
 
 PATH = "/v1/chat/completions"
-_KINDS = ("function", "custom")
-"""The types of tools, and the fields with what they are."""
 
 
 class _ChatBody(CompletionsBody, kw_only=True):
@@ -69,29 +66,23 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         check_messages(given.messages, rules)
     if given.store is True and given.metadata is not None:  # else it goes nowhere
         check_metadata(given.metadata)
-    functions = [function_of(tool, index) for index, tool in enumerate(given.tools)]
-    custom = frozenset(
-        function["name"]
-        for tool, function in zip(given.tools, functions, strict=True)
-        if _is_custom(tool)
-    )
-    choice, named = _choice(given.tool_choice, functions)
+    tools = read_tools(given.tools)
     chat = Chat(
         given.messages,
-        described(functions),
+        described(tools.functions),
         given.continue_final_message,
         normalised.answer.originals,
-        schema_paths(given.tools),
+        tools.schema_paths,
     )
     max_tokens = _max_tokens(given)
     if given.messages[-1]["role"] == "assistant" and not given.continue_final_message:
-        raise _invalid(
+        raise InvalidRequest(
             "The last message is the assistant's: add a message after it, or set"
             " continue_final_message to have it continued.",
             "messages",
         )
     if given.continue_final_message and given.messages[-1]["role"] != "assistant":
-        raise _invalid(
+        raise InvalidRequest(
             "continue_final_message needs a last message of the assistant's.",
             "continue_final_message",
         )
@@ -101,8 +92,8 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         max_tokens,
         _logprobs(given),
         normalised,
-        tools=callable_tools(functions, choice, named, given.parallel_tool_calls),
-        converts_arguments=bool(custom),
+        tools=tools.allowed(given.tool_choice, given.parallel_tool_calls),
+        converts_arguments=bool(tools.custom),
     )
     refuse_to_continue(request)
     return request, ChatOptions(
@@ -113,7 +104,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         given.leaves_usage_open(),
         echo=chat.begun if given.echo else "",
         tokens_as_ids=given.return_tokens_as_token_ids is True,
-        custom_tools=custom,
+        custom_tools=tools.custom,
     )
 
 
@@ -122,7 +113,7 @@ def _max_tokens(given: _ChatBody) -> int | None:
         value: int | None = getattr(given, name)
         if value is not None:
             if value < 1:
-                raise _invalid(f"{name} must be at least 1.", name)
+                raise InvalidRequest(f"{name} must be at least 1.", name)
             return value
     return None
 
@@ -131,69 +122,5 @@ def _logprobs(given: _ChatBody) -> int | None:
     top = given.top_logprobs
     check_top_logprobs(top)
     if top and not given.logprobs:
-        raise _invalid("top_logprobs requires logprobs to be true.", "top_logprobs")
+        raise InvalidRequest("top_logprobs requires logprobs to be true.", "top_logprobs")
     return (top or 0) if given.logprobs else None
-
-
-def function_of(tool: JsonObject, index: int) -> JsonObject:
-    """Returns the function of the tool at that index, as a prompt describes it, which a custom tool
-    is to the model. Raises InvalidRequest."""
-    kind = tool.get("type", "function")
-    function = tool.get(kind) if kind in _KINDS else None
-    if type(function) is not dict:
-        raise _invalid(f"tools[{index}] must be a function or a custom tool.", "tools")
-    path = f"tools[{index}].{kind}"
-    name = function.get("name")
-    if type(name) is not str or not is_function_name(name):
-        raise _invalid(f"{path}.name must be {NAME}.", "tools")
-    if type(function.get("description", "")) not in (str, type(None)):
-        raise _invalid(f"{path}.description must be a string.", "tools")
-    if kind == "custom":
-        parameters = input_parameters(_flat_format(function.get("format")), path)
-        function = {**function, "parameters": parameters, "strict": True}
-    if type(function.get("strict")) not in (bool, type(None)):
-        raise _invalid(f"{path}.strict must be a boolean.", "tools")
-    if type(function.get("parameters", {})) not in (dict, type(None)):
-        raise _invalid(f"{path}.parameters must be a JSON schema.", "tools")
-    # mistral_common accepts neither null nor other fields, which clients send.
-    known = ("name", "description", "parameters", "strict")
-    return {name: value for name in known if (value := function.get(name)) is not None}
-
-
-def _flat_format(format: Any) -> Any:
-    """Returns the format of a custom tool's input as /v1/responses has it, without an object around
-    the grammar."""
-    grammar = format.get("grammar") if type(format) is dict else None
-    return {**format, **grammar} if type(grammar) is dict else format
-
-
-def schema_paths(tools: Sequence[JsonObject]) -> tuple[str, ...]:
-    """Returns where a request has the parameters of each of its tools."""
-    return tuple(
-        f"tools[{index}].{'custom.format' if _is_custom(tool) else 'function.parameters'}"
-        for index, tool in enumerate(tools)
-    )
-
-
-def _is_custom(tool: JsonObject) -> bool:
-    return bool(tool.get("type") == "custom")
-
-
-def _choice(choice: Any, functions: list[JsonObject]) -> tuple[str, str | None]:
-    """Returns the choice, and the name of the chosen tool if there is one."""
-    if choice is None:
-        return ("auto" if functions else "none"), None
-    if choice in ("none", "auto", "required"):
-        return choice, None
-    kind = choice.get("type", "function") if type(choice) is dict else None
-    named = choice.get(kind) if kind in _KINDS else None
-    if type(named) is not dict or type(named.get("name")) is not str:
-        raise _invalid(
-            'tool_choice must be "none", "auto", "required", or name a function or a custom tool.',
-            "tool_choice",
-        )
-    return "required", named["name"]
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest, ModelRules
+from serving.requests.function_names import NAME, is_function_name
 from serving.requests.request import JsonObject
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -18,12 +19,6 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
 for it. The rules have moved images out of results."""
 
 _CALLERS = ("assistant", "tool")
-is_function_name = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
-_CHARACTERS = "letters, digits, underscores and dashes"
-NAME = f"a string of 1 to 64 {_CHARACTERS}"
-LONG_NAME = f"a string of 1 to 128 {_CHARACTERS}"
-"""Where an API takes longer names than the tokenizers, and serving.mistral.tool_names shortens
-them."""
 _MANY_DIGITS = re.compile(r"(?<!\d)\d{4301}").search
 """Whether a text may have an integer that Python refuses to read; each digit is looked at once."""
 
@@ -129,4 +124,4 @@ def _check_result(message: JsonObject, where: str) -> None:
 
 
 def _invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(message, param="messages", code="invalid_value")
+    return InvalidRequest(message, param="messages")

@@ -60,11 +60,11 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         )
     prompts = _prompts(fields.prompt)
     if len(prompts) * fields.n > MAX_PROMPTS:
-        raise _invalid(f"n times the prompts must be at most {MAX_PROMPTS} answers.", "n")
+        raise InvalidRequest(f"n times the prompts must be at most {MAX_PROMPTS} answers.", "n")
     echo = fields.echo is True
     max_tokens = 16 if fields.max_tokens is None else fields.max_tokens
     if max_tokens < (0 if echo else 1):
-        raise _invalid("max_tokens must be at least 1, or 0 with echo.", "max_tokens")
+        raise InvalidRequest("max_tokens must be at least 1, or 0 with echo.", "max_tokens")
     if fields.logprobs is not None:
         check_logprobs(fields.logprobs, "logprobs")
     include_usage, continuous_usage = fields.usage_in_stream()
@@ -96,24 +96,20 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
 def _prompts(value: str | list[int | str | list[int]] | None) -> list[Prompt]:
     """Returns the prompts, each of which is a text or a list of token ids."""
     if not value:
-        raise _invalid("prompt must not be empty.", "prompt")
+        raise InvalidRequest("prompt must not be empty.", "prompt")
     if isinstance(value, str):
         return [value]
     ids = [item for item in value if isinstance(item, int)]
     prompts: list[Prompt] = [item for item in value if not isinstance(item, int)]
     if ids and prompts:
-        raise _invalid("prompt must be a list of token ids or a list of prompts.", "prompt")
+        raise InvalidRequest("prompt must be a list of token ids or a list of prompts.", "prompt")
     if ids:
         prompts = [ids]
     if len(prompts) > MAX_PROMPTS:
-        raise _invalid(f"prompt must be a list of at most {MAX_PROMPTS} prompts.", "prompt")
+        raise InvalidRequest(f"prompt must be a list of at most {MAX_PROMPTS} prompts.", "prompt")
     for prompt in prompts:
         if not prompt:
-            raise _invalid("prompt must not be empty.", "prompt")
+            raise InvalidRequest("prompt must not be empty.", "prompt")
         if not isinstance(prompt, str) and min(prompt) < 0:
-            raise _invalid("prompt must not have negative token ids.", "prompt")
+            raise InvalidRequest("prompt must not have negative token ids.", "prompt")
     return prompts
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest
+from serving.requests.places import wrong_type
 from serving.requests.request import JsonObject
 
 _REGEX_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|\Z)|.", re.DOTALL)
@@ -16,7 +17,7 @@ def input_parameters(format: Any, path: str) -> JsonObject:
     regular expression is enforced; a Lark grammar, which no JSON schema can hold, is described."""
     text: JsonObject = {"type": "string", "description": "The tool's input, as plain text."}
     if format is not None and not isinstance(format, dict):
-        raise _wrong_type(f"{path}.format", "an object")
+        raise wrong_type(f"{path}.format", "an object")
     definition = format.get("definition") if format is not None else None
     match format:
         case None | {"type": "text"}:
@@ -57,9 +58,5 @@ def _without_anchors(expression: str) -> str:
 
 def _text(definition: Any, path: str) -> str:
     if not isinstance(definition, str):
-        raise _wrong_type(f"{path}.format.definition", "a string")
+        raise wrong_type(f"{path}.format.definition", "a string")
     return definition
-
-
-def _wrong_type(path: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} must be {what}.", param="tools", code="invalid_type")

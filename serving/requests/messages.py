@@ -1,7 +1,6 @@
 """Reads the requests of Anthropic's Messages API."""
 
 import datetime
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -9,7 +8,7 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.anthropic_turns import Message, chat_messages
-from serving.requests.chat_messages import LONG_NAME, is_function_name
+from serving.requests.function_names import LONG_NAME, is_function_name
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.places import as_sent
@@ -18,11 +17,6 @@ from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/messages"
 COUNT_PATH = f"{PATH}/count_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesOptions:
-    """The encoder's view of a request: no field of it changes the form of the answer."""
 
 
 class _Tool(msgspec.Struct):
@@ -73,14 +67,11 @@ class _CountBody(msgspec.Struct, kw_only=True):
             raise InvalidRequest(
                 "messages must have a tool_result for each tool_use of the last turn.",
                 param="messages",
-                code="invalid_value",
             )
         functions = self.functions()
         for index, function in enumerate(functions):
             if not is_function_name(function["name"]):
-                raise InvalidRequest(
-                    f"tools[{index}].name must be {LONG_NAME}.", param="tools", code="invalid_value"
-                )
+                raise InvalidRequest(f"tools[{index}].name must be {LONG_NAME}.", param="tools")
         paths = tuple(f"tools[{index}].input_schema" for index in range(len(functions)))
         return Chat(messages, described(functions), continued, normalised.answer.originals, paths)
 
@@ -104,13 +95,12 @@ class _Body(_CountBody, kw_only=True):
     vllm_xargs: dict[str, Any] | None = None
 
 
-def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, MessagesOptions]:
-    """Reads the body of /v1/messages. Raises InvalidRequest."""
+def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, None]:
+    """Reads the body of /v1/messages, of which no field changes the form of the answer. Raises
+    InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_tokens < 1:
-        raise InvalidRequest(
-            "max_tokens must be at least 1.", param="max_tokens", code="invalid_value"
-        )
+        raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
     check_salt(fields.cache_salt)
     form = fields.output_config.format if fields.output_config else None
     request = Request(
@@ -132,7 +122,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         normalised=normalised,
     )
     refuse_to_continue(request)
-    return request, MessagesOptions()
+    return request, None
 
 
 def read_count(

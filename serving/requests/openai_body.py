@@ -93,12 +93,12 @@ class OpenAIBody(msgspec.Struct, kw_only=True):
         self, max_tokens: int | None, logprobs: int | None, prompt_logprobs: int | None
     ) -> Sampling:
         if self.min_tokens < 0 or (max_tokens is not None and self.min_tokens > max_tokens):
-            raise _invalid("min_tokens must be between 0 and max_tokens.", "min_tokens")
+            raise InvalidRequest("min_tokens must be between 0 and max_tokens.", "min_tokens")
         check_salt(self.cache_salt)
         check_ranges(self.min_p, self.repetition_penalty)
         if self.prompt_logprobs is not None:
             if self.stream and self.prompt_logprobs != 0:
-                raise _invalid("prompt_logprobs are not streamed.", "prompt_logprobs")
+                raise InvalidRequest("prompt_logprobs are not streamed.", "prompt_logprobs")
             check_logprobs(self.prompt_logprobs, "prompt_logprobs")
             prompt_logprobs = self.prompt_logprobs
         return Sampling(
@@ -130,7 +130,7 @@ class CompletionsBody(OpenAIBody, kw_only=True):
         check_answers(self.n)
         truncated = self.truncate_prompt_tokens
         if truncated is not None and truncated < 1 and truncated != -1:
-            raise _invalid(
+            raise InvalidRequest(
                 "truncate_prompt_tokens must be at least 1, or -1 for what the context allows.",
                 "truncate_prompt_tokens",
             )
@@ -154,7 +154,9 @@ class CompletionsBody(OpenAIBody, kw_only=True):
         if self.stream_options is None:
             return False, False
         if not self.stream:
-            raise _invalid("stream_options is only for streams: set stream.", "stream_options")
+            raise InvalidRequest(
+                "stream_options is only for streams: set stream.", "stream_options"
+            )
         include_usage = self.stream_options.include_usage is True
         return include_usage, include_usage and self.stream_options.continuous_usage_stats is True
 
@@ -167,42 +169,42 @@ def stop_strings(stop: str | list[str] | None, param: str) -> Sequence[str]:
     """Returns the strings that end an answer. Raises InvalidRequest about the field `param`."""
     strings = [stop] if isinstance(stop, str) else stop or []
     if len(strings) > MAX_STOP_STRINGS:
-        raise _invalid(f"{param} must have at most {MAX_STOP_STRINGS} strings.", param)
+        raise InvalidRequest(f"{param} must have at most {MAX_STOP_STRINGS} strings.", param)
     if not all(strings):
-        raise _invalid(f"{param} must not contain an empty string.", param)
+        raise InvalidRequest(f"{param} must not contain an empty string.", param)
     return strings
 
 
 def check_answers(n: int) -> None:
     """Raises InvalidRequest unless a request may ask for that many answers to a prompt."""
     if not 1 <= n <= MAX_ANSWERS:
-        raise _invalid(f"n must be between 1 and {MAX_ANSWERS}.", "n")
+        raise InvalidRequest(f"n must be between 1 and {MAX_ANSWERS}.", "n")
 
 
 def check_logprobs(count: int, param: str) -> None:
     """Raises InvalidRequest unless `count` is a number of tokens or -1, which is all."""
     if count < -1:
-        raise _invalid(f"{param} must be -1 or more.", param)
+        raise InvalidRequest(f"{param} must be -1 or more.", param)
 
 
 def check_top_logprobs(count: int | None) -> None:
     """Raises InvalidRequest for a number that OpenAI's APIs do not take."""
     if count is not None and not 0 <= count <= _TOP_LOGPROBS:
-        raise _invalid(f"top_logprobs must be between 0 and {_TOP_LOGPROBS}.", "top_logprobs")
+        raise InvalidRequest(f"top_logprobs must be between 0 and {_TOP_LOGPROBS}.", "top_logprobs")
 
 
 def check_metadata(value: Any) -> None:
     """Raises InvalidRequest unless `value` is within OpenAI's limits on metadata."""
     if not is_metadata(value):
-        raise _invalid(f"metadata must be {METADATA}.", "metadata")
+        raise InvalidRequest(f"metadata must be {METADATA}.", "metadata")
 
 
 def check_ranges(min_p: float | None, repetition_penalty: float | None) -> None:
     """Raises InvalidRequest for values that vLLM refuses without naming their field."""
     if min_p is not None and not 0 <= min_p <= 1:
-        raise _invalid("min_p must be between 0 and 1.", "min_p")
+        raise InvalidRequest("min_p must be between 0 and 1.", "min_p")
     if repetition_penalty is not None and not repetition_penalty > 0:
-        raise _invalid("repetition_penalty must be above 0.", "repetition_penalty")
+        raise InvalidRequest("repetition_penalty must be above 0.", "repetition_penalty")
 
 
 def check_salt(salt: str | None) -> None:
@@ -210,11 +212,7 @@ def check_salt(salt: str | None) -> None:
     if salt is not None and (
         not 0 < len(salt) <= _MAX_SALT or not _FORBIDDEN_IN_SALT.isdisjoint(salt)
     ):
-        raise _invalid(
+        raise InvalidRequest(
             f"cache_salt must have 1 to {_MAX_SALT} characters, none of which is @, /, \\ or NUL.",
             "cache_salt",
         )
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -36,9 +36,9 @@ def output_form(
     if structured_outputs is None:
         return form or OutputForm()
     if sum(bool(getattr(structured_outputs, name)) for name in _CONSTRAINTS) != 1:
-        raise _invalid("structured_outputs must have one constraint.", "structured_outputs")
+        raise InvalidRequest("structured_outputs must have one constraint.", "structured_outputs")
     if form is not None:
-        raise _invalid(
+        raise InvalidRequest(
             "response_format and structured_outputs exclude each other: send one of them.",
             "structured_outputs",
         )
@@ -61,7 +61,7 @@ def refuse_to_continue(request: Request) -> None:
         and request.prompt.continue_final_message
     ):
         field = request.form_field
-        raise _invalid(
+        raise InvalidRequest(
             f"{field} is not supported for an answer that continues the last message: leave out "
             f"{field}, or have a message of the user's behind the assistant's.",
             field,
@@ -76,17 +76,19 @@ def _of_response_format(value: JsonObject | None) -> OutputForm | None:
             return OutputForm(schema or ANY_OBJECT, lenient=True)
         case {"type": "json_object"}:
             if value.get("schema") is not None:
-                raise _invalid("response_format.schema must be a JSON schema.", "response_format")
+                raise InvalidRequest(
+                    "response_format.schema must be a JSON schema.", "response_format"
+                )
             return OutputForm(ANY_OBJECT)
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)} as named}:
             return OutputForm(schema or ANY_OBJECT, lenient=named.get("strict") is not True)
         case {"type": "json_schema"}:
-            raise _invalid(
+            raise InvalidRequest(
                 "response_format.json_schema.schema must be a JSON schema.", "response_format"
             )
         case {"type": "structural_tag"}:
             return _tagged(value, "response_format")
-    raise _invalid(
+    raise InvalidRequest(
         'response_format.type must be "text", "json_object", "json_schema" or "structural_tag".',
         "response_format",
     )
@@ -116,11 +118,7 @@ def _schema(value: str | JsonObject) -> JsonObject:
         try:
             return msgspec.json.decode(value, type=JsonObject)
         except (msgspec.DecodeError, RecursionError):
-            raise _invalid(
+            raise InvalidRequest(
                 "structured_outputs.json must be a JSON schema.", "structured_outputs"
             ) from None
     return value
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

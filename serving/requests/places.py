@@ -1,4 +1,4 @@
-"""Finds where in a client's request a value stands."""
+"""Finds and names where in a client's request a value stands."""
 
 import contextlib
 import re
@@ -47,3 +47,8 @@ def as_sent(numbers: Sequence[int | None]) -> Iterator[None]:
         place = found[1] if number is None else f"{found[1]}[{number}]"
         message = place + error.message[found.end() :]
         raise InvalidRequest(message, error.param, error.code) from error
+
+
+def wrong_type(place: str, what: str) -> InvalidRequest:
+    """Returns the error for a place that must have another type of value."""
+    return InvalidRequest(f"{place} must be {what}.", param=field_of(place), code="invalid_type")

@@ -8,14 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from serving.mistral import Normalised
-from serving.mistral.grammar import CallableTool
+from serving.mistral.grammar import CallableTool, Choice
 
 JsonObject = dict[str, Any]
 
-_BETWEEN_TEXTS = "\n\n"
+TEXT_SEPARATOR = "\n\n"
 """What mistral_common, which makes the prompts, puts between the texts of a message."""
-
-ToolChoice = Literal["none", "auto", "required"]
 
 
 @dataclass(slots=True)
@@ -31,14 +29,22 @@ class Chat:
     """The client's ids of calls and names of tools by those in `messages` and `tools`."""
     schema_paths: Sequence[str] = ()
     """Where the request has the parameters of each tool."""
+    field: str = "messages"
+    """The field of the client's request that has the conversation."""
 
     def schema_path(self, name: str) -> str:
         """Returns where the request has the parameters of the tool with that name."""
         names = [tool["function"]["name"] for tool in self.tools]
         return self.schema_paths[names.index(name)]
 
-    field: str = "messages"
-    """The field of the client's request that has the conversation."""
+    @property
+    def has_images(self) -> bool:
+        return any(
+            part.get("type") == "image_url"
+            for message in self.messages
+            if isinstance(content := message.get("content"), list)
+            for part in content
+        )
 
     @property
     def begun(self) -> str:
@@ -50,7 +56,7 @@ class Chat:
         if isinstance(content, str):
             return content
         parts = content if isinstance(content, list) else []
-        return _BETWEEN_TEXTS.join(part["text"] for part in parts if part.get("type") == "text")
+        return TEXT_SEPARATOR.join(part["text"] for part in parts if part.get("type") == "text")
 
 
 Prompt = str | list[int]
@@ -63,7 +69,7 @@ class Tools:
 
     callable: Sequence[CallableTool] = ()
     """Empty where the answer may call none: the choice is "none", or there are none."""
-    choice: ToolChoice = "none"
+    choice: Choice = "auto"
     """"required" also stands for a tool chosen by name, which is then the only callable one."""
     parallel: bool = True
     """Whether the answer may have several calls."""
@@ -174,6 +180,10 @@ class Request:
             or self.structured_outputs is not None
             or self.tools.choice == "required"
         )
+
+    @property
+    def has_images(self) -> bool:
+        return isinstance(self.prompt, Chat) and self.prompt.has_images
 
     @property
     def prompt_field(self) -> str:

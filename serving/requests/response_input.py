@@ -1,14 +1,12 @@
-"""Converts the input of a request to OpenAI's Responses API to chat messages."""
+"""Converts the input of a request to OpenAI's Responses API into a chat's messages."""
 
 import json
 from typing import Any
 
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, JsonObject
+from serving.requests.places import wrong_type
+from serving.requests.request import TEXT_SEPARATOR, JsonObject
 from serving.requests.response_tools import ResponseTools
-
-_JOIN = "\n\n"
-"""The separator that mistral_common puts between two texts of one message."""
 
 _ROLES = ("user", "assistant", "system")
 _RESULTS = ("function_call_output", "custom_tool_call_output")
@@ -16,15 +14,17 @@ _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 """The field with the text, by the type of the part."""
 
 
-def read_input(input: str | list[Any], instructions: str | None, tools: ResponseTools) -> Chat:
-    """Returns the conversation. The model's reasoning in earlier turns is left out. Raises
-    InvalidRequest."""
+def read_input(
+    input: str | list[Any], instructions: str | None, tools: ResponseTools
+) -> tuple[list[JsonObject], bool]:
+    """Returns the messages, and whether the answer continues the last one. The model's reasoning in
+    earlier turns is left out. Raises InvalidRequest."""
     messages: list[JsonObject] = []
     if instructions:
         messages.append({"role": "system", "content": instructions})
     if isinstance(input, str):
         messages.append({"role": "user", "content": input})
-        return Chat(messages, tools.chat())
+        return messages, False
     images: list[JsonObject] = []
     for index, item in enumerate(input):
         path = f"input[{index}]"
@@ -42,7 +42,7 @@ def read_input(input: str | list[Any], instructions: str | None, tools: Response
     continued = _is_partial(input[-1])
     if not continued:
         _refuse_nothing_to_answer(messages[-1])
-    return Chat(messages, tools.chat(), continued)
+    return messages, continued
 
 
 def _refuse_nothing_to_answer(last: JsonObject) -> None:
@@ -56,7 +56,6 @@ def _refuse_nothing_to_answer(last: JsonObject) -> None:
         "message of the user's. To have the answer continued, send it as the last item without "
         "its status.",
         param="input",
-        code="invalid_value",
     )
 
 
@@ -72,7 +71,7 @@ def _is_partial(item: JsonObject) -> bool:
 
 def _add(messages: list[JsonObject], item: Any, path: str, tools: ResponseTools) -> None:
     if not isinstance(item, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     match item.get("type") or "message":
         case "message":
             _add_message(messages, item, path)
@@ -98,7 +97,7 @@ def _add_result(messages: list[JsonObject], item: JsonObject, path: str) -> list
     images: list[JsonObject] = []
     if not isinstance(content, str):
         images = [part for part in content if part["type"] != "text"]
-        content = _JOIN.join(part["text"] for part in content if part["type"] == "text")
+        content = TEXT_SEPARATOR.join(part["text"] for part in content if part["type"] == "text")
     id = _string(item, "call_id", path)
     messages.append({"role": "tool", "tool_call_id": id, "content": content})
     return images
@@ -114,9 +113,7 @@ def _add_message(messages: list[JsonObject], item: JsonObject, path: str) -> Non
     role = item.get("role")
     if role not in _ROLES:
         raise InvalidRequest(
-            f'{path}.role must be "user", "assistant", "system" or "developer".',
-            param="input",
-            code="invalid_value",
+            f'{path}.role must be "user", "assistant", "system" or "developer".', param="input"
         )
     content = _content(item.get("content"), f"{path}.content", role == "user")
     last = messages[-1] if messages else {}
@@ -148,16 +145,16 @@ def _content(content: Any, path: str, images: bool) -> str | list[JsonObject]:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise _wrong_type(path, "a string or an array")
+        raise wrong_type(path, "a string or an array")
     parts = [_part(part, f"{path}[{index}]", images) for index, part in enumerate(content)]
     if any(part["type"] != "text" for part in parts):
         return parts
-    return _JOIN.join(part["text"] for part in parts if part["text"])
+    return TEXT_SEPARATOR.join(part["text"] for part in parts if part["text"])
 
 
 def _part(part: Any, path: str, images: bool) -> JsonObject:
     if not isinstance(part, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     type = part.get("type")
     if isinstance(type, str) and type in _TEXTS:
         return {"type": "text", "text": _string(part, _TEXTS[type], path)}
@@ -180,9 +177,5 @@ def _part(part: Any, path: str, images: bool) -> JsonObject:
 def _string(holder: JsonObject, key: str, path: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str):
-        raise _wrong_type(f"{path}.{key}", "a string")
+        raise wrong_type(f"{path}.{key}", "a string")
     return value
-
-
-def _wrong_type(path: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} must be {what}.", param="input", code="invalid_type")

@@ -7,13 +7,11 @@ from typing import Any
 from serving.mistral.draft import objects_in
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.tool_names import shortened
-from serving.requests.chat_messages import LONG_NAME, is_function_name
 from serving.requests.custom_tools import input_parameters
+from serving.requests.function_names import LONG_NAME, LONGEST_NAME, is_function_name
+from serving.requests.places import wrong_type
 from serving.requests.request import JsonObject, Tools
-from serving.requests.tools import callable_tools, described
-
-_LONGEST_NAME = 64
-"""Characters in the name of a function that Mistral's tokenizers accept."""
+from serving.requests.tools import callable_tools
 
 _ToolKey = tuple[str, str | None]
 """The name and the namespace by which a client tells a tool."""
@@ -46,22 +44,19 @@ class ResponseTools:
         """Returns the name by which the model knows a tool, which may be one of earlier turns."""
         return self.names.get((name, namespace)) or _flat_name(name, namespace)
 
-    def chat(self) -> list[JsonObject]:
-        return described(self.functions)
-
     def allowed(self, choice: Any, parallel: bool) -> Tools:
         """Returns the tools that the answer may call. Raises InvalidRequest."""
         if isinstance(choice, dict):
             name = choice.get("name")
             if choice.get("type") not in ("function", "custom") or not isinstance(name, str):
-                raise _invalid(
+                raise InvalidRequest(
                     'tool_choice must be "auto", "none", "required", or name a function or a '
                     "custom tool.",
                     "tool_choice",
                 )
             return callable_tools(self.functions, "required", self._model_name(name), parallel)
         if choice not in ("auto", "none", "required"):
-            raise _invalid('tool_choice must be "auto", "none" or "required".', "tool_choice")
+            raise InvalidRequest('tool_choice must be "auto", "none" or "required".', "tool_choice")
         return callable_tools(self.functions, choice, None, parallel)
 
     def _model_name(self, name: str) -> str:
@@ -75,7 +70,7 @@ class ResponseTools:
             if name in (tool.name, f"{tool.namespace}__{tool.name}")
         ]
         if len(found) > 1:
-            raise _invalid(
+            raise InvalidRequest(
                 "tool_choice names a tool that several namespaces have: put its namespace and "
                 "two underscores before its name.",
                 "tool_choice",
@@ -85,7 +80,7 @@ class ResponseTools:
 
 def _flat_name(name: str, namespace: str | None) -> str:
     flat = name if namespace is None else f"{namespace}__{name}"
-    return flat if len(flat) <= _LONGEST_NAME else shortened(flat)
+    return flat if len(flat) <= LONGEST_NAME else shortened(flat)
 
 
 def _model_names(tools: Iterable[_ToolKey]) -> dict[_ToolKey, str]:
@@ -112,9 +107,7 @@ def read_tools(tools: Sequence[JsonObject]) -> ResponseTools:
         custom = tool.get("type") == "custom"
         function: JsonObject = {"name": names[name, namespace]}
         if not is_function_name(function["name"]):
-            raise InvalidRequest(
-                f"{path}.name must be {LONG_NAME}.", param="tools", code="invalid_value"
-            )
+            raise InvalidRequest(f"{path}.name must be {LONG_NAME}.", param="tools")
         if tool.get("description") is not None:
             function["description"] = _string(tool, "description", path)
         if custom:
@@ -153,7 +146,7 @@ def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | 
         namespace = _string(tool, "name", path)
         inner = tool.get("tools")
         if not isinstance(inner, list):
-            raise _wrong_type(f"{path}.tools", "an array")
+            raise wrong_type(f"{path}.tools", "an array")
         for position, one in enumerate(inner):
             inner_path = f"{path}.tools[{position}]"
             yield inner_path, _supported(one, inner_path), namespace
@@ -161,7 +154,7 @@ def _flat(tools: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject, str | 
 
 def _supported(tool: Any, path: str) -> JsonObject:
     if not isinstance(tool, dict):
-        raise _wrong_type(path, "an object")
+        raise wrong_type(path, "an object")
     if tool.get("type") not in ("function", "custom"):
         raise InvalidRequest(
             f"{path} is of a type that this service does not run. Leave it out, or send a tool of "
@@ -179,7 +172,7 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
         if value is None:
             continue
         if not isinstance(value, type):
-            raise _wrong_type(f"{path}.{key}", what)
+            raise wrong_type(f"{path}.{key}", what)
         fields[key] = value
     return fields
 
@@ -187,13 +180,5 @@ def _parameters(tool: JsonObject, path: str) -> JsonObject:
 def _string(holder: JsonObject, key: str, path: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str) or (key == "name" and not value):
-        raise _wrong_type(f"{path}.{key}", "a string")
+        raise wrong_type(f"{path}.{key}", "a string")
     return value
-
-
-def _wrong_type(path: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} must be {what}.", param="tools", code="invalid_type")
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

@@ -17,6 +17,7 @@ from serving.requests.request import Chat, JsonObject, Request, StructuredOutput
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, ResponseTools, read_tools, with_formats
 from serving.requests.strict_functions import with_strictness
+from serving.requests.tools import described
 
 PATH = "/v1/responses"
 COUNT_PATH = f"{PATH}/input_tokens"
@@ -101,7 +102,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     """Reads the body of a request. Raises InvalidRequest."""
     fields, normalised = body.read(PATH, raw, _Body, rules, today)
     if fields.max_output_tokens is not None and fields.max_output_tokens < 1:
-        raise _invalid("max_output_tokens must be at least 1.", "max_output_tokens")
+        raise InvalidRequest("max_output_tokens must be at least 1.", "max_output_tokens")
     check_top_logprobs(fields.top_logprobs)
     if fields.metadata is not None:
         check_metadata(fields.metadata)
@@ -143,10 +144,15 @@ def _tools(fields: _Body) -> ResponseTools:
 
 def _chat(fields: _Body, tools: ResponseTools, normalised: Normalised) -> Chat:
     with as_sent(normalised.numbers):
-        chat = read_input(fields.input, fields.instructions, tools)
-    chat.originals, chat.schema_paths = normalised.answer.originals, tools.schema_paths
-    chat.field = "input"
-    return chat
+        messages, continued = read_input(fields.input, fields.instructions, tools)
+    return Chat(
+        messages,
+        described(tools.functions),
+        continued,
+        normalised.answer.originals,
+        tools.schema_paths,
+        field="input",
+    )
 
 
 def _logprobs(fields: _Body) -> int | None:
@@ -160,7 +166,7 @@ def _output_form(fields: _Body) -> OutputForm:
     if form is None:
         return output_form(None, fields.structured_outputs)
     if fields.structured_outputs is not None:
-        raise _invalid(
+        raise InvalidRequest(
             "text.format and structured_outputs exclude each other: send one of them.",
             "structured_outputs",
         )
@@ -226,7 +232,3 @@ def _given(fields: msgspec.Struct) -> JsonObject:
     return {
         name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None
     }
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

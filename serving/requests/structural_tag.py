@@ -33,7 +33,9 @@ def structural_tag_grammar(form: str | JsonObject, param: str) -> str:
     for index, tag in enumerate(given.structures):
         trigger = next(filter(tag.begin.startswith, given.triggers), None)
         if trigger is None:
-            raise _invalid(f"{param}: structures[{index}].begin has none of the triggers.", param)
+            raise InvalidRequest(
+                f"{param}: structures[{index}].begin has none of the triggers.", param
+            )
         rest, end = _literal(tag.begin.removeprefix(trigger)), _literal(tag.end)
         bodies[trigger].append(f"{rest} %json {answer_schema(tag.schema)} {end}")
     names = [f"tag_{index}" for index in range(len(bodies))]
@@ -52,17 +54,13 @@ def _read(form: str | JsonObject, param: str) -> _Form:
             given = msgspec.convert(form, _Form)
     except (msgspec.DecodeError, RecursionError) as error:
         what = str(error) if isinstance(error, msgspec.ValidationError) else "it is not valid JSON"
-        raise _invalid(f"{param} is no structural tag: {what}.", param) from None
+        raise InvalidRequest(f"{param} is no structural tag: {what}.", param) from None
     if not given.structures:
-        raise _invalid(f"{param}: structures must not be empty.", param)
+        raise InvalidRequest(f"{param}: structures must not be empty.", param)
     if not all(given.triggers):
-        raise _invalid(f"{param}: triggers must not contain an empty string.", param)
+        raise InvalidRequest(f"{param}: triggers must not contain an empty string.", param)
     return given
 
 
 def _literal(text: str) -> str:
     return json.dumps(text) if text else ""
-
-
-def _invalid(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param=param, code="invalid_value")

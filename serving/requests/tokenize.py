@@ -6,8 +6,8 @@ import msgspec
 
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
-from serving.requests.chat import function_of, schema_paths
 from serving.requests.chat_messages import check_messages
+from serving.requests.chat_tools import read_tools
 from serving.requests.places import as_sent
 from serving.requests.request import Chat, JsonObject
 from serving.requests.tools import described
@@ -50,13 +50,13 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> TokenizeRequest
     if given.messages is not None:
         with as_sent(normalised.numbers):
             check_messages(given.messages, rules)
-        functions = [function_of(tool, index) for index, tool in enumerate(given.tools or ())]
+        tools = read_tools(given.tools or ())
         prompt = Chat(
             given.messages,
-            described(functions),
+            described(tools.functions),
             given.continue_final_message,
             normalised.answer.originals,
-            schema_paths(given.tools or ()),
+            tools.schema_paths,
         )
     elif given.prompt is not None:
         prompt = given.prompt

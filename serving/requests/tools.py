@@ -41,7 +41,6 @@ def callable_tools(
             if named is not None
             else "tool_choice requires a call, but the request has no tools.",
             param="tool_choice",
-            code="invalid_value",
         )
     if not functions:
         return Tools()
@@ -67,7 +66,6 @@ def _refuse_namesakes(functions: Sequence[JsonObject]) -> None:
                 f'tools has different tools with the name "{name[:64]}": give each a name of its '
                 "own.",
                 param="tools",
-                code="invalid_value",
             )
 
 
@@ -128,7 +126,5 @@ def refuse_broken_schemas(chat: Chat) -> None:
             place = getattr(cause, "json_path", "$").removeprefix("$")
             reason = getattr(cause, "message", str(error))[:_LONGEST_REASON]
             raise InvalidRequest(
-                f"{path}{place} is no valid JSON Schema: {reason}.",
-                param=path,
-                code="invalid_value",
+                f"{path}{place} is no valid JSON Schema: {reason}.", param=path
             ) from error

@@ -21,7 +21,7 @@ from serving.router.batches.runner import BatchRunner
 from serving.router.http import errors, protocol_errors
 from serving.router.http.asgi import client_request_id, id_headers
 from serving.router.http.authentication import Authentication
-from serving.router.http.errors import ANTHROPIC_PATHS, ANTHROPIC_VERSION, ApiError
+from serving.router.http.errors import ANTHROPIC_VERSION, ApiError, is_anthropics
 from serving.router.http.http10 import UnchunkedTransport
 from serving.router.http.openapi import RELAYED, describe
 from serving.router.http.server import response_of
@@ -110,8 +110,7 @@ class RouterApp:
         request_id = client_request_id(scope["headers"])
         scope = {**scope, _REQUEST_ID: request_id.decode()}
         sends_version = any(name == _VERSION for name, _ in scope["headers"])
-        is_anthropics = sends_version or scope["path"].startswith(ANTHROPIC_PATHS)
-        headers = id_headers(request_id, is_anthropics)
+        headers = id_headers(request_id, sends_version or is_anthropics(scope["path"]))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

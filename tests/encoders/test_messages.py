@@ -19,13 +19,12 @@ from serving.answers.events import (
     Usage,
 )
 from serving.encoders.messages import MessagesEncoder
-from serving.requests.messages import MessagesOptions
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
 
 def encoder(usage: Usage) -> MessagesEncoder:
-    return MessagesEncoder(MessagesOptions(), "msg_1", 0, "m", usage)
+    return MessagesEncoder(None, "msg_1", 0, "m", usage)
 
 
 def events_of(stream: bytes) -> list[dict[str, Any]]:

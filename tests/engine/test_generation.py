@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import structured_outputs
 from serving.engine.vllm.failures import AbandonedError, ConstraintError, failure_of
 from serving.engine.vllm.generation import Generation
-from serving.engine.vllm.sampling import Model
+from serving.engine.vllm.model import Model
 from serving.mistral.grammar import CallableTool
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Chat, Request, Sampling, StructuredOutputs, Tools
@@ -30,6 +31,7 @@ from tests.engine.fake_llm import (
     text,
     vocabulary,
 )
+from tests.support.reading import RULES
 from tests.support.waiting import eventually
 
 PROMPT = [1, *ids("Hi")]
@@ -42,7 +44,6 @@ def generation(
     sampling: Sampling | None = None,
     defaults: dict[str, Any] | None = None,
     prompt_tokens: int = len(PROMPT),
-    usage: Usage | None = None,
     words: Vocabulary | None = None,
     **fields: Any,
 ) -> Generation:
@@ -51,20 +52,22 @@ def generation(
     request = Request(model=None, sampling=sampling or Sampling(), **fields)
     return Generation(
         engine,
-        Model(words, CONTEXT_TOKENS, defaults or {}),
+        Model(["tiny"], replace(RULES, sampling=defaults or {}), words, CONTEXT_TOKENS),
         request,
-        [({"type": "token", "prompt_token_ids": PROMPT}, prompt_tokens)] * prompts,
+        [{"type": "token", "prompt_token_ids": (PROMPT * prompt_tokens)[:prompt_tokens]}] * prompts,
         "cmpl-1",
-        usage or Usage(),
         structured_outputs(request, words),
-        lambda: AnswerParser(
-            words,
-            lambda: "callid001",
-            stop=request.stop,
-            min_tokens=request.sampling.min_tokens,
-            want_logprobs=request.sampling.logprobs is not None,
-            want_token_ids=request.return_token_ids,
-        ),
+        [
+            AnswerParser(
+                words,
+                lambda: "callid001",
+                stop=request.stop,
+                min_tokens=request.sampling.min_tokens,
+                want_logprobs=request.sampling.logprobs is not None,
+                want_token_ids=request.return_token_ids,
+            )
+            for _ in range(prompts * request.n)
+        ],
         None,
         lambda: None,
     )
@@ -79,19 +82,21 @@ async def answers_of(generating: Generation) -> list[Answer]:
 
 
 async def test_an_answer_is_what_the_engine_generates() -> None:
-    engine, usage = FakeLlm(text("Hello you"), cached_tokens=2), Usage()
-    (answer,) = await answers_of(generation(engine, usage=usage))
+    engine = FakeLlm(text("Hello you"), cached_tokens=2)
+    generating = generation(engine)
+    (answer,) = await answers_of(generating)
     assert answer.text == "Hello you"
     assert answer.end is not None and (answer.end.reason, answer.end.stop) == ("stop", None)
     generated = len(text("Hello you"))
-    assert usage == Usage(len(PROMPT), cached_tokens=2, completion_tokens=generated)
+    assert generating.usage == Usage(len(PROMPT), cached_tokens=2, completion_tokens=generated)
     (call,) = engine.calls
     assert (call.id, call.aborted) == ("cmpl-1", False)
 
 
 async def test_a_prompt_counts_once_however_many_answers_it_has() -> None:
-    engine, usage = FakeLlm(cached_tokens=1), Usage()
-    answers = await answers_of(generation(engine, prompts=2, n=3, usage=usage))
+    engine = FakeLlm(cached_tokens=1)
+    generating = generation(engine, prompts=2, n=3)
+    answers, usage = await answers_of(generating), generating.usage
     assert [answer.text for answer in answers] == ["Hello"] * 6
     assert (usage.prompt_tokens, usage.cached_tokens) == (2 * len(PROMPT), 2)
     assert usage.completion_tokens == 6 * len(text("Hello"))
@@ -99,13 +104,13 @@ async def test_a_prompt_counts_once_however_many_answers_it_has() -> None:
 
 
 async def test_a_prompt_is_known_from_whichever_of_its_answers_begins_first() -> None:
-    engine, usage = FakeLlm([WAITS]), Usage()
-    generating = generation(engine, n=2, echo=True, usage=usage)
+    engine = FakeLlm([WAITS])
+    generating = generation(engine, n=2, echo=True)
     assert not generating.knows_prompts
     async with aclosing(generating.steps()) as steps:
         index, *_ = await anext(steps)
         assert index == 1
-        assert usage.prompt_tokens == len(PROMPT)
+        assert generating.usage.prompt_tokens == len(PROMPT)
         assert generating.knows_prompts
         prompt = generating.take_prompt(1)
     assert prompt is not None
@@ -193,12 +198,13 @@ async def test_what_vllm_refuses_is_raised_before_anything_is_generated() -> Non
 
 async def test_a_stop_string_aborts_its_own_answer_alone() -> None:
     parts = [*text("one END two")[:-1], WAITS]
-    engine, usage = FakeLlm(parts, text("Hello")), Usage()
-    first, second = await answers_of(generation(engine, n=2, stop=["END"], usage=usage))
+    engine = FakeLlm(parts, text("Hello"))
+    generating = generation(engine, n=2, stop=["END"])
+    first, second = await answers_of(generating)
     assert (first.text, second.text) == ("one ", "Hello")
     assert first.end is not None and first.end.stop == "END"
     assert [call.aborted for call in engine.calls] == [True, False]
-    assert usage.completion_tokens == len(ids("one END")) + len(text("Hello"))
+    assert generating.usage.completion_tokens == len(ids("one END")) + len(text("Hello"))
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -295,10 +301,11 @@ async def test_fields_that_leave_no_token_together_are_named(
 
 async def test_reasoning_is_counted() -> None:
     thoughts = parsing.encode("v13", "[THINK]Hmm[/THINK]Yes")
-    usage = Usage()
     engine = FakeLlm([*(Part([token_id]) for token_id in thoughts), Part([], "length")])
     words = parsing.vocabulary("v13")
-    (answer,) = await answers_of(generation(engine, words=words, usage=usage))
+    generating = generation(engine, words=words)
+    (answer,) = await answers_of(generating)
+    usage = generating.usage
     assert (answer.reasoning, answer.text) == ("Hmm", "Yes")
     assert (usage.reasoning_tokens, usage.completion_tokens) == (len(ids("Hmm")), len(thoughts))
 

@@ -227,7 +227,7 @@ def test_tools_and_choices() -> None:
     assert tools(type="auto", disable_parallel_tool_use=True) == (["f", "g"], "auto", False)
     assert tools(type="any") == (["f", "g"], "required", True)
     assert tools(type="tool", name="g") == (["g"], "required", True)
-    assert tools(type="none") == ([], "none", True)
+    assert tools(type="none") == ([], "auto", True)
     assert refused(tools=[TOOL], tool_choice={"type": "tool", "name": "x"}).param == "tool_choice"
     assert refused(tools=[TOOL], tool_choice={"type": "tool"}).param == "tool_choice"
 

@@ -122,7 +122,7 @@ def test_long_names_of_namespaces_are_shortened_alike_everywhere() -> None:
     [
         ("auto", ["f", "c", "ns__f", "ns__d"], "auto"),
         ("required", ["f", "c", "ns__f", "ns__d"], "required"),
-        ("none", [], "none"),
+        ("none", [], "auto"),
         ({"type": "function", "name": "f"}, ["f"], "required"),
         ({"type": "custom", "name": "c"}, ["c"], "required"),
         ({"type": "function", "name": "ns__f"}, ["ns__f"], "required"),

@@ -123,7 +123,7 @@ def test_parameters() -> None:
 def test_defaults() -> None:
     made = request(truncation="disabled", tool_choice=None, temperature=None)
     assert (made.max_tokens, made.stream, made.truncate_prompt_tokens) == (None, False, None)
-    assert made.sampling.temperature is None and made.tools.choice == "none"
+    assert made.sampling.temperature is None and made.tools.callable == ()
 
 
 @pytest.mark.parametrize(

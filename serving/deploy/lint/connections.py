@@ -7,7 +7,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, namespace_of, pods, ports_of, ray_pods, upgraded_in_steps
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.selectors import selects
 from serving.tenants.authentication_config import is_loopback
 

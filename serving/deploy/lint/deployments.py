@@ -11,7 +11,7 @@ from serving.config import AppConfig
 from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Object
+from serving.deploy.objects import Object
 from serving.scaling import RouterScalingConfig, ScalingConfig
 
 

@@ -8,7 +8,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, groups, namespace_of, pods, ray_container
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 
 
 def problems(manifests: Manifests, config: AppConfig) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import all_groups, ports_of, ray_container, upgraded_in_steps
 from serving.deploy.lint.rules import Report, report_on
-from serving.deploy.manifests import Object
+from serving.deploy.objects import Object
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 _UPGRADE_TYPES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")

@@ -9,7 +9,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import CLEANUP, Pod, pods, ray_pods, upgraded_in_steps
 from serving.deploy.lint.rules import Report, report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.engine import deployment as engine
 from serving.router import deployment as router
 

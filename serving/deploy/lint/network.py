@@ -10,7 +10,8 @@ from serving.deploy.kube import named
 from serving.deploy.lint.connections import LISTENERS
 from serving.deploy.lint.pods import CLEANUP, Pod, namespace_of, pods
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.selectors import selects
 
 _REDIS = 6379

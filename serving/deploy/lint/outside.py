@@ -16,7 +16,8 @@ from serving.deploy.kube import named
 from serving.deploy.lint.network import Peer, is_port, rules_for
 from serving.deploy.lint.pods import Pod, pods
 from serving.deploy.lint.rules import report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.selectors import selects
 from serving.tenants.authentication_config import is_loopback
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serving.deploy.kube import named
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import containers, head_spec
 
 CLEANUP = "redis-cleanup"

@@ -6,7 +6,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, pods
 from serving.deploy.lint.rules import Report, report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import secrets
 from serving.deploy.selectors import selects
 

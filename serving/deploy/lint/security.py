@@ -8,7 +8,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import Pod, pods
 from serving.deploy.lint.rules import Report, report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 
 _VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),

@@ -9,7 +9,8 @@ from serving.deploy.finding import Finding
 from serving.deploy.kube import named
 from serving.deploy.lint.pods import all_groups, groups, max_replicas, pods, ports_of, ray_container
 from serving.deploy.lint.rules import Report, report_on
-from serving.deploy.manifests import Manifests, Object
+from serving.deploy.manifests import Manifests
+from serving.deploy.objects import Object
 from serving.deploy.pods import GPU, claims, usage
 from serving.deploy.quantity import quantity, shown
 

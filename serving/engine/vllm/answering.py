@@ -1,8 +1,7 @@
 """Generates the answers to requests of all APIs."""
 
 import asyncio
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from serving.answers.events import Answer, End, Step, Usage
+from serving.answers.events import Answer, End, Step
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.catalogue import LoopGuard
@@ -26,11 +25,11 @@ from serving.engine.apis import APIS, Api
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
-    changes,
     header,
-    images_of,
+    image_errors,
     read_body,
     request_id_of,
+    rewrite_headers,
     send_whole,
     while_connected,
 )
@@ -40,14 +39,13 @@ from serving.engine.last_steps import LastSteps
 from serving.engine.resumption import Continuation
 from serving.engine.usage_journal import Meter, UsageJournal
 from serving.engine.vllm import constraints
-from serving.engine.vllm.failures import AbandonedError, ConstraintError, check_model
+from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.generation import Generation
-from serving.engine.vllm.rendering import EngineInput, Renderer, has_images
-from serving.engine.vllm.sampling import Model
+from serving.engine.vllm.model import Model
+from serving.engine.vllm.rendering import EngineInput, Renderer
 from serving.engine.vllm.sampling_limits import check_limits
-from serving.engine.vllm.stream import Stream, counts, tell_of_prompt
+from serving.engine.vllm.stream import Stream, count_headers, tell_of_prompt
 from serving.engine_protocol import RESUMPTION, USAGE_ID
-from serving.mistral import ModelRules
 from serving.mistral.clients import takes_calls_whole
 from serving.requests import responses
 from serving.requests.chat import ChatOptions
@@ -89,8 +87,6 @@ class Answering:
         engine: AsyncLLM,
         model: Model,
         renderer: Renderer,
-        names: Sequence[str],
-        rules: ModelRules,
         loop_guard: LoopGuard | None,
         adapters: Adapters[LoRARequest] | None,
     ) -> None:
@@ -98,8 +94,6 @@ class Answering:
         self._tokenizer = engine.get_tokenizer()
         self._model = model
         self._renderer = renderer
-        self._names = names
-        self._rules = rules
         self._loop_guard = loop_guard
         self._adapters = adapters
         words = model.vocabulary
@@ -109,7 +103,7 @@ class Answering:
         self._vocabulary_digest = crc32(repr(model.vocabulary.pieces).encode())
         self.last_steps = LastSteps()
         self.usage = UsageJournal()
-        LOOP_STOPS.labels(names[0])  # exposes 0 before the first stop
+        LOOP_STOPS.labels(model.names[0])  # exposes 0 before the first stop
 
     async def close(self) -> None:
         """Ends the processes that compile grammars."""
@@ -121,14 +115,14 @@ class Answering:
             self.usage.meter(header(scope, USAGE_ID)) as meter,
         ):
             asked = self._read(scope, await read_body(receive))
-            with while_connected(receive), images_of(asked.continuation.request):
+            with while_connected(receive), image_errors(asked.continuation.request):
                 try:
                     await self._respond(asked, meter, lora, scope, send)
                 except (AbandonedError, ConstraintError):
                     # After a request that failed between its rendering and the engine, vLLM takes
                     # its images for known to the engine. The next request with one fails, which
                     # tells vLLM.
-                    if self._engine.errored or not has_images(asked.request):
+                    if self._engine.errored or not asked.request.has_images:
                         raise
                     await self._respond(asked, meter, lora, scope, send)
 
@@ -144,9 +138,9 @@ class Answering:
         """Raises what `failure_of` reads."""
         api = APIS[scope["path"]]
         continuation = Continuation.of(header(scope, RESUMPTION), body, self._vocabulary_digest)
-        request, options = api.read(continuation.request, self._rules, continuation.mark.date)
+        request, options = api.read(continuation.request, self._model.rules, continuation.mark.date)
         request.adapter = adapter_of(scope)
-        check_model(request.model, self._names, request.adapter)
+        self._model.check_name(request.model, request.adapter)
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
             whole_calls = takes_calls_whole(
@@ -170,23 +164,29 @@ class Answering:
         api, request, continuation = asked.api, asked.request, asked.continuation
         inputs = await self._inputs(request, asked.constraint)
         id = api.id_prefix + request_id_of(scope)
-        usage, mark, choices = Usage(), continuation.mark, itertools.count()
-        name = self._names[0] if request.adapter is None else request.model or self._names[0]
+        mark = continuation.mark
+        name = (
+            self._model.names[0]
+            if request.adapter is None
+            else request.model or self._model.names[0]
+        )
         generation = Generation(
             self._engine,
             self._model,
             request,
-            [(rendered, self._renderer.prompt_tokens(rendered)) for rendered in inputs],
+            inputs,
             id,
-            usage,
             asked.constraint,
-            lambda: self._parser(request, mark.call_ids(next(choices))),
+            [
+                self._parser(request, mark.call_ids(index))
+                for index in range(len(inputs) * request.n)
+            ],
             await self._trace_headers(scope),
             partial(self.last_steps.prefilled, id),
             lora,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(asked.options, id, mark.created, name, usage)
+        encoder = api.encoder(asked.options, id, mark.created, name, generation.usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
             if request.stream:
                 stream = Stream(
@@ -194,13 +194,13 @@ class Answering:
                     encoder,
                     continuation,
                     () if request.needs_prompt or request.converts_arguments else api.told_by,
-                    [*changes(request.normalised), *continuation.headers],
+                    [*rewrite_headers(request.normalised), *continuation.headers],
                     lambda: self._engine.errored,
                     self._count_loops,
                 )
                 await stream.send(send)
             else:
-                await self._answer(generation, encoder, usage, send)
+                await self._answer(generation, encoder, send)
 
     async def _inputs(
         self, request: Request, constraint: StructuredOutputsParams | None
@@ -209,7 +209,7 @@ class Answering:
         if constraint is None:
             return await self._renderer.render(request)
         check = constraints.check(constraint, request, self._model.vocabulary, self._grammars)
-        if has_images(request):  # which vLLM takes for known to the engine once they are rendered
+        if request.has_images:  # which vLLM takes for known to the engine once they are rendered
             await check
             return await self._renderer.render(request)
         inputs, verdict = await asyncio.gather(
@@ -221,9 +221,7 @@ class Answering:
             raise inputs
         return inputs
 
-    async def _answer(
-        self, generation: Generation, encoder: Encoder, usage: Usage, send: Send
-    ) -> None:
+    async def _answer(self, generation: Generation, encoder: Encoder, send: Send) -> None:
         answers: list[list[Step]] = [[] for _ in range(generation.choices)]
         async with aclosing(generation.steps()) as steps:
             async for index, step, _ in steps:
@@ -233,7 +231,10 @@ class Answering:
         for index in range(generation.choices):
             tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
-        headers = [*counts(usage), *changes(generation.request.normalised)]
+        headers = [
+            *count_headers(generation.usage),
+            *rewrite_headers(generation.request.normalised),
+        ]
         await send_whole(send, 200, body, headers)
 
     def _not_resumable(
@@ -251,7 +252,7 @@ class Answering:
         if constraint is not None and not self._model.advances_grammars:
             return "this engine cannot continue an answer that follows a grammar, as with tools"
         penalties = "frequency_penalty", "presence_penalty"
-        defaults = self._model.sampling
+        defaults = self._model.rules.sampling
         if any(getattr(sampling, name) or defaults.get(name) for name in penalties):
             return "this engine cannot continue an answer with penalties"
         return ""
@@ -278,7 +279,7 @@ class Answering:
 
     def _count_loops(self, end: End) -> None:
         if end.stop == STOP_REASON:
-            LOOP_STOPS.labels(self._names[0]).inc()
+            LOOP_STOPS.labels(self._model.names[0]).inc()
 
     async def _trace_headers(self, scope: Scope) -> Mapping[str, str] | None:
         if not await self._engine.is_tracing_enabled():

@@ -1,4 +1,4 @@
-"""Makes the prompts of chats without the work that the turns of an agent would repeat."""
+"""Tokenizes chats without the work that an agent's turns would repeat."""
 
 import copy
 import sys
@@ -26,10 +26,10 @@ _MOST_FUNCTIONS = 4096
 def chat_tokenizer(tokenizer: MistralTokenizer) -> MistralTokenizer:
     """Returns a copy of vLLM's tokenizer whose `apply_chat_template` gives the same tokens sooner.
 
-    An agent sends its tools and all earlier messages with each turn. The tokens of each text are
-    remembered, and that the schema of a function is one, which mistral_common checks with pure
-    Python. Nor is the text made again of all tokens, which mistral_common does up to its version
-    1.12 and nobody reads: the copy cannot decode. The time that a request takes tells nothing of
+    An agent sends its tools and all earlier messages again with each turn. So the copy remembers
+    the tokens of texts, and the functions that mistral_common has found valid, which it checks in
+    pure Python. It makes no text of the prompt's tokens, which nobody reads and mistral_common
+    makes up to its version 1.12: it cannot decode. The time that a request takes tells nothing of
     requests with other cache salts.
     """
     original = tokenizer.mistral

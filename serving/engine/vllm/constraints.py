@@ -43,7 +43,7 @@ def structured_outputs(request: Request, vocabulary: Vocabulary) -> StructuredOu
         return StructuredOutputsParams(json=answer_schema(schema, request.lenient))
     grammar = answer_grammar(
         tools.callable,
-        "required" if tools.choice == "required" else "auto",
+        tools.choice,
         tools.parallel,
         schema,
         ControlTokens(vocabulary.tool_calls, vocabulary.args, reasoning),

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +74,6 @@ class ConstraintError(Exception):
 
 class AbandonedError(Exception):
     """The engine ended an answer that was neither complete nor cut off at a limit."""
-
-
-def check_model(name: str | None, served: Sequence[str], adapter: str | None) -> None:
-    """Raises VLLMNotFoundError for a model that this engine has not. An adapter is known by its
-    digest alone, as routers know what its name means."""
-    if name is not None and name not in served and adapter is None:
-        raise VLLMNotFoundError(
-            f"The model '{name[:200]}' does not exist. Available models: {served[0]}."
-        )
 
 
 def failure_of(error: Exception) -> Failure:

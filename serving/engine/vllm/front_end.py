@@ -25,8 +25,8 @@ from serving.engine.apis import APIS
 from serving.engine.exchange import read_body, send_whole
 from serving.engine.vllm.answering import Answering
 from serving.engine.vllm.failures import Failure, failure_of
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import Renderer
-from serving.engine.vllm.sampling import Model
 from serving.engine.vllm.tokenizing import Tokenizing
 from serving.engine_protocol import (
     ADAPTERS_PATH,
@@ -58,32 +58,26 @@ class FrontEnd:
         advances_grammars: bool = False,
         adapters: Adapters[LoRARequest] | None = None,
     ) -> None:
-        """`names` are those by which requests know the model; answers have the first, or the name
-        of an adapter. Without `adapters` the engine takes none.
-        `resumes_exactly` is whether the engine goes on behind another's tokens as if they were its
-        own, rather than as a part of the prompt; `advances_grammars` whether its grammars read them
-        in either case."""
+        """`names`, `resumes_exactly` and `advances_grammars` are those of `Model`. Without
+        `adapters` the engine takes none."""
         self._engine = engine
-        self._names = names
         self._created = int(time.time())
         self._registry = get_prometheus_registry()
         tokenizer = engine.get_tokenizer()
-        vocabulary = of_tekken(tokenizer.tokenizer)
-        sampling = engine.model_config.get_diff_sampling_param()
-        rules = replace(rules, sampling=sampling)
-        renderer = Renderer(engine, vocabulary, rules)
         model = self._model = Model(
-            vocabulary,
+            names,
+            replace(rules, sampling=engine.model_config.get_diff_sampling_param()),
+            of_tekken(tokenizer.tokenizer),
             engine.model_config.max_model_len,
-            sampling,
             resumes_exactly,
             advances_grammars,
         )
-        answering = Answering(engine, model, renderer, names, rules, loop_guard, adapters)
+        renderer = Renderer(engine, model)
+        answering = Answering(engine, model, renderer, loop_guard, adapters)
         self.close = answering.close
         self.last_steps = answering.last_steps
         self.usage = answering.usage
-        tokenizing = Tokenizing(tokenizer, renderer, model, names, rules)
+        tokenizing = Tokenizing(tokenizer, renderer, model)
         self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
@@ -154,9 +148,9 @@ class FrontEnd:
                 "object": "model",
                 "created": self._created,
                 "owned_by": "mistral-serve",
-                "max_model_len": self._model.context_tokens,
+                "max_model_len": self._model.max_model_len,
             }
-            for name in self._names
+            for name in self._model.names
         ]
         await send_whole(send, 200, to_json({"object": "list", "data": models}))
 

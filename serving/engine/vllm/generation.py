@@ -17,8 +17,9 @@ from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import in_conflict
 from serving.engine.vllm.failures import AbandonedError, ConstraintError
 from serving.engine.vllm.logprobs import LogprobReader, certain
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import EngineInput
-from serving.engine.vllm.sampling import Model, go_on_behind, sampling_params
+from serving.engine.vllm.sampling import go_on_behind, sampling_params
 from serving.engine_protocol import Delivered
 from serving.ledger.tokens import Tokens
 from serving.mistral.reasoning import ThinkSplitter
@@ -42,33 +43,35 @@ class Generation:
         engine: AsyncLLM,
         model: Model,
         request: Request,
-        inputs: Sequence[tuple[EngineInput, int]],
+        inputs: Sequence[EngineInput],
         id: str,
-        usage: Usage,
         constraint: StructuredOutputsParams | None,
-        parser: Callable[[], AnswerParser],
+        parsers: Sequence[AnswerParser],
         trace_headers: Mapping[str, str] | None,
         on_prefilled: Callable[[], object],
         lora_request: LoRARequest | None = None,
     ) -> None:
-        """`inputs` have the number of their tokens. `usage` is kept up to date. `on_prefilled` is
-        called when each prompt has a token of an answer. `lora_request` is the adapter. Raises
-        InvalidRequest for a prompt that leaves no context for an answer, and what vLLM raises for
-        parameters of sampling that it refuses."""
+        """There is one of the `parsers` for each answer. `on_prefilled` is called when each prompt
+        has a token of an answer. `lora_request` is the adapter. Raises InvalidRequest for a prompt
+        that leaves no context for an answer, and what vLLM raises for parameters of sampling that
+        it refuses."""
         self._engine = engine
         self._model = model
         self.request = request
         self._inputs = inputs
         self._id = id
-        self.usage = usage
-        self._parsers = [parser() for _ in range(len(inputs) * request.n)]
+        self.usage = Usage()
+        """What the answers have used so far."""
+        self._parsers = parsers
         self._forms = [_client_form(request) for _ in self._parsers]
         self._trace_headers = trace_headers
         self._on_prefilled = on_prefilled
         self._lora_request = lora_request
         self._constrained = constraint is not None
         self._logprobs = LogprobReader(model.vocabulary, request)
-        self._params = sampling_params(request, model, constraint, [one for _, one in inputs])
+        self._params = sampling_params(
+            request, model, constraint, [len(one["prompt_token_ids"]) for one in inputs]
+        )
         self._counts: list[Any] = [None] * len(self._params)
         """What vLLM counts of each choice, which it keeps up to date; None before the first
         token, and without vLLM's statistics."""
@@ -114,7 +117,7 @@ class Generation:
         `steps` then goes on behind them; `cached_tokens` are those that the other one had cached.
         Raises LookupError for tokens that the model has not."""
         vocabulary, request = self._model.vocabulary, self.request
-        self.usage.prompt_tokens = sum(tokens for _, tokens in self._inputs)
+        self.usage.prompt_tokens = sum(len(one["prompt_token_ids"]) for one in self._inputs)
         self.usage.cached_tokens = cached_tokens
         self._delivered_tokens = 0
         for one in delivered:
@@ -131,7 +134,7 @@ class Generation:
 
     def _prompt_again(self, index: int) -> PromptTokens:
         """Returns a prompt of which the client has been told, without its log-probabilities."""
-        ids = list(self._inputs[index][0]["prompt_token_ids"])
+        ids = list(self._inputs[index]["prompt_token_ids"])
         logprobs = None
         if self.request.sampling.prompt_logprobs is not None:
             logprobs = [None, *certain(ids[1:])]
@@ -230,7 +233,7 @@ class Generation:
 
     def _asked(self, index: int) -> tuple[EngineInput, SamplingParams]:
         """Returns the engine's input and parameters for a choice, behind what was delivered."""
-        rendered, params = self._inputs[index // self.request.n][0], self._params[index]
+        rendered, params = self._inputs[index // self.request.n], self._params[index]
         if ids := self._delivered[index]:
             go_on_behind(params, ids, self._model)
             if not self._model.resumes_exactly:

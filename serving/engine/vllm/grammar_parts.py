@@ -36,7 +36,7 @@ async def tools_that_compile(request: Request, grammars: GrammarCheck) -> Tools:
     Parts are compiled one after another, and one that takes too long ends the search.
     """
     assert isinstance(request.prompt, Chat)
-    choice: Choice = "required" if request.tools.choice == "required" else "auto"
+    choice = request.tools.choice
     search = _Search(grammars, request.cache_salt, choice)
     if request.schema is not None and choice == "auto":
         await search.check(answer_schema(request.schema, request.lenient), request.form_field)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from mistral_common.exceptions import (
     InvalidToolException,
+    InvalidToolSchemaException,
     MistralCommonException,
 )
 from pydantic import ValidationError
@@ -14,21 +15,23 @@ from vllm.exceptions import VLLMUnprocessableEntityError, VLLMValidationError
 from serving.engine.image_file import MediaError
 from serving.mistral.answer import with_originals
 from serving.mistral.rules import InvalidRequest
+from serving.requests.request import Chat
+from serving.requests.tools import refuse_broken_schemas
 
-_NONE: Mapping[str, str] = {}
 _RECURSION = "maximum recursion depth exceeded"
 
 
 @contextlib.contextmanager
-def prompt_errors(field: str, originals: Mapping[str, str] = _NONE) -> Iterator[None]:
-    """Raises InvalidRequest for what vLLM and mistral_common raise for prompts that they cannot
-    make. `field` has the prompt in the client's request; `originals` are a chat's."""
+def prompt_errors(chat: Chat | None = None) -> Iterator[None]:
+    """Raises InvalidRequest for what vLLM and mistral_common raise for a prompt that they cannot
+    make: that of the `chat`, or else those of a completion."""
+    field = "prompt" if chat is None else chat.field
     try:
         yield
     except (MediaError, InvalidRequest):
         raise
     except VLLMUnprocessableEntityError as error:
-        raise InvalidRequest(str(error.args[0]), field, "invalid_value") from error
+        raise InvalidRequest(str(error.args[0]), field) from error
     except VLLMValidationError as error:
         if error.parameter not in ("input_text", "input_tokens"):
             raise
@@ -36,7 +39,9 @@ def prompt_errors(field: str, originals: Mapping[str, str] = _NONE) -> Iterator[
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         if _RECURSION in str(error):
             raise RecursionError from error
-        raise _refusal(error, field, originals) from error
+        if chat is not None and isinstance(error.__cause__, InvalidToolSchemaException):
+            refuse_broken_schemas(chat)
+        raise _refusal(error, field, {} if chat is None else chat.originals) from error
 
 
 def _refusal(error: Exception, field: str, originals: Mapping[str, str]) -> InvalidRequest:
@@ -52,4 +57,4 @@ def _refusal(error: Exception, field: str, originals: Mapping[str, str]) -> Inva
             message = f"A part of {field} is not valid{place and f' at {place}'}: {what}."
         case _:
             message = f"No prompt can be made of {field}. Check the types of its values."
-    return InvalidRequest(with_originals(message, originals), field, "invalid_value")
+    return InvalidRequest(with_originals(message, originals), field)

@@ -1,49 +1,35 @@
 """Makes the engine's inputs of prompts, with vLLM's renderer."""
 
-import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from mistral_common.exceptions import InvalidToolSchemaException
-from vllm.renderers.inputs.preprocess import extract_prompt_len, parse_model_prompt
+from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.cache_salt import salted
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.prompt_errors import prompt_errors
 from serving.engine.vllm.public_prefixes import salted_after
-from serving.mistral.rules import InvalidRequest, ModelRules
+from serving.mistral.rules import InvalidRequest
 from serving.mistral.system_prompt import is_public
 from serving.requests.request import Chat, JsonObject, Prompt, Request
-from serving.requests.tools import refuse_broken_schemas
 
 EngineInput = Any
 """vLLM's type of the same name."""
 
 
-@contextlib.contextmanager
-def _schema_errors(chat: Chat) -> Iterator[None]:
-    """Raises InvalidRequest, which names the tool, for a schema that mistral_common refuses."""
-    try:
-        yield
-    except ValueError as error:
-        if isinstance(error.__cause__, InvalidToolSchemaException):
-            refuse_broken_schemas(chat)
-        raise
-
-
 class Renderer:
     """Makes the engine's inputs. Its methods raise what `failure_of` reads."""
 
-    def __init__(self, engine: AsyncLLM, vocabulary: Vocabulary, rules: ModelRules) -> None:
+    def __init__(self, engine: AsyncLLM, model: Model) -> None:
         self._renderer = engine.renderer
         self._model_config = engine.model_config
-        self._image_token = vocabulary.image
-        self._last_token = len(vocabulary.pieces) - 1
-        self._end_system_token = vocabulary.end_system
-        self._rules = rules
+        self._image_token = model.vocabulary.image
+        self._last_token = len(model.vocabulary.pieces) - 1
+        self._end_system_token = model.vocabulary.end_system
+        self._rules = model.rules
 
     async def render(self, request: Request) -> list[EngineInput]:
         """Returns one input for each prompt of the request; loads and checks images."""
@@ -84,15 +70,12 @@ class Renderer:
     ) -> list[EngineInput]:
         if any(type(prompt) is list and self._image_token in prompt for prompt in prompts):
             raise InvalidRequest(
-                "prompt must not have tokens of images: completions take none.",
-                param="prompt",
-                code="invalid_value",
+                "prompt must not have tokens of images: completions take none.", param="prompt"
             )
         if any(type(prompt) is list and max(prompt) > self._last_token for prompt in prompts):
             raise InvalidRequest(
                 f"prompt must not have token ids above {self._last_token}, this model's last.",
                 param="prompt",
-                code="invalid_value",
             )
         return await self._texts(prompts, params)
 
@@ -107,9 +90,6 @@ class Renderer:
         (rendered,) = await self._texts([prompt], params)
         return list(rendered["prompt_token_ids"])
 
-    def prompt_tokens(self, rendered: EngineInput) -> int:
-        return int(extract_prompt_len(self._model_config, rendered))
-
     async def _chat(self, chat: Chat, params: TokenizeParams, salt: str | None) -> EngineInput:
         template: JsonObject = {
             "tools": chat.tools or None,
@@ -118,11 +98,7 @@ class Renderer:
             "continue_final_message": chat.continue_final_message,
         }
         try:
-            with (
-                prompt_errors(chat.field, chat.originals),
-                _schema_errors(chat),
-                salted(salt),
-            ):
+            with prompt_errors(chat), salted(salt):
                 _, (rendered,) = await self._renderer.render_chat_async(
                     [chat.messages],
                     ChatParams(
@@ -133,13 +109,12 @@ class Renderer:
             if "mm_placeholders" in rendered:
                 self._check_images(rendered)
         except RuntimeError as error:
-            if params.truncate_prompt_tokens is None or not _shows_images(chat):
+            if params.truncate_prompt_tokens is None or not chat.has_images:
                 raise
             raise InvalidRequest(
                 "truncate_prompt_tokens would cut into the images of this request. Send fewer of "
                 "them, or a larger value.",
                 param="truncate_prompt_tokens",
-                code="invalid_value",
             ) from error
         return rendered
 
@@ -153,7 +128,7 @@ class Renderer:
             raise RuntimeError(f"a prompt has {found} image tokens for {expected} of its images")
 
     async def _texts(self, prompts: Sequence[Prompt], params: TokenizeParams) -> list[EngineInput]:
-        with prompt_errors("prompt"):
+        with prompt_errors():
             parsed = [parse_model_prompt(self._model_config, prompt) for prompt in prompts]
             inputs: list[EngineInput] = await self._renderer.render_cmpl_async(parsed, params)
         return inputs
@@ -168,16 +143,3 @@ class Renderer:
             max_total_tokens_param="max_model_len",
             max_output_tokens_param="max_tokens",
         )
-
-
-def has_images(request: Request) -> bool:
-    return isinstance(request.prompt, Chat) and _shows_images(request.prompt)
-
-
-def _shows_images(chat: Chat) -> bool:
-    return any(
-        part.get("type") == "image_url"
-        for message in chat.messages
-        if isinstance(content := message.get("content"), list)
-        for part in content
-    )

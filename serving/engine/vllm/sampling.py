@@ -1,7 +1,6 @@
 """vLLM's parameters of sampling for a request."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,8 +11,8 @@ from vllm.sampling_params import (
     StructuredOutputsParams,
 )
 
-from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import logit_bias
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.resumed_requests import GRAMMAR_IDS, RESUMED_IDS
 from serving.mistral.rules import InvalidRequest
 from serving.requests.request import Request
@@ -31,20 +30,6 @@ _DEFAULTS: Mapping[str, float] = {
 
 _TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 """What vLLM takes for fields of the request when it finds it among extra arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What generation needs to know of the engine's model."""
-
-    vocabulary: Vocabulary
-    context_tokens: int
-    sampling: Mapping[str, Any]
-    """The model's own defaults of sampling."""
-    resumes_exactly: bool = False
-    """Whether the engine resumes requests as `serving.engine.vllm.resumed_requests` has them."""
-    advances_grammars: bool = False
-    """Whether its scheduler has grammars read tokens, as told there."""
 
 
 def sampling_params(
@@ -88,7 +73,7 @@ def _common(
     values: dict[str, Any] = {
         name: value
         if (value := getattr(given, name)) is not None
-        else model.sampling.get(name, default)
+        else model.rules.sampling.get(name, default)
         for name, default in _DEFAULTS.items()
     }
     if values["top_p"] == 0:  # which vLLM refuses: no token but the most probable
@@ -119,18 +104,18 @@ def _common(
 
 
 def _max_tokens(request: Request, model: Model, prompt_tokens: int) -> int:
-    left = model.context_tokens - prompt_tokens
+    left = model.max_model_len - prompt_tokens
     if left < 1:
         raise InvalidRequest(
-            f"This model's maximum context length is {model.context_tokens} tokens, and "
+            f"This model's maximum context length is {model.max_model_len} tokens, and "
             f"the prompt has {prompt_tokens} input tokens. Send a shorter one.",
             param=request.prompt_field,
             code="context_length_exceeded",
         )
     wanted = request.max_tokens
     if wanted is None:
-        wanted = model.sampling.get("max_tokens")
-    return left if wanted is None else min(wanted, left)
+        wanted = int(model.rules.sampling.get("max_tokens", left))
+    return min(wanted, left)
 
 
 def _clients(xargs: Mapping[str, Any] | None) -> dict[str, Any] | None:

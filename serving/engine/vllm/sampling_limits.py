@@ -41,11 +41,8 @@ def check_limits(request: Request, vocabulary: Vocabulary, tokenizer: TokenizerL
                 f"{vllm.envs.VLLM_MAX_BAD_WORDS_TOTAL_TOKENS} tokens together, counted with and "
                 f"without a space before each word; they have {tokens}.",
                 param="bad_words",
-                code="invalid_value",
             )
 
 
 def _too_many(field: str, what: str, limit: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"{field} must have at most {limit} {what}.", param=field, code="invalid_value"
-    )
+    return InvalidRequest(f"{field} must have at most {limit} {what}.", param=field)

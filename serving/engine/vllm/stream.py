@@ -102,7 +102,7 @@ class Stream:
         return b"".join(pieces)
 
     def _head(self) -> dict[str, object]:
-        known = counts(self._generation.usage) if self._generation.knows_prompts else []
+        known = count_headers(self._generation.usage) if self._generation.knows_prompts else []
         headers = [_EVENT_STREAM, *known, *self._headers]
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
@@ -114,7 +114,7 @@ def tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> Non
             encoder.prompt(prompt)
 
 
-def counts(usage: Usage) -> Headers:
+def count_headers(usage: Usage) -> Headers:
     """Returns the headers that tell how long the prompts are."""
     return [
         (PROMPT_TOKENS, b"%d" % usage.prompt_tokens),

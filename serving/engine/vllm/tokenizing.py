@@ -1,7 +1,6 @@
 """The endpoints that turn prompts into tokens, and tokens into text, without an answer."""
 
 import datetime
-from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -11,15 +10,14 @@ from serving.encoders.sse import to_json
 from serving.engine.exchange import (
     adapter_of,
     cache_salt_of,
-    changes,
-    images_of,
+    image_errors,
     read_body,
+    rewrite_headers,
     send_whole,
 )
-from serving.engine.vllm.failures import check_model
+from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import Renderer
-from serving.engine.vllm.sampling import Model
-from serving.mistral import InvalidRequest, ModelRules
+from serving.mistral import InvalidRequest
 from serving.requests import messages, responses, tokenize
 from serving.requests.request import Chat
 
@@ -33,26 +31,17 @@ _COUNTS: dict[str, tuple[Any, dict[str, str]]] = {
 class Tokenizing:
     """Answers with a model's tokens, of prompts as they would be generated from."""
 
-    def __init__(
-        self,
-        tokenizer: MistralTokenizer,
-        renderer: Renderer,
-        model: Model,
-        names: Sequence[str],
-        rules: ModelRules,
-    ) -> None:
+    def __init__(self, tokenizer: MistralTokenizer, renderer: Renderer, model: Model) -> None:
         self._tokenizer = tokenizer
         self._renderer = renderer
         self._model = model
-        self._names = names
-        self._rules = rules
 
     async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive)
-        request = tokenize.read(body, self._rules, datetime.date.today())
-        check_model(request.model, self._names, adapter_of(scope))
+        request = tokenize.read(body, self._model.rules, datetime.date.today())
+        self._model.check_name(request.model, adapter_of(scope))
         if isinstance(request.prompt, Chat):
-            with images_of(body):
+            with image_errors(body):
                 tokens = await self._renderer.chat_token_ids(request.prompt, cache_salt_of(scope))
         else:
             tokens = await self._renderer.token_ids(request.prompt, request.add_special_tokens)
@@ -61,20 +50,18 @@ class Tokenizing:
             names = [self._model.vocabulary.text_of(token) for token in tokens]
         result = {
             "count": len(tokens),
-            "max_model_len": self._model.context_tokens,
+            "max_model_len": self._model.max_model_len,
             "tokens": tokens,
             "token_strs": names,
         }
-        await send_whole(send, 200, to_json(result), changes(request.normalised))
+        await send_whole(send, 200, to_json(result), rewrite_headers(request.normalised))
 
     async def detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = tokenize.read_tokens(await read_body(receive))
-        check_model(request.model, self._names, adapter_of(scope))
+        self._model.check_name(request.model, adapter_of(scope))
         tokens, last = request.tokens, len(self._model.vocabulary.pieces) - 1
         if any(not 0 <= token <= last for token in tokens):
-            raise InvalidRequest(
-                f"tokens must be between 0 and {last}.", param="tokens", code="invalid_value"
-            )
+            raise InvalidRequest(f"tokens must be between 0 and {last}.", param="tokens")
         text = self._tokenizer.decode(tokens, skip_special_tokens=False)
         await send_whole(send, 200, to_json({"prompt": text}))
 
@@ -82,10 +69,10 @@ class Tokenizing:
         """Answers with the number of a prompt's tokens, in the form of the path's API."""
         body = await read_body(receive)
         read, form = _COUNTS[scope["path"]]
-        name, conversation, normalised = read(body, self._rules, datetime.date.today())
-        check_model(name, self._names, adapter_of(scope))
-        with images_of(body):
+        name, conversation, normalised = read(body, self._model.rules, datetime.date.today())
+        self._model.check_name(name, adapter_of(scope))
+        with image_errors(body):
             tokens = await self._renderer.chat_token_ids(conversation, cache_salt_of(scope))
         await send_whole(
-            send, 200, to_json({**form, "input_tokens": len(tokens)}), changes(normalised)
+            send, 200, to_json({**form, "input_tokens": len(tokens)}), rewrite_headers(normalised)
         )

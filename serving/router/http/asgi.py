@@ -9,7 +9,7 @@ from serving.asgi import ClientGoneError, Headers, send_response
 from serving.router.http import protocol_errors
 from serving.router.http.body_budget import HeldBody
 from serving.router.http.content_encoding import decompress
-from serving.router.http.errors import ANTHROPIC_PATHS, ApiError
+from serving.router.http.errors import ApiError, is_anthropics
 
 _REQUEST_ID_BYTES = 128
 
@@ -50,7 +50,7 @@ async def send_error(
     error's own."""
     body = error.body(path, request_id)
     length = (b"content-length", b"%d" % len(body))
-    ids = id_headers(request_id.encode(), path.startswith(ANTHROPIC_PATHS))
+    ids = id_headers(request_id.encode(), is_anthropics(path))
     headers = [*error.headers, length, *ids, *headers]
     await send_response(send, error.status, headers, body)
 
@@ -66,9 +66,9 @@ def client_request_id(headers: Headers) -> bytes:
     return uuid.uuid4().hex.encode()
 
 
-def id_headers(request_id: bytes, is_anthropics: bool) -> Headers:
+def id_headers(request_id: bytes, for_anthropics: bool) -> Headers:
     """Returns the headers that name a request. Clients of Anthropic's API read only its own."""
     headers = [(b"x-request-id", request_id)]
-    if is_anthropics:
+    if for_anthropics:
         headers.append((b"request-id", request_id))
     return headers

@@ -33,11 +33,14 @@ _DEATHS: dict[Reason, str] = {
     "killed": "its process is killed",
     "unreachable": "its process ends",
 }
-ANTHROPIC_PATHS = "/v1/messages"
-"""What the paths of Anthropic's API begin with."""
 ANTHROPIC_VERSION = "anthropic-version"
 """The header that all clients of Anthropic's API send."""
 _RESPONSES = "/v1/responses"
+
+
+def is_anthropics(path: str) -> bool:
+    """Returns whether a path is one of Anthropic's API."""
+    return path.startswith("/v1/messages")
 
 
 class ApiError(Exception):
@@ -97,7 +100,7 @@ class ApiError(Exception):
     def body(self, path: str, request_id: str | None = None) -> bytes:
         """Returns the response body for a request to `path`: in Anthropic's shape for its API,
         whose clients read no other, else in OpenAI's."""
-        if path.startswith(ANTHROPIC_PATHS):
+        if is_anthropics(path):
             return self.anthropic_body(request_id)
         return json.dumps({"error": self._fields()}).encode()
 
@@ -120,7 +123,7 @@ class ApiError(Exception):
             own = {name: fields[name] for name in ("code", "message", "param")}
             event = {"type": "error", "sequence_number": number, **own, "error": fields}
             data = json.dumps(event).encode()
-        named = path == _RESPONSES or path.startswith(ANTHROPIC_PATHS)
+        named = path == _RESPONSES or is_anthropics(path)
         return b"%bdata: %b\n\n" % (b"event: error\n" if named else b"", data)
 
     def _in_stream(self) -> "ApiError":
@@ -223,8 +226,6 @@ _LIMITED = {
     "tokens_per_day": "tokens per day",
     "concurrent_requests": "requests at a time",
 }
-_SHOULD_NOT_RETRY = (b"x-should-retry", b"false")
-"""Keeps the clients of OpenAI and Anthropic from sending a request again by themselves."""
 
 
 def limited(exceeded: Exceeded, model: str | None = None) -> ApiError:
@@ -242,17 +243,15 @@ def limited(exceeded: Exceeded, model: str | None = None) -> ApiError:
         )
     else:
         message += f" Try again in {exceeded.retry_after_s} s."
-    error = ApiError(
+    return ApiError(
         429,
         message,
         type="insufficient_quota" if of_day else "rate_limit_error",
         code="insufficient_quota" if of_day else "rate_limit_exceeded",
         retry_after_s=exceeded.retry_after_s,
         limit=exceeded.limit,
+        is_final=of_day or exceeded.retry_after_s is None,
     )
-    if of_day or exceeded.retry_after_s is None:
-        error.more_headers.append(_SHOULD_NOT_RETRY)
-    return error
 
 
 def router_stopped() -> ApiError:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from serving.router.http.errors import ANTHROPIC_PATHS, wrong_value
+from serving.router.http.errors import is_anthropics, wrong_value
 
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}}
 _TEXT_OR_ITEMS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
@@ -191,6 +191,6 @@ def _operation(path: str) -> dict[str, Any]:
 
 
 def _error_responses(path: str) -> dict[str, Any]:
-    name = "AnthropicError" if path.startswith(ANTHROPIC_PATHS) else "Error"
+    name = "AnthropicError" if is_anthropics(path) else "Error"
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}

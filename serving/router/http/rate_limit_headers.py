@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from serving.asgi import Headers
 from serving.dispatch import Allowance
-
-_ANTHROPIC_PATHS = "/v1/messages"
+from serving.router.http.errors import is_anthropics
 
 
 def rate_limit_headers(
@@ -15,11 +14,11 @@ def rate_limit_headers(
     """Returns the headers for a response to a request to `path`; a limit that there is not has
     none. `now` is the time by the wall clock, which Anthropic's headers name."""
     headers: Headers = []
-    is_anthropic = path.startswith(_ANTHROPIC_PATHS)
+    for_anthropics = is_anthropics(path)
     for name, left in ((b"requests", requests), (b"tokens", tokens)):
         if left is None:
             continue
-        if is_anthropic:
+        if for_anthropics:
             at = (now or datetime.now(UTC)) + timedelta(seconds=left.reset_s)
             reset = at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
             form = b"anthropic-ratelimit-%b-%b"

@@ -13,7 +13,7 @@ from serving.engine_protocol import ADAPTER, CACHE_SALT, RESUMPTION, USAGE_ID, b
 from serving.placement import Work
 from serving.router.http import authentication_errors, errors
 from serving.router.http.asgi import id_headers
-from serving.router.http.errors import ANTHROPIC_PATHS, ApiError
+from serving.router.http.errors import ApiError, is_anthropics
 from serving.router.ledger.open_entry import OpenEntry
 from serving.router.proxy.adapter_version import VERSION, version_for
 from serving.router.proxy.cache_salt import CacheSalt, CacheSalts
@@ -175,7 +175,7 @@ class ExchangeReader:
             request=request,
             demand=self._demand(work, caller, headers, hash64(raw)[0] ^ salt.seed),
             headers=[
-                *id_headers(request_id, path.startswith(ANTHROPIC_PATHS)),
+                *id_headers(request_id, is_anthropics(path)),
                 *_told_of(adapter),
                 *request.headers,
             ],

@@ -1,0 +1,6 @@
+"""Kubernetes' objects."""
+
+from typing import Any
+
+Object = dict[str, Any]
+"""One as its manifest and the API server have it."""
