@@ -71,7 +71,10 @@ class _Tunnel:
             def handle(self) -> None:
                 # Failures have no common type; the client sees its connection end.
                 with contextlib.suppress(Exception), contextlib.closing(tunnel.open()) as far:
-                    _join(self.request, far)
+                    try:
+                        _join(self.request, far)
+                    finally:
+                        _drain(far)
 
         return Handler
 
@@ -88,6 +91,14 @@ def _join(near: socket.socket, far: socket.socket) -> None:
                 if not data:
                     return
                 target.sendall(data)
+
+
+def _drain(far: socket.socket) -> None:
+    """Ends a connection through the API server. The kubernetes package shows a traceback if that is
+    closed before it has handed over all that has come."""
+    far.shutdown(socket.SHUT_WR)
+    while far.recv(_CHUNK):
+        pass
 
 
 def reachable(kube: Kube, pod: Object, port: int) -> None:
