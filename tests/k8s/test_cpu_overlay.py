@@ -10,6 +10,7 @@ import yaml
 
 from serving.deploy.pods import usage, wanted
 from serving.deploy.quantity import quantity
+from serving.deploy.serve_config import config_of
 from tests.k8s.manifests import OVERLAYS, ROOT, needs_kubectl, overlay
 
 pytestmark = needs_kubectl
@@ -32,6 +33,16 @@ def test_its_pods_fit_the_node_beside_kubernetes_and_the_operator() -> None:
             need[f"requests.{resource}"] += quantity(text)
     assert need["requests.cpu"] <= CORES
     assert need["requests.memory"] <= MEMORY_GIB * 2**30
+
+
+def test_an_update_in_place_needs_no_other_pod() -> None:
+    service = overlay("cpu").service
+    config = config_of(service)
+    (model,) = config.models
+    (group,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    # Ray Serve starts the successor of a router beside it, and of an engine while that drains.
+    replicas = [config.router.cpus] * 2 + [model.cpus] * (model.replicas + 1)
+    assert sum(replicas) <= float(group["rayStartParams"]["num-cpus"])
 
 
 @pytest.mark.parametrize("document", ["deploy/README.md", "deploy/overlays/cpu/kustomization.yaml"])
