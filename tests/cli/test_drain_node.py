@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli.commands import app
-from serving.cli.drain_node import Node
+from serving.cli.drain_node import Node, running_replicas
 from tests.support.waiting import wait_for
 
 # The package's attribute of that name is the command.
@@ -111,6 +111,7 @@ class Head:
     """Number of requests that it leaves unanswered."""
     serve_waits: bool = False
     """Whether replicas stop at the deadline alone, as no successor comes."""
+    stops_replicas: bool = False
     drained: list[tuple[str, str]] = field(default_factory=list)
     draining: list[int] = field(default_factory=list)
     """Number of nodes that drain, from one question to the next."""
@@ -132,9 +133,16 @@ class Head:
         self.draining_workers.add(node_id)
         if self.serve_waits and deadline_ms > time.time() * 1000:
             return True, ""
-        for process in self.pod.processes[1:]:
-            threading.Timer(0.1, process.terminate).start()
+        self.stops_replicas = True
         return True, ""
+
+    def running_replicas(self, processes: Iterable[psutil.Process]) -> set[str]:
+        """Finds those that run; they stop no earlier than somebody has looked."""
+        found = running_replicas(processes)
+        if self.stops_replicas:
+            for process in self.pod.processes[1:]:
+                process.terminate()
+        return found
 
     def get_draining_nodes(self, timeout: float) -> dict[str, int]:
         count = self.draining.pop(0) if self.draining else 0
@@ -163,6 +171,7 @@ class _Id:
 def head(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> Head:
     head = Head(pod)
     monkeypatch.setattr(drain_node, "gcs_client", head.client)
+    monkeypatch.setattr(drain_node, "running_replicas", head.running_replicas)
     monkeypatch.setattr(drain_node, "_POLL_S", 0.01)
     monkeypatch.setattr(drain_node, "_SETTLE_S", 0)
     monkeypatch.setattr(drain_node, "_IDLE_S", 0.1)
