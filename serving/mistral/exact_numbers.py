@@ -21,7 +21,7 @@ _BOUNDS = (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -
 def with_exact_numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a schema of the same answers, but for some integers at a bound above 2^53. Constants
     that would be rounded are left out: any other value is possible in their place."""
-    if not any(_is_affected(one) for one in schemas_in(schema)):
+    if not has_large_integer(schema):
         return schema
     rewritten = copy.deepcopy(dict(schema))
     for one in schemas_in(rewritten):
@@ -30,6 +30,22 @@ def with_exact_numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
             if _has_rounded_constant(one.get(name)):
                 del one[name]
     return rewritten
+
+
+def has_large_integer(schema: Mapping[str, Any]) -> bool:
+    """Whether anything in a schema is an integer that may be rounded. Each request has its schemas
+    looked through, nearly none of which has one."""
+    pending: list[Any] = [*schema.values()]
+    while pending:
+        value = pending.pop()
+        kind = type(value)
+        if kind is dict:
+            pending += value.values()
+        elif kind is list:
+            pending += value
+        elif kind is int and not -_EXACT < value < _EXACT:
+            return True
+    return False
 
 
 def is_rounded_constant(value: Any) -> bool:
@@ -48,11 +64,6 @@ def _has_rounded_constant(value: Any) -> bool:
             return True
         pending += one.values() if type(one) is dict else one if type(one) is list else ()
     return False
-
-
-def _is_affected(schema: Fields) -> bool:
-    bounds = any(_is_rounded(schema.get(name)) for names in _BOUNDS for name in names[:2])
-    return bounds or any(_has_rounded_constant(schema.get(name)) for name in CONSTANTS)
 
 
 def _round_bounds(schema: Fields) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serving.mistral.exact_numbers import CONSTANTS, is_rounded_constant
+from serving.mistral.exact_numbers import CONSTANTS, has_large_integer, is_rounded_constant
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.schemas import schemas_in
 from serving.requests.places import place_of
@@ -21,6 +21,8 @@ def refuse_rounded_constants(request: Request) -> None:
 
 
 def _check(root: Mapping[str, Any], field: str) -> None:
+    if not has_large_integer(root):
+        return
     for schema in schemas_in(root):
         constants = {name: schema[name] for name in CONSTANTS if name in schema}
         inner = place_of(constants, is_rounded_constant)

@@ -27,8 +27,8 @@ class Model:
     """Whether its grammars read those tokens in either case."""
 
     def check_name(self, name: str | None, adapter: str | None) -> None:
-        """Raises VLLMNotFoundError for a request to a model that this engine does not have. An adapter is
-        known by its digest alone, as routers know what its name means."""
+        """Raises VLLMNotFoundError for a request to a model that this engine does not have. An
+        adapter is known by its digest alone, as routers know what its name means."""
         if name is not None and name not in self.names and adapter is None:
             raise VLLMNotFoundError(
                 f"The model '{name[:200]}' does not exist. Available models: {self.names[0]}."
