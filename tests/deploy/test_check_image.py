@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.full  # each imports vLLM, with all of its kernels
 
 
 def check(**environment: str) -> "subprocess.CompletedProcess[str]":
