@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serving.mistral.draft import Fields
@@ -27,7 +27,7 @@ def with_exact_numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     for one in schemas_in(rewritten):
         _round_bounds(one)
         for name in CONSTANTS:
-            if _has_rounded_constant(one.get(name)):
+            if any(map(is_rounded_constant, _integers_in(one.get(name)))):
                 del one[name]
     return rewritten
 
@@ -35,17 +35,7 @@ def with_exact_numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def has_large_integer(schema: Mapping[str, Any]) -> bool:
     """Whether anything in a schema is an integer that may be rounded. Each request has its schemas
     looked through, nearly none of which has one."""
-    pending: list[Any] = [*schema.values()]
-    while pending:
-        value = pending.pop()
-        kind = type(value)
-        if kind is dict:
-            pending += value.values()
-        elif kind is list:
-            pending += value
-        elif kind is int and not -_EXACT < value < _EXACT:
-            return True
-    return False
+    return any(not -_EXACT < number < _EXACT for number in _integers_in([*schema.values()]))
 
 
 def is_rounded_constant(value: Any) -> bool:
@@ -56,14 +46,17 @@ def is_rounded_constant(value: Any) -> bool:
     return not -_LIMIT < value < _LIMIT or min(int(float(value)), _LIMIT - 1) != value
 
 
-def _has_rounded_constant(value: Any) -> bool:
+def _integers_in(value: Any) -> Iterator[int]:
     pending = [value]
     while pending:
         one = pending.pop()
-        if is_rounded_constant(one):
-            return True
-        pending += one.values() if type(one) is dict else one if type(one) is list else ()
-    return False
+        kind = type(one)
+        if kind is dict:
+            pending += one.values()
+        elif kind is list:
+            pending += one
+        elif kind is int:
+            yield one
 
 
 def _round_bounds(schema: Fields) -> None:
