@@ -24,11 +24,9 @@ def connect(context: str | None = None) -> "ApiServer":
     configuration.retries = urllib3.Retry(1, redirect=0)
     try:
         if kubeconfig := _kubeconfig():
-            kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
-                kubeconfig, context, configuration
-            )
+            kubernetes.config.load_kube_config(kubeconfig, context, configuration)
         elif "KUBERNETES_SERVICE_HOST" in os.environ:
-            kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            kubernetes.config.load_incluster_config(configuration)
         else:
             raise Unreachable(
                 "there is no kubeconfig: set KUBECONFIG to its path, or have your cluster's "

@@ -12,7 +12,7 @@ def quantity(text: object) -> Decimal:
     from kubernetes.utils.quantity import parse_quantity  # kubernetes takes half a second
 
     try:
-        return Decimal(parse_quantity(text))  # type: ignore[no-untyped-call]
+        return Decimal(parse_quantity(text))
     except ValueError:
         raise BadInput(f"{text!r} is no amount, such as 500m or 16Gi") from None
 

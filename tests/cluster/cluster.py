@@ -148,7 +148,7 @@ class Cluster:
 
     def client(self) -> kubernetes.client.ApiClient:
         """The Python client's, for this cluster."""
-        made: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call]
+        made: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(
             str(self.kubeconfig)
         )
         return made

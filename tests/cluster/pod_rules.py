@@ -24,7 +24,7 @@ def containers_of(spec: Object) -> Iterator[tuple[str, Object]]:
 
 def quantity(value: object) -> Decimal:
     """ValueError for what Kubernetes cannot read as a quantity."""
-    return Decimal(parse_quantity(value))  # type: ignore[no-untyped-call]
+    return Decimal(parse_quantity(value))
 
 
 def pod_causes(path: str, spec: Object, claimed: Sequence[str] = ()) -> Iterator[Cause]:

@@ -215,7 +215,7 @@ def test_a_watch_sees_changes_ends_when_lost_and_is_told_what_is_too_old(
     assert not follower.is_alive()
     assert seen == [("ADDED", "a"), ("DELETED", "a")]
     cluster.api.store.forget_history()
-    stream: Any = Watch().stream  # type: ignore[no-untyped-call]
+    stream: Any = Watch().stream
     with pytest.raises(ApiException) as gone:
         list(stream(core.list_namespaced_config_map, "default", resource_version=start))
     assert gone.value.status == 410
@@ -226,7 +226,7 @@ def test_a_watch_of_some_sees_what_leaves_them_and_ends_in_time(core: Any) -> No
     core.create_namespaced_config_map("default", {"metadata": {"name": "a"}})
     for label in ("mine", "others"):
         core.patch_namespaced_config_map("a", "default", {"metadata": {"labels": {"of": label}}})
-    stream: Any = Watch().stream  # type: ignore[no-untyped-call]
+    stream: Any = Watch().stream
     events = stream(
         core.list_namespaced_config_map,
         "default",
