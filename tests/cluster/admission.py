@@ -54,7 +54,7 @@ def admit(store: Store, kind: Kind, new: Object) -> list[str]:
     if kind.name == "Pod":
         name = new["metadata"]["name"]
         account = spec.get("serviceAccountName", "default")
-        if store.get(("", "serviceaccounts"), namespace, account) is None:
+        if not store.has(("", "serviceaccounts"), namespace, account):
             why = (
                 f"error looking up service account {namespace}/{account}: "
                 f'serviceaccount "{account}" not found'
@@ -63,7 +63,7 @@ def admit(store: Store, kind: Kind, new: Object) -> list[str]:
         priority = spec.get("priorityClassName")
         classes = ("scheduling.k8s.io", "priorityclasses")
         built_in = ("system-node-critical", "system-cluster-critical")
-        if priority and priority not in built_in and store.get(classes, "", priority) is None:
+        if priority and priority not in built_in and not store.has(classes, "", priority):
             raise forbidden("", "pods", name, f"no PriorityClass with name {priority} was found")
     return warnings
 

@@ -14,7 +14,7 @@ def record(api: Api, about: Object, reason: str, message: str, kind: str = "Warn
     name = f"{metadata['name']}.{said}"
     home = api.store.get(NAMESPACES, "", namespace)
     ending = home is None or "deletionTimestamp" in home["metadata"]
-    if ending or api.store.get(("", "events"), namespace, name):
+    if ending or api.store.has(("", "events"), namespace, name):
         return
     api.create(
         api.kinds["", "events"],

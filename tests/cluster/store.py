@@ -49,6 +49,10 @@ class Store:
         with self.changed:
             return copied(self._objects[resource].get((namespace, name)))
 
+    def has(self, resource: Resource, namespace: str, name: str) -> bool:
+        with self.changed:
+            return (namespace, name) in self._objects[resource]
+
     def objects(
         self,
         resource: Resource,

@@ -54,7 +54,7 @@ def create_owned(api: Api, owner: Object, obj: Object, failure: str) -> None:
     kind = api.kind_of(obj["apiVersion"], obj["kind"])
     assert kind is not None
     namespace = owner["metadata"]["namespace"]
-    if api.store.get(kind.resource, namespace, metadata["name"]):
+    if api.store.has(kind.resource, namespace, metadata["name"]):
         return
     try:
         api.create(kind, namespace, obj)
@@ -114,7 +114,7 @@ class Workloads:
         certificate = {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "of the test"}}
         for plural, body in (("serviceaccounts", account), ("configmaps", certificate)):
             kind = self.api.kinds["", plural]
-            if self.api.store.get(kind.resource, name, body["metadata"]["name"]) is None:
+            if not self.api.store.has(kind.resource, name, body["metadata"]["name"]):
                 self.api.create(kind, name, body)
 
     def _replicas(self, owner: Object, suffix: str) -> None:
@@ -166,7 +166,7 @@ class Workloads:
 
     def _create_claim(self, owner: Object, claim: Object) -> None:
         namespace = owner["metadata"]["namespace"]
-        if self.api.store.get(_CLAIMS, namespace, claim["metadata"]["name"]) is None:
+        if not self.api.store.has(_CLAIMS, namespace, claim["metadata"]["name"]):
             claim = {name: value for name, value in claim.items() if name != "status"}
             try:
                 self.api.create(self.api.kinds[_CLAIMS], namespace, claim)
