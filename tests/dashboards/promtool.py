@@ -1,5 +1,7 @@
 """Runs promtool, Prometheus' own tool, which evaluates rules in simulated time."""
 
+import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
@@ -65,6 +67,7 @@ def firing(
     return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
+@functools.cache
 def _recording_first() -> list[str]:
     """The names of all groups. Recording rules come first, so that alerts find fresh series."""
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
@@ -73,6 +76,13 @@ def _recording_first() -> list[str]:
 
 
 def _run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    # A fifth of its time would be Go's collection of garbage.
+    environment = os.environ | {"GOGC": "400"}
     return subprocess.run(
-        ["promtool", *args], capture_output=True, text=True, timeout=300, check=False
+        ["promtool", *args],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
     )
