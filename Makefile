@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full test-services test-units coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-agents bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units test-operations coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-agents bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -26,19 +26,24 @@ test-full: MARKERS = -m ""
 test-full: check ## the same with the tests that are slow and rarely break
 	@$(RUN_TESTS)
 
-# Tests that start services beside those that do not; each half prints when it ends.
+# Tests that start services beside those that do not, of which half are of the commands and
+# manifests; each part prints when it ends.
 SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
+OPERATIONS = tests/cli tests/cluster tests/dashboards tests/deploy tests/k8s tests/real_cluster
+IGNORED = $(addprefix --ignore=,$(1))
 PYTEST = .venv/bin/python -m pytest $(MARKERS)
 RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
-	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' test-services test-units)
+	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' \
+	test-services test-units test-operations)
 
 test-services:
 	@$(PYTEST) $(SERVICES)
 
+test-units: TESTS = $(call IGNORED,$(SERVICES) $(OPERATIONS))
+test-operations: TESTS = $(OPERATIONS) $(call IGNORED,$(SERVICES))
 # A folder of its own for temporary files: test-services looks that none of its services' is left.
-test-units:
-	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && \
-		TMPDIR=$$folder nice $(PYTEST) $(addprefix --ignore=,$(SERVICES))
+test-units test-operations:
+	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && TMPDIR=$$folder nice $(PYTEST) $(TESTS)
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
 	@.venv/bin/python -m coverage erase
