@@ -18,6 +18,7 @@ from serving.encoders.errors import openai_error
 from serving.encoders.prompt_logprobs import prompt_logprobs
 from serving.encoders.sse import DONE, event, to_json
 from serving.encoders.usage import openai_usage
+from serving.mistral.reasoning import reasoning_fields
 from serving.requests.chat import ChatOptions
 from serving.requests.request import JsonObject
 
@@ -135,7 +136,7 @@ class ChatEncoder:
             case Text(text):
                 return {"content": text}
             case Reasoning(text):
-                return {"reasoning": text}
+                return reasoning_fields(text)
             case CallBegun() | Arguments() if self._options.whole_calls:
                 self._held[index].append(event)
             case CallBegun(id, name):
@@ -174,7 +175,7 @@ class ChatEncoder:
         if calls:
             message["tool_calls"] = calls
         if answer.reasoning:
-            message["reasoning"] = answer.reasoning
+            message.update(reasoning_fields(answer.reasoning))
         choice = {
             "index": index,
             "message": message,

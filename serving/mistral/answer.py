@@ -10,7 +10,7 @@ import msgspec
 
 from serving.mistral.draft import objects_in
 from serving.mistral.other_servers import CallFields, HeldCalls, ReasoningField
-from serving.mistral.reasoning import ThinkSplitter
+from serving.mistral.reasoning import ThinkSplitter, reasoning_fields
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
@@ -162,7 +162,7 @@ class Answer:
         else:
             message.pop("content", None)
         if reasoning:
-            message["reasoning"] = reasoning
+            message.update(reasoning_fields(reasoning))
         return True
 
     def _with_originals(self, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from serving.mistral.draft import Draft, Fields, objects_in
-from serving.mistral.reasoning import CLOSE, OPEN, tagged
+from serving.mistral.reasoning import CLOSE, OPEN, reasoning_fields, tagged
 from serving.mistral.tool_choice import name_of
 from serving.mistral.tool_ids import nine_alphanumerics
 
@@ -94,7 +94,7 @@ class ReasoningField:
         reasoning = next((text for text in taken if type(text) is str and text), "")
         if self._separate:
             if reasoning:
-                message["reasoning"] = reasoning
+                message.update(reasoning_fields(reasoning))
             return bool(reasoning)
         content = message.get("content") or ""
         cut_off = finish_reason == "length" and not content

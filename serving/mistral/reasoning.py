@@ -9,6 +9,12 @@ CLOSED = f"\n{CLOSE}\n"
 BEFORE, INSIDE, AFTER = range(3)
 
 
+def reasoning_fields(reasoning: str) -> dict[str, str]:
+    """Returns the fields of a message or a delta that have this reasoning, by vLLM's name of today
+    and by its former one, the only one that many clients read."""
+    return {"reasoning": reasoning, "reasoning_content": reasoning}
+
+
 def tagged(reasoning: str) -> str:
     """Returns the reasoning as the model writes it before an answer; the inverse of
     `ThinkSplitter`."""

@@ -16,7 +16,7 @@ from tests.encoders import test_messages as messages
 from tests.encoders.event_streams import answers, in_turns
 from tests.encoders.response_streams import rebuilt, unknown
 
-CHAT_EXTENSIONS = {"reasoning", "stop_reason", "token_ids"}
+CHAT_EXTENSIONS = {"reasoning", "reasoning_content", "stop_reason", "token_ids"}
 """Fields of vLLM's that OpenAI's chat completions do not have."""
 THINKS_AMID = [Step([Text("a"), Reasoning("b"), Text("c")], end=End("stop"))]
 COMPLETION_EXTENSIONS = {"stop_reason", "token_ids", "prompt_token_ids"}

@@ -79,7 +79,7 @@ def test_a_stream_joined_equals_the_whole(text: str, step: int, width: int) -> N
 
 def test_reasoning_moves_and_the_rest_of_the_answer_stays() -> None:
     body = json.loads(Answer(SEPARATE).whole(whole_of("<think>\na\n</think>\nb"), 200))
-    assert body == json.loads(whole_of("b", reasoning="a"))
+    assert body == json.loads(whole_of("b", reasoning="a", reasoning_content="a"))
 
 
 def test_the_last_chunk_may_hold_text_and_the_end_together() -> None:

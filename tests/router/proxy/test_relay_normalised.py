@@ -113,7 +113,8 @@ async def test_separated_reasoning_of_a_stream_comes_event_by_event(
     thought, text = chunk_event(content="<think>so"), chunk_event(content="</think>Seven.")
     connection.send(thought[:20])
     connection.send(thought[20:])
-    assert json.loads((await anext(chunks))[6:])["choices"][0]["delta"] == {"reasoning": "so"}
+    thought = json.loads((await anext(chunks))[6:])["choices"][0]["delta"]
+    assert thought == {"reasoning": "so", "reasoning_content": "so"}
     connection.send(text + DONE[:3])
     assert json.loads((await anext(chunks))[6:])["choices"][0]["delta"] == {"content": "Seven."}
     connection.send(DONE[3:])
