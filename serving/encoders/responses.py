@@ -18,6 +18,7 @@ from serving.answers.events import (
     ToolCall,
     Usage,
 )
+from serving.encoders.errors import openai_error
 from serving.encoders.response_items import Call, Events, Message, Status, Thought, content
 from serving.encoders.sse import to_json
 from serving.requests.response_tools import ClientTool
@@ -67,14 +68,15 @@ class ResponsesEncoder:
         return self._events.write(f"response.{status}", b'"response":' + response)
 
     def error(self, message: str, status: int) -> bytes:
-        """Returns the two events that end a stream with an error of that HTTP status."""
+        """Returns the two events that end a stream with an error of that HTTP status. What is in
+        `error`, as OpenAI's service has it, is an exception in its clients; others know the rest.
+        """
         error = {"code": _error_code(status), "message": message}
         begun = [] if self._open is None else [self._open.json("incomplete")]
         response = self._response("failed", [*self._ended, *begun], error)
         write = self._events.write
-        return write("error", content({**error, "param": None})) + write(
-            "response.failed", b'"response":' + response
-        )
+        told = {**error, "param": None, **openai_error(message, status, code=error["code"])}
+        return write("error", content(told)) + write("response.failed", b'"response":' + response)
 
     def whole(self, answers: list[Answer]) -> bytes:
         (answer,) = answers

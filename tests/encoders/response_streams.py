@@ -23,7 +23,7 @@ from serving.requests.responses import ResponseOptions, read
 from tests.support.reading import READING
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-_BEYOND_THE_SDK = {"presence_penalty", "frequency_penalty", "bytes"}
+_BEYOND_THE_SDK = {"presence_penalty", "frequency_penalty", "bytes", "error"}
 TOOLS = [
     {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False},
     {"type": "custom", "name": "c", "format": {"type": "text"}},
