@@ -1,5 +1,7 @@
 """Recognises clients that take no pieces of tool calls, as Mistral's own API has none."""
 
+from collections.abc import Mapping
+
 _TAKE_CALLS_WHOLE = b"mistral-client-", b"langchain4j-mistral-ai", b"ai-sdk/mistral/"
 """What their `User-Agent` begins with."""
 _SEMANTIC_KERNEL = b"Semantic-Kernel"
@@ -7,12 +9,14 @@ _SEMANTIC_KERNEL = b"Semantic-Kernel"
 connector for OpenAI begins."""
 
 
-def takes_calls_whole(agent: bytes, cache_control: bytes, has_usage_options: bool) -> bool:
-    """Returns whether the client with that `User-Agent` loses calls that are streamed in pieces.
+def takes_calls_whole(headers: Mapping[bytes, bytes], has_usage_options: bool) -> bool:
+    """Returns whether the client with those headers loses calls that are streamed in pieces.
     `has_usage_options` is whether it says if it wants the stream's usage."""
+    # Chrome lets no page set `User-Agent`: Mistral's client has a header of its own there.
+    agent = headers.get(b"x-mistral-user-agent") or headers.get(b"user-agent", b"")
     if agent.startswith(b"python-httpx/"):
         # LangChain's ChatMistralAI has no name: its headers are those of httpx-sse over httpx.
-        return cache_control == b"no-store"
+        return headers.get(b"cache-control") == b"no-store"
     if agent.startswith(b"opencode/"):
         # It replaces the name of its provider, of which all but Mistral's ask for the usage.
         return not has_usage_options

@@ -62,6 +62,13 @@ async def test_clients_that_fail_on_parts_of_calls_get_them_whole(
     assert (len(functions) == 1) == whole
 
 
+async def test_mistrals_client_on_a_page_is_known_though_the_browser_names_itself() -> None:
+    engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
+    headers = {"user-agent": "Mozilla/5.0", "x-mistral-user-agent": "mistral-client-typescript/2"}
+    answer = await asked(engine, CHAT, headers=headers, stream=True, **TOOLS[CHAT])
+    assert answer.text.count('"tool_calls":[') == 1
+
+
 async def test_opencode_gets_calls_in_pieces_of_providers_that_ask_for_usage() -> None:
     engine = FakeLlm([*(Part([token_id]) for token_id in CALL), Part([], "length")])
     answer = await asked(

@@ -143,11 +143,7 @@ class Answering:
         self._model.check_name(request.model, request.adapter)
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
         if isinstance(options, ChatOptions):
-            whole_calls = takes_calls_whole(
-                header(scope, b"user-agent"),
-                header(scope, b"cache-control"),
-                not options.usage_at_end,
-            )
+            whole_calls = takes_calls_whole(dict(scope["headers"]), not options.usage_at_end)
             options = replace(options, whole_calls=whole_calls)
         refuse_rounded_constants(request)
         check_limits(request, self._model.vocabulary, self._tokenizer)

@@ -166,10 +166,9 @@ def _normalise(
 
 
 def _takes_calls_whole(body: dict[str, Any], headers: Headers) -> bool:
-    options, sent = body.get("stream_options"), dict(headers)
+    options = body.get("stream_options")
     wants = options.get("include_usage") if type(options) is dict else None
-    agent, cache_control = sent.get(b"user-agent", b""), sent.get(b"cache-control", b"")
-    return takes_calls_whole(agent, cache_control, wants is not None)
+    return takes_calls_whole(dict(headers), wants is not None)
 
 
 def warn(headers: Headers, warning: str) -> None:
