@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 from collections.abc import Sequence
 
 from mistral_common.exceptions import InvalidToolSchemaException
@@ -21,6 +22,10 @@ from serving.mistral.schemas import schemas_in
 from serving.requests.request import Chat, JsonObject, Tools
 
 _LONGEST_REASON = 200
+
+# Python warns of sets in regular expressions that it may read otherwise one day. Those here are the
+# clients', and nothing in Python matches them.
+warnings.filterwarnings("ignore", "Possible (nested set|set )", FutureWarning)
 
 
 def callable_tools(
