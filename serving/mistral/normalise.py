@@ -112,6 +112,7 @@ _CHAT: tuple[Rule, ...] = (
     turns.image_urls_and_refusals,
     turns.calls_of_earlier_turns,
     turns.tool_results,
+    turns.drop_redacted_thoughts,
     turns.reasoning_of_earlier_turns,
     turns.drop_empty_turns,
     turns.move_late_system_messages,

@@ -89,6 +89,18 @@ def tool_results(draft: Draft) -> None:
             draft.changed = True
 
 
+def drop_redacted_thoughts(draft: Draft) -> None:
+    """Drops the encrypted thoughts of Anthropic's models, which LiteLLM puts into the content."""
+    for message in draft.objects("messages"):
+        content = message.get("content")
+        if message.get("role") != "assistant" or type(content) is not list:
+            continue
+        kept = [part for part in content if not _is(part, "redacted_thinking")]
+        if len(kept) < len(content):
+            message["content"] = kept
+            draft.changed = True
+
+
 def reasoning_of_earlier_turns(draft: Draft) -> None:
     """Handles `reasoning`, `reasoning_content` and thinking parts, which tokenizers before v13
     reject. v13 has tokens for them.
@@ -132,13 +144,17 @@ def _take_reasoning(message: Fields) -> str | None:
             thoughts.append(_text_of(message.pop(key)))
     content = message.get("content")
     if type(content) is list:
-        for part in objects_in(content):
-            if part.get("type") == "thinking":
-                thoughts.append(_text_of(part.get("thinking")))
-                message["content"] = [p for p in message["content"] if p is not part]
+        thinking = [part for part in content if _is(part, "thinking")]
+        if thinking:
+            thoughts += [_text_of(part.get("thinking")) for part in thinking]
+            message["content"] = [part for part in content if not _is(part, "thinking")]
     if not thoughts:
         return None
     return "\n".join(dict.fromkeys(thought for thought in thoughts if thought))
+
+
+def _is(part: Any, kind: str) -> bool:
+    return type(part) is dict and part.get("type") == kind
 
 
 def _text_of(thinking: Any) -> str:

@@ -118,8 +118,17 @@ def test_no_reasoning_in_the_field_for_it(fields: dict[str, Any]) -> None:
     assert not done.warnings
 
 
-def test_tokenizer_v13_has_tokens_for_reasoning() -> None:
-    messages = [USER, assistant(content="7", reasoning="3+4"), USER]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_encrypted_thoughts_are_dropped(version: str) -> None:
+    redacted = {"type": "redacted_thinking", "data": "EmwKAhgB"}
+    turn = assistant(content=[redacted, {"type": "text", "text": "7"}])
+    kept, _ = normalised(USER, turn, assistant(content=[redacted]), USER, version=version)
+    assert kept == [USER, assistant(content=[{"type": "text", "text": "7"}]), USER]
+
+
+@pytest.mark.parametrize("names", [["reasoning"], ["reasoning", "reasoning_content"]])
+def test_tokenizer_v13_has_tokens_for_reasoning(names: list[str]) -> None:
+    messages = [USER, assistant(content="7", **dict.fromkeys(names, "3+4")), USER]
     kept, done = normalised(*messages, version="v13", thinks=True)
     assert (kept, done.changed) == (messages, False)
     assert "[THINK]3+4[/THINK]7" in (prompt("v13", {"messages": kept}) or "")

@@ -72,3 +72,10 @@ def test_a_chat() -> None:
     result = {"role": "tool", "tool_call_id": "abcdefghi", "content": "r"}
     body = {"model": "m", "messages": [*messages, result, USER]}
     chat.read(json.dumps(body).encode(), *READING)
+
+
+def test_a_chat_of_thoughts() -> None:
+    parts = [{"type": "thinking", "thinking": "a"}, {"type": "redacted_thinking", "data": "b"}]
+    turn = {"role": "assistant", "content": parts * MANY}
+    body = {"model": "m", "messages": [USER, turn, USER]}
+    chat.read(json.dumps(body).encode(), *READING)
