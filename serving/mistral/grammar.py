@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.mistral.exact_numbers import with_exact_numbers
+from serving.mistral.enforceable import enforceable
 
 Choice = Literal["auto", "required"]
 
@@ -132,4 +132,4 @@ def _styled(schema: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
     style = _JSON_STYLE | ({"lenient": True} if lenient else {})
     if isinstance(own, Mapping):
         style |= own
-    return {**with_exact_numbers(schema), "x-guidance": style}
+    return {**enforceable(schema), "x-guidance": style}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serving.mistral.exact_numbers import CONSTANTS, has_large_integer, is_rounded_constant
+from serving.mistral.enforceable import CONSTANTS, has_large_integer, is_rounded_constant
 from serving.mistral.rules import InvalidRequest
 from serving.mistral.schemas import schemas_in
 from serving.requests.places import place_of

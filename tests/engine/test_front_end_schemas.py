@@ -179,6 +179,27 @@ async def test_bounds_of_more_than_53_bits(
 
 
 @pytest.mark.parametrize(
+    ("item", "within", "beyond"),
+    [
+        ({"type": "number", "minimum": 0, "maximum": 1.7976931348623157e308}, "1.5", "-1"),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, "-5", "1.5"),
+        ({"type": "string", "minLength": 2.0, "maxLength": 2**53 - 1}, '"ab"', '"a"'),
+        ({"type": "array", "minItems": 1, "maxItems": 2**31 - 1}, "[1]", "[]"),
+        ({"$ref": "#/$defs/List<int>"}, "1", "2"),
+    ],
+)
+@pytest.mark.parametrize(("path", "fields"), FIELDS)
+async def test_limits_and_names_that_generators_of_schemas_write(
+    path: str, fields: Any, item: dict[str, Any], within: str, beyond: str
+) -> None:
+    engine = FakeLlm()
+    schema = {"type": "array", "items": item, "$defs": {"List<int>": {"const": 1}}}
+    response = await asked(engine, path, **fields(schema))
+    assert response.status_code == 200, response.text
+    assert allows(engine, f"[{within}]") and not allows(engine, f"[{beyond}]")
+
+
+@pytest.mark.parametrize(
     ("schema", "place"),
     [
         ({"properties": {"id": {"const": 2**53 + 1}}}, "properties.id.const"),

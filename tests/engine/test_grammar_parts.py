@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.asking import CHAT, MESSAGES, RESPONSES, asked
+from tests.engine.asking import CHAT, COMPLETIONS, MESSAGES, RESPONSES, asked
 from tests.engine.fake_llm import FakeLlm
 from tests.engine.tools import PARAMETERS, roomy, tools_with
 
@@ -101,13 +101,22 @@ async def test_the_expression_of_a_custom_tool_is_named() -> None:
     [
         (
             CHAT,
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": LOOK}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": LOOK, "strict": True},
+                }
+            },
             "response_format",
         ),
         (CHAT, {"structured_outputs": {"regex": "(?!a)b"}}, "structured_outputs"),
         (
             RESPONSES,
-            {"text": {"format": {"type": "json_schema", "name": "a", "schema": LOOK}}},
+            {
+                "text": {
+                    "format": {"type": "json_schema", "name": "a", "schema": LOOK, "strict": True}
+                }
+            },
             "text.format",
         ),
         (
@@ -124,6 +133,37 @@ async def test_a_form_that_cannot_be_enforced_is_named(
     response = await asked(roomy(), path, **fields, tools=tools)
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith(f"{field} cannot be used: look-around")
+
+
+def lenient_form(path: str, schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"name": "a", "schema": schema}
+    if path == RESPONSES:
+        return {"text": {"format": {"type": "json_schema", **form}}}
+    return {"response_format": {"type": "json_schema", "json_schema": form}}
+
+
+@pytest.mark.parametrize("with_tools", [False, True])
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES])
+async def test_an_unknown_expression_of_a_lenient_form_is_left_out(
+    path: str, with_tools: bool
+) -> None:
+    properties = {"a": LOOK, "b": expression("^b+$")}
+    form = lenient_form(path, {"properties": properties, "required": ["a"]})
+    tools = tools_with(path, {"type": "string"}) if with_tools and path != COMPLETIONS else []
+    engine = roomy()
+    response = await asked(engine, path, **form, tools=tools)
+    assert response.status_code == 200, response.text
+    constraint = engine.calls[0].params.structured_outputs
+    grammar = constraint.json or constraint.grammar
+    assert "(?!" not in grammar
+    assert '"pattern": "^b+$"' in grammar and '"required": ["a"]' in grammar
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+async def test_a_lenient_form_that_no_answer_can_have_is_named(path: str) -> None:
+    response = await asked(roomy(), path, **lenient_form(path, {"$ref": "#/nowhere"}))
+    error = response.json()["error"]
+    assert error["code"] == "invalid_constraint" and "/nowhere" in error["message"]
 
 
 async def test_a_form_that_a_required_call_replaces_is_no_fault() -> None:

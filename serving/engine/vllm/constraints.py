@@ -4,7 +4,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from serving.answers.vocabulary import Vocabulary
 from serving.engine.grammar_check import GrammarCheck, GrammarError, GrammarTimeoutError
-from serving.engine.vllm.grammar_parts import compile_alone, tools_that_compile
+from serving.engine.vllm.grammar_parts import compile_alone, leave_out_unknown
 from serving.mistral.grammar import ControlTokens, answer_grammar, answer_schema
 from serving.requests.request import Chat, Request
 
@@ -59,21 +59,21 @@ async def check(
     grammars: GrammarCheck,
 ) -> None:
     """Returns once it is known that the engine can compile the grammar; raises GrammarError if it
-    cannot. What of tools that are not strict cannot be compiled is left out of the grammar. Takes
-    the place of vLLM's own check, which compiles the grammar of each request in the event loop,
-    however long that takes."""
+    cannot. What cannot be compiled of tools that are not strict, and of a lenient schema, is left
+    out of the grammar. Takes the place of vLLM's own check, which compiles the grammar of each
+    request in the event loop, however long that takes."""
     try:
         await compile_alone(constraint, grammars, request.cache_salt)
     except GrammarTimeoutError:
         raise
     except GrammarError as error:
-        if request.structured_outputs is not None or not request.tools.callable:
+        if request.structured_outputs is not None:
             error.field = request.form_field
             raise
-        request.tools = await tools_that_compile(request, grammars)
+        await leave_out_unknown(request, grammars)
         fitting = structured_outputs(request, vocabulary)
         assert fitting is not None
-        constraint.grammar = fitting.grammar
+        constraint.grammar, constraint.json = fitting.grammar, fitting.json
         await compile_alone(constraint, grammars, request.cache_salt)
     constraint._backend = _BACKEND  # as vLLM's check would
 

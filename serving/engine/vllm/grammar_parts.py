@@ -1,5 +1,6 @@
 """Finds the part of a grammar that does not compile, and leaves it out where that may be."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ from vllm.v1.structured_output.request import get_structured_output_key
 from serving.engine.grammar_check import GrammarCheck, GrammarError, GrammarTimeoutError
 from serving.mistral.grammar import CallableTool, Choice, answer_schema, arguments_schema
 from serving.mistral.schemas import expressions_in, without_expressions
-from serving.requests.request import Chat, Request, Tools
+from serving.requests.request import Chat, Request
+
+Schema = Mapping[str, Any]
 
 _MOST_EXPRESSIONS = 100
-"""Regular expressions of a tool that are tried one by one; with more it may be called with any
+"""Regular expressions of a schema that are tried one by one. A tool with more may be called with any
 object."""
 
 
@@ -28,23 +31,24 @@ async def compile_alone(
     await grammars.check(grammar, salt)
 
 
-async def tools_that_compile(request: Request, grammars: GrammarCheck) -> Tools:
-    """Returns the tools of a chat whose grammar does not compile, those that are not strict without
-    what llguidance does not know. Raises GrammarError, which names the field, where a strict tool
-    or the schema of the text is to blame.
+async def leave_out_unknown(request: Request, grammars: GrammarCheck) -> None:
+    """Leaves out what llguidance does not know of a request whose grammar does not compile: of its
+    tools that are not strict, and of a lenient schema. Raises GrammarError, which names the field,
+    where a strict tool or the schema of the text is to blame.
 
     Parts are compiled one after another, and one that takes too long ends the search.
     """
+    search = _Search(grammars, request.cache_salt, request.tools.choice)
+    if request.schema is not None and request.tools.choice == "auto":
+        request.schema = await search.form(request.schema, request.lenient, request.form_field)
+    if not request.tools.callable:
+        return
     assert isinstance(request.prompt, Chat)
-    choice = request.tools.choice
-    search = _Search(grammars, request.cache_salt, choice)
-    if request.schema is not None and choice == "auto":
-        await search.check(answer_schema(request.schema, request.lenient), request.form_field)
     tools = [
         await search.tool(tool, request.prompt.schema_path(tool.name))
         for tool in request.tools.callable
     ]
-    return replace(request.tools, callable=tools)
+    request.tools = replace(request.tools, callable=tools)
 
 
 class _Search:
@@ -53,26 +57,41 @@ class _Search:
         self._salt = salt
         self._choice = choice
 
+    async def form(self, schema: Schema, lenient: bool, field: str) -> Schema:
+        try:
+            await self._check(answer_schema(schema, lenient), field)
+        except GrammarTimeoutError:
+            raise
+        except GrammarError:
+            if not lenient:
+                raise
+            schema = await self._known(schema)
+            await self._check(answer_schema(schema, lenient), field)
+        return schema
+
     async def tool(self, tool: CallableTool, field: str) -> CallableTool:
         if tool.strict:
-            await self.check(arguments_schema(tool, self._choice), field)
+            await self._check(arguments_schema(tool, self._choice), field)
         if tool.strict or await self._compiles(arguments_schema(tool, self._choice)):
             return tool
-        parameters = tool.parameters or {}
-        expressions = expressions_in(parameters)
+        known = replace(tool, parameters=await self._known(tool.parameters or {}))
+        if await self._compiles(arguments_schema(known, self._choice)):
+            return known
+        return replace(tool, parameters=None)
+
+    async def _known(self, schema: Schema) -> Schema:
+        """Returns a schema without the regular expressions that llguidance does not know."""
+        expressions = expressions_in(schema)
         if len(expressions) > _MOST_EXPRESSIONS:
-            return replace(tool, parameters=None)
+            return schema
         unknown = [
             expression
             for expression in expressions
             if not await self._compiles({"type": "string", "pattern": expression})
         ]
-        known = replace(tool, parameters=without_expressions(parameters, unknown))
-        if await self._compiles(arguments_schema(known, self._choice)):
-            return known
-        return replace(tool, parameters=None)
+        return without_expressions(schema, unknown)
 
-    async def check(self, schema: str | dict[str, Any], field: str) -> None:
+    async def _check(self, schema: str | dict[str, Any], field: str) -> None:
         """Raises GrammarError, which names the field, for a schema that does not compile."""
         try:
             await compile_alone(StructuredOutputsParams(json=schema), self._grammars, self._salt)
@@ -80,7 +99,7 @@ class _Search:
             error.field = field
             raise
 
-    async def _compiles(self, schema: dict[str, Any]) -> bool:
+    async def _compiles(self, schema: str | dict[str, Any]) -> bool:
         try:
             await compile_alone(StructuredOutputsParams(json=schema), self._grammars, self._salt)
         except GrammarTimeoutError:
