@@ -89,6 +89,7 @@ _CHAT: tuple[Rule, ...] = (
     options.allow_false_as_repetition_detection,
     on_other_servers(options.default_sampling, other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_tokens", "max_completion_tokens"),
+    options.warn_of_other_names({"max_output_tokens": "max_completion_tokens"}),
     options.default_max_tokens("max_tokens", "max_completion_tokens"),
     on_other_servers(other_servers.use_max_tokens),
     options.warn_of_no_effect(
@@ -139,6 +140,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     options.move_output_format,
     on_other_servers(options.default_sampling, other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_tokens"),
+    options.warn_of_other_names({"stop": "stop_sequences"}),
     options.warn_of_no_effect("context_management", "fallbacks", "output_config.task_budget"),
     refusals.refuse_numbers,
     tool_choice.refuse_choice_without_tool,
@@ -170,6 +172,12 @@ _RESPONSES: tuple[Rule, ...] = (
     options.refuse_unknown_effort("reasoning.effort"),
     on_other_servers(options.default_sampling, other_servers.raise_top_p_of_zero),
     options.clamp_max_tokens("max_output_tokens"),
+    options.warn_of_other_names(
+        {
+            **dict.fromkeys(("max_tokens", "max_completion_tokens"), "max_output_tokens"),
+            "logprobs": 'include with "message.output_text.logprobs"',
+        }
+    ),
     options.default_max_tokens("max_output_tokens"),
     options.warn_of_no_effect(
         "text.verbosity",
@@ -207,6 +215,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
         options.default_sampling,
         on_other_servers(other_servers.raise_top_p_of_zero),
         options.clamp_max_tokens("max_tokens"),
+        options.warn_of_other_names(
+            dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "max_tokens")
+        ),
         options.warn_of_no_effect(*options.OF_VLLM, "structured_outputs.whitespace_pattern"),
         refusals.refuse_numbers,
         schemas.mend,

@@ -140,6 +140,18 @@ def warn_of_no_effect(*names: str) -> Callable[[Draft], None]:
     return rule
 
 
+def warn_of_other_names(names: Mapping[str, str]) -> Callable[[Draft], None]:
+    """Returns the rule that warns of fields that only other APIs heed. `names` has what to send
+    instead."""
+
+    def rule(draft: Draft) -> None:
+        for name, own in names.items():
+            if draft.fields.get(name, False) not in _NOTHING_ASKED:
+                draft.warn(f"{name} has no effect: send {own}")
+
+    return rule
+
+
 def _value(draft: Draft, name: str) -> Any:
     value: Any = draft.fields
     for key in name.split("."):

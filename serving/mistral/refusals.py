@@ -19,6 +19,10 @@ _GUIDED: Advice = dict.fromkeys(
 OTHER_ENGINES: Advice = dict.fromkeys(("regex", "ebnf", "grammar", "json_schema"), _STRUCTURED)
 """Constraints of SGLang's and llama.cpp's own, refused where neither runs the model."""
 
+_FUNCTIONS: Advice = {
+    "functions": "send tools instead",
+    "function_call": "send tool_choice instead",
+}
 _IMAGE_PROCESSING: Advice = dict.fromkeys(
     ("mm_processor_kwargs", "media_io_kwargs"), "images are processed as the model wants it"
 )
@@ -36,15 +40,20 @@ CHAT: Advice = {
     **_VLLMS,
     "moderation": _UNMODERATED,
     "guardrails": _UNMODERATED,  # Mistral's own
-    "functions": "send tools instead",
-    "function_call": "send tool_choice instead",
+    **_FUNCTIONS,
     "audio": "this model answers with text",
     **_IMAGE_PROCESSING,
     "modalities": 'this model answers with text: leave it out, or send ["text"]',
     "web_search_options": "this service runs no tools itself: leave it out",
 }
-COMPLETIONS: Advice = {**_VLLMS, "prompt_embeds": "send a text or token ids as prompt"}
+COMPLETIONS: Advice = {
+    **_VLLMS,
+    **dict.fromkeys(("tools", *_FUNCTIONS), "send a chat instead"),
+    "prompt_embeds": "send a text or token ids as prompt",
+}
 RESPONSES: Advice = {
+    **dict.fromkeys(("response_format", *_GUIDED), "send text.format instead"),
+    **_FUNCTIONS,
     **_IMAGE_PROCESSING,
     "image": "images are processed as the model wants it",
     "moderation": _UNMODERATED,
@@ -53,6 +62,10 @@ RESPONSES: Advice = {
     "prompt": "this service stores no prompts: send instructions and input",
 }
 MESSAGES: Advice = {
+    **dict.fromkeys(
+        ("response_format", "structured_outputs", *_GUIDED), "send output_config.format instead"
+    ),
+    **_FUNCTIONS,
     "mcp_servers": "this service calls no servers: send tools, and run them in the client",
     "container": "this service runs no code: leave it out",
     "thread": "this service stores no conversations: leave it out, and send all turns in messages",
@@ -65,6 +78,7 @@ COMPACTION: Advice = {
 """Refused where it asks for an answer: Anthropic's own count of tokens ignores it."""
 
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
     **dict.fromkeys(OTHER_ENGINES, ("", {})),

@@ -131,6 +131,23 @@ def test_what_has_no_effect_is_told(endpoint: str, fields: dict[str, Any], warne
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "field", "value", "own"),
+    [
+        (CHAT, "max_output_tokens", 9, "max_completion_tokens"),
+        ("/v1/completions", "max_completion_tokens", 9, "max_tokens"),
+        (RESPONSES, "max_tokens", 9, "max_output_tokens"),
+        (RESPONSES, "logprobs", True, 'include with "message.output_text.logprobs"'),
+        (MESSAGES, "stop", ["a"], "stop_sequences"),
+    ],
+)
+def test_what_another_api_calls_otherwise_is_told(
+    endpoint: str, field: str, value: Any, own: str
+) -> None:
+    _, done = normalised(endpoint, **{field: value})
+    assert done.warnings == (f"{field} has no effect: send {own}",)
+
+
+@pytest.mark.parametrize(
     "fields", [{"text": {"verbosity": "medium"}}, {"reasoning": {"summary": "auto"}}, {"text": 5}]
 )
 def test_what_asks_for_nothing_special_is_not_told(fields: dict[str, Any]) -> None:

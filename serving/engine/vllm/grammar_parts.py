@@ -16,8 +16,8 @@ from serving.requests.request import Chat, Request
 Schema = Mapping[str, Any]
 
 _MOST_EXPRESSIONS = 100
-"""Regular expressions of a schema that are tried one by one. A tool with more may be called with any
-object."""
+"""Regular expressions of a schema that are tried one by one; a tool with more may be called with
+any object."""
 
 
 async def compile_alone(
