@@ -128,7 +128,7 @@ def _clamp_bounds(schema: Fields) -> None:
         if step < 0 and schema.get("type") == "integer":
             continue
         for name in (exclusive, inclusive):
-            bound = schema.get(name)
+            bound: Any = schema.get(name)
             if type(bound) in (int, float) and bound * step <= -_LIMIT:
                 del schema[name]
                 schema.setdefault(inclusive, -step * _LAST)

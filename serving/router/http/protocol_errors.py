@@ -6,7 +6,7 @@ from serving.router.http.errors import ApiError
 
 _MISPLACED = re.compile(
     r"(?:.*?/)?(chat/completions|completions|responses|messages(?:/count_tokens)?|models|files"
-    r"|batches|tokenize|detokenize)/?"
+    r"|(?<!messages/)batches|tokenize|detokenize)/?"
 )
 """A path that ends as one of this service's does: without /v1, with two of them, or behind what
 other services have in its place."""

@@ -252,7 +252,9 @@ def test_a_misplaced_path_is_told_the_right_one(path: str, meant: str) -> None:
     assert path in message and f"Use {meant}:" in message
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/embeddings", "/v1/chat", "/v1/incompletions"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/embeddings", "/v1/chat", "/v1/incompletions", "/v1/messages/batches"]
+)
 def test_no_path_is_told_where_none_is_meant(path: str) -> None:
     assert "Use" not in protocol_errors.not_found("POST", path).message
     assert len(protocol_errors.method_not_allowed("GET", "/" + "x" * 100_000, "POST").message) < 300
