@@ -157,7 +157,7 @@ def test_mistral_serve_has_the_command_and_its_options(command: Command) -> None
     arguments = [word for word in command.arguments if word != "…"]
     while arguments and hasattr(found, "commands"):
         assert arguments[0] in found.commands or arguments[0] == "--help", arguments[0]
-        found = found.commands.get(arguments.pop(0), found)
+        found = found.get_command(None, arguments.pop(0)) or found
     if "--help" in arguments or hasattr(found, "commands"):
         return
     context = found.context_class(found, info_name=found.name)

@@ -21,6 +21,7 @@ from serving.cli.adapters import (
     Revision,
     Sha256,
     Source,
+    adapters,
     base_or_fail,
     checked_or_fail,
     folder_or_fail,
@@ -45,6 +46,7 @@ _ASK_TIMEOUT_S = 600
 Name = Annotated[str, typer.Argument(help="The adapter's name.")]
 
 
+@adapters.command()
 def canary(
     name: Name,
     source: Source,
@@ -91,6 +93,7 @@ def canary(
     typer.echo(f"{name} has a canary with {weight:.0%} of its requests", err=True)
 
 
+@adapters.command()
 def promote(name: Name, config: Config, model: Model = None, folder: Folder = None) -> None:
     """Have the canary of an adapter take the place of the version that is served."""
     before = _with_canary(name, config, model, folder)
@@ -98,6 +101,7 @@ def promote(name: Name, config: Config, model: Model = None, folder: Folder = No
     typer.echo(f"{name} is now {before.canary and before.canary.source}", err=True)
 
 
+@adapters.command()
 def withdraw(name: Name, config: Config, model: Model = None, folder: Folder = None) -> None:
     """Remove the canary of an adapter. Its answers that have begun end as they are."""
     before = _with_canary(name, config, model, folder)
@@ -105,6 +109,7 @@ def withdraw(name: Name, config: Config, model: Model = None, folder: Folder = N
     typer.echo(f"{name} has no canary any more", err=True)
 
 
+@adapters.command()
 def compare(
     name: Name,
     prompts: Annotated[

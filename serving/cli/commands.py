@@ -1,55 +1,63 @@
-"""The subcommands of `mistral-serve`."""
+"""The subcommands of `mistral-serve`. Each is imported when it is asked for: all take a second."""
+
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from serving.cli.adapter_canary import canary, compare, promote, withdraw
-from serving.cli.adapters import adapters
-from serving.cli.batch import batch
-from serving.cli.calibrate import calibrate
-from serving.cli.chat import chat
-from serving.cli.conformance import conformance
-from serving.cli.deploy import deploy
-from serving.cli.down import down
-from serving.cli.drain_node import drain_node
-from serving.cli.keys import keys
-from serving.cli.models import models
-from serving.cli.monitor import monitor
-from serving.cli.plan import plan_command
-from serving.cli.poison import poison
-from serving.cli.simulate import simulate
-from serving.cli.status import status
-from serving.cli.top import top
-from serving.cli.up import up
-from serving.cli.usage import usage
-from serving.cli.weights import weights
+_NAMES = (
+    "up",
+    "status",
+    "top",
+    "usage",
+    "monitor",
+    "chat",
+    "batch",
+    "conformance",
+    "models",
+    "simulate",
+    "calibrate",
+    "down",
+    "weights",
+    "drain-node",
+    "plan",
+    "adapters",
+    "keys",
+    "deploy",
+    "poison",
+)
+# It adds its commands to those of adapters.py.
+_MODULES = {"adapters": "adapter_canary"}
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(_NAMES)  # for the help, and for proposals on a typing error
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command in the module of its name: a function, or a Typer of several."""
+        if cmd_name not in self.commands:
+            return None
+        name = cmd_name.replace("-", "_")
+        found = getattr(import_module(f"serving.cli.{_MODULES.get(name, name)}"), name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(found)
+        return typer.main.get_command(alone)
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Serve Mistral's 24B models: vLLM replicas on Ray Serve behind a router.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    up,
-    status,
-    top,
-    usage,
-    monitor,
-    chat,
-    batch,
-    conformance,
-    models,
-    simulate,
-    calibrate,
-    down,
-    weights,
-    drain_node,
-):
-    app.command()(command)
-app.command("plan")(plan_command)
-for of_canary in (canary, compare, promote, withdraw):
-    adapters.command()(of_canary)
-app.add_typer(adapters, name="adapters")
-app.add_typer(keys, name="keys")
-app.add_typer(deploy, name="deploy")
-app.add_typer(poison, name="poison")
+
+
+@app.callback()
+def _group() -> None:
+    """Has Typer make a group of an app that it knows no command of."""

@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from serving import planner
 from serving.catalogue import CatalogueError
 from serving.cli.client import BAD_OPTION, fail
 from serving.cli.models import read
-from serving.planner import Impossible, Plan, Traffic, made_up, plan, recorded
+from serving.planner import Impossible, Plan, Traffic, made_up, recorded
 from serving.planner.check import Check
 from serving.planner.objective import Objective
 from serving.planner.option import Option
@@ -33,7 +34,7 @@ def _gpu(text: str) -> str | float:
         return text
 
 
-def plan_command(
+def plan(
     model: Annotated[
         str,
         typer.Argument(help="Name in the catalogue, or path of a YAML file of the same form."),
@@ -107,7 +108,7 @@ def plan_command(
         if traffic.peak_per_s < traffic.base_per_s:
             raise fail(f"--peak is below the rate, {traffic.base_per_s:g}/s", BAD_OPTION)
         with _status() as say:
-            made = plan(
+            made = planner.plan(
                 model,
                 file,
                 _gpu(gpu),

@@ -224,8 +224,8 @@ def options_of(words: list[str]) -> set[str]:
     command: Any = typer.main.get_command(app)
     for word in words:
         if isinstance(command, TyperGroup):
-            assert word in command.commands, f"there is no `mistral-serve {' '.join(words)}`"
-            command = command.commands[word]
+            command = command.get_command(None, word)
+            assert command, f"there is no `mistral-serve {' '.join(words)}`"
     return {name for parameter in command.params for name in parameter.opts}
 
 
