@@ -1,8 +1,10 @@
 """Decides whether a request may wait for headroom, or is rejected and told when to retry."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
+
+from msgspec.structs import replace
 
 from serving.dispatch.arrival_rate import ArrivalRate
 from serving.dispatch.fair_share import Backlog, FairShare, together
@@ -166,11 +168,13 @@ class AdmissionControl:
         and behind the queue and the holders of retry reservations. Of other tenants' requests, only
         those count that are served before by the tenants' shares."""
         ahead = self._queue.share_ahead(priority)
+        expected = self.retries.expected_share(priority)
         if ahead <= 0 and self._has_headroom(share, now_s):
+            if not expected:
+                return 0.0, 0.0
             share = 0.0
         rate = self._service_rate.per_s_with(ahead + share)
         rate = max(rate - self._arrival_rate.above_per_s(priority, now_s), rate * _LEAST_LEFT)
-        expected = self.retries.expected_share(priority)
         if request.tenant and ahead + expected > 0:
             ahead, expected = self._ahead_by_share(request, priority, share, ahead, expected)
         return (ahead + share) / rate, (ahead + share + expected) / rate

@@ -378,12 +378,10 @@ class Dispatcher:
     def _has_several_tenants(self, arrived: str | None = None) -> bool:
         """Whether several tenants hold or want a part of the replicas, one that has `arrived` among
         them."""
-        booked, waiting = self._charges.booked, self._queue.tenants
+        names = {*self._charges.booked, *self._queue.tenants, *self.sync.tenants}
         if arrived is not None:
-            waiting = waiting | {arrived}
-        if len(booked) + len(waiting) + len(self.sync.tenants) < 2:
-            return False
-        return len(booked.keys() | waiting | self.sync.tenants) > 1
+            names.add(arrived)
+        return len(names) > 1
 
     def _untried(self, reservation: Reservation) -> list[ReplicaLoad]:
         """Returns the replicas that take requests and that the reservation was not on."""

@@ -71,10 +71,13 @@ class RateLimiter:
         most = limits.concurrent_requests
         if most is not None and usage.running >= most:
             return Exceeded("concurrent_requests", most, _CONCURRENT_RETRY_S)
+        is_paced = now_s - usage.exceeded_at_s < _PACED_S
         for limit, most, window in usage.bounds(limits):
             amount = 1 if limit == "requests_per_minute" else tokens
             excess = window.total(now_s) + amount - most
-            if excess > 0 or (limit != "tokens_per_day" and usage.is_ahead(window, most, now_s)):
+            if excess > 0 or (
+                is_paced and limit != "tokens_per_day" and _is_ahead(window, most, now_s)
+            ):
                 usage.exceeded_at_s = now_s
                 in_s = window.frees_in_s(excess, now_s) if excess > 0 else _PACE_S
                 retry_after_s = max(1, math.ceil(in_s)) if amount <= most else None
@@ -197,13 +200,6 @@ class _Usage:
             ]
         return self._bounds
 
-    def is_ahead(self, window: SlidingWindow, most: int, now_s: float) -> bool:
-        """Whether a tenant that keeps exceeding its limits has had its part of the last seconds.
-        All at once, each time that a burst leaves the window, would delay the others."""
-        if now_s - self.exceeded_at_s >= _PACED_S:
-            return False
-        return window.since(_PACE_S, now_s) >= max(1.0, most * _PACE_S / _MINUTE_S)
-
     @property
     def running(self) -> int:
         return self.own_running + sum(self.others_running.values())
@@ -214,6 +210,12 @@ class _Usage:
         if tokens:
             self.tokens.add(tokens, at_s, now_s)
             self.day_tokens.add(tokens, at_s, now_s)
+
+
+def _is_ahead(window: SlidingWindow, most: int, now_s: float) -> bool:
+    """Whether a tenant that keeps exceeding its limits has had its part of the last seconds. All at
+    once, each time that a burst leaves the window, would delay the others."""
+    return window.since(_PACE_S, now_s) >= max(1.0, most * _PACE_S / _MINUTE_S)
 
 
 def _left(limit: int | None, window: SlidingWindow, now_s: float) -> Allowance | None:

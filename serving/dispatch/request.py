@@ -1,6 +1,6 @@
 """A client's request as the dispatcher sees it."""
 
-from dataclasses import dataclass
+import msgspec
 
 from serving.placement import Work
 
@@ -8,8 +8,7 @@ PRIORITIES = 10
 DEFAULT_PRIORITY = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     work: Work
     priority: int = DEFAULT_PRIORITY
     """Priority from 0 to 9; higher goes first."""

@@ -35,15 +35,17 @@ class RequestQueue:
         self._waiting: dict[_Flow, TenantQueue] = {}
         """Those of `_flows` that are not empty."""
         self._by_expiry: SortedList[tuple[float, int, Reservation]] = SortedList()
+        self._length = 0
+        """The length of `_by_expiry`, which is slower to say it."""
 
     def __len__(self) -> int:
         """The number of reservations in the queue, without those that a replica is held for."""
-        return len(self._by_expiry)
+        return self._length
 
     @property
     def waiting(self) -> int:
         """The number of reservations that wait, in the queue or for a held replica."""
-        return len(self._by_expiry) + len(self.held)
+        return self._length + len(self.held)
 
     @property
     def is_idle(self) -> bool:
@@ -77,6 +79,7 @@ class RequestQueue:
         queue.add(reservation)
         self._waiting[flow] = queue
         self._by_expiry.add((reservation.expires_at_s, reservation.number, reservation))
+        self._length += 1
 
     def remove(self, reservation: Reservation) -> None:
         """Removes a waiting reservation, from the queue or from its held replica."""
@@ -90,6 +93,7 @@ class RequestQueue:
             if flow[1]:  # of adapters there may ever be others
                 del self._flows[flow]
         self._by_expiry.remove((reservation.expires_at_s, reservation.number, reservation))
+        self._length -= 1
 
     def hold(self, reservation: Reservation, replica: ReplicaLoad) -> None:
         """Holds a replica for a reservation in the queue."""
@@ -199,7 +203,7 @@ class RequestQueue:
 
     def next_to_expire(self) -> Reservation | None:
         """Returns the reservation that expires first, in the queue or for a held replica."""
-        first = self._by_expiry[0][2] if self._by_expiry else None
+        first = self._by_expiry[0][2] if self._length else None
         if not self.held:
             return first
         waiting = [*self.held] if first is None else [first, *self.held]

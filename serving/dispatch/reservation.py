@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
+import msgspec
+
 from serving.dispatch.messages import Service
 from serving.dispatch.request import Request
 from serving.placement import Booking, ReplicaLoad, Session
@@ -24,8 +26,7 @@ class Rejection:
     """The Retry-After; None if the request can never be served as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """The tokens that an engine has processed for a request."""
 
     prefill_tokens: int

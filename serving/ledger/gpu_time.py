@@ -11,13 +11,12 @@ which the load rises and falls again it may be off by the ratio of the loads. Th
 requests is less than what a replica costs, by the time in which it waits.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from serving.ledger.tokens import Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True):
     """How fast a replica works, and its number of GPUs."""
 
     gpus: int

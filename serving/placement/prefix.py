@@ -1,8 +1,8 @@
 """A prompt as a chain of block hashes: two prompts share a prefix as far as their chains agree."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+import msgspec
 from mmh3 import hash64
 
 from serving.placement.prompt_parts import Kind, Part
@@ -26,8 +26,7 @@ _SALTS = {kind: kind * 0x1E3779B97F4A7C15 for kind in Kind}
 _ANSWER = 0x2545F4914F6CDD1D
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(msgspec.Struct, frozen=True):
     """A prompt cut into blocks, in the order in which the engine sees it.
 
     The hashes are the same in every process. A new block begins with each message, so that a

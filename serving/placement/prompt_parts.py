@@ -54,8 +54,9 @@ def prompt_parts(
     parts: list[Part] = []
     with suppress(RecursionError):
         _prompt(parts, endpoint, body, tools_first)
-    has_system = any(kind is Kind.SYSTEM for kind, _ in parts)
-    if system is not None and parts and not has_system and endpoint != _COMPLETIONS:
+    if system is None or not parts or endpoint == _COMPLETIONS:
+        return parts
+    if not any(kind is Kind.SYSTEM for kind, _ in parts):
         parts.insert(0, (Kind.SYSTEM, system))
     return parts
 

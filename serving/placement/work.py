@@ -1,12 +1,11 @@
 """The work that a request asks of a replica."""
 
-from dataclasses import dataclass
+import msgspec
 
 from serving.placement.prefix import Prefix
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """A request before it is placed. `prompt_tokens` is `prefix.tokens` unless a better value is
     known."""
 

@@ -1,7 +1,6 @@
 """The Router deployment: the relay on its own port, fed by Ray Serve with the live replicas."""
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from serving.engine_protocol import engine_token
 from serving.router.app import RouterApp
 from serving.router.batches.runner import BatchRunner
 from serving.router.batches.store import BatchStore
+from serving.router.garbage import spare_requests
 from serving.router.http.authentication import Authentication
 from serving.router.http.server import HttpServer, listening_socket
 from serving.router.http.tls import Certificate
@@ -189,7 +189,7 @@ class Router:
         if self._batches is not None:
             self._watching.append(asyncio.create_task(self._batches.run()))
             self._watching.append(asyncio.create_task(self._batches.expire()))
-        gc.freeze()  # Long-lived objects from start-up need no garbage collection.
+        spare_requests()
 
     def record_replica_metadata(self) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 from rich.console import Console
 
 from serving.dispatch import (
@@ -100,7 +101,7 @@ class Bench:
     def reject(self) -> None:
         admission = self.dispatcher._admission
         limits, admission.limits = admission.limits, replace(admission.limits, max_waiting=0)
-        lowest = replace(self.request(), priority=0)
+        lowest = msgspec.structs.replace(self.request(), priority=0)
         assert isinstance(self.dispatcher.submit(lowest, self.now_s), Rejection)
         admission.limits = limits
 

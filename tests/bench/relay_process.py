@@ -7,7 +7,6 @@ relays; it prints its port and pid as a line of JSON once it listens.
 import asyncio
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import select
@@ -159,6 +158,7 @@ async def _serve_router(engine_port: int) -> None:
     from serving.dispatch import RateLimiter
     from serving.mistral import ModelRules
     from serving.router.app import RouterApp
+    from serving.router.garbage import spare_requests
     from serving.router.http.authentication import Authentication
     from serving.router.http.server import listening_socket, server_config
     from serving.router.proxy.relay import Relay
@@ -185,7 +185,7 @@ async def _serve_router(engine_port: int) -> None:
     )
     sock = listening_socket(HOST, 0)
     sock.listen()
-    gc.freeze()
+    spare_requests()
     announce(sock)
     await uvicorn.Server(server_config(app)).serve(sockets=[sock])
 

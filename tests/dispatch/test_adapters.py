@@ -1,8 +1,9 @@
 """At most so many adapters run on a replica at a time; requests for others wait, fairly."""
 
 import random
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from serving.dispatch import Request, Reservation, State
 from serving.dispatch.messages import Message, Placed, Released, Turns

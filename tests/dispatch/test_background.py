@@ -1,8 +1,7 @@
 """Background work beside interactive requests."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from serving.dispatch import Request, Reservation, State
 from serving.dispatch.messages import Placed

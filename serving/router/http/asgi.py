@@ -1,6 +1,7 @@
 """The client side of a request: ASGI messages in and out."""
 
 import asyncio
+import re
 import uuid
 
 from starlette.types import Receive, Send
@@ -11,7 +12,7 @@ from serving.router.http.body_budget import HeldBody
 from serving.router.http.content_encoding import decompress
 from serving.router.http.errors import ApiError, is_anthropics
 
-_REQUEST_ID_BYTES = 128
+_is_request_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int, held: HeldBody) -> bytes:
@@ -59,10 +60,8 @@ def client_request_id(headers: Headers) -> bytes:
     """Returns the client's x-request-id if it is printable and at most 128 bytes long, else a new
     one."""
     for name, value in headers:
-        if name == b"x-request-id" and 0 < len(value) <= _REQUEST_ID_BYTES:
-            if all(33 <= byte <= 126 for byte in value):
-                return value
-            break
+        if name == b"x-request-id" and _is_request_id(value):
+            return value
     return uuid.uuid4().hex.encode()
 
 

@@ -7,6 +7,13 @@ from serving.asgi import Headers
 from serving.dispatch import Allowance
 from serving.router.http.errors import is_anthropics
 
+_OPENAI = {
+    limited: [
+        b"x-ratelimit-%b-%b" % (which, limited) for which in (b"limit", b"remaining", b"reset")
+    ]
+    for limited in (b"requests", b"tokens")
+}
+
 
 def rate_limit_headers(
     path: str, requests: Allowance | None, tokens: Allowance | None, now: datetime | None = None
@@ -26,9 +33,12 @@ def rate_limit_headers(
             headers += [(form % (name, which), b"%d" % value) for which, value in values]
             headers.append((form % (name, b"reset"), reset))
         else:
-            headers.append((b"x-ratelimit-limit-" + name, b"%d" % left.limit))
-            headers.append((b"x-ratelimit-remaining-" + name, b"%d" % left.remaining))
-            headers.append((b"x-ratelimit-reset-" + name, duration(left.reset_s)))
+            limit, remaining, reset = _OPENAI[name]
+            headers += (
+                (limit, b"%d" % left.limit),
+                (remaining, b"%d" % left.remaining),
+                (reset, duration(left.reset_s)),
+            )
     return headers
 
 
@@ -38,8 +48,8 @@ def duration(seconds: float) -> bytes:
     if ms < 1000:
         return b"%dms" % ms if ms else b"0s"
     minutes, rest_ms = divmod(ms, 60_000)
-    rest = (b"%d.%03d" % divmod(rest_ms, 1000)).rstrip(b"0").rstrip(b".") + b"s"
-    if not minutes:
-        return rest
     hours, minutes = divmod(minutes, 60)
-    return (b"%dh" % hours if hours else b"") + b"%dm" % minutes + rest
+    rest_s = rest_ms / 1000
+    if hours:
+        return b"%dh%dm%gs" % (hours, minutes, rest_s)
+    return b"%dm%gs" % (minutes, rest_s) if minutes else b"%gs" % rest_s

@@ -11,10 +11,8 @@ from serving.router.replicas.upstream import Connection
 async def send_on_adapter(
     exchange: Exchange, replica: Replica, send: Callable[[], Awaitable[Connection]]
 ) -> Connection:
-    """Has the replica load the adapter of a request, if it needs one, and sends the request. Raises
-    what `send` raises, and AdapterNotLoadedError."""
-    if not exchange.demand.work.adapter:
-        return await send()
+    """Has the replica load the adapter of a request, and sends the request. Raises what `send`
+    raises, and AdapterNotLoadedError."""
     assert exchange.adapter is not None and replica.adapters is not None
     version = exchange.adapter.version
     await replica.adapters.ensure(version)

@@ -199,9 +199,11 @@ class Attempts:
             record.replica = replica.info.replica_id
             record.expected_cached_tokens = reservation.cached_tokens
         exchange.sent_s = time.monotonic()
-        connection = await send_on_adapter(
-            exchange, replica, partial(self._send, exchange, replica, header, body, carried_tokens)
-        )
+        send = partial(self._send, exchange, replica, header, body, carried_tokens)
+        if exchange.demand.work.adapter:
+            connection = await send_on_adapter(exchange, replica, send)
+        else:
+            connection = await send()
         try:
             headers = [h for h in connection.headers if h[0] not in _RESPONSE_HEADERS_DROPPED]
             if not exchange.begun:
@@ -212,7 +214,7 @@ class Attempts:
                 record.input_tokens = reported or 0
                 record.cached_tokens = reported_number(headers, CACHED_TOKENS)
             headers = merged(headers, exchange.headers) + record.headers()
-            if is_event_stream(headers):
+            if is_event_stream(connection.headers):
                 if not exchange.begun:
                     resumption.answered(connection.headers)
                     if exchange.run is not None and exchange.run.log is not None:

@@ -69,7 +69,7 @@ def meant_status(status: int, body: bytes) -> int:
 
 
 def is_event_stream(headers: Headers) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
+    for name, value in headers:
+        if name == b"content-type" and value.startswith(b"text/event-stream"):
+            return True
+    return False

@@ -1,9 +1,10 @@
 """A parsed request and its client, on the way to a replica."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmh3 import hash64
+from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
 from serving.adapters.adapter import Adapter

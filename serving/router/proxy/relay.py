@@ -182,7 +182,7 @@ class Relay:
 
     async def _relay(self, exchange: Exchange) -> None:
         """Serves the exchange until the client disconnects."""
-        watch = asyncio.ensure_future(disconnected(exchange.receive))
+        watch = asyncio.create_task(disconnected(exchange.receive))
         this_task = asyncio.current_task()
         assert this_task is not None
         watch.add_done_callback(lambda _: this_task.cancel() if not finished else None)

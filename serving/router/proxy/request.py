@@ -182,6 +182,8 @@ def warn(headers: Headers, warning: str) -> None:
 
 def merged(headers: Headers, more: Headers) -> Headers:
     """Returns both lists of response headers; warnings become one header."""
+    if WARNINGS not in dict(more):
+        return headers + more
     result = list(headers)
     for name, value in more:
         if name == WARNINGS:

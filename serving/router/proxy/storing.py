@@ -2,9 +2,9 @@
 
 import asyncio
 import datetime
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 from starlette.types import Scope
 
 from serving.asgi import Headers, send_response

@@ -37,6 +37,9 @@ _LONGEST_EVENT_BYTES = 1024 * 1024
 
 _UNTOLD = b"its engine does not tell its tokens"
 
+_ASKED = RESUMPTION + b": %b\r\n"
+"""The header of a request whose answer can be continued."""
+
 _COMMENT_LINES = re.compile(b"^" + COMMENT + rb".*\n", re.M)
 
 _decode = msgspec.json.Decoder().decode
@@ -135,7 +138,6 @@ class StreamResumption:
         continue them from."""
         self._error_mark = error_mark(path)
         self._request = request
-        self._asked = RESUMPTION + b": %b\r\n"
         self._mark = b""
         self._partial = b""
         self._kept: list[bytes] = []
@@ -163,7 +165,7 @@ class StreamResumption:
 
     def request_header(self) -> bytes:
         """Returns the header of a request that begins the answer."""
-        return b"" if self._never else self._asked % BEGIN
+        return b"" if self._never else _ASKED % BEGIN
 
     def answered(self, headers: Headers) -> None:
         """Reads the head of the response that begins the stream."""
@@ -234,7 +236,7 @@ class StreamResumption:
         """Returns the header and the body of the request to continue the answer, and the number of
         the tokens in it. `cached_tokens` are what the first engine had cached of the prompt."""
         handover = self._delivered.handover(cached_tokens)
-        header = self._asked % b"%b %d" % (self._mark, len(self._request))
+        header = _ASKED % b"%b %d" % (self._mark, len(self._request))
         steps = _decode_handover(handover).steps
         carried = sum(1 if isinstance(step.tokens, str) else len(step.tokens) for step in steps)
         return header, self._request + handover, carried
