@@ -1,17 +1,24 @@
 """Rules for what the input of a tool may be."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from serving.mistral.draft import Draft, Fields, objects_in
 from serving.mistral.rules import InvalidRequest
+from serving.mistral.schemas import schemas_in
 
 _OTHER_TYPES = ("array", "boolean", "integer", "null", "number", "string")
+
+_is_read_by_llama_cpp = re.compile(r"\^(?:[^\\^$(]|\[\^|\((?!\?))*\$").fullmatch
+"""Matches the regular expressions of whole texts that have no more than groups and classes."""
+_LLAMA_CPP_MAX_CHARACTERS = 1000
+"""It takes fewer than 2,000 repetitions (`MAX_REPETITION_THRESHOLD`), nested ones multiplied."""
 
 
 def refuse_other_than_objects(draft: Draft) -> None:
     """Rejects a tool whose input is no object: answers and turns have objects alone."""
-    for path, schema in _inputs(draft):
+    for path, schema, _ in _inputs(draft):
         kind = schema.get("type")
         types: list[Any] = kind if type(kind) is list else [kind]
         if types and all(one in _OTHER_TYPES for one in types):
@@ -21,8 +28,24 @@ def refuse_other_than_objects(draft: Draft) -> None:
             )
 
 
-def _inputs(draft: Draft) -> Iterator[tuple[str, Fields]]:
-    """Yields where each tool has the schema of its input, and the schema."""
+def relax_texts(draft: Draft) -> None:
+    """Leaves out what llama.cpp's grammars of tools cannot say of texts: its server, Ollama's and
+    LM Studio's refuse each request that has such a tool. Strict tools keep all."""
+    for _, schema, tool in _inputs(draft):
+        if tool.get("strict") is True:
+            continue
+        for one in schemas_in(schema):
+            pattern, characters = one.get("pattern"), one.get("maxLength")
+            if type(pattern) is str and not _is_read_by_llama_cpp(pattern):
+                del one["pattern"]
+                draft.changed = True
+            if type(characters) in (int, float) and characters > _LLAMA_CPP_MAX_CHARACTERS:
+                del one["maxLength"]
+                draft.changed = True
+
+
+def _inputs(draft: Draft) -> Iterator[tuple[str, Fields, Fields]]:
+    """Yields where each tool has the schema of its input, the schema, and what has it."""
     tools = draft.fields.get("tools")
     pending = [("tools", tools)]
     while pending:
@@ -39,7 +62,7 @@ def _inputs(draft: Draft) -> Iterator[tuple[str, Fields]]:
                 holder = tool
             for name in ("parameters", "input_schema"):
                 if type(holder.get(name)) is dict:
-                    yield f"{where}.{name}", holder[name]
+                    yield f"{where}.{name}", holder[name], holder
 
 
 def identify_schemas(draft: Draft) -> None:

@@ -159,3 +159,42 @@ def test_what_may_be_an_object_stays_an_input(
     endpoint: str, path: str, tool: Any, schema: Any
 ) -> None:
     normalised(endpoint, tools=[tool(schema)])
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+@pytest.mark.parametrize("strict", [None, False, True])
+def test_texts_of_tools_have_no_limits_that_llama_cpp_refuses(
+    path: str, strict: bool | None
+) -> None:
+    texts = {
+        "not blank": {"type": "string", "pattern": r"\S"},
+        "a beginning": {"type": "string", "pattern": "^https://"},
+        "digits": {"type": "string", "pattern": r"^\d+$"},
+        "zod's e-mail": {"type": "string", "pattern": r"^(?!\.)[a-z]+@[a-z]+$"},
+        "alternatives": {"type": "string", "pattern": "^a$|^b$"},
+        "long": {"type": "string", "maxLength": 10_000, "minLength": 1},
+        "read": {"type": "string", "pattern": "^(a|[^b])+[0-9]{2}$", "maxLength": 100},
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            **texts,
+            "pattern": {"type": "array", "items": {"anyOf": [{"pattern": "x"}, {"type": "null"}]}},
+        },
+    }
+    relaxed = {name: {"type": "string"} for name in texts} | {
+        "long": {"type": "string", "minLength": 1},
+        "read": texts["read"],
+        "pattern": {"type": "array", "items": {"anyOf": [{}, {"type": "null"}]}},
+    }
+    for other_server in (True, False):
+        function: dict[str, Any] = {"name": "f", "strict": strict}
+        inputs = copy.deepcopy(schema)
+        tools: list[dict[str, Any]] = {
+            CHAT: [{"type": "function", "function": function | {"parameters": inputs}}],
+            RESPONSES: [{"type": "function", **function, "parameters": inputs}],
+            MESSAGES: [{**function, "input_schema": inputs}],
+        }[path]
+        normalised(path, rules("v13", other_server=other_server), tools=tools)
+        stays = strict or not other_server
+        assert inputs["properties"] == (schema["properties"] if stays else relaxed)
