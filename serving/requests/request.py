@@ -171,9 +171,6 @@ class Request:
     """The digest of the adapter that answers it; None: the model itself does."""
     priority: int = 0
     return_token_ids: bool = False
-    converts_arguments: bool = False
-    """Whether some calls have another text for the client than the arguments that the model
-    writes."""
     echo: bool = False
     """Whether a completion begins with its prompt."""
     stream: bool = False
