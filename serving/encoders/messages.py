@@ -16,8 +16,8 @@ from serving.answers.events import (
     ToolCall,
     Usage,
 )
-from serving.encoders.errors import anthropic_error
 from serving.encoders.sse import event, to_json
+from serving.mistral.anthropic_error import anthropic_error
 from serving.requests.request import JsonObject
 
 ID_PREFIX = "msg_"

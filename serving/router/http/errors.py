@@ -6,6 +6,7 @@ import math
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
 from serving.mistral import context_length
+from serving.mistral.anthropic_error import anthropic_error
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -13,14 +14,6 @@ REQUEST_FAILED = "request_failed"
 CRASHES_ENGINE = "request_crashes_engine"
 """Code of the error that blames the request for an engine's death."""
 
-_ANTHROPIC_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
 _TRACE = '\n  File "'
 """What a message that includes a place in another server's code has in it."""
 
@@ -114,10 +107,8 @@ class ApiError(Exception):
     def anthropic_body(self, request_id: str | None) -> bytes:
         """Returns the response body in Anthropic's shape, which its clients also get at paths that
         both APIs have."""
-        default = "invalid_request_error" if self.status < 500 else "api_error"
-        kind = _ANTHROPIC_TYPES.get(self.status, default)
-        error = {"type": kind, "message": context_length.in_anthropics_words(self.message)}
-        return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
+        told = anthropic_error(self.message, self.status) | {"request_id": request_id}
+        return json.dumps(told).encode()
 
     def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun
