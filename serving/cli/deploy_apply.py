@@ -15,9 +15,9 @@ from serving.cli.deploy_cluster import (
 )
 from serving.cli.up import Progress
 from serving.deploy import manifests, rollout
-from serving.deploy.again import try_again
 from serving.deploy.apply import apply_all, line, placed, refusals
 from serving.deploy.errors import DeployError
+from serving.deploy.failed_application import try_again
 from serving.deploy.follow import follow
 
 

@@ -11,8 +11,8 @@ from serving.cli.deploy_cluster import (
     say_kubectl,
 )
 from serving.deploy import manifests
-from serving.deploy.difference import differences
-from serving.deploy.effect import Effect, gpus_meanwhile
+from serving.deploy.changes import changes
+from serving.deploy.effect import described
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -27,14 +27,12 @@ def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
         say_kubectl(
             f"kubectl diff --server-side --force-conflicts {wanted.source}", context=context
         )
-        found = list(differences(cluster(context), iter(wanted.objects)))
-        for each in found:
-            for line in each.lines:
+        found = list(changes(cluster(context), wanted.objects))
+        for change in found:
+            for line in change.diff():
                 typer.secho(line, fg=_COLOURS.get(line[:1]))
-        for each in found:
-            for effect in each.effects:
-                typer.echo(f"\n{each.name}: {effect}")
-            if Effect.new_cluster in each.effects:
-                typer.echo(f"  {gpus_meanwhile(wanted.service)} more GPUs while both are up")
+        for change in found:
+            for effect in change.effects:
+                typer.echo(f"\n{change.name}: {described(effect, wanted.service)}")
     if found:
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ from serving.cli.up import Progress
 from serving.deploy import manifests
 from serving.deploy import rollout as change
 from serving.deploy.check import address, failed_checks, listed, probed
-from serving.deploy.effect import Effect, gpus_meanwhile
+from serving.deploy.effect import Effect, described
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 from serving.deploy.serve_config import model_ids
@@ -69,13 +69,13 @@ def rollout(
         ids = model_ids(wanted.service)
         kube = cluster(context)
         plan = change.plan(kube, wanted)
-        if not plan.changed:
+        if not plan.changes:
             say("nothing to roll out: the cluster already has what the manifests say")
             return
         say_plan(plan, say)
         if Effect.ignored in plan.effects:
             raise DeployError(
-                f"{Effect.ignored}. To apply it with an interruption: "
+                f"{described(Effect.ignored, wanted.service)}. To apply it with an interruption: "
                 f"kubectl -n {wanted.namespace} delete rayservice "
                 f"{wanted.service['metadata']['name']}, then mistral-serve deploy apply {source} "
                 "--wait. Without one: set it to NewCluster, if there are GPUs for a "
@@ -84,7 +84,7 @@ def rollout(
         with address(kube, wanted.namespace, url) as here:
             before = probed(here, api_key, requests)
         say(f"before: {before}")
-        old = change.saved(plan.old, wanted.namespace)
+        old = change.saved(plan)
         say_kubectl(
             f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
         )
@@ -110,13 +110,10 @@ def rollout(
 
 
 def say_plan(plan: change.Plan, say: Progress) -> None:
-    for name in plan.changed:
-        say(f"changes {name}")
+    for each in plan.changes:
+        say(f"changes {each.name}")
     for effect in plan.effects:
-        say(f"effect: {effect}")
-    if Effect.new_cluster in plan.effects:
-        gpus = gpus_meanwhile(plan.manifests.service)
-        say(f"{gpus} more GPUs are in use until it has taken over and the old one has finished")
+        say(f"effect: {described(effect, plan.manifests.service)}")
 
 
 def fail_after_rollback(

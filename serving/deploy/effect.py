@@ -2,7 +2,7 @@
 
 import copy
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, auto
 from typing import Any
 
 import yaml
@@ -16,27 +16,37 @@ _NUMBERS = frozenset(("num_replicas", "min_replicas", "max_replicas", "initial_r
 _SCHEDULING = ("tolerations", "schedulingGates")
 
 
-class Effect(StrEnum):
-    nothing = "nothing changes in the Ray cluster"
-    resize = (
-        "new group sizes apply to the next cluster; the running one keeps its own until they are "
-        "changed in its RayCluster too"
-    )
-    scheduling = (
-        "new tolerations and scheduling gates apply to the next cluster; the running one keeps its "
-        "own until they are changed in its RayCluster too"
-    )
-    grow = (
-        "the running cluster gets the new groups, and the sizes and tolerations of all; pods that "
-        "run stay as they are"
-    )
-    scale = "Serve changes the numbers of replicas in the running cluster; it replaces none"
-    in_place = (
-        "Serve updates the application in the running cluster, and replaces the replicas that "
-        "change"
-    )
-    new_cluster = "a second cluster starts and takes over"
-    ignored = "KubeRay ignores the change: upgradeStrategy.type is None"
+class Effect(Enum):
+    nothing = auto()
+    resize = auto()
+    scheduling = auto()
+    grow = auto()
+    scale = auto()
+    in_place = auto()
+    new_cluster = auto()
+    ignored = auto()
+
+
+_TEXTS = {
+    Effect.nothing: "nothing changes in the Ray cluster",
+    Effect.resize: "new group sizes apply to the next cluster; the running one keeps its own until "
+    "they are changed in its RayCluster too",
+    Effect.scheduling: "new tolerations and scheduling gates apply to the next cluster; the "
+    "running one keeps its own until they are changed in its RayCluster too",
+    Effect.grow: "the running cluster gets the new groups, and the sizes and tolerations of all; "
+    "pods that run stay as they are",
+    Effect.scale: "Serve changes the numbers of replicas in the running cluster; it replaces none",
+    Effect.in_place: "Serve updates the application in the running cluster, and replaces the "
+    "replicas that change",
+    Effect.new_cluster: "a second cluster starts and takes over: {gpus} more GPUs are in use until "
+    "the old one has finished",
+    Effect.ignored: "KubeRay ignores the change: upgradeStrategy.type is None",
+}
+
+
+def described(effect: Effect, new: Object) -> str:
+    """Returns what the effect of a change to the RayService `new` means, for its operator."""
+    return _TEXTS[effect].format(gpus=gpus_meanwhile(new))
 
 
 def effects(old: Object, new: Object) -> tuple[Effect, ...]:

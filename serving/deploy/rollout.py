@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from serving.deploy.apply import apply_all, placed, refusals, stripped
-from serving.deploy.effect import Effect, effects
+from serving.deploy.changes import Change, changes
+from serving.deploy.effect import Effect
 from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say, follow
-from serving.deploy.kube import Kube, named
+from serving.deploy.kube import Kube
 from serving.deploy.manifests import Manifests
 from serving.deploy.objects import Object
 from serving.deploy.snapshot import take
@@ -26,15 +27,25 @@ _NOT_RETURNED = ("PersistentVolumeClaim",)
 
 @dataclass(frozen=True)
 class Plan:
-    """A rollout to come. `changed` names the objects that change, `old` are the manifests that
-    restore them, and `old_cluster` is the Ray cluster that serves now.
-    """
+    """A rollout to come. `old_cluster` is the Ray cluster that serves now."""
 
     manifests: Manifests
-    effects: tuple[Effect, ...]
-    changed: tuple[str, ...]
-    old: tuple[Object, ...]
+    changes: tuple[Change, ...]
     old_cluster: str
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        found = (change.effects for change in self.changes)
+        return next(filter(None, found), (Effect.nothing,))
+
+    @property
+    def old(self) -> list[Object]:
+        """The manifests that restore what changes."""
+        return [
+            stripped(change.live)
+            for change in self.changes
+            if change.live and change.live["kind"] not in _NOT_RETURNED
+        ]
 
 
 def plan(kube: Kube, manifests: Manifests) -> Plan:
@@ -46,35 +57,17 @@ def plan(kube: Kube, manifests: Manifests) -> Plan:
             f"the service in {namespace} is not up, so there is nothing to roll back to: see "
             "`mistral-serve deploy status`, and repair it with `mistral-serve deploy apply --wait`"
         )
-    changed, old = [], []
-    found: tuple[Effect, ...] = (Effect.nothing,)
-    for obj in manifests.objects:
-        obj, metadata = placed(kube, obj), obj["metadata"]
-        live = kube.get(
-            obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", "")
-        )
-        if obj["kind"] == "Job":  # recreated in any case
-            continue
-        if live is None:
-            changed.append(named(obj))
-            continue
-        trial = kube.apply(obj, dry_run=True)
-        if stripped(trial) == stripped(live):
-            continue
-        changed.append(named(obj))
-        if obj["kind"] == "RayService":
-            found = effects(live, trial)
-        if obj["kind"] not in _NOT_RETURNED:
-            old.append(stripped(live))
-    return Plan(manifests, found, tuple(changed), tuple(old), active_cluster(snapshot.service))
+    objects = [obj for obj in manifests.objects if obj["kind"] != "Job"]  # recreated in any case
+    found = tuple(changes(kube, objects))
+    return Plan(manifests, found, active_cluster(snapshot.service))
 
 
-def saved(old: tuple[Object, ...], namespace: str) -> Path:
+def saved(plan: Plan) -> Path:
     """Writes the old manifests to a file, for kubectl, and returns its path."""
     with tempfile.NamedTemporaryFile(
-        "w", prefix=f"{namespace}-before-", suffix=".yaml", delete=False
+        "w", prefix=f"{plan.manifests.namespace}-before-", suffix=".yaml", delete=False
     ) as file:
-        yaml.safe_dump_all(old, file, sort_keys=False)
+        yaml.safe_dump_all(plan.old, file, sort_keys=False)
     return Path(file.name)
 
 
@@ -92,7 +85,12 @@ def roll_out(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
         names = frozenset(job["metadata"]["name"] for job in jobs)
         follow(kube, namespace, timeout_s, say, of=names)
     _apply(kube, [plan.manifests.service])
-    wait_for(kube, namespace, plan, timeout_s, say)
+    new_cluster = Effect.new_cluster in plan.effects
+
+    def switched(service: Object) -> bool:
+        return not new_cluster or active_cluster(service) != plan.old_cluster
+
+    follow(kube, namespace, timeout_s, say, until=switched, settle_s=SETTLE_S)
 
 
 def roll_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
@@ -103,15 +101,6 @@ def roll_back(kube: Kube, plan: Plan, timeout_s: float, say: Say) -> None:
     for job in plan.manifests.of_kind("Job"):
         kube.delete(placed(kube, job))
     follow(kube, plan.manifests.namespace, timeout_s, say, settle_s=SETTLE_S)
-
-
-def wait_for(kube: Kube, namespace: str, plan: Plan, timeout_s: float, say: Say) -> None:
-    """Waits until the plan is in force. Raises NotUp."""
-
-    def switched(service: Object) -> bool:
-        return Effect.new_cluster not in plan.effects or active_cluster(service) != plan.old_cluster
-
-    follow(kube, namespace, timeout_s, say, until=switched, settle_s=SETTLE_S)
 
 
 def _apply(kube: Kube, objects: Any) -> None:

@@ -10,20 +10,11 @@ from serving.dispatch.charges import Charges
 from serving.dispatch.expected_output import ExpectedOutput
 from serving.dispatch.fair_share import FairShare
 from serving.dispatch.headroom import Headroom
-from serving.dispatch.messages import (
-    Service,
-)
+from serving.dispatch.messages import Service
 from serving.dispatch.offered_load import OfferedLoad
 from serving.dispatch.request import Request
 from serving.dispatch.request_queue import RequestQueue
-from serving.dispatch.reservation import (
-    Outcome,
-    Reason,
-    Rejection,
-    Reservation,
-    Spent,
-    State,
-)
+from serving.dispatch.reservation import Outcome, Reason, Rejection, Reservation, Spent, State
 from serving.dispatch.router_sync import RouterSync
 from serving.dispatch.scheduler import Scheduler
 from serving.dispatch.service_rate import ServiceRate
@@ -74,7 +65,6 @@ class Dispatcher:
         self.fair_share = FairShare()
         self._charges = Charges(self.fair_share, first_rates())
         self._first_rates = first_rates
-        self._prefill_tokens_per_s = first_rates().prefill_tokens_per_s
         self._headroom = Headroom(capacity, max_itl_ms, is_bounded=limits is not None)
         self._queue = RequestQueue(self.fair_share)
         self._service_rate = ServiceRate(now_s)
@@ -107,7 +97,14 @@ class Dispatcher:
         )
         self._background = Background(self._headroom, self._slots)
         self._background_scales = background_scales
-        self._offered_load = OfferedLoad()
+        self._offered_load = OfferedLoad(
+            self.fleet,
+            self._headroom,
+            self._service_rate,
+            self.sync,
+            first_rates().prefill_tokens_per_s,
+            with_background=background_scales,
+        )
         self._changed: list[Reservation] = []
         """Reservations placed or rejected since the last `poll`."""
         self._settled_at_s = -math.inf
@@ -123,14 +120,14 @@ class Dispatcher:
             self._background.waiting[reservation] = None
             self._settle(now_s)
             if self._background_scales and reservation.state is State.WAITING:
-                self._offered_load.wait(reservation, self._uncached_tokens(request.work))
+                self._offered_load.wait(reservation)
             return reservation
         service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
         retry = self._admission.retries.find(request.key, now_s)
         outcome = self._admission.admit(request, service_s, retry, now_s)
         if isinstance(outcome, Rejection):
             if retry is None:
-                self._offered_load.prefill_tokens += self._uncached_tokens(request.work)
+                self._offered_load.prefill_tokens += self.fleet.uncached_tokens(request.work)
             return outcome
         if len(self._queue) >= self._admission.limits.max_waiting:
             last = self._queue.last()
@@ -144,7 +141,7 @@ class Dispatcher:
             self._queue.add(outcome)
         self._settle(now_s)
         if outcome.state is State.WAITING:
-            self._offered_load.wait(outcome, self._uncached_tokens(request.work))
+            self._offered_load.wait(outcome)
         return outcome
 
     def place(self, request: Request, replica_id: str, now_s: float) -> Reservation:
@@ -281,31 +278,7 @@ class Dispatcher:
 
     def report(self) -> Report:
         """Returns the data that autoscaling decides by."""
-        loads = self.fleet.loads.values()
-        learnt = [load.rates for load in loads if load.rates.prefill_is_learnt]
-        if learnt:
-            rates = [rates.prefill_tokens_per_s for rates in learnt]
-            self._prefill_tokens_per_s = sum(rates) / len(rates)
-        capacity, offered = self._headroom.capacity, self._offered_load
-        running = [
-            (load.requests, load.kv_tokens) if self._background_scales else load.interactive
-            for load in loads
-        ]
-        retries = self._admission.retries
-        return Report(
-            offered_prefill_tokens=offered.prefill_tokens,
-            waiting_prefill_tokens=offered.waiting_prefill_tokens,
-            waiting_kv_tokens=offered.waiting_kv_tokens
-            + retries.expected_share(0) * capacity.kv_cache_tokens,
-            waiting_requests=offered.waiting_requests + retries.expected,
-            running_kv_tokens=sum(kv_tokens for _, kv_tokens in running),
-            running_requests=sum(requests for requests, _ in running),
-            draining=len(self.sync.draining()),
-            prefill_tokens_per_s=self._prefill_tokens_per_s,
-            kv_cache_tokens=capacity.kv_cache_tokens,
-            max_num_seqs=capacity.max_num_seqs,
-            residence_time_s=self._service_rate.residence_time_s,
-        )
+        return self._offered_load.report()
 
     # Within
 
@@ -370,8 +343,7 @@ class Dispatcher:
     ) -> None:
         self._book(reservation, candidates, now_s)
         if is_counted:
-            prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
-            self._offered_load.count(reservation, max(prefill_tokens, 0))
+            self._offered_load.place(reservation)
         reservation.state = State.PLACED
         self._changed.append(reservation)
 
@@ -426,12 +398,8 @@ class Dispatcher:
     def _choice(self, work: Work, replicas: Sequence[ReplicaLoad], now_s: float) -> ReplicaLoad:
         return self.fleet.choose(work, replicas, now_s)[0]
 
-    def _uncached_tokens(self, work: Work) -> int:
-        """Returns the prompt tokens to prefill on the replica that has most of them cached."""
-        return max(work.prompt_tokens - self.fleet.most_cached_tokens(work.prefix), 0)
-
     def _service_s(self, work: Work) -> float:
         """Returns the least time that a replica needs until an answer begins."""
         load = next(iter(self.fleet.loads.values()), None)
         rates = self._first_rates() if load is None else load.rates
-        return rates.first_token_ms(self._uncached_tokens(work)) / 1000
+        return rates.first_token_ms(self.fleet.uncached_tokens(work)) / 1000

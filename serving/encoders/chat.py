@@ -1,5 +1,7 @@
 """The answers of OpenAI's chat completions."""
 
+from collections.abc import Collection
+
 from serving.answers.events import (
     Answer,
     Arguments,
@@ -32,6 +34,8 @@ class ChatEncoder:
     def __init__(
         self, options: ChatOptions, id: str, created: int, model: str, usage: Usage
     ) -> None:
+        self.told_by: Collection[type[Event]]
+        self.told_by = () if options.custom_tools else (Text, Reasoning, Arguments)
         self._options = options
         self._usage = usage
         self._head: JsonObject = {
@@ -55,7 +59,6 @@ class ChatEncoder:
         """The input of each choice's last call, if that is of a custom tool."""
 
     def prompt(self, prompt: PromptTokens) -> None:
-        """Takes a prompt that the answer tells of, before any step of its choices is written."""
         if self._options.return_token_ids:
             self._of_prompt["prompt_token_ids"] = prompt.token_ids
         if prompt.logprobs is not None:

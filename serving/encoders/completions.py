@@ -19,6 +19,8 @@ class CompletionEncoder:
     """Writes one choice for each answer to each prompt: the index of a choice is that of its prompt
     times `n`, plus that of the answer among the prompt's."""
 
+    told_by = (Text,)
+
     def __init__(
         self, options: CompletionOptions, id: str, created: int, model: str, usage: Usage
     ) -> None:
@@ -39,7 +41,6 @@ class CompletionEncoder:
         self._begun: set[int] = set()
 
     def prompt(self, prompt: PromptTokens) -> None:
-        """Takes a prompt that the answer tells of, before any step of its choices is written."""
         self._prompts[prompt.index] = prompt
 
     def begin(self) -> bytes:

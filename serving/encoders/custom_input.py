@@ -2,16 +2,14 @@
 
 import re
 
-_BEGIN = '{"input":"'
-_KEY = range(2, 8)
-"""Positions in `_BEGIN` before which white space would belong to the key."""
+from serving.answers.json_text import complete_length, unescape
+from serving.mistral.custom_tools import KEY
 
-_SPACE = " \t\n\r"
-_PLAIN = re.compile(r'[^"\\]*')
-_UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_BEGUN_UNICODE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?")
-_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
-_REPLACEMENT = "\ufffd"
+_SPACE = re.compile(r"[ \t\n\r]*")
+_TO_TEXT = f'{{"{KEY}":'
+"""What precedes the input, without white space."""
+_BEGIN = re.compile(_SPACE.pattern.join(["", r"\{", f'"{KEY}"', ":", '"']))
+_STRING = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class CustomInput:
@@ -21,11 +19,11 @@ class CustomInput:
     replaced with U+FFFD.
     """
 
-    __slots__ = ("_ended", "_matched", "_plain", "_rest")
+    __slots__ = ("_begun", "_ended", "_plain", "_rest")
 
     def __init__(self) -> None:
-        self._matched = 0
         self._rest = ""
+        self._begun = False
         self._plain = False
         self._ended = False
 
@@ -36,68 +34,20 @@ class CustomInput:
         if self._ended:
             return ""
         text, self._rest = self._rest + piece, ""
-        at = 0
-        if self._matched < len(_BEGIN):
-            begun = self._begin(text)
-            if begun is None:
-                return text if self._plain else ""
-            at = begun
-        return self._decode(text, at)
-
-    def _begin(self, text: str) -> int | None:
-        """Returns where the string begins; None if `text` is too short or of another form."""
-        matched = 0
-        for at, character in enumerate(text):
-            if character == _BEGIN[matched]:
-                matched += 1
-                if matched == len(_BEGIN):
-                    self._matched = matched
-                    return at + 1
-            elif character not in _SPACE or matched in _KEY:
+        if not self._begun:
+            begin = _BEGIN.match(text)
+            if begin is None:
+                if _TO_TEXT.startswith(_SPACE.sub("", text)):
+                    self._rest = text
+                    return ""
                 self._plain = True
-                return None
-        self._rest = text
-        return None
-
-    def _decode(self, text: str, at: int) -> str:
-        decoded = []
-        while at < len(text):
-            plain = _PLAIN.match(text, at)
-            assert plain is not None
-            decoded.append(plain[0])
-            at = plain.end()
-            if at == len(text):
-                break
-            if text[at] == '"':
-                self._ended = True
-                break
-            escape = self._escape(text, at)
-            if escape is None:
-                self._rest = text[at:]
-                break
-            character, at = escape
-            decoded.append(character)
-        return "".join(decoded)
-
-    def _escape(self, text: str, at: int) -> tuple[str, int] | None:
-        """Returns the character of the escape at that place and where the escape ends; None if
-        more text is needed to tell."""
-        found = _UNICODE.match(text, at)
-        if found is None:
-            if _BEGUN_UNICODE.fullmatch(text, at):
-                return None
-            character = text[at + 1]
-            return _ESCAPES.get(character, "\\" + character), at + 2
-        code = int(found[1], 16)
-        if not 0xD800 <= code < 0xE000:
-            return chr(code), found.end()
-        if code >= 0xDC00:
-            return _REPLACEMENT, found.end()
-        low = _UNICODE.match(text, found.end())
-        if low is not None and 0xDC00 <= (second := int(low[1], 16)) < 0xE000:
-            return chr(0x10000 + (code - 0xD800) * 0x400 + second - 0xDC00), low.end()
-        if low is None and (
-            found.end() == len(text) or _BEGUN_UNICODE.fullmatch(text, found.end())
-        ):
-            return None
-        return _REPLACEMENT, found.end()
+                return text
+            self._begun = True
+            text = text[begin.end() :]
+        string = _STRING.match(text)
+        length = string.end() if string else 0
+        self._ended = text[length : length + 1] == '"'
+        if not self._ended:
+            length = complete_length(text)
+            self._rest = text[length:]
+        return unescape(text[:length])

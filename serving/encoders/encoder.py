@@ -1,8 +1,9 @@
 """What the encoder of each API offers."""
 
+from collections.abc import Collection
 from typing import Protocol
 
-from serving.answers.events import Answer, Step
+from serving.answers.events import Answer, Event, PromptTokens, Step
 
 
 class Encoder(Protocol):
@@ -11,6 +12,13 @@ class Encoder(Protocol):
     An encoder is created with the API's own view of the request, the answer's id, its time of
     creation, the model's name, and a `Usage` whose counts the caller keeps up to date.
     """
+
+    @property
+    def told_by(self) -> Collection[type[Event]]:
+        """The answer's events whose text the API's own events have unchanged."""
+
+    def prompt(self, prompt: PromptTokens) -> None:
+        """Takes a prompt, if the API tells of it, before any step of its choices is written."""
 
     def begin(self) -> bytes:
         """Returns the stream's first events, which need no token yet."""

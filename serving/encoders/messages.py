@@ -9,14 +9,15 @@ from serving.answers.events import (
     CallEnded,
     End,
     Event,
+    PromptTokens,
     Reasoning,
     Step,
     Text,
     ToolCall,
     Usage,
 )
-from serving.encoders.errors import anthropic_error
 from serving.encoders.sse import event, to_json
+from serving.mistral.anthropic_error import anthropic_error
 from serving.requests.request import JsonObject
 
 ID_PREFIX = "msg_"
@@ -34,6 +35,8 @@ class MessagesEncoder:
     """Writes one choice: a block for each text, each call and each stretch of reasoning. An answer
     of none of these has no content."""
 
+    told_by = (Text, Reasoning, Arguments)
+
     def __init__(self, options: None, id: str, created: int, model: str, usage: Usage) -> None:
         """`id` is the message's, `msg_…`; `created` is not part of the answer."""
         self._id = id
@@ -44,6 +47,9 @@ class MessagesEncoder:
         self._head = b""
         self._call_complete = False
         self._end: End | None = None
+
+    def prompt(self, prompt: PromptTokens) -> None:
+        pass
 
     def begin(self) -> bytes:
         """Returns the first event. It tells the prompt's length, which `usage` must have."""

@@ -10,6 +10,7 @@ from serving.answers.events import (
     CallEnded,
     End,
     Event,
+    PromptTokens,
     Reasoning,
     Step,
     Text,
@@ -28,6 +29,8 @@ from serving.requests.responses import ResponseOptions
 class ResponsesEncoder:
     """Writes the answer to one request; it has one choice."""
 
+    told_by = (Text,)
+
     def __init__(
         self, options: ResponseOptions, id: str, created: int, model: str, usage: Usage
     ) -> None:
@@ -41,6 +44,9 @@ class ResponsesEncoder:
         self._ended: list[bytes] = []
         self._open: Message | Thought | Call | None = None
         self._end: End | None = None
+
+    def prompt(self, prompt: PromptTokens) -> None:
+        pass
 
     def begin(self) -> bytes:
         response = b'"response":' + self._response("in_progress", [])

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from serving.mistral import reasoning
+from serving.mistral import custom_tools, reasoning
 from serving.mistral.draft import Draft, Fields, objects_in
 
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
@@ -57,7 +57,7 @@ def calls_of_earlier_turns(draft: Draft) -> None:
         for call in objects_in(message["tool_calls"]):
             custom = call.get("custom") if call.get("type") == "custom" else None
             if type(custom) is dict and type(custom.get("input")) is str:
-                written = json.dumps({"input": custom["input"]}, ensure_ascii=False)
+                written = custom_tools.arguments(custom["input"])
                 call["type"] = "function"
                 call["function"] = {"name": custom.get("name"), "arguments": written}
                 del call["custom"]

@@ -67,6 +67,10 @@ class Fleet:
         """Returns the most tokens of this prompt that any replica has cached."""
         return max(self._index.cached_tokens(prefix), default=0)
 
+    def uncached_tokens(self, work: Work) -> int:
+        """Returns the prompt tokens to prefill on the replica that has most of them cached."""
+        return max(work.prompt_tokens - self.most_cached_tokens(work.prefix), 0)
+
     def cached_blocks(self, replica_id: str) -> dict[int, int]:
         """Returns the blocks that this replica has cached and their tokens, least recently used
         first."""

@@ -4,6 +4,15 @@ from serving.poison.digest import Digests
 from serving.poison.guard import SETTLE_S, PoisonGuard, Trial
 from serving.poison.memory import Guilty
 from serving.poison.messages import PoisonMessage
-from serving.poison.reason import Reason
+from serving.poison.reason import Death, Reason
 
-__all__ = ["SETTLE_S", "Digests", "Guilty", "PoisonGuard", "PoisonMessage", "Reason", "Trial"]
+__all__ = [
+    "SETTLE_S",
+    "Death",
+    "Digests",
+    "Guilty",
+    "PoisonGuard",
+    "PoisonMessage",
+    "Reason",
+    "Trial",
+]

@@ -14,7 +14,7 @@ from serving.poison.messages import (
     Tried,
     Withdrawn,
 )
-from serving.poison.reason import OF_THE_MACHINE, Reason
+from serving.poison.reason import OF_THE_MACHINE, Death, Reason
 from serving.poison.suspects import Case, Suspects
 
 SETTLE_S = 0.2
@@ -101,35 +101,22 @@ class PoisonGuard:
         self,
         digest: bytes,
         shape: int,
-        replica_id: str,
-        reason: Reason,
-        of: int | None,
+        death: Death,
         now_s: float,
         begun: bool = False,
         answered: bool = False,
     ) -> None:
-        """Records that a request was in the last steps of a replica that died. `of` is how many
-        were, if the engine has said it; `begun` whether its answer had; `answered` whether its
-        prompt was answered before."""
-        if replica_id not in self._died:
-            self._died.add(replica_id)
-            self.deaths[reason] += 1
+        """Records that a request was in the last steps of a replica that died. `begun` is whether
+        its answer had begun, `answered` whether its prompt was answered before."""
+        if death.replica_id not in self._died:
+            self._died.add(death.replica_id)
+            self.deaths[death.reason] += 1
         trial = self._trials.pop(digest, None)
         tried = trial is not None and trial.router_id is None
-        self._suspects.add(
-            digest,
-            shape,
-            replica_id,
-            reason,
-            of,
-            now_s,
-            begun=begun,
-            answered=answered,
-            tried=tried,
-        )
+        self._suspects.add(digest, shape, death, now_s, begun=begun, answered=answered, tried=tried)
         if not begun:
-            self._died_in_prefill.add(replica_id)
-        for one in {digest} | self._suspects.add_left(replica_id, reason, of, now_s):
+            self._died_in_prefill.add(death.replica_id)
+        for one in {digest} | self._suspects.add_left(death, now_s):
             self._tell(one)
         self._changed()
 
@@ -353,7 +340,8 @@ class PoisonGuard:
             replica_id = told.replica_ids[-1]
             if not told.begun:
                 self._died_in_prefill.add(replica_id)
-            for one in self._suspects.add_left(replica_id, told.reason, told.of, now_s):
+            death = Death(replica_id, told.reason, told.of)
+            for one in self._suspects.add_left(death, now_s):
                 self._tell(one)
 
     # Within

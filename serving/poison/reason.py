@@ -1,5 +1,6 @@
-"""Why an engine died."""
+"""The deaths of engines, and their reasons."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["crash", "cuda_out_of_memory", "out_of_memory", "hang", "killed", "unreachable"]
@@ -17,3 +18,13 @@ SELF_INFLICTED: frozenset[Reason] = frozenset(("crash", "hang"))
 
 OF_THE_MACHINE: frozenset[Reason] = frozenset(("killed", "unreachable"))
 """Reasons that are more often the machine's or an operator's doing than a request's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The death of a replica's engine."""
+
+    replica_id: str
+    reason: Reason
+    of: int | None
+    """How many requests were in its last steps; None if the engine has not said it."""

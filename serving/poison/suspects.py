@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from serving.poison.messages import Suspected
-from serving.poison.reason import SELF_INFLICTED, Reason
+from serving.poison.reason import SELF_INFLICTED, Death
 
 _LEFT_S = 60.0
 """How long a request is kept after its client left: longer than an engine takes to find that it
@@ -59,9 +59,7 @@ class Suspects:
         self,
         digest: bytes,
         shape: int,
-        replica_id: str,
-        reason: Reason,
-        of: int | None,
+        death: Death,
         now_s: float,
         *,
         begun: bool = False,
@@ -70,6 +68,7 @@ class Suspects:
     ) -> None:
         """Adds a request of this router that was in the last steps of a replica that died, `tried`
         if that was its trial. Only one for which a client waits can be tried."""
+        replica_id, reason, of = death.replica_id, death.reason, death.of
         told = Suspected(
             digest, shape, begun, answered, [replica_id], reason, 1, of, tried, False, self._tie
         )
@@ -103,12 +102,12 @@ class Suspects:
         while len(left) > _MOST_LEFT:
             del left[next(iter(left))]
 
-    def add_left(self, replica_id: str, reason: Reason, of: int | None, now_s: float) -> set[bytes]:
+    def add_left(self, death: Death, now_s: float) -> set[bytes]:
         """Adds those that left a replica shortly before it died. Returns their digests."""
-        left = self._left.pop(replica_id, {})
+        left = self._left.pop(death.replica_id, {})
         recent = {one: shape for one, (shape, at_s) in left.items() if now_s - at_s < _LEFT_S}
         for digest, shape in recent.items():
-            self.add(digest, shape, replica_id, reason, of, now_s)
+            self.add(digest, shape, death, now_s)
         return set(recent)
 
     def forget_left(self, now_s: float) -> None:

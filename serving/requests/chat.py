@@ -93,7 +93,6 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         _logprobs(given),
         normalised,
         tools=tools.allowed(given.tool_choice, given.parallel_tool_calls),
-        converts_arguments=bool(tools.custom),
     )
     refuse_to_continue(request)
     return request, ChatOptions(

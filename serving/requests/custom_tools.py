@@ -1,8 +1,9 @@
-"""The custom tools of OpenAI's APIs, whose input is a text: to the model, functions of a string."""
+"""The formats that custom tools of OpenAI's APIs have for their input, which is a text."""
 
 import re
 from typing import Any
 
+from serving.mistral.custom_tools import parameters
 from serving.mistral.rules import InvalidRequest
 from serving.requests.places import wrong_type
 from serving.requests.request import JsonObject
@@ -34,12 +35,7 @@ def input_parameters(format: Any, path: str) -> JsonObject:
                 param="tools",
                 code="unsupported_parameter",
             )
-    return {
-        "type": "object",
-        "properties": {"input": text},
-        "required": ["input"],
-        "additionalProperties": False,
-    }
+    return parameters(text)
 
 
 def _without_anchors(expression: str) -> str:

@@ -13,8 +13,8 @@ from serving.requests.request import Chat, Request
 def refuse_rounded_constants(request: Request) -> None:
     """Raises InvalidRequest for a `const` or an `enum` with an integer that the answer would have
     rounded, in the schema of the answer's form or of a strict tool."""
-    if request.schema is not None:
-        _check(request.schema, request.form_field)
+    if request.form is not None and request.form.schema is not None:
+        _check(request.form.schema, request.form.field)
     for tool in request.tools.callable:
         if tool.strict and tool.parameters and isinstance(request.prompt, Chat):
             _check(tool.parameters, request.prompt.schema_path(tool.name))

@@ -12,7 +12,7 @@ from serving.requests.function_names import LONG_NAME, is_function_name
 from serving.requests.openai_body import check_salt, stop_strings
 from serving.requests.output_form import refuse_to_continue
 from serving.requests.places import as_sent
-from serving.requests.request import Chat, JsonObject, Request, Sampling, Tools
+from serving.requests.request import Chat, JsonObject, OutputForm, Request, Sampling, Tools
 from serving.requests.tools import callable_tools, described
 
 PATH = "/v1/messages"
@@ -115,8 +115,7 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
         max_tokens=fields.max_tokens,
         stop=stop_strings(fields.stop_sequences, "stop_sequences"),
         tools=fields.callable_tools(),
-        schema=form.schema if form else None,
-        form_field="output_config.format",
+        form=OutputForm("output_config.format", form.schema) if form else None,
         cache_salt=fields.cache_salt,
         stream=fields.stream,
         normalised=normalised,

@@ -134,7 +134,6 @@ class CompletionsBody(OpenAIBody, kw_only=True):
                 "truncate_prompt_tokens must be at least 1, or -1 for what the context allows.",
                 "truncate_prompt_tokens",
             )
-        form = output_form(self.response_format, self.structured_outputs)
         return super().request(
             *common,
             **fields,
@@ -142,10 +141,7 @@ class CompletionsBody(OpenAIBody, kw_only=True):
             truncate_prompt_tokens=self.truncate_prompt_tokens,
             truncation_side=self.truncation_side,
             return_token_ids=self.return_token_ids,
-            schema=form.schema,
-            lenient=form.lenient,
-            structured_outputs=form.constraint,
-            form_field="structured_outputs" if self.structured_outputs else "response_format",
+            form=output_form(self.response_format, self.structured_outputs),
         )
 
     def usage_in_stream(self) -> tuple[bool, bool]:

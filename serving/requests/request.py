@@ -89,6 +89,21 @@ class StructuredOutputs(msgspec.Struct, omit_defaults=True):
     disable_additional_properties: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """What the text of an answer must be: JSON of a schema, or what another constraint demands."""
+
+    field: str
+    """The client's field that demands it."""
+    schema: Mapping[str, Any] | None = None
+    """None: there is a constraint."""
+    lenient: bool = False
+    """Whether keywords of the schema that no grammar can enforce are ignored."""
+    constraint: StructuredOutputs | None = None
+    """A regular expression, a choice or a grammar. JSON has a schema, and a structural tag is read
+    as a grammar."""
+
+
 class RepetitionDetection(msgspec.Struct):
     """vLLM's parameters of the same name: how many times which patterns end an answer."""
 
@@ -145,15 +160,8 @@ class Request:
     add_special_tokens: bool = True
     """Whether a prompt of text gets the token that begins a sequence."""
     tools: Tools = dataclasses.field(default_factory=Tools)
-    schema: Mapping[str, Any] | None = None
-    """The JSON schema that the answer's text must obey; calls stay possible beside it."""
-    lenient: bool = False
-    """Whether keywords of the schema that no grammar can enforce are ignored."""
-    structured_outputs: StructuredOutputs | None = None
-    """Any other constraint on the text. A JSON schema is in `schema`, and a structural tag is read
-    as a grammar."""
-    form_field: str = "response_format"
-    """The client's field with the schema or the constraint."""
+    form: OutputForm | None = None
+    """The form of the answer's text; calls stay possible beside a schema. None: any text."""
     truncate_prompt_tokens: int | None = None
     """Number of tokens that a longer prompt is truncated to; -1: what the context allows."""
     truncation_side: Literal["left", "right"] | None = None
@@ -163,9 +171,6 @@ class Request:
     """The digest of the adapter that answers it; None: the model itself does."""
     priority: int = 0
     return_token_ids: bool = False
-    converts_arguments: bool = False
-    """Whether some calls have another text for the client than the arguments that the model
-    writes."""
     echo: bool = False
     """Whether a completion begins with its prompt."""
     stream: bool = False
@@ -175,11 +180,7 @@ class Request:
     @property
     def has_form(self) -> bool:
         """Whether all of the answer takes a demanded form, in which no stop token ends it."""
-        return (
-            self.schema is not None
-            or self.structured_outputs is not None
-            or self.tools.choice == "required"
-        )
+        return self.form is not None or self.tools.choice == "required"
 
     @property
     def has_images(self) -> bool:

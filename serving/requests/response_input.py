@@ -1,8 +1,8 @@
 """Converts the input of a request to OpenAI's Responses API into a chat's messages."""
 
-import json
 from typing import Any
 
+from serving.mistral import custom_tools
 from serving.mistral.rules import InvalidRequest
 from serving.requests.places import wrong_type
 from serving.requests.request import TEXT_SEPARATOR, JsonObject
@@ -78,8 +78,8 @@ def _add(messages: list[JsonObject], item: Any, path: str, tools: ResponseTools)
         case "function_call":
             _add_call(messages, item, _string(item, "arguments", path), path, tools)
         case "custom_tool_call":
-            arguments = {"input": _string(item, "input", path)}
-            _add_call(messages, item, json.dumps(arguments, ensure_ascii=False), path, tools)
+            arguments = custom_tools.arguments(_string(item, "input", path))
+            _add_call(messages, item, arguments, path, tools)
         case "reasoning":
             pass
         case other:

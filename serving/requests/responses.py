@@ -11,9 +11,9 @@ import msgspec
 from serving.mistral import InvalidRequest, ModelRules, Normalised
 from serving.requests import body
 from serving.requests.openai_body import OpenAIBody, check_metadata, check_top_logprobs
-from serving.requests.output_form import ANY_OBJECT, OutputForm, output_form, refuse_to_continue
+from serving.requests.output_form import ANY_OBJECT, output_form, refuse_to_continue
 from serving.requests.places import as_sent
-from serving.requests.request import Chat, JsonObject, Request, StructuredOutputs
+from serving.requests.request import Chat, JsonObject, OutputForm, Request, StructuredOutputs
 from serving.requests.response_input import read_input
 from serving.requests.response_tools import ClientTool, ResponseTools, read_tools, with_formats
 from serving.requests.strict_functions import with_strictness
@@ -109,17 +109,13 @@ def read(raw: bytes, rules: ModelRules, today: datetime.date) -> tuple[Request, 
     tools = _tools(fields)
     chat = _chat(fields, tools, normalised)
     choice = "auto" if fields.tool_choice is None else fields.tool_choice
-    form = _output_form(fields)
     request = fields.request(
         chat,
         fields.max_output_tokens,
         _logprobs(fields),
         normalised,
+        form=_output_form(fields),
         tools=tools.allowed(choice, fields.parallel_tool_calls is not False),
-        schema=form.schema,
-        lenient=form.lenient,
-        structured_outputs=form.constraint,
-        form_field="structured_outputs" if fields.structured_outputs else "text.format",
         truncate_prompt_tokens=-1 if fields.truncation == "auto" else None,
     )
     refuse_to_continue(request)
@@ -161,7 +157,7 @@ def _logprobs(fields: _Body) -> int | None:
     return fields.top_logprobs or 0
 
 
-def _output_form(fields: _Body) -> OutputForm:
+def _output_form(fields: _Body) -> OutputForm | None:
     form = _of_text_format(fields.text.format if fields.text else None)
     if form is None:
         return output_form(None, fields.structured_outputs)
@@ -176,14 +172,14 @@ def _output_form(fields: _Body) -> OutputForm:
 def _of_text_format(format: _TextFormat | None) -> OutputForm | None:
     if format is None or format.type == "text":
         return None
-    lenient = format.strict is not True
+    field, lenient = "text.format", format.strict is not True
     if format.type == "json_object":
-        return OutputForm(format.schema or ANY_OBJECT, lenient)
+        return OutputForm(field, format.schema or ANY_OBJECT, lenient)
     if format.schema is None:
         raise InvalidRequest("text.format.schema is missing.", param="text", code="missing")
     if format.name is None:
         raise InvalidRequest("text.format.name is missing.", param="text", code="missing")
-    return OutputForm(format.schema, lenient)
+    return OutputForm(field, format.schema, lenient)
 
 
 def _echoed(fields: _Body, choice: str | JsonObject, rules: ModelRules) -> JsonObject:

@@ -15,9 +15,7 @@ from serving.dispatch import (
     DEMAND_PERIOD_S,
     Dispatcher,
     Exceeded,
-    LimitMessage,
     Limits,
-    Message,
     Permit,
     RateLimiter,
     Reservation,
@@ -28,6 +26,7 @@ from serving.placement import Capacity, Policy, Rates, Work
 from serving.scaling import Scaler
 from serving.simulator import demand, workload
 from serving.simulator.adapters import AdaptersConfig, LoadedAdapters
+from serving.simulator.connection import connect
 from serving.simulator.engine import EngineSpec
 from serving.simulator.replicas import Replica, Replicas
 from serving.simulator.request import Outcome, Request
@@ -122,11 +121,14 @@ class Simulation:
         self._limiters = [RateLimiter() for _ in range(routers)]
         self._permits: dict[int, Permit] = {}
         """The permits of tenants with limits, by the outcome's identity."""
-        self._lag_s = lag_s if routers > 1 else None
-        if self._lag_s is not None:
-            for router, dispatcher in enumerate(self.dispatchers):
-                dispatcher.sync.publish = partial(self._publish, router)
-                self._limiters[router].publish = partial(self._publish_limits, router)
+        self._is_connected = routers > 1 and lag_s is not None
+        if routers > 1 and lag_s is not None:
+            connect(
+                self.dispatchers,
+                self._limiters,
+                lambda event: self._at(self._now_s + lag_s, event),
+                self._poll,
+            )
         self._adapters = adapters
         self.loaded = None if adapters is None else LoadedAdapters(adapters)
         self._replicas = Replicas(spec)
@@ -173,7 +175,7 @@ class Simulation:
         self._to_come += arrival is not None
         if self._autoscaling is not None:
             self._at(0.0, self._scale)
-        if self._lag_s is not None:
+        if self._is_connected:
             routers = len(self.dispatchers)
             for router in range(routers):
                 begins_s = DEMAND_PERIOD_S * router / routers
@@ -403,27 +405,6 @@ class Simulation:
             self._outcomes.append(outcome)
         else:
             self._on_end(outcome)
-
-    # Between routers
-
-    def _publish(self, router: int, message: Message) -> None:
-        assert self._lag_s is not None
-        self._at(self._now_s + self._lag_s, partial(self._receive, router, message))
-
-    def _receive(self, publisher: int, message: Message, now_s: float) -> None:
-        for router, dispatcher in enumerate(self.dispatchers):
-            if router != publisher:
-                dispatcher.sync.receive(f"router-{publisher}", [message], now_s)
-                self._poll(router, now_s)
-
-    def _publish_limits(self, router: int, message: LimitMessage) -> None:
-        assert self._lag_s is not None
-        self._at(self._now_s + self._lag_s, partial(self._receive_limits, router, message))
-
-    def _receive_limits(self, publisher: int, message: LimitMessage, now_s: float) -> None:
-        for router, limiter in enumerate(self._limiters):
-            if router != publisher:
-                limiter.receive(f"router-{publisher}", [message], now_s)
 
     def _publish_demand(self, router: int, now_s: float) -> None:
         self.dispatchers[router].sync.publish_demand(now_s)

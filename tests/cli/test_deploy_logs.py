@@ -4,6 +4,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Deploy
 from tests.cli.deployed import MODEL, NAMESPACE, SECRETS, add_secret, manifests, replace
@@ -191,3 +192,19 @@ def test_diff_is_empty_then_names_the_change_and_what_kuberay_does(
     both = deploy("diff", str(folder)).stdout
     assert "RayService mistral-serve/mistral: Serve updates the application in the running" in both
     assert "RayService mistral-serve/mistral: new group sizes apply to the next cluster" in both
+
+
+def test_diff_tells_which_values_of_a_secret_change_and_none_of_them(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    folder = manifests(tmp_path)
+    metadata = {"name": "own", "namespace": NAMESPACE}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    values = {"same": "hush", "other": "old-value"}
+    (folder / "secret.yaml").write_text(yaml.dump({**secret, "stringData": values}))
+    deploy("apply", str(folder))
+    replace(folder, "old-value", "new-value")
+    changed = deploy("diff", str(folder))
+    assert changed.exit_code == 1
+    assert "-  other: '*** (before)'\n+  other: '*** (after)'\n   same: '***'" in changed.stdout
+    assert "hush" not in changed.stdout and "-value" not in changed.stdout

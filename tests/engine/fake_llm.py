@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,7 +177,7 @@ class FakeLlm:
         lora_request: Any,
         trace_headers: Mapping[str, str] | None,
         priority: int,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         number = len(self.calls)
         call = Call(prompt, params, id, trace_headers, priority, lora_request=lora_request)
         self.calls.append(call)

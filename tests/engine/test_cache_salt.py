@@ -9,7 +9,7 @@ from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.media.image import ImageMediaIO
 
 from serving.engine.vllm.cache_salt import salted
-from serving.engine.vllm.images import ImageConnector
+from serving.engine.vllm.image_connector import ImageConnector
 from tests.engine.asking import BODIES, CHAT, MESSAGES, RESPONSES, asked
 from tests.engine.fake_llm import FakeLlm, control, ids
 from tests.engine.pictures import PNG, data_url

@@ -3,13 +3,14 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import Logprob
 
-from serving.answers.events import Answer, Text, Usage
+from serving.answers.events import Answer, PromptTokens, Text, Usage
 from serving.answers.parser import AnswerParser
 from serving.answers.vocabulary import Vocabulary
 from serving.engine.vllm.constraints import structured_outputs
@@ -18,7 +19,7 @@ from serving.engine.vllm.generation import Generation
 from serving.engine.vllm.model import Model
 from serving.mistral.grammar import CallableTool
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import Chat, Request, Sampling, StructuredOutputs, Tools
+from serving.requests.request import Chat, OutputForm, Request, Sampling, StructuredOutputs, Tools
 from tests.answers import parsing
 from tests.engine.fake_llm import (
     CONTEXT_TOKENS,
@@ -35,6 +36,7 @@ from tests.support.reading import RULES
 from tests.support.waiting import eventually
 
 PROMPT = [1, *ids("Hi")]
+REGEX = OutputForm("structured_outputs", constraint=StructuredOutputs(regex="a"))
 
 
 def generation(
@@ -45,13 +47,14 @@ def generation(
     defaults: dict[str, Any] | None = None,
     prompt_tokens: int = len(PROMPT),
     words: Vocabulary | None = None,
+    told: list[PromptTokens] | None = None,
     **fields: Any,
 ) -> Generation:
     words = words or vocabulary()
     fields = {"prompt": [PROMPT] * prompts, **fields}
     request = Request(model=None, sampling=sampling or Sampling(), **fields)
     return Generation(
-        engine,
+        partial(engine.generate, lora_request=None, trace_headers=None),
         Model(["tiny"], replace(RULES, sampling=defaults or {}), words, CONTEXT_TOKENS),
         request,
         [{"type": "token", "prompt_token_ids": (PROMPT * prompt_tokens)[:prompt_tokens]}] * prompts,
@@ -68,7 +71,8 @@ def generation(
             )
             for _ in range(prompts * request.n)
         ],
-        None,
+        Usage(),
+        (told if told is not None else []).append,
         lambda: None,
     )
 
@@ -105,18 +109,17 @@ async def test_a_prompt_counts_once_however_many_answers_it_has() -> None:
 
 async def test_a_prompt_is_known_from_whichever_of_its_answers_begins_first() -> None:
     engine = FakeLlm([WAITS])
-    generating = generation(engine, n=2, echo=True)
+    told: list[PromptTokens] = []
+    generating = generation(engine, n=2, told=told, echo=True)
     assert not generating.knows_prompts
     async with aclosing(generating.steps()) as steps:
         index, *_ = await anext(steps)
         assert index == 1
         assert generating.usage.prompt_tokens == len(PROMPT)
         assert generating.knows_prompts
-        prompt = generating.take_prompt(1)
-    assert prompt is not None
+    (prompt,) = told
     assert (prompt.index, prompt.token_ids, prompt.text) == (0, PROMPT, "Hi")
     assert (prompt.first.token, prompt.first.in_text, prompt.logprobs) == ("<s>", False, None)
-    assert generating.take_prompt(1) is None and generating.take_prompt(0) is None
 
 
 async def test_prompts_are_known_when_each_has_been_read() -> None:
@@ -128,9 +131,9 @@ async def test_prompts_are_known_when_each_has_been_read() -> None:
 
 
 async def test_no_prompt_is_told_of_unless_the_request_wants_it() -> None:
-    generating = generation(FakeLlm())
-    await answers_of(generating)
-    assert generating.take_prompt(0) is None
+    told: list[PromptTokens] = []
+    await answers_of(generation(FakeLlm(), told=told))
+    assert not told
 
 
 async def test_seeds_of_several_answers_differ() -> None:
@@ -249,11 +252,11 @@ async def test_reasons_to_end(part: Part, reason: str, stop: Any) -> None:
 @pytest.mark.parametrize(
     ("reason", "fields", "error"),
     [
-        ("error", {"schema": {"type": "object"}}, ConstraintError),
-        ("error", {"structured_outputs": StructuredOutputs(regex="a")}, ConstraintError),
+        ("error", {"form": OutputForm("response_format", {"type": "object"})}, ConstraintError),
+        ("error", {"form": REGEX}, ConstraintError),
         ("error", {}, AbandonedError),
         ("abort", {}, AbandonedError),
-        ("abort", {"schema": {"type": "object"}}, AbandonedError),
+        ("abort", {"form": OutputForm("response_format", {"type": "object"})}, AbandonedError),
     ],
 )
 async def test_only_a_constraint_makes_an_error_the_requests(
@@ -269,12 +272,15 @@ TOOL = CallableTool("f", None, strict=False)
 @pytest.mark.parametrize(
     ("sampling", "fields", "named"),
     [
-        ({"bad_words": ["x"]}, {"schema": {}}, "bad_words and response_format together"),
+        (
+            {"bad_words": ["x"]},
+            {"form": OutputForm("response_format", {})},
+            "bad_words and response_format together",
+        ),
         (
             {"allowed_token_ids": [5]},
             {
-                "structured_outputs": StructuredOutputs(regex="a"),
-                "form_field": "structured_outputs",
+                "form": REGEX,
             },
             "allowed_token_ids and structured_outputs together",
         ),
@@ -283,8 +289,16 @@ TOOL = CallableTool("f", None, strict=False)
             {"prompt": Chat([]), "tools": Tools([TOOL], "required")},
             "allowed_token_ids, bad_words and tools together",
         ),
-        ({"min_tokens": 9}, {"schema": {}}, "min_tokens and response_format together"),
-        ({"min_tokens": 1}, {"schema": {}}, "The answer cannot be constrained to the schema"),
+        (
+            {"min_tokens": 9},
+            {"form": OutputForm("response_format", {})},
+            "min_tokens and response_format together",
+        ),
+        (
+            {"min_tokens": 1},
+            {"form": OutputForm("response_format", {})},
+            "The answer cannot be constrained to the schema",
+        ),
     ],
 )
 async def test_fields_that_leave_no_token_together_are_named(
@@ -342,10 +356,10 @@ async def test_as_many_of_the_most_probable_tokens_are_told_as_wanted(
 async def test_a_prompts_logprobs() -> None:
     known = [None, *({token: Logprob(-1.0, 1)} for token in PROMPT[1:])]
     engine = FakeLlm([Part(ids("a"), "length", prompt_logprobs=known)])
-    generating = generation(engine, sampling=Sampling(prompt_logprobs=0))
-    await answers_of(generating)
-    prompt = generating.take_prompt(0)
-    assert prompt is not None and prompt.logprobs is not None
+    told: list[PromptTokens] = []
+    await answers_of(generation(engine, told=told, sampling=Sampling(prompt_logprobs=0)))
+    (prompt,) = told
+    assert prompt.logprobs is not None
     assert [token and token.token for token in prompt.logprobs] == [None, "H", "i"]
 
 

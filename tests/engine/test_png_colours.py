@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from vllm.multimodal.media.image import ImageMediaIO
 
-from serving.engine.vllm.images import ImageConnector
+from serving.engine.vllm.image_connector import ImageConnector
 from tests.engine.pictures import data_url, encoded
 
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6

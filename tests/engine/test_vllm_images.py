@@ -18,8 +18,10 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine.held_pixels import HeldPixels
 from serving.engine.image_file import MediaError
-from serving.engine.vllm import images
-from serving.engine.vllm.images import ImageConnector, ImageRenderer, load_images_safely
+from serving.engine.vllm import chat_renderer
+from serving.engine.vllm.chat_renderer import ChatRenderer
+from serving.engine.vllm.image_connector import ImageConnector
+from serving.engine.vllm.images import load_images_safely
 
 TURNED = 6
 """EXIF orientation of a photo to be displayed rotated by 90 degrees."""
@@ -63,7 +65,7 @@ def encode(url: str) -> Any:
 
 def test_vllm_uses_the_engines_connector_and_renderer(connector: Any) -> None:
     assert type(connector) is ImageConnector
-    assert RENDERER_REGISTRY.load_renderer_cls("mistral") is ImageRenderer
+    assert RENDERER_REGISTRY.load_renderer_cls("mistral") is ChatRenderer
 
 
 def test_an_image_is_what_vllm_takes_for_one(connector: Any) -> None:
@@ -106,7 +108,7 @@ def test_the_tokenizer_still_takes_an_image_that_it_is_given() -> None:
     assert mistral_image.image_from_chunk(ImageChunk(image=image)) is image
 
 
-class Renderer(ImageRenderer):
+class Renderer(ChatRenderer):
     """A renderer with vLLM's two steps, loading and tokenizing, for a request of one URL."""
 
     def __init__(self) -> None:
@@ -131,7 +133,7 @@ async def test_the_tokens_are_those_of_the_image_as_vllm_shows_it(
 
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages", render)
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_messages_async", render_async)
-    monkeypatch.setattr(images, "safe_apply_chat_template", lambda _, url: encode(url))
+    monkeypatch.setattr(chat_renderer, "safe_apply_chat_template", lambda _, url: encode(url))
     url, params = photo((280, 56), TURNED), SimpleNamespace()
     if sync:
         _, prompt = await asyncio.to_thread(Renderer().render_messages, url, params)
@@ -179,7 +181,7 @@ async def test_a_requests_images_are_held_until_it_is_rendered(
         await asyncio.create_task(held.take(take))
         return "prompt"
 
-    monkeypatch.setattr(images, "HELD_PIXELS", held)
+    monkeypatch.setattr(chat_renderer, "HELD_PIXELS", held)
     monkeypatch.setattr(vllm_mistral.MistralRenderer, "render_chat_async", render)
     assert await Renderer().render_chat_async(100) == "prompt"
     with pytest.raises(MediaError, match="more than 100 pixels together"):

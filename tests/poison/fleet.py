@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from serving.poison import PoisonGuard, PoisonMessage, Reason
+from serving.poison import Death, PoisonGuard, PoisonMessage, Reason
 
 STEP_S = 0.05
 RESTART_S = 3.0
@@ -99,7 +99,8 @@ class Fleet:
                 self._arrive(sent)
                 continue
             of = None if reason == "unreachable" else len(fresh)
-            guard.died(sent.digest, _shape(sent.digest), replica_id, reason, of, self.now_s)
+            death = Death(replica_id, reason, of)
+            guard.died(sent.digest, _shape(sent.digest), death, self.now_s)
             self._suspect(sent)
 
     def _post(self, sender: int, message: PoisonMessage) -> None:

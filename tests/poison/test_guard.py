@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.poison import SETTLE_S, PoisonGuard, PoisonMessage, Reason, Trial
+from serving.poison import SETTLE_S, Death, PoisonGuard, PoisonMessage, Reason, Trial
 from serving.poison import guard as guard_module
 
 A, B, C = b"a", b"b", b"c"
@@ -30,7 +30,8 @@ class Router:
         begun: bool = False,
         answered: bool = False,
     ) -> None:
-        self.guard.died(digest, digest[0], replica, reason, of, self.now_s, begun, answered)
+        death = Death(replica, reason, of)
+        self.guard.died(digest, digest[0], death, self.now_s, begun, answered)
 
     def waits(self, *digests: bytes) -> None:
         for digest in digests:

@@ -141,7 +141,8 @@ def test_no_answer_repeats_a_message_of_the_users(fields: dict[str, Any]) -> Non
     ],
 )
 def test_options_of_vllms_json(options: dict[str, Any], schema: Any) -> None:
-    assert read(structured_outputs={"json": SCHEMA, **options})[0].schema == schema
+    form = read(structured_outputs={"json": SCHEMA, **options})[0].form
+    assert form is not None and form.schema == schema
 
 
 def test_vllms_json_may_close_all_objects() -> None:
@@ -149,7 +150,8 @@ def test_vllms_json_may_close_all_objects() -> None:
     given = {"type": "object", "properties": {"b": inner}, "additionalProperties": True}
     form = {"json": given, "disable_additional_properties": True}
     closed = {**given, "properties": {"b": {**inner, "additionalProperties": False}}}
-    assert read(structured_outputs=form)[0].schema == closed
+    made = read(structured_outputs=form)[0].form
+    assert made is not None and made.schema == closed
 
 
 F, G = CallableTool("f", {"type": "object"}, False), CallableTool("g", None, True)
@@ -258,8 +260,8 @@ def test_prompt_logprobs_are_not_streamed() -> None:
     ],
 )
 def test_the_form_of_the_text(fields: Any, schema: Any, constraint: Any) -> None:
-    request, _ = read(**fields)
-    assert request.schema == schema and request.structured_outputs == constraint
+    form = read(**fields)[0].form
+    assert (form and form.schema) == schema and (form and form.constraint) == constraint
 
 
 @pytest.mark.parametrize("metadata", [{str(n): "" for n in range(17)}, {"a": 1}, "text"])

@@ -188,8 +188,8 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
     ],
 )
 def test_the_form_of_the_text(fields: Any, schema: Any, constraint: Any) -> None:
-    request, _ = read(**fields)
-    assert request.schema == schema and request.structured_outputs == constraint
+    form = read(**fields)[0].form
+    assert (form and form.schema) == schema and (form and form.constraint) == constraint
 
 
 def test_two_forms_exclude_each_other() -> None:

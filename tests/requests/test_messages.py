@@ -6,7 +6,7 @@ import pytest
 
 from serving.mistral.rules import InvalidRequest
 from serving.requests import messages
-from serving.requests.request import Chat
+from serving.requests.request import Chat, OutputForm
 from tests.mistral.tokenizers import VERSIONS, prompt
 from tests.support.reading import READING
 
@@ -249,7 +249,8 @@ def test_parameters() -> None:
         *READING,
     )
     assert (request.model, request.max_tokens, request.stream) == ("m", 5, True)
-    assert request.stop == ["a", "b"] and request.schema == schema
+    assert request.stop == ["a", "b"]
+    assert request.form == OutputForm("output_config.format", schema)
     assert request.cache_salt == "salt"
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.mistral.rules import InvalidRequest
-from serving.requests.request import JsonObject, StructuredOutputs
+from serving.requests.request import JsonObject, OutputForm, StructuredOutputs
 from serving.requests.responses import read
 from tests.requests.response_requests import (
     CUSTOM,
@@ -74,13 +74,15 @@ def test_a_request_needs_input() -> None:
     ],
 )
 def test_schemas(fields: JsonObject, schema: JsonObject | None) -> None:
-    made = request(**fields)
-    assert (made.schema, made.structured_outputs) == (schema, None)
+    form = request(**fields).form
+    assert (form and form.schema) == schema
+    assert form is None or form.constraint is None
 
 
 def test_other_constraints() -> None:
     made = request(structured_outputs={"regex": "a+"}, text={"format": {"type": "text"}})
-    assert (made.schema, made.structured_outputs) == (None, StructuredOutputs(regex="a+"))
+    regex = StructuredOutputs(regex="a+")
+    assert made.form == OutputForm("structured_outputs", constraint=regex)
 
 
 @pytest.mark.parametrize(

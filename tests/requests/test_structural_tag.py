@@ -29,9 +29,10 @@ def read(field: str, form: Any) -> str:
     if field == "response_format":
         value = {"type": "structural_tag", **form}
     body = {"messages": [{"role": "user", "content": "?"}], field: value}
-    constraint = chat.read(json.dumps(body).encode(), *READING)[0].structured_outputs
-    assert constraint is not None and constraint.grammar is not None
-    return constraint.grammar
+    made = chat.read(json.dumps(body).encode(), *READING)[0].form
+    assert made is not None and made.constraint is not None
+    assert made.constraint.grammar is not None
+    return made.constraint.grammar
 
 
 FIELDS = pytest.mark.parametrize("field", ["response_format", "structured_outputs"])

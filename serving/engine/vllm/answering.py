@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -15,7 +15,7 @@ from vllm.sampling_params import StructuredOutputsParams
 from vllm.tracing import extract_trace_headers
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from serving.answers.events import Answer, End, Step
+from serving.answers.events import Answer, End, Step, Usage
 from serving.answers.loop_guard import STOP_REASON, LoopDetector
 from serving.answers.parser import AnswerParser
 from serving.catalogue import LoopGuard
@@ -44,11 +44,8 @@ from serving.engine.vllm.generation import Generation
 from serving.engine.vllm.model import Model
 from serving.engine.vllm.rendering import EngineInput, Renderer
 from serving.engine.vllm.sampling_limits import check_limits
-from serving.engine.vllm.stream import Stream, count_headers, tell_of_prompt
+from serving.engine.vllm.stream import Stream, count_headers
 from serving.engine_protocol import RESUMPTION, USAGE_ID
-from serving.mistral.clients import takes_calls_whole
-from serving.requests import responses
-from serving.requests.chat import ChatOptions
 from serving.requests.exact_constants import refuse_rounded_constants
 from serving.requests.request import Request
 
@@ -142,14 +139,12 @@ class Answering:
         request.adapter = adapter_of(scope)
         self._model.check_name(request.model, request.adapter)
         request.cache_salt = cache_salt_of(scope, request.cache_salt)
-        if isinstance(options, ChatOptions):
-            whole_calls = takes_calls_whole(dict(scope["headers"]), not options.usage_at_end)
-            options = replace(options, whole_calls=whole_calls)
+        options = api.for_client(options, dict(scope["headers"]))
         refuse_rounded_constants(request)
         check_limits(request, self._model.vocabulary, self._tokenizer)
         constraint = constraints.structured_outputs(request, self._model.vocabulary)
         if continuation.wanted:
-            continuation.allow(self._not_resumable(scope["path"], request, constraint))
+            continuation.allow(self._not_resumable(api, request, constraint))
         return _Asked(api, request, options, constraint, continuation)
 
     async def _respond(
@@ -166,8 +161,11 @@ class Answering:
             if request.adapter is None
             else request.model or self._model.names[0]
         )
+        usage = Usage()
+        encoder = api.encoder(asked.options, id, mark.created, name, usage)
+        trace_headers = await self._trace_headers(scope)
         generation = Generation(
-            self._engine,
+            partial(self._engine.generate, lora_request=lora, trace_headers=trace_headers),
             self._model,
             request,
             inputs,
@@ -177,19 +175,17 @@ class Answering:
                 self._parser(request, mark.call_ids(index))
                 for index in range(len(inputs) * request.n)
             ],
-            await self._trace_headers(scope),
+            usage,
+            encoder.prompt,
             partial(self.last_steps.prefilled, id),
-            lora,
         )
         meter.sources.append(generation.tokens)
-        encoder = api.encoder(asked.options, id, mark.created, name, generation.usage)
         with self.last_steps.running(id, lambda: self._engine.errored):
             if request.stream:
                 stream = Stream(
                     generation,
                     encoder,
                     continuation,
-                    () if request.needs_prompt or request.converts_arguments else api.told_by,
                     [*rewrite_headers(request.normalised), *continuation.headers],
                     lambda: self._engine.errored,
                     self._count_loops,
@@ -224,8 +220,6 @@ class Answering:
                 answers[index].append(step)
                 if step.end is not None:
                     self._count_loops(step.end)
-        for index in range(generation.choices):
-            tell_of_prompt(index, generation, encoder)
         body = encoder.whole([Answer.of(steps) for steps in answers])
         headers = [
             *count_headers(generation.usage),
@@ -234,12 +228,12 @@ class Answering:
         await send_whole(send, 200, body, headers)
 
     def _not_resumable(
-        self, path: str, request: Request, constraint: StructuredOutputsParams | None
+        self, api: Api, request: Request, constraint: StructuredOutputsParams | None
     ) -> str:
         """Returns why a broken stream of the answer cannot go on at another engine; empty if it
         can."""
         sampling = request.sampling
-        if path == responses.PATH and sampling.logprobs is not None:
+        if api.repeats_logprobs and sampling.logprobs is not None:
             return "responses with logprobs cannot be continued: their last event repeats them all"
         if request.n > 1 and sampling.prompt_logprobs is not None:
             return "answers with n and logprobs of the prompt cannot be continued"

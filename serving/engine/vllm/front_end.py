@@ -18,7 +18,6 @@ from serving.adapters.files import AdapterError
 from serving.answers.vocabulary import of_tekken
 from serving.asgi import ClientGoneError, send_response
 from serving.catalogue import LoopGuard
-from serving.encoders.errors import anthropic_error
 from serving.encoders.sse import to_json
 from serving.engine.adapters import Adapters, NoAdapterError
 from serving.engine.apis import APIS
@@ -36,7 +35,7 @@ from serving.engine_protocol import (
     NotLoaded,
 )
 from serving.mistral import ModelRules
-from serving.mistral.context_length import in_anthropics_words
+from serving.mistral.anthropic_error import anthropic_error
 from serving.requests import messages, responses, tokenize
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -156,10 +155,8 @@ class FrontEnd:
 
 
 async def _fail(send: Send, path: str, failure: Failure) -> None:
-    anthropic = path.startswith(messages.PATH)
-    error = (
-        anthropic_error(in_anthropics_words(failure.message), failure.status)
-        if anthropic
-        else failure.openai()
-    )
+    if path.startswith(messages.PATH):
+        error = anthropic_error(failure.message, failure.status)
+    else:
+        error = failure.openai()
     await send_whole(send, failure.status, to_json(error))

@@ -1,13 +1,12 @@
 """Generates the answers to one request."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from serving.answers.client_form import ClientForm
 from serving.answers.events import End, PromptTokens, Step, TokenLogprob, Usage
@@ -40,33 +39,33 @@ class Generation:
 
     def __init__(
         self,
-        engine: AsyncLLM,
+        generate: Callable[..., AsyncGenerator[RequestOutput]],
         model: Model,
         request: Request,
         inputs: Sequence[EngineInput],
         id: str,
         constraint: StructuredOutputsParams | None,
         parsers: Sequence[AnswerParser],
-        trace_headers: Mapping[str, str] | None,
+        usage: Usage,
+        on_prompt: Callable[[PromptTokens], object],
         on_prefilled: Callable[[], object],
-        lora_request: LoRARequest | None = None,
     ) -> None:
-        """There is one of the `parsers` for each answer. `on_prefilled` is called when each prompt
-        has a token of an answer. `lora_request` is the adapter. Raises InvalidRequest for a prompt
-        that leaves no context for an answer, and what vLLM raises for parameters of sampling that
-        it refuses."""
-        self._engine = engine
+        """`generate` is that of vLLM's AsyncLLM. There is one of the `parsers` for each answer.
+        `usage` is kept up to date. `on_prompt` is called with each prompt that the answer tells of,
+        before a step of its choices, and `on_prefilled` when each prompt has a token of an answer.
+        Raises InvalidRequest for a prompt that leaves no context for an answer, and what vLLM
+        raises for parameters of sampling that it refuses."""
+        self._generate = generate
         self._model = model
         self.request = request
         self._inputs = inputs
         self._id = id
-        self.usage = Usage()
+        self.usage = usage
         """What the answers have used so far."""
         self._parsers = parsers
         self._forms = [_client_form(request) for _ in self._parsers]
-        self._trace_headers = trace_headers
+        self._on_prompt = on_prompt
         self._on_prefilled = on_prefilled
-        self._lora_request = lora_request
         self._constrained = constraint is not None
         self._logprobs = LogprobReader(model.vocabulary, request)
         self._params = sampling_params(
@@ -78,7 +77,6 @@ class Generation:
         self._read_tokens = 0
         self._unknown = set(range(len(inputs)))
         """The prompts of which the engine has told nothing yet."""
-        self._prompts: list[PromptTokens | None] = [None] * len(inputs)
         self._delivered: list[list[int]] = [[] for _ in self._params]
         """The tokens of each choice that another engine generated."""
         self._delivered_tokens: int | None = None
@@ -124,7 +122,7 @@ class Generation:
             tokens, index = one.tokens, one.choice
             ids = [vocabulary.ids[tokens]] if isinstance(tokens, str) else tokens
             if not self._delivered[index] and request.needs_prompt:
-                self._prompts[index // request.n] = self._prompt_again(index // request.n)
+                self._on_prompt(self._prompt_again(index // request.n))
             self._delivered[index] += ids
             logprobs = None
             if request.sampling.logprobs is not None:  # of which the client has the true values
@@ -139,13 +137,6 @@ class Generation:
         if self.request.sampling.prompt_logprobs is not None:
             logprobs = [None, *certain(ids[1:])]
         return self._logprobs.prompt(index, ids, logprobs)
-
-    def take_prompt(self, choice: int) -> PromptTokens | None:
-        """Returns the prompt of that choice as the engine was given it, once for each prompt and
-        after a step of the choice; None if the answer does not tell of it."""
-        index = choice // self.request.n
-        prompt, self._prompts[index] = self._prompts[index], None
-        return prompt
 
     def steps(self) -> Steps:
         """Yields each choice's steps as they come. The engine's requests end with the iteration."""
@@ -185,13 +176,8 @@ class Generation:
 
     async def _steps_of(self, index: int) -> Steps:
         parser, begun = self._parsers[index], False
-        outputs = self._engine.generate(
-            *self._asked(index),
-            self._id if len(self._params) == 1 else f"{self._id}-{index}",
-            lora_request=self._lora_request,
-            trace_headers=self._trace_headers,
-            priority=self.request.priority,
-        )
+        id = self._id if len(self._params) == 1 else f"{self._id}-{index}"
+        outputs = self._generate(*self._asked(index), id, priority=self.request.priority)
         async with aclosing(outputs):
             async for output in outputs:
                 if not begun:
@@ -261,7 +247,7 @@ class Generation:
             self.usage.cached_tokens += output.num_cached_tokens or 0
         if self.request.needs_prompt:
             ids = list(output.prompt_token_ids)
-            self._prompts[index] = self._logprobs.prompt(index, ids, output.prompt_logprobs)
+            self._on_prompt(self._logprobs.prompt(index, ids, output.prompt_logprobs))
 
 
 def _client_form(request: Request) -> ClientForm | None:

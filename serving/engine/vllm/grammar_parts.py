@@ -39,8 +39,10 @@ async def leave_out_unknown(request: Request, grammars: GrammarCheck) -> None:
     Parts are compiled one after another, and one that takes too long ends the search.
     """
     search = _Search(grammars, request.cache_salt, request.tools.choice)
-    if request.schema is not None and request.tools.choice == "auto":
-        request.schema = await search.form(request.schema, request.lenient, request.form_field)
+    form = request.form
+    if form is not None and form.schema is not None and request.tools.choice == "auto":
+        schema = await search.form(form.schema, form.lenient, form.field)
+        request.form = replace(form, schema=schema)
     if not request.tools.callable:
         return
     assert isinstance(request.prompt, Chat)

@@ -1,14 +1,12 @@
 """Sends an answer as a stream of events, from its beginning or from where another engine was."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import aclosing
 
 from starlette.types import Send
 
-from serving.answers.events import End, Event, Usage
+from serving.answers.events import End, Usage
 from serving.asgi import Headers
-from serving.encoders.chat import ChatEncoder
-from serving.encoders.completions import CompletionEncoder
 from serving.encoders.encoder import Encoder
 from serving.engine.resumption import CannotContinueError, Continuation, comment
 from serving.engine.vllm.failures import failure_of
@@ -26,19 +24,19 @@ class Stream:
         generation: Generation,
         encoder: Encoder,
         continuation: Continuation,
-        told_by: Collection[type[Event]],
         headers: Headers,
         is_dead: Callable[[], bool],
         on_end: Callable[[End], object],
     ) -> None:
-        """`told_by` are the events whose text the API's events have unchanged. `is_dead` returns
-        whether the engine is, whose errors are then raised rather than told. `on_end` is called
-        when a choice ends here."""
+        """`is_dead` returns whether the engine is, whose errors are then raised rather than told.
+        `on_end` is called when a choice ends here."""
         self._generation = generation
         self._encoder = encoder
         self._continuation = continuation
         self._comments = continuation.comments(
-            generation.choices, generation.vocabulary.ids, told_by
+            generation.choices,
+            generation.vocabulary.ids,
+            () if generation.request.needs_prompt else encoder.told_by,
         )
         self._headers = headers
         self._is_dead = is_dead
@@ -47,14 +45,12 @@ class Stream:
     async def send(self, send: Send) -> None:
         """Sends the stream. Before its head, and of an engine that is dead, errors are raised."""
         generation, encoder, comments = self._generation, self._encoder, self._comments
-        begun, tells_of_prompts = False, generation.request.needs_prompt
+        begun = False
         undelivered = self._continuation.undelivered()
         lacked = undelivered.of(self._replayed())
         try:
             async with aclosing(generation.steps()) as steps:
                 async for index, step, output in steps:
-                    if tells_of_prompts:
-                        tell_of_prompt(index, generation, encoder)
                     if not (begun or self._continuation.steps):
                         lacked = undelivered.of(encoder.begin())
                     piece = encoder.step(index, step)
@@ -92,8 +88,6 @@ class Stream:
             return b""
         try:
             for index, step in generation.replay(continuation.steps, continuation.cached_tokens):
-                if generation.request.needs_prompt:
-                    tell_of_prompt(index, generation, encoder)
                 if not pieces:
                     pieces.append(encoder.begin())
                 pieces.append(encoder.step(index, step))
@@ -105,13 +99,6 @@ class Stream:
         known = count_headers(self._generation.usage) if self._generation.knows_prompts else []
         headers = [_EVENT_STREAM, *known, *self._headers]
         return {"type": "http.response.start", "status": 200, "headers": headers}
-
-
-def tell_of_prompt(choice: int, generation: Generation, encoder: Encoder) -> None:
-    if isinstance(encoder, ChatEncoder | CompletionEncoder):
-        prompt = generation.take_prompt(choice)
-        if prompt is not None:
-            encoder.prompt(prompt)
 
 
 def count_headers(usage: Usage) -> Headers:

@@ -85,7 +85,6 @@ def store_failed() -> ApiError:
     return ApiError(
         503,
         "Files and batches cannot be read or written now. Try again later.",
-        type="service_unavailable_error",
         code="batch_store_failed",
         retry_after_s=_STORE_RETRY_S,
     )

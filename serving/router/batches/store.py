@@ -42,12 +42,11 @@ class BatchStore:
         max_bytes: int,
         max_file_bytes: int,
         tenants: int = 1,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self.keep_s = int(keep_s)
         self.share_bytes = max_bytes // max(tenants, 1)
         self.max_file_bytes = max_file_bytes
-        self.clock = clock
+        self.clock: Callable[[], float] = time.time
         self._folder = folder
 
     def path(self, tenant: str, name: str) -> Path:

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 from starlette.types import Scope
@@ -44,7 +44,7 @@ class Authentication:
     """Identifies the senders of requests. Without API keys and an identity provider everyone is the
     tenant `default`, whatever they send."""
 
-    def __init__(self, router: RouterConfig, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, router: RouterConfig) -> None:
         """Reads the files with the keys. Raises RuntimeError if one is unusable."""
         config = router.authentication
         known = [
@@ -55,7 +55,6 @@ class Authentication:
         self.is_required = config.knows_callers
         self.failures: dict[str, int] = dict.fromkeys(get_args(AuthenticationFailure), 0)
         self._anyone = Caller(DEFAULT, DEFAULT.max_priority)
-        self._clock = clock
         self._throttle = FailureThrottle()
         self._keys: WatchedFile[_Keys] | None = None
         if config.keys_file is not None:
@@ -70,7 +69,7 @@ class Authentication:
             # Imported here because it takes long, and few need it.
             from serving.router.http import issuer_tokens
 
-            self._tokens = issuer_tokens.IssuerTokens(config.oidc, self.tenants, clock)
+            self._tokens = issuer_tokens.IssuerTokens(config.oidc, self.tenants)
 
     @property
     def stale(self) -> dict[str, bool]:
@@ -136,7 +135,7 @@ class Authentication:
             known, of_unknown_tenants = self._keys.value
             caller = known.get(hashed)
             if caller is not None:
-                if self._clock() < caller.expires_s:
+                if time.time() < caller.expires_s:
                     return caller
                 raise authentication_errors.api_key_expired()
             if hashed in of_unknown_tenants:
@@ -151,7 +150,7 @@ class Authentication:
         """Counts a failure. Returns the error to raise: another one if the address has many."""
         if error.status == 401:
             address = scope["client"][0] if scope.get("client") else ""
-            if retry_after_s := self._throttle.failed(address, self._clock()):
+            if retry_after_s := self._throttle.failed(address, time.time()):
                 error = authentication_errors.too_many_failures(retry_after_s)
         if error.code is not None:
             self.failures[error.code] += 1

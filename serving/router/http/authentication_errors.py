@@ -10,7 +10,6 @@ def model_not_allowed(model: str) -> ApiError:
     return ApiError(
         403,
         f"This API key may not use the model '{model[:200]}'. Those that it may are in /v1/models.",
-        type="permission_error",
         code="model_not_allowed",
         param="model",
     )
@@ -20,26 +19,24 @@ def endpoint_not_allowed(path: str) -> ApiError:
     return ApiError(
         403,
         f"This API key may not use {path[:200]}.",
-        type="permission_error",
         code="endpoint_not_allowed",
     )
 
 
 def unknown_tenant(message: str) -> ApiError:
-    return ApiError(403, message, type="permission_error", code="unknown_tenant")
+    return ApiError(403, message, code="unknown_tenant")
 
 
 def admin_key_required() -> ApiError:
     return ApiError(
         403,
         "This path requires the admin key of the service, not a tenant's.",
-        type="permission_error",
         code="admin_key_required",
     )
 
 
 def _unauthorized(message: str, code: str) -> ApiError:
-    return ApiError(401, message, type="authentication_error", code=code)
+    return ApiError(401, message, code=code)
 
 
 def missing_api_key() -> ApiError:
@@ -63,7 +60,6 @@ def issuer_unavailable() -> ApiError:
     return ApiError(
         503,
         "Tokens cannot be verified now, as their issuer does not answer. Try again soon.",
-        type="service_unavailable_error",
         code="issuer_unavailable",
         retry_after_s=5,
     )
@@ -74,7 +70,6 @@ def too_many_failures(retry_after_s: int) -> ApiError:
         429,
         "The API key or token is missing or wrong, and so were many from this address. Correct it; "
         f"the next is checked in {retry_after_s} s, a valid one at once.",
-        type="rate_limit_error",
         code=TOO_MANY_FAILURES,
         retry_after_s=retry_after_s,
     )

@@ -6,6 +6,7 @@ import math
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, LimitName, Rejection
 from serving.mistral import context_length
+from serving.mistral.anthropic_error import anthropic_error
 from serving.poison import Reason
 
 REQUEST_FAILED = "request_failed"
@@ -13,18 +14,15 @@ REQUEST_FAILED = "request_failed"
 CRASHES_ENGINE = "request_crashes_engine"
 """Code of the error that blames the request for an engine's death."""
 
-_ANTHROPIC_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
 _TRACE = '\n  File "'
 """What a message that includes a place in another server's code has in it."""
 
-_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+}
 _DEATHS: dict[Reason, str] = {
     "crash": "it crashes",
     "cuda_out_of_memory": "CUDA out of memory",
@@ -44,7 +42,8 @@ def is_anthropics(path: str) -> bool:
 
 
 class ApiError(Exception):
-    """An error response: an HTTP status and OpenAI's error object.
+    """An error response: an HTTP status and OpenAI's error object, whose type follows from the
+    status unless it is given.
 
     `retry_after_s` and `allow` become the headers of those names; `refused` (why admission rejected
     the request) and `limit` (that of its tenant which it exceeds) become `x-refused`; with
@@ -58,7 +57,7 @@ class ApiError(Exception):
         status: int,
         message: str,
         *,
-        type: str = "invalid_request_error",
+        type: str | None = None,
         code: str | None = None,
         param: str | None = None,
         retry_after_s: int | None = None,
@@ -70,7 +69,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.type = type
+        default = "server_error" if status >= 500 else "invalid_request_error"
+        self.type = type or _OPENAI_TYPES.get(status, default)
         self.code = code
         self.param = param
         self.retry_after_s = retry_after_s
@@ -107,10 +107,8 @@ class ApiError(Exception):
     def anthropic_body(self, request_id: str | None) -> bytes:
         """Returns the response body in Anthropic's shape, which its clients also get at paths that
         both APIs have."""
-        default = "invalid_request_error" if self.status < 500 else "api_error"
-        kind = _ANTHROPIC_TYPES.get(self.status, default)
-        error = {"type": kind, "message": context_length.in_anthropics_words(self.message)}
-        return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
+        told = anthropic_error(self.message, self.status) | {"request_id": request_id}
+        return json.dumps(told).encode()
 
     def event(self, path: str, number: int, request_id: str | None = None) -> bytes:
         """Returns the error as a server-sent event, for a stream of `path` that has already begun
@@ -175,7 +173,6 @@ def no_replica(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,
         f"No replica of '{model}' is up yet. Try again in about {retry_after_s} s.",
-        type="service_unavailable_error",
         code="no_replica",
         retry_after_s=retry_after_s,
     )
@@ -191,7 +188,6 @@ def rejected(model: str, rejection: Rejection) -> ApiError:
             return ApiError(
                 503,
                 f"No replica of '{model}' is up yet. {wait}.{again}",
-                type="service_unavailable_error",
                 code=rejection.reason,
                 retry_after_s=rejection.retry_after_s,
                 refused=rejection.reason,
@@ -213,7 +209,6 @@ def rejected(model: str, rejection: Rejection) -> ApiError:
     return ApiError(
         429,
         message + again,
-        type="rate_limit_error",
         code=rejection.reason,
         retry_after_s=rejection.retry_after_s,
         refused=rejection.reason,
@@ -246,7 +241,7 @@ def limited(exceeded: Exceeded, model: str | None = None) -> ApiError:
     return ApiError(
         429,
         message,
-        type="insufficient_quota" if of_day else "rate_limit_error",
+        type="insufficient_quota" if of_day else None,
         code="insufficient_quota" if of_day else "rate_limit_exceeded",
         retry_after_s=exceeded.retry_after_s,
         limit=exceeded.limit,
@@ -259,7 +254,6 @@ def router_stopped() -> ApiError:
     return ApiError(
         503,
         "This router was stopped before the answer was complete. Send the request again.",
-        type="service_unavailable_error",
         code="router_stopped",
         retry_after_s=1,
     )
@@ -269,7 +263,6 @@ def replicas_failed(model: str, retry_after_s: int) -> ApiError:
     return ApiError(
         503,
         f"All replicas of '{model}' that were tried failed. Try again in {retry_after_s} s.",
-        type="service_unavailable_error",
         code="replicas_failed",
         retry_after_s=retry_after_s,
     )
@@ -281,7 +274,6 @@ def stream_broken(why: str) -> ApiError:
         502,
         f"The replica failed during this answer, and {why}. The answer above is incomplete; send "
         "the request again.",
-        type="server_error",
         code="replica_failed",
     )
 
@@ -290,7 +282,6 @@ def of_engine(status: int, body: bytes) -> ApiError:
     """Returns an engine's error in the router's form, whichever layer of vLLM or which other server
     it comes from: codes are words or null, parameters have the names that the client used, and a
     prompt that is too long is told as OpenAI tells it."""
-    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     try:
         answer = json.loads(body)
         error = answer.get("error") or answer["detail"]
@@ -298,7 +289,7 @@ def of_engine(status: int, body: bytes) -> ApiError:
             error = {"message": error}
         message, code, param = str(error["message"]), error.get("code"), error.get("param")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ApiError(status, f"The engine answered with status {status}.", type=kind)
+        return ApiError(status, f"The engine answered with status {status}.")
     if _TRACE in message:
         message = message.split("\n", 1)[0]
     code = code if isinstance(code, str) else None
@@ -307,7 +298,6 @@ def of_engine(status: int, body: bytes) -> ApiError:
     return ApiError(
         status,
         message,
-        type=kind,
         code=code,
         param=param.removeprefix("body.") if isinstance(param, str) else None,
     )
@@ -319,7 +309,6 @@ def key_rejected(status: int) -> ApiError:
         502,
         f"The server that runs this model answers the router with status {status}: the key in the "
         "environment variable that the model's api_key_env names is missing or wrong.",
-        type="server_error",
         code="backend_key_rejected",
     )
 
@@ -330,7 +319,6 @@ def no_answer() -> ApiError:
         502,
         "The server that runs this model ended the stream without an answer; its log has the "
         "reason. A prompt longer than the context that it was started with is one.",
-        type="server_error",
         code="no_answer",
     )
 
@@ -341,7 +329,7 @@ def not_streamed(status: int, body: bytes) -> ApiError:
     if status >= 400:
         return of_engine(status, body)
     message = f"The engine answered with status {status} and no stream."
-    return ApiError(502, message, type="server_error", code="no_stream")
+    return ApiError(502, message, code="no_stream")
 
 
 def request_failed() -> ApiError:
@@ -350,7 +338,6 @@ def request_failed() -> ApiError:
         500,
         "The engine failed on this request but serves others: the request itself is the likely "
         "cause. Change it before you send it again.",
-        type="server_error",
         code=REQUEST_FAILED,
     )
 
@@ -362,7 +349,6 @@ def crashes_engine(reason: Reason) -> ApiError:
     return ApiError(
         400 if is_too_large else 500,
         f"This request ends the engine that serves it ({_DEATHS[reason]}) and is refused. {change}",
-        type="invalid_request_error" if is_too_large else "server_error",
         code=CRASHES_ENGINE,
         is_final=True,
     )
@@ -372,6 +358,5 @@ def internal_error() -> ApiError:
     return ApiError(
         500,
         "The router failed to process this request. Its log has the reason by x-request-id.",
-        type="server_error",
         code="internal_error",
     )

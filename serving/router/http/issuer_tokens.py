@@ -1,7 +1,8 @@
 """Authentication by the tokens of an identity provider."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from serving.router.http import authentication_errors
 from serving.router.http.issuer_keys import IssuerKeys
@@ -21,13 +22,9 @@ class IssuerTokens:
     """Knows who comes with a token. A token is verified once, and again when the provider's keys
     change."""
 
-    def __init__(
-        self, config: OidcConfig, tenants: Mapping[str, Tenant], clock: Callable[[], float]
-    ) -> None:
-        """`clock` returns the Unix time."""
+    def __init__(self, config: OidcConfig, tenants: Mapping[str, Tenant]) -> None:
         self._config = config
         self._tenants = tenants
-        self._clock = clock
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
         """Who comes with a token of each hash, of those verified last."""
         self.issuer = IssuerKeys(config.issuer, self._known.clear)
@@ -35,7 +32,7 @@ class IssuerTokens:
     async def caller(self, token: bytes, hashed: bytes) -> Caller:
         """Returns who comes with the token, which has this hash. Raises ApiError."""
         caller = self._known.get(hashed)
-        if caller is None or self._clock() >= caller.expires_s:
+        if caller is None or time.time() >= caller.expires_s:
             caller = await self._verified(token)
             self._known[hashed] = caller
             if len(self._known) > _MAX_KNOWN:
@@ -57,4 +54,4 @@ class IssuerTokens:
             raise authentication_errors.invalid_token(str(error)) from None
 
     def _verify(self, token: bytes) -> Caller:
-        return verify(token, self._config, self.issuer.keys, self._tenants, self._clock())
+        return verify(token, self._config, self.issuer.keys, self._tenants, time.time())

@@ -25,7 +25,6 @@ def too_many_bodies() -> ApiError:
         503,
         "The bodies of the requests that this router reads and answers now are too large together. "
         "Try again in 1 s.",
-        type="service_unavailable_error",
         code="too_many_bodies",
         retry_after_s=1,
     )

@@ -33,7 +33,6 @@ def add_usage_endpoint(api: FastAPI, ledger: Ledger, authentication: Authenticat
             raise ApiError(
                 503,
                 f"The usage ledger cannot be read now: {error.strerror}.",
-                type="server_error",
                 code="ledger_failed",
             ) from None
         return Response(msgspec.json.encode(report), headers={"content-type": "application/json"})

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -55,7 +55,6 @@ class Ledger:
         keep_days: int,
         keep_entries_days: int,
         metrics: Metrics,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Raises OSError if the folder cannot be made or written to."""
         self.folder = LedgerFolder(folder)
@@ -66,8 +65,7 @@ class Ledger:
         self._keep_days = keep_days, keep_entries_days
         self._metrics = metrics
         metrics.ledger = self
-        self._clock = clock
-        self._last = Snapshot(router, clock())
+        self._last = Snapshot(router, datetime.now(UTC))
         self._file = LedgerFile(folder, self._last)
         self._counts = EngineCounts(router, engine_token)
         self._numbers = itertools.count(1)
@@ -120,14 +118,14 @@ class Ledger:
 
     def end(self, entry: OpenEntry) -> None:
         """Notes that the request has ended; its record is complete."""
-        entry.ended_at, entry.ended_s = self._clock(), time.monotonic()
+        entry.ended_at, entry.ended_s = datetime.now(UTC), time.monotonic()
 
     # What was used before
 
     async def restore(self, limiter: RateLimiter, tenants: Collection[str]) -> None:
         """Tells the limiter what these tenants have used, and all of each adapter, in the last 24
         hours, for which no other router may be up."""
-        now, now_s = self._clock(), time.monotonic()
+        now, now_s = datetime.now(UTC), time.monotonic()
         try:
             used = await asyncio.get_running_loop().run_in_executor(
                 self._reading, self.folder.used_since, now - timedelta(days=1), tenants
@@ -145,7 +143,7 @@ class Ledger:
         """Sums up the usage of all routers. Raises OSError."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._reading, self.folder.report, first, last, self._clock(), by
+            self._reading, self.folder.report, first, last, datetime.now(UTC), by
         )
 
     # Writing
@@ -167,7 +165,7 @@ class Ledger:
                 await self._settle()
 
     async def _settle(self) -> None:
-        now = self._clock()  # all that engines generated until now is in the counts
+        now = datetime.now(UTC)  # all that engines generated until now is in the counts
         await self._counts.fetch()
         give_up_s = time.monotonic() - GIVE_UP_S
         running = []
@@ -227,7 +225,7 @@ class Ledger:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(
-                self._reading, self.folder.tidy, self._clock(), *self._keep_days
+                self._reading, self.folder.tidy, datetime.now(UTC), *self._keep_days
             )
         except OSError as error:
             log.error("the ledger in %s cannot be tidied: %s", self.folder.path, error.strerror)

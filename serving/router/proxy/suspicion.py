@@ -5,7 +5,7 @@ import asyncio
 import time
 
 from serving.dispatch import Outcome, Reservation
-from serving.poison import SETTLE_S, Digests, Reason
+from serving.poison import SETTLE_S, Death, Digests, Reason
 from serving.router.proxy.exchange import Exchange
 from serving.router.proxy.request import decode
 from serving.router.proxy.stream_resumption import NotContinuedError
@@ -77,8 +77,9 @@ class Suspicion:
     def _accuse(self, exchange: Exchange, replica: Replica, reason: Reason, of: int | None) -> None:
         digest, exchange.suspect = self._digest(exchange), None
         for one in [*_died_before(exchange, replica), replica]:
+            death = Death(one.info.replica_id, reason, of)
             exchange.served.trials.died(
-                digest, exchange.shape, one, reason, of, exchange.prompt, exchange.begun
+                digest, exchange.shape, death, exchange.prompt, exchange.begun
             )
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Holds relayed requests to the limits of their tenants and adapters."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from serving.asgi import Headers
 from serving.dispatch import Exceeded, Permit, RateLimiter, TenantLimits, adapter_key
@@ -19,14 +19,13 @@ _NOT_SERVED = frozenset(("refused", "replicas_failed", "internal_error"))
 class TenantLimiter:
     """Admits the requests of tenants that have limits, and those for adapters that have."""
 
-    def __init__(self, limiter: RateLimiter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
-        self._clock = clock
 
     def check(self, tenant: Tenant, path: str) -> None:
         """Raises ApiError if nothing is left of a limit, before the body is read."""
         if tenant.limits is not None:
-            now_s = self._clock()
+            now_s = time.monotonic()
             exceeded = self._limiter.check(tenant.name, tenant.limits, now_s)
             if exceeded is not None:
                 raise self._refusal(exceeded, tenant.name, tenant.limits, path, now_s)
@@ -43,7 +42,7 @@ class TenantLimiter:
             limited.append((adapter_key(name), exchange.adapter.declared.limits, name))
         if not limited:
             return ()
-        now_s, path, work = self._clock(), exchange.record.path, exchange.demand.work
+        now_s, path, work = time.monotonic(), exchange.record.path, exchange.demand.work
         tokens = work.prompt_tokens + work.output_tokens
         permits: list[Permit] = []
         for key, limits, model in limited:
@@ -65,7 +64,7 @@ class TenantLimiter:
         if is_read and not record.input_tokens:
             tokens += record.prompt_tokens or 0
         is_refused = record.outcome in _NOT_SERVED
-        self._limiter.end(permit, 0 if is_refused else tokens, self._clock(), refused=is_refused)
+        self._limiter.end(permit, 0 if is_refused else tokens, time.monotonic(), refused=is_refused)
 
     def _refusal(
         self,

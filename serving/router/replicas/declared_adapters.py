@@ -3,7 +3,7 @@ watched."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,9 +53,7 @@ class DeclaredAdapters:
     there at once. A bad adapter is refused with a reason and leaves all others, and the version of
     its own that was there before, as they are."""
 
-    def __init__(
-        self, settings: AdapterSettings, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: AdapterSettings) -> None:
         self.by_name: Mapping[str, Adapter] = {}
         self.refused: Mapping[str, str] = {}
         """Why each of those that are refused is, by the adapter's name or by its file."""
@@ -63,7 +61,6 @@ class DeclaredAdapters:
         self.canaries = Canaries(settings.folder)
         self._settings = settings
         self._names = frozenset((settings.entry.id, *settings.entry.aliases))
-        self._clock = clock
         self._base: Base | None = None
         self._seen: dict[str, _Seen] = {}
 
@@ -139,7 +136,7 @@ class DeclaredAdapters:
         """Returns the version of an adapter that is to be served, and why a newer one or its canary
         is not."""
         seen, before = self._seen.get(config.name), self.by_name.get(config.name)
-        files, now_s = _files_of(config), self._clock()
+        files, now_s = _files_of(config), time.monotonic()
         if seen is not None and seen.config == config and seen.files == files:
             is_final = seen.reason is None or now_s < seen.at_s + _RETRY_S
             if is_final:

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from serving.poison import PoisonGuard, PoisonMessage, Reason
+from serving.poison import Death, PoisonGuard, PoisonMessage
 from serving.router.http import errors
 from serving.router.replicas.replica import Replica
 
@@ -82,20 +82,10 @@ class Trials:
             self.check(digest)
         return replica
 
-    def died(
-        self,
-        digest: bytes,
-        shape: int,
-        replica: Replica,
-        reason: Reason,
-        of: int | None,
-        prompt: int,
-        begun: bool,
-    ) -> None:
+    def died(self, digest: bytes, shape: int, death: Death, prompt: int, begun: bool) -> None:
         """See `PoisonGuard.died`."""
-        replica_id, now_s = replica.info.replica_id, self._clock()
         answered = prompt in self._answered or prompt in self._answered_before
-        self.guard.died(digest, shape, replica_id, reason, of, now_s, begun, answered)
+        self.guard.died(digest, shape, death, self._clock(), begun, answered)
         self.poll()
 
     def answered(self, prompt: int) -> None:

@@ -138,7 +138,6 @@ def store_failed() -> ApiError:
         503,
         "Stored responses cannot be read or written now. Send the earlier turns in input, or try "
         "again later.",
-        type="service_unavailable_error",
         code="response_store_failed",
         retry_after_s=_STORE_RETRY_S,
     )

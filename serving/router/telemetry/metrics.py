@@ -221,16 +221,12 @@ class Metrics(Collector):
             "model",
         )
         cached = _counter("cached_tokens", "Prompt tokens that engines found cached.", "model")
-        length = GaugeMetricFamily(
-            f"{PREFIX}_queue_length", "Requests in the queue.", labels=["model"]
-        )
-        replicas = GaugeMetricFamily(
-            f"{PREFIX}_available_replicas", "Replicas that take requests.", labels=["model"]
-        )
-        leaving = GaugeMetricFamily(
-            f"{PREFIX}_leaving_replicas",
+        length = _gauge("queue_length", "Requests in the queue.", "model")
+        replicas = _gauge("available_replicas", "Replicas that take requests.", "model")
+        leaving = _gauge(
+            "leaving_replicas",
             "Replicas that take no requests because they drain, or because their node goes.",
-            labels=["model"],
+            "model",
         )
         for model_id, served in self._directory.models.items():
             of_model, labels = served.metrics, [model_id]
@@ -252,13 +248,11 @@ class Metrics(Collector):
         ttft = SummaryMetricFamily(
             f"{PREFIX}_adapter_ttft_seconds", "Times to first token.", labels=labels
         )
-        served = GaugeMetricFamily(
-            f"{PREFIX}_served_adapters", "Adapters that requests may ask for.", labels=["model"]
-        )
-        refused = GaugeMetricFamily(
-            f"{PREFIX}_refused_adapters",
+        served = _gauge("served_adapters", "Adapters that requests may ask for.", "model")
+        refused = _gauge(
+            "refused_adapters",
             "Declared adapters that are not served, or only in an older version.",
-            labels=["model"],
+            "model",
         )
         for model_id, of in self._directory.models.items():
             if of.adapters is None:
@@ -286,10 +280,10 @@ class Metrics(Collector):
         refused = _counter(
             "poison_refused_requests", "Requests refused because they end engines.", "model"
         )
-        trials = GaugeMetricFamily(
-            f"{PREFIX}_poison_trials",
+        trials = _gauge(
+            "poison_trials",
             "Suspects of an engine's death that this router has running alone.",
-            labels=["model"],
+            "model",
         )
         for model_id, served in self._directory.models.items():
             if served.model.backend is not None:
@@ -303,10 +297,11 @@ class Metrics(Collector):
         yield from (deaths, judged, refused, trials)
 
     def _replicas(self) -> Iterator[Metric]:
-        booked = GaugeMetricFamily(
-            f"{PREFIX}_booked_tokens",
+        booked = _gauge(
+            "booked_tokens",
             "KV cache tokens of a replica booked by requests of all routers.",
-            labels=["model", "replica"],
+            "model",
+            "replica",
         )
         for model_id, served in self._directory.models.items():
             for replica in served.replicas:
@@ -338,12 +333,8 @@ class Metrics(Collector):
         engine = _counter(
             "tenant_engine_seconds", "Engine time that a tenant's finished requests took.", "tenant"
         )
-        waiting = GaugeMetricFamily(
-            f"{PREFIX}_tenant_queue_length", "Requests of a tenant in the queue.", labels=["tenant"]
-        )
-        weight = GaugeMetricFamily(
-            f"{PREFIX}_tenant_weight", "Configured weight of a tenant.", labels=["tenant"]
-        )
+        waiting = _gauge("tenant_queue_length", "Requests of a tenant in the queue.", "tenant")
+        weight = _gauge("tenant_weight", "Configured weight of a tenant.", "tenant")
         dispatchers = [served.dispatcher for served in self._directory.models.values()]
         for name, tenant in self._authentication.tenants.items():
             engine_ms = sum(one.fair_share.served_ms.get(name, 0.0) for one in dispatchers)
@@ -359,10 +350,10 @@ class Metrics(Collector):
         for code, count in self._authentication.failures.items():
             failures.add_metric([code], count)
         yield failures
-        stale = GaugeMetricFamily(
-            f"{PREFIX}_authentication_stale",
+        stale = _gauge(
+            "authentication_stale",
             "1 while a source of keys is unusable and those that it had before stay in force.",
-            labels=["source"],
+            "source",
         )
         for source, is_stale in self._authentication.stale.items():
             stale.add_metric([source], is_stale)
@@ -376,10 +367,10 @@ class Metrics(Collector):
             "Time for which the event loop ran or waited for a CPU; its rate is at most 1.",
             self.event_loop.busy_s(),
         )
-        load = GaugeMetricFamily(
-            f"{PREFIX}_router_load",
+        load = _gauge(
+            "router_load",
             "Share that is used of what one router can carry, in the last two seconds.",
-            labels=["resource"],
+            "resource",
         )
         for name in RESOURCES:
             load.add_metric([name], getattr(self.load, name))
@@ -395,3 +386,7 @@ class Metrics(Collector):
 
 def _counter(name: str, documentation: str, *labels: str) -> CounterMetricFamily:
     return CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels)
+
+
+def _gauge(name: str, documentation: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels)

@@ -185,6 +185,20 @@ def test_an_overloaded_backend_is_told_as_such() -> None:
     assert (error.type, error.code) == ("rate_limit_error", "slow_down")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.adapter_not_loaded("a"), "service_unavailable_error"),
+        (errors.of_engine(503, b"{}"), "service_unavailable_error"),
+        (errors.of_engine(403, b"{}"), "permission_error"),
+        (errors.of_engine(500, b"{}"), "server_error"),
+        (errors.of_engine(404, b"{}"), "invalid_request_error"),
+    ],
+)
+def test_the_type_of_an_error_follows_from_its_status(error: ApiError, kind: str) -> None:
+    assert error.type == kind
+
+
 @pytest.mark.parametrize("body", [b'{"error": "text"}', b'{"detail": "text"}'])
 def test_an_error_of_other_servers_is_its_text(body: bytes) -> None:
     assert errors.of_engine(400, body).message == "text"
