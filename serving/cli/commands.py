@@ -33,8 +33,8 @@ _MODULES = {"adapters": "adapter_canary"}
 
 class _Commands(TyperGroup):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.commands = dict.fromkeys(_NAMES)  # for the help, and for proposals on a typing error
+        # Names are enough for the help's order and for proposals on a typing error.
+        super().__init__(**settings | {"commands": dict.fromkeys(_NAMES)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command in the module of its name: a function, or a Typer of several."""

@@ -39,7 +39,7 @@ def relax_texts(draft: Draft) -> None:
             if type(pattern) is str and not _is_read_by_llama_cpp(pattern):
                 del one["pattern"]
                 draft.changed = True
-            if type(characters) in (int, float) and characters > _LLAMA_CPP_MAX_CHARACTERS:
+            if isinstance(characters, int | float) and characters > _LLAMA_CPP_MAX_CHARACTERS:
                 del one["maxLength"]
                 draft.changed = True
 

@@ -224,7 +224,7 @@ def options_of(words: list[str]) -> set[str]:
     command: Any = typer.main.get_command(app)
     for word in words:
         if isinstance(command, TyperGroup):
-            command = command.get_command(None, word)
+            command = command.get_command(typer.Context(command), word)
             assert command, f"there is no `mistral-serve {' '.join(words)}`"
     return {name for parameter in command.params for name in parameter.opts}
 

@@ -34,7 +34,7 @@ _HELLO = [{"role": "user", "content": "Hello"}]
 
 def body(path: str, schema: dict[str, Any]) -> dict[str, Any]:
     """A request for an answer of that schema."""
-    form = {"type": "json_schema", "name": "x", "schema": schema}
+    form = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
     match path:
         case "/v1/chat/completions":
             own = {"type": "json_schema", "json_schema": form}

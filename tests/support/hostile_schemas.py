@@ -12,12 +12,14 @@ NEVER_COMPILED: dict[str, Any] = {
 
 HOSTILE_SCHEMAS: dict[str, dict[str, Any]] = {
     "patterns": NEVER_COMPILED,
-    # Seconds, and a gigabyte.
     "repetitions": {
         "type": "array",
-        "items": {"type": "integer"},
-        "minItems": 100_000,
-        "maxItems": 1_000_000,
+        "items": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "integer"}, "maxItems": 130_000},
+            "maxItems": 130_000,
+        },
+        "maxItems": 130_000,
     },
     "properties": {
         "type": "object",
