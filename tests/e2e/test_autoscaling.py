@@ -35,6 +35,7 @@ _STREAM: dict[str, Any] = {**_COUNT, "ignore_eos": True, "stream": True}
 _TOKENS: dict[Engines, int] = {"stand-in": 60, "vllm": 400}
 """Tokens of a stream: it takes a few seconds, so that no request waits long enough to be
 rejected."""
+_IDLE_S: dict[Engines, float] = {"stand-in": 3, "vllm": 10}
 _SCALE_S = 300
 """Timeout: with vLLM a replica starts within a minute, and is released as long after the last
 need."""
@@ -61,7 +62,7 @@ def scaled(
     config = write_config(
         tmp_path_factory.mktemp("scaled") / "scaled.yaml",
         free_port(),
-        autoscaling={"min_replicas": 0, "max_replicas": 2, "idle_s": 10},
+        autoscaling={"min_replicas": 0, "max_replicas": 2, "idle_s": _IDLE_S[engines]},
         vllm_args={"max-num-seqs": 4},
     )
     with running(config, *up_command(engines)) as service:
