@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from tests.dashboards.live import Prometheus
+from tests.dashboards.queries import RULES
 from tests.e2e.killed_engine import KilledEngine, kill_an_engine_under_load
 from tests.e2e.service import COMMAND, ROOT, Service, running, temporary_files, write_config
 from tests.support.collector import Collector, running_collector
@@ -54,10 +55,14 @@ def shared(
 
 @contextlib.contextmanager
 def monitor(service: Service, folder: Path) -> Iterator[Prometheus]:
-    """Runs `mistral-serve monitor` on a service."""
+    """Runs `mistral-serve monitor` on a service, with all rules evaluated every 30 s."""
     port = free_port()
+    rules = folder / "rules"
+    rules.mkdir()
+    for file in RULES:
+        (rules / file.name).write_text(file.read_text().replace("interval: 2m", "interval: 30s"))
     process = subprocess.Popen(
-        [COMMAND, "monitor", "--url", service.url, "--port", str(port)],
+        [COMMAND, "monitor", "--url", service.url, "--port", str(port), "--rules", rules],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,

@@ -18,7 +18,6 @@ from tests.e2e.killed_engine import KilledEngine
 from tests.e2e.service import ENDLESS, MODEL, Service
 
 _ALL_HAVE_DATA_S = 300
-"""Interval at which the rules with the longest windows are evaluated: two minutes."""
 _TOOL = {
     "type": "function",
     "function": {
