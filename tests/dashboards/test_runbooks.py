@@ -28,7 +28,7 @@ PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET", "RAYC
 
 KUBECTL = {
     *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
-    *("port-forward", "run"),
+    *("port-forward", "run", "taint"),
 }
 KINDS = {
     *(
