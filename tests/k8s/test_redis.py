@@ -1,5 +1,6 @@
 """Redis as its manifest starts it, with Debian's redis-server where there is one."""
 
+import json
 import os
 import re
 import shutil
@@ -91,6 +92,30 @@ async def test_a_password_can_be_replaced_without_an_interruption(
     redis = start(NEW)
     try:
         await eventually(lambda: accepted() == [NEW], 30)
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def test_a_file_that_a_power_cut_has_damaged_is_repaired(
+    tmp_path: Path, start: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    """By the command of the runbook."""
+    page = (ROOT / "dashboards/runbooks/MistralHeadWithoutFaultTolerance.md").read_text()
+    (overrides,) = re.findall(r"--overrides='(.*)'$", page, re.MULTILINE)
+    *shell, command = json.loads(overrides)["spec"]["containers"][0]["command"]
+    redis = start()
+    wait_for(lambda: ask(tmp_path, "set", "key", "value") == "OK", 30, "Redis")
+    redis.kill()
+    redis.wait()
+    (written,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    with written.open("ab") as file:
+        file.write(bytes(4096))
+    assert start().wait(30) == 1
+    subprocess.run([*shell, command.replace("/data", str(tmp_path))], check=True)
+    redis = start()
+    try:
+        wait_for(lambda: ask(tmp_path, "get", "key") == "value", 30, "Redis")
     finally:
         redis.kill()
         redis.wait()
