@@ -113,6 +113,9 @@ _CERTIFICATE_LEFT_S = (
     f'or {_CERTIFICATE_END}{{exported_namespace="{NAMESPACE}"}}) - time()'
 )
 _ENGINE = "by (namespace, model, replica)"
+# A Prometheus of several services may have routers of another kind.
+_ROUTER = '{component="router",router!=""}'
+_RAY_NODE = "by (namespace, pod, ip, RayNodeType)"
 
 CAUSES = (
     Alert(
@@ -259,6 +262,15 @@ CAUSES = (
         "Routers and engines continue without it for ten minutes, then they end too.",
     ),
     Alert(
+        "MistralMemoryNearlyFull",
+        "warning",
+        f"max {_RAY_NODE} (ray_node_mem_used)\n/ max {_RAY_NODE} (ray_node_mem_total) > 0.9",
+        "15m",
+        "Memory of the {{ $labels.RayNodeType }} {{ $labels.ip }} is "
+        "{{ $value | humanizePercentage }} full",
+        "From 95 % on Ray kills processes there, and at the limit Kubernetes the whole container.",
+    ),
+    Alert(
         "MistralHeadWithoutFaultTolerance",
         "warning",
         f'kube_statefulset_status_replicas_ready{{namespace="{NAMESPACE}",statefulset="redis"}}'
@@ -332,7 +344,7 @@ CAUSES = (
     Alert(
         "MistralMetricsMissing",
         "critical",
-        'absent(up{component="router"} == 1)',
+        f"absent(up{_ROUTER} == 1)",
         "5m",
         "Prometheus can scrape no router",
         "Either all routers are down or Prometheus cannot reach them. No other alert can fire.",
@@ -340,7 +352,7 @@ CAUSES = (
     Alert(
         "MistralMetricsMissing",
         "warning",
-        'up{component=~"router|engine"} == 0',
+        f'up{_ROUTER} == 0 or up{{component="engine",replica!=""}} == 0',
         "10m",
         "{{ $labels.component }} {{ $labels.instance }} cannot be scraped",
         "Dashboards and alerts do not include it.",

@@ -188,8 +188,8 @@ def _ask(http: httpx.Client, url: str, body: dict[str, Any], version: str) -> _A
                 answer.take(response.json(), began_s)
             else:
                 _read(response, answer, began_s)
-    except httpx.TransportError:
-        raise unreachable(url) from None
+    except httpx.TransportError as error:
+        raise unreachable(url, error) from None
     except NOT_UNDERSTOOD:
         raise fail(f"{url} does not answer as this service does") from None
     return answer

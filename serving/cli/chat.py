@@ -18,6 +18,7 @@ from serving.cli.client import (
     Url,
     fail,
     key_from,
+    message_of,
     unreachable,
 )
 
@@ -54,8 +55,8 @@ def chat(
                 system,
                 image or [],
             )
-        except httpx.ConnectError:
-            raise unreachable(url) from None
+        except httpx.ConnectError as error:
+            raise unreachable(url, error) from None
         except httpx.HTTPError as error:
             raise fail(f"the answer broke off: {error}") from None
 
@@ -147,8 +148,4 @@ def stream(client: httpx.Client, request: dict[str, Any]) -> Iterator[str]:
 
 def check(response: httpx.Response) -> None:
     if response.is_error:
-        try:
-            message = response.json()["error"]["message"]
-        except (ValueError, KeyError, TypeError):
-            message = response.text[:200]
-        raise fail(f"{response.status_code}: {message}")
+        raise fail(f"{response.status_code}: {message_of(response)}")

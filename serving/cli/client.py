@@ -21,10 +21,16 @@ def fail(message: str, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
-def unreachable(url: str) -> typer.Exit:
+def unreachable(url: str, error: httpx.HTTPError) -> typer.Exit:
+    reason = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return fail(
+            f"the certificate of {url} is not trusted here: {reason}. For an authority of your own "
+            "set SSL_CERT_FILE to its certificate."
+        )
     return fail(
-        f"nothing answers at {url}. Start a service with `make serve`, or pass its address with "
-        "--url."
+        f"nothing answers at {url}: {reason}. Start a service with `make serve`, or pass its "
+        "address with --url."
     )
 
 
@@ -82,12 +88,27 @@ def bearer(key: str | None) -> dict[str, str]:
     return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
-def needs_admin_key(response: httpx.Response) -> bool:
-    return response.status_code in (401, 403, 429)
+def message_of(response: httpx.Response) -> str:
+    """Returns the message of an error, or the beginning of a body in another form."""
+    try:
+        return str(response.json()["error"]["message"])
+    except NOT_UNDERSTOOD:
+        return response.text.strip()[:200]
 
 
-def admin_key_needed(url: str) -> typer.Exit:
+def refused(response: httpx.Response, admin_key_env: str | None) -> typer.Exit:
+    """Tells what a request for the operators' endpoints was answered in place of its result."""
+    url, status = response.url, response.status_code
+    if status in (401, 403) and admin_key_env is None:
+        return fail(
+            f"{url} requires the admin key of the service: name the environment variable that has "
+            "it with --admin-key-env."
+        )
+    if status in (401, 403):
+        return fail(f"{url} refuses the key in {admin_key_env}: it is not its admin key.")
+    if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return fail(f"{url} answers {status}: {message_of(response)}")
     return fail(
-        f"{url} requires the admin key of the service: name the environment variable that has it "
-        "with --admin-key-env."
+        f"{url} answers {status}: --url must be the address of a mistral-serve service, without "
+        "/v1."
     )

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-_NAMES = (
+NAMES = (
     "up",
     "status",
     "top",
@@ -34,7 +34,7 @@ _MODULES = {"adapters": "adapter_canary"}
 class _Commands(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         # Names are enough for the help's order and for proposals on a typing error.
-        super().__init__(**settings | {"commands": dict.fromkeys(_NAMES)})
+        super().__init__(**settings | {"commands": dict.fromkeys(NAMES)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command in the module of its name: a function, or a Typer of several."""
@@ -43,7 +43,9 @@ class _Commands(TyperGroup):
         name = cmd_name.replace("-", "_")
         found = getattr(import_module(f"serving.cli.{_MODULES.get(name, name)}"), name)
         if isinstance(found, typer.Typer):
-            return typer.main.get_group(found)
+            group = typer.main.get_group(found)
+            group.name = cmd_name  # the help lists it by this
+            return group
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(found)
         return typer.main.get_command(alone)

@@ -21,10 +21,9 @@ from serving.cli.client import (
     AdminKeyEnv,
     Url,
     admin_key_from,
-    admin_key_needed,
     bearer,
     fail,
-    needs_admin_key,
+    refused,
     unreachable,
 )
 from serving.cli.up import interrupt
@@ -59,11 +58,10 @@ def monitor(
     files = rule_files(rules)
     try:
         found = httpx.get(f"{url}/-/targets", headers=bearer(admin_key), timeout=5)
-        if needs_admin_key(found):
-            raise admin_key_needed(str(found.url))
-        found.raise_for_status()
-    except httpx.HTTPError:
-        raise unreachable(url) from None
+    except httpx.HTTPError as error:
+        raise unreachable(url, error) from None
+    if not found.is_success:
+        raise refused(found, admin_key_env)
     ray = pidfile.ray_metrics(httpx.URL(url).port or 80)
     try:
         with prometheus(program, config(url, files, ray, admin_key), port) as process:

@@ -6,14 +6,7 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from serving.cli.client import (
-    admin_key_from,
-    admin_key_needed,
-    bearer,
-    fail,
-    needs_admin_key,
-    unreachable,
-)
+from serving.cli.client import admin_key_from, bearer, fail, refused, unreachable
 from serving.router.telemetry.status import ServiceStatus
 
 _decode = msgspec.json.Decoder(ServiceStatus).decode
@@ -27,14 +20,9 @@ def asking(url: str, admin_key_env: str | None) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=url, timeout=5, headers=headers) as client:
             yield client
     except httpx.HTTPStatusError as error:
-        if needs_admin_key(error.response):
-            raise admin_key_needed(str(error.request.url)) from None
-        raise fail(
-            f"{error.request.url} answers {error.response.status_code}: --url must be the address "
-            "of a mistral-serve service, without /v1."
-        ) from None
-    except httpx.HTTPError:
-        raise unreachable(url) from None
+        raise refused(error.response, admin_key_env) from None
+    except httpx.HTTPError as error:
+        raise unreachable(url, error) from None
     except msgspec.DecodeError:
         raise fail(
             f"the server at {url} is not a mistral-serve service. Pass the address of one with "

@@ -1,12 +1,15 @@
 """Requests to the API server through the `kubernetes` client, which knows who the user is."""
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 
 from serving.deploy.errors import Unreachable, refusal
 from serving.deploy.objects import Object
@@ -24,7 +27,14 @@ def connect(context: str | None = None) -> "ApiServer":
     configuration.retries = urllib3.Retry(1, redirect=0)
     try:
         if kubeconfig := _kubeconfig():
-            kubernetes.config.load_kube_config(kubeconfig, context, configuration)
+            with _logged_errors() as errors:
+                kubernetes.config.load_kube_config(kubeconfig, context, configuration)
+            if errors:
+                raise Unreachable(
+                    f"the login that the kubeconfig names failed: {'; '.join(errors)}\nLog in "
+                    "again as the cluster's provider says; `kubectl auth whoami` shows whether it "
+                    "worked."
+                )
         elif "KUBERNETES_SERVICE_HOST" in os.environ:
             kubernetes.config.load_incluster_config(configuration)
         else:
@@ -37,11 +47,30 @@ def connect(context: str | None = None) -> "ApiServer":
             f"the kubeconfig has no usable context: {error}\nChoose another with KUBECONFIG or "
             "--context; `kubectl config get-contexts` lists them."
         ) from None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
         raise Unreachable(
-            f"the kubeconfig cannot be read: {error}\n`kubectl config view` shows it."
+            f"the kubeconfig cannot be read: {why}\n`kubectl config view` shows it."
         ) from None
     return ApiServer(kubernetes.client.ApiClient(configuration))
+
+
+@contextlib.contextmanager
+def _logged_errors() -> Iterator[list[str]]:
+    """Collects the errors that the root logger is given in the context: a program that logs in and
+    fails is no more than that to the client, which goes on without credentials."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage().strip())
+
+    collector, root = Collector(logging.ERROR), logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        root.removeHandler(collector)
 
 
 def _kubeconfig() -> str:

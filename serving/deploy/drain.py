@@ -6,6 +6,8 @@ from serving.deploy.errors import Conflict, DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube
 from serving.deploy.objects import Object
+from serving.deploy.snapshot import is_lost
+from serving.deploy.waiting import node_is_off
 
 LOOK_EVERY_S = 5.0
 _ENDED = ("Succeeded", "Failed")
@@ -14,6 +16,11 @@ _ENDED = ("Succeeded", "Failed")
 def cordon(kube: Kube, node_name: str) -> None:
     """Keeps new pods off the node. Raises DeployError."""
     node = kube.get("v1", "Node", node_name)
+    if node is not None and is_lost(node):
+        raise DeployError(
+            f"{node_name} does not answer, so its pods cannot end. If it is off, give them up: "
+            f"{node_is_off(node_name)}"
+        )
     if node is None:
         names = ", ".join(each["metadata"]["name"] for each in kube.find("v1", "Node"))
         raise DeployError(f"there is no node {node_name}; the nodes are: {names}")

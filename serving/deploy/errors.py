@@ -9,6 +9,8 @@ NOT_SO = 1
 BAD_INPUT = 2
 UNREACHABLE = 3
 DENIED = 4
+_ANONYMOUS = '"system:anonymous"'
+"""The user that a server takes one without credentials for."""
 _TERMINATING = re.compile(r"in namespace (\S+) because it is being terminated")
 
 
@@ -63,7 +65,7 @@ def refusal(status: int, body: bytes, what: str) -> DeployError:
     """The error for an answer of the API server to a request such as `what`, "patch pods"."""
     message = _message(body) or f"HTTP {status}"
     match status:
-        case 401:
+        case 401 | 403 if status == 401 or _ANONYMOUS in message:
             return Unreachable(
                 "the cluster rejects your credentials: log in again as the cluster's provider "
                 "says; `kubectl auth whoami` shows whether it worked"

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from serving.deploy.errors import DeployError
+from serving.deploy.errors import Denied, DeployError
 from serving.deploy.kube import Kube
 from serving.deploy.objects import Object
+from serving.deploy.waiting import is_ready
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 
@@ -12,7 +13,8 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 @dataclass(frozen=True)
 class Snapshot:
     """The RayService, if there is one, and all that belongs to it. `log_lines` has the last log
-    line of each Job.
+    line of each Job, `lost_nodes` the nodes that have pods and do not answer, as far as this user
+    may know.
     """
 
     service: Object | None
@@ -23,6 +25,7 @@ class Snapshot:
     claims: list[Object] = field(default_factory=list)
     stateful_sets: list[Object] = field(default_factory=list)
     log_lines: dict[str, str] = field(default_factory=dict)
+    lost_nodes: frozenset[str] = frozenset()
 
 
 def take(kube: Kube, namespace: str) -> Snapshot:
@@ -43,7 +46,23 @@ def take(kube: Kube, namespace: str) -> Snapshot:
         claims=kube.find("v1", "PersistentVolumeClaim", namespace),
         stateful_sets=kube.find("apps/v1", "StatefulSet", namespace),
         log_lines=_log_lines(kube, pods),
+        lost_nodes=_lost_nodes(kube, pods),
     )
+
+
+def is_lost(node: Object) -> bool:
+    """Whether a node has not reported for so long that Kubernetes knows nothing of it."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "Unknown" for each in conditions)
+
+
+def _lost_nodes(kube: Kube, pods: list[Object]) -> frozenset[str]:
+    names = {pod["spec"].get("nodeName") for pod in pods if not is_ready(pod)} - {None}
+    try:
+        nodes = {name: kube.get("v1", "Node", name) for name in sorted(names)}
+    except Denied:
+        return frozenset()
+    return frozenset(name for name, node in nodes.items() if node is not None and is_lost(node))
 
 
 def _log_lines(kube: Kube, pods: list[Object]) -> dict[str, str]:

@@ -183,7 +183,7 @@ def _counted(
 
 
 def _waits(pods: list[Object], owners: list[Object], snapshot: Snapshot) -> tuple[Waiting, ...]:
-    found = (waiting(pod, snapshot.events) for pod in pods)
+    found = (waiting(pod, snapshot.events, snapshot.lost_nodes) for pod in pods)
     return (*refused(owners, snapshot.events), *(each for each in found if each is not None))
 
 

@@ -1,7 +1,7 @@
 """The reason why a pod is not ready, and what helps."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from serving.deploy.objects import Object
@@ -54,12 +54,23 @@ def cannot_pull(pod: Object) -> bool:
     return any((state.get("waiting") or {}).get("reason") in _PULL for state in states)
 
 
-def waiting(pod: Object, events: Iterable[Object]) -> Waiting | None:
+def node_is_off(node: str) -> str:
+    """The command by which Kubernetes gives up the pods of a node, and their volumes. KubeRay makes
+    no other pod before that."""
+    return f"kubectl taint nodes {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+
+
+def waiting(
+    pod: Object, events: Iterable[Object], lost_nodes: Collection[str] = ()
+) -> Waiting | None:
     """What a pod waits for; None if it is ready or has completed."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     name, namespace = metadata["name"], metadata.get("namespace", "default")
     describe = f"kubectl -n {namespace} describe pod {name}"
     logs = f"kubectl -n {namespace} logs {name}"
+    if status.get("phase") != "Succeeded" and (node := pod["spec"].get("nodeName")) in lost_nodes:
+        why = f"is on {node}, which does not answer: no other pod takes its place"
+        return Waiting(name, why, f"if the node is off: {node_is_off(node)}")
     if metadata.get("deletionTimestamp"):
         return Waiting(name, "is stopping: running answers are finished first", f"{logs} -f")
     if status.get("phase") == "Succeeded" or is_ready(pod):

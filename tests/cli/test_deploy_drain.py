@@ -43,3 +43,16 @@ def test_a_node_that_there_is_not(ready: Cluster, deploy: Deploy) -> None:
     result = deploy("drain", "gpu-9")
     assert result.exit_code == 1
     assert "there is no node gpu-9; the nodes are: cpu-0, gpu-0, gpu-1" in result.stderr
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for(ready: Cluster, deploy: Deploy) -> None:
+    deploy("apply")
+    ready.lose_node("gpu-0")
+    result = deploy("drain", "gpu-0")
+    assert result.exit_code == 1
+    taint = "kubectl taint nodes gpu-0 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    assert (
+        f"gpu-0 does not answer, so its pods cannot end. If it is off, give them up: {taint}"
+        in (result.stderr)
+    )
+    assert f"-> if the node is off: {taint}" in deploy("status").stdout

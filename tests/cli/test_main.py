@@ -1,9 +1,12 @@
 """What all subcommands of `mistral-serve` have in common, in a process of its own."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+
+from serving.cli import commands
 
 MAIN = "from serving.cli import main; main()"
 INTERRUPTED = """
@@ -33,6 +36,12 @@ def test_a_full_disk_is_told(command: str) -> None:
 def test_a_reader_that_has_enough_is_no_error() -> None:
     done = run("models --json | head -c 1")
     assert (done.stdout, done.stderr) == ("[", "")
+
+
+def test_the_help_names_every_command() -> None:
+    help_text = run("--help").stdout
+    listed = {line.split()[1] for line in help_text.splitlines() if re.match("│ [a-z]", line)}
+    assert listed == set(commands.NAMES)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

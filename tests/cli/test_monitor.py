@@ -167,4 +167,4 @@ def test_without_a_service_it_says_how_to_start_one(
     url = f"http://127.0.0.1:{free_port()}"
     outcome = CliRunner().invoke(app, ["monitor", "--url", url])
     assert outcome.exit_code == 1
-    assert f"nothing answers at {url}. Start a service with `make serve`" in outcome.stderr
+    assert f"nothing answers at {url}: [Errno 111] Connection refused. Start" in outcome.stderr

@@ -11,7 +11,7 @@ import kubernetes
 import yaml
 
 from tests.cluster.api import Api
-from tests.cluster.kubelet import Kubelet
+from tests.cluster.kubelet import Kubelet, PodFault
 from tests.cluster.kuberay import KubeRay
 from tests.cluster.schemas import Object, published_crds
 from tests.cluster.server import Faults, Server
@@ -95,6 +95,18 @@ class Cluster:
         }
         body = self.api.get(kind, "", name) | {"status": status}
         self.api.update(kind, "", name, body, status=True)
+
+    def lose_node(self, name: str) -> None:
+        """Has a node answer no longer: its pods are not ready, and stay."""
+        kind = self.api.kinds["", "nodes"]
+        node = self.api.get(kind, "", name)
+        node["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+        self.api.update(kind, "", name, node, status=True)
+        for pod in self.api.store.objects(("", "pods")):
+            if pod["spec"].get("nodeName") == name:
+                gone = PodFault({}, phase="Running", name_end=pod["metadata"]["name"])
+                self.kubelet.faults.append(gone)
+        self.reconcile()
 
     def add_storage_class(self, name: str = "standard", *, default: bool = True) -> None:
         self.create(

@@ -71,9 +71,11 @@ def of_engines() -> set[str]:
 
 
 def of_ray() -> set[str]:
-    """The metrics in Ray Serve's code, and the metrics of nodes that Ray's own dashboards show."""
+    """The metrics in Ray Serve's code and of Ray's agent on each node, and those that Ray's own
+    dashboards show."""
     names = set()
-    for path in (_package("ray") / "serve/_private").glob("*.py"):
+    agent = _package("ray") / "dashboard/modules/reporter/reporter_agent.py"
+    for path in (*(_package("ray") / "serve/_private").glob("*.py"), agent):
         for metric, kind in _defined(ast.parse(path.read_text())):
             names |= {f"ray_{name}" for name in series(metric, kind)}
     panels = _package("ray") / "dashboard/modules/metrics/dashboards/default_dashboard_panels.py"

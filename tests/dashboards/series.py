@@ -43,6 +43,11 @@ def volume(name: str, claim: str = "data-redis-0") -> str:
 REDIS = 'kube_statefulset_status_replicas_ready{namespace="mistral-serve",statefulset="redis"}'
 CERTIFICATE = f'{_CERTIFICATE}{{namespace="mistral-serve",name="tls"}}'
 OTHER_CERTIFICATE = f'{_CERTIFICATE}{{exported_namespace="mistral-serve",name="other"}}'
+HEAD_MEMORY_USED = (
+    'ray_node_mem_used{namespace="mistral-serve",pod="h",ip="10.0.0.1",RayNodeType="head"}'
+)
+HEAD_MEMORY = HEAD_MEMORY_USED.replace("used", "total")
+OTHER_ROUTER = 'up{namespace="gateways",component="router"}'
 AT_MAX = decided("bound", ',bound="max_replicas"')
 ROUTER_UP = 'up{namespace="mistral-serve",component="router",router="r"}'
 EVENT_LOOP = 'mistral_serve_event_loop_busy_seconds_total{namespace="mistral-serve",router="r"}'
@@ -85,6 +90,9 @@ STEADY: dict[str, str] = {
     decided("replicas"): "2+0x{n}",
     AT_MAX: "0+0x{n}",
     REDIS: "1+0x{n}",
+    HEAD_MEMORY_USED: "3e9+0x{n}",
+    HEAD_MEMORY: "8e9+0x{n}",
+    OTHER_ROUTER: "1+0x{n}",
     NOT_STORED: "0+0x{n}",
     JUDGED: "0+0x{n}",
     UNWRITTEN: "0+0x{n}",

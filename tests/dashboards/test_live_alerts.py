@@ -148,7 +148,7 @@ async def sampled(scenario: Scenario) -> list[Sample]:
 async def sample_of(router: LiveRouter) -> Sample:
     """The router's metrics, with the labels that a scrape adds."""
     exposition = (await router.http.get("/metrics")).raise_for_status().text
-    target = {"namespace": "mistral-serve", "component": "router", "instance": "router"}
+    target = {"namespace": "mistral-serve", "component": "router", "router": "r"}
     return {labelled("up", target): 1.0} | {
         labelled(sample.name, sample.labels | target): sample.value
         for family in text_string_to_metric_families(exposition)

@@ -28,7 +28,7 @@ PLACEHOLDERS = {"POD", "HEAD_POD", "NODE", "REPLICA", "REQUEST", "SECRET", "RAYC
 
 KUBECTL = {
     *("apply", "cordon", "create", "delete", "describe", "exec", "get", "logs", "patch"),
-    *("port-forward", "run"),
+    *("port-forward", "run", "scale", "taint"),
 }
 KINDS = {
     *(
@@ -41,6 +41,7 @@ KINDS = {
         "pvc",
         "job",
         "secrets",
+        "statefulset",
         "networkpolicies",
     ),
     *(

@@ -7,10 +7,12 @@ from tests.dashboards.series import (
     BOOKED,
     CERTIFICATE,
     EVENT_LOOP,
+    HEAD_MEMORY_USED,
     ITL_S,
     JUDGED,
     NOT_STORED,
     OTHER_CERTIFICATE,
+    OTHER_ROUTER,
     QUEUE_S,
     REDIS,
     REFUSED_ADAPTERS,
@@ -305,6 +307,16 @@ CAUSES = (
         {OTHER_CERTIFICATE: "86400+0x{n}"},
         {"MistralCertificateExpires critical"},
     ),
+    Case(
+        "the head's memory grows for weeks",
+        {HEAD_MEMORY_USED: "7e9+1e7x{n}"},
+        {"MistralMemoryNearlyFull warning"},
+    ),
+    Case(
+        "it is nearly full for a moment",
+        {HEAD_MEMORY_USED: "3e9x10 7.5e9x5 3e9x{n}"},
+    ),
+    Case("a router of another service is down", {OTHER_ROUTER: "0+0x{n}"}),
     Case(
         "the weights' disk is full", {volume("available"): "4+0x{n}"}, {"MistralDiskFull critical"}
     ),

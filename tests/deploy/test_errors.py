@@ -17,6 +17,7 @@ def body(message: str, *causes: str) -> bytes:
     [
         (401, "Unauthorized", Unreachable),
         (403, 'User "a" cannot patch', Denied),
+        (403, 'User "system:anonymous" cannot patch', Unreachable),
         (403, "exceeded quota: team", DeployError),
         (409, "the object has been modified", Conflict),
         (422, "field is immutable", DeployError),

@@ -24,7 +24,7 @@ def snapshot(*conditions: Object, reason: str = "", **service: Any) -> Snapshot:
     return Snapshot(
         service={"kind": "RayService", "metadata": metadata, "status": status | service},
         clusters=[{"kind": "RayCluster", "metadata": {"name": "mistral-a"}, "spec": {}}],
-        pods=[{"metadata": {"name": "head", "labels": labels}, "status": head_status}],
+        pods=[{"metadata": {"name": "head", "labels": labels}, "spec": {}, "status": head_status}],
     )
 
 
@@ -96,7 +96,7 @@ def test_a_part_of_the_stages_can_be_waited_for() -> None:
 def test_a_job_that_finds_no_node_beside_a_service_that_is_up_is_not_waited_for() -> None:
     labels = {"batch.kubernetes.io/job-name": "weights"}
     unscheduled = {"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}
-    pod = {"metadata": {"name": "weights-x", "labels": labels},
+    pod = {"metadata": {"name": "weights-x", "labels": labels}, "spec": {},
            "status": {"phase": "Pending", "conditions": [unscheduled]}}  # fmt: skip
     job = {"kind": "Job", "metadata": {"name": "weights", "namespace": "n"}}
 

@@ -90,6 +90,22 @@ def test_a_pod_that_ends_is_given_all_its_time() -> None:
     assert result.patience_s is None
 
 
+@pytest.mark.parametrize("status", [{"phase": "Running"}, {"phase": "Pending"}])
+@pytest.mark.parametrize("ending", [True, False])
+def test_a_pod_of_a_node_that_is_gone_is_told_from_one_that_takes_its_time(
+    status: Object, ending: bool
+) -> None:
+    """KubeRay makes no other pod while it is there (ray-project/kuberay#4078)."""
+    left = pod(**status)
+    left["spec"]["nodeName"] = "gpu-0"
+    if ending:
+        left["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    result = waiting(left, [], {"gpu-0"})
+    assert result is not None
+    assert "is on gpu-0, which does not answer" in result.why
+    assert "kubectl taint nodes gpu-0 node.kubernetes.io/out-of-service" in result.fix
+
+
 @pytest.mark.parametrize(
     "status",
     [{"phase": "Succeeded"}, {"conditions": [{"type": "Ready", "status": "True"}]}],

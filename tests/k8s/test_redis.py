@@ -1,6 +1,8 @@
 """Redis as its manifest starts it, with Debian's redis-server where there is one."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from serving.deploy.serve_config import config_of
 from serving.router.responses.redis_store import LARGEST_BYTES, RedisStore
 from serving.router.responses.store import StoredResponse
-from tests.k8s.manifests import base, the
+from tests.k8s.manifests import ROOT, base, the
 from tests.support.ports import free_port
 from tests.support.processes import kill
 from tests.support.waiting import eventually, wait_for
@@ -22,12 +24,12 @@ from tests.support.waiting import eventually, wait_for
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed"
 )
-PASSWORD = "a1b2c3"
+PASSWORD, NEW = "a1b2c3", "d4e5f6"
 CONTAINER = the(base(), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
+def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
     """Starts it in a folder of the test's."""
     config = the(base(), "ConfigMap", "redis")["data"]["redis.conf"]
     port = free_port()
@@ -35,10 +37,9 @@ def start(tmp_path: Path) -> Callable[[], "subprocess.Popen[bytes]"]:
     (tmp_path / "redis.conf").write_text(text)
     (tmp_path / "port").write_text(str(port))
     command = [part.replace("/etc/redis", str(tmp_path)) for part in CONTAINER["command"]]
-    environment = {"PATH": "/usr/bin:/bin", "REDIS_PASSWORD": PASSWORD}
-    return lambda: subprocess.Popen(
+    return lambda password=PASSWORD: subprocess.Popen(
         command,
-        env=environment,
+        env={"PATH": "/usr/bin:/bin", "REDIS_PASSWORD": password},
         stdout=subprocess.DEVNULL,
         restore_signals=False,  # SIGXFSZ stays ignored: a file that is too large is an error
     )
@@ -68,6 +69,56 @@ async def test_state_outlives_the_pod_and_a_password_guards_it(
         finally:
             redis.kill()
             redis.wait()
+
+
+async def test_a_password_can_be_replaced_without_an_interruption(
+    tmp_path: Path, start: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    """By the commands of deploy/docs/security.md."""
+    page = (ROOT / "deploy/docs/security.md").read_text()
+    (words,) = re.findall(r'^echo "(.*)" \| kubectl .* redis-cli$', page, re.MULTILINE)
+
+    def accepted() -> list[str]:
+        return [each for each in (PASSWORD, NEW) if ask(tmp_path, "ping", password=each) == "PONG"]
+
+    redis = start()
+    try:
+        await eventually(lambda: accepted() == [PASSWORD], 30)
+        assert ask(tmp_path, *words.replace("$new", NEW).split()) == "OK"
+        assert accepted() == [PASSWORD, NEW]
+    finally:
+        redis.kill()
+        redis.wait()
+    redis = start(NEW)
+    try:
+        await eventually(lambda: accepted() == [NEW], 30)
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def test_a_file_that_a_power_cut_has_damaged_is_repaired(
+    tmp_path: Path, start: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    """By the command of the runbook."""
+    page = (ROOT / "dashboards/runbooks/MistralHeadWithoutFaultTolerance.md").read_text()
+    (overrides,) = re.findall(r"--overrides='(.*)'$", page, re.MULTILINE)
+    *shell, command = json.loads(overrides)["spec"]["containers"][0]["command"]
+    redis = start()
+    wait_for(lambda: ask(tmp_path, "set", "key", "value") == "OK", 30, "Redis")
+    redis.kill()
+    redis.wait()
+    (written,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    with written.open("ab") as file:
+        file.write(bytes(4096))
+    assert start().wait(30) == 1
+    subprocess.run([*shell, command.replace("/data", str(tmp_path))], check=True)
+    redis = start()
+    try:
+        wait_for(lambda: ask(tmp_path, "get", "key") == "value", 30, "Redis")
+    finally:
+        redis.kill()
+        redis.wait()
 
 
 def probe(folder: Path, name: str) -> bool:
