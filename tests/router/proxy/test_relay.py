@@ -73,9 +73,17 @@ async def test_an_unstreamed_answer_comes_back_byte_for_byte(start_router: Start
     assert len(response.headers.get_list("date")) == 1
 
 
-@pytest.mark.parametrize("status", [400, 422, 500, 503])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (422, "invalid_request_error"),
+        (500, "server_error"),
+        (503, "service_unavailable_error"),
+    ],
+)
 async def test_an_engines_own_error_is_the_clients_answer(
-    start_router: StartRouter, status: int
+    start_router: StartRouter, status: int, kind: str
 ) -> None:
     router = await start_router(Steered, Engine)
     answer, connection = await router.begin()
@@ -87,7 +95,6 @@ async def test_an_engines_own_error_is_the_clients_answer(
     response = await answer
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
-    kind = "server_error" if status >= 500 else "invalid_request_error"
     error = {"message": "too long", "type": kind, "param": "n", "code": None}
     assert response.json() == {"error": error}
     assert router.engines[1].requests == 0
