@@ -1,5 +1,5 @@
 # `make serve` runs the service, `make test` proves it. Each target makes what it needs first.
-.PHONY: serve monitor test test-full test-services test-units test-operations coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-agents bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
+.PHONY: serve monitor test test-full test-services test-units test-commands test-manifests coverage test-faults test-cluster check setup format lock dashboards manifests tiny-models bench-relay bench-placement bench-agents bench-scaling bench-simulator bench-admission bench-frontend bench-metrics bench-conformance clean help
 .DEFAULT_GOAL := help
 
 CONFIG ?= deploy/serve/local.yaml
@@ -26,23 +26,24 @@ test-full: MARKERS = -m ""
 test-full: check ## the same with the tests that are slow and rarely break
 	@$(RUN_TESTS)
 
-# Tests that start services beside those that do not, of which half are of the commands and
-# manifests; each part prints when it ends.
+# Parts of similar length, of which two run at a time; each prints when it ends.
 SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
-OPERATIONS = tests/cli tests/cluster tests/dashboards tests/deploy tests/k8s tests/real_cluster
+COMMANDS = tests/cli
+MANIFESTS = tests/cluster tests/dashboards tests/deploy tests/k8s tests/real_cluster
 IGNORED = $(addprefix --ignore=,$(1))
 PYTEST = .venv/bin/python -m pytest $(MARKERS)
 RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
 	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' \
-	test-services test-units test-operations)
+	test-services test-units test-commands test-manifests)
 
 test-services:
 	@$(PYTEST) $(SERVICES)
 
-test-units: TESTS = $(call IGNORED,$(SERVICES) $(OPERATIONS))
-test-operations: TESTS = $(OPERATIONS) $(call IGNORED,$(SERVICES))
+test-units: TESTS = $(call IGNORED,$(SERVICES) $(COMMANDS) $(MANIFESTS))
+test-commands: TESTS = $(COMMANDS) $(call IGNORED,$(SERVICES))
+test-manifests: TESTS = $(MANIFESTS)
 # A folder of its own for temporary files: test-services looks that none of its services' is left.
-test-units test-operations:
+test-units test-commands test-manifests:
 	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && TMPDIR=$$folder nice $(PYTEST) $(TESTS)
 
 coverage: setup ## lines that no test without a service runs, in htmlcov/ too (ARGS=tests/router)
