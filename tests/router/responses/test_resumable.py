@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -203,16 +203,20 @@ async def test_it_stalls_and_goes_on_where_the_store_was_away(
     router = await start_router(CountingResponses, responses=stored)
     assert router.responses is not None
     store = router.responses.runs._store
-    report, failures = store.report, 0
+    failures = 0
 
-    def fails(*arguments: Any) -> Any:
-        nonlocal failures
-        failures += 1
-        if failures < 10:
-            raise StoreError("away")
-        return report(*arguments)
+    def failing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def fails(*arguments: Any) -> Any:
+            nonlocal failures
+            failures += 1
+            if failures < 10:
+                raise StoreError("away")
+            return call(*arguments)
 
-    monkeypatch.setattr(store, "report", fails)
+        return fails
+
+    monkeypatch.setattr(store, "report", failing(store.report))
+    monkeypatch.setattr(store, "advance", failing(store.advance))
     check(await all_of(await begin(router.openai)))
     assert failures >= 10
 
