@@ -90,10 +90,27 @@ def test_a_package_imports_none_of_these(package: str, forbidden: tuple[str, ...
             assert not is_within(module, frozenset(forbidden)), where
 
 
+def loaded_by(*arguments: str) -> set[str]:
+    """Returns the modules that `mistral-serve` with these arguments has loaded at its end."""
+    code = """
+import sys, typer.testing, serving.cli.commands
+assert typer.testing.CliRunner().invoke(serving.cli.commands.app, sys.argv[1:]).exit_code == 0
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", code, *arguments]
+    return set(subprocess.run(command, check=True, capture_output=True).stdout.decode().split())
+
+
 def test_a_batch_without_a_service_loads_no_ray_and_sets_the_environment_before_vllm() -> None:
-    code = "import sys, serving.offline, serving.cli.commands; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert not {"ray", "vllm", "torch"} & set(loaded.stdout.decode().split())
+    loaded = loaded_by("--help")  # of every command
+    assert {"serving.offline", "serving.cli.up"} <= loaded
+    assert not {"ray", "vllm", "torch"} & loaded
+
+
+def test_a_command_loads_no_other() -> None:
+    loaded = loaded_by("status", "--help")
+    assert "serving.cli.status" in loaded
+    assert not {"serving.cli.up", "serving.cli.batch", "numpy"} & loaded
 
 
 def test_one_package_imports_vllm_and_nothing_imports_the_commands() -> None:
