@@ -113,6 +113,7 @@ class Clients:
         finally:
             touch(STOP)
             ended.wait(_END_TIMEOUT_S)
+            execute(self._kube, self._pod, "rm", "-rf", folder)
         if errors or not ended.is_set():
             raise DeployError(f"the clients did not end well: {errors or 'not in time'}")
 
