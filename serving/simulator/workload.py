@@ -4,8 +4,6 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
 
 from serving.placement.prefix import Prefix
 from serving.simulator.request import Request
@@ -53,14 +51,6 @@ def answered(request: Request) -> Prefix:
     return Prefix(hashes, ends_tokens, total, answer=(len(hashes) - 1, len(hashes)))
 
 
-def shared_prefixes(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
-    """The first `count` of `shared_prefix_requests`, which takes `load`, at `per_s` requests per
-    second."""
-    rng = random.Random(seed)
-    requests = shared_prefix_requests(rng, **load)
-    return list(poisson(list(islice(requests, count)), per_s, rng))
-
-
 def shared_prefix_requests(
     rng: random.Random,
     *,
@@ -83,36 +73,6 @@ def shared_prefix_requests(
         yield Request(prompt, output_tokens, maker.fresh())
 
 
-def unshared(
-    count: int,
-    per_s: float,
-    *,
-    prompt_tokens: int = 2000,
-    output_tokens: int = 28,
-    seed: int = 0,
-) -> list[Arrival]:
-    """Prompts that share nothing and are answered briefly, as in classification. Lengths are
-    exponential around the means."""
-    rng = random.Random(seed)
-    maker = PromptMaker()
-    requests = [
-        Request(
-            maker.extend(None, _around(prompt_tokens, rng)),
-            _around(output_tokens, rng),
-            maker.fresh(),
-        )
-        for _ in range(count)
-    ]
-    return list(poisson(requests, per_s, rng))
-
-
-def sessions(count: int, per_s: float, *, seed: int = 0, **load: Any) -> list[Arrival]:
-    """The first `count` of `conversations`, which takes `load`; `per_s` begin each second."""
-    rng = random.Random(seed)
-    firsts = conversations(rng, **load)
-    return list(poisson(list(islice(firsts, count)), per_s, rng))
-
-
 def conversations(
     rng: random.Random,
     *,
@@ -132,22 +92,15 @@ def conversations(
         chain: list[Request] = []
         prefix = rng.choice(systems)
         for _ in range(rng.randint(1, 2 * turns - 1)):
-            prompt = maker.extend(prefix, _around(question_tokens, rng))
+            prompt = maker.extend(prefix, around(question_tokens, rng))
             chain.append(
-                Request(prompt, _around(output_tokens, rng), maker.fresh(), session=f"s{number}")
+                Request(prompt, around(output_tokens, rng), maker.fresh(), session=f"s{number}")
             )
             prefix = answered(chain[-1])
         first = chain.pop()
         while chain:
             first = replace(chain.pop(), next_turn=first, think_s=rng.expovariate(1 / think_s))
         yield first
-
-
-def poisson(requests: Iterable[Request], per_s: float, rng: random.Random) -> Iterator[Arrival]:
-    at_s = 0.0
-    for request in requests:
-        at_s += rng.expovariate(per_s)
-        yield Arrival(at_s, request)
 
 
 def shaped(requests: Iterable[Request], shape: Shape, rng: random.Random) -> Iterator[Arrival]:
@@ -166,5 +119,6 @@ def faster(arrivals: Sequence[Arrival], times: float) -> list[Arrival]:
     return [Arrival(arrival.at_s / times, arrival.request) for arrival in arrivals]
 
 
-def _around(mean: int, rng: random.Random) -> int:
+def around(mean: int, rng: random.Random) -> int:
+    """A whole number of at least 1, exponentially distributed around the mean."""
     return max(1, round(rng.expovariate(1 / mean)))

@@ -20,10 +20,11 @@ from serving.placement.policies import Policy
 from serving.simulator.adapters import AdaptersConfig, with_adapters
 from serving.simulator.result import Slo, Summary
 from serving.simulator.simulation import Simulation
-from serving.simulator.workload import Arrival, poisson, shared_prefix_requests
+from serving.simulator.workload import Arrival, shared_prefix_requests
 from tests.bench.placement import ENTRY, OURS, POLICIES, REPLICAS, SPEC
 from tests.bench.placement_peers import LoraAffinity
 from tests.bench.relay_report import new_table
+from tests.support.loads import poisson
 
 _PROMPT = {"prefix_tokens": 1000, "question_tokens": 500, "output_tokens": 300}
 _MAX_WAIT_S = 30.0

@@ -20,15 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.catalogue.rates import first_rates
-from serving.simulator.agents import AgentsLoad
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.recorded_agents import RecordedAgents, read_sessions
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import hit_rate, quantile
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival
+from tests.bench.agents_load import AgentsLoad
 from tests.bench.agents_peers import BoundedProgramAware, ProgramAware, ProgramAwareAtOnce
+from tests.bench.agents_recorded import RecordedAgents, read_sessions
 from tests.bench.placement import ENTRY, OURS, POLICIES, SPEC
 from tests.bench.relay_report import new_table
 

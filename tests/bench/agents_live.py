@@ -31,7 +31,6 @@ from serving.mistral import ModelRules
 from serving.placement import Capacity
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
-from serving.simulator.agents import AgentsLoad
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.engine import EngineSpec
 from serving.simulator.request import Outcome, Request
@@ -39,6 +38,7 @@ from serving.simulator.simulation import Simulation
 from serving.simulator.workload import Arrival
 from serving.tiny import tiny_model_folder
 from tests.bench.agents import Figures, figures, table, turns
+from tests.bench.agents_load import AgentsLoad
 from tests.bench.frontend_process import SMALL_FLAGS, ours, plain, wait_until_ready
 from tests.bench.placement import OURS, POLICIES
 from tests.bench.relay_process import HOST, MODEL, Server

@@ -14,13 +14,13 @@ from rich.console import Console
 from serving import catalogue
 from serving.catalogue.rates import first_rates
 from serving.placement.least_cost import LeastCost
-from serving.simulator import workload
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import quantile
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival, PromptMaker
 from tests.bench.relay_report import new_table
+from tests.support import loads
 
 REPLICAS = 8
 MAX_ITL_MS = 25.0
@@ -60,7 +60,7 @@ def batch_lines(count: int) -> Iterator[Request]:
 def simulate(sessions_per_s: float, lines: int) -> Figures:
     arrivals = [Arrival(0.0, request) for request in batch_lines(lines)]
     if sessions_per_s:
-        sessions = workload.sessions(int(sessions_per_s * SECONDS * 1.1), sessions_per_s)
+        sessions = loads.sessions(int(sessions_per_s * SECONDS * 1.1), sessions_per_s)
         arrivals += [arrival for arrival in sessions if arrival.at_s < SECONDS]
     simulation = Simulation(
         engine_spec(ENTRY),

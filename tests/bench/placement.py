@@ -38,6 +38,7 @@ from tests.bench.placement_peers import (
     LMetric,
     RayPrefix,
 )
+from tests.support import loads
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
@@ -136,13 +137,13 @@ OUTPUT_TOKENS = {"shared": 1000, "hot": 1000, "sessions": 250, "unshared": 28, "
 def arrivals(load: str, rate: float, seed: int, trace: Path, limit: int) -> list[Arrival]:
     match load:
         case "shared":
-            return workload.shared_prefixes(3000, rate, seed=seed)
+            return loads.shared_prefixes(3000, rate, seed=seed)
         case "hot":
-            return workload.shared_prefixes(3000, rate, hot_share=0.5, seed=seed)
+            return loads.shared_prefixes(3000, rate, hot_share=0.5, seed=seed)
         case "sessions":
-            return workload.sessions(1000, rate, seed=seed)
+            return loads.sessions(1000, rate, seed=seed)
         case "unshared":
-            return workload.unshared(6000, rate, seed=seed)
+            return loads.unshared(6000, rate, seed=seed)
         case _:
             part = seed % _TRACE_PARTS
             of_part = read_trace(trace, (part + 1) * limit)[part * limit :]

@@ -19,10 +19,11 @@ from serving.simulator.record import Record
 from serving.simulator.result import Slo
 from serving.simulator.run import without_collector
 from serving.simulator.simulation import Autoscaling, Simulation
-from serving.simulator.workload import poisson, shared_prefix_requests
+from serving.simulator.workload import shared_prefix_requests
 from tests.bench.placement import ENTRY, SPEC, TRACES
 from tests.bench.relay_report import new_table
 from tests.bench.simulator_validation import TARGETS, by_data_sheet, by_step_times, validate
+from tests.support.loads import poisson
 
 REPLICAS = 1000
 REQUESTS = 1_000_000

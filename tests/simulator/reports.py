@@ -6,8 +6,8 @@ from serving.simulator.record import Record
 from serving.simulator.report import Report
 from serving.simulator.result import Slo
 from serving.simulator.simulation import Autoscaling, Simulation
-from serving.simulator.workload import shared_prefixes
 from tests.simulator.engines import mistral_small
+from tests.support.loads import shared_prefixes
 
 
 class OneMore:

@@ -12,7 +12,8 @@ from serving.simulator.run import run
 from serving.simulator.scenario import Scenario
 from serving.simulator.simulation import Simulation
 from serving.simulator.step_time import StepTime
-from serving.simulator.workload import Arrival, poisson, shared_prefix_requests
+from serving.simulator.workload import Arrival, shared_prefix_requests
+from tests.support.loads import poisson
 
 SPEC = EngineSpec(
     StepTime(prefill_tokens_per_s=11_000, weights_s=0.018, kv_token_s=1e-8, attention_s=0.0,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from serving.simulator.agents import AgentsLoad
 from serving.simulator.request import Request
+from tests.bench.agents_load import AgentsLoad
 
 LOAD = AgentsLoad(kinds=2, system_tokens=100, turns=5.0)
 

@@ -6,8 +6,9 @@ from serving.simulator.replicas import replica_hours
 from serving.simulator.request import Outcome
 from serving.simulator.result import Result
 from serving.simulator.simulation import Autoscaling, Simulation
-from serving.simulator.workload import Arrival, faster, shared_prefixes
+from serving.simulator.workload import Arrival, faster
 from tests.simulator.engines import mistral_small
+from tests.support.loads import shared_prefixes
 
 SPEC = mistral_small(2)
 

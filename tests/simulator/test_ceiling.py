@@ -2,7 +2,8 @@ import pytest
 
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.request import Request
-from serving.simulator.workload import Arrival, PromptMaker, sessions
+from serving.simulator.workload import Arrival, PromptMaker
+from tests.support.loads import sessions
 
 
 def arrivals(*requests: Request) -> list[Arrival]:

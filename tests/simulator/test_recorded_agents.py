@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from serving.simulator.recorded_agents import RecordedAgents, RecordedTurn, read_sessions
 from serving.simulator.request import Request
 from serving.simulator.trace import TraceError
+from tests.bench.agents_recorded import RecordedAgents, RecordedTurn, read_sessions
 
 
 def request(hash_ids: list[int], out: int = 50, **fields: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 import pytest
 
 from serving.simulator.resample import multiplied, repeated
-from serving.simulator.workload import Arrival, answered, sessions, shared_prefixes
+from serving.simulator.workload import Arrival, answered
+from tests.support.loads import sessions, shared_prefixes
 
 
 def hashes(arrivals: list[Arrival]) -> list[int]:

@@ -6,8 +6,9 @@ import pytest
 from serving.placement import Fleet, LeastCost, Policy, ReplicaLoad, RoundRobin, Work
 from serving.simulator.result import Result
 from serving.simulator.simulation import NO_REPLICA, Simulation
-from serving.simulator.workload import Arrival, sessions, shared_prefixes
+from serving.simulator.workload import Arrival
 from tests.simulator.engines import mistral_small
+from tests.support.loads import sessions, shared_prefixes
 
 SPEC = mistral_small(2)
 

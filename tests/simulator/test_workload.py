@@ -3,16 +3,8 @@ import random
 import pytest
 
 from serving.simulator.shape import Form, Shape
-from serving.simulator.workload import (
-    PromptMaker,
-    answered,
-    faster,
-    sessions,
-    shaped,
-    shared_prefix_requests,
-    shared_prefixes,
-    unshared,
-)
+from serving.simulator.workload import PromptMaker, answered, faster, shaped, shared_prefix_requests
+from tests.support.loads import sessions, shared_prefixes, unshared
 
 
 def test_a_prompt_goes_on_from_a_shared_beginning() -> None:

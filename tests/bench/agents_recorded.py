@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from serving.placement.prefix import Prefix
-from serving.simulator.agents import one_after_another
 from serving.simulator.request import Request
 from serving.simulator.trace import TraceError
 from serving.simulator.workload import Arrival, PromptMaker, answered
+from tests.bench.agents_load import one_after_another
 
 _BETWEEN_SESSIONS_S = 2.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from serving.placement.prefix import Prefix
 from serving.simulator.request import Request
-from serving.simulator.workload import Arrival, PromptMaker, answered
+from serving.simulator.workload import Arrival, PromptMaker, answered, around
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class AgentsLoad:
     ) -> Iterator[Request]:
         added_tokens = self.task_tokens
         while True:
-            prompt = maker.extend(prefix, _around(added_tokens, rng))
-            turn = Request(prompt, _around(self.output_tokens, rng), maker.fresh(), session)
+            prompt = maker.extend(prefix, around(added_tokens, rng))
+            turn = Request(prompt, around(self.output_tokens, rng), maker.fresh(), session)
             prefix = answered(turn)
             added_tokens = self.result_tokens
             is_last = rng.random() < 1 / self.turns or prefix.tokens > self.context_tokens
@@ -85,7 +85,3 @@ def one_after_another(
             first = replace(turns.pop(), next_turn=first)
         firsts.append(Arrival(rng.uniform(0, 60), first))
     return sorted(firsts, key=lambda arrival: arrival.at_s)
-
-
-def _around(mean: int, rng: random.Random) -> int:
-    return max(1, round(rng.expovariate(1 / mean)))
