@@ -49,7 +49,8 @@ class Change:
 def changes(kube: Kube, objects: Iterable[Object]) -> Iterator[Change]:
     """Yields a change for each object that would change, by dry runs. Raises DeployError."""
     for obj in objects:
-        obj, metadata = placed(kube, obj), obj["metadata"]
+        obj = placed(kube, obj)
+        metadata = obj["metadata"]
         live = kube.get(
             obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", "")
         )

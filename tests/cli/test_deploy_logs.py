@@ -194,6 +194,17 @@ def test_diff_is_empty_then_names_the_change_and_what_kuberay_does(
     assert "RayService mistral-serve/mistral: new group sizes apply to the next cluster" in both
 
 
+def test_diff_finds_what_apply_has_put_into_the_default_namespace(
+    ready: Cluster, deploy: Deploy, tmp_path: Path
+) -> None:
+    folder = manifests(tmp_path)
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": {"a": "b"}}
+    (folder / "own.yaml").write_text(yaml.dump(own))
+    deploy("apply", str(folder))
+    same = deploy("diff", str(folder))
+    assert (same.exit_code, same.stdout) == (0, "")
+
+
 def test_diff_tells_which_values_of_a_secret_change_and_none_of_them(
     ready: Cluster, deploy: Deploy, tmp_path: Path
 ) -> None:
