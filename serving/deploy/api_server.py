@@ -89,30 +89,25 @@ class ApiServer:
     def host(self) -> str:
         return str(self.client.configuration.host)
 
-    def json(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        what: str = "",
-    ) -> Object:
-        return self.parsed(*self.send(method, path, query, body, content_type), what)
+    def own_api(self) -> Any:
+        """A client for connections to pods: one is rebuilt for a moment to open a connection."""
+        import kubernetes
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-    ) -> tuple[int, bytes]:
-        response = self._open(method, path, query, body, content_type)
+        return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self.client.configuration))
+
+    def request(self, method: str, path: str, what: str, **sent: Any) -> Object:
+        """The answer to a request such as `what`, "patch pods"; `sent` are its query, its body and
+        the type of that."""
+        response = self._open(method, path, **sent)
+        with self._connected():
+            body = response.data
+        if response.status >= 300:
+            raise refusal(response.status, body, what)
         try:
-            return response.status, response.data
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._lost(error) from None
+            parsed: Object = json.loads(body)
+        except ValueError:
+            raise Unreachable(f"the server at {self.host} is not a Kubernetes API server") from None
+        return parsed
 
     def _open(
         self,
@@ -125,37 +120,34 @@ class ApiServer:
     ) -> urllib3.HTTPResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            request = self.client.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            opened = self.client.call_api(*request, _request_timeout=(_CONNECT_S, read_s))
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._lost(error) from None
+            with self._connected():
+                request = self.client.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params=headers,
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                opened = self.client.call_api(*request, _request_timeout=(_CONNECT_S, read_s))
+        except Unreachable:
+            raise
         except Exception as error:  # about credentials and certificates, of no common kind
             raise Unreachable(f"cannot connect to {self.host}: {first_line(error)}") from None
         response: urllib3.HTTPResponse = opened.response
         return response
 
-    def _lost(self, error: BaseException) -> Unreachable:
-        why = getattr(error, "reason", None) or error
-        return Unreachable(
-            f"the cluster at {self.host} does not answer: {first_line(why)}\nIs it up, and is "
-            "this the right context (`kubectl config current-context`)?"
-        )
-
-    def parsed(self, status: int, body: bytes, what: str) -> Object:
-        if status >= 300:
-            raise refusal(status, body, what)
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Raises Unreachable for a connection that is lost in the context."""
         try:
-            parsed: Object = json.loads(body)
-        except ValueError:
-            raise Unreachable(f"the server at {self.host} is not a Kubernetes API server") from None
-        return parsed
+            yield
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            why = getattr(error, "reason", None) or error
+            raise Unreachable(
+                f"the cluster at {self.host} does not answer: {first_line(why)}\nIs it up, and is "
+                "this the right context (`kubectl config current-context`)?"
+            ) from None
 
     def lines(
         self, path: str, query: Mapping[str, str], *, endless: bool, what: str
@@ -165,12 +157,10 @@ class ApiServer:
         if response.status >= 300:
             raise refusal(response.status, response.data, what)
         rest = b""
-        try:
+        with self._connected():
             for piece in response.stream(65536):
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from (line.decode(errors="replace") for line in lines)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._lost(error) from None
         if rest:
             yield rest.decode(errors="replace")
 

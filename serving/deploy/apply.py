@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from serving.deploy.errors import DeployError, Terminating, Unreachable
 from serving.deploy.kube import MANAGER, Kube, named
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, is_ending
 
 _CLIENT_SIDE = "kubectl-client-side-apply"
 
@@ -42,7 +42,7 @@ def apply(kube: Kube, obj: Object) -> str:
     if live is None:
         kube.apply(obj)
         return "created"
-    if obj["kind"] == "Namespace" and "deletionTimestamp" in live["metadata"]:
+    if obj["kind"] == "Namespace" and is_ending(live):
         raise Terminating(obj["metadata"]["name"])
     adopt(kube, live)
     try:

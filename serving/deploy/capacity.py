@@ -8,7 +8,7 @@ from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, caution, missing, ok, unknown
 from serving.deploy.gpus import PRODUCT, allocatable, by_type, usable
 from serving.deploy.manifests import Manifests
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, labels_of
 from serving.deploy.pods import GPU, Pods, second_cluster, usage, wanted
 from serving.deploy.quantity import shown
 from serving.deploy.selectors import refusal
@@ -95,7 +95,7 @@ def _free(facts: Facts, manifests: Manifests) -> dict[str, Counter[str]]:
     sizes = {pods.owner: pods.count for pods in wanted(manifests.objects)}
     for pod in facts.pods or ():
         metadata = pod["metadata"]
-        labels = metadata.get("labels", {})
+        labels = labels_of(pod)
         ours = metadata["namespace"] == manifests.namespace and PART_OF in labels
         node = pod["spec"].get("nodeName")
         group = labels.get(GROUP)

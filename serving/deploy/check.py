@@ -11,10 +11,10 @@ from serving.conformance.suite import CHECKS
 from serving.deploy.errors import DeployError
 from serving.deploy.forward import forwarded, reachable, serve_port
 from serving.deploy.kube import Kube
+from serving.deploy.objects import is_ending, is_ready, labels_of
 from serving.deploy.probe import Probed, models, probe
 from serving.deploy.snapshot import take
 from serving.deploy.stages import CLUSTER, active_cluster
-from serving.deploy.waiting import is_ready
 
 Say = Callable[[str], None]
 
@@ -29,9 +29,9 @@ def address(kube: Kube, namespace: str, url: str | None) -> Iterator[str]:
     cluster = active_cluster(snapshot.service or {})
     for pod in snapshot.pods:
         port = serve_port(pod)
-        if port is None or pod["metadata"].get("labels", {}).get(CLUSTER) != cluster:
+        if port is None or labels_of(pod).get(CLUSTER) != cluster:
             continue
-        if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]:
+        if is_ready(pod) and not is_ending(pod):
             reachable(kube, pod, port)
             with forwarded(kube, pod, port) as local:
                 yield local

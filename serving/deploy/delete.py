@@ -10,7 +10,7 @@ from serving.deploy.errors import DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube, named
 from serving.deploy.manifests import Manifests
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, condition, is_ending
 from serving.deploy.waiting import cannot_pull
 
 LOOK_EVERY_S = 2.0
@@ -60,11 +60,11 @@ def _release(kube: Kube, namespace: str, say: Say) -> None:
     with the volume of Redis.
     """
     home = kube.get("v1", "Namespace", namespace)
-    going = home is not None and "deletionTimestamp" in home["metadata"]
+    going = home is not None and is_ending(home)
     for cluster in kube.find("ray.io/v1", "RayCluster", namespace):
         metadata = cluster["metadata"]
         finalizers = metadata.get("finalizers") or []
-        if "deletionTimestamp" not in metadata or _REDIS not in finalizers:
+        if not is_ending(cluster) or _REDIS not in finalizers:
             continue
         jobs = kube.find("v1", "Pod", namespace, _CLEANUP.format(metadata["name"]))
         if going or any(map(cannot_pull, jobs)):
@@ -79,10 +79,8 @@ def _end_waiting_workers(kube: Kube, namespace: str) -> None:
     to end, so that Kubernetes would wait for a grace period in which they have no answer to finish.
     """
     for pod in kube.find("v1", "Pod", namespace, _WORKERS):
-        metadata = pod["metadata"]
-        ready = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
-        waits = ready.get("Initialized") == "False"
-        if waits and metadata.get("deletionGracePeriodSeconds", 0) > 1:
+        waits = condition(pod, "Initialized").get("status") == "False"
+        if waits and pod["metadata"].get("deletionGracePeriodSeconds", 0) > 1:
             kube.delete(pod, grace_s=1)
 
 

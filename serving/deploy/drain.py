@@ -5,7 +5,7 @@ import time
 from serving.deploy.errors import Conflict, DeployError
 from serving.deploy.follow import Say
 from serving.deploy.kube import Kube
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, labels_of
 from serving.deploy.snapshot import is_lost
 from serving.deploy.waiting import node_is_off
 
@@ -37,10 +37,7 @@ def pods_on(node_name: str, pods: list[Object]) -> list[Object]:
         and (pod.get("status") or {}).get("phase") not in _ENDED
         and not _is_of_daemon_set(pod)
     ]
-    labels = [(pod["metadata"].get("labels", {}).get("ray.io/node-type"), pod) for pod in here]
-    return [pod for kind, pod in labels if kind != "head"] + [
-        pod for kind, pod in labels if kind == "head"
-    ]
+    return sorted(here, key=lambda pod: labels_of(pod).get("ray.io/node-type") == "head")
 
 
 def _is_of_daemon_set(pod: Object) -> bool:

@@ -38,7 +38,11 @@ class Denied(DeployError):
     exit_code = DENIED
 
 
-class UnknownKind(DeployError):
+class NotFound(DeployError):
+    """The cluster has no such object."""
+
+
+class UnknownKind(NotFound):
     """The cluster has no such kind of object."""
 
 
@@ -80,6 +84,8 @@ def refusal(status: int, body: bytes, what: str) -> DeployError:
                 "Ask the cluster's administrators for it; `mistral-serve deploy preflight` lists "
                 "all that are needed and the commands that grant them."
             )
+        case 404:
+            return NotFound(f"could not {what}: {message}")
         case 409 | 429 if status == 409 or "disruption budget" in message:
             return Conflict(f"could not {what}: {message}")
         case 429 | 500 | 502 | 503 | 504:

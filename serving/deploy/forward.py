@@ -42,13 +42,8 @@ class _Tunnel:
     """Opens a connection through the API server for each connection of a local client."""
 
     def __init__(self, kube: Kube, pod: Object, port: int) -> None:
-        import kubernetes
-
         self.pod, self.port = pod["metadata"], port
-        # A client of its own, and one connection after the other: to open one it is rebuilt.
-        self.api = kubernetes.client.CoreV1Api(
-            kubernetes.client.ApiClient(kube.server.client.configuration)
-        )
+        self.api = kube.server.own_api()  # which opens one connection after the other
         self.opening = threading.Lock()
 
     def open(self) -> socket.socket:

@@ -9,7 +9,7 @@ from serving.deploy.errors import BadInput
 from serving.deploy.facts import Facts
 from serving.deploy.finding import Finding, missing
 from serving.deploy.manifests import Manifests
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, labels_of
 from serving.deploy.pods import GPU, wanted
 from serving.deploy.quantity import quantity
 from serving.deploy.selectors import refusal
@@ -76,7 +76,7 @@ def _unfit(gpu_nodes: list[Object], parallel: bool) -> Iterator[Finding]:
     off = "or keep engines off them by nodeSelector in the group engine of k8s/40-rayservice.yaml"
     old, shared, slices = [], [], []
     for node in gpu_nodes:
-        labels = node["metadata"].get("labels", {})
+        labels = labels_of(node)
         driver = str(next((labels[each] for each in _DRIVER if each in labels), ""))
         if driver.isdigit() and int(driver) < _MIN_DRIVER:
             old.append(f"{node['metadata']['name']} ({driver})")
@@ -107,12 +107,12 @@ def _unfit(gpu_nodes: list[Object], parallel: bool) -> Iterator[Finding]:
 
 
 def _product(node: Object) -> str:
-    return str(node["metadata"].get("labels", {}).get(PRODUCT, "GPU of unknown type"))
+    return labels_of(node).get(PRODUCT, "GPU of unknown type")
 
 
 def _gib(node: Object) -> float | None:
     """The memory of a node's GPUs, by NVIDIA's labels; None if they do not tell."""
-    labels = node["metadata"].get("labels", {})
+    labels = labels_of(node)
     if str(labels.get(_MEMORY_MIB, "")).isdigit():
         return int(labels[_MEMORY_MIB]) / 1024
     sizes = re.findall(r"(\d+)GB", _product(node), re.IGNORECASE)

@@ -5,11 +5,13 @@ for one without kinds, keeps a cache by host name in the shared temporary direct
 users and earlier clusters write, and asks for /version and /apis again for each unknown kind.
 """
 
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 from serving.deploy.api_server import ApiServer
-from serving.deploy.errors import UnknownKind
+from serving.deploy.errors import NotFound, UnknownKind
 from serving.deploy.objects import Object
 
 MANAGER = "kubectl"
@@ -26,9 +28,8 @@ class Kube:
 
     def version(self) -> str:
         """The API server's version, such as "v1.32.4"."""
-        return str(self.server.json("GET", "/version", what="ask the API server for its version")[
-            "gitVersion"
-        ])  # fmt: skip
+        found = self.server.request("GET", "/version", "ask the API server for its version")
+        return str(found["gitVersion"])
 
     def has_kind(self, api_version: str, kind: str) -> bool:
         try:
@@ -47,19 +48,15 @@ class Kube:
     def get(self, api_version: str, kind: str, name: str, namespace: str = "") -> Object | None:
         """The object; None if it does not exist."""
         path = self._path(api_version, kind, namespace, name)
-        status, body = self.server.send("GET", path)
-        if status == 404:
-            return None
-        return self.server.parsed(status, body, f"get {kind} {name}")
+        with contextlib.suppress(NotFound):
+            return self.server.request("GET", path, f"get {kind} {name}")
+        return None
 
     def live(self, obj: Object) -> Object | None:
         """The object as the cluster has it; None if it does not exist, or its kind does not."""
-        try:
-            path = self._path_of(obj)
-        except UnknownKind:
-            return None
-        status, body = self.server.send("GET", path)
-        return None if status == 404 else self.server.parsed(status, body, f"get {named(obj)}")
+        with contextlib.suppress(NotFound):
+            return self._to(obj, "GET", "get")
+        return None
 
     def find(
         self, api_version: str, kind: str, namespace: str = "", labels: str = ""
@@ -71,39 +68,32 @@ class Kube:
             return []
         query = {"labelSelector": labels} if labels else {}
         what = f"list {self.resource(api_version, kind)}{_in(namespace)}"
-        found = self.server.json("GET", path, query, what=what)
+        found = self.server.request("GET", path, what, query=query)
         items: list[Object] = found["items"]
         return [{"apiVersion": api_version, "kind": kind} | item for item in items]
 
     def apply(self, manifest: Object, *, dry_run: bool = False) -> Object:
         """Applies as `kubectl apply --server-side --force-conflicts`; returns the new object."""
-        path = self._path_of(manifest)
         query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
-        what = f"apply {named(manifest)}"
-        return self.server.json(
-            "PATCH", path, query, manifest, "application/apply-patch+yaml", what
-        )
+        kind = "application/apply-patch+yaml"
+        return self._to(manifest, "PATCH", "apply", query=query, body=manifest, content_type=kind)
 
     def patch(self, obj: Object, operations: list[Object]) -> Object:
         """Applies a JSON patch. Raises Conflict if a `test` in it fails."""
-        path = self._path_of(obj)
-        return self.server.json(
-            "PATCH", path, {}, operations, "application/json-patch+json", f"change {named(obj)}"
-        )
+        kind = "application/json-patch+json"
+        return self._to(obj, "PATCH", "change", body=operations, content_type=kind)
 
     def merge(self, obj: Object, patch: Object) -> Object:
         """Applies a merge patch to an object that exists."""
-        what = f"change {named(obj)}"
-        return self.server.json(
-            "PATCH", self._path_of(obj), {}, patch, "application/merge-patch+json", what
-        )
+        kind = "application/merge-patch+json"
+        return self._to(obj, "PATCH", "change", body=patch, content_type=kind)
 
-    def create(self, api_version: str, kind: str, body: Object, namespace: str = "") -> Object:
-        path = self._path(api_version, kind, namespace)
-        return self.server.json("POST", path, {}, {"apiVersion": api_version, "kind": kind} | body,
-                          what=f"create a {kind}{_in(namespace)}")  # fmt: skip
+    def create(self, api_version: str, kind: str, body: Object) -> Object:
+        what, path = f"create a {kind}", self._path(api_version, kind)
+        body = {"apiVersion": api_version, "kind": kind} | body
+        return self.server.request("POST", path, what, body=body)
 
     def delete(self, obj: Object, grace_s: int | None = None) -> None:
         """Deletes an object, and what it owns afterwards; does nothing if it, or its kind, is gone.
@@ -111,32 +101,25 @@ class Kube:
 
         In the foreground, what KubeRay creates to clean up would be deleted too.
         """
-        try:
-            path = self._path_of(obj)
-        except UnknownKind:
-            return
         options: Object = {"propagationPolicy": "Background"}
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
-        status, body = self.server.send("DELETE", path, {}, options)
-        if status != 404:
-            self.server.parsed(status, body, f"delete {named(obj)}")
+        with contextlib.suppress(NotFound):
+            self._to(obj, "DELETE", "delete", body=options)
 
     def evict(self, pod: Object) -> None:
         """Evicts a pod; does nothing if it is gone. Raises Conflict while a PodDisruptionBudget
         forbids it.
         """
-        path = f"{self._path_of(pod)}/eviction"
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {key: pod["metadata"][key] for key in ("name", "namespace")},
         }
-        status, answer = self.server.send("POST", path, {}, body)
-        if status != 404:
-            self.server.parsed(status, answer, f"evict {named(pod)}")
+        with contextlib.suppress(NotFound):
+            self._to(pod, "POST", "evict", "/eviction", body=body)
 
-    def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
+    def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
         """Whether this user has a permission; `resource` includes a subresource: pods/log."""
         plural, _, subresource = resource.partition("/")
         attributes = {"verb": verb, "group": group, "resource": plural, "namespace": namespace}
@@ -169,6 +152,11 @@ class Kube:
         what = f"read the log of {pod['metadata']['name']}/{container}"
         return self.server.lines(path, query, endless=follow, what=what)
 
+    def _to(self, obj: Object, method: str, verb: str, below: str = "", **sent: Any) -> Object:
+        """The answer to a request that does `verb` to an object, or to what is below it."""
+        path = self._path_of(obj) + below
+        return self.server.request(method, path, f"{verb} {named(obj)}", **sent)
+
     def _path_of(self, obj: Object) -> str:
         metadata = obj["metadata"]
         return self._path(
@@ -185,15 +173,14 @@ class Kube:
 
     def _resource(self, api_version: str, kind: str) -> Object:
         if api_version not in self._resources:
-            status, body = self.server.send("GET", _root(api_version))
-            if status == 404:
-                raise _unknown(api_version, kind)
-            found = self.server.parsed(status, body, f"ask for the kinds of {api_version}")
-            self._resources[api_version] = found["resources"]
-        for resource in self._resources[api_version]:
+            with contextlib.suppress(NotFound):
+                what = f"ask for the kinds of {api_version}"
+                found = self.server.request("GET", _root(api_version), what)
+                self._resources[api_version] = found["resources"]
+        for resource in self._resources.get(api_version, ()):
             if resource["kind"] == kind and "/" not in resource["name"]:
                 return resource
-        raise _unknown(api_version, kind)
+        raise UnknownKind(f"the cluster has no kind {kind} of {api_version}: is its CRD installed?")
 
 
 def _root(api_version: str) -> str:
@@ -202,10 +189,6 @@ def _root(api_version: str) -> str:
 
 def _in(namespace: str) -> str:
     return f" in {namespace}" if namespace else ""
-
-
-def _unknown(api_version: str, kind: str) -> UnknownKind:
-    return UnknownKind(f"the cluster has no kind {kind} of {api_version}: is its CRD installed?")
 
 
 def named(obj: Object) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from serving.deploy.api_server import first_line
 from serving.deploy.errors import Denied, DeployError, ServerTrouble, Unreachable
 from serving.deploy.kube import Kube
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, labels_of
+from serving.deploy.waiting import statuses
 
 COMPONENT = "app.kubernetes.io/component"
 RAY_LOGS = "/tmp/ray/session_latest/logs"
@@ -28,9 +29,7 @@ def of_component(pods: list[Object], component: str | None) -> list[Object]:
     """
     by_component: dict[str, list[Object]] = {}
     for pod in pods:
-        by_component.setdefault(pod["metadata"].get("labels", {}).get(COMPONENT, ""), []).append(
-            pod
-        )
+        by_component.setdefault(labels_of(pod).get(COMPONENT, ""), []).append(pod)
     if component is None:
         component = "engine" if "engine" in by_component else "router"
     if component not in by_component:
@@ -40,14 +39,12 @@ def of_component(pods: list[Object], component: str | None) -> list[Object]:
 
 
 def is_of_ray(pod: Object) -> bool:
-    return "ray.io/node-type" in pod["metadata"].get("labels", {})
+    return "ray.io/node-type" in labels_of(pod)
 
 
 def state(pod: Object, container: str) -> str:
     """Whether a container is "running", has "ended" before, or, with "", has no log yet."""
-    status = pod.get("status") or {}
-    both = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    for each in both:
+    for each in statuses(pod):
         if each["name"] == container:
             if "running" in each["state"]:
                 return "running"
@@ -67,15 +64,12 @@ def files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
 
 
 def _files(kube: Kube, pod: Object, lines: int, follow: bool) -> Iterator[str]:
-    import kubernetes
     from kubernetes.stream import stream
 
     metadata = pod["metadata"]
-    # A client of its own: to open the connection it is rebuilt for a moment.
-    api = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(kube.server.client.configuration))
     try:
         channel = stream(
-            api.connect_get_namespaced_pod_exec,
+            kube.server.own_api().connect_get_namespaced_pod_exec,
             metadata["name"],
             metadata["namespace"],
             container=pod["spec"]["containers"][0]["name"],

@@ -1,6 +1,6 @@
 """Label selectors, and why a node does not accept a pod."""
 
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, is_ready, labels_of
 
 
 def selects(selector: Object | None, labels: dict[str, str]) -> bool:
@@ -30,10 +30,10 @@ def _holds(expression: Object, labels: dict[str, str]) -> bool:
 
 def refusal(node: Object, pod_spec: Object) -> str:
     """Why a node does not accept a pod, its free resources aside; "" if it does."""
-    labels, spec = node["metadata"].get("labels", {}), node.get("spec") or {}
+    labels, spec = labels_of(node), node.get("spec") or {}
     if spec.get("unschedulable"):
         return "is cordoned"
-    if not _ready(node):
+    if not is_ready(node):
         return "is not ready"
     if any(labels.get(k) != v for k, v in (pod_spec.get("nodeSelector") or {}).items()):
         return "does not have the labels of the nodeSelector"
@@ -48,11 +48,6 @@ def refusal(node: Object, pod_spec: Object) -> str:
             value = f"={taint['value']}" if taint.get("value") else ""
             return f"has the taint {taint['key']}{value}:{taint['effect']}"
     return ""
-
-
-def _ready(node: Object) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _tolerates(toleration: Object, taint: Object) -> bool:

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from serving.deploy.errors import Denied, DeployError
 from serving.deploy.kube import Kube
-from serving.deploy.objects import Object
-from serving.deploy.waiting import is_ready
+from serving.deploy.objects import Object, condition, is_ready, labels_of
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 
@@ -52,8 +51,7 @@ def take(kube: Kube, namespace: str) -> Snapshot:
 
 def is_lost(node: Object) -> bool:
     """Whether a node has not reported for so long that Kubernetes knows nothing of it."""
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "Unknown" for each in conditions)
+    return bool(condition(node, "Ready").get("status") == "Unknown")
 
 
 def _lost_nodes(kube: Kube, pods: list[Object]) -> frozenset[str]:
@@ -68,7 +66,7 @@ def _lost_nodes(kube: Kube, pods: list[Object]) -> frozenset[str]:
 def _log_lines(kube: Kube, pods: list[Object]) -> dict[str, str]:
     found = {}
     for pod in pods:
-        job = pod["metadata"].get("labels", {}).get(JOB_NAME)
+        job = labels_of(pod).get(JOB_NAME)
         if job and pod["status"].get("phase") == "Running":
             container = pod["spec"]["containers"][0]["name"]
             try:

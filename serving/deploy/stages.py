@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, condition, is_ending, is_ready, labels_of
 from serving.deploy.snapshot import JOB_NAME, Snapshot
-from serving.deploy.waiting import Waiting, is_ready, refused, waiting
+from serving.deploy.waiting import Waiting, refused, waiting
 from serving.start_errors import exception_of
 
 GROUP, CLUSTER = "ray.io/group", "ray.io/cluster"
@@ -87,11 +87,6 @@ def _cluster_name(service: Object, which: str) -> str:
     return str(status.get("rayClusterName") or "")
 
 
-def condition(obj: Object, kind: str) -> Object:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((each for each in conditions if each["type"] == kind), {})
-
-
 def _storage(snapshot: Snapshot) -> Iterator[Stage]:
     unbound = [
         claim["metadata"]["name"]
@@ -119,9 +114,9 @@ def _storage(snapshot: Snapshot) -> Iterator[Stage]:
 def _jobs(snapshot: Snapshot) -> Iterator[Stage]:
     for job in snapshot.jobs:
         name = job["metadata"]["name"]
-        if CLUSTER in job["metadata"].get("labels", {}):
+        if CLUSTER in labels_of(job):
             continue  # KubeRay's own, which cleans Redis
-        pods = [p for p in snapshot.pods if p["metadata"].get("labels", {}).get(JOB_NAME) == name]
+        pods = [pod for pod in snapshot.pods if labels_of(pod).get(JOB_NAME) == name]
         if condition(job, "Complete").get("status") == "True":
             yield Stage(name, True, "complete")
         elif (failed := condition(job, "Failed")).get("status") == "True":
@@ -154,7 +149,7 @@ def _groups(snapshot: Snapshot) -> Iterator[Stage]:
         waits = tuple(refused([service], snapshot.events))
         yield Stage("head", False, "KubeRay has created no cluster yet", waits)
         return
-    of_cluster = [p for p in snapshot.pods if _label(p, CLUSTER) == name]
+    of_cluster = [pod for pod in snapshot.pods if labels_of(pod).get(CLUSTER) == name]
     yield _counted("head", 1, _of_group(of_cluster, "headgroup"), [cluster], snapshot)
     for group in cluster["spec"].get("workerGroupSpecs") or ():
         least, hosts = int(group.get("minReplicas") or 0), int(group.get("numOfHosts") or 1)
@@ -175,7 +170,7 @@ def _counted(
     needed: int | None = None,
 ) -> Stage:
     """The stage of a set of pods, which is done when all or those `needed` are ready."""
-    staying = [pod for pod in pods if not _is_ending(pod)]
+    staying = [pod for pod in pods if not is_ending(pod)]
     ready = sum(map(is_ready, staying))
     waits = _waits(pods, owners if len(staying) < wanted else [], snapshot)
     done = ready >= (wanted if needed is None else needed)
@@ -191,7 +186,7 @@ def _applications(snapshot: Snapshot) -> Iterator[Stage]:
     service = snapshot.service or {}
     status = service.get("status") or {}
     which = "pendingServiceStatus" if pending_cluster(service) else "activeServiceStatus"
-    ending = [c["metadata"]["name"] for c in snapshot.clusters if _is_ending(c)]
+    ending = [c["metadata"]["name"] for c in snapshot.clusters if is_ending(c)]
     if _cluster_name(service, which) in ending:
         yield Stage("application", False, "begins again in a new cluster, when the old one is gone")
         return
@@ -227,19 +222,11 @@ def _service(snapshot: Snapshot) -> Stage:
     return Stage("service", False, str(ready.get("message") or "not ready"))
 
 
-def _is_ending(obj: Object) -> bool:
-    return "deletionTimestamp" in obj["metadata"]
-
-
 def _short(text: str) -> str:
     """A text, or of a trace the exception at its end."""
     words = exception_of(text)
     return words if len(words) <= 400 else "…" + words[-400:]
 
 
-def _label(pod: Object, key: str) -> str:
-    return str(pod["metadata"].get("labels", {}).get(key, ""))
-
-
 def _of_group(pods: list[Object], group: str) -> list[Object]:
-    return [pod for pod in pods if _label(pod, GROUP) == group]
+    return [pod for pod in pods if labels_of(pod).get(GROUP) == group]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from serving.deploy.objects import Object
+from serving.deploy.objects import Object, condition, is_ready
 
 _PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -43,14 +43,9 @@ def _last_seen(event: Object) -> str:
     )
 
 
-def is_ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
 def cannot_pull(pod: Object) -> bool:
     """Whether a container of the pod waits for an image that its node does not get."""
-    states = (each.get("state") or {} for each in _statuses(pod.get("status") or {}))
+    states = (each.get("state") or {} for each in statuses(pod))
     return any((state.get("waiting") or {}).get("reason") in _PULL for state in states)
 
 
@@ -77,12 +72,12 @@ def waiting(
         return None
     said = [event for event in events_of(pod, events) if event.get("type") == "Warning"]
     if status.get("phase") == "Failed":
-        why = status.get("message") or _ended(_statuses(status)) or "a container exited"
+        why = status.get("message") or _ended(statuses(pod)) or "a container exited"
         return Waiting(name, f"has failed: {why}", logs, _SHORT_S)
-    unscheduled = _condition(status, "PodScheduled")
+    unscheduled = condition(pod, "PodScheduled")
     if unscheduled.get("status") == "False":
         return _unscheduled(pod, str(unscheduled.get("message", "")), describe)
-    for container in _statuses(status):
+    for container in statuses(pod):
         if found := _held(name, namespace, container, said, describe):
             return found
     for container in status.get("initContainerStatuses") or ():
@@ -155,13 +150,11 @@ def _ended(statuses: list[Object]) -> str:
     return ""
 
 
-def _statuses(status: Object) -> list[Object]:
+def statuses(pod: Object) -> list[Object]:
+    """The states of a pod's init containers and of the others."""
+    status = pod.get("status") or {}
     init = status.get("initContainerStatuses") or ()
     return [*init, *(status.get("containerStatuses") or ())]
-
-
-def _condition(status: Object, kind: str) -> Object:
-    return next((each for each in status.get("conditions") or () if each["type"] == kind), {})
 
 
 def _newest(pod: Object, events: Iterable[Object]) -> str:

@@ -9,9 +9,9 @@ import yaml
 
 from serving.deploy.capacity import nodes as room
 from serving.deploy.errors import Conflict, DeployError
+from serving.deploy.objects import is_ready
 from serving.deploy.serve_config import config_of
 from serving.deploy.survey import survey
-from serving.deploy.waiting import is_ready
 from tests.real_cluster.pod import execute
 from tests.real_cluster.service import Service
 

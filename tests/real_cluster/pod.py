@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
-from serving.deploy.waiting import is_ready
+from serving.deploy.objects import is_ready
 from tests.real_cluster.clients import BEGUN, STOP, STRUCK
 from tests.support.waiting import wait_for
 
