@@ -4,6 +4,7 @@ import typer
 
 from serving.cli.deploy_apply import apply
 from serving.cli.deploy_bundle import support_bundle
+from serving.cli.deploy_cluster import Reporting
 from serving.cli.deploy_delete import delete
 from serving.cli.deploy_diff import diff
 from serving.cli.deploy_drain import drain
@@ -14,6 +15,7 @@ from serving.cli.deploy_rollout import rollout
 from serving.cli.deploy_status import status
 
 deploy = typer.Typer(
+    cls=Reporting,
     help="Run the service on Kubernetes. Each command names the kubectl commands that do the same.",
     no_args_is_help=True,
 )

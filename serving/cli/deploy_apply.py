@@ -10,7 +10,6 @@ from serving.cli.deploy_cluster import (
     Source,
     Timeout,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.cli.up import Progress
@@ -32,37 +31,34 @@ def apply(
     By hand: kubectl apply --server-side --force-conflicts -f k8s; kubectl -n mistral-serve wait
     --for=condition=Ready rayservice --all --timeout=60m. Exits 1 if the service does not come up.
     """
-    with reported_errors():
-        wanted = manifests.read(source)
-        namespace = wanted.namespace
-        kube = cluster(context)
+    wanted = manifests.read(source)
+    namespace = wanted.namespace
+    kube = cluster(context)
+    say_kubectl(f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context)
+    service = placed(kube, wanted.service)
+    before = kube.live(service)
+    results = []
+    for result in apply_all(kube, wanted.objects):
+        results.append(result)
+        if result.what != "unchanged":
+            typer.echo(line(result))
+    same = sum(result.what == "unchanged" for result in results)
+    typer.echo(f"{len(results)} objects, {same} unchanged")
+    if errors := refusals(results):
+        raise merged(errors)
+    if said := try_again(kube, before, kube.live(service)):
+        typer.echo(said)
+    if wait:
         say_kubectl(
-            f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
+            f"kubectl -n {namespace} wait --for=condition=Ready rayservice --all "
+            f"--timeout={timeout_min}m",
+            context=context,
         )
-        service = placed(kube, wanted.service)
-        before = kube.live(service)
-        results = []
-        for result in apply_all(kube, wanted.objects):
-            results.append(result)
-            if result.what != "unchanged":
-                typer.echo(line(result))
-        same = sum(result.what == "unchanged" for result in results)
-        typer.echo(f"{len(results)} objects, {same} unchanged")
-        if errors := refusals(results):
-            raise merged(errors)
-        if said := try_again(kube, before, kube.live(service)):
-            typer.echo(said)
-        if wait:
-            say_kubectl(
-                f"kubectl -n {namespace} wait --for=condition=Ready rayservice --all "
-                f"--timeout={timeout_min}m",
-                context=context,
-            )
-            say = Progress()
-            # What is up already looks so until Serve begins with a change.
-            settle_s = rollout.SETTLE_S if before else 0
-            follow(kube, namespace, timeout_min * 60, say, settle_s=settle_s)
-            say("ready")
+        say = Progress()
+        # What is up already looks so until Serve begins with a change.
+        settle_s = rollout.SETTLE_S if before else 0
+        follow(kube, namespace, timeout_min * 60, say, settle_s=settle_s)
+        say("ready")
 
 
 def merged(errors: list[DeployError]) -> DeployError:

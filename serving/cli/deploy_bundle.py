@@ -11,7 +11,6 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.deploy.bundle import entries, write
@@ -37,15 +36,14 @@ def support_bundle(
     """
     made = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path(f"{namespace}-support-{made}.tar.gz")
-    with reported_errors():
-        say_kubectl(
-            f"kubectl -n {namespace} get rayservice,raycluster,pods,events,jobs,pvc -o yaml",
-            f"kubectl -n {namespace} logs POD --all-containers",
-            context=context,
-        )
-        kube = cluster(context)
-        try:
-            count = write(path, entries(kube, namespace, log_lines))
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror or error}") from None
+    say_kubectl(
+        f"kubectl -n {namespace} get rayservice,raycluster,pods,events,jobs,pvc -o yaml",
+        f"kubectl -n {namespace} logs POD --all-containers",
+        context=context,
+    )
+    kube = cluster(context)
+    try:
+        count = write(path, entries(kube, namespace, log_lines))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
     typer.echo(f"{path}: {count} files, {path.stat().st_size / 1024:.0f} KiB")

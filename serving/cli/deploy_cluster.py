@@ -1,18 +1,17 @@
 """Shared by the `deploy` commands: options, the connection to a cluster, error reports."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from serving.cli.client import fail
 from serving.deploy.api_server import connect
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 SECRETS_SCRIPT = "deploy/secrets.sh"
 """The script that creates all Secrets of the manifests."""
 
@@ -37,15 +36,18 @@ def cluster(context: str | None) -> Kube:
     return Kube(connect(context))
 
 
-@contextlib.contextmanager
-def reported_errors() -> Iterator[None]:
-    """Reports a DeployError as a line on stderr and an exit code."""
-    try:
-        yield
-    except DeployError as error:
-        raise fail(str(error), error.exit_code) from None
-    except KeyboardInterrupt:
-        raise fail("interrupted; changes already made in the cluster stay", INTERRUPTED) from None
+class Reporting(TyperGroup):
+    """Reports a command's DeployError as a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DeployError as error:
+            raise fail(str(error), error.exit_code) from None
+        except KeyboardInterrupt:
+            raise fail(
+                "interrupted; changes already made in the cluster stay", _INTERRUPTED
+            ) from None
 
 
 def say_kubectl(*commands: str, context: str | None = None) -> None:

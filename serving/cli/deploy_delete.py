@@ -10,7 +10,6 @@ from serving.cli.deploy_cluster import (
     Source,
     Timeout,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.cli.up import Progress
@@ -30,17 +29,16 @@ def delete(
     By hand: kubectl -n mistral-serve delete rayservice mistral; kubectl delete --ignore-not-found
     -f k8s
     """
-    with reported_errors():
-        wanted = manifests.read(source)
-        name, namespace = wanted.service["metadata"]["name"], wanted.namespace
-        kube = cluster(context)
-        if not yes:
-            what = "and all else in the namespace" if wanted.of_kind("Namespace") else "of"
-            typer.confirm(f"Delete {wanted.source} {what} {namespace} at {kube.server.host}?",
-                          abort=True)  # fmt: skip
-        say_kubectl(
-            f"kubectl -n {namespace} delete rayservice {name}",
-            f"kubectl delete --ignore-not-found {wanted.source}",
-            context=context,
-        )
-        delete_all(kube, wanted, timeout_min * 60, Progress())
+    wanted = manifests.read(source)
+    name, namespace = wanted.service["metadata"]["name"], wanted.namespace
+    kube = cluster(context)
+    if not yes:
+        what = "and all else in the namespace" if wanted.of_kind("Namespace") else "of"
+        typer.confirm(f"Delete {wanted.source} {what} {namespace} at {kube.server.host}?",
+                      abort=True)  # fmt: skip
+    say_kubectl(
+        f"kubectl -n {namespace} delete rayservice {name}",
+        f"kubectl delete --ignore-not-found {wanted.source}",
+        context=context,
+    )
+    delete_all(kube, wanted, timeout_min * 60, Progress())

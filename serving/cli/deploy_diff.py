@@ -7,7 +7,6 @@ from serving.cli.deploy_cluster import (
     Context,
     Source,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.deploy import manifests
@@ -22,17 +21,14 @@ def diff(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
 
     By hand: kubectl diff --server-side --force-conflicts -f k8s
     """
-    with reported_errors():
-        wanted = manifests.read(source)
-        say_kubectl(
-            f"kubectl diff --server-side --force-conflicts {wanted.source}", context=context
-        )
-        found = list(changes(cluster(context), wanted.objects))
-        for change in found:
-            for line in change.diff():
-                typer.secho(line, fg=_COLOURS.get(line[:1]))
-        for change in found:
-            for effect in change.effects:
-                typer.echo(f"\n{change.name}: {described(effect, wanted.service)}")
+    wanted = manifests.read(source)
+    say_kubectl(f"kubectl diff --server-side --force-conflicts {wanted.source}", context=context)
+    found = list(changes(cluster(context), wanted.objects))
+    for change in found:
+        for line in change.diff():
+            typer.secho(line, fg=_COLOURS.get(line[:1]))
+    for change in found:
+        for effect in change.effects:
+            typer.echo(f"\n{change.name}: {described(effect, wanted.service)}")
     if found:
         raise typer.Exit(1)

@@ -10,7 +10,6 @@ from serving.cli.deploy_cluster import (
     Namespace,
     Timeout,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.cli.up import Progress
@@ -30,14 +29,13 @@ def drain(
     --pod-selector=app.kubernetes.io/part-of=mistral-serve; and afterwards kubectl uncordon NODE
     """
     say = Progress()
-    with reported_errors():
-        say_kubectl(
-            f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data "
-            "--pod-selector=app.kubernetes.io/part-of=mistral-serve",
-            context=context,
-        )
-        kube = cluster(context)
-        cordon(kube, node)
-        say(f"{node} takes no new pods")
-        empty(kube, namespace, node, timeout_min * 60, say)
+    say_kubectl(
+        f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data "
+        "--pod-selector=app.kubernetes.io/part-of=mistral-serve",
+        context=context,
+    )
+    kube = cluster(context)
+    cordon(kube, node)
+    say(f"{node} takes no new pods")
+    empty(kube, namespace, node, timeout_min * 60, say)
     say(f"{node} is drained; to let it take pods again: kubectl uncordon {node}")

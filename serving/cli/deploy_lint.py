@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from serving.cli import preflight
-from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source, reported_errors
+from serving.cli.deploy_cluster import DEFAULT_SOURCE, Source
 from serving.config import AppConfig
 from serving.deploy import manifests
 
@@ -24,9 +24,8 @@ def lint(context: typer.Context, source: Source = DEFAULT_SOURCE) -> None:
     from serving.deploy.lint.linter import lint as check  # Ray Serve's schemas take a second
 
     main = context.find_root().command.main
-    with reported_errors():
-        wanted = manifests.read(source)
-        findings = check(wanted, lambda arguments: usage_error(main, arguments), vllm_error)
+    wanted = manifests.read(source)
+    findings = check(wanted, lambda arguments: usage_error(main, arguments), vllm_error)
     for finding in findings:
         what = f"{finding.subject}: {finding.message}"
         typer.echo(f"{what}; {finding.fix[0]} [{finding.rule}]")

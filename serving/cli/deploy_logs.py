@@ -13,7 +13,6 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.deploy.errors import DeployError
@@ -56,35 +55,34 @@ def logs(
     """
     if previous and container is None and component in (None, "engine", "router", "head"):
         raise fail("--previous needs a container: name it with --container", BAD_OPTION)
-    with reported_errors():
-        kube = cluster(context)
-        pods = of_component(kube.find("v1", "Pod", namespace), component)
-        sources: list[tuple[str, Iterator[str]]] = []
-        for pod in pods:
-            name = pod["metadata"]["name"]
-            chosen = container or pod["spec"]["containers"][0]["name"]
-            logged = state(pod, chosen)
-            if not logged:
-                waits = waiting(pod, kube.find("v1", "Event", namespace))
-                why = f"{waits.why}\n  -> {waits.fix}" if waits else f"there is no {chosen} in it"
-                typer.secho(f"{name}  has no log yet: {why}", err=True, fg="yellow")
-                continue
-            if container is None and is_of_ray(pod) and logged == "running":
-                command = " ".join(tail_command(tail, follow)[2:])
-                say_kubectl(f"kubectl -n {namespace} exec {name} -- sh -c '{command}'",
-                            context=context)  # fmt: skip
-                lines = files(kube, pod, tail, follow)
-            else:
-                say_kubectl(f"kubectl -n {namespace} logs {name} -c {chosen} --tail={tail}",
-                            context=context)  # fmt: skip
-                lines = container_lines(kube, pod, chosen, tail, follow, previous)
-            sources.append((name, lines))
-        if not sources:
-            raise DeployError("none of these pods has a log yet")
-        if follow:
-            show_together(sources)
+    kube = cluster(context)
+    pods = of_component(kube.find("v1", "Pod", namespace), component)
+    sources: list[tuple[str, Iterator[str]]] = []
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        chosen = container or pod["spec"]["containers"][0]["name"]
+        logged = state(pod, chosen)
+        if not logged:
+            waits = waiting(pod, kube.find("v1", "Event", namespace))
+            why = f"{waits.why}\n  -> {waits.fix}" if waits else f"there is no {chosen} in it"
+            typer.secho(f"{name}  has no log yet: {why}", err=True, fg="yellow")
+            continue
+        if container is None and is_of_ray(pod) and logged == "running":
+            command = " ".join(tail_command(tail, follow)[2:])
+            say_kubectl(f"kubectl -n {namespace} exec {name} -- sh -c '{command}'",
+                        context=context)  # fmt: skip
+            lines = files(kube, pod, tail, follow)
         else:
-            show_in_turn(sources)
+            say_kubectl(f"kubectl -n {namespace} logs {name} -c {chosen} --tail={tail}",
+                        context=context)  # fmt: skip
+            lines = container_lines(kube, pod, chosen, tail, follow, previous)
+        sources.append((name, lines))
+    if not sources:
+        raise DeployError("none of these pods has a log yet")
+    if follow:
+        show_together(sources)
+    else:
+        show_in_turn(sources)
 
 
 def show_in_turn(sources: list[tuple[str, Iterator[str]]]) -> None:

@@ -10,7 +10,6 @@ from serving.cli.deploy_cluster import (
     Context,
     Source,
     cluster,
-    reported_errors,
 )
 from serving.deploy import manifests
 from serving.deploy.finding import Finding, State
@@ -28,9 +27,8 @@ def preflight(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
     deployments -A; kubectl auth can-i --list; kubectl get secrets,quota -n mistral-serve; kubectl
     apply --dry-run=server -f k8s
     """
-    with reported_errors():
-        wanted = manifests.read(source)
-        findings = list(check(wanted, survey(cluster(context), wanted), SECRETS_SCRIPT))
+    wanted = manifests.read(source)
+    findings = list(check(wanted, survey(cluster(context), wanted), SECRETS_SCRIPT))
     for finding in findings:
         show(finding)
     lacks = sum(finding.state is State.missing for finding in findings)

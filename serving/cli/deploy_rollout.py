@@ -12,18 +12,17 @@ from serving.cli.deploy_cluster import (
     Source,
     Timeout,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.cli.up import Progress
 from serving.deploy import manifests
 from serving.deploy import rollout as change
-from serving.deploy.check import address, failed_checks, listed, probed
+from serving.deploy.check import address, failed_checks, probed
 from serving.deploy.effect import Effect, described
 from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 from serving.deploy.serve_config import model_ids
-from serving.deploy.verdict import Limits, faults
+from serving.deploy.verdict import faults
 
 UNDO = "kubectl apply --server-side --force-conflicts -f {}"
 
@@ -64,49 +63,44 @@ def rollout(
     """
     api_key = key_from(api_key_env)
     say = Progress()
-    with reported_errors():
-        wanted = manifests.read(source)
-        ids = model_ids(wanted.service)
-        kube = cluster(context)
-        plan = change.plan(kube, wanted)
-        if not plan.changes:
-            say("nothing to roll out: the cluster already has what the manifests say")
-            return
-        say_plan(plan, say)
-        if Effect.ignored in plan.effects:
-            raise DeployError(
-                f"{described(Effect.ignored, wanted.service)}. To apply it with an interruption: "
-                f"kubectl -n {wanted.namespace} delete rayservice "
-                f"{wanted.service['metadata']['name']}, then mistral-serve deploy apply {source} "
-                "--wait. Without one: set it to NewCluster, if there are GPUs for a "
-                "second cluster."
-            )
-        with address(kube, wanted.namespace, url) as here:
-            before = probed(here, api_key, requests)
-        say(f"before: {before}")
-        old = change.saved(plan)
-        say_kubectl(
-            f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context
+    wanted = manifests.read(source)
+    ids = model_ids(wanted.service)
+    kube = cluster(context)
+    plan = change.plan(kube, wanted)
+    if not plan.changes:
+        say("nothing to roll out: the cluster already has what the manifests say")
+        return
+    say_plan(plan, say)
+    if Effect.ignored in plan.effects:
+        raise DeployError(
+            f"{described(Effect.ignored, wanted.service)}. To apply it with an interruption: "
+            f"kubectl -n {wanted.namespace} delete rayservice "
+            f"{wanted.service['metadata']['name']}, then mistral-serve deploy apply {source} "
+            "--wait. Without one: set it to NewCluster, if there are GPUs for a "
+            "second cluster."
         )
-        typer.secho(f"to roll back by hand: {UNDO.format(old)}", err=True, dim=True)
-        found: list[str] = []
-        try:
-            change.roll_out(kube, plan, timeout_min * 60, say)
-            with address(kube, wanted.namespace, url) as here:
-                after = probed(here, api_key, requests)
-                say(f"after: {after}")
-                there = listed(here, api_key)
-                found = [f"{model} is not served" for model in ids if model not in there]
-                failed = failed_checks(here, api_key, ids) if conformance and not found else []
-            limits = Limits(max_error_rate, max_ttft_s)
-            found += faults(before, after, limits, failed)
-        except DeployError as error:
-            found = [str(error)]
-        if not found:
-            say("rolled out")
-            old.unlink()
-            return
-        fail_after_rollback(kube, plan, found, timeout_min * 60, say, old)
+    with address(kube, wanted.namespace, url) as here:
+        before = probed(here, api_key, requests)
+    say(f"before: {before}")
+    old = change.saved(plan)
+    say_kubectl(f"kubectl apply --server-side --force-conflicts {wanted.source}", context=context)
+    typer.secho(f"to roll back by hand: {UNDO.format(old)}", err=True, dim=True)
+    found: list[str] = []
+    try:
+        change.roll_out(kube, plan, timeout_min * 60, say)
+        with address(kube, wanted.namespace, url) as here:
+            after = probed(here, api_key, requests)
+            say(f"after: {after}")
+            found = [f"{model} is not served" for model in ids if model not in after.models]
+            failed = failed_checks(here, api_key, ids) if conformance and not found else []
+        found += faults(before, after, max_error_rate, max_ttft_s, failed)
+    except DeployError as error:
+        found = [str(error)]
+    if not found:
+        say("rolled out")
+        old.unlink()
+        return
+    fail_after_rollback(kube, plan, found, timeout_min * 60, say, old)
 
 
 def say_plan(plan: change.Plan, say: Progress) -> None:

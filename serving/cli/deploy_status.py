@@ -7,7 +7,6 @@ from serving.cli.deploy_cluster import (
     Context,
     Namespace,
     cluster,
-    reported_errors,
     say_kubectl,
 )
 from serving.deploy.errors import DeployError
@@ -23,18 +22,17 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = None) ->
     By hand: kubectl -n mistral-serve get rayservice,raycluster,pods,jobs,pvc; kubectl -n
     mistral-serve describe rayservice; kubectl -n mistral-serve get events
     """
-    with reported_errors():
-        say_kubectl(
-            f"kubectl -n {namespace} get rayservice,raycluster,pods,jobs,pvc,events",
-            context=context,
+    say_kubectl(
+        f"kubectl -n {namespace} get rayservice,raycluster,pods,jobs,pvc,events",
+        context=context,
+    )
+    snapshot = take(cluster(context), namespace)
+    if snapshot.service is None:
+        raise DeployError(
+            f"there is no RayService in {namespace}: name another with --namespace, or start "
+            "one with `mistral-serve deploy apply k8s --wait`"
         )
-        snapshot = take(cluster(context), namespace)
-        if snapshot.service is None:
-            raise DeployError(
-                f"there is no RayService in {namespace}: name another with --namespace, or start "
-                "one with `mistral-serve deploy apply k8s --wait`"
-            )
-        found = stages(snapshot)
+    found = stages(snapshot)
     for stage in found:
         head, *rest = stage.lines()
         colour = "green" if stage.done else "red" if stage.failed else "yellow"

@@ -12,7 +12,7 @@ from serving.deploy.errors import DeployError
 from serving.deploy.forward import forwarded, reachable, serve_port
 from serving.deploy.kube import Kube
 from serving.deploy.objects import is_ending, is_ready, labels_of
-from serving.deploy.probe import Probed, models, probe
+from serving.deploy.probe import Probed, probe
 from serving.deploy.snapshot import take
 from serving.deploy.stages import CLUSTER, active_cluster
 
@@ -41,15 +41,7 @@ def address(kube: Kube, namespace: str, url: str | None) -> Iterator[str]:
 
 def probed(url: str, api_key: str | None, requests: int) -> Probed:
     """Probes all models that the service lists. Raises DeployError."""
-    return asyncio.run(_probed(url, api_key, requests))
-
-
-async def _probed(url: str, api_key: str | None, requests: int) -> Probed:
-    return await probe(url, api_key, await models(url, api_key), requests)
-
-
-def listed(url: str, api_key: str | None) -> list[str]:
-    return asyncio.run(models(url, api_key))
+    return asyncio.run(probe(url, api_key, requests))
 
 
 def failed_checks(url: str, api_key: str | None, ids: list[str]) -> list[str]:

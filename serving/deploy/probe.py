@@ -22,12 +22,13 @@ _MAX_TOKENS = 16
 @dataclass(frozen=True)
 class Probed:
     """The outcome of a probe. `ttft_s` has the TTFT of each answered request but the first of each
-    model; `failures` counts the reasons.
+    model; `failures` counts the reasons; `models` are those that the service lists.
     """
 
     sent: int
     ttft_s: tuple[float, ...] = ()
     failures: Counter[str] = field(default_factory=Counter)
+    models: tuple[str, ...] = ()
 
     @property
     def error_rate(self) -> float:
@@ -46,20 +47,17 @@ class Probed:
         )
 
 
-async def models(url: str, api_key: str | None) -> list[str]:
-    """The ids of the models that a service lists. Raises DeployError."""
-    async with _client(url, api_key) as http:
+async def probe(url: str, api_key: str | None, requests: int) -> Probed:
+    """Sends requests to the models that a service lists in turn, at least two to each. Raises
+    DeployError."""
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT) as http:
         try:
             response = await http.get("/v1/models")
-            return [str(each["id"]) for each in response.raise_for_status().json()["data"]]
+            ids = [str(each["id"]) for each in response.raise_for_status().json()["data"]]
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             raise DeployError(f"{url} lists no models: {_words(error)}") from None
-
-
-async def probe(url: str, api_key: str | None, ids: list[str], requests: int) -> Probed:
-    """Sends requests to the models in turn, at least two to each."""
-    requests = max(requests, 2 * len(ids))
-    async with _client(url, api_key) as http:
+        requests = max(requests, 2 * len(ids))
         gate = asyncio.Semaphore(_AT_A_TIME)
 
         async def one(index: int) -> float | str:
@@ -72,12 +70,8 @@ async def probe(url: str, api_key: str | None, ids: list[str], requests: int) ->
         requests,
         tuple(each for each in rest if isinstance(each, float)),
         Counter(each for each in [*first, *rest] if isinstance(each, str)),
+        tuple(ids),
     )
-
-
-def _client(url: str, api_key: str | None) -> httpx.AsyncClient:
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT)
 
 
 async def _ask(http: httpx.AsyncClient, model: str) -> float | str:

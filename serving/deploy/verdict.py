@@ -1,7 +1,6 @@
 """Decides whether a new version is as good as the old one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from serving.deploy.probe import Probed
 
@@ -10,26 +9,23 @@ _JITTER_S = 0.1
 """How much a short TTFT varies from one set of requests to the next."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of the check after a rollout; without `max_ttft_s`, 1.5 times the TTFT before it."""
-
-    max_error_rate: float = 0.0
-    max_ttft_s: float | None = None
-
-
 def faults(
-    before: Probed, after: Probed, limits: Limits, failed_checks: Iterable[str] = ()
+    before: Probed,
+    after: Probed,
+    max_error_rate: float = 0.0,
+    max_ttft_s: float | None = None,
+    failed_checks: Iterable[str] = (),
 ) -> list[str]:
-    """The reasons to roll the new version back; none if it may stay."""
+    """The reasons to roll the new version back; none if it may stay. Without `max_ttft_s` its TTFT
+    may be 1.5 times the one before."""
     found = []
-    if after.error_rate > limits.max_error_rate:
+    if after.error_rate > max_error_rate:
         what = ", ".join(f"{why} ({count})" for why, count in after.failures.most_common(3))
         found.append(
-            f"{after.error_rate:.0%} of the requests failed, at most {limits.max_error_rate:.0%} "
+            f"{after.error_rate:.0%} of the requests failed, at most {max_error_rate:.0%} "
             f"may: {what}"
         )
-    limit_s = limits.max_ttft_s
+    limit_s = max_ttft_s
     if limit_s is None:
         limit_s = before.median_ttft_s * _SLOWER + _JITTER_S
     if after.ttft_s and after.median_ttft_s > limit_s:
