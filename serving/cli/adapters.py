@@ -24,7 +24,6 @@ from serving.config import ConfigError, ModelConfig, load
 from serving.section import explain
 from serving.weights_claims import ClaimsError
 
-_PIPED_WIDTH = 1000
 _MIB = 1024**2
 
 adapters = typer.Typer(

@@ -1,8 +1,7 @@
 """`mistral-serve conformance`: checks whether a server keeps what the models' documents promise."""
 
 import asyncio
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,20 +13,8 @@ from serving.conformance.server import Server, new_client
 from serving.conformance.suite import CHECKS
 from serving.conformance.tokens import load_tokenizer
 
-
-class Family(StrEnum):
-    """The model cards, named as in FAMILIES."""
-
-    small_3_2 = "3.2"
-    small_2501 = "2501"
-    magistral = "magistral"
-
-
-class Profile(StrEnum):
-    """The kind of model. `tiny`: the embedded model, whose answers are known. `real`: any other."""
-
-    tiny = "tiny"
-    real = "real"
+Family = Literal["3.2", "2501", "magistral"]
+"""The model cards, named as in FAMILIES."""
 
 
 def conformance(
@@ -37,7 +24,7 @@ def conformance(
     ] = None,
     api_key_env: ApiKeyEnv = None,
     profile: Annotated[
-        Profile | None, typer.Option(help="Kind of model. Default: by its id.")
+        Literal["tiny", "real"] | None, typer.Option(help="Kind of model. Default: by its id.")
     ] = None,
     family: Annotated[
         Family | None, typer.Option(help="Model card to check against. Default: by the model's id.")
@@ -60,7 +47,7 @@ def conformance(
             url,
             model,
             api_key,
-            None if profile is None else profile == Profile.tiny,
+            None if profile is None else profile == "tiny",
             family,
             tokenizer,
             quiet=json,

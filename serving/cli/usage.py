@@ -1,9 +1,8 @@
 """`mistral-serve usage`: what each tenant, API key and model has used."""
 
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import httpx
 import msgspec
@@ -26,12 +25,6 @@ _COUNTS = (
     "wasted_output_tokens",
 )
 _decode = msgspec.json.Decoder(Report).decode
-
-
-class Format(StrEnum):
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def _columns(text: str) -> str:
@@ -70,7 +63,9 @@ def usage(
             callback=_columns,
         ),
     ] = "tenant,key,model",
-    format: Annotated[Format, typer.Option(help="Of the output.")] = Format.table,
+    format: Annotated[
+        Literal["table", "csv", "json"], typer.Option(help="Of the output.")
+    ] = "table",
     folder: Annotated[
         Path | None,
         typer.Option(help="Read this folder of the ledger in place of asking a service."),
@@ -87,9 +82,9 @@ def usage(
         report = _asked(url, admin_key_env, begin, end, columns)
     else:
         report = _read(folder, begin, end, columns)
-    if format is Format.csv:
+    if format == "csv":
         typer.echo(to_csv(report.rows, columns), nl=False)
-    elif format is Format.json:
+    elif format == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
         console().print(table(report, columns))
