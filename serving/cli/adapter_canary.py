@@ -11,9 +11,9 @@ import typer
 from pydantic import ValidationError
 
 from serving.adapters import declared
+from serving.adapters.base import base_of
 from serving.adapters.canary import Canary
 from serving.adapters.config import AdapterConfig
-from serving.adapters.files import AdapterError
 from serving.cli.adapters import (
     Config,
     Folder,
@@ -22,8 +22,7 @@ from serving.cli.adapters import (
     Sha256,
     Source,
     adapters,
-    base_or_fail,
-    checked_or_fail,
+    fetched,
     folder_or_fail,
     model_with_adapters,
 )
@@ -87,8 +86,7 @@ def canary(
     except ValidationError as error:
         field, message = explain(error, Canary)[0]
         raise fail(f"{field}: {message}", BAD_OPTION) from None
-    base = base_or_fail(model_with_adapters(config, model))
-    checked_or_fail(tried, base, before)
+    fetched(tried, base_of(model_with_adapters(config, model).entry), before)
     _write(before.model_copy(update={"canary": tried}), config, model, folder)
     typer.echo(f"{name} has a canary with {weight:.0%} of its requests", err=True)
 
@@ -207,13 +205,10 @@ def _declared(name: str, config: Path, model: str | None, folder: Path | None) -
     of = model_with_adapters(config, model)
     if any(one.name == name for one in of.adapters):
         raise fail(f"{name} is declared in {config}: change it there", BAD_OPTION)
-    try:
-        path = declared.path_of(folder_or_fail(of, folder), name)
-        if not path.exists():
-            raise fail(f"there is no adapter {name}", BAD_OPTION)
-        return declared.read(path)
-    except AdapterError as error:
-        raise fail(str(error)) from None
+    path = declared.path_of(folder_or_fail(of, folder), name)
+    if not path.exists():
+        raise fail(f"there is no adapter {name}", BAD_OPTION)
+    return declared.read(path)
 
 
 def _with_canary(name: str, config: Path, model: str | None, folder: Path | None) -> AdapterConfig:
@@ -224,7 +219,4 @@ def _with_canary(name: str, config: Path, model: str | None, folder: Path | None
 
 
 def _write(wanted: AdapterConfig, config: Path, model: str | None, folder: Path | None) -> None:
-    try:
-        declared.write(folder_or_fail(model_with_adapters(config, model), folder), wanted)
-    except AdapterError as error:
-        raise fail(str(error)) from None
+    declared.write(folder_or_fail(model_with_adapters(config, model), folder), wanted)

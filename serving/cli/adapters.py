@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.table import Table
+from typer.core import TyperGroup
 
 from serving.adapters import declared
 from serving.adapters.adapter import Version, checked
@@ -26,7 +27,19 @@ from serving.weights_claims import ClaimsError
 
 _MIB = 1024**2
 
+
+class _Reporting(TyperGroup):
+    """Ends a command with the message of an adapter's error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (AdapterError, ClaimsError) as error:
+            raise fail(str(error)) from None
+
+
 adapters = typer.Typer(
+    cls=_Reporting,
     help="Check LoRA adapters, and add them to a running service or remove them from it.",
     no_args_is_help=True,
 )
@@ -78,7 +91,7 @@ def check(
     """Say whether an adapter can be served with the model, or all reasons why not."""
     of = model_with_adapters(config, model)
     wanted = _declaration("checked", source, revision, sha256, base=base)
-    version = checked_or_fail(wanted, base_or_fail(of), wanted)
+    version = fetched(wanted, base_of(of.entry), wanted)
     typer.echo(
         f"fits {of.entry.id}: {version.loaded_bytes / _MIB:.1f} MiB of main memory in each "
         f"process of an engine, content {version.digest}"
@@ -122,11 +135,8 @@ def add(
         raise fail(f"{config} has an adapter {name} already: change it there", BAD_OPTION)
     if name in (of.entry.id, *of.entry.aliases):
         raise fail(f"{name} is a name of the model itself", BAD_OPTION)
-    checked_or_fail(wanted, base_or_fail(of), wanted)
-    try:
-        path = declared.write(folder_or_fail(of, folder), wanted)
-    except AdapterError as error:
-        raise fail(str(error)) from None
+    fetched(wanted, base_of(of.entry), wanted)
+    path = declared.write(folder_or_fail(of, folder), wanted)
     typer.echo(f"{name} is declared in {path}", err=True)
 
 
@@ -146,8 +156,6 @@ def remove(
         path.unlink()
     except FileNotFoundError:
         raise fail(f"there is no adapter {name}", BAD_OPTION) from None
-    except AdapterError as error:
-        raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{path} cannot be removed: {error.strerror}") from None
     typer.echo(f"{name} is no longer declared", err=True)
@@ -157,7 +165,7 @@ def remove(
 def list_adapters(config: Config, model: Model = None, folder: Folder = None) -> None:
     """List the declared adapters, each with its check, and the memory that they take together."""
     of = model_with_adapters(config, model)
-    base = base_or_fail(of)
+    base = base_of(of.entry)
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in ("name", "source", "tenants", "MiB", "content", "state"):
         table.add_column(column, overflow="fold")
@@ -201,11 +209,7 @@ def _declarations(
     found: list[tuple[str, AdapterConfig | AdapterError]] = [(one.name, one) for one in of.adapters]
     if of.adapters_folder is None:
         return found
-    try:
-        paths = declared.files_in(folder_or_fail(of, folder))
-    except AdapterError as error:
-        raise fail(str(error)) from None
-    for path in paths:
+    for path in declared.files_in(folder_or_fail(of, folder)):
         try:
             found.append((path.name, declared.read(path)))
         except AdapterError as error:
@@ -237,22 +241,12 @@ def folder_or_fail(of: ModelConfig, folder: Path | None) -> Path:
     return Path(of.adapters_folder) if folder is None else folder
 
 
-def base_or_fail(of: ModelConfig) -> Base:
-    try:
-        return base_of(of.entry)
-    except (AdapterError, ClaimsError) as error:
-        raise fail(str(error)) from None
-
-
-def checked_or_fail(wanted: VersionSource, base: Base, declared: AdapterConfig) -> Version:
-    """Checks a version, which is downloaded first if it is an archive that is not here yet."""
-    try:
-        if wanted.is_archive:
-            say = partial(typer.echo, err=True)
-            fetch_archive(wanted.source, wanted.sha256 or "", say)
-        return checked(wanted, base, declared)
-    except AdapterError as error:
-        raise fail(str(error)) from None
+def fetched(wanted: VersionSource, base: Base, declared: AdapterConfig) -> Version:
+    """Checks a version, which is downloaded first if it is an archive that is not here yet. Raises
+    AdapterError and ClaimsError."""
+    if wanted.is_archive:
+        fetch_archive(wanted.source, wanted.sha256 or "", partial(typer.echo, err=True))
+    return checked(wanted, base, declared)
 
 
 def _declaration(

@@ -16,6 +16,7 @@ from serving.cli.client import (
     NOT_UNDERSTOOD,
     ApiKeyEnv,
     Url,
+    bearer,
     fail,
     key_from,
     message_of,
@@ -41,20 +42,17 @@ def chat(
     api_key_env: ApiKeyEnv = None,
 ) -> None:
     """Talk to a model and see the answer stream."""
-    api_key = key_from(api_key_env)
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    headers = bearer(key_from(api_key_env))
     timeout = httpx.Timeout(10, read=None)
     with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
         try:
-            options = {"model": model or first_model(client), "temperature": temperature}
-            options["max_tokens"] = max_tokens
-            converse(
-                client,
-                {k: v for k, v in options.items() if v is not None},
-                prompt,
-                system,
-                image or [],
-            )
+            options = {
+                "model": model or first_model(client),
+                "temperature": temperature,
+                "max_tokens": max_tokens,
+            }
+            given = {name: value for name, value in options.items() if value is not None}
+            converse(client, given, prompt, system, image or [])
         except httpx.ConnectError as error:
             raise unreachable(url, error) from None
         except httpx.HTTPError as error:

@@ -78,11 +78,6 @@ def key_from(variable: str | None, option: str = "--api-key-env") -> str | None:
     return key
 
 
-def admin_key_from(variable: str | None) -> str | None:
-    """Returns the admin key in the environment variable that the option names, if it names one."""
-    return key_from(variable, "--admin-key-env")
-
-
 def bearer(key: str | None) -> dict[str, str]:
     """Returns the headers that carry the key."""
     return {} if key is None else {"authorization": f"Bearer {key}"}

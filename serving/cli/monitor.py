@@ -20,9 +20,9 @@ from serving.cli.client import (
     DEFAULT_URL,
     AdminKeyEnv,
     Url,
-    admin_key_from,
     bearer,
     fail,
+    key_from,
     refused,
     unreachable,
 )
@@ -54,7 +54,7 @@ def monitor(
     program = shutil.which("prometheus")
     if program is None:
         raise fail("there is no prometheus on this machine; install it: apt-get install prometheus")
-    admin_key = admin_key_from(admin_key_env)
+    admin_key = key_from(admin_key_env, "--admin-key-env")
     files = rule_files(rules)
     try:
         found = httpx.get(f"{url}/-/targets", headers=bearer(admin_key), timeout=5)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from serving.cli.client import admin_key_from, bearer, fail, refused, unreachable
+from serving.cli.client import bearer, fail, key_from, refused, unreachable
 from serving.router.telemetry.status import ServiceStatus
 
 _decode = msgspec.json.Decoder(ServiceStatus).decode
@@ -15,7 +15,7 @@ _decode = msgspec.json.Decoder(ServiceStatus).decode
 @contextlib.contextmanager
 def asking(url: str, admin_key_env: str | None) -> Iterator[httpx.Client]:
     """Yields a client for `service_status`; an error within the context ends the command."""
-    headers = bearer(admin_key_from(admin_key_env))
+    headers = bearer(key_from(admin_key_env, "--admin-key-env"))
     try:
         with httpx.Client(base_url=url, timeout=5, headers=headers) as client:
             yield client
