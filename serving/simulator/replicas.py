@@ -34,9 +34,6 @@ class Replicas:
         """The replicas that are up, in the order in which they came up."""
         self.starting: list[Replica] = []
         self.draining = 0
-        self._users = 0
-        self._squares = 0
-        """Sum of the squared numbers of requests on each replica that is up."""
 
     def ask(self, now_s: float) -> Replica:
         """Adds a replica that starts."""
@@ -59,32 +56,14 @@ class Replicas:
     def drain(self, replica: Replica, now_s: float) -> None:
         """Drains a replica: it takes no more requests, and ends with its last."""
         self.up.remove(replica)
-        self._users -= replica.users
-        self._squares -= replica.users**2
         replica.draining = True
         self.draining += 1
         self._let_go(replica, now_s)
-
-    def add_user(self, replica: Replica) -> None:
-        self._users += 1
-        self._squares += 2 * replica.users + 1
-        replica.users += 1
 
     def remove_user(self, replica: Replica, now_s: float) -> None:
         replica.users -= 1
         if replica.draining:
             self._let_go(replica, now_s)
-        else:
-            self._users -= 1
-            self._squares -= 2 * replica.users + 1
-
-    def spread(self) -> float:
-        """The coefficient of variation of the requests on the replicas that are up; 0 if there are
-        none."""
-        if not self._users:
-            return 0.0
-        mean = self._users / len(self.up)
-        return float(max(self._squares / len(self.up) - mean * mean, 0.0) ** 0.5 / mean)
 
     def _let_go(self, replica: Replica, now_s: float) -> None:
         if replica.users == 0:

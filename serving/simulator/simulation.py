@@ -146,8 +146,6 @@ class Simulation:
         self._to_come = 0
         """Number of arrivals that are known to come."""
         self._until_s = math.inf
-        self._spread_sum = 0.0
-        self._spread_count = 0
         self._now_s = 0.0
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = itertools.count()
@@ -193,8 +191,7 @@ class Simulation:
                 break
             if progress is not None and turn % _TELL_EVERY == 0:
                 progress(self._now_s)
-        spread = self._spread_sum / max(self._spread_count, 1)
-        return Result(self._outcomes, self._replicas.all, spread, self._samples, self._now_s)
+        return Result(self._outcomes, self._replicas.all, self._samples, self._now_s)
 
     def _at(self, time_s: float, event: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._order), event))
@@ -354,9 +351,7 @@ class Simulation:
         if self._on_end is None:
             self._outcomes.append(outcome)
         self._running[id(outcome)] = router, reservation
-        self._replicas.add_user(replica)
-        self._spread_sum += self._replicas.spread()
-        self._spread_count += 1
+        replica.users += 1
         if engine.next_s is not None and engine.next_s != before_s:
             self._at(engine.next_s, partial(self._advance, replica))
 

@@ -18,13 +18,14 @@ from rich.console import Console
 from serving.catalogue.rates import first_rates
 from serving.placement.policies import Policy
 from serving.simulator.adapters import AdaptersConfig, with_adapters
-from serving.simulator.result import Slo, Summary
+from serving.simulator.result import Slo
 from serving.simulator.simulation import Simulation
 from serving.simulator.workload import Arrival, shared_prefix_requests
 from tests.bench.placement import ENTRY, OURS, POLICIES, REPLICAS, SPEC
 from tests.bench.placement_peers import LoraAffinity
 from tests.bench.relay_report import new_table
 from tests.support.loads import poisson
+from tests.support.summary import Summary, summary_of
 
 _PROMPT = {"prefix_tokens": 1000, "question_tokens": 500, "output_tokens": 300}
 _MAX_WAIT_S = 30.0
@@ -80,7 +81,7 @@ def simulate(run: Run, requests: int) -> tuple[Summary, float]:
     )
     result = simulation.run(arrivals(run, requests))
     assert simulation.loaded is not None
-    return result.summary(), 1 - simulation.loaded.loads / len(result.outcomes)
+    return summary_of(result), 1 - simulation.loaded.loads / len(result.outcomes)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from serving.catalogue.rates import first_rates
 from serving.simulator.ceiling import hit_rate_ceiling
 from serving.simulator.request import Outcome, Request
-from serving.simulator.result import hit_rate, quantile
+from serving.simulator.result import quantile
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival
@@ -31,6 +31,7 @@ from tests.bench.agents_peers import BoundedProgramAware, ProgramAware, ProgramA
 from tests.bench.agents_recorded import RecordedAgents, read_sessions
 from tests.bench.placement import ENTRY, OURS, POLICIES, SPEC
 from tests.bench.relay_report import new_table
+from tests.support.summary import hit_rate
 
 REPLICAS = 2
 SUBSCRIPTIONS = (1, 2, 4)

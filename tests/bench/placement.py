@@ -24,7 +24,7 @@ from serving.placement.least_cost import LeastCost
 from serving.placement.policies import LeastTokens, Policy, PowerOfTwo, RoundRobin
 from serving.simulator import workload
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.result import Slo, Summary, hit_rate, mean
+from serving.simulator.result import Slo
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.trace import read_trace
@@ -38,7 +38,9 @@ from tests.bench.placement_peers import (
     LMetric,
     RayPrefix,
 )
+from tests.bench.spread import ObservedSpread
 from tests.support import loads
+from tests.support.summary import Summary, hit_rate, mean, summary_of
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 MOONCAKE = Path("mooncake") / "conversation_trace.jsonl.gz"
@@ -167,7 +169,7 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
     """Simulates a run, and returns its figures and the joining replica's share of the requests. If
     a replica joins, only the next 100 requests count."""
     slo, admits = Slo(), run.policy == OURS
-    simulation = Simulation(
+    simulation = ObservedSpread(
         SPEC,
         REPLICAS,
         POLICIES[run.policy],
@@ -184,7 +186,7 @@ def simulate(run: Run, trace: Path, limit: int) -> tuple[Summary, float]:
         after = [o for o in result.outcomes if o.sent_s > run.joins_s[0]]
         result = dataclasses.replace(result, outcomes=after[:100])
     joined = sum(outcome.replica >= REPLICAS for outcome in result.outcomes)
-    return result.summary(), joined / len(result.outcomes)
+    return summary_of(result, simulation.spread), joined / len(result.outcomes)
 
 
 def hit_rates(run: Run, trace: Path, limit: int) -> list[tuple[float, float, float]]:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from serving.simulator.result import Slo, Summary
+from serving.simulator.result import Slo
 from tests.bench.relay_report import new_table
+from tests.support.summary import Summary
 
 if TYPE_CHECKING:
     from tests.bench.placement import Ladder, Run

@@ -18,7 +18,7 @@ from serving.catalogue.rates import first_rates
 from serving.placement import Prefix, Work
 from serving.simulator.replicas import Replica
 from serving.simulator.request import Outcome, Request
-from serving.simulator.result import hit_rate, quantile
+from serving.simulator.result import quantile
 from serving.simulator.simulation import NO_REPLICA, Simulation
 from tests.bench.placement import (
     ENTRY,
@@ -33,6 +33,7 @@ from tests.bench.placement import (
     arrivals,
 )
 from tests.bench.relay_report import new_table
+from tests.support.summary import hit_rate
 
 REPLAYS_S = (0.0, 2.0, 5.0, 10.0, 20.0)
 """Times in which the newcomer reads what is replayed to it."""

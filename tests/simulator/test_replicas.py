@@ -1,6 +1,7 @@
 import pytest
 
 from serving.simulator.replicas import Replica, Replicas, replica_hours
+from tests.bench.spread import spread
 from tests.simulator.engines import mistral_small
 
 
@@ -26,8 +27,7 @@ def test_a_replica_counts_from_the_decision_for_it_until_it_is_gone() -> None:
 
 def test_a_replica_drains_until_its_last_request_ends() -> None:
     replicas, (first, _, _) = three_up()
-    for _ in range(2):
-        replicas.add_user(first)
+    first.users = 2
     replicas.drain(first, 10.0)
     assert replicas.draining == 1
     replicas.remove_user(first, 11.0)
@@ -37,15 +37,7 @@ def test_a_replica_drains_until_its_last_request_ends() -> None:
     assert first.gone_s == 12.0
 
 
-def test_the_spread_is_that_of_the_replicas_that_are_up() -> None:
-    replicas, (first, second, third) = three_up()
-    assert replicas.spread() == 0.0
-    for replica, users in ((first, 4), (second, 1), (third, 7)):
-        for _ in range(users):
-            replicas.add_user(replica)
-    assert replicas.spread() == pytest.approx(6**0.5 / 4)
-    replicas.remove_user(third, 1.0)
-    replicas.drain(second, 2.0)
-    assert replicas.spread() == pytest.approx(1 / 5)
-    replicas.remove_user(second, 3.0)
-    assert replicas.spread() == pytest.approx(1 / 5)
+def test_the_spread_is_that_of_the_requests_on_each_replica() -> None:
+    assert spread([]) == spread([0, 0, 0]) == 0.0
+    assert spread([4, 1, 7]) == pytest.approx(6**0.5 / 4)
+    assert spread([4, 6]) == pytest.approx(1 / 5)

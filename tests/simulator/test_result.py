@@ -7,6 +7,7 @@ from serving.simulator.replicas import Replica
 from serving.simulator.request import Outcome, Request
 from serving.simulator.result import Result, Slo, quantile
 from tests.simulator.engines import mistral_small
+from tests.support.summary import summary_of
 
 
 def outcome(sent_s: float, ttft_s: float, itl_s: float, cached_tokens: int = 0) -> Outcome:
@@ -29,7 +30,7 @@ def test_an_answer_of_one_token_has_no_time_between_tokens() -> None:
 def test_goodput_counts_all_that_were_sent() -> None:
     outcomes = [outcome(float(i), 3.0 if i % 2 else 1.0, 0.01, 50) for i in range(11)]
     outcomes.append(Outcome(outcomes[0].request, 10.0, 0))
-    summary = Result(outcomes, [Replica(0, mistral_small(), 0.0)], 0.0, [], 10.0).summary()
+    summary = summary_of(Result(outcomes, [Replica(0, mistral_small(), 0.0)], [], 10.0))
     assert summary.goodput_per_s == pytest.approx(0.6)
     assert summary.good_share == 0.5
     assert summary.ttft_p50_s == 1.0 or summary.ttft_p50_s == 3.0

@@ -7,8 +7,10 @@ from serving.placement import Fleet, LeastCost, Policy, ReplicaLoad, RoundRobin,
 from serving.simulator.result import Result
 from serving.simulator.simulation import NO_REPLICA, Simulation
 from serving.simulator.workload import Arrival
+from tests.bench.spread import ObservedSpread
 from tests.simulator.engines import mistral_small
 from tests.support.loads import sessions, shared_prefixes
+from tests.support.summary import summary_of
 
 SPEC = mistral_small(2)
 
@@ -58,7 +60,13 @@ def test_every_request_ends_and_every_booking_is_released() -> None:
 def test_the_index_knows_what_the_engines_have_cached() -> None:
     result, _ = simulate(shared_prefixes(100, 5.0, prefixes=3), MostCached)
     assert {outcome.replica for outcome in result.outcomes} == {0}
-    assert result.summary().hit_rate > 0.8
+    assert summary_of(result).hit_rate > 0.8
+
+
+def test_the_spread_is_over_the_replicas_that_are_up() -> None:
+    simulation = ObservedSpread(SPEC, 2, MostCached, output_tokens=500)
+    simulation.run(shared_prefixes(100, 5.0, prefixes=3))
+    assert simulation.spread == pytest.approx(1.0), "all are on one of two"
 
 
 def test_turns_follow_answers_and_find_them_cached() -> None:
@@ -87,7 +95,7 @@ def test_routers_that_share_know_of_each_other_and_release_alike(lag_s: float) -
     arrivals = shared_prefixes(300, 10.0)
     shared, fleets = simulate(arrivals, LeastCost, routers=3, lag_s=lag_s)
     apart, _ = simulate(arrivals, LeastCost, routers=3, lag_s=None)
-    assert shared.summary().hit_rate > apart.summary().hit_rate + 0.05
+    assert summary_of(shared).hit_rate > summary_of(apart).hit_rate + 0.05
     for fleet in fleets:
         assert [load.requests for load in fleet.loads.values()] == [0, 0, 0, 0]
 
@@ -108,7 +116,7 @@ def test_what_there_is_no_room_for_waits_and_is_refused_when_it_waits_too_long()
 def test_a_full_fleet_still_sends_prompts_where_they_are_cached() -> None:
     arrivals = shared_prefixes(2000, 24.0)
     result, _ = simulate(arrivals, LeastCost, replicas=8, max_num_seqs=48, max_wait_s=30)
-    summary = result.summary()
+    summary = summary_of(result)
     assert summary.refused > 100
     assert summary.hit_rate > 0.8
 
