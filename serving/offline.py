@@ -99,7 +99,7 @@ class OfflineModel(httpx.AsyncBaseTransport):
         try:
             response = await self._engine.handle_async_request(request)
         except Exception as error:
-            if self._server.dead:
+            if self._server.death is not None:
                 raise EngineDiedError(str(error)) from None
             raise
         return response, await response.aread()

@@ -16,6 +16,7 @@ from serving.engine.vllm import server
 from serving.engine.vllm.front_end import FrontEnd
 from serving.mistral import ModelRules
 from serving.offline import URL, EngineDiedError, OfflineModel
+from serving.poison import Reason
 from tests.engine.asking import BODIES, CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from tests.engine.fake_llm import Answer, FakeLlm, Part, control, ids, mistral_tokenizer
 
@@ -38,8 +39,8 @@ class StandIn:
         return FrontEnd(self.engine, self._names, self._rules, self._guard)
 
     @property
-    def dead(self) -> bool:
-        return self.engine.errored
+    def death(self) -> Reason | None:
+        return "crash" if self.engine.errored else None
 
     async def close(self) -> None:
         self.closed = True

@@ -37,6 +37,7 @@ from serving.cli.client import (
     key_from,
     unreachable,
 )
+from serving.config import ModelConfig
 from serving.section import explain
 
 _VERSION = "x-adapter-version"
@@ -72,7 +73,8 @@ def canary(
 ) -> None:
     """Try a new version of an adapter beside the one that is served. A further call with the same
     source changes its share."""
-    before = _declared(name, config, model, folder)
+    of = model_with_adapters(config, model)
+    before = _declared(name, config, of, folder)
     rule = None if after_requests is None else {"requests": after_requests}
     fields = {
         "source": source,
@@ -86,24 +88,26 @@ def canary(
     except ValidationError as error:
         field, message = explain(error, Canary)[0]
         raise fail(f"{field}: {message}", BAD_OPTION) from None
-    fetched(tried, base_of(model_with_adapters(config, model).entry), before)
-    _write(before.model_copy(update={"canary": tried}), config, model, folder)
+    fetched(tried, base_of(of.entry), before)
+    declared.write(folder_or_fail(of, folder), before.model_copy(update={"canary": tried}))
     typer.echo(f"{name} has a canary with {weight:.0%} of its requests", err=True)
 
 
 @adapters.command()
 def promote(name: Name, config: Config, model: Model = None, folder: Folder = None) -> None:
     """Have the canary of an adapter take the place of the version that is served."""
-    before = _with_canary(name, config, model, folder)
-    _write(before.promoted(), config, model, folder)
+    of = model_with_adapters(config, model)
+    before = _with_canary(name, config, of, folder)
+    declared.write(folder_or_fail(of, folder), before.promoted())
     typer.echo(f"{name} is now {before.canary and before.canary.source}", err=True)
 
 
 @adapters.command()
 def withdraw(name: Name, config: Config, model: Model = None, folder: Folder = None) -> None:
     """Remove the canary of an adapter. Its answers that have begun end as they are."""
-    before = _with_canary(name, config, model, folder)
-    _write(before.model_copy(update={"canary": None}), config, model, folder)
+    of = model_with_adapters(config, model)
+    before = _with_canary(name, config, of, folder)
+    declared.write(folder_or_fail(of, folder), before.model_copy(update={"canary": None}))
     typer.echo(f"{name} has no canary any more", err=True)
 
 
@@ -200,9 +204,8 @@ def _read(response: httpx.Response, answer: _Answer, began_s: float) -> None:
             answer.take(json.loads(data), began_s)
 
 
-def _declared(name: str, config: Path, model: str | None, folder: Path | None) -> AdapterConfig:
+def _declared(name: str, config: Path, of: ModelConfig, folder: Path | None) -> AdapterConfig:
     """Returns the declaration of an adapter in its model's folder."""
-    of = model_with_adapters(config, model)
     if any(one.name == name for one in of.adapters):
         raise fail(f"{name} is declared in {config}: change it there", BAD_OPTION)
     path = declared.path_of(folder_or_fail(of, folder), name)
@@ -211,12 +214,8 @@ def _declared(name: str, config: Path, model: str | None, folder: Path | None) -
     return declared.read(path)
 
 
-def _with_canary(name: str, config: Path, model: str | None, folder: Path | None) -> AdapterConfig:
-    found = _declared(name, config, model, folder)
+def _with_canary(name: str, config: Path, of: ModelConfig, folder: Path | None) -> AdapterConfig:
+    found = _declared(name, config, of, folder)
     if found.canary is None:
         raise fail(f"{name} has no canary", BAD_OPTION)
     return found
-
-
-def _write(wanted: AdapterConfig, config: Path, model: str | None, folder: Path | None) -> None:
-    declared.write(folder_or_fail(model_with_adapters(config, model), folder), wanted)

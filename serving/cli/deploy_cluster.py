@@ -12,8 +12,6 @@ from serving.deploy.errors import DeployError
 from serving.deploy.kube import Kube
 
 _INTERRUPTED = 130
-SECRETS_SCRIPT = "deploy/secrets.sh"
-"""The script that creates all Secrets of the manifests."""
 
 Source = Annotated[
     Path,

@@ -6,7 +6,6 @@ import typer
 
 from serving.cli.deploy_cluster import (
     DEFAULT_SOURCE,
-    SECRETS_SCRIPT,
     Context,
     Source,
     cluster,
@@ -28,7 +27,7 @@ def preflight(source: Source = DEFAULT_SOURCE, context: Context = None) -> None:
     apply --dry-run=server -f k8s
     """
     wanted = manifests.read(source)
-    findings = list(check(wanted, survey(cluster(context), wanted), SECRETS_SCRIPT))
+    findings = list(check(wanted, survey(cluster(context), wanted)))
     for finding in findings:
         show(finding)
     lacks = sum(finding.state is State.missing for finding in findings)

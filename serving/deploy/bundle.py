@@ -3,9 +3,9 @@
 import io
 import tarfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,18 +42,17 @@ _OF_CLUSTER = (("v1", "Node"), ("storage.k8s.io/v1", "StorageClass"))
 def entries(kube: Kube, namespace: str, log_lines: int) -> Iterator[Entry]:
     """The archive's files; one that cannot be read holds the reason. Raises Unreachable."""
     yield "version.txt", kube.version() + "\n"
-    yield "status.txt", _read(lambda: _status(kube, namespace))
-    for api_version, kind in _IN_NAMESPACE:
-        read = partial(_objects, kube, api_version, kind, namespace)
-        yield f"objects/{kind}.yaml", _read(read)
-    for api_version, kind in _OF_CLUSTER:
-        yield f"objects/{kind}.yaml", _read(partial(_objects, kube, api_version, kind, ""))
+    yield "status.txt", _read(_status, kube, namespace)
+    for kind in _IN_NAMESPACE:
+        yield f"objects/{kind[1]}.yaml", _read(_objects, kube, *kind, namespace)
+    for kind in _OF_CLUSTER:
+        yield f"objects/{kind[1]}.yaml", _read(_objects, kube, *kind, "")
     for pod, container in _containers(kube, namespace):
         name = f"logs/{pod['metadata']['name']}/{container}"
-        yield f"{name}.log", _read(partial(_log, kube, pod, container, log_lines, False))
+        yield f"{name}.log", _read(_log, kube, pod, container, log_lines, False)
         if is_of_ray(pod) and container == pod["spec"]["containers"][0]["name"]:
-            yield f"{name}.ray.log", _read(partial(_files, kube, pod, log_lines))
-        earlier = _read(partial(_log, kube, pod, container, log_lines, True))
+            yield f"{name}.ray.log", _read(_files, kube, pod, log_lines)
+        earlier = _read(_log, kube, pod, container, log_lines, True)
         if earlier and not earlier.startswith(_NOT_READ):
             yield f"{name}.previous.log", earlier
 
@@ -71,9 +70,9 @@ def write(path: Path, found: Iterator[Entry]) -> int:
     return count
 
 
-def _read(read: Callable[[], str]) -> str:
+def _read(read: Callable[..., str], *arguments: Any) -> str:
     try:
-        return read()
+        return read(*arguments)
     except Unreachable:
         raise
     except DeployError as error:
@@ -81,8 +80,7 @@ def _read(read: Callable[[], str]) -> str:
 
 
 def _status(kube: Kube, namespace: str) -> str:
-    found = stages(take(kube, namespace))
-    return "".join(redact.line(line) + "\n" for stage in found for line in stage.lines())
+    return _redacted(line for stage in stages(take(kube, namespace)) for line in stage.lines())
 
 
 def _objects(kube: Kube, api_version: str, kind: str, namespace: str) -> str:
@@ -103,9 +101,12 @@ def _containers(kube: Kube, namespace: str) -> Iterator[tuple[Object, str]]:
 
 
 def _files(kube: Kube, pod: Object, lines: int) -> str:
-    return "".join(redact.line(line) + "\n" for line in files(kube, pod, lines, False))
+    return _redacted(files(kube, pod, lines, False))
 
 
 def _log(kube: Kube, pod: Object, container: str, lines: int, previous: bool) -> str:
-    found = kube.log(pod, container, lines, previous=previous)
-    return "".join(redact.line(line) + "\n" for line in found)
+    return _redacted(kube.log(pod, container, lines, previous=previous))
+
+
+def _redacted(lines: Iterable[str]) -> str:
+    return "".join(redact.line(line) + "\n" for line in lines)

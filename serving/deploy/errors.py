@@ -4,11 +4,6 @@ import json
 import re
 from typing import Any
 
-NOT_SO = 1
-"""The state that was asked for is not there, or was not reached."""
-BAD_INPUT = 2
-UNREACHABLE = 3
-DENIED = 4
 _ANONYMOUS = '"system:anonymous"'
 """The user that a server takes one without credentials for."""
 _TERMINATING = re.compile(r"in namespace (\S+) because it is being terminated")
@@ -17,25 +12,26 @@ _TERMINATING = re.compile(r"in namespace (\S+) because it is being terminated")
 class DeployError(Exception):
     """The message says what is wrong and what to do."""
 
-    exit_code = NOT_SO
+    exit_code = 1
+    """The state that was asked for is not there, or was not reached."""
 
 
 class BadInput(DeployError):
     """Manifests or options that cannot be used."""
 
-    exit_code = BAD_INPUT
+    exit_code = 2
 
 
 class Unreachable(DeployError):
     """No cluster answers."""
 
-    exit_code = UNREACHABLE
+    exit_code = 3
 
 
 class Denied(DeployError):
     """This user lacks the permission."""
 
-    exit_code = DENIED
+    exit_code = 4
 
 
 class NotFound(DeployError):

@@ -16,7 +16,7 @@ from serving.deploy.rights import rights
 from serving.deploy.storage import storage
 
 
-def preflight(manifests: Manifests, facts: Facts, secrets_script: str = "") -> Iterator[Finding]:
+def preflight(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
     yield prerequisites.kubernetes_version(facts)
     yield from rights(facts)
     yield from prerequisites.kinds(manifests, facts)
@@ -25,7 +25,7 @@ def preflight(manifests: Manifests, facts: Facts, secrets_script: str = "") -> I
     yield prerequisites.images(manifests, facts)
     yield from prerequisites.runtime(manifests, facts)
     yield from api_server(manifests, facts)
-    yield from prerequisites.needed_secrets(manifests, facts, secrets_script)
+    yield from prerequisites.needed_secrets(manifests, facts)
     yield from storage(manifests, facts)
     yield from quotas(manifests, facts)
     yield from nodes(manifests, facts)

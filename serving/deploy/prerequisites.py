@@ -14,6 +14,7 @@ _RANCHER = re.compile(r"\+(k3s|rke2)")
 _EXAMPLE = re.compile(r"(^|\.)example\.(com|org|net)(:\d+)?/|^[^/]*\.(invalid|example)/")
 """Host names that RFC 2606 reserves for documents."""
 _RANDOM = '"$(openssl rand -hex 32)"'
+_SECRETS_SCRIPT = "deploy/secrets.sh"
 _FIRST_VALUES = {"keys.json": """'{"keys": []}'"""}
 
 
@@ -46,8 +47,8 @@ def kinds(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
         yield ok("CRDs", f"all {len(facts.kinds)} kinds of the manifests are known")
 
 
-def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[Finding]:
-    """Checks for the Secrets that pods read; `script` creates them all."""
+def needed_secrets(manifests: Manifests, facts: Facts) -> Iterator[Finding]:
+    """Checks for the Secrets that pods read."""
     namespace = manifests.namespace
     if facts.secret_keys is None:
         yield unknown("secrets", "read secrets", f"kubectl -n {namespace} get secrets")
@@ -69,9 +70,7 @@ def needed_secrets(manifests: Manifests, facts: Facts, script: str) -> Iterator[
             lacking = True
             if has is not None:
                 command = f"kubectl -n {namespace} delete secret {name} && {command}"
-            yield missing(
-                "secrets", what, command, *([f"or all of them: {script}"] if script else [])
-            )
+            yield missing("secrets", what, command, f"or all of them: {_SECRETS_SCRIPT}")
         else:
             yield caution("secrets", f"{what}: gated weights need it", command)
     if not lacking:

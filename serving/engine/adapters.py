@@ -168,9 +168,6 @@ class Adapters(Generic[R]):
         await self._engine.remove_lora(loaded.number)
         await asyncio.to_thread(self._store.drop, digest)
 
-    def close(self) -> None:
-        self._store.close()
-
 
 def _first_line(error: Exception) -> str:
     """Returns what vLLM says first of an error, which comes with a trace of its own process."""

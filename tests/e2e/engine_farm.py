@@ -116,7 +116,7 @@ async def engine(name: str, say: Callable[[dict[str, Any]], object]) -> None:
             "max_num_seqs": server.max_num_seqs,
         }
     )
-    while not server.dead:  # noqa: ASYNC110  # vLLM has no event
+    while server.death is None:  # noqa: ASYNC110  # vLLM has no event
         await asyncio.sleep(0.1)
     say({"died": name})
     await asyncio.sleep(_OUTLIVES_S)

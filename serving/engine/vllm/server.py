@@ -156,13 +156,8 @@ class VllmServer:
         return self._app.usage.unclaimed
 
     @property
-    def dead(self) -> bool:
-        """Whether vLLM's engine process ended, hangs or failed for good."""
-        return self.death is not None
-
-    @property
     def death(self) -> Reason | None:
-        """Why vLLM's engine died; None while it lives."""
+        """Why vLLM's engine ended, hangs or failed for good; None while it lives."""
         return self._watch.reason
 
     async def close(self) -> None:
