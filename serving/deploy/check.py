@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from serving.conformance.model import UnknownFamily
 from serving.conformance.runner import NoServer, find_model, run
@@ -15,8 +15,6 @@ from serving.deploy.objects import is_ending, is_ready, labels_of
 from serving.deploy.probe import Probed, probe
 from serving.deploy.snapshot import take
 from serving.deploy.stages import CLUSTER, active_cluster
-
-Say = Callable[[str], None]
 
 
 @contextlib.contextmanager

@@ -4,11 +4,12 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from pydantic import Field
 
 from serving.section import Section
-from serving.simulator.request import Request
+from serving.simulator.request import each_turn
 from serving.simulator.resample import other_text
 from serving.simulator.workload import Arrival
 
@@ -41,16 +42,8 @@ def with_adapters(
     for arrival in arrivals:
         (number,) = dice.choices(numbers, cum_weights=totals)
         request = other_text(arrival.request, (number + 1) * _ADAPTER)
-        yield Arrival(arrival.at_s, _on(request, f"adapter-{number}"))
-
-
-def _on(request: Request, adapter: str) -> Request:
-    following = request.next_turn
-    return replace(
-        request,
-        adapter=adapter,
-        next_turn=None if following is None else _on(following, adapter),
-    )
+        on_adapter = partial(replace, adapter=f"adapter-{number}")
+        yield Arrival(arrival.at_s, each_turn(request, on_adapter))
 
 
 class LoadedAdapters:

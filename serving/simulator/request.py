@@ -1,6 +1,7 @@
 """A request of a simulated load, and its outcome."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from serving.placement.prefix import Prefix
 
@@ -25,6 +26,14 @@ class Request:
     @property
     def prompt_tokens(self) -> int:
         return self.prefix.tokens
+
+
+def each_turn(request: Request, change: Callable[[Request], Request]) -> Request:
+    """The request, and all turns after it, each changed."""
+    changed = change(request)
+    if request.next_turn is None:
+        return changed
+    return replace(changed, next_turn=each_turn(request.next_turn, change))
 
 
 @dataclass(slots=True)

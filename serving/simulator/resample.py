@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from serving.placement.prefix import Prefix
-from serving.simulator.request import Request
+from serving.simulator.request import Request, each_turn
 from serving.simulator.workload import Arrival
 
 _JITTER_S = 10.0
@@ -54,13 +54,15 @@ def other_text(request: Request, offset: int) -> Request:
     """A request of equal lengths, with other hashes unless `offset` is 0."""
     if offset == 0:
         return request
-    prefix = request.prefix
-    hashes = [block + offset for block in prefix.hashes]
-    following = request.next_turn
-    return replace(
-        request,
-        prefix=Prefix(hashes, prefix.ends_tokens, prefix.tokens, prefix.answer),
-        answer_hash=request.answer_hash + offset,
-        session=None if request.session is None else f"{request.session}/{offset}",
-        next_turn=None if following is None else other_text(following, offset),
-    )
+
+    def other(turn: Request) -> Request:
+        prefix = turn.prefix
+        hashes = [block + offset for block in prefix.hashes]
+        return replace(
+            turn,
+            prefix=Prefix(hashes, prefix.ends_tokens, prefix.tokens, prefix.answer),
+            answer_hash=turn.answer_hash + offset,
+            session=None if turn.session is None else f"{turn.session}/{offset}",
+        )
+
+    return each_turn(request, other)

@@ -3,13 +3,14 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pydantic import Field
 
 from serving.dispatch import TenantLimits
 from serving.section import Section
 from serving.simulator.load import Load, LoadConfig
-from serving.simulator.request import Request
+from serving.simulator.request import each_turn
 from serving.simulator.resample import other_text
 from serving.simulator.workload import Arrival
 
@@ -48,14 +49,6 @@ def together(tenants: Sequence[TenantLoad], seed: int) -> Load:
 
 def _of_tenant(tenant: TenantLoad, load: Load, offset: int) -> Iterator[Arrival]:
     for arrival in load.arrivals:
-        request = _named(other_text(arrival.request, offset), tenant.name)
-        yield Arrival(arrival.at_s + tenant.begins_s, request)
-
-
-def _named(request: Request, tenant: str) -> Request:
-    following = request.next_turn
-    return replace(
-        request,
-        tenant=tenant,
-        next_turn=None if following is None else _named(following, tenant),
-    )
+        request = other_text(arrival.request, offset)
+        named = each_turn(request, partial(replace, tenant=tenant.name))
+        yield Arrival(arrival.at_s + tenant.begins_s, named)
