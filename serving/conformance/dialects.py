@@ -7,6 +7,7 @@ from serving import model_cards as doc
 from .cases import asked
 from .check import Theme
 from .expect import expect
+from .forms import flat_tools
 from .needs import tiny
 from .server import CHAT, MESSAGES, RESPONSES, Server, ok, parsed_error
 from .tools import WEATHER, expect_calls
@@ -26,10 +27,6 @@ def _anthropic(name: str, **more: Any) -> dict[str, Any]:
     function = doc.WEATHER_TOOL["function"]
     tool = {"name": name, "input_schema": function["parameters"]}
     return asked(doc.WEATHER_PROMPT, tools=[tool], temperature=0, max_tokens=1000, **more)
-
-
-def _flat(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "function", **tool["function"]}
 
 
 @check()
@@ -97,7 +94,7 @@ async def only_allowed_tools_are_called(server: Server) -> None:
 
     body = {
         "input": doc.WEATHER_PROMPT,
-        "tools": [_flat(tool) for tool in doc.WEATHER_TOOLS],
+        "tools": flat_tools(doc.WEATHER_TOOLS),
         "tool_choice": {
             "type": "allowed_tools",
             "mode": "auto",
@@ -160,8 +157,8 @@ async def a_long_name_of_a_tool_is_taken(server: Server) -> None:
     message = ok(await server.post(MESSAGES, body))
     expect(message["content"], f"no content: {message}")
 
-    tool = {**_flat(doc.WEATHER_TOOL), "name": LONG_NAME}
-    body = {"input": "Hello", "tools": [tool], "temperature": 0}
+    (tool,) = flat_tools([doc.WEATHER_TOOL])
+    body = {"input": "Hello", "tools": [{**tool, "name": LONG_NAME}], "temperature": 0}
     response = ok(await server.post(RESPONSES, body))
     names = [tool["name"] for tool in response["tools"]]
     expect(names == [LONG_NAME], f"tools {names}")

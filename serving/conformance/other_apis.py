@@ -5,6 +5,7 @@ from serving import model_cards as doc
 from .cases import asked
 from .check import Theme
 from .expect import expect
+from .forms import anthropic_tools
 from .server import Server, ok
 
 theme = Theme("other APIs")
@@ -81,17 +82,12 @@ async def an_anthropic_stream_has_its_events(server: Server) -> None:
 @check()
 async def an_anthropic_tool_is_called(server: Server) -> None:
     """A tool call is a `tool_use` block whose input is an object (Anthropic's API)."""
-    function = doc.WEATHER_TOOL["function"]
-    tool = {
-        "name": function["name"],
-        "description": function["description"],
-        "input_schema": function["parameters"],
-    }
+    (tool,) = anthropic_tools([doc.WEATHER_TOOL])
     body = asked(doc.WEATHER_PROMPT, tools=[tool], temperature=0, max_tokens=1000)
     message = ok(await server.post("/v1/messages", body))
     uses = [part for part in message["content"] if part["type"] == "tool_use"]
     expect(len(uses) == 1, f"{len(uses)} tool uses: {message['content']}")
-    expect(uses[0]["name"] == function["name"], f"{uses[0]}")
+    expect(uses[0]["name"] == tool["name"], f"{uses[0]}")
     expect(isinstance(uses[0]["input"], dict), f"input {uses[0]['input']!r}")
     expect(message["stop_reason"] == "tool_use", f"stop_reason {message['stop_reason']!r}")
 
