@@ -7,8 +7,9 @@ a usage ledger four more per tenant.
 """
 
 import resource
-from collections.abc import Iterator
-from typing import Protocol, get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar, get_args
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from serving.dispatch import LimitName, Reason
 from serving.ledger.entry import Entry
+from serving.ledger.report import Usage
 from serving.mistral.normalise import Rewrite
 from serving.poison import Reason as Death
 from serving.router.http.authentication import Authentication
@@ -33,9 +35,9 @@ from serving.router.telemetry.event_loop import EventLoopTime
 from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
 from serving.router.telemetry.request_record import RequestRecord
-from serving.router.telemetry.tenant_metrics import TenantMetrics, families
 from serving.scaling import RouterLoad
-from serving.scaling.router_load import RESOURCES
+
+T = TypeVar("T", CounterMetricFamily, GaugeMetricFamily)
 
 PREFIX = "mistral_serve"
 
@@ -91,9 +93,11 @@ class Metrics(Collector):
         self._refused: dict[str, int] = dict.fromkeys(get_args(Reason), 0)
         self._rewritten: dict[str, int] = dict.fromkeys(get_args(Rewrite), 0)
         self._stored: dict[Kept, int] = dict.fromkeys(get_args(Kept), 0)
-        self._tenants = {name: TenantMetrics() for name in authentication.tenants}
+        self._tenant_requests = dict.fromkeys(authentication.tenants, 0)
+        self._usage = {name: Usage() for name in authentication.tenants}
+        """What the tenants have used."""
         self.ledger: LedgerState | None = None
-        """Set by the usage ledger, if there is one. It counts the tenants' tokens then."""
+        """Set by the usage ledger, if there is one. It counts what the tenants use then."""
         self._limited = {
             (name, limit): 0
             for name, tenant in authentication.tenants.items()
@@ -118,17 +122,18 @@ class Metrics(Collector):
         self._continued += record.continued
         self._handed_over += record.handed_over
         if record.tenant is not None:
-            tenant = self._tenants[record.tenant]
-            tenant.requests += 1
+            self._tenant_requests[record.tenant] += 1
             if record.limit is not None:
                 self._limited[record.tenant, record.limit] += 1
             if self.ledger is None:
-                tenant.used(record)
+                usage = self._usage[record.tenant]
+                usage.input_tokens += record.input_tokens
+                usage.output_tokens += record.output_tokens
 
     def used(self, entry: Entry) -> None:
         """Counts an entry of the usage ledger."""
-        if (tenant := self._tenants.get(entry.tenant)) is not None:
-            tenant.used(entry)
+        if (usage := self._usage.get(entry.tenant)) is not None:
+            usage.add(entry)
 
     def response_kept(self, kept: Kept) -> None:
         """Counts a response that was to be stored."""
@@ -156,40 +161,33 @@ class Metrics(Collector):
         yield from self._of_process()
 
     def _requests(self) -> Iterator[Metric]:
-        requests = _counter("requests", "Finished requests.", "model", "outcome")
-        for model_id, served in self._directory.models.items():
-            for name, count in served.metrics.outcomes.items():
-                requests.add_metric([model_id, name], count)
-        for name, count in self._unknown.outcomes.items():
-            if count:
-                requests.add_metric([UNKNOWN, name], count)
-        yield requests
-        refused = _counter("refused_requests", "Requests rejected by admission.", "reason")
-        for reason, count in self._refused.items():
-            refused.add_metric([reason], count)
-        yield refused
-        rewritten = _counter("rewritten_requests", "Requests normalised for the model.", "rewrite")
-        for rewrite, count in self._rewritten.items():
-            rewritten.add_metric([rewrite], count)
-        yield rewritten
-        stored = _counter("stored_responses", "Responses that were to be stored.", "result")
-        for result, count in self._stored.items():
-            stored.add_metric([result], count)
-        yield stored
-        yield CounterMetricFamily(
-            f"{PREFIX}_retries",
-            "Retries after the failure of a replica.",
-            self._retries,
+        outcomes = {
+            (model_id, name): count
+            for model_id, served in self._directory.models.items()
+            for name, count in served.metrics.outcomes.items()
+        }
+        outcomes |= {(UNKNOWN, name): n for name, n in self._unknown.outcomes.items() if n}
+        yield _counter("requests", "Finished requests.", "model outcome", outcomes)
+        yield _counter(
+            "refused_requests", "Requests rejected by admission.", "reason", self._refused
         )
-        yield CounterMetricFamily(
-            f"{PREFIX}_continued_streams",
-            "Streams continued by another replica.",
-            self._continued,
+        yield _counter(
+            "rewritten_requests", "Requests normalised for the model.", "rewrite", self._rewritten
         )
-        yield CounterMetricFamily(
-            f"{PREFIX}_handed_over_streams",
+        yield _counter(
+            "stored_responses", "Responses that were to be stored.", "result", self._stored
+        )
+        yield _counter(
+            "retries", "Retries after the failure of a replica.", "", {(): self._retries}
+        )
+        yield _counter(
+            "continued_streams", "Streams continued by another replica.", "", {(): self._continued}
+        )
+        yield _counter(
+            "handed_over_streams",
             "Streams continued by another replica before the one that drained had ended.",
-            self._handed_over,
+            "",
+            {(): self._handed_over},
         )
 
     def _times(self) -> Iterator[Metric]:
@@ -214,7 +212,7 @@ class Metrics(Collector):
             yield recent
 
     def _of_models(self) -> Iterator[Metric]:
-        tokens = _counter("tokens", "Tokens read and generated.", "model", "type")
+        tokens = _counter("tokens", "Tokens read and generated.", "model type")
         expected = _counter(
             "expected_cached_tokens",
             "Prompt tokens expected to be cached, where the engine reported how many were.",
@@ -240,13 +238,13 @@ class Metrics(Collector):
         yield from (tokens, expected, cached, length, replicas, leaving)
 
     def _of_adapters(self) -> Iterator[Metric]:
-        labels = "model", "adapter", "version"
-        requests = _counter("adapter_requests", "Finished requests.", *labels)
+        labels = "model adapter version"
+        requests = _counter("adapter_requests", "Finished requests.", labels)
         failures = _counter(
-            "adapter_failures", "Requests that failed through no fault of their client.", *labels
+            "adapter_failures", "Requests that failed through no fault of their client.", labels
         )
         ttft = SummaryMetricFamily(
-            f"{PREFIX}_adapter_ttft_seconds", "Times to first token.", labels=labels
+            f"{PREFIX}_adapter_ttft_seconds", "Times to first token.", labels=labels.split()
         )
         served = _gauge("served_adapters", "Adapters that requests may ask for.", "model")
         refused = _gauge(
@@ -271,8 +269,7 @@ class Metrics(Collector):
         deaths = _counter(
             "engine_deaths",
             "Engines that died with requests of this router in their last steps.",
-            "model",
-            "reason",
+            "model reason",
         )
         judged = _counter(
             "poison_judged_requests", "Requests that this router found to end engines.", "model"
@@ -300,8 +297,7 @@ class Metrics(Collector):
         booked = _gauge(
             "booked_tokens",
             "KV cache tokens of a replica booked by requests of all routers.",
-            "model",
-            "replica",
+            "model replica",
         )
         for model_id, served in self._directory.models.items():
             for replica in served.replicas:
@@ -309,24 +305,47 @@ class Metrics(Collector):
         yield booked
 
     def _by_tenant(self) -> Iterator[Metric]:
-        yield from families(PREFIX, self._tenants, self.ledger is not None)
-        if self.ledger is not None:
-            yield GaugeMetricFamily(
-                f"{PREFIX}_ledger_unwritten_entries",
-                "Entries of the usage ledger that are not on the disk yet.",
-                self.ledger.unwritten,
-            )
-            yield CounterMetricFamily(
-                f"{PREFIX}_ledger_lost_entries",
-                "Entries of the usage ledger given up as they could not be written.",
-                self.ledger.lost,
-            )
-        limited = _counter(
-            "tenant_limited_requests", "Requests beyond a limit of their tenant.", "tenant", "limit"
+        yield _counter(
+            "tenant_requests", "Finished requests of a tenant.", "tenant", self._tenant_requests
         )
-        for (name, limit), count in self._limited.items():
-            limited.add_metric([name, limit], count)
-        yield limited
+        tokens = _counter("tenant_tokens", "Tokens read and generated for a tenant.", "tenant type")
+        cached = _counter(
+            "tenant_cached_tokens", "Prompt tokens of a tenant that engines found cached.", "tenant"
+        )
+        wasted = _counter(
+            "tenant_wasted_tokens",
+            "Tokens that engines read again, or generated for no client of the tenant.",
+            "tenant type",
+        )
+        gpu = _counter("tenant_gpu_seconds", "Estimated GPU-seconds used for a tenant.", "tenant")
+        for name, usage in self._usage.items():
+            tokens.add_metric([name, "input"], usage.input_tokens)
+            tokens.add_metric([name, "output"], usage.output_tokens)
+            cached.add_metric([name], usage.cached_tokens)
+            wasted.add_metric([name, "input"], usage.repeated_input_tokens)
+            wasted.add_metric([name, "output"], usage.wasted_output_tokens)
+            gpu.add_metric([name], usage.gpu_s)
+        yield tokens
+        if self.ledger is not None:
+            yield from (cached, wasted, gpu)
+            yield _gauge(
+                "ledger_unwritten_entries",
+                "Entries of the usage ledger that are not on the disk yet.",
+                "",
+                {(): self.ledger.unwritten},
+            )
+            yield _counter(
+                "ledger_lost_entries",
+                "Entries of the usage ledger given up as they could not be written.",
+                "",
+                {(): self.ledger.lost},
+            )
+        yield _counter(
+            "tenant_limited_requests",
+            "Requests beyond a limit of their tenant.",
+            "tenant limit",
+            self._limited,
+        )
         yield from self._shares()
 
     def _shares(self) -> Iterator[Metric]:
@@ -344,37 +363,34 @@ class Metrics(Collector):
         yield from (engine, waiting, weight)
 
     def _of_authentication(self) -> Iterator[Metric]:
-        failures = _counter(
-            "authentication_failures", "Requests without a valid API key or token.", "code"
+        yield _counter(
+            "authentication_failures",
+            "Requests without a valid API key or token.",
+            "code",
+            self._authentication.failures,
         )
-        for code, count in self._authentication.failures.items():
-            failures.add_metric([code], count)
-        yield failures
-        stale = _gauge(
+        yield _gauge(
             "authentication_stale",
             "1 while a source of keys is unusable and those that it had before stay in force.",
             "source",
+            self._authentication.stale,
         )
-        for source, is_stale in self._authentication.stale.items():
-            stale.add_metric([source], is_stale)
-        yield stale
 
     def _of_process(self) -> Iterator[Metric]:
         """Yields the router's own load, and process metrics by the standard names of Prometheus'
         client libraries."""
-        yield CounterMetricFamily(
-            f"{PREFIX}_event_loop_busy_seconds",
+        yield _counter(
+            "event_loop_busy_seconds",
             "Time for which the event loop ran or waited for a CPU; its rate is at most 1.",
-            self.event_loop.busy_s(),
+            "",
+            {(): self.event_loop.busy_s()},
         )
-        load = _gauge(
+        yield _gauge(
             "router_load",
             "Share that is used of what one router can carry, in the last two seconds.",
             "resource",
+            asdict(self.load),
         )
-        for name in RESOURCES:
-            load.add_metric([name], getattr(self.load, name))
-        yield load
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "process_cpu_seconds", "User and system CPU time.", usage.ru_utime + usage.ru_stime
@@ -384,9 +400,22 @@ class Metrics(Collector):
         )
 
 
-def _counter(name: str, documentation: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels)
+def _counter(
+    name: str, documentation: str, labels: str = "", values: Mapping[Any, float] = {}
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels.split())
+    return _filled(family, values)
 
 
-def _gauge(name: str, documentation: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels)
+def _gauge(
+    name: str, documentation: str, labels: str = "", values: Mapping[Any, float] = {}
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels.split())
+    return _filled(family, values)
+
+
+def _filled(family: T, values: Mapping[Any, float]) -> T:
+    """Adds a value for each label, or for each tuple of labels: `()` if the family has none."""
+    for labels, value in values.items():
+        family.add_metric([labels] if isinstance(labels, str) else labels, value)
+    return family
