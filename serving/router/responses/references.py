@@ -6,12 +6,8 @@ from typing import Any
 
 import msgspec
 
-from serving.router.responses.expansion import TooLongError
+from serving.router.responses import errors
 from serving.router.responses.store import StoredResponse
-
-
-class UnknownItemError(LookupError):
-    """There is no such item. The argument is its id."""
 
 
 class _Output(msgspec.Struct):
@@ -32,13 +28,12 @@ def has_references(items: Any) -> bool:
 
 
 def resolved(
-    get: Callable[[str], StoredResponse | None], items: list[Any], max_bytes: int
+    get: Callable[[str], StoredResponse | None], items: list[Any], size_bytes: int, max_bytes: int
 ) -> list[Any]:
-    """Returns the items with those that they refer to, which have up to `max_bytes` together; `get`
-    looks responses up. Raises UnknownItemError, TooLongError."""
+    """Returns the items with those that they refer to; `get` looks responses up. A request that has
+    `size_bytes` without them may have `max_bytes` with them. Raises ApiError."""
     known: dict[str, msgspec.Raw] = {}
     looked_up: set[str] = set()
-    size = 0
     for item_id in [item["id"] for item in items if _is_reference(item)]:
         response_id = response_of(item_id)
         if response_id not in looked_up:
@@ -47,10 +42,10 @@ def resolved(
             if found is not None:
                 known |= {_head(item).id: item for item in _output(found.response).output}
         if item_id not in known:
-            raise UnknownItemError(item_id)
-        size += len(bytes(known[item_id]))
-        if size > max_bytes:
-            raise TooLongError
+            raise errors.item_not_found(item_id)
+        size_bytes += len(bytes(known[item_id]))
+        if size_bytes > max_bytes:
+            raise errors.items_too_large(max_bytes)
     return [_decode(known[item["id"]]) if _is_reference(item) else item for item in items]
 
 

@@ -10,19 +10,12 @@ from typing import Any
 
 import msgspec
 
+from serving.router.http.errors import ApiError
 from serving.router.responses import errors, objects
-from serving.router.responses.expansion import (
-    MAX_ITEMS,
-    BrokenChainError,
-    NotContinuableError,
-    NotFoundError,
-    TooLongError,
-    expand,
-    history,
-)
+from serving.router.responses.expansion import expand, history
 from serving.router.responses.failover import Failover
 from serving.router.responses.items import Item, kept_input
-from serving.router.responses.references import UnknownItemError, has_references, resolved
+from serving.router.responses.references import has_references, resolved
 from serving.router.responses.runs import Runs
 from serving.router.responses.store import (
     ENDED_WELL,
@@ -77,16 +70,12 @@ class Responses:
         """Puts the items that a request refers to and the history that it continues into `body`,
         which is `raw` decoded. Raises ApiError."""
         if has_references(body.get("input")):
-            most = self._max_body_bytes - len(raw)
-            body["input"] = await self._referred(tenant, body["input"], most)
+            body["input"] = await self._looked_up(tenant, resolved, body["input"], len(raw))
             raw = objects.encoded(body)
         turn = turn_of(tenant, raw, body)
         if turn.previous_id is not None:
-            before = await self._history(tenant, turn.previous_id, self._max_body_bytes - len(raw))
-            try:
-                expand(body, before)
-            except TooLongError:
-                raise errors.history_too_long(MAX_ITEMS, self._max_body_bytes) from None
+            before = await self._looked_up(tenant, history, turn.previous_id, len(raw))
+            expand(body, before, self._max_body_bytes)
         if turn.stores and len(raw) > (most := self._store.largest_bytes):
             if turn.background:
                 raise errors.background_too_large(most)
@@ -94,39 +83,19 @@ class Responses:
             self._call.count("too_large")
         return turn
 
-    async def _referred(self, tenant: str, items: list[Any], max_bytes: int) -> list[Any]:
+    async def _looked_up(
+        self, tenant: str, look: Callable[..., list[Any]], *arguments: Any
+    ) -> list[Any]:
+        """Calls `look`, and again after a moment if it does not find something. Raises ApiError."""
         get = partial(self._store.get, tenant)
-        for is_second in (False, True):
-            try:
-                return await self._call(resolved, get, items, max_bytes)
-            except UnknownItemError as error:
-                if is_second:
-                    raise errors.item_not_found(str(error)) from None
-                await asyncio.sleep(_SECOND_LOOK_S)
-            except TooLongError:
-                raise errors.items_too_large(self._max_body_bytes) from None
-            except StoreError as error:
-                raise self._call.failed(error) from None
-        raise AssertionError
-
-    async def _history(self, tenant: str, response_id: str, max_bytes: int) -> list[Any]:
-        get = partial(self._store.get, tenant)
-        for is_second in (False, True):
-            try:
-                return await self._call(history, get, response_id, max_bytes)
-            except NotFoundError:
-                if is_second:
-                    raise errors.previous_not_found(response_id) from None
-                await asyncio.sleep(_SECOND_LOOK_S)
-            except BrokenChainError:
-                raise errors.chain_broken(response_id) from None
-            except NotContinuableError as error:
-                raise errors.not_continuable(response_id, str(error)) from None
-            except TooLongError:
-                raise errors.history_too_long(MAX_ITEMS, self._max_body_bytes) from None
-            except StoreError as error:
-                raise self._call.failed(error) from None
-        raise AssertionError
+        call = partial(self._call.for_client, look, get, *arguments, self._max_body_bytes)
+        try:
+            return await call()
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        await asyncio.sleep(_SECOND_LOOK_S)
+        return await call()
 
     async def answered(self, turn: Turn, body: bytes, is_event: bool = False) -> str | None:
         """Keeps the answer to a request: a response object, or the data of an event that has it.
@@ -162,10 +131,7 @@ class Responses:
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """Raises ApiError 404."""
-        try:
-            found = await self._call(self._store.get, tenant, response_id)
-        except StoreError as error:
-            raise self._call.failed(error) from None
+        found = await self._call.for_client(self._store.get, tenant, response_id)
         if found is None:
             raise errors.not_found(response_id)
         return found
@@ -176,11 +142,7 @@ class Responses:
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Raises ApiError 404."""
-        try:
-            was_there = await self._call(self._store.delete, tenant, response_id)
-        except StoreError as error:
-            raise self._call.failed(error) from None
-        if not was_there:
+        if not await self._call.for_client(self._store.delete, tenant, response_id):
             raise errors.not_found(response_id)
         self.runs.abort((tenant, response_id))
 
@@ -194,11 +156,8 @@ class Responses:
             return found.response
         response = objects.encoded(objects.cancelled(objects.parsed(found.response)))
         cancelled = replace(found, owner="", status="cancelled", response=response)
-        try:
-            if not await self._call(self._store.advance, cancelled):
-                return (await self.get(tenant, response_id)).response  # it has just ended
-        except StoreError as error:
-            raise self._call.failed(error) from None
+        if not await self._call.for_client(self._store.advance, cancelled):
+            return (await self.get(tenant, response_id)).response  # it has just ended
         self.runs.abort((tenant, response_id))
         return response
 

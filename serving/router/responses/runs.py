@@ -62,11 +62,8 @@ class Runs:
             events.write("response.queued", response)
         run = BackgroundRun(self.owner, turn.tenant, response, kept_input(turn.raw), events)
         news = NO_NEWS if events is None else events.news()
-        try:
-            if not await self._call(self._store.put, run.stored, request, news.events):
-                raise errors.background_too_large(self._store.largest_bytes)
-        except StoreError as error:
-            raise self._call.failed(error) from None
+        if not await self._call.for_client(self._store.put, run.stored, request, news.events):
+            raise errors.background_too_large(self._store.largest_bytes)
         if events is not None:
             events.stored(news)
         self._add(run)
@@ -192,10 +189,7 @@ class Runs:
         it. What it yields ends with the stream; it raises StoreError if it must end before. Raises
         ApiError."""
         key = tenant, response_id
-        try:
-            found = await self._call(self._store.events, *key, 0)
-        except StoreError as error:
-            raise self._call.failed(error) from None
+        found = await self._call.for_client(self._store.events, *key, 0)
         if found is None:
             raise errors.not_found(response_id)
         if not found[1]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
-from serving.router.http.errors import ApiError
 from serving.router.responses import errors
 from serving.router.responses.store import ResponseStore, StoreError
 
@@ -37,11 +36,14 @@ class StoreCalls:
         self._failing = False
         return done
 
-    def failed(self, error: StoreError) -> ApiError:
-        """Returns the error for a client whose request needs the store."""
-        self.note(error)
-        self.count("failed")
-        return errors.store_failed()
+    async def for_client(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Calls the store for a request that needs it. Raises ApiError."""
+        try:
+            return await self(call, *arguments)
+        except StoreError as error:
+            self.note(error)
+            self.count("failed")
+            raise errors.store_failed() from None
 
     def note(self, why: object) -> None:
         """Logs the first of several failures in a row."""

@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from serving.router.responses.expansion import (
-    MAX_ITEMS,
-    BrokenChainError,
-    NotContinuableError,
-    NotFoundError,
-    TooLongError,
-    expand,
-    history,
-)
+from serving.router.http.errors import ApiError
+from serving.router.responses.expansion import MAX_ITEMS, expand, history
 from serving.router.responses.items import input_items, listed, page, with_ids
 from serving.router.responses.store import StoredResponse
 
@@ -38,7 +31,7 @@ def stored(
 def of(*responses: StoredResponse, max_bytes: int = LARGE) -> list[Any]:
     """The history of the last of these responses."""
     by_id = {response.response_id: response for response in responses}
-    return history(by_id.get, responses[-1].response_id, max_bytes)
+    return history(by_id.get, responses[-1].response_id, 0, max_bytes)
 
 
 def test_a_history_is_input_and_output_of_each_response_the_oldest_first() -> None:
@@ -52,37 +45,37 @@ def test_two_may_continue_the_same_response() -> None:
 
 
 def test_an_unknown_response_and_a_missing_link_are_told_apart() -> None:
-    with pytest.raises(NotFoundError):
-        history(lambda _: None, "1", LARGE)
-    with pytest.raises(BrokenChainError):
+    with pytest.raises(ApiError, match=r"^Previous response with id '1' not found"):
+        history(lambda _: None, "1", 0, LARGE)
+    with pytest.raises(ApiError, match="A response that '2' continues"):
         of(stored("2", "1"))
-    with pytest.raises(BrokenChainError):
+    with pytest.raises(ApiError, match="A response that '1' continues"):
         of(stored("1", "1"))
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "failed", "cancelled"])
 def test_what_has_not_ended_well_has_no_history(status: str) -> None:
-    with pytest.raises(NotContinuableError, match=status):
+    with pytest.raises(ApiError, match=f"is {status}: only completed"):
         of(stored("1", status=status))
-    with pytest.raises(NotContinuableError, match=status):
+    with pytest.raises(ApiError, match=f"is {status}: only completed"):
         of(stored("1", status=status), stored("2", "1"))
 
 
 def test_a_history_has_limits() -> None:
     full = stored("1", items=[{}] * (MAX_ITEMS - 1))
     assert len(of(full)) == MAX_ITEMS
-    with pytest.raises(TooLongError):
+    with pytest.raises(ApiError, match=r"^The input with the history"):
         of(full, stored("2", "1"))
     one = stored("1", items=[{"content": "x" * 100}], output=[{"content": "y" * 100}])
     assert of(one, max_bytes=250)
-    with pytest.raises(TooLongError):
+    with pytest.raises(ApiError, match=r"^The input with the history"):
         of(one, max_bytes=200)
 
 
 def test_a_chain_of_any_length_ends_at_the_limit() -> None:
     chain = [stored(str(n), str(n - 1) if n else None, output=[]) for n in range(MAX_ITEMS + 1)]
     assert len(of(*chain[:-1])) == MAX_ITEMS
-    with pytest.raises(TooLongError):
+    with pytest.raises(ApiError, match=r"^The input with the history"):
         of(*chain)
 
 
@@ -97,20 +90,20 @@ def test_a_chain_of_any_length_ends_at_the_limit() -> None:
 )
 def test_the_history_stands_before_the_input(given: dict[str, Any], after: list[Any]) -> None:
     body = {"model": "m", **given}
-    expand(body, [{"before": True}])
+    expand(body, [{"before": True}], LARGE)
     assert body == {"model": "m", "input": [{"before": True}, *after]}
 
 
 def test_an_input_of_another_type_is_left_to_the_engine() -> None:
     body: dict[str, Any] = {"input": 5}
-    expand(body, [{}])
+    expand(body, [{}], LARGE)
     assert body == {"input": 5}
 
 
 def test_history_and_input_have_a_limit_together() -> None:
-    expand({"input": [{}]}, [{}] * (MAX_ITEMS - 1))
-    with pytest.raises(TooLongError):
-        expand({"input": "x"}, [{}] * MAX_ITEMS)
+    expand({"input": [{}]}, [{}] * (MAX_ITEMS - 1), LARGE)
+    with pytest.raises(ApiError, match=r"^The input with the history"):
+        expand({"input": "x"}, [{}] * MAX_ITEMS, LARGE)
 
 
 def test_items_get_ids_unless_they_have_one() -> None:

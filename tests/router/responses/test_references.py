@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from serving.answers.events import Arguments, CallBegun, CallEnded, Reasoning, Text
-from serving.router.responses.expansion import TooLongError
+from serving.router.http.errors import ApiError
 from serving.router.responses.references import (
-    UnknownItemError,
     has_references,
     resolved,
     response_of,
@@ -37,20 +36,20 @@ def reference(item_id: str = "msg_a00") -> dict[str, Any]:
 
 def test_an_item_takes_the_place_of_each_reference_to_it() -> None:
     items = [USER, reference(), {"id": "msg_a00"}, USER]
-    assert resolved(get, items, LARGE) == [USER, ITEM, ITEM, USER]
+    assert resolved(get, items, 0, LARGE) == [USER, ITEM, ITEM, USER]
 
 
 @pytest.mark.parametrize("item_id", ["msg_a01", "msg_b00", "msg", "", "\ud800_a00"])
 def test_an_unknown_item(item_id: str) -> None:
-    with pytest.raises(UnknownItemError, match=f"^{item_id}$"):
-        resolved(get, [USER, reference(item_id)], LARGE)
+    with pytest.raises(ApiError, match=f"the item '{item_id}', which is not found"):
+        resolved(get, [USER, reference(item_id)], 0, LARGE)
 
 
 def test_many_references_to_one_item_are_limited_before_they_take_memory() -> None:
     size = len(json.dumps(ITEM))
-    assert len(resolved(get, [reference()] * 3, 3 * size)) == 3
-    with pytest.raises(TooLongError):
-        resolved(get, [reference()] * 4, 3 * size)
+    assert len(resolved(get, [reference()] * 3, 0, 3 * size)) == 3
+    with pytest.raises(ApiError, match="items that it refers to exceeds"):
+        resolved(get, [reference()] * 4, 0, 3 * size)
 
 
 @pytest.mark.parametrize("items", ["Hi", None, 5, [], [USER], [5], [ITEM], [{"id": 5}]])
