@@ -17,7 +17,7 @@ from serving.router.proxy.request import invalid, warn
 from serving.router.responses.background import BackgroundRun, RunRequest
 from serving.router.responses.objects import parsed
 from serving.router.responses.responses import Responses
-from serving.router.responses.streaming import tell
+from serving.router.responses.streaming import EventsResponse
 from serving.tenants import Caller
 
 
@@ -49,7 +49,8 @@ async def detach(
     run_in_background(exchange, run)
     if run.log is not None:
         events = await responses.runs.follow(*run.key, 0)
-        run.client = asyncio.create_task(tell(events, exchange.headers, receive, send))
+        told = EventsResponse(events, exchange.headers)(scope, receive, send)
+        run.client = asyncio.create_task(told)
         return run
     body = run.stored.response
     answer_headers = [
