@@ -152,10 +152,7 @@ def own_endpoints(
     api.openapi = cache(lambda: describe(generated()))  # type: ignore[method-assign]
     versions = {"vllm": vllm_version(), **others}
 
-    async def admin(request: Request) -> None:
-        await authentication.check_admin(request.scope)
-
-    of_operators = [Depends(admin)]
+    of_operators = [Depends(authentication.check_admin)]
 
     @api.get("/health", response_class=Response)
     async def health() -> Response:

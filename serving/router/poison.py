@@ -3,7 +3,7 @@
 import time
 
 import msgspec
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Response
 
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
@@ -13,11 +13,7 @@ from serving.router.replicas.directory import Directory
 
 def add_endpoints(api: FastAPI, directory: Directory, authentication: Authentication) -> None:
     """Adds the endpoints by which operators see and clear the list, at all routers."""
-
-    async def admin(request: Request) -> None:
-        await authentication.check_admin(request.scope)
-
-    of_operators = [Depends(admin)]
+    of_operators = [Depends(authentication.check_admin)]
 
     @api.get(PATH, dependencies=of_operators)
     async def get_list() -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
@@ -98,13 +98,11 @@ class _NewBatch(msgspec.Struct):
 def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authentication) -> None:
     store = runner.store
 
-    async def tenant(request: Request) -> str:
-        return (await authentication.caller(request.scope)).tenant.name
+    FromTenant = Annotated[str, Depends(authentication.tenant)]
 
     @api.post(FILES, openapi_extra=_UPLOAD)
-    async def upload_file(request: Request) -> Response:
+    async def upload_file(of: FromTenant, request: Request) -> Response:
         """Uploads a file of requests, one per line, in the format of OpenAI's batches."""
-        of = await tenant(request)
         left_bytes = await _call(store.bytes_left, of)
         most_bytes = min(store.max_file_bytes, left_bytes)
         if most_bytes <= 0:
@@ -133,14 +131,13 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
 
     @api.get(FILES)
     async def list_files(
-        request: Request,
+        of: FromTenant,
         purpose: str | None = None,
         limit: Annotated[str, whole_number(_MOST_FILES_LISTED)] = str(_MOST_FILES_LISTED),
         order: Order = "desc",
         after: str | None = None,
     ) -> Response:
         """Lists the tenant's files."""
-        of = await tenant(request)
         if order not in ("asc", "desc"):
             raise wrong_value("order", "asc or desc")
         most = limit_of(limit, _MOST_FILES_LISTED)
@@ -157,21 +154,20 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         return _list(*await _call(take))
 
     @api.get(FILES + "/{file_id}")
-    async def get_file(request: Request, file_id: str) -> Response:
+    async def get_file(of: FromTenant, file_id: str) -> Response:
         """Returns what is known of a file."""
-        return _json(await found_file(await tenant(request), file_id))
+        return _json(await found_file(of, file_id))
 
     @api.get(FILES + "/{file_id}/content", response_class=Response, responses={200: _CONTENT})
-    async def get_file_content(request: Request, file_id: str) -> Response:
+    async def get_file_content(of: FromTenant, file_id: str) -> Response:
         """Returns the content of a file."""
-        of = await tenant(request)
         await found_file(of, file_id)
         return FileResponse(store.content(of, file_id), media_type="application/octet-stream")
 
     @api.delete(FILES + "/{file_id}")
-    async def delete_file(request: Request, file_id: str) -> Response:
+    async def delete_file(of: FromTenant, file_id: str) -> Response:
         """Deletes a file. A batch that has begun keeps its input."""
-        if not await _call(store.delete_file, await tenant(request), file_id):
+        if not await _call(store.delete_file, of, file_id):
             raise errors.file_not_found(file_id)
         return _json({"id": file_id, "object": "file", "deleted": True})
 
@@ -222,12 +218,11 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
 
     @api.get(BATCHES)
     async def list_batches(
-        request: Request,
+        of: FromTenant,
         limit: Annotated[str, whole_number(_MOST_BATCHES_LISTED)] = "20",
         after: str | None = None,
     ) -> Response:
         """Lists the tenant's batches, the newest first."""
-        of = await tenant(request)
         most = limit_of(limit, _MOST_BATCHES_LISTED)
         ids = await _call(store.ids, of, "batch_")
 
@@ -238,14 +233,13 @@ def add_endpoints(api: FastAPI, runner: BatchRunner, authentication: Authenticat
         return _list(*await _call(take))
 
     @api.get(BATCHES + "/{batch_id}")
-    async def get_batch(request: Request, batch_id: str) -> Response:
+    async def get_batch(of: FromTenant, batch_id: str) -> Response:
         """Returns a batch and its progress."""
-        return _json(await found_batch(await tenant(request), batch_id))
+        return _json(await found_batch(of, batch_id))
 
     @api.post(BATCHES + "/{batch_id}/cancel")
-    async def cancel_batch(request: Request, batch_id: str) -> Response:
+    async def cancel_batch(of: FromTenant, batch_id: str) -> Response:
         """Cancels a batch. What was answered by then is in its output."""
-        of = await tenant(request)
         batch = await found_batch(of, batch_id)
         if batch.status in ENDED:
             raise errors.batch_has_ended(batch_id, batch.status)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
+from starlette.requests import Request
 from starlette.types import Scope
 
 from serving.asgi import Headers
@@ -102,10 +103,15 @@ class Authentication:
             raise authentication_errors.endpoint_not_allowed(scope["path"])
         return caller
 
-    async def check_admin(self, scope: Scope) -> None:
+    async def tenant(self, request: Request) -> str:
+        """Returns the name of the tenant that sends the request. Raises ApiError as `caller`."""
+        return (await self.caller(request.scope)).tenant.name
+
+    async def check_admin(self, request: Request) -> None:
         """Raises ApiError unless the request has the admin key, or none is configured."""
         if self._admin_key is None:
             return
+        scope = request.scope
         sent = list(_sent(scope["headers"]))
         if any(hmac.compare_digest(digest(key), self._admin_key.value) for key in sent):
             return

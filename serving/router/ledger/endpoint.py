@@ -3,27 +3,25 @@
 from datetime import UTC, date, datetime
 
 import msgspec
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Response
 
 from serving.ledger.report import COLUMNS, Column
 from serving.router.http.authentication import Authentication
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ApiError, wrong_value
 from serving.router.ledger.ledger import Ledger
 
 PATH = "/-/usage"
 
 
 def add_usage_endpoint(api: FastAPI, ledger: Ledger, authentication: Authentication) -> None:
-    @api.get(PATH)
+    @api.get(PATH, dependencies=[Depends(authentication.check_admin)])
     async def get_usage(
-        request: Request,
         first: str | None = Query(None, alias="from"),
         last: str | None = Query(None, alias="to"),
         by: str = ",".join(COLUMNS),
     ) -> Response:
         """Returns a `Report` of the usage of all routers, from the day `from` to the day `to` in
         UTC, by default this month's. `by` lists what it is summed by."""
-        await authentication.check_admin(request.scope)
         today = datetime.now(UTC).date()
         end = _day("to", last, today)
         begin = _day("from", first, end.replace(day=1))
@@ -44,16 +42,12 @@ def _day(field: str, text: str | None, default: date) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise _wrong(field, "a day as YYYY-MM-DD") from None
+        raise wrong_value(field, "a day as YYYY-MM-DD") from None
 
 
 def _columns(by: str) -> tuple[Column, ...]:
     named = by.split(",") if by else []
     columns = tuple(column for column in COLUMNS if column in named)
     if len(columns) < len(named):
-        raise _wrong("by", f"a list of {', '.join(COLUMNS)}, separated by commas")
+        raise wrong_value("by", f"a list of {', '.join(COLUMNS)}, separated by commas")
     return columns
-
-
-def _wrong(field: str, what: str) -> ApiError:
-    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)

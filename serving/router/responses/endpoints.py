@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Response
 
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import wrong_value
@@ -16,15 +16,13 @@ _MOST_ITEMS = 100
 
 
 def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentication) -> None:
-    async def tenant(request: Request) -> str:
-        return (await authentication.caller(request.scope)).tenant.name
+    FromTenant = Annotated[str, Depends(authentication.tenant)]
 
     @api.get(PATH + "/{response_id}")
     async def get_response(
-        request: Request, response_id: str, stream: str = "false", starting_after: str = "-1"
+        of: FromTenant, response_id: str, stream: str = "false", starting_after: str = "-1"
     ) -> Response:
         """Returns a stored response, or streams the events of one behind that number."""
-        of = await tenant(request)
         if stream.lower() in ("false", "0"):
             return _json((await responses.get(of, response_id)).response)
         if stream.lower() not in ("true", "1"):
@@ -35,22 +33,21 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
         return EventsResponse(await responses.runs.follow(of, response_id, first))
 
     @api.delete(PATH + "/{response_id}")
-    async def delete_response(request: Request, response_id: str) -> Response:
+    async def delete_response(of: FromTenant, response_id: str) -> Response:
         """Deletes a stored response."""
-        await responses.delete(await tenant(request), response_id)
+        await responses.delete(of, response_id)
         deleted = {"id": response_id, "object": "response", "deleted": True}
         return _json(objects.encoded(deleted))
 
     @api.get(PATH + "/{response_id}/input_items")
     async def list_input_items(
-        request: Request,
+        of: FromTenant,
         response_id: str,
         limit: Annotated[str, whole_number(_MOST_ITEMS)] = "20",
         order: Order = "desc",
         after: str | None = None,
     ) -> Response:
         """Lists the input items of a stored response."""
-        of = await tenant(request)
         most = limit_of(limit, _MOST_ITEMS)
         if order not in ("asc", "desc"):
             raise wrong_value("order", "asc or desc")
@@ -66,9 +63,9 @@ def add_endpoints(api: FastAPI, responses: Responses, authentication: Authentica
         raise errors.not_compacted()
 
     @api.post(PATH + "/{response_id}/cancel")
-    async def cancel_response(request: Request, response_id: str) -> Response:
+    async def cancel_response(of: FromTenant, response_id: str) -> Response:
         """Cancels a response that runs in the background."""
-        return _json(await responses.cancel(await tenant(request), response_id))
+        return _json(await responses.cancel(of, response_id))
 
 
 def _json(body: bytes) -> Response:
