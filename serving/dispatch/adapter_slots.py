@@ -1,5 +1,6 @@
 """Which adapters may run on which replicas, of which each has slots for a few at a time."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,8 +38,8 @@ class AdapterSlots:
 
     def __init__(self, max_loras: int) -> None:
         """With 0 there are no adapters."""
-        self.due_s: float | None = None
-        """When an adapter may get a turn though nothing else happens until then; None: never."""
+        self.due_s = math.inf
+        """When an adapter may get a turn though nothing else happens until then."""
         self._max_loras = max_loras
         self._turns: dict[str, _Turn] = {}
         self._others_turns: dict[str, list[_Turn]] = {}
@@ -99,7 +100,7 @@ class AdapterSlots:
     ) -> bool:
         """Has adapters yield to those that wait. `firsts` are the first reservations of each
         adapter in the queue, in its order. Returns whether the turns have changed."""
-        self.due_s = None
+        self.due_s = math.inf
         before = self._turns
         waiting = {reservation.request.work.adapter for reservation in firsts}
         loads = {load.replica_id: load for load in replicas}
@@ -121,7 +122,7 @@ class AdapterSlots:
                 continue
             due_s = reservation.arrived_at_s + _TURN_S
             if due_s > now_s:
-                self.due_s = due_s if self.due_s is None else min(self.due_s, due_s)
+                self.due_s = min(self.due_s, due_s)
             elif (turn := self._turn(adapter, replicas)) is not None:
                 self._turns[adapter] = turn
         return self._turns != before

@@ -46,8 +46,8 @@ class Background:
     def __init__(self, headroom: Headroom, slots: AdapterSlots) -> None:
         self.waiting: dict[Reservation, None] = {}
         """An ordered set."""
-        self.due_s: float | None = None
-        """When the next may be placed though nothing else happens until then; None: never."""
+        self.due_s = math.inf
+        """When the next may be placed though nothing else happens until then."""
         self._headroom = headroom
         self._slots = slots
         self._interactive = self._mean = self._variance = 0.0
@@ -56,7 +56,7 @@ class Background:
     def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
         """Returns the first that waits and the replicas that may take it, one of which the caller
         must book before the next call. None: there is no room, or none waits."""
-        self.due_s = None
+        self.due_s = math.inf
         if not self.waiting:
             return None
         replicas = self._headroom.replicas

@@ -165,20 +165,14 @@ class Dispatcher:
         changed, self._changed = self._changed, []
         return changed
 
-    def next_due_s(self) -> float | None:
-        """The time at which `poll` has its next result without further calls; None: never."""
-        first, background_s = self._queue.next_to_expire(), self._background.due_s
-        due_s = math.inf if background_s is None else background_s
-        if (pause_ends_s := self._working_set.due_s) is not None:
-            due_s = min(due_s, pause_ends_s)
-        if first is not None:
-            due_s = min(due_s, first.expires_at_s)
+    def next_due_s(self) -> float:
+        """The time at which `poll` has its next result without further calls; infinite: never."""
+        due_s = min(self._background.due_s, self._working_set.due_s)
+        if (first := self._queue.next_to_expire()) is not None:
+            due_s = min(due_s, first.expires_at_s, self._slots.due_s, self._scheduler.due_s)
             if self._headroom.is_shared:
                 due_s = min(due_s, self._settled_at_s + _SHARED_PERIOD_S)
-            for waits_until_s in (self._slots.due_s, self._scheduler.due_s):
-                if waits_until_s is not None:
-                    due_s = min(due_s, waits_until_s)
-        return None if due_s == math.inf else due_s
+        return due_s
 
     def first_token(self, reservation: Reservation, now_s: float) -> None:
         """Records that the first bytes of the answer have arrived."""
@@ -298,7 +292,7 @@ class Dispatcher:
         self._place(reservation, replicas, now_s)
         self._service_rate.book(reservation.share, now_s)
         self._service_rate.is_full = False
-        self._background.due_s = None
+        self._background.due_s = math.inf
         return True
 
     def _settle(self, now_s: float) -> None:
@@ -320,7 +314,7 @@ class Dispatcher:
             self._service_rate.book(reservation.share, now_s)
         self._give_turns(now_s)
         self._service_rate.is_full = queue.waiting > 0
-        self._background.due_s = None
+        self._background.due_s = math.inf
         while not queue.waiting and (turn := self._background.next(now_s)) is not None:
             reservation, candidates = turn
             del self._background.waiting[reservation]

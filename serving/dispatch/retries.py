@@ -52,7 +52,6 @@ class RetryReservations:
     def __init__(self, publish: Callable[[RetryMessage], object] = lambda message: None) -> None:
         """`publish` is called with messages for the other routers."""
         self._publish = publish
-        self._own = 0
         self._of_tenants: dict[str, _Expected] = {}
         """This router's reservations, by tenant."""
         self._by_key: dict[int, deque[tuple[float, int, RetryReservation]]] = {}
@@ -86,7 +85,7 @@ class RetryReservations:
     @property
     def expected(self) -> float:
         """The expected number of this router's reservations that will be redeemed."""
-        return self._returning * self._own
+        return self._returning * sum(of.count for of in self._of_tenants.values())
 
     def expected_of(self, tenant: str) -> float:
         """Returns the part of `expected` that is a tenant's."""
@@ -132,7 +131,6 @@ class RetryReservations:
             of.shares[retry.priority] += retry.share
             of.count += 1
             of.weight = retry.weight
-            self._own += 1
 
     def _take(self, retry: RetryReservation) -> None:
         self._remove(retry)
@@ -155,7 +153,6 @@ class RetryReservations:
             del self._by_key[retry.key]
         self._by_expiry.remove(entry)
         if retry.share:
-            self._own -= 1
             of = self._of_tenants[retry.tenant]
             of.shares[retry.priority] -= retry.share
             of.count -= 1

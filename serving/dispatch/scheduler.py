@@ -1,5 +1,6 @@
 """Decides which request is placed next, and on which replicas it may be."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from serving.dispatch.adapter_slots import AdapterSlots
@@ -42,8 +43,8 @@ class Scheduler:
         self._positions: dict[ReplicaLoad, int] = {}
         self._sync = sync
         self._choose = choose
-        self.due_s: float | None = None
-        """When a request stops waiting for a replica that has its adapter; None: none does."""
+        self.due_s = math.inf
+        """When a request stops waiting for a replica that has its adapter."""
 
     def update(self) -> None:
         """Adapts to a change of the replicas of the headroom."""
@@ -55,7 +56,7 @@ class Scheduler:
     def next(self, now_s: float) -> tuple[Reservation, Sequence[ReplicaLoad]] | None:
         """Returns the next reservation and the replicas with headroom for it, one of which the
         caller must book before the next call. None: there is no headroom, or none waits."""
-        self.due_s = None
+        self.due_s = math.inf
         queue, replicas = self._queue, self._headroom.replicas
         if not queue.waiting or not replicas:
             return None
@@ -155,7 +156,7 @@ class Scheduler:
             load.has_adapter(adapter) for load in self._headroom.replicas
         ):
             return candidates
-        self.due_s = until_s if self.due_s is None else min(self.due_s, until_s)
+        self.due_s = min(self.due_s, until_s)
         return []
 
     def _goes_anywhere(self, reservation: Reservation, free: list[int], now_s: float) -> bool:

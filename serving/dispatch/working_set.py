@@ -91,9 +91,9 @@ class WorkingSet:
             self._sessions.give_up(reservation.session, now_s)
 
     @property
-    def due_s(self) -> float | None:
-        """When there may be room though nothing else happens until then; None: none waits."""
-        return self._looks_at_s if self.waiting else None
+    def due_s(self) -> float:
+        """When there may be room though nothing else happens until then."""
+        return self._looks_at_s if self.waiting else math.inf
 
     def _order(self, turn: Reservation) -> tuple[float, float]:
         """Returns what its tenant has of the caches for its weight, and the rate of its session's

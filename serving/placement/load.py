@@ -100,11 +100,6 @@ class ReplicaLoad:
         self._context_token_s_at = 0.0
 
     @property
-    def tokens(self) -> int:
-        """Tokens of all unfinished prompts and expected answers."""
-        return self.context_tokens
-
-    @property
     def utilization(self) -> float:
         """The share of the replica that is booked: of its KV cache or of its batch, whichever is
         fuller. 0 when idle; above 1 where requests queue in the engine."""

@@ -56,7 +56,6 @@ def prefix_of(
     salted_from: int = 0,
     *,
     bytes_per_token: float = BYTES_PER_TOKEN,
-    image_tokens: int = IMAGE_TOKENS,
 ) -> Prefix:
     """The chain of a prompt's parts. Images count by the string that names or holds them.
 
@@ -83,7 +82,7 @@ def prefix_of(
             tokens += _MARK_TOKENS
         if kind is image:
             chained ^= hash64(data, chained & 0xFFFFFFFF)[0]
-            tokens += image_tokens
+            tokens += IMAGE_TOKENS
             hashes.append(chained)
             ends.append(int(tokens))
             continue

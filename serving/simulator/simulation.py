@@ -305,7 +305,7 @@ class Simulation:
                 else:
                     self._refuse(outcome, router, now_s)
         due_s = dispatcher.next_due_s()
-        if due_s is not None and not now_s < self._wakes_at_s[router] <= due_s:
+        if due_s < math.inf and not now_s < self._wakes_at_s[router] <= due_s:
             self._wakes_at_s[router] = due_s
             self._at(due_s, partial(self._poll, router))
 

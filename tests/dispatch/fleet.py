@@ -2,6 +2,7 @@
 behind dispatchers, and clients that retry when told to."""
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -206,7 +207,7 @@ class Simulation:
                     assert reservation.rejection is not None
                     self._rejected(job, reservation.rejection)
             due_s = dispatcher.next_due_s()
-            if due_s is not None and not self.now_s < self._wake_s <= due_s:
+            if due_s < math.inf and not self.now_s < self._wake_s <= due_s:
                 self._wake_s = due_s
                 self.at(due_s, lambda: None)
 

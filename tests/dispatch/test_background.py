@@ -97,7 +97,7 @@ def test_one_prompt_is_read_at_a_time() -> None:
     setting.place()
     assert (first.state, second.state) == (State.PLACED, State.WAITING)
     due_s = setting.dispatcher.next_due_s()
-    assert due_s is not None and 9 < due_s < 11
+    assert 9 < due_s < 11
     setting.now_s = due_s + 0.1
     assert setting.place() == [second]
 

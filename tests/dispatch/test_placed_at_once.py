@@ -1,5 +1,6 @@
 """A request that finds the queue empty is placed as if it had been in the queue."""
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -49,7 +50,7 @@ class Run:
                     yield submitted, number, reservation.replica_id, reservation.cached_tokens
                 else:
                     yield submitted, number, reservation.rejection
-            yield number, self._dispatcher.next_due_s() is None, self._dispatcher.waiting
+            yield number, self._dispatcher.next_due_s() == math.inf, self._dispatcher.waiting
 
     def _submit(self, number: int) -> Iterator[tuple[object, ...]]:
         rng = self._rng

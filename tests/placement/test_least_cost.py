@@ -14,6 +14,7 @@ from serving.placement import (
     ReplicaLoad,
     Work,
 )
+from serving.placement.least_cost import FIRST_TOKEN_WEIGHT, NEAR
 from tests.placement.works import work
 
 KV_TOKENS = 145_000
@@ -197,21 +198,20 @@ def costs_one_by_one(
     asked: Work, loads: list[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
 ) -> int:
     """Implements the rule of `LeastCost` replica by replica."""
-    rule = LeastCost()
     context_tokens = asked.prompt_tokens + asked.output_tokens
     costs_ms = []
     for load, cached in zip(loads, cached_tokens, strict=True):
         rates = load.rates
         prefill_ms = max(asked.prompt_tokens - cached, 0) * rates.prefill_ms_per_token
-        cost_ms = prefill_ms * (rule.first_token_weight + load.requests)
-        cost_ms += rule.first_token_weight * load.prefill_ms(now_s)
+        cost_ms = prefill_ms * (FIRST_TOKEN_WEIGHT + load.requests)
+        cost_ms += FIRST_TOKEN_WEIGHT * load.prefill_ms(now_s)
         read_tokens = load.context_tokens + load.requests * context_tokens
         cost_ms += asked.output_tokens * rates.step_ms_per_context_token * read_tokens
         full = load.kv_tokens + context_tokens > load.capacity.kv_cache_tokens
         if load.requests and (full or load.requests >= load.capacity.max_num_seqs):
             cost_ms += load.headroom_wait_ms(asked, cached)
         costs_ms.append(cost_ms)
-    near_ms = min(costs_ms) * (1 + rule.near)
+    near_ms = min(costs_ms) * (1 + NEAR)
     near = [i for i, cost_ms in enumerate(costs_ms) if cost_ms <= near_ms]
     return min(near, key=lambda i: (-cached_tokens[i], loads[i].requests, loads[i].booked_s))
 

@@ -280,7 +280,7 @@ class ServedModel:
                 placed = reservation.state is State.PLACED
                 future.set_result(self._by_id[reservation.replica_id] if placed else None)
         due_s = self.dispatcher.next_due_s()
-        if due_s is None:
+        if due_s == math.inf:
             return
         loop = asyncio.get_running_loop()
         in_s = max(0.001, due_s - now_s)
