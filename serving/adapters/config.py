@@ -11,7 +11,7 @@ from serving.catalogue import CatalogueEntry
 from serving.catalogue.lora import Lora
 from serving.dispatch.tenant_limits import TenantLimits
 from serving.section import wrong
-from serving.tenants.api_key import TENANT_NAME
+from serving.tenants.tenant import TENANT_NAME
 
 ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)?$"
 

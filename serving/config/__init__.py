@@ -8,7 +8,6 @@ from serving.config.router import (
     LedgerConfig,
     ResponsesConfig,
     RouterConfig,
-    TenantConfig,
     TlsConfig,
 )
 
@@ -22,7 +21,6 @@ __all__ = [
     "ModelConfig",
     "ResponsesConfig",
     "RouterConfig",
-    "TenantConfig",
     "TlsConfig",
     "TracingConfig",
     "load",

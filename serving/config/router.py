@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from serving.config.scaled import Scaled
-from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES, TenantLimits
+from serving.dispatch import DEFAULT_PRIORITY, PRIORITIES
 from serving.placement.policies import PolicyName
 from serving.scaling import RouterScalingConfig
 from serving.section import Section, wrong
-from serving.tenants.api_key import TENANT_NAME
+from serving.tenants import Tenant
 from serving.tenants.authentication_config import AuthenticationConfig, is_loopback
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")
@@ -30,20 +30,6 @@ class AdmissionConfig(Section):
     pace, as measured. Without it, a replica is filled up to its KV cache and its batch."""
     default_priority: int = Field(ge=0, lt=PRIORITIES, default=DEFAULT_PRIORITY)
     """The priority of requests without `x-priority`; higher goes first."""
-
-
-class TenantConfig(Section):
-    """Those whose requests are counted and ordered together, by their API keys or tokens."""
-
-    name: str = Field(pattern=TENANT_NAME)
-    """The tenant's name in metrics, the request log and traces."""
-    max_priority: int = Field(ge=0, lt=PRIORITIES, default=PRIORITIES - 1)
-    """The highest priority of the tenant's requests, whatever their `x-priority`."""
-    weight: float = Field(gt=0, default=1)
-    """The tenant's part of the engines' time while others want more than is left, relative to their
-    weights."""
-    limits: TenantLimits | None = None
-    """What the tenant may use at most, even if nobody else wants it."""
 
 
 class ResponsesConfig(Section):
@@ -155,7 +141,7 @@ class RouterConfig(Scaled[RouterScalingConfig]):
     ledger: LedgerConfig = LedgerConfig()
     batches: BatchesConfig = BatchesConfig()
     authentication: AuthenticationConfig = AuthenticationConfig()
-    tenants: tuple[TenantConfig, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
     """Those that API keys and tokens belong to. If empty there is one, `default`."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins of web pages whose scripts may use the paths below /v1/, as `https://example.com`;
@@ -197,7 +183,7 @@ class RouterConfig(Scaled[RouterScalingConfig]):
 
     @field_validator("tenants")
     @classmethod
-    def _tenants_are_distinct(cls, tenants: tuple[TenantConfig, ...]) -> tuple[TenantConfig, ...]:
+    def _tenants_are_distinct(cls, tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
         names = [tenant.name for tenant in tenants]
         for name in names:
             if names.count(name) > 1:

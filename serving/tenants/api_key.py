@@ -17,9 +17,7 @@ from msgspec import Meta
 
 from serving.dispatch import PRIORITIES
 from serving.tenants.caller import Caller
-from serving.tenants.tenant import Tenant
-
-TENANT_NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+from serving.tenants.tenant import TENANT_NAME, Tenant
 
 _ID_BYTES = 4
 _SECRET_BYTES = 32

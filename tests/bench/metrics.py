@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from serving.config import RouterConfig, TenantConfig
+from serving.config import RouterConfig
 from serving.router.http.authentication import Authentication
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
@@ -36,6 +36,7 @@ from serving.router.replicas.upstream import ConnectionPool
 from serving.router.telemetry.latency import Latency, StreamClock
 from serving.router.telemetry.metrics import PREFIX, QUANTILES, Metrics
 from serving.router.telemetry.request_record import RequestRecord
+from serving.tenants import Tenant
 from tests.bench.relay import request_of
 from tests.bench.relay_process import HOST, Server, announce, relay, running
 from tests.bench.relay_report import Case
@@ -161,7 +162,7 @@ def best_us(call: Any, number: int) -> float:
 def costs(console: Console) -> None:
     models = [f"model-{i}" for i in range(3)]
     tenants = [f"tenant-{i}" for i in range(50)]
-    config = RouterConfig.model_construct(tenants=[TenantConfig(name=name) for name in tenants])
+    config = RouterConfig.model_construct(tenants=[Tenant(name=name) for name in tenants])
     directory = Directory(map(Model, models), config, HealthCheck("token", 5))
     for model in models:
         infos = [ReplicaInfo(f"{model}-{i}", HOST, 1, 8192) for i in range(3)]

@@ -22,7 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from serving.config import RouterConfig, TenantConfig
+from serving.config import RouterConfig
 from serving.dispatch import RateLimiter, TenantLimits
 from serving.engine_protocol import USAGE_ID, EngineUsage
 from serving.ledger.tokens import Tokens
@@ -35,6 +35,7 @@ from serving.router.replicas.health import HealthCheck
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
 from serving.router.telemetry.metrics import Metrics
+from serving.tenants import Tenant
 from serving.tenants.api_key import ApiKey, new_key
 from serving.tenants.authentication_config import AuthenticationConfig
 from tests.bench import relay_report
@@ -128,7 +129,7 @@ class Router:
 
     def __post_init__(self) -> None:
         limits = TenantLimits(requests_per_minute=10**9, tokens_per_minute=10**12)
-        tenant = TenantConfig(name="one", limits=limits if "limits" in self.parts else None)
+        tenant = Tenant(name="one", limits=limits if "limits" in self.parts else None)
         self._key, config = "EMPTY", RouterConfig()
         if "keys" in self.parts:
             wanted = ApiKey(id="0" * 8, tenant="one", sha256="0" * 64, created=datetime.now(UTC))
@@ -136,7 +137,7 @@ class Router:
             keys_file = self.folder / "keys.json"
             keys_file.write_bytes(msgspec.json.encode({"keys": [kept]}))
             config = RouterConfig(
-                tenants=(tenant, TenantConfig(name="two")),
+                tenants=(tenant, Tenant(name="two")),
                 authentication=AuthenticationConfig(keys_file=str(keys_file)),
             )
         rules = ModelRules(MODEL, "v11", context_tokens=131072, image_limit=10)

@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def is_in(file: Path, key: str) -> bool:
-    known, _ = callers(key_file.read(file), {"search": Tenant("search")})
+    known, _ = callers(key_file.read(file), {"search": Tenant(name="search")})
     return digest(key.encode()) in known
 
 

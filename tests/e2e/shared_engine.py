@@ -7,8 +7,9 @@ import socket
 import tempfile
 from pathlib import Path
 
-from serving.config import ModelConfig, TenantConfig
+from serving.config import ModelConfig
 from serving.engine.entry_flags import engine_flags, environment
+from serving.tenants import Tenant
 
 TENANTS = ("victim", "attacker")
 PUBLIC = "You are a helpful assistant of the ministry. " * 150
@@ -42,7 +43,7 @@ async def main(folder: Path) -> None:
     await server.listen(AccessMiddleware(app, TOKEN, lambda: server.death), sock)
     capacity = Capacity(server.kv_cache_tokens, server.max_num_seqs)
     info = ReplicaInfo("engine", "127.0.0.1", sock.getsockname()[1], server.max_model_len, capacity)
-    tenants = [TenantConfig(name=name) for name in TENANTS]
+    tenants = [Tenant(name=name) for name in TENANTS]
     keys = keys_of(folder, *(key_record(name, name) for name in TENANTS))
     models = [Model(MODEL, rules=rules)]
     async with running_router(models=models, tenants=tenants, authentication=keys) as router:

@@ -15,7 +15,7 @@ import ray
 from ray import serve
 
 from serving import serve_log
-from serving.config import LedgerConfig, ResponsesConfig, RouterConfig, TenantConfig
+from serving.config import LedgerConfig, ResponsesConfig, RouterConfig
 from serving.dispatch import TenantLimits
 from serving.ledger.folder import LedgerFolder
 from serving.router import deployment
@@ -30,6 +30,7 @@ from serving.router.replicas.replica import ReplicaInfo
 from serving.router.telemetry.metrics import Metrics
 from serving.router.telemetry.request_log import RequestLog
 from serving.scaling.report import NAMES
+from serving.tenants import Tenant
 from tests.support.engines import Engine, fresh
 from tests.support.keys import key_record, keys_of
 from tests.support.live_router import CHAT, MESSAGES, MODEL, running_engine
@@ -163,7 +164,7 @@ async def test_limits_survive_the_restart_of_all_routers(
         host="127.0.0.1",
         port=port,
         drain_timeout_s=1,
-        tenants=(TenantConfig(name="a", limits=limits),),
+        tenants=(Tenant(name="a", limits=limits),),
         authentication=keys_of(tmp_path, key_record("key", "a")),
         ledger=LedgerConfig(folder=str(tmp_path / "usage")),
     )

@@ -20,7 +20,6 @@ from serving.config import (
     LedgerConfig,
     ResponsesConfig,
     RouterConfig,
-    TenantConfig,
 )
 from serving.dispatch import RateLimiter
 from serving.mistral import ModelRules
@@ -46,6 +45,7 @@ from serving.router.telemetry.observer import Observer
 from serving.router.telemetry.scrape_targets import scrape_targets
 from serving.router.telemetry.status import ServiceStatus
 from serving.router.telemetry.tracing import Tracing
+from serving.tenants import Tenant
 from serving.tenants.authentication_config import AuthenticationConfig
 from tests.support.engines import Engine, Steered, fresh
 from tests.support.http_server import running
@@ -196,7 +196,7 @@ async def running_router(
     max_itl_ms: float | None = None,
     capacity: Capacity = UNLIMITED,
     placement: PolicyName = "least_cost",
-    tenants: Sequence[TenantConfig] = (),
+    tenants: Sequence[Tenant] = (),
     authentication: AuthenticationConfig | None = None,
     tracing: Tracing | None = None,
     ui: bool = False,

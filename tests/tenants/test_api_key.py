@@ -17,7 +17,7 @@ def test_a_new_key_is_found_by_its_hash_and_names_its_id() -> None:
     key, kept = new_key(wanted, ())
     assert key.startswith(f"sk-{kept.id}-") and len(key) == len("sk-12345678-") + 43
     assert (kept.tenant, kept.models, kept.created) == ("a", ("small",), CREATED)
-    known, unknown = callers([kept], {"a": Tenant("a")})
+    known, unknown = callers([kept], {"a": Tenant(name="a")})
     assert known[digest(key.encode())].key_id == kept.id
     assert not unknown
     assert new_key(wanted, ())[0] != key
@@ -54,12 +54,12 @@ def test_a_rotated_key_ends_soon_and_its_successor_lasts_as_long_as_it_was_to(
 def test_the_priority_is_the_lower_one_of_tenant_and_key(
     of_key: int | None, is_at_most: int
 ) -> None:
-    caller = key_record("sk-1", "a", max_priority=of_key).caller(Tenant("a", max_priority=5))
+    caller = key_record("sk-1", "a", max_priority=of_key).caller(Tenant(name="a", max_priority=5))
     assert caller.max_priority == is_at_most
 
 
 def test_a_key_without_limits_may_all_for_ever() -> None:
-    caller = key_record("sk-1", "a").caller(Tenant("a"))
+    caller = key_record("sk-1", "a").caller(Tenant(name="a"))
     assert caller.may_use(("any",)) and caller.may_ask("/any")
     assert caller.expires_s == math.inf
 
@@ -67,7 +67,7 @@ def test_a_key_without_limits_may_all_for_ever() -> None:
 def test_a_key_is_for_its_models_and_paths() -> None:
     expires = datetime(2026, 6, 1, tzinfo=UTC)
     key = key_record("sk-1", "a", models=("m",), endpoints=("/v1/messages",), expires=expires)
-    caller = key.caller(Tenant("a"))
+    caller = key.caller(Tenant(name="a"))
     assert caller.expires_s == expires.timestamp()
     assert caller.may_use(("id", "m")) and not caller.may_use(("id",))
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
@@ -77,7 +77,9 @@ def test_a_key_is_for_its_models_and_paths() -> None:
 
 
 def test_keys_of_tenants_that_are_not_configured_are_apart() -> None:
-    known, unknown = callers([key_record("sk-1", "a"), key_record("sk-2", "b")], {"a": Tenant("a")})
+    known, unknown = callers(
+        [key_record("sk-1", "a"), key_record("sk-2", "b")], {"a": Tenant(name="a")}
+    )
     assert list(known) == [digest(b"sk-1")]
     assert unknown == {digest(b"sk-2"): "b"}
 

@@ -18,7 +18,7 @@ from serving.tenants.tokens import (
 )
 from tests.support.issuer import AUDIENCE, Issuer, ec_key
 
-TENANTS = {"search": Tenant("search", max_priority=4)}
+TENANTS = {"search": Tenant(name="search", max_priority=4)}
 SKEW_S = 60
 """The default of the setting."""
 

@@ -48,11 +48,8 @@ class Authentication:
     def __init__(self, router: RouterConfig) -> None:
         """Reads the files with the keys. Raises RuntimeError if one is unusable."""
         config = router.authentication
-        known = [
-            Tenant(tenant.name, tenant.max_priority, tenant.weight, tenant.limits)
-            for tenant in router.tenants
-        ]
-        self.tenants: Mapping[str, Tenant] = {one.name: one for one in known or [DEFAULT]}
+        tenants = router.tenants or (DEFAULT,)
+        self.tenants: Mapping[str, Tenant] = {tenant.name: tenant for tenant in tenants}
         self.is_required = config.knows_callers
         self.failures: dict[str, int] = dict.fromkeys(get_args(AuthenticationFailure), 0)
         self._anyone = Caller(DEFAULT, DEFAULT.max_priority)

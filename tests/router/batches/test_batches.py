@@ -8,9 +8,10 @@ from typing import Any
 import openai
 import pytest
 
-from serving.config import BatchesConfig, TenantConfig
+from serving.config import BatchesConfig
 from serving.dispatch import TenantLimits
 from serving.router.batches.store import BatchStore
+from serving.tenants import Tenant
 from tests.support.batch_files import ENDPOINT, answers, begun, encoded, ended, line, lines
 from tests.support.engines import Engine, Steered
 from tests.support.keys import key_record, keys_of
@@ -64,7 +65,7 @@ async def test_a_tenants_limits_do_not_apply_to_its_batches(
     router = await start_router(
         Engine,
         batches=stored,
-        tenants=[TenantConfig(name="limited", limits=TenantLimits(requests_per_minute=1))],
+        tenants=[Tenant(name="limited", limits=TenantLimits(requests_per_minute=1))],
         authentication=keys_of(tmp_path, key_record(key, "limited")),
     )
     client = router.openai.with_options(api_key=key)
@@ -188,7 +189,7 @@ async def test_no_tenant_sees_anothers_files_and_batches(
     start_router: StartRouter, stored: BatchesConfig, tmp_path: Path
 ) -> None:
     keys = keys_of(tmp_path, key_record("the-clients-key", "a"), key_record("another-key", "b"))
-    tenants = [TenantConfig(name=name) for name in "ab"]
+    tenants = [Tenant(name=name) for name in "ab"]
     router = await start_router(Engine, batches=stored, tenants=tenants, authentication=keys)
     batch = await ended(router.openai, (await begun(router.openai, lines(2))).id)
     assert json.loads(router.lines[0])["tenant"] == "a"
@@ -222,7 +223,7 @@ async def test_a_batch_may_do_what_the_key_may_that_created_it(
     router = await start_router(
         Engine,
         batches=stored,
-        tenants=[TenantConfig(name="a")],
+        tenants=[Tenant(name="a")],
         authentication=keys_of(tmp_path, record),
     )
     batch = await ended(router.openai, (await begun(router.openai, lines(2))).id)

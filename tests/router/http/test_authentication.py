@@ -12,12 +12,12 @@ import openai
 import pytest
 
 from serving.asgi import Headers
-from serving.config import RouterConfig, TenantConfig
+from serving.config import RouterConfig
 from serving.placement import Capacity
 from serving.router.http.authentication import Authentication
 from serving.router.http.errors import ApiError
 from serving.router.replicas.model import Model
-from serving.tenants import key_file
+from serving.tenants import Tenant, key_file
 from serving.tenants.authentication_config import AuthenticationConfig
 from serving.tenants.failure_throttle import BURST
 from tests.router.telemetry.test_metrics import scrape
@@ -61,7 +61,7 @@ def keys(tmp_path: Path) -> AuthenticationConfig:
 @pytest.fixture
 def start(start_router: StartRouter, keys: AuthenticationConfig) -> StartRouter:
     """Returns a function that starts a router with these tenants."""
-    tenants = (TenantConfig(name="search"), TenantConfig(name="batch", max_priority=3))
+    tenants = (Tenant(name="search"), Tenant(name="batch", max_priority=3))
 
     async def started(*behaviours: type[Engine], **settings: Any) -> LiveRouter:
         settings = {"tenants": tenants, "authentication": keys} | settings
@@ -200,7 +200,7 @@ async def test_with_an_admin_key_the_state_of_the_service_is_for_operators(
     (tmp_path / "admin").write_text(f"{ADMIN}\n")
     admin = {"admin_key_file": str(tmp_path / "admin")}
     settings = (keys if has_tenants else AuthenticationConfig()).model_copy(update=admin)
-    tenants = (TenantConfig(name="search"), TenantConfig(name="batch")) if has_tenants else ()
+    tenants = (Tenant(name="search"), Tenant(name="batch")) if has_tenants else ()
     router = await start(
         Engine, authentication=settings, tenants=tenants, ledger_folder=tmp_path / "usage"
     )
@@ -341,7 +341,7 @@ def test_a_router_does_not_start_without_the_keys_that_it_should_have(
 
 
 async def test_a_header_of_any_bytes_is_no_key(keys: AuthenticationConfig) -> None:
-    tenants = (TenantConfig(name="search"),)
+    tenants = (Tenant(name="search"),)
     known = Authentication(RouterConfig(authentication=keys, tenants=tenants))
     headers: Headers = [(b"authorization", b"Bearer \xff\x00"), (b"x-api-key", SEARCH.encode())]
     assert (await known.caller({"headers": headers, "path": CHAT})).tenant.name == "search"

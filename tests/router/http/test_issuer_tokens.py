@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.config import TenantConfig
 from serving.router.http import issuer_keys
+from serving.tenants import Tenant
 from serving.tenants.authentication_config import AuthenticationConfig
 from tests.router.http.test_authentication import bearer, becomes
 from tests.router.telemetry.test_metrics import scrape
@@ -20,7 +20,7 @@ from tests.support.live_router import LiveRouter, StartRouter
 from tests.support.waiting import eventually
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
-TENANTS = (TenantConfig(name="search"), TenantConfig(name="batch"))
+TENANTS = (Tenant(name="search"), Tenant(name="batch"))
 STALE = 'authentication_stale{source="oidc"}'
 
 

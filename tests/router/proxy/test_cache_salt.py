@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving.config import ResponsesConfig, TenantConfig
+from serving.config import ResponsesConfig
 from serving.router.proxy.cache_salt import CacheSalts
+from serving.tenants import Tenant
 from tests.support.engines import Engine, ResetsAfterHead
 from tests.support.keys import key_record, keys_of
 from tests.support.live_router import MODEL, ON_BACKEND, LiveRouter, StartRouter
@@ -16,7 +17,7 @@ SEARCH, MORE_SEARCH, BATCH = "sk-search-1", "sk-search-2", "sk-batch"
 LONG: Any = [{"role": "user", "content": "A secret. " * 1000}]
 
 
-TENANTS = [TenantConfig(name="search"), TenantConfig(name="batch")]
+TENANTS = [Tenant(name="search"), Tenant(name="batch")]
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.adapters import declared
-from serving.config import TenantConfig
 from serving.dispatch import TenantLimits
+from serving.tenants import Tenant
 from tests.router.proxy.with_adapters import (
     WithAdapters,
     ask,
@@ -52,8 +52,8 @@ async def test_all_tenants_share_the_limits_of_an_adapter(folder: Path, tmp_path
     first_key, second_key = "sk-first", "sk-second"
     keys = keys_of(tmp_path, key_record(first_key, "first"), key_record(second_key, "second"))
     tenants = [
-        TenantConfig(name="first", limits=TenantLimits(requests_per_minute=3)),
-        TenantConfig(name="second"),
+        Tenant(name="first", limits=TenantLimits(requests_per_minute=3)),
+        Tenant(name="second"),
     ]
     async with router_with(folder, WithAdapters, tenants=tenants, authentication=keys) as router:
 
@@ -140,7 +140,7 @@ async def test_an_adapter_of_other_tenants_does_not_exist(folder: Path, tmp_path
     async with router_with(
         folder,
         WithAdapters,
-        tenants=[TenantConfig(name=name) for name in ("a", "b", "c")],
+        tenants=[Tenant(name=name) for name in ("a", "b", "c")],
         authentication=keys_of(tmp_path, *records),
     ) as router:
         statuses = {

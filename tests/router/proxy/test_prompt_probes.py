@@ -87,7 +87,7 @@ class Service:
             "headers": headers,
         }
         unused: Any = None
-        caller = Caller(Tenant(tenant), max_priority=9)
+        caller = Caller(Tenant(name=tenant), max_priority=9)
         record = RequestRecord(datetime.now(UTC), "id", CHAT)
         return self.reader.read(
             scope, json.dumps(body).encode(), body, caller, unused, unused, record, 0.0

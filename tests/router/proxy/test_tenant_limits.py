@@ -9,8 +9,8 @@ import anthropic
 import openai
 import pytest
 
-from serving.config import TenantConfig
 from serving.dispatch import TenantLimits
+from serving.tenants import Tenant
 from tests.router.telemetry.test_metrics import scrape
 from tests.support.engines import Engine, Steered
 from tests.support.keys import key_record, keys_of
@@ -29,8 +29,8 @@ async def started(
     return await start_router(
         engine,
         tenants=[
-            TenantConfig(name="limited", limits=TenantLimits(**limits)),
-            TenantConfig(name="free"),
+            Tenant(name="limited", limits=TenantLimits(**limits)),
+            Tenant(name="free"),
         ],
         authentication=keys_of(folder, key_record(KEY, "limited"), key_record(FREE, "free")),
     )

@@ -12,7 +12,8 @@ import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_item_list import ResponseItemList
 
-from serving.config import ResponsesConfig, TenantConfig
+from serving.config import ResponsesConfig
+from serving.tenants import Tenant
 from tests.router.telemetry.test_metrics import scrape
 from tests.router.test_app import error_of
 from tests.support.keys import key_record, keys_of
@@ -265,7 +266,7 @@ async def test_tenants_see_only_their_own(
     start_router: StartRouter, stored: ResponsesConfig, tmp_path: Path
 ) -> None:
     keys = keys_of(tmp_path, *(key_record(f"key-{name}", name) for name in "ab"))
-    tenants = [TenantConfig(name=name) for name in ("a", "b")]
+    tenants = [Tenant(name=name) for name in ("a", "b")]
     router = await start_router(
         ResponseEngine, responses=stored, tenants=tenants, authentication=keys
     )

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from starlette.types import Message
 
-from serving.config import TenantConfig
 from serving.placement import Capacity
 from serving.router.replicas.model import Model
 from serving.router.replicas.replica import ReplicaInfo
+from serving.tenants import Tenant
 from tests.support.engines import Engine, ResetsBeforeHead, Steered
 from tests.support.keys import key_record, keys_of
 from tests.support.live_router import CHAT, IMPATIENT, MODEL, ON_BACKEND, LiveRouter, StartRouter
@@ -250,7 +250,7 @@ async def test_the_number_of_series_is_bounded_whatever_clients_send(
     router = await start_router(
         Engine,
         models=[Model(f"mistral-test/{i}") for i in range(3)],
-        tenants=[TenantConfig(name=tenant) for tenant in tenants],
+        tenants=[Tenant(name=tenant) for tenant in tenants],
         authentication=keys_of(tmp_path, *keys),
     )
     port = router.infos[0].port
