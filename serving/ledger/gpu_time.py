@@ -11,25 +11,15 @@ which the load rises and falls again it may be off by the ratio of the loads. Th
 requests is less than what a replica costs, by the time in which it waits.
 """
 
-import msgspec
-
 from serving.ledger.tokens import Tokens
+from serving.placement import Rates
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """How fast a replica works, and its number of GPUs."""
-
-    gpus: int
-    prefill_ms_per_token: float
-    step_ms: float
-    """The time of a decode step without any context."""
-    step_ms_per_context_token: float
-
-
-def gpu_seconds(tokens: Tokens, pace: Pace, sequences: float) -> float:
-    """Returns the GPU-seconds of one request; `sequences` is the mean number that the replica
-    decodes at a time, this one included."""
-    prefill_ms = (tokens.input - tokens.cached) * pace.prefill_ms_per_token
+def gpu_seconds(tokens: Tokens, rates: Rates, gpus: int, sequences: float) -> float:
+    """Returns the GPU-seconds of one request on a replica with these rates and that many GPUs;
+    `sequences` is the mean number that it decodes at a time, this one included."""
+    prefill_ms = (tokens.input - tokens.cached) * rates.prefill_ms_per_token
     mean_context = tokens.input + tokens.generated / 2
-    step_ms = pace.step_ms / max(sequences, 1.0) + pace.step_ms_per_context_token * mean_context
-    return pace.gpus * (prefill_ms + tokens.generated * step_ms) / 1000
+    step_ms = rates.step_ms(0) / max(sequences, 1.0)
+    step_ms += rates.step_ms_per_context_token * mean_context
+    return gpus * (prefill_ms + tokens.generated * step_ms) / 1000

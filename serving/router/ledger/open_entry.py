@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from serving.ledger.entry import ROUTER_ENDED, Entry
-from serving.ledger.gpu_time import Pace, gpu_seconds
+from serving.ledger.gpu_time import gpu_seconds
 from serving.ledger.settlement import settle
 from serving.ledger.tokens import Tokens
 from serving.router.replicas.model import Model
@@ -74,33 +74,19 @@ class OpenEntry:
             adapter_version=record.adapter_version,
             key_id=record.key_id,
             outcome=outcome,
-            input_tokens=settled.input_tokens,
-            cached_tokens=settled.cached_tokens,
-            output_tokens=settled.output_tokens,
-            repeated_input_tokens=settled.repeated_input_tokens,
-            wasted_output_tokens=settled.wasted_output_tokens,
             gpu_s=self._gpu_s([tokens or counted for tokens in counts]),
             retries=record.retries,
             continued=record.continued,
             background=self.background,
             batch_id=record.batch_id,
-            estimated=settled.estimated,
+            **settled._asdict(),
         )
 
     def _gpu_s(self, counts: Sequence[Tokens]) -> float:
         """Returns the estimated GPU-seconds of all attempts."""
         total_s = 0.0
-        if not self.model.gpus:
-            return total_s
         for attempt, tokens in zip(self.attempts, counts, strict=True):
             load = attempt.replica.load
-            rates = load.rates
-            pace = Pace(
-                self.model.gpus,
-                rates.prefill_ms_per_token,
-                rates.step_ms(0),
-                rates.step_ms_per_context_token,
-            )
             sequences = (attempt.requests_at_begin + max(load.requests, 1)) / 2
-            total_s += gpu_seconds(tokens, pace, sequences)
+            total_s += gpu_seconds(tokens, load.rates, self.model.gpus, sequences)
         return round(total_s, 6)
