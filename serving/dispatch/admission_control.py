@@ -76,6 +76,9 @@ class AdmissionControl:
         is full, or the reason for rejection. `service_s` is the least time that the request spends
         on a replica, if it has a timeout; `retry` is the retry reservation that it redeems."""
         share = self._headroom.capacity.share(request.kv_tokens)
+        number = retry.number if retry is not None and retry.number else next(self._numbers)
+        expires_at_s = self._expires_at_s(request, service_s, now_s)
+        reservation = Reservation(request, number, share, service_s, now_s, expires_at_s)
         if retry is None:
             admitted, wait_s = self._admits_new(request, share, now_s)
         else:
@@ -87,10 +90,8 @@ class AdmissionControl:
             reason = "queue_full"
             admitted = admitted and self._queue.makes_way(request, share)
         if not admitted:
-            return self._reject(request, service_s, None, share, reason, wait_s, retry, now_s)
-        number = retry.number if retry is not None and retry.number else next(self._numbers)
-        expires_at_s = self._expires_at_s(request, service_s, now_s)
-        return Reservation(request, number, share, service_s, now_s, expires_at_s)
+            return self._reject(reservation, reason, wait_s, now_s, retry)
+        return reservation
 
     def unbounded(self, request: Request, now_s: float) -> Reservation:
         """Returns a reservation for background work, which waits outside the queue."""
@@ -122,8 +123,7 @@ class AdmissionControl:
                 reason = "deadline_unreachable"
         wait_s, _ = self._waits_s(request, request.priority, reservation.share, now_s)
         wait_s += self.startup_left_s(now_s)
-        number, share = reservation.number, reservation.share
-        return self._reject(request, service_s, number, share, reason, wait_s, None, now_s)
+        return self._reject(reservation, reason, wait_s, now_s, None, reservation.number)
 
     def startup_left_s(self, now_s: float) -> float:
         """Returns the seconds until the first replica is expected; 0 when one is up. One that is
@@ -217,17 +217,16 @@ class AdmissionControl:
 
     def _reject(
         self,
-        request: Request,
-        service_s: float,
-        number: int | None,
-        share: float,
+        reservation: Reservation,
         reason: Reason,
         wait_s: float,
-        retry: RetryReservation | None,
         now_s: float,
+        retry: RetryReservation | None,
+        number: int | None = None,
     ) -> Rejection:
-        """`number` is that of a reservation that has waited, `retry` the retry reservation
-        redeemed."""
+        """`retry` is the retry reservation redeemed, `number` that which a reservation keeps as it
+        has waited."""
+        request, service_s = reservation.request, reservation.service_s
         if request.timeout_s is not None and service_s > request.timeout_s:
             return Rejection("deadline_too_short", wait_s, None)
         if not self._headroom.replicas:
@@ -247,7 +246,7 @@ class AdmissionControl:
                 request.key,
                 number,
                 request.priority,
-                share,
+                reservation.share,
                 retry_at_s,
                 expires_at_s,
                 request.tenant,

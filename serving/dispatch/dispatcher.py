@@ -96,7 +96,6 @@ class Dispatcher:
             self._choice if waits_for_choice else None,
         )
         self._background = Background(self._headroom, self._slots)
-        self._background_scales = background_scales
         self._offered_load = OfferedLoad(
             self.fleet,
             self._headroom,
@@ -119,7 +118,7 @@ class Dispatcher:
             reservation = self._admission.unbounded(request, now_s)
             self._background.waiting[reservation] = None
             self._settle(now_s)
-            if self._background_scales and reservation.state is State.WAITING:
+            if reservation.state is State.WAITING:
                 self._offered_load.wait(reservation)
             return reservation
         service_s = 0.0 if request.timeout_s is None else self._service_s(request.work)
@@ -149,10 +148,8 @@ class Dispatcher:
         takes requests. Raises KeyError if it is not up."""
         load = self.fleet.loads[replica_id]
         reservation = self._admission.unbounded(request, now_s)
-        is_background = request.work.background
-        is_counted = not is_background or self._background_scales
-        self._place(reservation, [load], now_s, is_counted)
-        if not is_background:
+        self._place(reservation, [load], now_s)
+        if not request.work.background:
             self._service_rate.book(reservation.share, now_s)
         self._settled_at_s = -math.inf
         return reservation
@@ -319,7 +316,7 @@ class Dispatcher:
             reservation, candidates = turn
             del self._background.waiting[reservation]
             self._offered_load.waits_no_more(reservation)
-            self._place(reservation, candidates, now_s, is_counted=self._background_scales)
+            self._place(reservation, candidates, now_s)
 
     def _give_turns(self, now_s: float) -> None:
         """Ends what adapters no longer wait for, and has others yield to those that do."""
@@ -329,15 +326,10 @@ class Dispatcher:
                 self.sync.gave_turns()
 
     def _place(
-        self,
-        reservation: Reservation,
-        candidates: Sequence[ReplicaLoad],
-        now_s: float,
-        is_counted: bool = True,
+        self, reservation: Reservation, candidates: Sequence[ReplicaLoad], now_s: float
     ) -> None:
         self._book(reservation, candidates, now_s)
-        if is_counted:
-            self._offered_load.place(reservation)
+        self._offered_load.place(reservation)
         reservation.state = State.PLACED
         self._changed.append(reservation)
 

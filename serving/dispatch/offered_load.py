@@ -22,7 +22,7 @@ class OfferedLoad:
         with_background: bool,
     ) -> None:
         """`prefill_tokens_per_s` is that of a replica of which nothing is learnt yet. With
-        `with_background` background work that runs is reported too."""
+        `with_background` background work is counted and reported too."""
         self._fleet = fleet
         self._headroom = headroom
         self._service_rate = service_rate
@@ -37,12 +37,16 @@ class OfferedLoad:
 
     def place(self, reservation: Reservation) -> None:
         """Counts a request that is placed, unless it was counted as it waited."""
+        if reservation.request.work.background and not self._with_background:
+            return
         prefill_tokens = reservation.request.work.prompt_tokens - reservation.cached_tokens
         self._count(reservation, max(prefill_tokens, 0))
 
     def wait(self, reservation: Reservation) -> None:
         """Counts a request as waiting, with the tokens that would have to be prefilled for it
         now."""
+        if reservation.request.work.background and not self._with_background:
+            return
         prefill_tokens = self._fleet.uncached_tokens(reservation.request.work)
         self._count(reservation, prefill_tokens)
         reservation.waiting_prefill_tokens = prefill_tokens

@@ -43,8 +43,6 @@ class PowerOfTwo:
     def choose(
         self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
     ) -> int:
-        if not loads:
-            raise ValueError("no replica to choose from")
         two = self._random.sample(range(len(loads)), min(2, len(loads)))
         return min(two, key=lambda i: loads[i].requests)
 
