@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.config import RouterConfig
 from serving.router.http.authentication import Authentication
+from serving.router.ledger.ledger import Ledger
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.health import HealthCheck
 from serving.router.telemetry.metrics import Metrics
@@ -29,7 +31,7 @@ def exported() -> set[str]:
     config = RouterConfig()
     directory = Directory([], config, HealthCheck("token", 1))
     metrics = Metrics(directory, Authentication(config))
-    metrics.ledger = SimpleNamespace(lost=0, unwritten=0)
+    metrics.ledger = cast(Ledger, SimpleNamespace(lost=0, unwritten=0))
     return (
         exporters.of_routers(metrics)
         | exporters.of_engines()

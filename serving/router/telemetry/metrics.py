@@ -9,7 +9,7 @@ a usage ledger four more per tenant.
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
@@ -36,6 +36,9 @@ from serving.router.telemetry.latency import Latency
 from serving.router.telemetry.model_metrics import UNKNOWN, ModelMetrics
 from serving.router.telemetry.request_record import RequestRecord
 from serving.scaling import RouterLoad
+
+if TYPE_CHECKING:
+    from serving.router.ledger.ledger import Ledger
 
 T = TypeVar("T", CounterMetricFamily, GaugeMetricFamily)
 
@@ -71,15 +74,6 @@ _LATENCIES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 )
 
 
-class LedgerState(Protocol):
-    """What the metrics show of the usage ledger, in entries."""
-
-    lost: int
-
-    @property
-    def unwritten(self) -> int: ...
-
-
 class Metrics(Collector):
     """The metrics of one router."""
 
@@ -96,7 +90,7 @@ class Metrics(Collector):
         self._tenant_requests = dict.fromkeys(authentication.tenants, 0)
         self._usage = {name: Usage() for name in authentication.tenants}
         """What the tenants have used."""
-        self.ledger: LedgerState | None = None
+        self.ledger: Ledger | None = None
         """Set by the usage ledger, if there is one. It counts what the tenants use then."""
         self._limited = {
             (name, limit): 0
