@@ -23,7 +23,7 @@ class WatchedFile(Generic[T]):
         self._path = Path(path)
         self._name = name
         self._parse = parse
-        self._version = self._found_version()
+        self._version = version_of(self._path)
         try:
             self.value = self._read()
         except KeyFileError as error:
@@ -31,7 +31,7 @@ class WatchedFile(Generic[T]):
 
     def look(self) -> None:
         """Reads the file if it is another one than before."""
-        version = self._found_version()
+        version = version_of(self._path)
         if version == self._version:
             return
         self._version = version
@@ -49,16 +49,18 @@ class WatchedFile(Generic[T]):
             self.failing = False
             log.info("%s: the file %s was read anew", self._name, self._path)
 
-    def _found_version(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
     def _read(self) -> T:
         try:
             text = self._path.read_bytes()
         except OSError as error:
             raise KeyFileError(f"cannot be read ({error.strerror})") from None
         return self._parse(text)
+
+
+def version_of(path: Path) -> tuple[int, int, int] | None:
+    """Returns what shows that a file is another one, or has changed; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

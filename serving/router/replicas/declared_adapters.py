@@ -14,6 +14,7 @@ from serving.adapters.config import AdapterConfig
 from serving.adapters.files import CONFIG_FILE, WEIGHTS_FILE, AdapterError
 from serving.adapters.fit import Base
 from serving.catalogue import CatalogueEntry
+from serving.router.http.watched_file import version_of
 from serving.router.replicas.canaries import Canaries
 from serving.weights_claims import ClaimsError
 
@@ -171,12 +172,4 @@ class DeclaredAdapters:
 def _files_of(config: AdapterConfig) -> _Files:
     """Returns what shows that the files of its folders are others; those of a commit never are."""
     folders = [Path(one.source) for one in config.versions if one.is_folder]
-    return tuple(_identity(f / name) for f in folders for name in (CONFIG_FILE, WEIGHTS_FILE))
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return tuple(version_of(f / name) for f in folders for name in (CONFIG_FILE, WEIGHTS_FILE))
