@@ -5,6 +5,14 @@ from starlette.types import Receive, Send
 Headers = list[tuple[bytes, bytes]]
 
 
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """Returns the value of the first header of this name."""
+    for one, value in headers:
+        if one == name:
+            return value
+    return None
+
+
 class ClientGoneError(Exception):
     """The client closed its connection before the response was complete."""
 

@@ -1,7 +1,7 @@
 """The version of an adapter that a request gets."""
 
 from serving.adapters.adapter import Adapter
-from serving.asgi import Headers
+from serving.asgi import Headers, header
 from serving.router.http.errors import ApiError
 
 VERSION = b"x-adapter-version"
@@ -12,9 +12,9 @@ a response: the digest of the one that answers."""
 def version_for(adapter: Adapter, headers: Headers, key: str) -> Adapter:
     """Returns the adapter in the version that a request asks for by a header or, without one, that
     its session, or the request itself, gets by the canary's weight. Raises ApiError."""
-    wanted = next((value.decode("latin-1") for name, value in headers if name == VERSION), None)
-    if wanted is None:
+    if (value := header(headers, VERSION)) is None:
         return adapter.chosen_for(key)
+    wanted = value.decode("latin-1")
     if wanted in ("stable", adapter.version.digest):
         return adapter
     if adapter.canary is not None and wanted in ("canary", adapter.canary.digest):

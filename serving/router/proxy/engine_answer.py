@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from serving.asgi import Headers
+from serving.asgi import Headers, header
 from serving.engine_protocol import DEAD, DEATH, NO_ADAPTER, REWRITES, SUSPECTS, UNAVAILABLE
 from serving.mistral.normalise import Rewrite
 from serving.poison import Reason
@@ -14,21 +14,18 @@ _REWRITES: tuple[Rewrite, ...] = get_args(Rewrite)
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
-def reported_number(headers: Headers, header: bytes) -> int | None:
+def reported_number(headers: Headers, name: bytes) -> int | None:
     """Returns the number in this response header of the engine, if it has one."""
-    for name, value in headers:
-        if name == header:
-            return int(value) if value.isdigit() else None
-    return None
+    value = header(headers, name)
+    return int(value) if value is not None and value.isdigit() else None
 
 
 def reported_rewrites(headers: Headers) -> tuple[Rewrite, ...]:
     """Returns how the engine says that it changed the request."""
-    for name, value in headers:
-        if name == REWRITES:
-            reported = value.decode("latin-1").split(",")
-            return tuple(rewrite for rewrite in _REWRITES if rewrite in reported)
-    return ()
+    if (value := header(headers, REWRITES)) is None:
+        return ()
+    reported = value.decode("latin-1").split(",")
+    return tuple(rewrite for rewrite in _REWRITES if rewrite in reported)
 
 
 def check_taken(connection: Connection) -> None:
@@ -37,19 +34,17 @@ def check_taken(connection: Connection) -> None:
     EngineDeadError if it died, perhaps because of this request."""
     if connection.status == 401:
         raise NotTakenError("the engine belongs to another cluster")
-    if connection.status == 503:
-        for name, why in connection.headers:
-            if name == UNAVAILABLE and why == DEAD:
-                raise _death(connection.headers)
-            if name == UNAVAILABLE and why == NO_ADAPTER:
-                raise AdapterGoneError("the engine does not have the adapter")
-            if name == UNAVAILABLE:
-                raise NotTakenError(f"the engine is {why.decode()}")
+    if connection.status == 503 and (why := header(connection.headers, UNAVAILABLE)) is not None:
+        if why == DEAD:
+            raise _death(connection.headers)
+        if why == NO_ADAPTER:
+            raise AdapterGoneError("the engine does not have the adapter")
+        raise NotTakenError(f"the engine is {why.decode()}")
 
 
 def _death(headers: Headers) -> EngineDeadError:
     """Returns what an engine says of its death. One that does not say why was killed."""
-    why = next((value.decode("latin-1") for name, value in headers if name == DEATH), "")
+    why = (header(headers, DEATH) or b"").decode("latin-1")
     reason: Reason = next((reason for reason in _REASONS if reason == why), "killed")
     return EngineDeadError(reason, reported_number(headers, SUSPECTS))
 
@@ -69,7 +64,4 @@ def meant_status(status: int, body: bytes) -> int:
 
 
 def is_event_stream(headers: Headers) -> bool:
-    for name, value in headers:
-        if name == b"content-type" and value.startswith(b"text/event-stream"):
-            return True
-    return False
+    return (header(headers, b"content-type") or b"").startswith(b"text/event-stream")

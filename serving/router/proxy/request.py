@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from serving.asgi import Headers
+from serving.asgi import Headers, header
 from serving.dispatch import ExpectedOutput
 from serving.mistral import Answer, InvalidRequest, ModelRules, normalise
 from serving.mistral.clients import takes_calls_whole
@@ -21,6 +21,7 @@ from serving.requests.body import nested_too_deeply, not_json
 from serving.requests.openai_body import check_answers
 from serving.router.http.errors import ApiError
 from serving.router.replicas.model import Model
+from serving.router.responses.objects import encoded
 from serving.router.responses.turn import Turn
 
 GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
@@ -89,13 +90,6 @@ def _decode_leniently(body: bytes, error: Exception) -> Any:
         raise invalid(not_json(body, error)) from None
 
 
-def encode(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:  # a lone surrogate
-        return json.dumps(body).encode()
-
-
 def routing_fields(body: Any) -> RoutingFields:
     """Extracts the fields that routing needs, as leniently as vLLM, which accepts "16" for 16.
     Raises ApiError 400 if `body` is not an object or a field has the wrong type."""
@@ -142,7 +136,7 @@ def engine_request(
         if turn.warning is not None:
             warn(request.headers, turn.warning)
     if rewritten:
-        request.body = encode(body)
+        request.body = encoded(body)
     return request
 
 
@@ -244,7 +238,6 @@ def _is_public(part: Part, rules: ModelRules | None) -> bool:
 
 def session(fields: RoutingFields, headers: Headers) -> str | None:
     """Returns the session id that the client chose, if it chose one."""
-    for name, value in headers:
-        if name == b"x-session-id":
-            return value.decode("latin-1")
+    if (chosen := header(headers, b"x-session-id")) is not None:
+        return chosen.decode("latin-1")
     return fields.prompt_cache_key if isinstance(fields.prompt_cache_key, str) else None

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from starlette.types import Message
 
-from serving.asgi import Headers
+from serving.asgi import Headers, header
 from serving.router.http.http10 import unchunked
 from serving.router.responses.event_log import EventLog
 from serving.router.responses.objects import encoded
@@ -108,8 +108,8 @@ class BackgroundRun:
         if message["type"] == "http.response.start":
             self.response_started = True
             self.status = message["status"]
-            types = [value for name, value in message["headers"] if name == b"content-type"]
-            self._streams = any(value.startswith(b"text/event-stream") for value in types)
+            content_type = header(message["headers"], b"content-type") or b""
+            self._streams = content_type.startswith(b"text/event-stream")
         else:
             self._take(message.get("body", b""))
 

@@ -12,13 +12,13 @@ from serving.router.http.errors import ApiError
 from serving.router.proxy.request import (
     RoutingFields,
     decode,
-    encode,
     engine_request,
     routing_fields,
     work_of,
 )
 from serving.router.replicas.backend import Backend
 from serving.router.replicas.model import Model
+from serving.router.responses.objects import encoded
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RULES = ModelRules(
@@ -111,7 +111,7 @@ def test_json_that_the_engines_take_beyond_the_standard_is_taken(body: bytes) ->
 
 def test_half_a_surrogate_pair_survives_a_change_elsewhere() -> None:
     body = {"x": "a\ud800"}
-    assert json.loads(encode(body)) == body
+    assert json.loads(encoded(body)) == body
 
 
 def work(path: str = CHAT, headers: Headers | None = None, **body: Any) -> Work:
