@@ -15,13 +15,10 @@ async def send_on_adapter(
     raises, and AdapterNotLoadedError."""
     assert exchange.adapter is not None and replica.adapters is not None
     version = exchange.adapter.version
-    await replica.adapters.ensure(version)
-    try:
-        return await send()
-    except AdapterGoneError:
-        replica.adapters.forget(version.digest)
-    await replica.adapters.ensure(version)
-    try:
-        return await send()
-    except AdapterGoneError:
-        raise AdapterNotLoadedError("it drops the adapter again before it is used") from None
+    for _ in range(2):
+        await replica.adapters.ensure(version)
+        try:
+            return await send()
+        except AdapterGoneError:
+            replica.adapters.forget(version.digest)
+    raise AdapterNotLoadedError("it drops the adapter again before it is used")

@@ -17,17 +17,12 @@ def note_usage(exchange: Exchange, end: bytes) -> None:
     record = exchange.record
     record.output_tokens = reported_output_tokens(end) or record.output_tokens
     if exchange.served.model.backend is not None:
-        record.input_tokens = reported_input_tokens(end) or record.input_tokens
+        record.input_tokens = _last(_INPUT, end) or record.input_tokens
 
 
 def reported_output_tokens(end: bytes) -> int | None:
     """Returns the reported output tokens, or None if the end does not report them."""
     return _last(_OUTPUT, end)
-
-
-def reported_input_tokens(end: bytes) -> int | None:
-    """Returns the reported prompt tokens, or None if the end does not report them."""
-    return _last(_INPUT, end)
 
 
 def spent(record: RequestRecord) -> Spent | None:

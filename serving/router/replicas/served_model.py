@@ -241,7 +241,7 @@ class ServedModel:
 
     def snapshot(self) -> list[Message | PoisonMessage]:
         """Returns the messages that a router needs first when it subscribes."""
-        return [*self.dispatcher.sync.snapshot(), *self.trials.snapshot()]
+        return [*self.dispatcher.sync.snapshot(), *self.trials.guard.snapshot(self._clock())]
 
     def receive(self, router_id: str, messages: Sequence[Message | PoisonMessage]) -> None:
         """Applies what another router published, in its order."""
@@ -249,7 +249,7 @@ class ServedModel:
         bookings: list[Message] = []
         for message in messages:
             if isinstance(message, PoisonMessage):
-                self.trials.receive(router_id, message)
+                self.trials.guard.receive(router_id, message, now_s)
             else:
                 bookings.append(message)
         if len(bookings) < len(messages):

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from serving.poison import Death, PoisonGuard, PoisonMessage
+from serving.poison import Death, PoisonGuard
 from serving.router.http import errors
 from serving.router.replicas.replica import Replica
 
@@ -118,14 +118,6 @@ class Trials:
         now_s = self._clock()
         self.guard.update(builds, now_s)
         self.quarantined = self.guard.quarantined(now_s)
-
-    def snapshot(self) -> Iterator[PoisonMessage]:
-        """See `PoisonGuard.snapshot`."""
-        return self.guard.snapshot(self._clock())
-
-    def receive(self, router_id: str, message: PoisonMessage) -> None:
-        """Applies what another router published, in its order; `poll` is due afterwards."""
-        self.guard.receive(router_id, message, self._clock())
 
     def forget(self, router_id: str) -> None:
         """Forgets the suspects of a router that is gone."""

@@ -85,11 +85,7 @@ class EventLog:
 
     def stored(self, news: News) -> None:
         self._stored = max(self._stored, news.first + len(news.events))
-        self._wake()
-
-    def end(self) -> None:
-        """Wakes whoever waits for more, of which none comes."""
-        self._wake()
+        self.wake()
 
     async def from_(self, first: int, timeout_s: float) -> list[bytes]:
         """Returns the stored events from that number on; if there are none, once there is news."""
@@ -101,7 +97,8 @@ class EventLog:
                 return []
         return self._events[first : self._stored]
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wakes whoever waits for more: there is some, or none comes."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

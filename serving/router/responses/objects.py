@@ -58,10 +58,6 @@ def queued(request: JsonObject, response_id: str, model: str, created_s: int) ->
     }
 
 
-def in_progress(response: JsonObject) -> JsonObject:
-    return {**response, "status": "in_progress"}
-
-
 def cancelled(response: JsonObject) -> JsonObject:
     return {**response, "status": "cancelled"}
 

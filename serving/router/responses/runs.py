@@ -87,7 +87,7 @@ class Runs:
     def placed(self, run: BackgroundRun) -> None:
         """Notes that a replica has the request."""
         if run.response["status"] == "queued":
-            run.response = objects.in_progress(run.response)
+            run.response = {**run.response, "status": "in_progress"}
             if run.log is not None:
                 run.log.write("response.in_progress", run.response)
             task = asyncio.create_task(self._advance(run))
@@ -102,7 +102,7 @@ class Runs:
             await self._end(run)
         self._runs.pop(run.key, None)
         if run.log is not None:
-            run.log.end()
+            run.log.wake()
         if not self._runs and self._reporting is not None:
             self._reporting.cancel()
             self._reporting = None
