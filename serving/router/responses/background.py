@@ -8,6 +8,7 @@ from starlette.types import Message
 
 from serving.asgi import Headers, header
 from serving.router.http.http10 import unchunked
+from serving.router.http.in_process import Client
 from serving.router.responses.event_log import EventLog
 from serving.router.responses.objects import encoded
 from serving.router.responses.store import Key, StoredResponse
@@ -29,9 +30,9 @@ class RunRequest(msgspec.Struct):
     """The highest priority that the client may ask for."""
 
 
-class BackgroundRun:
-    """Stands where the client of a request would: its answer is collected, and whoever cancels the
-    run is the client that disconnects. It is also its own transport, as a stream writes to that
+class BackgroundRun(Client):
+    """A client that has its answer stored. Whoever cancels the run is the client that disconnects.
+    It is also its own transport, as a stream writes to that
     (`serving.router.http.server.response_of`)."""
 
     write_paused = False
@@ -45,6 +46,7 @@ class BackgroundRun:
         log: EventLog | None = None,
     ) -> None:
         """`log` takes the events of a stream."""
+        super().__init__()
         self.key: Key = (tenant, queued["id"])
         self.response = queued
         """The response object as it was stored last."""
@@ -54,15 +56,11 @@ class BackgroundRun:
         """On whose behalf a router runs it that has taken it over."""
         self.client: asyncio.Task[None] | None = None
         """Tells the client that began it of its events."""
-        self.response_started = False
-        self.status = 0
         self.is_too_large = False
         self.stopped_by_router = False
         self.flow = self.transport = self
         self._owner = owner
         self._streams = False
-        self._pieces: list[bytes] = []
-        self._aborted = asyncio.Event()
 
     @property
     def stored(self) -> StoredResponse:
@@ -77,17 +75,13 @@ class BackgroundRun:
         )
 
     @property
-    def body(self) -> bytes:
-        return b"".join(self._pieces)
-
-    @property
     def aborted(self) -> bool:
-        return self._aborted.is_set()
+        return self.left.is_set()
 
     def abort(self, stopped_by_router: bool = False) -> None:
         """Ends the request as if its client had disconnected."""
         self.stopped_by_router = stopped_by_router
-        self._aborted.set()
+        self.left.set()
 
     def leave(self) -> None:
         """Leaves the response, and its client, to another router, as this one stops."""
@@ -100,27 +94,20 @@ class BackgroundRun:
         self.response_started = self._streams = True
         self.status = 200
 
-    async def receive(self) -> Message:
-        await self._aborted.wait()
-        return {"type": "http.disconnect"}
-
     async def send(self, message: Message) -> None:
+        await super().send(message)
         if message["type"] == "http.response.start":
-            self.response_started = True
-            self.status = message["status"]
-            content_type = header(message["headers"], b"content-type") or b""
+            content_type = header(self.headers, b"content-type") or b""
             self._streams = content_type.startswith(b"text/event-stream")
-        else:
-            self._take(message.get("body", b""))
 
     def write(self, chunks: bytes) -> None:
-        self._take(unchunked(chunks))
+        self.take(unchunked(chunks))
 
     def is_closing(self) -> bool:
         return self.aborted
 
-    def _take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         if self.log is not None and self._streams:
             self.log.feed(data)
         else:
-            self._pieces.append(data)
+            super().take(data)

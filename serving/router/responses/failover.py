@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
-from serving.router.responses.background import SCOPE_KEY, BackgroundRun, RunRequest
+from serving.router.http.in_process import scope_of
+from serving.router.responses.background import SCOPE_KEY, RunRequest
 from serving.router.responses.runs import Runs
 from serving.router.responses.store import Claim, ResponseStore, StoreError
 from serving.router.responses.store_calls import StoreCalls
@@ -66,33 +66,12 @@ class Failover:
         try:
             if claim.request and claim.claims <= _MOST_CLAIMS and tenant in tenants:
                 request = _decode(claim.request)
-                run.caller = _caller(tenants[tenant], request)
-                await relay(_scope(path, run, request), _receive(request.body, run), run.send)
+                run.request, run.caller = request.body, _caller(tenants[tenant], request)
+                scope = scope_of(path, request.headers, {SCOPE_KEY: run})
+                await relay(scope, run.receive, run.send)
         finally:
             await self._runs.end(run)
 
 
 def _caller(tenant: Tenant, request: RunRequest) -> Caller:
     return Caller(tenant, min(tenant.max_priority, request.max_priority), request.key_id)
-
-
-def _scope(path: str, run: BackgroundRun, request: RunRequest) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": request.headers,
-        SCOPE_KEY: run,
-    }
-
-
-def _receive(body: bytes, run: BackgroundRun) -> Any:
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Message:
-        return messages.pop() if messages else await run.receive()
-
-    return receive
