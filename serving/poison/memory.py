@@ -30,9 +30,6 @@ class Memory:
     def __iter__(self) -> Iterator[Guilty]:
         return iter(self._guilty.values())
 
-    def __len__(self) -> int:
-        return len(self._guilty)
-
     def add(self, guilty: Guilty) -> None:
         known = self._guilty.pop(guilty.digest, None)
         if known is None and len(self._guilty) >= self._most:

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import uvicorn
 from openai import AsyncOpenAI
+from starlette.types import Receive, Scope, Send
 
 from serving.config import (
     AdmissionConfig,
@@ -71,6 +72,19 @@ IMPATIENT = {"max_wait_s": 0.1, "startup_s": 0.1}
 """Settings with which requests hardly wait for a replica."""
 _FAILOVER = "failover"
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+class CountedRelay(Relay):
+    """A relay that tells how many requests it has not ended yet."""
+
+    requests_in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests_in_flight += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.requests_in_flight -= 1
 
 
 @dataclass
@@ -239,7 +253,7 @@ async def running_router(
     stored = responses_of(config, len(known.tenants), metrics, Path("/nonexistent"))
     limiter = RateLimiter()
     ledger = ledger_of(config, "router-0", TOKEN, metrics, Path("/nonexistent"))
-    relay = Relay(
+    relay = CountedRelay(
         directory, TOKEN, config, known, limiter, metrics, lines.append, tracing, stored, ledger
     )
     batch_runner = batches_of(config, known, relay, Path("/nonexistent"))

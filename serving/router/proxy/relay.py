@@ -64,7 +64,6 @@ class Relay:
     ) -> None:
         """`write_line` is called with the request log line when a request ends. Without `responses`
         none is stored, and without a `ledger` no usage is kept."""
-        self.requests_in_flight = 0
         salts = CacheSalts(engine_token, len(authentication.tenants))
         self._reader = ExchangeReader(
             directory, engine_token, salts, config.admission.default_priority
@@ -89,7 +88,6 @@ class Relay:
         request_id = client_request_id(scope["headers"]).decode()
         record = RequestRecord(datetime.now(UTC), request_id, scope["path"])
         span = None if self._tracing is None else self._tracing.begin(scope, record)
-        self.requests_in_flight += 1
         exchange: Exchange | None = None
         permits: Sequence[Permit] = ()
         run: BackgroundRun | None = scope.get(RUN)
@@ -153,7 +151,6 @@ class Relay:
             held.release()
             if run is not None and self._responses is not None:
                 await self._responses.runs.end(run)
-            self.requests_in_flight -= 1
             for permit in permits:
                 self._limits.end(permit, record)
             record.duration_ms = ms_since(began_s)

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -20,6 +20,7 @@ from tests.support.live_router import (
     MESSAGES,
     MODEL,
     ON_BACKEND,
+    CountedRelay,
     LiveRouter,
     StartRouter,
 )
@@ -51,7 +52,8 @@ def entries(folder: Path) -> list[Entry]:
 async def settled(router: LiveRouter) -> None:
     """Returns once all requests have their entries, and the engines know that they are."""
     assert router.ledger is not None
-    await eventually(lambda: router.app._relay.requests_in_flight == 0)
+    relay = cast(CountedRelay, router.app._relay)
+    await eventually(lambda: relay.requests_in_flight == 0)
     async with asyncio.timeout(5):
         while router.ledger.in_flight or router.ledger.unwritten:
             await router.ledger.write()
