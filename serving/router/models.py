@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Header, Request
 from serving.adapters.adapter import Adapter
 from serving.router.http import authentication_errors, errors
 from serving.router.http.authentication import Authentication
-from serving.router.http.errors import ANTHROPIC_VERSION, ApiError, wrong_value
+from serving.router.http.errors import ANTHROPIC_VERSION, invalid_value, wrong_value
 from serving.router.http.openapi import limit_of, whole_number
 from serving.router.replicas.directory import Directory
 from serving.router.replicas.served_model import ServedModel
@@ -138,11 +138,8 @@ def _page(
 ) -> dict[str, Any]:
     """Returns the page of Anthropic's list behind one of its models, or in front of one."""
     if after_id is not None and before_id is not None:
-        raise ApiError(
-            400,
-            "after_id and before_id exclude each other: send one of them.",
-            code="invalid_value",
-            param="before_id",
+        raise invalid_value(
+            "before_id", "after_id and before_id exclude each other: send one of them."
         )
     ids = [card["id"] for card in cards]
     for field, value in (("after_id", after_id), ("before_id", before_id)):

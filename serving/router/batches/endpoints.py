@@ -30,7 +30,7 @@ from serving.router.http.asgi import read_body
 from serving.router.http.authentication import Authentication
 from serving.router.http.authentication_errors import endpoint_not_allowed
 from serving.router.http.body_budget import BodyBudget
-from serving.router.http.errors import ApiError, wrong_value
+from serving.router.http.errors import ApiError, invalid_value, wrong_value
 from serving.router.http.openapi import Order, body_of, limit_of, whole_number
 
 T = TypeVar("T")
@@ -286,9 +286,7 @@ def _new_batch(body: bytes) -> _NewBatch:
     try:
         wanted = msgspec.json.decode(body, type=_NewBatch)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(
-            400, f"The request is not valid: {str(error)[:200]}.", code="invalid_value"
-        ) from None
+        raise invalid_value(None, f"The request is not valid: {str(error)[:200]}.") from None
     for field in ("input_file_id", "endpoint", "completion_window"):
         if getattr(wanted, field) is None:
             raise errors.missing(field)

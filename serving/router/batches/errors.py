@@ -1,6 +1,6 @@
 """The errors of files and batches."""
 
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ApiError, invalid_value
 
 _STORE_RETRY_S = 5
 
@@ -24,12 +24,10 @@ def input_not_found(file_id: str) -> ApiError:
 
 
 def input_is_output(file_id: str) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        "input_file_id",
         f"The file '{file_id[:100]}' has the purpose batch_output; allowed is one with the purpose "
         "batch.",
-        code="invalid_value",
-        param="input_file_id",
     )
 
 

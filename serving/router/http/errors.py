@@ -146,8 +146,12 @@ class ApiError(Exception):
         }
 
 
+def invalid_value(field: str | None, message: str) -> ApiError:
+    return ApiError(400, message, code="invalid_value", param=field)
+
+
 def wrong_value(field: str, what: str) -> ApiError:
-    return ApiError(400, f"{field} must be {what}.", code="invalid_value", param=field)
+    return invalid_value(field, f"{field} must be {what}.")
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:

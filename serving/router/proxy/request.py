@@ -19,7 +19,7 @@ from serving.placement.prompt_parts import Kind, Part
 from serving.requests import chat, completions
 from serving.requests.body import nested_too_deeply, not_json
 from serving.requests.openai_body import check_answers
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ApiError, invalid_value
 from serving.router.replicas.model import Model
 from serving.router.responses.objects import encoded
 from serving.router.responses.turn import Turn
@@ -97,17 +97,11 @@ def routing_fields(body: Any) -> RoutingFields:
         return msgspec.convert(body, RoutingFields, strict=False)
     except msgspec.ValidationError as error:
         named = _FIELD.search(str(error))
-        raise ApiError(
-            400,
-            f"The request is not valid: {error}.",
-            code="invalid_value",
-            param=named and named[1],
-        ) from None
+        raise invalid_value(named and named[1], f"The request is not valid: {error}.") from None
     except UnicodeEncodeError:
-        raise ApiError(
-            400,
+        raise invalid_value(
+            None,
             "The request is not valid: a lone surrogate stands where a number or a boolean should.",
-            code="invalid_value",
         ) from None
 
 

@@ -1,6 +1,6 @@
 """The errors of stored responses."""
 
-from serving.router.http.errors import ApiError
+from serving.router.http.errors import ApiError, invalid_value
 
 _STORE_RETRY_S = 5
 
@@ -26,12 +26,10 @@ def chain_broken(response_id: str) -> ApiError:
 
 
 def not_continuable(response_id: str, status: str) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        "previous_response_id",
         f"The response '{response_id[:200]}' is {status}: only completed and incomplete responses "
         "can be continued.",
-        code="invalid_value",
-        param="previous_response_id",
     )
 
 
@@ -46,22 +44,18 @@ def item_not_found(item_id: str) -> ApiError:
 
 
 def items_too_large(max_bytes: int) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        "input",
         f"The input with the items that it refers to exceeds this service's limit of {max_bytes} "
         "bytes. Send a summary of the earlier turns in input.",
-        code="invalid_value",
-        param="input",
     )
 
 
 def history_too_long(max_items: int, max_bytes: int) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        "previous_response_id",
         "The input with the history of previous_response_id exceeds this service's limits of "
         f"{max_items} items and {max_bytes} bytes. Send a summary of the earlier turns in input.",
-        code="invalid_value",
-        param="previous_response_id",
     )
 
 
@@ -79,21 +73,16 @@ def nothing_stored(field: str, advice: str) -> ApiError:
 
 
 def background_needs_store() -> ApiError:
-    return ApiError(
-        400,
-        "background needs store: without it, the response could not be retrieved.",
-        code="invalid_value",
-        param="background",
+    return invalid_value(
+        "background", "background needs store: without it, the response could not be retrieved."
     )
 
 
 def not_streamed(response_id: str) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        "stream",
         f"The response '{response_id[:200]}' has no events: only one that was created with "
         "background and stream can be streamed. Leave out stream.",
-        code="invalid_value",
-        param="stream",
     )
 
 
@@ -125,11 +114,10 @@ def not_compacted() -> ApiError:
 
 
 def not_in_background(response_id: str) -> ApiError:
-    return ApiError(
-        400,
+    return invalid_value(
+        None,
         f"The response '{response_id[:200]}' does not run in the background: only those that do "
         "can be cancelled.",
-        code="invalid_value",
     )
 
 
