@@ -276,8 +276,9 @@ def kept_headers(headers: Headers, exchange: Exchange) -> Headers:
 
 
 def headers_of_this_hop(headers: Headers) -> frozenset[bytes]:
-    """Returns the names that the `Connection` header lists."""
+    """Returns the names that the `Connection` headers list."""
+    named: frozenset[bytes] = frozenset()
     for name, value in headers:
         if name == b"connection" and value != b"keep-alive":
-            return frozenset(token.strip().lower() for token in value.split(b","))
-    return frozenset()
+            named |= {token.strip().lower() for token in value.split(b",")}
+    return named

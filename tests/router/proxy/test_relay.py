@@ -199,6 +199,13 @@ async def test_the_clients_headers_pass_but_those_of_its_hop_and_its_key_do_not(
     assert len(received.headers) == 9
 
 
+async def test_several_lists_of_headers_of_the_hop_count_together(router: LiveRouter) -> None:
+    named = [("connection", "X-One"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2")]
+    await router.http.post(CHAT, json={"model": MODEL}, headers=named)
+    (received,) = router.engines[0].received
+    assert not {b"x-one", b"x-two", b"connection"} & dict(received.headers).keys()
+
+
 async def test_a_model_may_be_named_by_alias(router: LiveRouter) -> None:
     assert (await router.chat(model=ALIAS)).json()["model"] == ALIAS
 
