@@ -12,6 +12,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.config import ModelConfig
 from serving.engine import torch_compile
 from serving.engine.entry_flags import engine_flags, environment
+from serving.engine.garbage import only_new_collected
 from serving.model_rules import rules_of
 from serving.router.http import errors
 from serving.router.http.asgi import client_request_id
@@ -61,7 +62,8 @@ class OfflineModel(httpx.AsyncBaseTransport):
         cause."""
         entry = self._entry
         await asyncio.to_thread(check_claims, entry)
-        from serving.engine.vllm.server import VllmServer
+        with only_new_collected():
+            from serving.engine.vllm.server import VllmServer
 
         flags = engine_flags(entry) | {"pipeline-parallel-size": entry.pipeline_parallel_size}
         names = [entry.id, *entry.aliases]

@@ -21,6 +21,7 @@ from serving.catalogue.vllm_flags import vllm_flags
 from serving.engine import kernel_cache, start_log, torch_compile
 from serving.engine.access import AccessMiddleware
 from serving.engine.entry_flags import engine_flags, environment
+from serving.engine.garbage import only_new_collected
 from serving.engine.node_deadline import follow_node
 from serving.engine_protocol import EngineMetadata, engine_token
 from serving.mistral import ModelRules
@@ -91,7 +92,8 @@ class Engine:
         kernel_cache.use(gpu_type())
         if entry.accelerator == "cpu":
             torch_compile.avoid(vllm_flags(entry).get("enforce-eager") is True)
-        from serving.engine.vllm.server import VllmServer
+        with only_new_collected():
+            from serving.engine.vllm.server import VllmServer
 
         vllm_args = self._vllm_args(entry)
         names = [entry.id, *entry.aliases]

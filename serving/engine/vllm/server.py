@@ -1,8 +1,11 @@
 """The front end over an engine in this process, and the runner of pipeline stages."""
 
 import asyncio
+import contextlib
+import importlib.util
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -11,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from vllm import AsyncEngineArgs, envs
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
@@ -31,6 +35,8 @@ from serving.poison import Reason
 _KEEP_ALIVE_S = 24 * 3600
 """Keep-alive timeout. The router closes connections that it no longer needs; an engine that closed
 one first could do so just as a request arrives on it."""
+
+_SPAWNED = "serving.engine.vllm.spawned"
 
 _SHUTDOWN_S = 15
 """Time after which vLLM kills its processes; its default of 5 s is too short on a busy machine."""
@@ -69,7 +75,8 @@ class VllmServer:
         engine_args = AsyncEngineArgs.from_cli_args(self._args)
         config = await asyncio.to_thread(engine_args.create_engine_config)
         use_engine_scheduler(config, bool(self._rules.public_system_prompts))
-        with root_cause_raised():
+        spawned = _SPAWNED if current_platform.is_cpu() else None
+        with root_cause_raised(), spawned_main(spawned):
             self._engine = AsyncLLM.from_vllm_config(
                 vllm_config=config,
                 enable_log_requests=engine_args.enable_log_requests,
@@ -173,6 +180,19 @@ class VllmServer:
         if self._adapter_store is not None:
             self._adapter_store.close()
         await asyncio.to_thread(remove_shared_memory)
+
+
+@contextlib.contextmanager
+def spawned_main(name: str | None) -> Iterator[None]:
+    """Has Python's `multiprocessing` import the module `name` as the main module of what is spawned
+    while the context is open, in place of this process's own; without a name, nothing."""
+    main = sys.modules["__main__"]
+    own = main.__spec__
+    main.__spec__ = importlib.util.find_spec(name) if name else own
+    try:
+        yield
+    finally:
+        main.__spec__ = own
 
 
 async def log_statistics(engine: AsyncLLM, interval_s: float) -> None:
