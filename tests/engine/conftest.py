@@ -1,16 +1,26 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from vllm.tokenizers.mistral import MistralTokenizer
 
+from serving.engine.vllm import answering
 from serving.tiny.spec import TinySpec
 from serving.tiny.tokenizer import write_tokenizer
+from tests.engine.grammars import shared_checks
 from tests.engine.pictures import PNG
 from tests.engine.web import Web, picture, running_web
 from tests.support.event_loop import pytest_asyncio_loop_factories
 
 __all__ = ["pytest_asyncio_loop_factories"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def grammar_processes() -> Iterator[None]:
+    """Starts the processes that compile grammars once a module, not for each front end."""
+    with pytest.MonkeyPatch.context() as patch, shared_checks() as shared:
+        patch.setattr(answering, "GrammarCheck", shared)
+        yield
 
 
 @pytest.fixture
