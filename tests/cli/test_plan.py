@@ -1,5 +1,6 @@
 """Tests of `mistral-serve plan`, which must agree with `mistral-serve simulate`."""
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -22,6 +23,7 @@ def plan(*args: str) -> Result:
     return CliRunner().invoke(app, ["plan", *args])
 
 
+@functools.cache
 def planned(*args: str) -> dict[str, Any]:
     result = plan(*args, "--json")
     assert result.exit_code == 0, result.output
@@ -50,7 +52,7 @@ def test_the_plan_is_what_the_simulator_shows(tmp_path: Path) -> None:
 
 
 def test_fewer_replicas_would_not_do(tmp_path: Path) -> None:
-    peak = planned(*BF16, "--rate", "20")["peak"]
+    peak = planned(*BF16, "--rate", "4", "--peak", "20")["peak"]
     fewer = ("--set", f"fleet.replicas={peak['replicas'] - 1}")
     assert simulated(peak, tmp_path / "out.json", *fewer)["good_share"] < 0.99
 

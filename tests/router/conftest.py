@@ -1,12 +1,10 @@
-import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from tests.support.engines import Engine
 from tests.support.event_loop import pytest_asyncio_loop_factories
-from tests.support.live_router import LiveRouter, StartRouter, running_router
+from tests.support.live_router import LiveRouter, StartRouter, starting_routers
 
 __all__ = ["pytest_asyncio_loop_factories"]
 
@@ -15,11 +13,7 @@ __all__ = ["pytest_asyncio_loop_factories"]
 async def start_router() -> AsyncIterator[StartRouter]:
     """Returns a function to call as `await start_router(*engine behaviours, **settings)`. Its
     routers are stopped at the end of the test, and checked to have left nothing behind."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(*behaviours: type[Engine], **settings: Any) -> LiveRouter:
-            return await stack.enter_async_context(running_router(*behaviours, **settings))
-
+    async with starting_routers() as start:
         yield start
 
 

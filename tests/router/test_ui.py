@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, Page, expect
 
 from serving.placement import Capacity
@@ -18,7 +19,7 @@ from tests.router.test_app import error_of
 from tests.support.browser import needs_chromium, running_browser
 from tests.support.engines import IsUnavailable, Steered
 from tests.support.keys import key_record, keys_of
-from tests.support.live_router import MODEL, LiveRouter, StartRouter
+from tests.support.live_router import MODEL, LiveRouter, StartRouter, starting_routers
 from tests.support.stand_in_engine import (
     CHUNKED,
     DONE,
@@ -29,6 +30,8 @@ from tests.support.stand_in_engine import (
     stream_events,
     usage_event,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HEAD = OK_HEAD % b"text/event-stream" + b"x-prompt-tokens: 120\r\nx-cached-tokens: 96\r\n" + CHUNKED
 PNG = base64.b64decode(
@@ -89,10 +92,24 @@ async def shows(page: Page, selector: str, text: str) -> None:
     await expect(page.locator(selector).first).to_contain_text(text, timeout=30_000)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
     async with running_browser() as browser:
         yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def start_router() -> AsyncIterator[StartRouter]:
+    async with starting_routers() as start:
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(start_router: StartRouter, chromium: Browser) -> AsyncIterator[Browser]:
+    """The browser of all tests, whose pages are closed before the test's routers stop."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
 
 
 async def test_the_page_is_there_only_if_it_is_configured(start_router: StartRouter) -> None:

@@ -319,3 +319,14 @@ def _tasks() -> set[asyncio.Task[Any]]:
 
 
 StartRouter = Callable[..., Awaitable[LiveRouter]]
+
+
+@contextlib.asynccontextmanager
+async def starting_routers() -> AsyncIterator[StartRouter]:
+    """Yields what starts routers, which stop at the end of the context."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*behaviours: type[Engine], **settings: Any) -> LiveRouter:
+            return await stack.enter_async_context(running_router(*behaviours, **settings))
+
+        yield start
