@@ -19,7 +19,16 @@ hypothesis.settings.register_profile(
         hypothesis.HealthCheck.data_too_large,
     ],
 )
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("untimed"), max_examples=50
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Loads hypothesis' settings: half of its examples where slow tests are left out as well."""
+    leaves_out_slow = config.getoption("markexpr") == "not full"
+    hypothesis.settings.load_profile("quick" if leaves_out_slow else "untimed")
+
 
 LATE = (
     "tests/faults/",

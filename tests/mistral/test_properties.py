@@ -2,15 +2,23 @@
 
 import copy
 import datetime
+import os
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.mistral import InvalidRequest, normalise
 from serving.mistral.normalise import RULES, Normalised
 from tests.mistral.conversations import BODIES, CONVERSATIONS
 from tests.mistral.tokenizers import prompt, rules
+
+# A few hundred requests, the same each time; HYPOTHESIS_PROFILE=thorough has ten thousand new ones.
+examples = (
+    settings(max_examples=10_000, deadline=None, database=None)
+    if os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+    else settings(max_examples=300, derandomize=True, deadline=None, database=None)
+)
 
 TODAY = datetime.date(2026, 3, 1)
 CHAT = "/v1/chat/completions"
@@ -21,6 +29,7 @@ MODELS = [
 ]
 
 
+@examples
 @given(CONVERSATIONS)
 def test_every_conversation_becomes_one_that_the_tokenizer_takes(body: dict[str, Any]) -> None:
     for model in MODELS[:2]:
@@ -34,6 +43,7 @@ def test_every_conversation_becomes_one_that_the_tokenizer_takes(body: dict[str,
         assert_idempotent(sent, model)
 
 
+@examples
 @given(CONVERSATIONS)
 def test_the_default_system_prompt_is_all_that_it_adds(body: dict[str, Any]) -> None:
     prompted = rules("v11", image_limit=100, system_prompt="Today is {today}.")
@@ -46,6 +56,7 @@ def test_the_default_system_prompt_is_all_that_it_adds(body: dict[str, Any]) -> 
     assert_idempotent(with_it, prompted)
 
 
+@examples
 @given(st.sampled_from(list(RULES)), BODIES)
 def test_anything_at_all_is_left_to_the_engine(endpoint: str, body: dict[str, Any]) -> None:
     for model in MODELS:
