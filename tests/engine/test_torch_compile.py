@@ -17,7 +17,7 @@ print(batched_count_greater_than(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([
 _PRINTED = """
 import os
 from serving.engine import torch_compile
-torch_compile.avoid(enforce_eager=False)
+torch_compile.avoid(enforce_eager=%s)
 print(os.environ.get('TORCH_COMPILE_DISABLE'))
 """
 
@@ -42,13 +42,17 @@ def test_log_probabilities_have_ranks_without_a_compiler(tmp_path: Path) -> None
     assert run(_RANKS % False, tmp_path).endswith("2\n")
 
 
+@pytest.mark.full
 def test_with_enforce_eager_none_is_asked(tmp_path: Path) -> None:
     assert run(_RANKS % True, with_a_compiler_that_fails(tmp_path)).endswith("2\n")
 
 
-@pytest.mark.parametrize(("has_compiler", "disabled"), [(True, "None"), (False, "1")])
-def test_else_a_compiler_is_used_where_there_is_one(
-    tmp_path: Path, has_compiler: bool, disabled: str
+@pytest.mark.parametrize(
+    ("enforce_eager", "has_compiler", "disabled"),
+    [(False, True, "None"), (False, False, "1"), (True, True, "1")],
+)
+def test_a_compiler_is_used_where_there_is_one_and_the_model_is_compiled(
+    tmp_path: Path, enforce_eager: bool, has_compiler: bool, disabled: str
 ) -> None:
     path = with_a_compiler_that_fails(tmp_path) if has_compiler else tmp_path
-    assert run(_PRINTED, path) == f"{disabled}\n"
+    assert run(_PRINTED % enforce_eager, path) == f"{disabled}\n"
