@@ -1,7 +1,9 @@
 """The service under test: its pods, its manifests, and the project's own commands on it."""
 
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,8 +78,9 @@ class Service:
             raise DeployError(f"`mistral-serve deploy {' '.join(arguments)}` failed")
 
     def changed(self, change: Callable[[Object], None]) -> Path:
-        """Writes the manifests with another RayService into a folder of their own."""
+        """Writes the manifests with another RayService into a folder that goes with this object."""
         folder = Path(tempfile.mkdtemp(prefix="test-cluster-"))
+        weakref.finalize(self, shutil.rmtree, folder)
         service: Object = yaml.safe_load(yaml.safe_dump(self.manifests.service))
         change(service)
         objects = [
