@@ -19,22 +19,23 @@ serve: setup ## serve on http://127.0.0.1:8000 until Ctrl-C (CONFIG=file.yaml fo
 monitor: setup ## Prometheus on the running service, with our rules, on http://127.0.0.1:9090
 	@exec .venv/bin/mistral-serve monitor
 
-test: check ## format, lint and type checks, then the tests (ARGS=tests/cli)
+test: setup ## format, lint and type checks, and the tests (ARGS=tests/cli)
 	@$(RUN_TESTS)
 
 test-full: MARKERS = -m ""
-test-full: check ## the same with the tests that are slow and rarely break
+test-full: setup ## the same with the tests that are slow and rarely break
 	@$(RUN_TESTS)
 
-# Parts of similar length, of which two run at a time; each prints when it ends.
+# The checks, which use one core for a minute, and parts of similar length. Two run at a time; each
+# prints when it ends.
 SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
 COMMANDS = tests/cli
 MANIFESTS = tests/cluster tests/dashboards tests/deploy tests/k8s tests/real_cluster
 IGNORED = $(addprefix --ignore=,$(1))
 PYTEST = .venv/bin/python -m pytest $(MARKERS)
-RUN_TESTS = exec $(if $(ARGS),$(PYTEST) $(ARGS),\
-	$(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' \
-	test-services test-units test-commands test-manifests)
+RUN_TESTS = $(if $(ARGS),$(MAKE) --no-print-directory check && exec $(PYTEST) $(ARGS),\
+	exec $(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' \
+	check test-services test-units test-commands test-manifests)
 
 test-services:
 	@$(PYTEST) $(SERVICES)

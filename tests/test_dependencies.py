@@ -26,7 +26,6 @@ NOT_IMPORTED = {
     "coverage": "a command",
     "kubernetes-validate": "its schemas are read as files",
     "mypy": "a command",
-    "pytest-asyncio": "a plugin of pytest",
     "ruff": "a command",
     "types-psutil": "read by mypy",
     "types-pyyaml": "read by mypy",
@@ -36,8 +35,13 @@ NOT_IMPORTED = {
 """Declared packages that no file imports, and why they are declared."""
 
 
-def imports(folder: str | Path) -> Iterator[str]:
-    """Yields absolute names of the third-party modules that the files below a folder import."""
+@cache
+def imports(folder: str | Path) -> frozenset[str]:
+    """Returns the absolute names of the third-party modules that the files below a folder import."""
+    return frozenset(_imports(folder))
+
+
+def _imports(folder: str | Path) -> Iterator[str]:
     for file in (ROOT / folder).rglob("*.py"):
         if folder != CLIENTS and any(map(file.is_relative_to, PROGRAMS)):
             continue
