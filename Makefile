@@ -26,15 +26,15 @@ test-full: MARKERS = -m ""
 test-full: setup ## the same with the tests that are slow and rarely break
 	@$(RUN_TESTS)
 
-# The checks, which use one core for a minute, and parts of similar length. Two run at a time; each
-# prints when it ends.
+# The checks and four parts. Three run at a time, as services wait for a third of their time; the
+# others are niced. Each prints when it ends.
 SERVICES = tests/e2e tests/faults tests/cli/test_local_ray.py
 COMMANDS = tests/cli
 MANIFESTS = tests/cluster tests/dashboards tests/deploy tests/k8s tests/real_cluster
 IGNORED = $(addprefix --ignore=,$(1))
 PYTEST = .venv/bin/python -m pytest $(MARKERS)
 RUN_TESTS = $(if $(ARGS),$(MAKE) --no-print-directory check && exec $(PYTEST) $(ARGS),\
-	exec $(MAKE) --no-print-directory -j2 -k -O MARKERS='$(MARKERS)' \
+	exec $(MAKE) --no-print-directory -j3 -k -O MARKERS='$(MARKERS)' \
 	check test-services test-units test-commands test-manifests)
 
 test-services:
