@@ -7,19 +7,18 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from serving.adapters import declared
-from serving.adapters.adapter import Adapter
 from serving.adapters.canary import Canary, Rule
 from serving.adapters.files import AdapterError
 from serving.adapters.files import digest_of as digest_of_folder
 from tests.router.proxy.with_adapters import (
     WithAdapters,
+    adapters_of,
     ask,
     declare,
     digest_of,
     router_with,
-    served,
 )
-from tests.support.live_router import CHAT, MESSAGES, LiveRouter
+from tests.support.live_router import CHAT, MESSAGES
 from tests.support.storyteller import Fault, Storyteller, resets
 from tests.support.tiny_adapters import zero_adapter
 from tests.support.waiting import eventually
@@ -108,8 +107,7 @@ async def test_a_canary_that_fails_is_withdrawn_by_its_rule_and_named(folder: Pa
     canary = declare_canary(folder, "one", weight=1, rule=Rule(requests=20))
     FailsForOne.fails = canary
     async with router_with(folder, FailsForOne) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         stable = digest_of(router, "one")
         assert (await ask(router, "one")).status_code == 500
         await eventually(lambda: "one" in adapters.refused)
@@ -121,8 +119,7 @@ async def test_a_rule_that_cannot_change_the_declaration_says_so(folder: Path) -
     declare(folder, "one")
     declare_canary(folder, "one", weight=0, rule=Rule(requests=20))
     async with router_with(folder, WithAdapters) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         with patch.object(declared, "write", side_effect=AdapterError("the folder is read-only")):
             for _ in range(20):
                 await ask(router, "one", **{"x-adapter-version": "canary"})
@@ -136,8 +133,7 @@ async def test_a_bad_canary_leaves_the_stable_version_as_it_is(folder: Path) -> 
     declare_canary(folder, "one", weight=1)
     zero_adapter(folder.parent / "sources" / "one-canary", rank=64)
     async with router_with(folder, WithAdapters) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         assert adapters.refused["one"].startswith("the canary: rank above the limit")
         assert (await ask(router, "one")).json() == {"answered_by": digest_of(router, "one")}
 
@@ -172,11 +168,11 @@ async def test_an_answer_goes_on_in_the_version_that_it_began_with(folder: Path)
             async with router.http.stream("POST", CHAT, json=fields) as answer:
                 assert answer.headers["x-adapter-version"] == canary
                 withdraw(folder, "one")
-                await eventually(lambda: find(router, "one").canary is None)
+                await eventually(lambda: adapters_of(router).by_name["one"].canary is None)
                 text = "".join([line async for line in answer.aiter_lines()])
             assert text.endswith("[DONE]")
             declare_canary(folder, "one", weight=1)
-            await eventually(lambda: find(router, "one").canary is not None)
+            await eventually(lambda: adapters_of(router).by_name["one"].canary is not None)
         asked = [one.adapters_asked for one in router.engines]  # type: ignore[attr-defined]
         assert all(asked) and {digest for of in asked for digest in of} == {canary} != {stable}
 
@@ -184,9 +180,3 @@ async def test_an_answer_goes_on_in_the_version_that_it_began_with(folder: Path)
 def withdraw(folder: Path, name: str) -> None:
     before = declared.read(declared.path_of(folder, name))
     declared.write(folder, before.model_copy(update={"canary": None}))
-
-
-def find(router: LiveRouter, name: str) -> Adapter:
-    adapters = served(router).adapters
-    assert adapters is not None
-    return adapters.by_name[name]

@@ -10,11 +10,11 @@ from serving.dispatch import TenantLimits
 from serving.tenants import Tenant
 from tests.router.proxy.with_adapters import (
     WithAdapters,
+    adapters_of,
     ask,
     declare,
     digest_of,
     router_with,
-    served,
 )
 from tests.support.keys import key_record, keys_of
 from tests.support.live_router import MODEL
@@ -31,8 +31,7 @@ async def test_models_are_listed_with_their_parents_and_come_and_go(folder: Path
             models = (await router.http.get("/v1/models")).json()["data"]
             return {model["id"]: model["parent"] for model in models}
 
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         await eventually(lambda: "one" in adapters.by_name)
         assert await listed() == {MODEL: None, "one": MODEL}
         card = (await router.http.get("/v1/models/one")).json()
@@ -78,8 +77,7 @@ async def test_an_alias_is_another_name_of_the_same_adapter(folder: Path) -> Non
     declare(folder, "one", aliases=("uno", "eins"))
     declare(folder, "two", aliases=("uno",))
     async with router_with(folder, WithAdapters) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         for name in ("one", "uno", "eins"):
             answer = await ask(router, name)
             assert answer.json() == {"answered_by": digest_of(router, "one")}
@@ -105,8 +103,7 @@ async def test_a_bad_adapter_is_refused_and_the_one_before_it_stays(folder: Path
     declare(folder, "one")
     declare(folder, "two")
     async with router_with(folder, WithAdapters) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         before = digest_of(router, "one")
         zero_adapter(folder.parent / "sources" / "one", rank=64)
         (folder / "three.yaml").write_text("name: three\nsource: nowhere\n")
@@ -122,8 +119,7 @@ async def test_a_bad_adapter_is_refused_and_the_one_before_it_stays(folder: Path
 async def test_adapters_stay_while_their_folder_is_away(folder: Path) -> None:
     declare(folder, "one")
     async with router_with(folder, WithAdapters) as router:
-        adapters = served(router).adapters
-        assert adapters is not None
+        adapters = adapters_of(router)
         await asyncio.to_thread(folder.rename, folder.with_name("elsewhere"))
         await eventually(lambda: "adapters_folder" in adapters.refused)
         assert (await ask(router, "one")).status_code == 200

@@ -11,7 +11,7 @@ from serving.adapters import declared
 from serving.adapters.config import AdapterConfig
 from serving.catalogue import CatalogueEntry
 from serving.config import ModelConfig
-from serving.router.replicas.declared_adapters import AdapterSettings
+from serving.router.replicas.declared_adapters import AdapterSettings, DeclaredAdapters
 from serving.router.replicas.model import Model
 from serving.router.replicas.served_model import ServedModel
 from tests.support.engines import Engine
@@ -69,9 +69,7 @@ async def router_with(
     model = Model(MODEL, (), RULES, adapters=settings)
     async with running_router(*engines, models=[model], **options) as router:
         following = asyncio.create_task(served(router).follow_adapters())
-        adapters = served(router).adapters
-        assert adapters is not None
-        adapters.look()
+        adapters_of(router).look()
         try:
             yield router
         finally:
@@ -82,6 +80,12 @@ async def router_with(
 
 def served(router: LiveRouter) -> ServedModel:
     return router.directory.models[MODEL]
+
+
+def adapters_of(router: LiveRouter) -> DeclaredAdapters:
+    adapters = served(router).adapters
+    assert adapters is not None
+    return adapters
 
 
 def declare(folder: Path, name: str, **fields: Any) -> None:
@@ -97,6 +101,4 @@ async def ask(router: LiveRouter, name: str, **headers: str) -> Any:
 
 
 def digest_of(router: LiveRouter, name: str) -> str:
-    adapters = served(router).adapters
-    assert adapters is not None
-    return adapters.by_name[name].version.digest
+    return adapters_of(router).by_name[name].version.digest
