@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+import pytest
 
 from serving.router.replicas.replica import ReplicaInfo
 from tests.router.proxy.test_stream_resumption import (
@@ -99,27 +100,21 @@ async def test_it_leaves_before_the_replica_drains_if_the_node_goes(
     assert (line["handed_over"], line["continued"], line["retries"]) == (1, 1, 0)
 
 
-async def test_a_stream_that_can_end_in_time_stays(start_router: StartRouter) -> None:
-    router = await start_router(Draining, Storyteller, **QUICK)
-    answer, line = await drained_story(router, CHAT, 1000)
-    assert text_of(events(answer)) == "".join(STORY)
-    assert (line["handed_over"], router.engines[1].requests) == (0, 0)
-
-
-async def test_a_stream_that_no_other_engine_could_continue_stays(
-    start_router: StartRouter,
+@pytest.mark.parametrize(
+    ("others", "left_s", "n"),
+    [
+        pytest.param([Storyteller], 1000, 1, id="it can end in time"),
+        pytest.param([Storyteller], 1, 2, id="no other engine could continue it"),
+        pytest.param([], 1, 1, id="there is no other replica"),
+    ],
+)
+async def test_a_stream_stays(
+    start_router: StartRouter, others: list[type[Storyteller]], left_s: int, n: int
 ) -> None:
-    router = await start_router(Draining, Storyteller, **QUICK)
-    answer, line = await drained_story(router, CHAT, 1, n=2)
+    router = await start_router(Draining, *others, **QUICK)
+    answer, line = await drained_story(router, CHAT, left_s, n=n)
     assert text_of(events(answer)) == "".join(STORY)
-    assert (line["handed_over"], router.engines[1].requests) == (0, 0)
-
-
-async def test_a_stream_stays_while_there_is_no_other_replica(start_router: StartRouter) -> None:
-    router = await start_router(Draining, **QUICK)
-    answer, line = await drained_story(router, CHAT, 1)
-    assert text_of(events(answer)) == "".join(STORY)
-    assert line["handed_over"] == 0
+    assert line["handed_over"] == sum(other.requests for other in router.engines[1:]) == 0
 
 
 async def test_it_may_be_handed_over_more_than_once(start_router: StartRouter) -> None:
