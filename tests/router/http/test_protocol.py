@@ -5,6 +5,8 @@ import json
 import resource
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -97,6 +99,14 @@ SMUGGLED = {
 }
 
 
+@asynccontextmanager
+async def talking() -> AsyncIterator[tuple[Echo, HttpServer, socket.socket]]:
+    """An application, its server and a client that is connected to it."""
+    app = Echo()
+    async with serving(app) as (server, connect):
+        yield app, server, connect()
+
+
 def refusal(answer: bytes) -> tuple[int, str]:
     """Returns status and code of an answer, which must be a whole error of the API and the only
     answer on its connection."""
@@ -108,9 +118,7 @@ def refusal(answer: bytes) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", SMUGGLED)
 async def test_what_others_read_differently_is_refused_with_all_that_follows(name: str) -> None:
-    app = Echo()
-    async with serving(app) as (_, connect):
-        client = connect()
+    async with talking() as (app, _, client):
         client.send((SMUGGLED[name] + NEXT).encode("latin-1"))
         status, code = refusal(await read(client))
         assert (status, code) in [(400, "invalid_http"), (501, "unsupported_transfer_encoding")]
@@ -126,9 +134,7 @@ async def test_what_others_read_differently_is_refused_with_all_that_follows(nam
     ],
 )
 async def test_other_requests_are_taken(request_: str, body: str) -> None:
-    app = Echo()
-    async with serving(app) as (_, connect):
-        client = connect()
+    async with talking() as (app, _, client):
         client.send(request_.encode())
         await eventually(lambda: app.asked)
         assert app.asked == [("POST", "/a", body)]
@@ -142,9 +148,7 @@ async def test_an_upgrade_is_not_made_and_hides_no_request(pieces: str) -> None:
     request = post(*asking, f"Content-Length: {len(NEXT)}", body=NEXT)
     head, _, body = request.partition("\r\n\r\n")
     sent = {"whole": [request], "head and body": [head + "\r\n\r\n", body], "bytes": [*request]}
-    app = Echo()
-    async with serving(app) as (_, connect):
-        client = connect()
+    async with talking() as (app, _, client):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in sent[pieces]:
             client.send(piece.encode())
@@ -165,9 +169,7 @@ async def test_an_upgrade_is_not_made_and_hides_no_request(pieces: str) -> None:
     ],
 )
 async def test_a_head_is_bounded(request_: str, status: int, code: str) -> None:
-    app = Echo()
-    async with serving(app) as (_, connect):
-        client = connect()
+    async with talking() as (app, _, client):
         client.send(request_.encode())
         assert refusal(await read(client)) == (status, code)
         assert app.asked == []
@@ -182,9 +184,7 @@ async def test_a_head_is_bounded(request_: str, status: int, code: str) -> None:
     ],
 )
 async def test_a_head_without_end_is_cut_off(begins: str, goes_on: str) -> None:
-    app = Echo()
-    async with serving(app) as (server, connect):
-        client = connect()
+    async with talking() as (app, server, client):
         client.setblocking(False)
         endless = (begins + goes_on * 6_000_000).encode()
         with pytest.raises(ConnectionError):
@@ -211,9 +211,7 @@ def overdue(server: HttpServer, after_s: float) -> None:
     ],
 )
 async def test_a_slow_client_is_cut_off(sent: bytes, in_time_s: float, late_s: float) -> None:
-    app = Echo()
-    async with serving(app) as (server, connect):
-        client = connect()
+    async with talking() as (app, server, client):
         client.setblocking(False)
         await asyncio.get_running_loop().sock_sendall(client, sent)
         await eventually(lambda: received(server) >= len(sent))
@@ -231,9 +229,7 @@ def received(server: HttpServer) -> int:
 
 
 async def test_an_answer_may_take_as_long_as_it_takes() -> None:
-    app = Echo()
-    async with serving(app) as (server, connect):
-        client = connect()
+    async with talking() as (app, server, client):
         client.send(b"GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         await eventually(lambda: app.asked)
         overdue(server, 10_000)
@@ -242,9 +238,7 @@ async def test_an_answer_may_take_as_long_as_it_takes() -> None:
 
 
 async def test_a_request_that_is_late_spoils_no_answer_before_it() -> None:
-    app = Echo()
-    async with serving(app) as (server, connect):
-        client = connect()
+    async with talking() as (app, server, client):
         client.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET /b HT")
         await eventually(lambda: app.asked)
         overdue(server, 10_000)
@@ -253,8 +247,7 @@ async def test_a_request_that_is_late_spoils_no_answer_before_it() -> None:
 
 async def test_the_server_looks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.01)
-    async with serving(Echo()) as (_, connect):
-        client = connect()
+    async with talking() as (_, _, client):
         client.send(b"GET /a HTTP/1.1\r\n")
         assert refusal(await read(client)) == (408, "request_timeout")
 
