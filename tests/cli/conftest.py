@@ -1,5 +1,6 @@
-"""A cluster for the tests of `mistral-serve deploy`."""
+"""A cluster for the tests of `mistral-serve deploy`, and what the tests of commands share."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def ready(cluster: Cluster) -> Cluster:
     """A cluster with all that k8s/ needs."""
     make_ready(cluster)
     return cluster
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Restores the handler of SIGTERM that the command replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

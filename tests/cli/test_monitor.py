@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,6 @@ groups: [{name: g, rules: [{record: "a:b:c", expr: "vector(42)"}]}]
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"
 )
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Restores the handler of SIGTERM that the command replaces."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @asynccontextmanager

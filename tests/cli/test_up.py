@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,14 +39,6 @@ def fails_with(error: Exception) -> Callable[..., Any]:
 @contextlib.contextmanager
 def no_ray(cpus: int) -> Iterator[Path]:
     yield Path()
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Restores the handler of SIGTERM that the command replaces."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("step", ["local_ray", "start"])
