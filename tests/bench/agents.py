@@ -10,7 +10,7 @@ those of callanjfox/kv-cache-tester, or of that format. Reports, asserts nothing
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,12 +21,12 @@ from rich.table import Table
 
 from serving.catalogue.rates import first_rates
 from serving.simulator.ceiling import hit_rate_ceiling
-from serving.simulator.request import Outcome, Request
+from serving.simulator.request import Outcome
 from serving.simulator.result import quantile
 from serving.simulator.simulation import Simulation
 from serving.simulator.spec import engine_spec
 from serving.simulator.workload import Arrival
-from tests.bench.agents_load import AgentsLoad
+from tests.bench.agents_load import AgentsLoad, turns
 from tests.bench.agents_peers import BoundedProgramAware, ProgramAware, ProgramAwareAtOnce
 from tests.bench.agents_recorded import RecordedAgents, read_sessions
 from tests.bench.placement import ENTRY, OURS, POLICIES, SPEC
@@ -82,12 +82,6 @@ def agents(subscription: float, traces: Path | None = None) -> list[Arrival]:
     session_tokens = sum(turn.prompt_tokens + turn.output_tokens for turn in sample) / len(sample)
     caches_tokens = SPEC.kv_cache_tokens * REPLICAS
     return source.agents(round(subscription * caches_tokens / session_tokens), TASKS, seed=2)
-
-
-def turns(request: Request | None) -> Iterator[Request]:
-    while request is not None:
-        yield request
-        request = request.next_turn
 
 
 def simulate(name: str, subscription: float, traces: Path | None = None) -> Figures:

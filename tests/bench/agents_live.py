@@ -37,8 +37,8 @@ from serving.simulator.request import Outcome, Request
 from serving.simulator.simulation import Simulation
 from serving.simulator.workload import Arrival
 from serving.tiny import tiny_model_folder
-from tests.bench.agents import Figures, figures, table, turns
-from tests.bench.agents_load import AgentsLoad
+from tests.bench.agents import Figures, figures, table
+from tests.bench.agents_load import AgentsLoad, turns
 from tests.bench.frontend_process import SMALL_FLAGS, ours, plain, wait_until_ready
 from tests.bench.placement import OURS, POLICIES
 from tests.bench.relay_process import HOST, MODEL, Server

@@ -85,3 +85,10 @@ def one_after_another(
             first = replace(turns.pop(), next_turn=first)
         firsts.append(Arrival(rng.uniform(0, 60), first))
     return sorted(firsts, key=lambda arrival: arrival.at_s)
+
+
+def turns(request: Request | None) -> Iterator[Request]:
+    """Yields the turns of a task from this one on."""
+    while request is not None:
+        yield request
+        request = request.next_turn

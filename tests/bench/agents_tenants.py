@@ -23,8 +23,8 @@ from tests.bench.agents import (
     UNTIL_S,
     WARM_S,
     agents,
-    turns,
 )
+from tests.bench.agents_load import turns
 from tests.bench.placement import ENTRY, OURS, POLICIES, SPEC
 from tests.bench.relay_report import new_table
 

@@ -2,9 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from serving.placement import ReplicaLoad, Work
 from serving.placement.least_cost import LeastCost
 from serving.simulator.adapters import AdaptersConfig, with_adapters
 from serving.simulator.engine import EngineSpec
@@ -13,6 +12,7 @@ from serving.simulator.scenario import Scenario
 from serving.simulator.simulation import Simulation
 from serving.simulator.step_time import StepTime
 from serving.simulator.workload import Arrival, shared_prefix_requests
+from tests.dispatch.fleet import LeastBooked
 from tests.support.loads import poisson
 
 SPEC = EngineSpec(
@@ -24,15 +24,6 @@ SPEC = EngineSpec(
     context_tokens=32768,
 )  # fmt: skip
 ROOM = AdaptersConfig(count=40, max_loras=4, resident=12, load_ms=500)
-
-
-class Spread:
-    """Places by load alone."""
-
-    def choose(
-        self, work: Work, loads: Sequence[ReplicaLoad], cached_tokens: Sequence[int], now_s: float
-    ) -> int:
-        return min(range(len(loads)), key=lambda i: loads[i].kv_tokens)
 
 
 def arrivals(count: int = 600, per_s: float = 6.0) -> Iterable[Arrival]:
@@ -52,7 +43,7 @@ def simulated(policy: type) -> Simulation:
 
 def test_all_are_served_and_placement_saves_loads() -> None:
     """With 40 adapters, room for 48 and each loaded once, 40 loads are the least."""
-    ours, spread = simulated(LeastCost), simulated(Spread)
+    ours, spread = simulated(LeastCost), simulated(LeastBooked)
     assert ours.loaded is not None and spread.loaded is not None
     assert ours.loaded.loads < 120 < spread.loaded.loads
 

@@ -1,18 +1,10 @@
 """The load of agents: each turn continues the one before, and an agent does one task at a time."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
-from serving.simulator.request import Request
-from tests.bench.agents_load import AgentsLoad
+from tests.bench.agents_load import AgentsLoad, turns
 
 LOAD = AgentsLoad(kinds=2, system_tokens=100, turns=5.0)
-
-
-def turns(request: Request | None) -> Iterator[Request]:
-    while request is not None:
-        yield request
-        request = request.next_turn
 
 
 def test_each_agent_does_its_tasks_one_after_another() -> None:

@@ -1,14 +1,13 @@
 """Recorded sessions of agents: which turn continues which, and that they are played as recorded."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving.simulator.request import Request
 from serving.simulator.trace import TraceError
+from tests.bench.agents_load import turns
 from tests.bench.agents_recorded import RecordedAgents, RecordedTurn, read_sessions
 
 
@@ -20,12 +19,6 @@ def request(hash_ids: list[int], out: int = 50, **fields: Any) -> dict[str, Any]
 def write(folder: Path, *requests: Any, name: str = "one", tools: int = 200) -> None:
     row = {"block_size": 100, "tool_tokens": tools, "system_tokens": 100, "requests": requests}
     (folder / f"{name}.json").write_text(json.dumps(row))
-
-
-def turns(first: Request | None) -> Iterator[Request]:
-    while first is not None:
-        yield first
-        first = first.next_turn
 
 
 def test_a_turn_continues_the_last_prompt_that_it_contains(tmp_path: Path) -> None:
