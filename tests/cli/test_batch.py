@@ -34,12 +34,7 @@ TINY = "tiny-mistral-small-3.2"
 MODEL = f"mistral-serve/{TINY}"
 IDS = [f"line-{number}" for number in range(40)]
 
-
-@pytest.fixture(autouse=True)
-def restored_signals() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
+pytestmark = pytest.mark.usefixtures("handlers")
 
 
 @pytest.fixture
