@@ -37,7 +37,7 @@ NOT_IMPORTED = {
 
 @cache
 def imports(folder: str | Path) -> frozenset[str]:
-    """Returns the absolute names of the third-party modules that the files below a folder import."""
+    """Returns the absolute names of the third-party modules imported by files below a folder."""
     return frozenset(_imports(folder))
 
 
