@@ -22,7 +22,7 @@ from serving.cli.adapters import (
     Sha256,
     Source,
     adapters,
-    fetched,
+    checked_version,
     folder_or_fail,
     model_with_adapters,
 )
@@ -88,7 +88,7 @@ def canary(
     except ValidationError as error:
         field, message = explain(error, Canary)[0]
         raise fail(f"{field}: {message}", BAD_OPTION) from None
-    fetched(tried, base_of(of.entry), before)
+    checked_version(tried, base_of(of.entry), before)
     declared.write(folder_or_fail(of, folder), before.model_copy(update={"canary": tried}))
     typer.echo(f"{name} has a canary with {weight:.0%} of its requests", err=True)
 

@@ -91,7 +91,7 @@ def check(
     """Say whether an adapter can be served with the model, or all reasons why not."""
     of = model_with_adapters(config, model)
     wanted = _declaration("checked", source, revision, sha256, base=base)
-    version = fetched(wanted, base_of(of.entry), wanted)
+    version = checked_version(wanted, base_of(of.entry), wanted)
     typer.echo(
         f"fits {of.entry.id}: {version.loaded_bytes / _MIB:.1f} MiB of main memory in each "
         f"process of an engine, content {version.digest}"
@@ -135,7 +135,7 @@ def add(
         raise fail(f"{config} has an adapter {name} already: change it there", BAD_OPTION)
     if name in (of.entry.id, *of.entry.aliases):
         raise fail(f"{name} is a name of the model itself", BAD_OPTION)
-    fetched(wanted, base_of(of.entry), wanted)
+    checked_version(wanted, base_of(of.entry), wanted)
     path = declared.write(folder_or_fail(of, folder), wanted)
     typer.echo(f"{name} is declared in {path}", err=True)
 
@@ -241,7 +241,7 @@ def folder_or_fail(of: ModelConfig, folder: Path | None) -> Path:
     return Path(of.adapters_folder) if folder is None else folder
 
 
-def fetched(wanted: VersionSource, base: Base, declared: AdapterConfig) -> Version:
+def checked_version(wanted: VersionSource, base: Base, declared: AdapterConfig) -> Version:
     """Checks a version, which is downloaded first if it is an archive that is not here yet. Raises
     AdapterError and ClaimsError."""
     if wanted.is_archive:

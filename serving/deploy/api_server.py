@@ -96,8 +96,8 @@ class ApiServer:
         return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self.client.configuration))
 
     def request(self, method: str, path: str, what: str, **sent: Any) -> Object:
-        """The answer to a request such as `what`, "patch pods"; `sent` are its query, its body and
-        the type of that."""
+        """Returns the answer to a request. `what` names it in errors, such as "patch pods"; `sent`
+        may have its `query`, its `body` and the body's `content_type`. Raises DeployError."""
         response = self._open(method, path, **sent)
         with self._connected():
             body = response.data
